@@ -1,0 +1,1 @@
+"""nstr3d: neural surfaces with a local spectrum."""

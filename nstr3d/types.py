@@ -1,0 +1,160 @@
+"""The nouns that every layer shares: frozen data, no behaviour beyond arithmetic on themselves.
+
+Shapes are written ``(n, d)``: ``n`` points in ``d`` dimensions. Geometry that comes from or goes to files is numpy float64;
+whatever a field sees is a torch tensor on the field's device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A triangle mesh: ``vertices (v, 3)`` float64, ``faces (f, 3)`` int64, counter-clockwise seen from outside."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+
+    @property
+    def bounds(self) -> Box:
+        """The axis-aligned box of the vertices that faces use."""
+        used = self.vertices[np.unique(self.faces)]
+        return Box(tuple(used.min(axis=0).tolist()), tuple(used.max(axis=0).tolist()))
+
+    @property
+    def corners(self) -> np.ndarray:
+        """``(f, 3, 3)``: the three vertices of every face."""
+        return self.vertices[self.faces]
+
+
+@dataclass(frozen=True)
+class PointCloud:
+    """Points ``(n, 3)`` float64 and, where known, unit outward ``normals (n, 3)``."""
+
+    points: np.ndarray
+    normals: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Box:
+    """An axis-aligned box: ``lower`` and ``upper`` corner, one float per axis."""
+
+    lower: tuple[float, ...]
+    upper: tuple[float, ...]
+
+    @property
+    def extent(self) -> np.ndarray:
+        """Edge lengths ``(d,)``."""
+        return np.subtract(self.upper, self.lower)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """The middle ``(d,)``."""
+        return np.add(self.lower, self.upper) / 2
+
+    @property
+    def diagonal(self) -> float:
+        """Length of the space diagonal."""
+        return float(np.linalg.norm(self.extent))
+
+    def scaled(self, factor: float) -> Box:
+        """The box grown about its centre by ``factor``."""
+        half = self.extent / 2 * factor
+        return Box(tuple((self.centre - half).tolist()), tuple((self.centre + half).tolist()))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The similarity that links world and unit box: ``unit = (world - centre) / scale``."""
+
+    centre: tuple[float, ...]
+    scale: float
+
+    @staticmethod
+    def identity(dim: int = 3) -> Frame:
+        """The frame that changes nothing."""
+        return Frame((0.0,) * dim, 1.0)
+
+    def to_unit(self, points: np.ndarray) -> np.ndarray:
+        """World points ``(n, d)`` in the unit box's coordinates."""
+        return (np.asarray(points, np.float64) - self.centre) / self.scale
+
+    def to_world(self, points: np.ndarray) -> np.ndarray:
+        """Unit-box points ``(n, d)`` in world coordinates."""
+        return np.asarray(points, np.float64) * self.scale + self.centre
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training data: ``points (n, d)`` in the unit box and what the field should say there, ``values (n, c)``."""
+
+    points: Tensor
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Rays in world units: ``origins (n, 3)`` and unit ``directions (n, 3)``."""
+
+    origins: Tensor
+    directions: Tensor
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where rays meet a surface: ``mask (n,)`` bool, ``depth (n,)`` along the ray (inf on a miss), ``points (n, 3)``,
+    and what it cost: ``steps (n,)`` distance evaluations per ray."""
+
+    mask: Tensor
+    depth: Tensor
+    points: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera: ``eye`` looks at ``target``, ``up`` points up in the picture, ``fov`` is the vertical angle in degrees."""
+
+    eye: tuple[float, float, float]
+    target: tuple[float, float, float]
+    up: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    fov: float = 35.0
+    width: int = 512
+    height: int = 512
+
+    @staticmethod
+    def around(
+        bounds: Box, azimuth: float = 30.0, elevation: float = 15.0, fov: float = 35.0, width: int = 512, height: int = 512
+    ) -> Camera:
+        """A camera that sees all of ``bounds``: azimuth about +y from +z, and elevation above the horizon, in degrees."""
+        a, e = math.radians(azimuth), math.radians(elevation)
+        outward = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
+        half_angle = math.radians(fov) / 2 * min(1.0, width / height)
+        eye = bounds.centre + outward * (bounds.diagonal / 2 / math.sin(half_angle))
+        x, y, z = eye.tolist()
+        tx, ty, tz = bounds.centre.tolist()
+        return Camera((x, y, z), (tx, ty, tz), fov=fov, width=width, height=height)
+
+    def rays(self, device: torch.device | str = "cpu") -> Rays:
+        """One ray through the centre of each pixel, row by row from the top left: ``(height * width, 3)``."""
+        eye, target, up = (np.asarray(v, np.float64) for v in (self.eye, self.target, self.up))
+        forward = (target - eye) / np.linalg.norm(target - eye)
+        right = np.cross(forward, up)
+        right /= np.linalg.norm(right)
+        above = np.cross(right, forward)
+        half = math.tan(math.radians(self.fov) / 2)
+        x = ((np.arange(self.width) + 0.5) / self.width * 2 - 1) * half * self.width / self.height
+        y = (1 - (np.arange(self.height) + 0.5) / self.height * 2) * half
+        directions = forward + x[None, :, None] * right + y[:, None, None] * above
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        flat = torch.tensor(directions.reshape(-1, 3), device=device)
+        return Rays(torch.tensor(eye, device=device).expand_as(flat), flat)
