@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def gradient(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Gradient ``(n, d)`` of a scalar ``function`` with ``(n, d) -> (n,)`` or ``(n, 1)``, one reverse pass; detached from the graph."""
+    """Gradient ``(n, d)`` of a scalar ``function``, ``(n, d) -> (n,)`` or ``(n, 1)``: one reverse pass, detached."""
     with torch.enable_grad():
         at = points.detach().requires_grad_(True)
         return torch.autograd.grad(function(at).sum(), at)[0]

@@ -122,7 +122,7 @@ class Hits:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: ``eye`` looks at ``target``, ``up`` points up in the picture, ``fov`` is the vertical angle in degrees."""
+    """A pinhole camera: ``eye`` looks at ``target``, ``up`` is up in the picture, ``fov`` is the vertical angle in degrees."""
 
     eye: tuple[float, float, float]
     target: tuple[float, float, float]
