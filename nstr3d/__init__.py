@@ -1,1 +1,67 @@
-"""nstr3d: neural surfaces with a local spectrum."""
+"""nstr3d: neural surfaces with a local spectrum.
+
+The walk from a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a field config's ``build``, `fit`, `Fit.sdf`,
+then `extract_mesh` and `render`. `save` and `load` keep a fit.
+"""
+
+from nstr3d.checkpoint import load, save
+from nstr3d.extract import extract_mesh
+from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
+from nstr3d.fit import Fit, FitConfig, fit, fit_steps
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.repair import repair
+from nstr3d.geometry.surface import normalise
+from nstr3d.io import load_image, load_mesh, save_image, save_mesh
+from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.metrics import score
+from nstr3d.presets import PRESETS, sized_nstr
+from nstr3d.render import RenderConfig, render
+from nstr3d.sampling import SurfaceBand
+from nstr3d.sdf import Sdf
+from nstr3d.trace import sphere_trace
+from nstr3d.types import Box, Camera, Frame, Hits, Mesh, PointCloud, Rays, Samples
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "AmplitudeWaves",
+    "Box",
+    "Camera",
+    "ComplexWaves",
+    "Fit",
+    "FitConfig",
+    "Frame",
+    "Hits",
+    "LevelConfig",
+    "Mesh",
+    "MeshDistance",
+    "NstrConfig",
+    "PhaseWaves",
+    "PointCloud",
+    "Rays",
+    "RenderConfig",
+    "Samples",
+    "Sdf",
+    "SurfaceBand",
+    "TransportConfig",
+    "TransportPenalty",
+    "extract_mesh",
+    "fit",
+    "fit_steps",
+    "load",
+    "load_image",
+    "load_mesh",
+    "normalise",
+    "render",
+    "repair",
+    "save",
+    "save_image",
+    "save_mesh",
+    "score",
+    "sdf_objective",
+    "sized_nstr",
+    "sphere_trace",
+]

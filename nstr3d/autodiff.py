@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 
 
 def gradient(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
@@ -24,5 +25,7 @@ def jacobian(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
     for axis in range(points.shape[1]):
         tangent = torch.zeros_like(points)
         tangent[:, axis] = 1.0
-        columns.append(torch.func.jvp(function, (points,), (tangent,))[1])
+        with dual_level():
+            column = unpack_dual(function(make_dual(points, tangent))).tangent
+        columns.append(torch.zeros_like(function(points)) if column is None else column)
     return torch.stack(columns, dim=-1)

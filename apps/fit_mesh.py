@@ -1,0 +1,19 @@
+"""Fit a neural surface to a mesh: ``python apps/fit_mesh.py bunny.obj``; ``--help`` lists the options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from nstr3d.cli import FitMesh, fit_mesh, guarded
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
+    return guarded(lambda: fit_mesh(tyro.cli(FitMesh, prog="fit_mesh.py", args=args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Regenerate every shape in this folder from closed forms: ``python assets/make_assets.py [--out DIR] [--only NAME ...]``.
+
+Each shape is an analytic signed distance, meshed by marching cubes, relaxed along the surface where it is smooth, and
+rounded to four decimals. Units are arbitrary; +y is up and the bunny faces +z.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from skimage.measure import marching_cubes
+from torch import Tensor
+
+from nstr3d.geometry import primitives as shapes
+from nstr3d.sdf import Sdf
+from nstr3d.types import Mesh
+
+DECIMALS = 4
+
+
+# ----------------------------------------------------------------------------------------------------------------- bunny
+
+
+# Wavelength 0.3 at the neck and chest, 0.1 at the rump, by distance from a point in the throat.
+THROAT = (0.0, 0.35, 0.35)
+COAT = shapes.Chirp(0.35, 1.3, 2 * math.pi / 0.3, 2 * math.pi / 0.1)
+
+
+def bunny() -> Sdf:
+    """A sitting bunny, about 2.3 high: ears, face and paws smooth, a coat whose ripples run from coarse at the chest to fine
+    at the rump, and a knurled tail."""
+    # Ripples are as deep as they are long, so all are as steep as the coarsest, but for the slow change of depth.
+    fading = (COAT.fast - COAT.slow) / (COAT.end - COAT.start) / COAT.slow**2
+    coat = shapes.displace(_torso(), _coat_relief, amplitude=0.024, lipschitz=COAT.slow * math.hypot(1, fading))
+    furred = shapes.smooth_union(coat, _tail(), k=0.03)
+    return shapes.smooth_union(furred, _head(), *_paws(), k=0.06)
+
+
+def _torso() -> Sdf:
+    body = _blob((0.42, 0.47, 0.48), (0.0, -0.4, -0.22), tilt=-25.0)
+    chest = _blob((0.33, 0.44, 0.33), (0.0, -0.28, 0.16), tilt=-10.0)
+    haunches = [_blob((0.2, 0.33, 0.37), (side * 0.38, -0.56, -0.12), tilt=-20.0) for side in (-1, 1)]
+    return shapes.smooth_union(shapes.smooth_union(body, chest, k=0.16), *haunches, k=0.05)
+
+
+def _coat_relief(points: Tensor) -> Tensor:
+    away = torch.linalg.vector_norm(points - points.new_tensor(THROAT), dim=-1)
+    return torch.sin(COAT.phase(away)) * COAT.slow / COAT.frequency(away)
+
+
+def _tail() -> Sdf:
+    ball = shapes.sphere(0.18, (0.0, -0.5, -0.78))
+    omega = 2 * math.pi / 0.1
+
+    def knurl(points: Tensor) -> Tensor:
+        x, y = points[:, 0], points[:, 1] + 0.5
+        return torch.sin(omega * (x + y) / math.sqrt(2)) * torch.sin(omega * (x - y) / math.sqrt(2))
+
+    return shapes.displace(ball, knurl, amplitude=0.014, lipschitz=omega)
+
+
+def _head() -> Sdf:
+    skull = _blob((0.4, 0.35, 0.39), (0.0, 0.36, 0.3), tilt=10.0)
+    cheeks = [_blob((0.135, 0.115, 0.12), (side * 0.085, 0.225, 0.6)) for side in (-1, 1)]
+    chin = shapes.sphere(0.09, (0.0, 0.14, 0.57))
+    face = shapes.smooth_union(shapes.smooth_union(skull, chin, k=0.1), *cheeks, k=0.04)
+    face = shapes.smooth_union(face, _ear(-1, lean=10.0), _ear(1, lean=24.0), k=0.06)
+    eyes = [_blob((0.075, 0.09, 0.075), (side * 0.205, 0.43, 0.57)) for side in (-1, 1)]
+    nose = _blob((0.052, 0.036, 0.035), (0.0, 0.31, 0.705))
+    return shapes.smooth_union(face, *eyes, nose, k=0.012)
+
+
+def _ear(side: int, lean: float) -> Sdf:
+    blade = _blob((0.135, 0.42, 0.065), (0.0, 0.36, 0.0))
+    hollow = _blob((0.075, 0.3, 0.05), (0.0, 0.36, 0.065))
+    ear = shapes.smooth_difference(blade, hollow, k=0.03)
+    leaning = shapes.rotate(shapes.rotate(ear, (1.0, 0.0, 0.0), -12.0), (0.0, 0.0, 1.0), -lean * side)
+    return shapes.translate(leaning, (side * 0.18, 0.62, 0.2))
+
+
+def _paws() -> list[Sdf]:
+    feet = [shapes.capsule((side * 0.36, -0.83, -0.1), (side * 0.38, -0.84, 0.34), 0.115) for side in (-1, 1)]
+    arms = [shapes.capsule((side * 0.17, -0.35, 0.36), (side * 0.14, -0.8, 0.46), 0.1) for side in (-1, 1)]
+    hands = [_blob((0.115, 0.09, 0.15), (side * 0.14, -0.86, 0.52)) for side in (-1, 1)]
+    return [*feet, *arms, *hands]
+
+
+def _blob(radii: tuple[float, float, float], centre: tuple[float, float, float], tilt: float = 0.0) -> Sdf:
+    """An ellipsoid at ``centre``, its top tipped towards +z by ``tilt`` degrees."""
+    shape = shapes.ellipsoid(radii)
+    return shapes.translate(shapes.rotate(shape, (1.0, 0.0, 0.0), tilt) if tilt else shape, centre)
+
+
+# --------------------------------------------------------------------------------------------------------------- meshing
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one file is made: the shape, the grid's spacing along x, y, z, and how many rounds of each clean-up.
+
+    ``relax`` evens out the triangles of a smooth shape; ``sharpen`` pulls vertices onto the edges of a shape that has some.
+    """
+
+    shape: Callable[[], Sdf]
+    spacing: tuple[float, float, float]
+    relax: int = 0
+    sharpen: int = 0
+
+
+RECIPES = {
+    "bunny": Recipe(bunny, (0.0195,) * 3, relax=8),
+    "sphere": Recipe(shapes.sphere, (0.13,) * 3, relax=8),
+    "torus": Recipe(shapes.torus, (0.12,) * 3, relax=8),
+    "gyroid": Recipe(lambda: shapes.gyroid_slab(period=1.2, thickness=0.2), (0.07,) * 3, relax=2, sharpen=3),
+    "bracket": Recipe(shapes.bracket, (0.05,) * 3, sharpen=3),
+    "plate": Recipe(shapes.thin_plate, (0.1, 0.01, 0.1), sharpen=3),
+    "shells": Recipe(shapes.shells, (0.11,) * 3, relax=8),
+    "ripple": Recipe(lambda: shapes.drifting_ripple().sdf, (0.05,) * 3, relax=8),
+}
+
+
+def mesh_shape(recipe: Recipe) -> Mesh:
+    """The zero set of a recipe's shape: marching cubes on its grid, cleaned up and rounded."""
+    shape, step = recipe.shape(), np.array(recipe.spacing)
+    lower = np.floor(np.array(shape.bounds.lower) / step).astype(int) - 1
+    upper = np.ceil(np.array(shape.bounds.upper) / step).astype(int) + 1
+    # Nodes lie half a step off the multiples of the spacing, where shapes tend to have their planes.
+    axes = [(np.arange(lo, hi + 1) + 0.5) * h for lo, hi, h in zip(lower, upper, step)]
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    indices, faces, _, _ = marching_cubes(_narrow_band(shape, grid, float(np.linalg.norm(step))), 0.0)
+    vertices, faces = grid[0, 0, 0] + indices.astype(np.float64) * step, faces.astype(np.int64)
+    for _ in range(recipe.relax):
+        vertices = _project(shape, _centred(vertices, faces))
+    for _ in range(recipe.sharpen):
+        vertices = _sharpened(shape, vertices, faces, float(step.min()))
+    for _ in range(2):
+        vertices = _project(shape, vertices)
+    return _welded(vertices, faces)
+
+
+def _narrow_band(shape: Sdf, grid: np.ndarray, diagonal: float) -> np.ndarray:
+    """Values ``(x, y, z)`` at the nodes ``grid (x, y, z, 3)``: exact near the surface, of the right sign elsewhere.
+
+    Every fourth node along each axis stands for its block where the Lipschitz bound leaves no room for a crossing nearby.
+    """
+    blocks = grid[::4, ::4, ::4]
+    coarse = shape(blocks.reshape(-1, 3)).reshape(blocks.shape[:3])
+    values = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(n) for n in grid.shape[:3])].copy()
+    near = np.abs(values) < shape.lipschitz * 4 * diagonal
+    # In pieces that fit the cache, which halves the time.
+    points = grid[near]
+    values[near] = np.concatenate([shape(piece) for piece in np.array_split(points, len(points) // 16384 + 1)])
+    return values
+
+
+def _centred(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Each vertex half way to the mean of its neighbours: evens out the slivers of marching cubes."""
+    start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
+    count = np.bincount(start, minlength=len(vertices))
+    total = np.stack([np.bincount(start, vertices[end, axis], len(vertices)) for axis in range(3)], axis=-1)
+    return (vertices + total / count[:, None]) / 2
+
+
+def _project(shape: Sdf, vertices: np.ndarray) -> np.ndarray:
+    """Vertices moved towards the zero set by one Newton step along the gradient."""
+    slope = shape.gradient(vertices)
+    return vertices - slope * (shape(vertices) / np.maximum((slope**2).sum(axis=-1), 0.1))[:, None]
+
+
+def _sharpened(shape: Sdf, vertices: np.ndarray, faces: np.ndarray, reach: float) -> np.ndarray:
+    """Vertices moved to where the tangent planes of the faces around them meet, by at most ``reach``.
+
+    The planes touch the surface at the faces' projected centroids (Ohtake and Belyaev, "Dual/primal mesh optimization for
+    polygonized implicit surfaces", 2002). Directions in which the planes agree are left alone.
+    """
+    feet = vertices[faces].mean(axis=1)
+    for _ in range(3):
+        feet = _project(shape, feet)
+    normals = shape.normals(feet)
+    corners = faces.ravel()
+    tangent = np.zeros((len(vertices), 3, 3))
+    np.add.at(tangent, corners, np.repeat(normals[:, :, None] * normals[:, None, :], 3, axis=0))
+    offsets = ((np.repeat(feet, 3, axis=0) - vertices[corners]) * np.repeat(normals, 3, axis=0)).sum(axis=-1)
+    pull = np.zeros_like(vertices)
+    np.add.at(pull, corners, np.repeat(normals, 3, axis=0) * offsets[:, None])
+    strength, directions = np.linalg.eigh(tangent)
+    kept = strength > 0.05 * strength[:, -1:]
+    along = np.einsum("vij,vi->vj", directions, pull) * kept / np.where(kept, strength, 1.0)
+    move = np.einsum("vij,vj->vi", directions, along)
+    length = np.linalg.norm(move, axis=-1, keepdims=True)
+    return vertices + move * np.minimum(1.0, reach / np.maximum(length, 1e-12))
+
+
+def _welded(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
+    """The mesh rounded to ``DECIMALS``, with equal vertices made one and collapsed faces dropped."""
+    # Adding zero turns -0.0 into 0.0, so that both are written alike.
+    rounded, index = np.unique(np.round(vertices, DECIMALS) + 0.0, axis=0, return_inverse=True)
+    faces = index.reshape(-1)[faces]
+    a, b, c = faces.T
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    used, index = np.unique(faces, return_inverse=True)
+    return Mesh(rounded[used], index.reshape(faces.shape))
+
+
+def write_obj(path: Path, mesh: Mesh) -> None:
+    """A minimal Wavefront OBJ: vertices and one-based triangles."""
+    lines = [f"v {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in mesh.vertices.tolist()]
+    lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
+    path.write_text("\n".join(lines) + "\n", newline="\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
+    parser.add_argument("--only", nargs="+", choices=sorted(RECIPES), default=sorted(RECIPES), help="shapes to make")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name in args.only:
+        mesh = mesh_shape(RECIPES[name])
+        write_obj(args.out / f"{name}.obj", mesh)
+        print(f"{name}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
+
+
+if __name__ == "__main__":
+    main()

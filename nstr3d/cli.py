@@ -1,0 +1,174 @@
+"""The command line: ``nstr3d fit mesh.obj``. Prints and parses so that the library need not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from tqdm import tqdm
+
+from nstr3d.fit import REPORT_EVERY, FitConfig, Progress
+from nstr3d.jobs import Interrupted, Listener, MeshJob, Outcome, run
+
+IMPORT_SECONDS = time.process_time()  # since the process began: almost all of it is imports
+
+
+@dataclass(frozen=True)
+class FitMesh:
+    """Fit a neural signed distance field to a mesh; write model, mesh, picture and report."""
+
+    mesh: tyro.conf.Positional[Path]
+    """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
+    out: Path | None = None
+    """Folder for the results; out/<name of the mesh>/ by default."""
+    preset: Literal["fast", "standard", "fine"] = "standard"
+    """How much to spend: about 100k, 100k and 400k parameters, and more training with each."""
+    params: int | None = None
+    """Budget of learned parameters; the field sizes itself to it."""
+    seconds: float | None = None
+    """Train for this long instead of the preset's number of steps."""
+    steps: int | None = None
+    """Train for this many steps instead of the preset's."""
+    resolution: int = 512
+    """Cells of the extraction grid along the longest side."""
+    field: Literal["nstr"] = "nstr"
+    """The kind of field."""
+    transport: float = 0.0
+    """Weight of the transport loss; 0 leaves the transport network out."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    threads: int | None = None
+    """CPU threads; as many as torch chooses by default."""
+    seed: int = 0
+    """Seed of everything random."""
+    overwrite: bool = False
+    """Replace results that are already there."""
+    resume: bool = False
+    """Go on from the checkpoint of an interrupted run with the same options."""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """``nstr3d COMMAND ...``; returns the exit code."""
+    commands = {"fit": FitMesh}
+    return guarded(lambda: fit_mesh(tyro.extras.subcommand_cli_from_dict(commands, prog="nstr3d", args=args)))
+
+
+def guarded(command: Callable[[], None]) -> int:
+    """Runs ``command``; an expected failure becomes one line on stderr and a non-zero exit code."""
+    try:
+        command()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written.", file=sys.stderr)
+        return 130
+    except MemoryError:
+        print("error: out of memory; use a smaller mesh, --resolution or --params.", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
+        print(f"error: {_sentence(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def fit_mesh(options: FitMesh) -> None:
+    """Fits one mesh as ``options`` say, showing progress and a table."""
+    if options.threads is not None:
+        if options.threads < 1:
+            raise ValueError(f"--threads must be at least 1, not {options.threads}.")
+        torch.set_num_threads(options.threads)
+    job = MeshJob(
+        path=options.mesh,
+        out=options.out or Path("out") / options.mesh.stem,
+        preset=options.preset,
+        params=options.params,
+        seconds=options.seconds,
+        steps=options.steps,
+        resolution=options.resolution,
+        transport=options.transport,
+        device=options.device,
+        seed=options.seed,
+        overwrite=options.overwrite,
+        resume=options.resume,
+        import_seconds=IMPORT_SECONDS,
+    )
+    with _Display(job.training) as display:
+        outcome = run(job, Listener(display.stage, display.step, display.warn))
+    print(table(outcome))
+
+
+def table(outcome: Outcome) -> str:
+    """The figures of a report that people look at first, and where the files are."""
+    report: dict[str, Any] = outcome.report
+    accuracy, seconds, field, mesh = report["accuracy"], report["seconds"], report["field"], report["mesh"]
+    count = f"{accuracy['samples']:,} samples"
+    rows = [
+        ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
+        ("|f - d| near / on / whole box", _distances(accuracy) + "  x 1e-4 of the unit box"),
+        ("normals of field / mesh", f"{accuracy['normal_error_field']:.2f} / {accuracy['normal_error_mesh']:.2f} degrees"),
+        ("IoU in the volume / near", f"{accuracy['iou_volume']:.4f} / {accuracy['iou_near']:.4f}  ({count})"),
+        ("Chamfer / Hausdorff", f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal"),
+        (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
+        ("mesh", f"{mesh['faces']:,} faces, {mesh['components']} component(s), {'' if mesh['watertight'] else 'not '}watertight"),
+        ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    return "\n".join([*lines, "wrote " + ", ".join(str(path) for path in outcome.files)])
+
+
+def _distances(accuracy: dict[str, Any]) -> str:
+    parts = ("distance_error_near", "distance_error_surface", "distance_error_volume")
+    return " / ".join(f"{accuracy[part] * 1e4:.2f}" for part in parts)
+
+
+def _sentence(error: BaseException) -> str:
+    """The error in one line: an operating system's error keeps its file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
+class _Display:
+    """Stages and a progress bar on stderr, silent where stderr is no terminal; warnings always."""
+
+    def __init__(self, training: FitConfig):
+        self.training = training
+        self.bar: tqdm | None = None
+
+    def __enter__(self) -> _Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
+
+    def stage(self, name: str) -> None:
+        self._close()
+        if sys.stderr.isatty() and name != "fit":
+            print(f"{name} ...", file=sys.stderr)
+
+    def step(self, progress: Progress) -> None:
+        if self.bar is None:
+            timed = self.training.seconds is not None
+            form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+            total = 1.0 if timed else self.training.steps
+            self.bar = tqdm(total=total, desc="fit", disable=not sys.stderr.isatty(), bar_format=form)
+        if progress.step % REPORT_EVERY == 0 or progress.done >= 1:
+            rate = progress.step * self.training.batch / max(progress.seconds, 1e-9)
+            self.bar.n = progress.done if self.training.seconds is not None else progress.step
+            self.bar.set_postfix_str(f"loss {progress.loss:.4f}, {rate / 1e6:.2f}M points/s")
+
+    def warn(self, message: str) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    def _close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None

@@ -1,0 +1,31 @@
+"""Small building blocks that fields share."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
+    """A linear layer with U(-1, 1) / sqrt(fan_in) weights and biases, drawn from ``generator``."""
+    layer = nn.Linear(fan_in, fan_out)
+    bound = 1 / math.sqrt(max(fan_in, 1))
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.uniform_(-bound, bound, generator=generator)
+    return layer
+
+
+class Decoder(nn.Module):
+    """g: features ``(n, fan_in)`` -> values ``(n, fan_out)`` through one hidden layer; Softplus keeps the gradient continuous."""
+
+    def __init__(self, fan_in: int, hidden: int, fan_out: int, sharpness: float, generator: torch.Generator | None):
+        super().__init__()
+        self.hidden = linear(fan_in, hidden, generator)
+        self.out = linear(hidden, fan_out, generator)
+        self.sharpness = sharpness
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out(nn.functional.softplus(self.hidden(features), beta=self.sharpness))

@@ -1,0 +1,243 @@
+"""Training: an iterator of steps, and `fit`, which drains it into a `Fit`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.autodiff import gradient
+from nstr3d.fields.base import Field
+from nstr3d.losses import Objective
+from nstr3d.sampling import Sampler
+from nstr3d.sdf import Sdf, from_field
+from nstr3d.types import Box, Frame, Samples
+
+REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the device
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How to train: Adam with a linear warm-up and a cosine from each group's peak rate down to ``final_rate`` of it.
+
+    ``pool`` samples are drawn once and shuffled anew every epoch. With ``seconds`` the schedule follows the clock and ``steps``
+    is ignored. The same seed, thread count and machine give the same bits, unless the clock decides.
+    """
+
+    steps: int = 3000
+    batch: int = 8192
+    pool: int = 1_000_000
+    warmup: int = 50
+    final_rate: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    seconds: float | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        if min(self.steps, self.batch, self.pool) < 1 or self.warmup < 0:
+            raise ValueError("steps, batch and pool must be at least 1 and warmup at least 0.")
+        if self.seconds is not None and not self.seconds > 0:
+            raise ValueError(f"seconds must be positive, not {self.seconds}.")
+        if self.batch > self.pool:
+            raise ValueError(f"batch {self.batch} exceeds the pool of {self.pool} samples.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands after ``step`` steps: ``done`` in [0, 1], seconds spent, the latest mean loss, and the optimiser."""
+
+    step: int
+    done: float
+    seconds: float
+    loss: float
+    optimizer: torch.optim.Optimizer
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A trained field, the frame that places it in the world, the world ``bounds`` of its surface, its Lipschitz bound (an
+    estimate over samples), and where it came from."""
+
+    field: Field
+    frame: Frame
+    bounds: Box
+    lipschitz: float
+    steps: int = 0
+    seconds: float = 0.0
+    interrupted: bool = False
+    provenance: Mapping[str, object] = dataclass_field(default_factory=dict)
+
+    def sdf(self) -> Sdf:
+        """The signed distance in world units. Raises ValueError for a field that is not one value over three dimensions."""
+        return from_field(self.field, self.frame, self.bounds, self.lipschitz)
+
+
+def draw_pool(sampler: Sampler, config: FitConfig) -> Samples:
+    """The training pool that ``config.seed`` determines. Raises ValueError when a value or point is not finite."""
+    pool = sampler.draw(config.pool, np.random.default_rng([config.seed, 0]))
+    for name, tensor in (("point", pool.points), ("value", pool.values)):
+        finite = torch.isfinite(tensor).all(dim=1)
+        if not finite.all():
+            first = int((~finite).nonzero()[0])
+            raise ValueError(f"{int((~finite).sum())} training samples have a {name} that is not finite, first sample {first}.")
+    return pool
+
+
+def fit_steps(
+    field: Field, pool: Samples, objective: Objective, config: FitConfig, resume: Mapping[str, Tensor] | None = None
+) -> Iterator[Progress]:
+    """Trains ``field`` in place, one step per item; stop pulling to stop training.
+
+    ``resume`` is a `training_state` whose field weights were restored: the run goes on as if never stopped. Raises
+    FloatingPointError when the loss stops being finite.
+    """
+    optimizer = torch.optim.Adam(field.rates(), betas=config.betas, eps=1e-15, fused=True)
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    step, spent = _restore(optimizer, resume) if resume else (0, 0.0)
+    device = next(field.parameters()).device
+    pool = Samples(pool.points.to(device), pool.values.to(device))
+    started, recent, loss = time.perf_counter() - spent, [], math.nan
+    for batch in _batches(pool, config, step):
+        done = _done(step, time.perf_counter() - started, config)
+        if done >= 1:
+            return
+        rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate)
+        for group, peak in zip(optimizer.param_groups, peaks):
+            group["lr"] = peak * rate
+        optimizer.zero_grad()
+        value = objective(field, batch, done)
+        value.backward()
+        optimizer.step()
+        step += 1
+        recent.append(value.detach())
+        if step % REPORT_EVERY == 0:
+            loss = float(torch.stack(recent).mean())
+            recent.clear()
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"The loss became {loss} before step {step}; lower the field's learning rates.")
+        seconds = time.perf_counter() - started
+        yield Progress(step, _done(step, seconds, config), seconds, loss, optimizer)
+
+
+def fit(
+    field: Field,
+    data: Sampler | Samples,
+    objective: Objective,
+    config: FitConfig,
+    frame: Frame | None = None,
+    bounds: Box | None = None,
+    on_step: Callable[[Progress], None] = lambda progress: None,
+    resume: Mapping[str, Tensor] | None = None,
+) -> Fit:
+    """Trains ``field`` on ``data``, a sampler or a pool drawn from one, and returns it as a `Fit`; a KeyboardInterrupt keeps
+    the best weights so far.
+
+    ``frame`` is the frame the data was normalised with (identity by default) and ``bounds`` the surface's world bounds (by
+    default those of the pool's innermost samples). ``on_step`` sees every `Progress`.
+    """
+    frame = frame or Frame.identity(field.in_dim)
+    pool = data if isinstance(data, Samples) else draw_pool(data, config)
+    best = _Best(field)
+    progress, interrupted = None, False
+    try:
+        for progress in fit_steps(field, pool, objective, config, resume):
+            best.look(progress)
+            on_step(progress)
+    except KeyboardInterrupt:
+        interrupted = True
+        best.restore()
+    with torch.no_grad():
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in field.parameters())
+    if not finite:
+        raise FloatingPointError("Training ended with weights that are not finite; lower the field's learning rates.")
+    return Fit(
+        field,
+        frame,
+        bounds or _surface_bounds(pool, frame),
+        lipschitz_estimate(field, pool.points[: 1 << 16]) if field.out_dim == 1 else math.inf,
+        progress.step if progress else 0,
+        progress.seconds if progress else 0.0,
+        interrupted,
+    )
+
+
+def training_state(progress: Progress) -> dict[str, Tensor]:
+    """What `fit_steps` needs, beside the field's weights, to go on from ``progress``: step, clock and Adam's moments."""
+    state = {"step": torch.tensor(progress.step), "seconds": torch.tensor(progress.seconds, dtype=torch.float64)}
+    parameters = [p for group in progress.optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
+        for name, tensor in progress.optimizer.state[parameter].items():
+            state[f"adam.{index}.{name}"] = tensor.detach().clone()
+    return state
+
+
+def lipschitz_estimate(field: Field, points: Tensor) -> float:
+    """Largest gradient length of a scalar ``field`` over ``points (n, d)``; never below 1, which a distance has."""
+    at = points.to(next(field.parameters()).device)
+    lengths = [gradient(field, chunk).norm(dim=1).max() for chunk in at.split(1 << 14)]
+    return max(1.0, float(torch.stack(lengths).max()))
+
+
+class _Best:
+    """Remembers the weights at the lowest mean loss seen, so that an interrupted run can return to them."""
+
+    def __init__(self, field: Field):
+        self.field, self.loss, self.weights = field, math.inf, None
+
+    def look(self, progress: Progress) -> None:
+        if progress.step % REPORT_EVERY == 0 and progress.loss < self.loss:
+            self.loss = progress.loss
+            self.weights = [parameter.detach().clone() for parameter in self.field.parameters()]
+
+    def restore(self) -> None:
+        if self.weights is not None:
+            with torch.no_grad():
+                for parameter, weight in zip(self.field.parameters(), self.weights):
+                    parameter.copy_(weight)
+
+
+def _done(step: int, seconds: float, config: FitConfig) -> float:
+    return min(1.0, step / config.steps if config.seconds is None else seconds / config.seconds)
+
+
+def _cosine(done: float, final: float) -> float:
+    return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
+
+
+def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
+    """Batches from number ``step`` on: each epoch walks one permutation, which the seed and the epoch determine."""
+    per_epoch, order = len(pool) // config.batch, None
+    while True:
+        epoch, position = divmod(step, per_epoch)
+        if order is None or position == 0:
+            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+            order = torch.randperm(len(pool), generator=generator).to(pool.points.device)
+        chosen = order[position * config.batch : (position + 1) * config.batch]
+        yield Samples(pool.points[chosen], pool.values[chosen])
+        step += 1
+
+
+def _restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> tuple[int, float]:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, parameter in enumerate(parameters):
+        prefix = f"adam.{index}."
+        moments = {name.removeprefix(prefix): tensor.clone() for name, tensor in state.items() if name.startswith(prefix)}
+        for name in ("exp_avg", "exp_avg_sq"):
+            if name not in moments or moments[name].shape != parameter.shape:
+                raise ValueError(f"The training state does not fit this field: {prefix}{name} is missing or has another shape.")
+        optimizer.state[parameter] = moments
+    return int(state["step"]), float(state["seconds"])
+
+
+def _surface_bounds(pool: Samples, frame: Frame) -> Box:
+    """World bounds of the pool points closest to the zero level set."""
+    distance = pool.values.abs().amax(dim=1)
+    near = pool.points[distance <= distance.kthvalue(max(1, len(pool) // 10)).values]
+    corners = frame.to_world(torch.stack([near.amin(dim=0), near.amax(dim=0)]).double().cpu().numpy())
+    return Box(tuple(corners[0].tolist()), tuple(corners[1].tolist()))

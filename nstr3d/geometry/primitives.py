@@ -1,0 +1,417 @@
+"""Analytic shapes: closed-form signed distances for oracles, demos and sculpting, and what combines them.
+
+Every function returns an `Sdf` in world units, negative inside, whose distance takes points ``(n, 3)`` of any float dtype on
+any device and is differentiable in both modes. Axes of revolution point along +y. Sizes are plain floats in world units;
+a size that is not positive and finite raises ``ValueError``.
+
+Two promises hold for every shape here and are kept by every combinator: the Lipschitz bound is valid in all of space, and
+outside ``bounds`` the distance is at least the distance to ``bounds``, so an offset by ``e`` stays within bounds grown by
+``e``. "Exact" means the Euclidean distance everywhere; the others, divided by their Lipschitz bound, never exceed it. Formulas for sphere, box,
+torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D distance functions".
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.sdf import Sdf
+from nstr3d.types import Box
+
+Vector = Sequence[float]
+Relief = Callable[[Tensor], Tensor]
+
+# Newton steps for the closest point on an ellipsoid: 1e-10 of its size for radii in ratios up to 100.
+ELLIPSOID_STEPS = 12
+
+
+# ---------------------------------------------------------------------------------------------------------------- shapes
+
+
+def sphere(radius: float = 1.0, centre: Vector = (0.0, 0.0, 0.0)) -> Sdf:
+    """A ball of ``radius`` about ``centre``; exact."""
+    _require_positive(radius=radius)
+    middle = _vector("centre", centre)
+
+    def distance(points: Tensor) -> Tensor:
+        return _length(points - _like(middle, points)) - radius
+
+    return Sdf(distance, _box_about(middle, (radius,) * 3))
+
+
+def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
+    """A ring about the y axis: tube radius ``minor`` around a circle of radius ``major``; exact.
+
+    Raises ``ValueError`` unless ``minor < major``: a tube that meets itself has no closed form.
+    """
+    _require_positive(major=major, minor=minor)
+    if minor >= major:
+        raise ValueError(f"torus minor radius {minor} must be smaller than its major radius {major}")
+
+    def distance(points: Tensor) -> Tensor:
+        return _length(torch.stack([_radius_about_y(points) - major, points[:, 1]], dim=-1)) - minor
+
+    return Sdf(distance, _box_about((0.0,) * 3, (major + minor, minor, major + minor)))
+
+
+def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
+    """A box about the origin with the given half edge lengths; exact."""
+    half = _vector("half_extents", half_extents)
+    _require_positive(half_extents=min(half))
+
+    def distance(points: Tensor) -> Tensor:
+        return _corner_distance(points.abs() - _like(half, points))
+
+    return Sdf(distance, _box_about((0.0,) * 3, half))
+
+
+def rounded_box(half_extents: Vector, radius: float) -> Sdf:
+    """A box whose edges and corners are rounded to ``radius``; ``half_extents`` includes the rounding. Exact."""
+    half = _vector("half_extents", half_extents)
+    _require_positive(half_extents=min(half), radius=radius)
+    if radius >= min(half):
+        raise ValueError(f"rounding radius {radius} must be smaller than the smallest half extent {min(half)}")
+    core = box([h - radius for h in half])
+    return Sdf(lambda points: core.distance(points) - radius, _box_about((0.0,) * 3, half))
+
+
+def thin_plate(size: float = 2.0, thickness: float = 0.02) -> Sdf:
+    """A square plate in the xz plane, ``size`` wide and ``thickness`` high; exact."""
+    return box((size / 2, thickness / 2, size / 2))
+
+
+def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
+    """All points within ``radius`` of the segment from ``a`` to ``b``; exact. Raises ``ValueError`` where ``a`` equals ``b``."""
+    start, end = _vector("a", a), _vector("b", b)
+    _require_positive(radius=radius)
+    axis = np.subtract(end, start)
+    if not axis.any():
+        raise ValueError(f"capsule ends coincide at {start}: use a sphere")
+    shrink = tuple((axis / (axis @ axis)).tolist())
+
+    def distance(points: Tensor) -> Tensor:
+        offset = points - _like(start, points)
+        along = (offset * _like(shrink, points)).sum(dim=-1, keepdim=True).clamp(0, 1)
+        return _length(offset - along * _like(tuple(axis.tolist()), points)) - radius
+
+    ends = [_box_about(middle, (radius,) * 3) for middle in (start, end)]
+    return Sdf(distance, _hull(ends))
+
+
+def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
+    """A capped cylinder about the y axis, from ``-half_height`` to ``half_height``; exact."""
+    _require_positive(radius=radius, half_height=half_height)
+
+    def distance(points: Tensor) -> Tensor:
+        beyond = torch.stack([_radius_about_y(points) - radius, points[:, 1].abs() - half_height], dim=-1)
+        return _corner_distance(beyond)
+
+    return Sdf(distance, _box_about((0.0,) * 3, (radius, half_height, radius)))
+
+
+def ellipsoid(radii: Vector) -> Sdf:
+    """An ellipsoid about the origin with three semi-axes ``radii``; exact to rounding, Lipschitz 1.
+
+    The closest point is ``r^2 p / (t + r^2)`` with ``t`` the largest root of ``sum (r p / (t + r^2))^2 = 1`` (Eberly,
+    "Distance from a point to an ellipse, an ellipsoid, or a hyperellipsoid", 2013). The left side is convex and decreasing,
+    and the start is left of the root with a value of at most 3, so Newton's method climbs to the root without a safeguard.
+    """
+    semi = _vector("radii", radii)
+    _require_positive(radii=min(semi))
+    shortest = min(semi)
+
+    def distance(points: Tensor) -> Tensor:
+        # Coordinates come first, (3, n), and are added by hand: a sum over an axis of three costs several times as much.
+        axes = _like(semi, points)[:, None]
+        # Roots are sought in s = t + shortest^2: t itself cancels near the middle of a flat ellipsoid.
+        excess = axes.square() - shortest * shortest
+        # Off the symmetry planes by a rounding error, so that the closest point stays defined on the medial disc.
+        scaled = axes * points.T.abs().clamp_min(shortest * 8 * torch.finfo(points.dtype).eps)
+        s = (scaled - excess).amax(dim=0)
+        for _ in range(ELLIPSOID_STEPS):
+            inverse = (s + excess).reciprocal()
+            x, y, z = (scaled * inverse).square()
+            u, v, w = inverse
+            s = s + (x + y + z - 1) / (2 * (x * u + y * v + z * w))
+        normal = scaled / axes / (s + excess)
+        return (s - shortest * shortest) * torch.linalg.vector_norm(normal, dim=0)
+
+    return Sdf(distance, _box_about((0.0,) * 3, semi))
+
+
+def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
+    """Nested surfaces: a ball of radius ``outer`` with a spherical ``cavity`` in which a ball of radius ``inner`` floats; exact.
+
+    Raises ``ValueError`` unless ``inner < cavity < outer``.
+    """
+    _require_positive(outer=outer, cavity=cavity, inner=inner)
+    if not inner < cavity < outer:
+        raise ValueError(f"shells need inner < cavity < outer, not {inner}, {cavity}, {outer}")
+    return union(difference(sphere(outer), sphere(cavity)), sphere(inner))
+
+
+def gyroid_slab(period: float = 1.0, thickness: float = 0.15, radius: float = 1.0) -> Sdf:
+    """A gyroid sheet inside a ball of ``radius``: a bound with Lipschitz 1.
+
+    ``sin x cos y + sin y cos z + sin z cos x`` has a gradient of at most sqrt(3) (Cauchy-Schwarz on each component), and is
+    divided by it; so the wall is ``thickness`` where the gradient is steepest and up to about sqrt(2) of that elsewhere.
+    """
+    _require_positive(period=period, thickness=thickness, radius=radius)
+    omega = 2 * math.pi / period
+
+    def sheet(points: Tensor) -> Tensor:
+        sine, cosine = torch.sin(omega * points), torch.cos(omega * points)
+        height = (sine * cosine.roll(-1, dims=-1)).sum(dim=-1)
+        return height.abs() / (omega * math.sqrt(3)) - thickness / 2
+
+    ball = sphere(radius)
+    return intersection(Sdf(sheet, ball.bounds), ball)
+
+
+def bracket() -> Sdf:
+    """A machined part with sharp edges, 2 x 1.5 x 1: a base with two bolt holes, an upright wall, a boss bored through.
+
+    A bound with Lipschitz 1. All planes lie at multiples of 0.05, so a grid can follow them.
+    """
+    base = translate(box((1.0, 0.1, 0.5)), (0.0, -0.65, 0.0))
+    wall = translate(box((1.0, 0.65, 0.1)), (0.0, 0.1, -0.4))
+    boss = translate(rotate(cylinder(0.45, 0.2), (1.0, 0.0, 0.0), 90.0), (0.0, 0.15, -0.1))
+    bore = translate(rotate(cylinder(0.27, 1.0), (1.0, 0.0, 0.0), 90.0), (0.0, 0.15, 0.0))
+    holes = [translate(cylinder(0.2, 1.0), (x, -0.65, 0.1)) for x in (-0.65, 0.65)]
+    return difference(union(base, wall, boss), bore, *holes)
+
+
+@dataclass(frozen=True)
+class Ripple:
+    """A shape with relief of known spectrum: ``sdf``; ``phase (n, 3) -> (n,)`` in radians; and its gradient, the local
+    ``frequency (n, 3) -> (n, 3)`` in radians per world unit."""
+
+    sdf: Sdf
+    phase: Callable[[Tensor], Tensor]
+    frequency: Callable[[Tensor], Tensor]
+
+
+def drifting_ripple(radius: float = 1.0, amplitude: float = 0.03, slow: float = 7.0, fast: float = 28.0) -> Ripple:
+    """A ball with sinusoidal relief whose frequency drifts along x from ``slow`` at ``-radius`` to ``fast`` at ``radius``.
+
+    Frequencies are in radians per world unit; the defaults drift by a factor of four. A fixed Fourier basis has to carry every
+    frequency everywhere to represent it, a space-varying spectrum carries one.
+    """
+    _require_positive(radius=radius, amplitude=amplitude, slow=slow, fast=fast)
+    drift = Chirp(-radius, radius, slow, fast)
+
+    def phase(points: Tensor) -> Tensor:
+        return drift.phase(points[:, 0])
+
+    def frequency(points: Tensor) -> Tensor:
+        along = drift.frequency(points[:, 0])
+        return torch.stack([along, torch.zeros_like(along), torch.zeros_like(along)], dim=-1)
+
+    def relief(points: Tensor) -> Tensor:
+        return torch.sin(phase(points))
+
+    return Ripple(displace(sphere(radius), relief, amplitude, max(slow, fast)), phase, frequency)
+
+
+@dataclass(frozen=True)
+class Chirp:
+    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``, and is constant beyond them."""
+
+    start: float
+    end: float
+    slow: float
+    fast: float
+
+    def __post_init__(self) -> None:
+        _require_positive(slow=self.slow, fast=self.fast)
+        if not self.start < self.end:
+            raise ValueError(f"a chirp must end after it starts, not go from {self.start} to {self.end}")
+
+    def phase(self, along: Tensor) -> Tensor:
+        """The phase in radians at positions ``along (n,)``: continuously differentiable, zero at ``start``."""
+        within = along.clamp(self.start, self.end)
+        travelled = within - self.start
+        rate = (self.fast - self.slow) / (self.end - self.start)
+        return self.slow * travelled + rate / 2 * travelled.square() + self.frequency(along) * (along - within)
+
+    def frequency(self, along: Tensor) -> Tensor:
+        """The phase's derivative ``(n,)``, in radians per unit."""
+        share = (along.clamp(self.start, self.end) - self.start) / (self.end - self.start)
+        return self.slow + (self.fast - self.slow) * share
+
+
+# ----------------------------------------------------------------------------------------------------------- combinators
+
+
+def union(*parts: Sdf) -> Sdf:
+    """What is in any of the ``parts``: the smallest distance, exact outside where the parts are."""
+    _require_parts("union", parts)
+    return Sdf(_fold(torch.minimum, parts), _hull([part.bounds for part in parts]), _steepest(parts))
+
+
+def intersection(*parts: Sdf) -> Sdf:
+    """What is in all of the ``parts``: the largest distance, exact inside where the parts are.
+
+    The bounds are the smallest of the parts' boxes (not their overlap, beyond whose corners the distance would grow too
+    slowly). Raises ``ValueError`` where the boxes do not overlap, for then nothing is left.
+    """
+    _require_parts("intersection", parts)
+    boxes = [part.bounds for part in parts]
+    lower, upper = np.max([b.lower for b in boxes], axis=0), np.min([b.upper for b in boxes], axis=0)
+    if (lower > upper).any():
+        raise ValueError("the intersection is empty: the bounds of its parts do not overlap")
+    smallest = min(boxes, key=lambda b: float(b.extent.prod()))
+    return Sdf(_fold(torch.maximum, parts), smallest, _steepest(parts))
+
+
+def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
+    """What is in ``whole`` and in none of the ``cuts``."""
+    _require_parts("difference", cuts)
+    removed = _fold(torch.minimum, cuts)
+
+    def distance(points: Tensor) -> Tensor:
+        return torch.maximum(whole.distance(points), -removed(points))
+
+    return Sdf(distance, whole.bounds, _steepest((whole, *cuts)))
+
+
+def smooth_union(*parts: Sdf, k: float) -> Sdf:
+    """The union with its creases filled: the quadratic smooth minimum (Quilez), folded from left to right.
+
+    Two parts blend where their distances differ by less than ``k``, which adds at most ``k / 4``. The gradient is a convex
+    combination of the parts' gradients, so the Lipschitz bound is the largest of theirs; the bounds grow by ``k / 4`` a fold.
+    """
+    _require_parts("smooth_union", parts)
+    _require_positive(k=k)
+
+    def blend(a: Tensor, b: Tensor) -> Tensor:
+        return torch.minimum(a, b) - (k - (a - b).abs()).clamp_min(0).square() / (4 * k)
+
+    bounds = _grown(_hull([part.bounds for part in parts]), k / 4 * (len(parts) - 1))
+    return Sdf(_fold(blend, parts), bounds, _steepest(parts))
+
+
+def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
+    """The difference with its rims rounded: the smooth maximum of ``whole`` and each cut's complement, from left to right.
+
+    Like `smooth_union` it moves the surface only where two distances differ by less than ``k``, and only inwards.
+    """
+    _require_parts("smooth_difference", cuts)
+    _require_positive(k=k)
+
+    def carve(a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, -b) + (k - (a + b).abs()).clamp_min(0).square() / (4 * k)
+
+    return Sdf(_fold(carve, (whole, *cuts)), whole.bounds, _steepest((whole, *cuts)))
+
+
+def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> Sdf:
+    """``shape`` with its surface moved outwards by ``amplitude * relief``: how a shape gets oscillating relief.
+
+    ``relief`` maps points ``(n, 3)`` to ``(n,)`` in [-1, 1] and is as smooth as ``lipschitz``, its largest slope per world
+    unit; the result's Lipschitz bound is the shape's plus ``amplitude * lipschitz``.
+    """
+    _require_positive(amplitude=amplitude, lipschitz=lipschitz)
+
+    def distance(points: Tensor) -> Tensor:
+        return shape.distance(points) - amplitude * relief(points)
+
+    return Sdf(distance, _grown(shape.bounds, amplitude), shape.lipschitz + amplitude * lipschitz)
+
+
+def translate(shape: Sdf, offset: Vector) -> Sdf:
+    """``shape`` moved by ``offset``."""
+    shift = _vector("offset", offset)
+    bounds = Box(*(tuple(np.add(corner, shift).tolist()) for corner in (shape.bounds.lower, shape.bounds.upper)))
+    return replace(shape, distance=lambda points: shape.distance(points - _like(shift, points)), bounds=bounds)
+
+
+def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
+    """``shape`` turned about ``axis`` through the origin, counter-clockwise seen against the axis; bounds grow to fit."""
+    matrix = _rotation(_vector("axis", axis), math.radians(degrees))
+    rows = tuple(map(tuple, matrix.tolist()))
+    half = np.abs(matrix) @ (shape.bounds.extent / 2)
+    bounds = _box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
+    # Points are rows, so multiplying by the matrix on the right turns them back.
+    return replace(shape, distance=lambda points: shape.distance(points @ _like(rows, points)), bounds=bounds)
+
+
+def scale(shape: Sdf, factor: float) -> Sdf:
+    """``shape`` enlarged about the origin by ``factor`` in every direction; the Lipschitz bound stays."""
+    _require_positive(factor=factor)
+    bounds = Box(*(tuple(np.multiply(corner, factor).tolist()) for corner in (shape.bounds.lower, shape.bounds.upper)))
+    return replace(shape, distance=lambda points: shape.distance(points / factor) * factor, bounds=bounds)
+
+
+# --------------------------------------------------------------------------------------------------------------- helpers
+
+
+def _require_positive(**sizes: float) -> None:
+    for name, size in sizes.items():
+        if not (math.isfinite(size) and size > 0):
+            raise ValueError(f"{name} must be positive and finite, not {size}")
+
+
+def _require_parts(name: str, parts: Sequence[Sdf]) -> None:
+    if not parts:
+        raise ValueError(f"{name} needs at least one shape to combine")
+
+
+def _vector(name: str, values: Vector) -> tuple[float, float, float]:
+    numbers = tuple(float(v) for v in values)
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{name} must be three finite numbers, not {numbers}")
+    return numbers
+
+
+def _like(values: Sequence[float] | Sequence[Sequence[float]], points: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=points.dtype, device=points.device)
+
+
+def _length(vectors: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(vectors, dim=-1)
+
+
+def _radius_about_y(points: Tensor) -> Tensor:
+    return _length(points[:, ::2])
+
+
+def _corner_distance(beyond: Tensor) -> Tensor:
+    """Signed distance to the corner region ``beyond <= 0``: straight to a face inside, around the corner outside."""
+    return _length(beyond.clamp_min(0)) + beyond.amax(dim=-1).clamp_max(0)
+
+
+def _fold(combine: Callable[[Tensor, Tensor], Tensor], parts: Sequence[Sdf]) -> Callable[[Tensor], Tensor]:
+    return lambda points: functools.reduce(combine, (part.distance(points) for part in parts))
+
+
+def _steepest(parts: Sequence[Sdf]) -> float:
+    return max(part.lipschitz for part in parts)
+
+
+def _box_about(middle: Vector, half: Vector) -> Box:
+    return Box(tuple(np.subtract(middle, half).tolist()), tuple(np.add(middle, half).tolist()))
+
+
+def _hull(boxes: Sequence[Box]) -> Box:
+    lower, upper = np.min([b.lower for b in boxes], axis=0), np.max([b.upper for b in boxes], axis=0)
+    return Box(tuple(lower.tolist()), tuple(upper.tolist()))
+
+
+def _grown(bounds: Box, margin: float) -> Box:
+    return Box(tuple(np.subtract(bounds.lower, margin).tolist()), tuple(np.add(bounds.upper, margin).tolist()))
+
+
+def _rotation(axis: tuple[float, float, float], angle: float) -> np.ndarray:
+    """The rotation matrix ``(3, 3)`` about ``axis`` by ``angle`` radians (Rodrigues)."""
+    if not any(axis):
+        raise ValueError("axis must not be the zero vector")
+    x, y, z = np.divide(axis, np.linalg.norm(axis)).tolist()
+    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross

@@ -1,0 +1,316 @@
+"""Files in and out: meshes, images and JSON. The only module that knows file formats.
+
+Every reader answers bad input with one sentence that names the file; every writer publishes a complete file or nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstr3d.types import Mesh
+
+# Above this share of the extent, rounding to float32 would be visible in the geometry.
+FLOAT32_TOLERANCE = 1e-6
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to: it replaces ``path`` when the block succeeds and vanishes when it fails.
+
+    A reader sees the old file or the whole new one, never a part. The temporary keeps the suffix of ``path``, so that
+    writers which go by extension work. Raises ``FileNotFoundError`` if the folder is missing, ``IsADirectoryError`` if
+    ``path`` is a folder.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link: what it points at is replaced
+    if target.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; create it before saving {target.name}")
+    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    try:
+        temporary.touch(exist_ok=False)
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def load_mesh(path: str | os.PathLike[str]) -> Mesh:
+    """The triangles of a mesh file (OBJ, PLY, STL, OFF, GLB, GLTF and whatever else trimesh reads) as one `Mesh`.
+
+    Scenes are flattened with their transforms, polygons are triangulated, textures, colours and normals are dropped.
+    Vertices stay as stored: `repair` merges duplicates. Raises ``FileNotFoundError``, ``IsADirectoryError`` or
+    ``ValueError`` where the file holds no mesh, non-finite vertices or faces that name vertices which are not there.
+    """
+    path = Path(path)
+    vertices, faces = _read_scene(path, _mesh_format(path))
+    if len(faces) == 0 and len(vertices) == 0:
+        raise ValueError(f"{path} holds no geometry; check that the export that wrote it was not empty")
+    if len(faces) == 0:
+        raise ValueError(
+            f"{path} has {len(vertices)} points but no faces; fit it with apps/fit_points.py, "
+            "or export it again as triangles if it was a mesh (triangle strips are not read)"
+        )
+    mesh = Mesh(vertices, faces)
+    _check_mesh(mesh, str(path))
+    return mesh
+
+
+def save_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
+    """Write ``mesh`` by extension: .ply, .obj, .stl, .off or .glb, atomically.
+
+    Coordinates are float32 unless that would move a vertex by more than 1e-6 of the extent (far from the origin, or at an
+    absurd scale): then PLY turns to double, OBJ and OFF to 17 digits, STL to ASCII, GLB to a node transform.
+    Raises ``ValueError`` for an unknown extension, a mesh without faces, non-finite vertices or faces out of range.
+    """
+    path = Path(path)
+    encode = _ENCODERS.get(path.suffix.lower())
+    if encode is None:
+        raise ValueError(f"{path}: cannot write the extension '{path.suffix}'; use one of {', '.join(_ENCODERS)}")
+    if len(mesh.faces) == 0:
+        raise ValueError(f"{path}: the mesh to save has no faces")
+    _check_mesh(mesh, f"the mesh to save to {path}")
+    data = encode(mesh, _fits_float32(mesh))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """The picture as ``(h, w, c)`` float32 in [0, 1]: c is 1 (grey), 3 (RGB) or 4 (RGBA), rotated as its EXIF tag says.
+
+    Raises ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` if the file is no picture that Pillow reads.
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    _check_readable(path)
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            picture.load()
+    except Exception as error:  # decoders raise whatever the damaged byte led to
+        raise ValueError(f"{path} could not be read as a picture; convert it to PNG or JPEG") from error
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture, np.float32) / 65535
+    elif picture.mode == "F":
+        values = np.asarray(picture, np.float32)
+    else:
+        values = np.asarray(picture.convert(_eight_bit_mode(picture)), np.float32) / 255
+    return values if values.ndim == 3 else values[..., None]
+
+
+def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write ``image (h, w, 3)`` or ``(h, w, 4)``, uint8 or float in [0, 1], as PNG, atomically.
+
+    Raises ``ValueError`` for another extension, shape or type, and for floats that are not finite or outside [0, 1].
+    """
+    from PIL import Image
+
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: pictures are written as PNG; end the name in .png")
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.size == 0:
+        raise ValueError(f"{path}: a picture has shape (height, width, 3 or 4), not {image.shape}")
+    if np.issubdtype(image.dtype, np.floating):
+        if not (image.min() >= 0 and image.max() <= 1):  # written so that NaN fails too
+            raise ValueError(
+                f"{path}: float pictures lie in [0, 1]; this one spans [{image.min()}, {image.max()}], clip it first"
+            )
+        image = np.round(image * 255).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"{path}: a picture is uint8 or float, not {image.dtype}")
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+
+
+def save_json(path: str | os.PathLike[str], data: Any) -> None:
+    """Write ``data`` (dicts, lists, tuples, strings, numbers, numpy scalars and arrays) as indented JSON, atomically.
+
+    Raises ``ValueError`` naming the key path of a NaN or infinity, or of a value that JSON has no form for.
+    """
+    text = json.dumps(_plain(data, "data"), indent=2, allow_nan=False)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty")
+
+
+def _mesh_format(path: Path) -> str:
+    """The file type by extension, once the path is known to be worth opening."""
+    from trimesh.exchange.load import mesh_formats
+
+    _check_readable(path)
+    file_type = path.suffix.lower().lstrip(".")
+    if file_type not in mesh_formats():
+        raise ValueError(f"{path}: unknown mesh extension '{path.suffix}'; .obj, .ply, .stl, .off, .glb and .gltf work")
+    return file_type
+
+
+def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of all meshes in the file; if it has none, its loose points and no faces."""
+    import trimesh
+
+    source = _obj_text(path) if file_type == "obj" else str(path)
+    try:
+        scene = trimesh.load_scene(source, file_type=file_type, process=False, skip_materials=True)
+        parts = list(_placed_parts(scene))
+    except Exception as error:  # third-party parsers raise anything, and none of it says what is wrong with the file
+        wrong_index = file_type in ("obj", "off") and (isinstance(error, IndexError) or "index" in str(error))
+        cause = "a face names a vertex that is not there" if wrong_index else "it is damaged, or of another format"
+        raise ValueError(f"{path} could not be read as {file_type.upper()}: {cause}; export it again") from error
+    meshes = [part for part in parts if len(part[1])]
+    vertices = [part[0] for part in meshes or parts]
+    starts = np.cumsum([0] + [len(v) for v in vertices])
+    if not meshes:
+        return np.concatenate([np.zeros((0, 3)), *vertices]), np.zeros((0, 3), np.int64)
+    for part_vertices, part_faces in meshes:  # before the shift below would turn a wrong index into another part's vertex
+        _check_mesh(Mesh(part_vertices, part_faces), str(path))
+    return np.concatenate(vertices), np.concatenate([f + start for (_, f), start in zip(meshes, starts)])
+
+
+def _obj_text(path: Path) -> io.StringIO:
+    """The text of an OBJ without comments: in any old encoding, of which only the ASCII part matters."""
+    data = path.read_bytes()
+    if b"\0" in data:
+        raise ValueError(f"{path} is binary, so no OBJ; rename it to its true format")
+    data = re.sub(rb"#[^\n]*", b"", data)  # the parser takes a comment after a face for part of the face
+    zero = re.search(rb"^[ \t]*f[^\n]*[ \t]0(?=[\s/]|\Z)", data, re.MULTILINE)
+    if zero:  # which would silently become the last vertex
+        line = data.count(b"\n", 0, zero.end()) + 1
+        raise ValueError(f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it again")
+    return io.StringIO(data.decode("utf-8", errors="replace"))
+
+
+def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vertices in scene coordinates and faces of every placed geometry; mirrored ones keep their outside."""
+    for node in scene.graph.nodes_geometry:
+        transform, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        with np.errstate(invalid="ignore"):  # infinities in the file are reported later, with their place
+            placed = np.asarray(geometry.vertices, np.float64) @ transform[:3, :3].T + transform[:3, 3]
+        faces = np.asarray(getattr(geometry, "faces", np.zeros((0, 3))), np.int64)
+        yield placed, faces[:, ::-1] if np.linalg.det(transform[:3, :3]) < 0 else faces
+
+
+def _check_mesh(mesh: Mesh, what: str) -> None:
+    finite = np.isfinite(mesh.vertices).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{what}: vertex {int(np.argmin(finite))} is not finite; remove or replace it")
+    bad = (mesh.faces < 0) | (mesh.faces >= len(mesh.vertices))
+    if bad.any():
+        face, corner = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{what}: face {face} names vertex {mesh.faces[face, corner]}, but vertices run from 0 to {len(mesh.vertices) - 1}"
+        )
+
+
+def _fits_float32(mesh: Mesh) -> bool:
+    extent = np.ptp(mesh.vertices, axis=0).max()
+    with np.errstate(over="ignore"):
+        loss = np.abs(mesh.vertices.astype(np.float32).astype(np.float64) - mesh.vertices).max()
+    return bool(loss <= FLOAT32_TOLERANCE * extent)
+
+
+def _encode_ply(mesh: Mesh, single: bool) -> bytes:
+    kind, dtype = ("float", "<f4") if single else ("double", "<f8")
+    header = (
+        "ply\nformat binary_little_endian 1.0\n"
+        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty {kind} z\n"
+        f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    faces = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
+    faces["count"], faces["corners"] = 3, mesh.faces
+    return header.encode("ascii") + mesh.vertices.astype(dtype).tobytes() + faces.tobytes()
+
+
+def _encode_obj(mesh: Mesh, single: bool) -> bytes:
+    return (_lines("v {} {} {}\n", mesh.vertices, single) + _lines("f {} {} {}\n", mesh.faces + 1, single)).encode("ascii")
+
+
+def _encode_off(mesh: Mesh, single: bool) -> bytes:
+    header = f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n"
+    return (header + _lines("{} {} {}\n", mesh.vertices, single) + _lines("3 {} {} {}\n", mesh.faces, single)).encode("ascii")
+
+
+def _encode_stl(mesh: Mesh, single: bool) -> bytes:
+    corners = mesh.corners
+    if not single:  # binary STL has no doubles
+        vertex = "vertex {} {} {}\n"
+        facet = f"facet normal 0 0 0\nouter loop\n{vertex * 3}endloop\nendfacet\n"
+        return f"solid mesh\n{_lines(facet, corners.reshape(-1, 9), single)}endsolid mesh\n".encode("ascii")
+    facets = np.zeros(len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
+    facets["corners"] = corners  # the normal may be zero: readers take it from the winding
+    return b"binary STL".ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
+
+
+def _encode_glb(mesh: Mesh, single: bool) -> bytes:
+    import trimesh
+    from trimesh.exchange.gltf import export_glb
+    from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
+
+    placement, vertices = np.eye(4), mesh.vertices
+    if not single:  # glTF has no doubles, but its node transforms are decimal text
+        lower, upper = vertices.min(axis=0), vertices.max(axis=0)
+        scale = float((upper - lower).max())
+        placement[:3] = np.column_stack([np.eye(3) * scale, (lower + upper) / 2])
+        vertices = (vertices - placement[:3, 3]) / scale
+    # Without a material, viewers assume metal and show it black.
+    material = PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0)
+    visual = TextureVisuals(material=material)
+    scene = trimesh.Scene()
+    scene.add_geometry(trimesh.Trimesh(vertices, mesh.faces, visual=visual, process=False), transform=placement)
+    return export_glb(scene)
+
+
+_ENCODERS = {".ply": _encode_ply, ".obj": _encode_obj, ".stl": _encode_stl, ".off": _encode_off, ".glb": _encode_glb}
+
+
+def _lines(template: str, rows: np.ndarray, single: bool) -> str:
+    """``template`` filled with each row: integers as they are, floats to the digits that single or double precision needs."""
+    number = "%d" if np.issubdtype(rows.dtype, np.integer) else "%.9g" if single else "%.17g"
+    line = template.replace("{}", number)
+    return "".join((line * len(block)) % tuple(block.ravel().tolist()) for block in np.array_split(rows, len(rows) // 65536 + 1))
+
+
+def _eight_bit_mode(picture: Any) -> str:
+    """The plain mode that keeps what the picture has: grey, colour, and transparency."""
+    if picture.mode in ("1", "L"):
+        return "L"
+    return "RGBA" if picture.has_transparency_data else "RGB"
+
+
+def _plain(value: Any, where: str) -> Any:
+    """``value`` with numpy turned into plain Python, refusing what JSON cannot hold."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}, which JSON cannot hold; leave it out or replace it by None")
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    raise ValueError(f"{where} is a {type(value).__name__}, which JSON cannot hold; convert it to numbers, strings or lists")

@@ -1,0 +1,391 @@
+"""One mesh file in; a model, a mesh, a picture and a report out: the whole main job, with its options, files and errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import platform
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.checkpoint import encode_config, load_training, save
+from nstr3d.extract import extract
+from nstr3d.fields.nstr import Nstr, TransportConfig
+from nstr3d.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.repair import RepairReport, repair
+from nstr3d.geometry.surface import normalise
+from nstr3d.io import load_mesh, save_image, save_json, save_mesh
+from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.metrics import Accuracy, score
+from nstr3d.presets import PRESETS, sized_nstr
+from nstr3d.render import RenderConfig, render, side_by_side
+from nstr3d.sampling import SurfaceBand
+from nstr3d.types import Camera, Frame, Mesh
+
+MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
+CHECKPOINT_SECONDS = 20.0
+
+
+class Interrupted(Exception):
+    """The user stopped the fit; the message says what was kept."""
+
+
+@dataclass(frozen=True)
+class MeshJob:
+    """What to fit and how; see the command line's help for each option. Raises ValueError for options out of range."""
+
+    path: Path
+    out: Path
+    preset: str = "standard"
+    params: int | None = None
+    seconds: float | None = None
+    steps: int | None = None
+    resolution: int = 512
+    transport: float = 0.0
+    device: str = "auto"
+    seed: int = 0
+    overwrite: bool = False
+    resume: bool = False
+    import_seconds: float | None = None
+
+    def __post_init__(self):
+        if self.preset not in PRESETS:
+            raise ValueError(f"--preset is one of {', '.join(PRESETS)}, not {self.preset}.")
+        for name in ("params", "seconds", "steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"--{name} must be positive, not {value}.")
+        if self.resolution < 8:
+            raise ValueError(f"--resolution must be at least 8 cells, not {self.resolution}.")
+        if self.seed < 0 or not self.transport >= 0:
+            raise ValueError("--seed and --transport must not be negative.")
+
+    @property
+    def training(self) -> FitConfig:
+        """The preset's training with this job's changes."""
+        changes = {"seed": self.seed, "seconds": self.seconds} | ({"steps": self.steps} if self.steps else {})
+        return replace(PRESETS[self.preset].training, **changes)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished job: its report (what `report.json` holds) and the files written."""
+
+    report: dict[str, Any]
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Where a job says what it is doing: ``stage`` names the next stage, ``step`` follows training, ``warn`` is for the user."""
+
+    stage: Callable[[str], None] = lambda name: None
+    step: Callable[[Progress], None] = lambda progress: None
+    warn: Callable[[str], None] = lambda message: None
+
+
+def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
+    """Does the job. All files appear together at the end or not at all.
+
+    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
+    """
+    listener, clock = listener or Listener(), _Clock()
+    device = pick_device(job.device)
+    _check_output(job)
+    listener.stage("load")
+    with clock("load"):
+        original = load_mesh(job.path)
+        mesh, repairs = repair(original)
+        unit, frame = normalise(mesh)
+    warnings = _warnings(repairs)
+    for warning in warnings:
+        listener.warn(warning)
+    listener.stage("fit")
+    result = _fit(job, unit, frame, mesh, device, clock, listener)
+
+    sdf, distance = result.sdf(), MeshDistance(mesh)
+    listener.stage("extract")
+    with clock("extract"):
+        extraction = extract(sdf, job.resolution)
+    listener.stage("render")
+    with clock("render"):
+        picture = _picture(result, distance, mesh)
+    listener.stage("score")
+    with clock("score"):
+        accuracy = score(sdf, extraction.mesh, mesh, distance, frame, np.random.default_rng([job.seed, 1]))
+    listener.stage("write")
+    with _publish(job.out) as folder, clock("write"):
+        save(folder / MODEL, result)
+        save_mesh(folder / MESH, extraction.mesh)
+        save_image(folder / PICTURE, picture)
+        size = (folder / MODEL).stat().st_size
+        report = _report(job, original, repairs, result, size, extraction.mesh, accuracy, clock, warnings)
+        save_json(folder / REPORT, report)
+    (job.out / CHECKPOINT).unlink(missing_ok=True)
+    return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here. Raises ValueError where it is not to be had."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"--device is one of auto, cpu, cuda, not {name}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: this torch finds no CUDA device; use --device cpu, or install a CUDA build of torch.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.device, clock: _Clock, listener: Listener) -> Fit:
+    """The fitted field, from scratch or from the checkpoint of the same job."""
+    config, identity = job.training, _identity(job)
+    resumed, state = _resume(job, identity, device) if job.resume else (None, {})
+    with clock("build"):
+        if resumed is not None:
+            field = resumed.field
+        else:
+            template = sized_nstr(job.params or PRESETS[job.preset].params, unit)
+            template = replace(template, transport=TransportConfig() if job.transport else None)
+            field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
+        # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
+        field(torch.zeros(1, 3, device=device)).sum().backward()
+        field.zero_grad()
+    with clock("sample"):
+        sampler = SurfaceBand(unit, MeshDistance(unit))
+        pool = draw_pool(sampler, config)
+    objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
+    unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
+    with _stop_on_signal() as stopped, clock("fit"):
+        saver = _Saver(job.out / CHECKPOINT, unfinished, stopped, listener)
+        result = fit(field, pool, objective, config, frame, mesh.bounds, saver.step, state or None)
+    result = replace(result, provenance=identity)
+    if result.interrupted:
+        save(job.out / MODEL, result)
+        kept = f"the best model so far is in {job.out / MODEL}; go on with --resume"
+        raise Interrupted(f"Stopped after {result.steps} steps: {kept}.")
+    return result
+
+
+class _Saver:
+    """Passes training's steps on, checkpoints now and then, and stops training between two steps when asked to."""
+
+    def __init__(self, path: Path, unfinished: Fit, stopped: threading.Event, listener: Listener):
+        self.path, self.unfinished, self.stopped, self.listener = path, unfinished, stopped, listener
+        self.saved = time.perf_counter()
+
+    def step(self, progress: Progress) -> None:
+        self.listener.step(progress)
+        if self.stopped.is_set() or time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            current = replace(self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True)
+            save(self.path, current, training_state(progress))
+            self.saved = time.perf_counter()
+        if self.stopped.is_set():
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Ctrl-C or SIGTERM set the event, so that training stops between two steps; a second Ctrl-C stops at once."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        stopped.set()
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _resume(job: MeshJob, identity: dict[str, Any], device: torch.device) -> tuple[Fit, dict[str, Tensor]]:
+    path = job.out / CHECKPOINT
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist, so there is nothing to resume; run without --resume.")
+    unfinished, state = load_training(path, device)
+    differing = [name for name, value in identity.items() if unfinished.provenance.get(name) != value]
+    if differing:
+        raise ValueError(f"{path} belongs to another run: its {', '.join(differing)} differ; use the same options and input.")
+    return unfinished, state
+
+
+def _identity(job: MeshJob) -> dict[str, Any]:
+    """What must agree for a run to be the same run; kept as the model's provenance."""
+    with open(job.path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file.read())
+    return {
+        "input": job.path.name,
+        "sha256": digest,
+        "preset": job.preset,
+        "params": job.params,
+        "transport": job.transport,
+        "training": encode_config(job.training),
+        "nstr3d": _version("nstr3d"),
+    }
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _check_output(job: MeshJob) -> None:
+    """Refuses, before any work, to write where it may not or cannot."""
+    if job.out.exists() and not job.out.is_dir():
+        raise NotADirectoryError(f"{job.out} is a file; name a folder with --out.")
+    present = [name for name in (MODEL, MESH, PICTURE, REPORT) if (job.out / name).exists()]
+    if job.resume:
+        present = [name for name in present if name != MODEL]
+    if present and not job.overwrite:
+        raise FileExistsError(f"{job.out} already holds {', '.join(present)}; pass --overwrite or choose another --out.")
+    job.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=job.out):
+        pass
+
+
+@contextmanager
+def _publish(out: Path) -> Iterator[Path]:
+    """A folder to write into, whose files move to ``out`` together when the block succeeds and vanish when it fails."""
+    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
+    try:
+        yield folder
+        for path in sorted(folder.iterdir()):
+            os.replace(path, out / path.name)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _picture(result: Fit, distance: MeshDistance, mesh: Mesh) -> np.ndarray:
+    """The input mesh left, the neural surface right, sphere traced alike."""
+    camera = Camera.around(mesh.bounds)
+    config = RenderConfig()
+    return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
+
+
+def _warnings(repairs: RepairReport) -> list[str]:
+    found = []
+    if not repairs.watertight:
+        edges = f"{repairs.boundary_edges} boundary and {repairs.branching_edges} branching edges"
+        meaning = "inside is where the winding number exceeds 1/2, which closes each hole with a surface of its own"
+        found.append(f"The surface is not watertight ({edges}): {meaning}.")
+    if repairs.one_sided:
+        found.append(f"{repairs.one_sided} component(s) cannot be oriented, so inside means little near them.")
+    return found
+
+
+def _report(
+    job: MeshJob,
+    original: Mesh,
+    repairs: RepairReport,
+    result: Fit,
+    size: int,
+    extracted: Mesh,
+    accuracy: Accuracy,
+    clock: _Clock,
+    warnings: list[str],
+) -> dict[str, Any]:
+    after = repair(extracted)[1]
+    return {
+        "input": {
+            "path": str(job.path),
+            "vertices": len(original.vertices),
+            "faces": len(original.faces),
+            "components": repairs.components,
+            "watertight": repairs.watertight,
+            "repairs": dataclasses.asdict(repairs),
+            "warnings": warnings,
+        },
+        "field": {
+            "name": "nstr",
+            "config": encode_config(result.field.config),
+            "parameters": result.field.parameter_count,
+            "bytes": size,
+            "lipschitz": result.lipschitz,
+            "steps": result.steps,
+        },
+        "mesh": {
+            "vertices": len(extracted.vertices),
+            "faces": len(extracted.faces),
+            "components": after.components,
+            "watertight": after.watertight,
+            "resolution": job.resolution,
+        },
+        "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
+        "accuracy": dataclasses.asdict(accuracy),
+        "transport": _transport(job, result),
+        "machine": _machine(result),
+        "seed": job.seed,
+    }
+
+
+def _transport(job: MeshJob, result: Fit) -> dict[str, Any]:
+    """Whether the transport loss was on and what F leaves unexplained of |grad S|, over pool points; null without an F."""
+    field = result.field
+    if not isinstance(field, Nstr) or field.transport is None:
+        return {"loss": False, "weight": 0.0, "residual": None}
+    generator = torch.Generator().manual_seed(job.seed)
+    device = next(field.parameters()).device
+    points = (torch.rand(1 << 14, field.in_dim, generator=generator) * 2 - 1).to(device)
+    with torch.no_grad():
+        residual = float(field.transport_residual(points))
+    return {"loss": True, "weight": job.transport, "residual": residual, "points": len(points)}
+
+
+def _machine(result: Fit) -> dict[str, Any]:
+    packages = ("nstr3d", "torch", "numpy", "libigl", "numba")
+    return {
+        "device": str(next(result.field.parameters()).device),
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+class _Clock:
+    """Seconds spent in each named stage."""
+
+    def __init__(self):
+        self.started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = time.perf_counter() - start
+
+    @property
+    def total(self) -> float:
+        return time.perf_counter() - self.started

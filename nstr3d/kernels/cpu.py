@@ -1,0 +1,84 @@
+"""Fused CPU kernels (numba): compiled once, cached on disk, threaded like torch. Twins of `kernels.interpolate`."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numba import get_num_threads, njit, prange, set_num_threads
+from torch import Tensor
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _cell(x, resolution):
+    scaled = (x + np.float32(1)) * np.float32(resolution * 0.5)
+    cell = min(max(int(np.floor(scaled)), 0), resolution - 1)
+    return cell, scaled - np.float32(cell)
+
+
+@njit(cache=True, fastmath=True, parallel=True)
+def _forward(points, rows, resolution, table, out, chunks):
+    count, channels = out.shape
+    edge = resolution + 1
+    for chunk in prange(chunks):
+        for n in range(count * chunk // chunks, count * (chunk + 1) // chunks):
+            i, u = _cell(points[n, 0], resolution)
+            j, v = _cell(points[n, 1], resolution)
+            k, w = _cell(points[n, 2], resolution)
+            for c in range(channels):
+                out[n, c] = np.float32(0)
+            base = (i * edge + j) * edge + k
+            for a in range(2):
+                wa = u if a else np.float32(1) - u
+                for b in range(2):
+                    wab = wa * (v if b else np.float32(1) - v)
+                    for d in range(2):
+                        row = rows[base + (a * edge + b) * edge + d]
+                        if row >= 0:
+                            weight = wab * (w if d else np.float32(1) - w)
+                            for c in range(channels):
+                                out[n, c] += weight * table[row, c]
+
+
+@njit(cache=True, fastmath=True, parallel=True)
+def _backward(points, rows, resolution, grad, out, chunks):
+    count, channels = grad.shape
+    edge = resolution + 1
+    for chunk in prange(chunks):
+        mine = out[chunk]
+        for n in range(count * chunk // chunks, count * (chunk + 1) // chunks):
+            i, u = _cell(points[n, 0], resolution)
+            j, v = _cell(points[n, 1], resolution)
+            k, w = _cell(points[n, 2], resolution)
+            base = (i * edge + j) * edge + k
+            for a in range(2):
+                wa = u if a else np.float32(1) - u
+                for b in range(2):
+                    wab = wa * (v if b else np.float32(1) - v)
+                    for d in range(2):
+                        row = rows[base + (a * edge + b) * edge + d]
+                        if row >= 0:
+                            weight = wab * (w if d else np.float32(1) - w)
+                            for c in range(channels):
+                                mine[row, c] += weight * grad[n, c]
+
+
+def _threads() -> int:
+    threads = torch.get_num_threads()
+    if get_num_threads() != threads:
+        set_num_threads(threads)
+    return threads
+
+
+def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
+    """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see `kernels.interpolate.interpolate`, its twin."""
+    out = torch.empty(len(points), table.shape[1])
+    _forward(points.detach().numpy(), rows.numpy(), resolution, table.detach().numpy(), out.numpy(), _threads())
+    return out
+
+
+def gather_backward(points: Tensor, rows: Tensor, resolution: int, grad: Tensor, shape: torch.Size) -> Tensor:
+    """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs repeat bit for bit."""
+    threads = _threads()
+    out = torch.zeros(threads, *shape)
+    _backward(points.detach().numpy(), rows.numpy(), resolution, grad.numpy(), out.numpy(), threads)
+    return out.sum(dim=0) if threads > 1 else out[0]

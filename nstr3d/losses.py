@@ -1,0 +1,48 @@
+"""Losses: an `Objective` says how wrong a field is on a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from nstr3d.fields.base import Field
+from nstr3d.fields.nstr import Nstr
+from nstr3d.types import Samples
+
+Objective = Callable[[Field, Samples, float], Tensor]
+"""``(field, batch, progress in [0, 1]) -> scalar loss``."""
+
+
+@dataclass(frozen=True)
+class TransportPenalty:
+    """Weight of the transport loss while ``start <= progress < end``, on the first ``points`` of each batch."""
+
+    weight: float = 0.1
+    start: float = 0.0
+    end: float = 1.0
+    points: int = 2048
+
+    def __post_init__(self):
+        if self.weight < 0 or not 0 <= self.start <= self.end <= 1 or self.points < 1:
+            raise ValueError(f"A transport penalty needs weight >= 0, 0 <= start <= end <= 1 and points >= 1, not {self}.")
+
+
+def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None) -> Objective:
+    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above, in units of ``delta``.
+
+    A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part prevents it. With ``transport``,
+    adds the transport loss of an NSTR field that was built with a transport network.
+    """
+
+    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
+        total = huber_loss(field(batch.points), batch.values, delta=delta) / delta
+        if transport is not None and transport.start <= progress < transport.end:
+            if not isinstance(field, Nstr):
+                raise ValueError(f"The transport loss needs an NSTR field, not {type(field).__name__}.")
+            total = total + transport.weight * field.transport_loss(batch.points[: transport.points])
+        return total
+
+    return loss

@@ -1,0 +1,159 @@
+"""Sphere tracing: rays -> hits, stepping by what the signed distance guarantees to be empty.
+
+Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit surfaces" (1996), with the
+over-relaxation of Keinert et al., "Enhanced sphere tracing" (2014): steps longer than the distance are taken back when the
+balls about their two ends do not touch, so nothing is stepped over that plain sphere tracing would find.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nstr3d.sdf import Sdf
+from nstr3d.types import Hits, Rays
+
+MARGIN = 0.01  # by which the bounds are enlarged on every side, in diagonals
+POLISH_STEPS = 24
+
+
+def sphere_trace(
+    sdf: Sdf,
+    rays: Rays,
+    tolerance: float = 1e-5,
+    footprint: float = 0.0,
+    relaxation: float = 1.2,
+    max_steps: int = 512,
+) -> Hits:
+    """The first meeting of each ray with the surface, within slightly enlarged ``sdf.bounds``; depths in world units.
+
+    A ray hits where the distance changes sign, or where it comes closer to the surface than ``tolerance`` diagonals of the
+    bounds, or than ``footprint`` (the radius of a pixel at depth 1) times its depth; the depth is then refined by root finding
+    to ``tolerance`` diagonals, also where ``sdf.lipschitz`` is only an estimate. A ray that starts inside has depth 0; one that
+    enters the bounds inside the surface has the depth of the entry. ``relaxation`` in [1, 2) lengthens the steps. A ray
+    undecided after ``max_steps`` is a miss. Computed in the rays' dtype on their device; ``steps`` counts all evaluations.
+    Raises ValueError for a tolerance, relaxation or Lipschitz bound out of range.
+    """
+    if tolerance <= 0 or footprint < 0 or not 1 <= relaxation < 2 or sdf.lipschitz <= 0:
+        raise ValueError(
+            "sphere tracing needs tolerance > 0, footprint >= 0, 1 <= relaxation < 2 and a positive Lipschitz bound, "
+            f"not {tolerance}, {footprint}, {relaxation} and {sdf.lipschitz}"
+        )
+    with torch.no_grad():
+        trace = _Trace(sdf, rays, tolerance * sdf.bounds.diagonal, footprint)
+        trace.march(relaxation, max_steps)
+        trace.polish()
+        return trace.hits()
+
+
+class _Trace:
+    """The rays under way, one entry of every tensor ``(n,)`` a ray.
+
+    ``depth`` and ``value`` (distance over Lipschitz bound) are of the latest sample, ``before`` and ``value_before`` of the
+    one that it followed.
+    """
+
+    def __init__(self, sdf: Sdf, rays: Rays, accuracy: float, footprint: float) -> None:
+        self.sdf, self.rays, self.accuracy, self.footprint = sdf, rays, accuracy, footprint
+        self.depth, self.far = _clip(sdf, rays)
+        self.before = self.depth.clone()
+        self.value = torch.full_like(self.depth, torch.inf)
+        self.value_before = torch.zeros_like(self.depth)
+        self.hit = torch.zeros_like(self.depth, dtype=torch.bool)
+        self.steps = torch.zeros_like(self.depth, dtype=torch.int64)
+
+    def sample(self, which: Tensor, depth: Tensor) -> Tensor:
+        """Distance over Lipschitz bound ``(m,)`` at ``depth (m,)`` along the rays ``which (m,)``."""
+        self.steps[which] += 1
+        points = torch.addcmul(self.rays.origins[which], depth[:, None], self.rays.directions[which])
+        return self.sdf(points).to(depth.dtype) / self.sdf.lipschitz
+
+    def march(self, relaxation: float, max_steps: int) -> None:
+        """Step every ray until it hits or leaves the bounds; one host synchronisation a step, to drop those that are done."""
+        active = torch.nonzero(self.depth < self.far).squeeze(1)
+        factor = torch.full_like(self.depth, relaxation)
+        for _ in range(max_steps):
+            if not len(active):
+                return
+            depth, before, reach = self.depth[active], self.before[active], self.value_before[active]
+            value = self.sample(active, depth)
+            # Keinert's test: balls that do not touch leave a gap; go back to the edge of the first, and plainly from there.
+            gap = (factor[active] > 1) & (value.abs() + reach < depth - before)
+            factor[active[gap]] = 1.0
+            close = value <= (self.footprint * depth).clamp_min(self.accuracy)
+            arrived = close & ~gap
+            self.hit[active] = arrived
+            self.value[active] = value
+            # The next sample: back to the edge of the ball before, or on by the relaxed step, not beyond the bounds.
+            far = self.far[active]
+            on = torch.where(depth + value < far, torch.minimum(depth + factor[active] * value, far), torch.inf)
+            following = torch.where(gap, before + reach, on)
+            self.before[active] = torch.where(gap | arrived, before, depth)
+            self.value_before[active] = torch.where(gap | arrived, reach, value)
+            self.depth[active] = torch.where(arrived, depth, following)
+            active = active[~arrived & (following < torch.inf)]
+
+    def polish(self) -> None:
+        """Refine the hits by the Illinois secant between the two last samples, beyond them where they do not bracket a root.
+
+        A ray that only grazes, whose distance no longer falls, stays where it is closest.
+        """
+        active = torch.nonzero(self.hit & (self.depth > self.before)).squeeze(1)
+        kept = torch.zeros_like(self.depth)  # which end of the bracket stayed last time: -1 the near, +1 the far, 0 neither
+        for _ in range(POLISH_STEPS):
+            if not len(active):
+                return
+            near, far = self.before[active], self.depth[active]
+            f_near, f_far = self.value_before[active], self.value[active]
+            bracketed = f_far < 0
+            slope = (f_far - f_near) / (far - near)
+            secant = far - f_far / torch.where(slope == 0, torch.ones_like(slope), slope)
+            reach = torch.maximum(32 * f_far.abs(), torch.full_like(f_far, self.accuracy / 4))
+            beyond = torch.where(secant > far, torch.minimum(secant, far + reach), far + reach)
+            at = torch.where(bracketed, secant, beyond)
+            value = self.sample(active, at)
+            active = self._narrow(active, at, value, bracketed, kept)
+
+    def _narrow(self, active: Tensor, at: Tensor, value: Tensor, bracketed: Tensor, kept: Tensor) -> Tensor:
+        """Replace one end of each interval by the new sample; return the rays that need another."""
+        near, far = self.before[active], self.depth[active]
+        f_near, f_far = self.value_before[active], self.value[active]
+        rising = ~bracketed & (value >= f_far)
+        outside = bracketed & (value > 0)
+        moves_near = outside | (~bracketed & ~rising)
+        # Illinois: an end that stays twice has its value halved, so that the secant leaves it.
+        halve_far = outside & (kept[active] == 1)
+        halve_near = bracketed & ~outside & (kept[active] == -1)
+        kept[active] = torch.where(bracketed, torch.where(outside, 1.0, -1.0), 0.0).to(kept.dtype)
+        new_near = torch.where(outside, at, torch.where(moves_near, far, near))
+        new_far = torch.where(outside | rising, far, at)
+        self.before[active] = new_near
+        self.depth[active] = new_far
+        self.value_before[active] = torch.where(
+            outside, value, torch.where(moves_near, f_far, torch.where(halve_near, f_near / 2, f_near))
+        )
+        self.value[active] = torch.where(rising, f_far, torch.where(outside, torch.where(halve_far, f_far / 2, f_far), value))
+        # The next secant step says how far the root is; a halved end makes it longer, never shorter.
+        drop = torch.where(bracketed, (f_near - f_far) / (far - near), (f_far - value) / (at - far))
+        settled = ~rising & (value.abs() < drop * self.accuracy / 4)
+        self.depth[active] = torch.where(settled, at, self.depth[active])
+        return active[~rising & ~settled & ((new_far - new_near > self.accuracy / 2) | ~bracketed)]
+
+    def hits(self) -> Hits:
+        """What was found."""
+        depth = torch.where(self.hit, self.depth, torch.inf)
+        points = self.rays.origins + torch.where(self.hit, self.depth, 0.0)[:, None] * self.rays.directions
+        return Hits(self.hit, depth, torch.where(self.hit[:, None], points, torch.inf), self.steps)
+
+
+def _clip(sdf: Sdf, rays: Rays) -> tuple[Tensor, Tensor]:
+    """Depths ``(n,)`` at which rays enter (0 from within) and leave the enlarged bounds; entry >= exit on a miss."""
+    margin = MARGIN * sdf.bounds.diagonal
+    lower = torch.as_tensor(sdf.bounds.lower, dtype=rays.origins.dtype, device=rays.origins.device) - margin
+    upper = torch.as_tensor(sdf.bounds.upper, dtype=rays.origins.dtype, device=rays.origins.device) + margin
+    # A direction of zero along an axis would give 0/0 on the slab's face; the smallest number gives the same side.
+    tiny = torch.finfo(rays.directions.dtype).tiny
+    directions = torch.where(rays.directions == 0, tiny, rays.directions)
+    a, b = (lower - rays.origins) / directions, (upper - rays.origins) / directions
+    near = torch.minimum(a, b).amax(dim=-1).clamp_min(0)
+    return near, torch.maximum(a, b).amin(dim=-1)

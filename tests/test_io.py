@@ -1,0 +1,307 @@
+"""Files: round trips, one clear sentence for each kind of bad input, and writes that leave all or nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import oracles
+import pytest
+import trimesh
+from PIL import Image
+
+from nstr3d import io
+from nstr3d.geometry.surface import volume
+from nstr3d.io import atomic_path, load_image, load_mesh, save_image, save_json, save_mesh
+from nstr3d.types import Mesh
+
+FORMATS = [".ply", ".obj", ".stl", ".off", ".glb"]
+TRIANGLE = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+PLY_HEADER = (
+    "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\n"
+    "element {} {}\nproperty list uchar int vertex_indices\nend_header\n"
+)
+
+
+def written(folder: Path, name: str, content: str | bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content.encode("latin-1") if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-3, 1e6), (1e-12, 0.0), (1e12, 0.0), (1e-12, 1.0e-6)])
+def test_meshes_come_back(tmp_path: Path, suffix: str, scale: float, offset: float) -> None:
+    mesh = Mesh(oracles.torus().vertices * scale + offset, oracles.torus().faces)
+    path = tmp_path / f"torus{suffix}"
+    save_mesh(path, mesh)
+    found = load_mesh(path)
+    assert found.vertices.dtype == np.float64
+    assert found.faces.dtype == np.int64
+    np.testing.assert_allclose(found.corners, mesh.corners, rtol=0, atol=1e-6 * np.ptp(mesh.vertices))
+    if suffix != ".stl":  # which has no shared vertices
+        np.testing.assert_array_equal(found.faces, mesh.faces)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".off"])
+def test_precision_is_double_only_where_single_would_show(tmp_path: Path, suffix: str) -> None:
+    mesh = oracles.sphere(2)
+    save_mesh(tmp_path / f"near{suffix}", mesh)
+    near = load_mesh(tmp_path / f"near{suffix}").vertices
+    np.testing.assert_allclose(near, mesh.vertices, rtol=2e-7)
+    assert (near != mesh.vertices).any()
+    far = Mesh(mesh.vertices + 1e6, mesh.faces)
+    save_mesh(tmp_path / f"far{suffix}", far)
+    np.testing.assert_array_equal(load_mesh(tmp_path / f"far{suffix}").vertices, far.vertices)
+
+
+def test_saving_is_possible_over_an_old_file_and_in_upper_case(tmp_path: Path) -> None:
+    for mesh in (oracles.cube(), oracles.tetrahedron()):
+        save_mesh(tmp_path / "shape.PLY", mesh)
+    assert len(load_mesh(tmp_path / "shape.PLY").faces) == 4
+
+
+def test_polygons_are_triangulated(tmp_path: Path) -> None:
+    corners = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv -1 .5 0\n"
+    mesh = load_mesh(written(tmp_path, "mixed.obj", corners + "f 1 2 3 4\nf 1 2 3 4 5\n"))
+    assert len(mesh.faces) == 2 + 3
+    a, b, c = np.moveaxis(mesh.corners, 1, 0)
+    assert np.cross(b - a, c - a)[:, 2].sum() / 2 == pytest.approx(1 + 1.5)
+
+
+def test_obj_may_count_from_the_end_and_hold_old_encodings_and_lost_materials(tmp_path: Path) -> None:
+    text = "# gr\xf6\xdfe 0\nmtllib lost.mtl\nusemtl gone\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvn 0 0 1\n"
+    mesh = load_mesh(written(tmp_path, "odd.obj", text + "f -4/1/1 -3/1/1 -2/1/1 # 0\nf 1 2 4\n"))
+    np.testing.assert_array_equal(mesh.corners[0], TRIANGLE)
+    assert len(mesh.faces) == 2
+
+
+def test_scenes_are_flattened_with_their_transforms(tmp_path: Path) -> None:
+    tetrahedron = trimesh.Trimesh(oracles.tetrahedron().vertices, oracles.tetrahedron().faces, process=False)
+    scene = trimesh.Scene()
+    scene.add_geometry(tetrahedron, geom_name="one", transform=trimesh.transformations.translation_matrix([5, 6, 7]))
+    scene.add_geometry(tetrahedron.copy(), geom_name="two", transform=np.diag([-2.0, 2, 2, 1]))
+    scene.add_geometry(trimesh.PointCloud(np.full((2, 3), 50.0)))
+    scene.export(str(tmp_path / "scene.glb"))
+    mesh = load_mesh(tmp_path / "scene.glb")
+    assert len(mesh.faces) == 8
+    np.testing.assert_allclose([mesh.bounds.lower, mesh.bounds.upper], [[-2, 0, 0], [6, 7, 8]])
+    assert volume(mesh) == pytest.approx(1 / 6 + 8 / 6)  # the mirrored one still looks outward
+
+
+def test_textures_are_not_needed(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.full((4, 4, 3), 200, np.uint8))
+    visual = trimesh.visual.TextureVisuals(uv=np.zeros((4, 2)), image=picture)
+    tetrahedron = oracles.tetrahedron()
+    trimesh.Trimesh(tetrahedron.vertices, tetrahedron.faces, visual=visual, process=False).export(str(tmp_path / "t.glb"))
+    np.testing.assert_array_equal(load_mesh(tmp_path / "t.glb").corners, tetrahedron.corners)
+
+
+JUNK = bytes(range(256)) * 8
+CORNERS = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
+BAD_MESHES = {
+    "nothing.obj": (b"", "is empty"),
+    "shape.step": ("solid", r"unknown mesh extension '.step'; .obj, .ply"),
+    "noextension": ("solid", "unknown mesh extension ''"),
+    "junk.obj": (JUNK, "is binary, so no OBJ"),
+    "junk.ply": (JUNK, "could not be read as PLY: it is damaged"),
+    "junk.off": (JUNK, "could not be read as OFF: it is damaged"),
+    "junk.stl": (JUNK, "could not be read as STL: it is damaged"),
+    "junk.glb": (JUNK, "could not be read as GLB: it is damaged"),
+    "junk.gltf": (JUNK, "could not be read as GLTF: it is damaged"),
+    "text.obj": ("hello world\n", "holds no geometry"),
+    "void.stl": (b"\0" * 84, "holds no geometry"),
+    "points.obj": (CORNERS, r"has 3 points but no faces; fit it with apps/fit_points.py"),
+    "points.ply": (PLY_HEADER.format(3, "face", 0) + "0 0 0\n1 0 0\n0 1 0\n", "has 3 points but no faces"),
+    "points.off": ("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "has 3 points but no faces"),
+    "strips.ply": (PLY_HEADER.format(4, "tristrips", 1) + "0 0 0\n1 0 0\n0 1 0\n1 1 0\n4 0 1 2 3\n", "strips are not read"),
+    "nan.obj": ("v 0 0 0\nv 1 nan 0\nv 0 1 0\nf 1 2 3\n", "vertex 1 is not finite"),
+    "inf.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 inf 0\n3 0 1 2\n", "vertex 2 is not finite"),
+    "zero.obj": (CORNERS + "f 1 2 3\nf 1 2 0\n", "face on line 5 names vertex 0"),
+    "zero_uv.obj": (CORNERS + "vt 0 0\nf 0/1 1/1 2/1\n", "face on line 5 names vertex 0"),
+    "beyond.obj": (CORNERS + "f 1 2 3\nf 1 2 4\n", "a face names a vertex that is not there"),
+    "before.obj": (CORNERS + "f -1 -2 -4\n", "a face names a vertex that is not there"),
+    "beyond.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "a face names a vertex that is not there"),
+    "before.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n", "a face names a vertex that is not there"),
+    "beyond.ply": (PLY_HEADER.format(3, "face", 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "face 0 names vertex 3"),
+    "before.ply": (PLY_HEADER.format(3, "face", 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n", "face 0 names vertex -1"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MESHES)
+def test_bad_meshes_are_refused_with_the_file_and_the_reason(tmp_path: Path, name: str) -> None:
+    content, sentence = BAD_MESHES[name]
+    path = written(tmp_path, name, content)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load_mesh(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".stl", ".glb"])
+def test_truncated_binaries_are_refused(tmp_path: Path, suffix: str) -> None:
+    save_mesh(tmp_path / f"whole{suffix}", oracles.torus())
+    part = written(tmp_path, f"part{suffix}", (tmp_path / f"whole{suffix}").read_bytes()[:-1000])
+    with pytest.raises(ValueError, match="could not be read as"):
+        load_mesh(part)
+
+
+@pytest.mark.parametrize("load", [load_mesh, load_image])
+def test_missing_files_and_folders_are_refused(tmp_path: Path, load) -> None:
+    with pytest.raises(FileNotFoundError, match=r"lost\.obj does not exist"):
+        load(tmp_path / "lost.obj")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "mesh", "sentence"),
+    [
+        ("a.fbx", oracles.cube(), r"cannot write the extension '.fbx'; use one of .ply, .obj"),
+        ("a.ply", Mesh(TRIANGLE, np.zeros((0, 3), int)), "has no faces"),
+        ("a.ply", Mesh(TRIANGLE, np.array([[0, 1, 3]])), "face 0 names vertex 3"),
+        ("a.ply", Mesh(TRIANGLE + np.inf, np.array([[0, 1, 2]])), "vertex 0 is not finite"),
+    ],
+)
+def test_bad_meshes_are_not_saved(tmp_path: Path, name: str, mesh: Mesh, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        save_mesh(tmp_path / name, mesh)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = written(tmp_path, "result.txt", "old")
+
+    def fail() -> None:
+        with atomic_path(target) as temporary:
+            assert temporary.parent == target.parent
+            assert temporary.suffix == ".txt"
+            temporary.write_text("half")
+            assert target.read_text() == "old"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("result.txt", "old")]
+
+
+def test_a_write_that_succeeds_replaces_what_a_link_points_at(tmp_path: Path) -> None:
+    target = written(tmp_path, "real.txt", "old")
+    link = tmp_path / "link.txt"
+    link.symlink_to(target)
+    with atomic_path(link) as temporary:
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link.txt", "real.txt"]
+
+
+def test_new_files_have_ordinary_permissions(tmp_path: Path) -> None:
+    ordinary = written(tmp_path, "ordinary", "x")
+    with atomic_path(tmp_path / "atomic") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "atomic").stat().st_mode == ordinary.stat().st_mode
+
+
+def test_a_failing_encoder_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Image.Image, "save", full_disk)
+    monkeypatch.setattr(io.os, "replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        save_image(tmp_path / "a.png", np.zeros((2, 2, 3)))
+    with pytest.raises(OSError, match="no space"):
+        save_mesh(tmp_path / "a.ply", oracles.cube())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_writing_into_nowhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="create it before saving"):
+        save_mesh(tmp_path / "lost" / "a.ply", oracles.cube())
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        save_json(tmp_path / "folder.json", {})
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_images_come_back(tmp_path: Path, channels: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
+    save_image(tmp_path / "bytes.png", image)
+    save_image(tmp_path / "floats.png", image / 255)
+    for name in ("bytes.png", "floats.png"):
+        found = load_image(tmp_path / name)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, image.astype(np.float32) / 255)
+
+
+def test_every_kind_of_picture_becomes_grey_rgb_or_rgba(tmp_path: Path) -> None:
+    grey = np.array([[0, 255], [51, 102]], np.uint8)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    np.testing.assert_allclose(load_image(tmp_path / "grey.png")[..., 0], grey / 255, atol=1e-7)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    np.testing.assert_allclose(load_image(tmp_path / "deep.png")[..., 0], grey / 255, atol=1e-7)
+    Image.fromarray(grey).convert("1").save(tmp_path / "bits.png")
+    assert load_image(tmp_path / "bits.png").shape == (2, 2, 1)
+    Image.fromarray(np.dstack([grey] * 3)).convert("P").save(tmp_path / "palette.png")
+    assert load_image(tmp_path / "palette.png").shape == (2, 2, 3)
+    Image.fromarray(np.dstack([grey, grey])).save(tmp_path / "veil.png")
+    assert load_image(tmp_path / "veil.png").shape == (2, 2, 4)
+
+
+def test_pictures_are_turned_as_the_camera_was(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(np.zeros((2, 5, 3), np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    assert load_image(tmp_path / "turned.png").shape == (5, 2, 3)
+
+
+@pytest.mark.parametrize(("content", "sentence"), [(b"", "is empty"), (JUNK, "could not be read as a picture")])
+def test_bad_pictures_are_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        load_image(written(tmp_path, "bad.png", content))
+
+
+def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
+    save_image(tmp_path / "whole.png", np.random.default_rng(0).random((64, 64, 3)))
+    with pytest.raises(ValueError, match="could not be read"):
+        load_image(written(tmp_path, "part.png", (tmp_path / "whole.png").read_bytes()[:3000]))
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "sentence"),
+    [
+        ("a.jpg", np.zeros((2, 2, 3)), "end the name in .png"),
+        ("a.png", np.zeros((2, 2)), r"not \(2, 2\)"),
+        ("a.png", np.zeros((2, 2, 2)), r"not \(2, 2, 2\)"),
+        ("a.png", np.zeros((0, 2, 3)), r"not \(0, 2, 3\)"),
+        ("a.png", np.full((2, 2, 3), 1.5), r"spans \[1.5, 1.5\]"),
+        ("a.png", np.full((2, 2, 3), np.nan), r"spans \[nan, nan\]"),
+        ("a.png", np.zeros((2, 2, 3), np.int32), "uint8 or float, not int32"),
+    ],
+)
+def test_bad_pictures_are_not_saved(tmp_path: Path, name: str, image: np.ndarray, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        save_image(tmp_path / name, image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    data = {"a": [1, 2.5, None, True], "b": {"c": np.float32(0.5), "d": np.arange(3)}, "e": ("x", np.int64(7)), 5: "\u00f6"}
+    save_json(tmp_path / "a.json", data)
+    expected = {"a": [1, 2.5, None, True], "b": {"c": 0.5, "d": [0, 1, 2]}, "e": ["x", 7], "5": "\u00f6"}
+    assert json.loads((tmp_path / "a.json").read_text()) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ({"scores": [{"psnr": 1.0}, {"psnr": float("nan")}]}, r"data\.scores\[1\]\.psnr is nan"),
+        ({"a": np.array([0.0, -np.inf])}, r"data\.a\[1\] is -inf"),
+        ({"a": {1, 2}}, r"data\.a is a set"),
+    ],
+)
+def test_json_refuses_what_it_cannot_hold(tmp_path: Path, data: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        save_json(tmp_path / "a.json", data)
+    assert list(tmp_path.iterdir()) == []

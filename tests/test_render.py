@@ -1,0 +1,123 @@
+"""Pictures: the silhouette is where it must be, light comes from where it should, and the options do what they say."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nstr3d.extract import extract_mesh
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.primitives import scale, sphere, torus, translate, union
+from nstr3d.render import RenderConfig, render, side_by_side
+from nstr3d.sdf import Sdf
+from nstr3d.types import Box, Camera
+
+FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
+FAR_AWAY = translate(sphere(), (0.0, 0.0, 100.0))
+
+
+def silhouette(image: np.ndarray, camera: Camera) -> np.ndarray:
+    """Pixels ``(h, w)`` that differ from a picture of nothing, which lies behind the camera."""
+    return np.abs(image - render(FAR_AWAY, camera)).max(axis=-1) > 1e-6
+
+
+def test_shape_type_and_range() -> None:
+    image = render(sphere(), FRONT)
+    assert image.shape == (80, 96, 3)
+    assert image.dtype == np.float32
+    assert float(image.min()) >= 0
+    assert float(image.max()) <= 1
+
+
+def test_the_silhouette_of_a_sphere_is_its_cone() -> None:
+    seen = silhouette(render(sphere(), FRONT), FRONT)
+    directions = FRONT.rays().directions.numpy()
+    clearance = 6 * np.sqrt(directions[:, 0] ** 2 + directions[:, 1] ** 2)
+    sure = np.abs(clearance - 1) > 1e-3
+    assert np.array_equal(seen.ravel()[sure], (clearance < 1)[sure])
+
+
+def test_the_key_light_comes_from_the_upper_left_and_turns_with_the_camera() -> None:
+    for camera in (FRONT, replace(FRONT, eye=(6.0, 0.0, 0.0)), replace(FRONT, eye=(0.0, 1.0, -6.0))):
+        image = render(sphere(), camera).mean(axis=-1)
+        assert image[28, 36] > image[28, 59] > image[51, 59]
+
+
+def test_supersampling_is_the_mean_of_a_finer_picture() -> None:
+    fine = render(torus(), replace(FRONT, width=192, height=160))
+    mean = render(torus(), FRONT, RenderConfig(samples_per_axis=2))
+    # The tolerance of a hit is tied to the pixels of the finer picture in both.
+    np.testing.assert_allclose(mean, fine.reshape(80, 2, 96, 2, 3).mean(axis=(1, 3)), atol=1e-6)
+    plain = render(torus(), FRONT)
+    assert np.abs(np.diff(mean, axis=1)).max() < np.abs(np.diff(plain, axis=1)).max()
+
+
+def test_the_chunk_changes_nothing() -> None:
+    np.testing.assert_allclose(render(torus(), FRONT), render(torus(), FRONT, chunk=1111), atol=1e-6)
+
+
+def test_hollows_are_darker_with_occlusion_and_open_ground_is_not() -> None:
+    floor = Sdf(lambda points: points[:, 2], Box((-1.0, -1.0, -0.1), (1.0, 1.0, 0.0)))
+    wall = translate(sphere(0.3), (0.0, 0.0, 0.1))
+    lit = RenderConfig(shadow_steps=0)
+    dull = replace(lit, occlusion_taps=0)
+    open_ratio = render(floor, FRONT, lit) / render(floor, FRONT, dull)
+    np.testing.assert_allclose(open_ratio[36:44, 40:56], 1.0, atol=1e-5)
+    scene = union(floor, wall)
+    ratio = (render(scene, FRONT, lit) / render(scene, FRONT, dull)).mean(axis=-1)
+    # About 0.3 from the middle is where ball and floor meet.
+    contact = 40 + round(0.3 / (6 * math.tan(math.radians(17.5))) * 40)
+    assert ratio[contact : contact + 2, 48].min() < 0.9
+
+
+def test_a_shadow_falls_away_from_the_key_light() -> None:
+    floor = Sdf(lambda points: points[:, 2], Box((-1.0, -1.0, -0.1), (1.0, 1.0, 0.0)))
+    scene = union(floor, translate(sphere(0.15), (0.0, 0.0, 0.5)))
+    bright, shaded = (render(scene, FRONT, RenderConfig(shadow_steps=steps)).mean(axis=-1) for steps in (0, 40))
+    # The key light stands at (-0.55, 0.75, 0.70), so the shadow of a ball at height 0.5 falls at (0.39, -0.54).
+    pixels = 40 / math.tan(math.radians(17.5)) / 6
+    row, column = 40 + round(0.54 * pixels), 48 + round(0.39 * pixels)
+    assert shaded[row, column] < 0.9 * bright[row, column]
+    mirrored = 80 - row, 96 - column
+    assert math.isclose(shaded[mirrored], bright[mirrored], abs_tol=0.02)
+
+
+def test_world_units_do_not_show() -> None:
+    large = translate(scale(torus(), 40.0), (500.0, 0.0, -80.0))
+    a = render(torus(), Camera.around(torus().bounds, width=64, height=64))
+    b = render(large, Camera.around(large.bounds, width=64, height=64))
+    assert float(np.mean(np.abs(a - b).max(axis=-1) > 1e-3)) < 0.005
+
+
+def test_a_mesh_looks_like_the_shape_that_it_samples() -> None:
+    mesh = extract_mesh(sphere(), 40)
+    image, expected = render(MeshDistance(mesh).sdf(), FRONT), render(sphere(), FRONT)
+    assert float(np.abs(image - expected).mean()) < 0.005
+
+
+def test_a_field_of_single_precision_is_rendered() -> None:
+    single = Sdf(lambda points: sphere().distance(points.to(torch.float32)), sphere().bounds)
+    np.testing.assert_allclose(render(single, FRONT), render(sphere(), FRONT), atol=0.02)
+
+
+def test_side_by_side_keeps_the_pictures_and_puts_white_between() -> None:
+    a, b = np.zeros((4, 3, 3), np.float32), np.full((4, 5, 3), 0.5, np.float32)
+    row = side_by_side([a, b], gap=2)
+    assert row.shape == (4, 10, 3)
+    np.testing.assert_array_equal(row[:, :3], a)
+    np.testing.assert_array_equal(row[:, 3:5], 1.0)
+    np.testing.assert_array_equal(row[:, 5:], b)
+
+
+def test_pictures_of_different_heights_and_none_raise() -> None:
+    with pytest.raises(ValueError, match=r"\[4, 5\]"):
+        side_by_side([np.zeros((4, 3, 3)), np.zeros((5, 3, 3))])
+    with pytest.raises(ValueError, match="common height"):
+        side_by_side([])
+
+
+def test_no_samples_raise() -> None:
+    with pytest.raises(ValueError, match="samples_per_axis"):
+        render(sphere(), FRONT, RenderConfig(samples_per_axis=0))
