@@ -1,6 +1,6 @@
 """nstr3d: neural surfaces with a local spectrum.
 
-The walk from a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a field config's ``build``, `fit`, `Fit.sdf`,
+From a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a config's ``build``, `fit`, `Fit.sdf`,
 then `extract_mesh` and `render`. `save` and `load` keep a fit.
 """
 

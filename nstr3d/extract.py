@@ -291,7 +291,7 @@ def _march(bricks: np.ndarray, nodes: _Nodes, grid: _Grid) -> Mesh:
     index = nodes.index(bricks)
     inside = (nodes.values.reshape(-1) < 0)[index]
     crossed = np.stack([_mixed(inside[:, cell]) for cell in CELLS], axis=1)
-    # Cells stay in the order of their bricks: neighbours in space are then neighbours in memory, twice as fast to march.
+    # Cells stay in the order of their bricks: neighbours in space are then neighbours in memory, which is faster to march.
     brick, cell = np.nonzero(crossed)
     corners = index[brick[:, None], CELLS[cell]]
     used = np.zeros(nodes.values.size, bool)

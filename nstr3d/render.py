@@ -126,20 +126,25 @@ class _Studio:
         if len(points):
             # On the surface itself an exact distance has no safe gradient; a little before it, it has.
             before = points - 3e-5 * self.sdf.bounds.diagonal * directions
-            colours[hits.mask] = self.shade(points, self.sdf.normals(before).to(points.dtype), directions)
+            slope = self.sdf.gradient(before).to(points.dtype)
+            steepness = slope.norm(dim=-1).clamp_min(1e-12)
+            colours[hits.mask] = self.shade(points, slope / steepness[:, None], steepness, directions)
         return colours
 
-    def shade(self, points: Tensor, normals: Tensor, directions: Tensor) -> Tensor:
-        """Linear RGB ``(n, 3)`` of surface points with unit ``normals`` seen along unit ``directions``."""
+    def shade(self, points: Tensor, normals: Tensor, steepness: Tensor, directions: Tensor) -> Tensor:
+        """Linear RGB ``(n, 3)`` of surface points with unit ``normals`` seen along unit ``directions``.
+
+        ``steepness (n,)`` is the gradient's length at the points: distances nearby are taken in units of it.
+        """
         config = self.config
         # A tap below the surface would darken it: seen from the back, a normal is turned towards the eye.
         facing = (normals * directions).sum(dim=-1, keepdim=True)
         normals = torch.where(facing > 0, normals - 2 * facing * directions, normals)
-        open_sky = self.openness(points, normals)[:, None]
+        open_sky = self.openness(points, normals, steepness)[:, None]
         above = 0.5 + 0.5 * (normals @ self.up)[:, None]
         light = (self._row(config.ground) * (1 - above) + self._row(config.sky) * above) * open_sky
         key = self._towards(config.key)
-        shadow = self.shadow(points, normals, key)[:, None]
+        shadow = self.shadow(points, normals, steepness, key)[:, None]
         lit = (normals @ key).clamp_min(0)[:, None] * shadow
         light = light + lit * self._row(config.key.colour)
         # The fill light is a broad panel: it wraps around the terminator, and hollows see less of it.
@@ -153,19 +158,19 @@ class _Studio:
         shine = (normals * half).sum(dim=-1, keepdim=True).clamp_min(0) ** 48 * lit
         return light * self._row(config.albedo) + config.gloss * shine * self._row(config.key.colour)
 
-    def openness(self, points: Tensor, normals: Tensor) -> Tensor:
+    def openness(self, points: Tensor, normals: Tensor, steepness: Tensor) -> Tensor:
         """How much of the sky each point sees ``(n,)``, in [0, 1]: near walls, distance falls short of height."""
         taps = self.config.occlusion_taps
         blocked, total = torch.zeros_like(points[:, 0]), 0.0
         for tap in range(1, taps + 1):
             height = self.config.occlusion_reach * self.sdf.bounds.diagonal * (tap / taps) ** 2
             weight = 0.75**tap
-            free = self._distance(points + height * normals) / height
+            free = self._distance(points + height * normals) / (height * steepness)
             blocked += weight * (1 - free).clamp(0, 1)
             total += weight
         return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
 
-    def shadow(self, points: Tensor, normals: Tensor, towards: Tensor) -> Tensor:
+    def shadow(self, points: Tensor, normals: Tensor, steepness: Tensor, towards: Tensor) -> Tensor:
         """How much of a light each point sees ``(n,)``, in [0, 1]: the narrowest clearance on the way, over its travel.
 
         Quilez, "Soft shadows in raymarched SDFs".
@@ -180,7 +185,7 @@ class _Studio:
             if not len(active):
                 break
             along = travel[active]
-            clear = self._distance(start[active] + along[:, None] * towards)
+            clear = self._distance(start[active] + along[:, None] * towards) / steepness[active]
             ratio = 0.5 + 0.5 * clear / (self.config.shadow_softness * along)
             seen[active] = torch.minimum(seen[active], ratio.clamp(0, 1))
             travel[active] = along + clear.clamp(0.01 * size, 0.1 * size)
@@ -189,7 +194,7 @@ class _Studio:
 
     def _distance(self, points: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.sdf(points).to(points.dtype) / self.sdf.lipschitz
+            return self.sdf(points).to(points.dtype)
 
     def _towards(self, light: Light) -> Tensor:
         return self._unit(light.direction) @ self.axes

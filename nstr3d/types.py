@@ -24,7 +24,9 @@ class Mesh:
     @property
     def bounds(self) -> Box:
         """The axis-aligned box of the vertices that faces use."""
-        used = self.vertices[np.unique(self.faces)]
+        named = np.zeros(len(self.vertices), bool)
+        named[self.faces] = True
+        used = self.vertices[named]
         return Box(tuple(used.min(axis=0).tolist()), tuple(used.max(axis=0).tolist()))
 
     @property

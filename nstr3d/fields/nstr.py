@@ -85,8 +85,13 @@ class Nstr(Field):
         channels = sum(level.channels for level in config.levels)
         self.transport = Transport(config.transport, in_dim, channels, generator) if config.transport else None
 
+    @property
+    def spectra(self) -> list[Level]:
+        """The levels, coarse to fine as configured."""
+        return list(self.levels)  # type: ignore[arg-type]
+
     def forward(self, points: Tensor) -> Tensor:
-        return self.decoder(torch.cat([level(points) for level in self.levels], dim=1))
+        return self.decoder(torch.cat([level(points) for level in self.spectra], dim=1))
 
     def rates(self) -> list[dict]:
         tables = [parameter for name, parameter in self.named_parameters() if name.endswith(".table")]
@@ -97,7 +102,7 @@ class Nstr(Field):
     def spectrum(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """S ``(n, channels)`` of all levels and its slope per cell, h dS/dx ``(n, channels, in_dim)``, h being the cell size."""
         values, slopes = [], []
-        for level in self.levels:
+        for level in self.spectra:
             value, slope = level.spectrum_and_slope(points)
             values.append(value)
             slopes.append(slope * (2 / level.config.resolution))
@@ -124,7 +129,7 @@ class Nstr(Field):
         Radians per unit length of the unit box. Raises ValueError for a field without phase waves.
         """
         frequencies, amplitudes = [], []
-        for level in self.levels:
+        for level in self.spectra:
             waves = level.config.waves
             if not isinstance(waves, PhaseWaves):
                 continue
