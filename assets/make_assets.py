@@ -117,7 +117,7 @@ RECIPES = {
     "bunny": Recipe(bunny, (0.0195,) * 3, relax=8),
     "sphere": Recipe(shapes.sphere, (0.13,) * 3, relax=8),
     "torus": Recipe(shapes.torus, (0.12,) * 3, relax=8),
-    "gyroid": Recipe(lambda: shapes.gyroid_slab(period=1.2, thickness=0.2), (0.07,) * 3, relax=2, sharpen=3),
+    "gyroid": Recipe(shapes.gyroid_slab, (0.07,) * 3, relax=8),
     "bracket": Recipe(shapes.bracket, (0.05,) * 3, sharpen=3),
     "plate": Recipe(shapes.thin_plate, (0.1, 0.01, 0.1), sharpen=3),
     "shells": Recipe(shapes.shells, (0.11,) * 3, relax=8),
@@ -141,7 +141,8 @@ def mesh_shape(recipe: Recipe) -> Mesh:
         vertices = _sharpened(shape, vertices, faces, float(step.min()))
     for _ in range(2):
         vertices = _project(shape, vertices)
-    return _welded(vertices, faces)
+    mesh = _welded(vertices, faces)
+    return _flipped(shape, mesh) if recipe.sharpen else mesh
 
 
 def _narrow_band(shape: Sdf, grid: np.ndarray, diagonal: float) -> np.ndarray:
@@ -206,6 +207,38 @@ def _welded(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
     faces = faces[(a != b) & (b != c) & (c != a)]
     used, index = np.unique(faces, return_inverse=True)
     return Mesh(rounded[used], index.reshape(faces.shape))
+
+
+def _flipped(shape: Sdf, mesh: Mesh) -> Mesh:
+    """The mesh with the longest edge of every folded or collapsed face flipped, until none is left or none can be.
+
+    Sharpening lines up vertices along an edge, which leaves some triangles flat or turned over beside it.
+    """
+    faces, vertices = mesh.faces.copy(), mesh.vertices
+    for _ in range(8):
+        corners = vertices[faces]
+        normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        length = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1)
+        height = np.linalg.norm(normal, axis=-1) / length.max(axis=-1)
+        outward = (normal * shape.normals(corners.mean(axis=1))).sum(axis=-1) > 0
+        across = {edge: face for face, row in enumerate(faces.tolist()) for edge in zip(row, row[1:] + row[:1])}
+        for face in np.flatnonzero(~outward | (height < 10.0**-DECIMALS)).tolist():
+            _flip_edge(faces, across, face, int(length[face].argmax()))
+    return Mesh(vertices, faces)
+
+
+def _flip_edge(faces: np.ndarray, across: dict[tuple[int, int], int], face: int, side: int) -> None:
+    """Flip one edge of ``faces[face]`` in place, unless its new edge exists already or a flip before changed the face."""
+    a, b, c = np.roll(faces[face], -side).tolist()
+    if across.get((a, b)) != face or (b, a) not in across:
+        return
+    other = across[b, a]
+    d = int(faces[other].sum()) - a - b
+    if (c, d) in across or (d, c) in across:
+        return
+    faces[face], faces[other] = (a, d, c), (d, b, c)
+    del across[a, b], across[b, a]
+    across.update({(a, d): face, (d, c): face, (c, a): face, (d, b): other, (b, c): other, (c, d): other})
 
 
 def write_obj(path: Path, mesh: Mesh) -> None:

@@ -42,7 +42,7 @@ class NstrConfig:
     hidden: int = 64
     sharpness: float = 50.0
     transport: TransportConfig | None = None
-    table_rate: float = 6e-2
+    table_rate: float = 3e-2
     decoder_rate: float = 1e-2
 
     def __post_init__(self):

@@ -60,9 +60,9 @@ class PhaseWaves:
     """
 
     count: int
-    band: tuple[float, float] = (0.3, 1.5)
+    band: tuple[float, float] = (0.3, 1.0)
     learned: bool = False
-    radians: float = 16.0
+    radians: float = 8.0
     channels_per_wave = 2
 
     def initial(self, nodes: int, generator: torch.Generator | None) -> Tensor:

@@ -156,22 +156,23 @@ def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
     return union(difference(sphere(outer), sphere(cavity)), sphere(inner))
 
 
-def gyroid_slab(period: float = 1.0, thickness: float = 0.15, radius: float = 1.0) -> Sdf:
-    """A gyroid sheet inside a ball of ``radius``: a bound with Lipschitz 1.
+def gyroid_slab(period: float = 1.2, thickness: float = 0.2, radius: float = 1.0, rim: float = 0.15) -> Sdf:
+    """A gyroid sheet inside a ball of ``radius``, where they meet rounded as by `smooth_difference` with ``k = rim``.
 
-    ``sin x cos y + sin y cos z + sin z cos x`` has a gradient of at most sqrt(3) (Cauchy-Schwarz on each component), and is
-    divided by it; so the wall is ``thickness`` where the gradient is steepest and up to about sqrt(2) of that elsewhere.
+    A bound with Lipschitz 1: ``sin x cos y + sin y cos z + sin z cos x`` has a gradient of at most sqrt(3) (Cauchy-Schwarz on
+    each component) and is divided by it. On the sheet's middle the gradient lies between sqrt(2) and sqrt(3), so a thin wall
+    is between ``thickness`` and 1.22 times that.
     """
-    _require_positive(period=period, thickness=thickness, radius=radius)
+    _require_positive(period=period, thickness=thickness, radius=radius, rim=rim)
     omega = 2 * math.pi / period
 
-    def sheet(points: Tensor) -> Tensor:
+    def emptiness(points: Tensor) -> Tensor:
         sine, cosine = torch.sin(omega * points), torch.cos(omega * points)
         height = (sine * cosine.roll(-1, dims=-1)).sum(dim=-1)
-        return height.abs() / (omega * math.sqrt(3)) - thickness / 2
+        return thickness / 2 - height.abs() / (omega * math.sqrt(3))
 
     ball = sphere(radius)
-    return intersection(Sdf(sheet, ball.bounds), ball)
+    return smooth_difference(ball, Sdf(emptiness, ball.bounds), k=rim)
 
 
 def bracket() -> Sdf:
