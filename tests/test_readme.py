@@ -1,0 +1,43 @@
+"""The README's Python blocks run as they stand, in order, and do what the text around them says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nstr3d import load_mesh
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.fixture
+def namespace(tmp_path, monkeypatch):
+    """What the blocks leave behind, run one after the other in an empty folder that sees the assets."""
+    (tmp_path / "assets").symlink_to(ROOT / "assets")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_blocks_run_and_leave_what_they_promise(namespace):
+    original, fitted = load_mesh("assets/bunny.obj"), load_mesh("bunny_nstr.ply")
+    np.testing.assert_allclose(fitted.bounds.centre, original.bounds.centre, atol=0.02 * original.bounds.diagonal)
+    assert Path("bunny.png").read_bytes().startswith(b"\x89PNG")
+    assert namespace["distance"].shape == (1000,)
+    assert namespace["normals"].shape == (1000, 3)
+    assert namespace["image_field"].in_dim == 2
+    assert namespace["picture"].shape == (128, 128, 3)
+
+
+def test_commands_and_files_named_exist():
+    for name in re.findall(r"\b(?:apps|assets)/[\w/]+\.(?:py|obj|png)", README):
+        assert (ROOT / name).exists(), name
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
