@@ -108,7 +108,7 @@ class Recipe:
     """
 
     shape: Callable[[], Sdf]
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, ...]
     relax: int = 0
     sharpen: int = 0
 
@@ -253,6 +253,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
     parser.add_argument("--only", nargs="+", choices=sorted(RECIPES), default=sorted(RECIPES), help="shapes to make")
     args = parser.parse_args()
+    # The pieces are too small to gain from threads, and on a busy machine they lose a lot to them.
+    torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.only:
         mesh = mesh_shape(RECIPES[name])

@@ -1,6 +1,7 @@
 """Spatial derivatives of functions whose derivatives are known, and of a field."""
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 
@@ -8,6 +9,9 @@ from nstr3d.autodiff import gradient, jacobian
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import PhaseWaves
+
+# torch's own forward mode compiles its rules with a function that torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
 def draw(count: int = 50, dim: int = 3, seed: int = 0) -> Tensor:

@@ -12,6 +12,9 @@ from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 from nstr3d.kernels import interpolate as module
 from nstr3d.kernels.interpolate import corners, gather, interpolate, interpolate_with_slope
 
+# torch's own forward mode compiles its rules with a function that torch has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
 DIMS = [1, 2, 3, 4]
 
 

@@ -6,8 +6,9 @@ a size that is not positive and finite raises ``ValueError``.
 
 Two promises hold for every shape here and are kept by every combinator: the Lipschitz bound is valid in all of space, and
 outside ``bounds`` the distance is at least the distance to ``bounds``, so an offset by ``e`` stays within bounds grown by
-``e``. "Exact" means the Euclidean distance everywhere; the others, divided by their Lipschitz bound, never exceed it. Formulas for sphere, box,
-torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D distance functions".
+``e``. "Exact" means the Euclidean distance everywhere; the others, divided by their Lipschitz bound, never exceed it.
+Formulas for sphere, box, torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D distance
+functions".
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import get_num_threads, njit, prange, set_num_threads
+from numba import config, get_num_threads, njit, prange, set_num_threads
 from torch import Tensor
 
 
@@ -63,7 +63,7 @@ def _backward(points, rows, resolution, grad, out, chunks):
 
 
 def _threads() -> int:
-    threads = torch.get_num_threads()
+    threads = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # numba refuses more than it started with
     if get_num_threads() != threads:
         set_num_threads(threads)
     return threads
@@ -72,7 +72,9 @@ def _threads() -> int:
 def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
     """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see `kernels.interpolate.interpolate`, its twin."""
     out = torch.empty(len(points), table.shape[1])
-    _forward(points.detach().numpy(), rows.numpy(), resolution, table.detach().numpy(), out.numpy(), _threads())
+    # Another memory layout would compile the kernel anew, which takes seconds.
+    inputs = points.detach().contiguous(), table.detach().contiguous()
+    _forward(inputs[0].numpy(), rows.numpy(), resolution, inputs[1].numpy(), out.numpy(), _threads())
     return out
 
 
@@ -80,5 +82,5 @@ def gather_backward(points: Tensor, rows: Tensor, resolution: int, grad: Tensor,
     """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs repeat bit for bit."""
     threads = _threads()
     out = torch.zeros(threads, *shape)
-    _backward(points.detach().numpy(), rows.numpy(), resolution, grad.numpy(), out.numpy(), threads)
+    _backward(points.detach().contiguous().numpy(), rows.numpy(), resolution, grad.numpy(), out.numpy(), threads)
     return out.sum(dim=0) if threads > 1 else out[0]
