@@ -119,7 +119,8 @@ RECIPES = {
     "torus": Recipe(shapes.torus, (0.12,) * 3, relax=8),
     "gyroid": Recipe(shapes.gyroid_slab, (0.07,) * 3, relax=8),
     "bracket": Recipe(shapes.bracket, (0.05,) * 3, sharpen=3),
-    "plate": Recipe(shapes.thin_plate, (0.1, 0.01, 0.1), sharpen=3),
+    # The last nodes within lie as near to the rim as to the flat sides, so that cells much wider than high find it.
+    "plate": Recipe(shapes.thin_plate, (1.99 / 21, 0.01, 1.99 / 21), sharpen=3),
     "shells": Recipe(shapes.shells, (0.11,) * 3, relax=8),
     "ripple": Recipe(lambda: shapes.drifting_ripple().sdf, (0.05,) * 3, relax=8),
 }
@@ -138,7 +139,7 @@ def mesh_shape(recipe: Recipe) -> Mesh:
     for _ in range(recipe.relax):
         vertices = _project(shape, _centred(vertices, faces))
     for _ in range(recipe.sharpen):
-        vertices = _sharpened(shape, vertices, faces, float(step.min()))
+        vertices = _sharpened(shape, vertices, faces, float(step.max()))
     for _ in range(2):
         vertices = _project(shape, vertices)
     mesh = _welded(vertices, faces)

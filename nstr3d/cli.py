@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -62,14 +66,17 @@ def main(args: Sequence[str] | None = None) -> int:
 def guarded(command: Callable[[], None]) -> int:
     """Runs ``command``; an expected failure becomes one line on stderr and a non-zero exit code."""
     try:
-        command()
+        with _terminated_like_interrupted():
+            command()
     except Interrupted as stop:
         print(stop, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("Stopped; nothing was written.", file=sys.stderr)
         return 130
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):  # which is how torch says it
+            raise
         print("error: out of memory; use a smaller mesh, --resolution or --params.", file=sys.stderr)
         return 1
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
@@ -78,11 +85,25 @@ def guarded(command: Callable[[], None]) -> int:
     return 0
 
 
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a job that is told to end cleans up too."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def fit_mesh(options: FitMesh) -> None:
     """Fits one mesh as ``options`` say, showing progress and a table."""
     if options.threads is not None:
-        if options.threads < 1:
-            raise ValueError(f"--threads must be at least 1, not {options.threads}.")
+        available = os.cpu_count() or 1
+        if not 1 <= options.threads <= available:
+            raise ValueError(f"--threads is 1 to {available} on this machine, not {options.threads}.")
         torch.set_num_threads(options.threads)
     job = MeshJob(
         path=options.mesh,
@@ -159,7 +180,8 @@ class _Display:
             timed = self.training.seconds is not None
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
             total = 1.0 if timed else self.training.steps
-            self.bar = tqdm(total=total, desc="fit", disable=not sys.stderr.isatty(), bar_format=form)
+            start = progress.done if timed else progress.step  # a resumed run's pace is that of its own steps
+            self.bar = tqdm(total=total, initial=start, desc="fit", disable=not sys.stderr.isatty(), bar_format=form)
         if progress.step % REPORT_EVERY == 0 or progress.done >= 1:
             rate = progress.step * self.training.batch / max(progress.seconds, 1e-9)
             self.bar.n = progress.done if self.training.seconds is not None else progress.step

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 import os
 import platform
 import resource
 import shutil
 import signal
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -41,15 +41,21 @@ from nstr3d.types import Camera, Frame, Mesh
 
 MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 20.0
+SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
+RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
+LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 
 
 class Interrupted(Exception):
-    """The user stopped the fit; the message says what was kept."""
+    """The user stopped the job; the message says what was kept."""
 
 
 @dataclass(frozen=True)
 class MeshJob:
-    """What to fit and how; see the command line's help for each option. Raises ValueError for options out of range."""
+    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view.
+
+    Raises ValueError for options out of range.
+    """
 
     path: Path
     out: Path
@@ -64,18 +70,21 @@ class MeshJob:
     overwrite: bool = False
     resume: bool = False
     import_seconds: float | None = None
+    picture: int = 512
 
     def __post_init__(self):
         if self.preset not in PRESETS:
             raise ValueError(f"--preset is one of {', '.join(PRESETS)}, not {self.preset}.")
         for name in ("params", "seconds", "steps"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name} must be positive, not {value}.")
-        if self.resolution < 8:
-            raise ValueError(f"--resolution must be at least 8 cells, not {self.resolution}.")
-        if self.seed < 0 or not self.transport >= 0:
-            raise ValueError("--seed and --transport must not be negative.")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name} must be positive and finite, not {value}.")
+        if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
+            raise ValueError(f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {self.resolution}.")
+        if not 0 <= self.transport < math.inf:
+            raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
 
     @property
     def training(self) -> FitConfig:
@@ -102,43 +111,46 @@ class Listener:
 
 
 def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
-    """Does the job. All files appear together at the end or not at all.
+    """Does the job. All files appear together at the end or not at all; only a checkpoint, which --resume goes on from, may be
+    left by a run that failed or was stopped.
 
     Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
     """
     listener, clock = listener or Listener(), _Clock()
     device = pick_device(job.device)
     _check_output(job)
-    listener.stage("load")
-    with clock("load"):
-        original = load_mesh(job.path)
-        mesh, repairs = repair(original)
-        unit, frame = normalise(mesh)
-    warnings = _warnings(repairs)
-    for warning in warnings:
-        listener.warn(warning)
-    listener.stage("fit")
-    result = _fit(job, unit, frame, mesh, device, clock, listener)
+    with _tidy(job.out):
+        listener.stage("load")
+        with clock("load"):
+            original = load_mesh(job.path)
+            _check_size(original)
+            mesh, repairs = repair(original)
+            unit, frame = normalise(mesh)
+        warnings = _warnings(repairs)
+        for warning in warnings:
+            listener.warn(warning)
+        listener.stage("fit")
+        result = _fit(job, unit, frame, mesh, device, clock, listener)
 
-    sdf, distance = result.sdf(), MeshDistance(mesh)
-    listener.stage("extract")
-    with clock("extract"):
-        extraction = extract(sdf, job.resolution)
-    listener.stage("render")
-    with clock("render"):
-        picture = _picture(result, distance, mesh)
-    listener.stage("score")
-    with clock("score"):
-        accuracy = score(sdf, extraction.mesh, mesh, distance, frame, np.random.default_rng([job.seed, 1]))
-    listener.stage("write")
-    with _publish(job.out) as folder, clock("write"):
-        save(folder / MODEL, result)
-        save_mesh(folder / MESH, extraction.mesh)
-        save_image(folder / PICTURE, picture)
-        size = (folder / MODEL).stat().st_size
-        report = _report(job, original, repairs, result, size, extraction.mesh, accuracy, clock, warnings)
-        save_json(folder / REPORT, report)
-    (job.out / CHECKPOINT).unlink(missing_ok=True)
+        sdf, distance = result.sdf(), MeshDistance(mesh)
+        listener.stage("extract")
+        with clock("extract"):
+            extraction = extract(sdf, job.resolution)
+        listener.stage("render")
+        with clock("render"):
+            picture = _picture(result, distance, mesh, job.picture)
+        listener.stage("score")
+        with clock("score"):
+            accuracy = score(sdf, extraction.mesh, mesh, distance, frame, np.random.default_rng([job.seed, 1]))
+        listener.stage("write")
+        with _publish(job.out) as folder:
+            save(folder / MODEL, result)
+            save_mesh(folder / MESH, extraction.mesh)
+            save_image(folder / PICTURE, picture)
+            size = (folder / MODEL).stat().st_size
+            report = _report(job, original, repairs, result, size, extraction.mesh, accuracy, clock, warnings)
+            save_json(folder / REPORT, report)
+        (job.out / CHECKPOINT).unlink(missing_ok=True)
     return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
 
 
@@ -170,14 +182,19 @@ def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.devic
         pool = draw_pool(sampler, config)
     objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
-    with _stop_on_signal() as stopped, clock("fit"):
+    with _stop_on_signal() as stopped:
         saver = _Saver(job.out / CHECKPOINT, unfinished, stopped, listener)
-        result = fit(field, pool, objective, config, frame, mesh.bounds, saver.step, state or None)
-    result = replace(result, provenance=identity)
-    if result.interrupted:
-        save(job.out / MODEL, result)
-        kept = f"the best model so far is in {job.out / MODEL}; go on with --resume"
-        raise Interrupted(f"Stopped after {result.steps} steps: {kept}.")
+        with clock("fit"):
+            result = fit(field, pool, objective, config, frame, mesh.bounds, saver.step, state or None)
+        result = replace(result, provenance=identity)
+        if resumed is not None and not result.steps:  # it had been stopped after its last step
+            result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
+        if result.interrupted:
+            save(job.out / MODEL, result)
+            kept = f"the best model so far is in {job.out / MODEL}; go on with --resume"
+            raise Interrupted(f"Stopped after {result.steps} steps: {kept}.")
+    if stopped.is_set():  # too late for a step to see it
+        raise KeyboardInterrupt
     return result
 
 
@@ -189,19 +206,26 @@ class _Saver:
         self.saved = time.perf_counter()
 
     def step(self, progress: Progress) -> None:
-        self.listener.step(progress)
-        if self.stopped.is_set() or time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            current = replace(self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True)
-            save(self.path, current, training_state(progress))
-            self.saved = time.perf_counter()
-        if self.stopped.is_set():
-            raise KeyboardInterrupt
+        try:
+            self.listener.step(progress)
+            if self.stopped.is_set():
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            self.save(progress)
+            raise
+        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+            self.save(progress)
+
+    def save(self, progress: Progress) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        current = replace(self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True)
+        save(self.path, current, training_state(progress))
+        self.saved = time.perf_counter()
 
 
 @contextmanager
 def _stop_on_signal() -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM set the event, so that training stops between two steps; a second Ctrl-C stops at once."""
+    """Ctrl-C or SIGTERM set the event, so that work can stop where it is safe to; a second one stops at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -209,7 +233,7 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
     def request(number: int, frame: Any) -> None:
         if stopped.is_set():
-            raise KeyboardInterrupt
+            raise Interrupted("Stopped at once.")  # `fit` would take a KeyboardInterrupt for the first
         stopped.set()
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -222,63 +246,96 @@ def _stop_on_signal() -> Iterator[threading.Event]:
 
 def _resume(job: MeshJob, identity: dict[str, Any], device: torch.device) -> tuple[Fit, dict[str, Tensor]]:
     path = job.out / CHECKPOINT
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist, so there is nothing to resume; run without --resume.")
     unfinished, state = load_training(path, device)
+    if not {"step", "seconds"} <= state.keys():
+        raise ValueError(f"{path} is a finished model, not a checkpoint, so there is nothing to resume; run without --resume.")
     differing = [name for name, value in identity.items() if unfinished.provenance.get(name) != value]
     if differing:
-        raise ValueError(f"{path} belongs to another run: its {', '.join(differing)} differ; use the same options and input.")
+        raise ValueError(f"{path} belongs to another run: {', '.join(differing)} differ; use the same options and input.")
     return unfinished, state
 
 
 def _identity(job: MeshJob) -> dict[str, Any]:
     """What must agree for a run to be the same run; kept as the model's provenance."""
-    with open(job.path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _digest(file.read())
+    training = encode_config(job.training)
+    del training["class"]
     return {
         "input": job.path.name,
-        "sha256": digest,
+        "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
         "preset": job.preset,
         "params": job.params,
         "transport": job.transport,
-        "training": encode_config(job.training),
+        **training,
         "nstr3d": _version("nstr3d"),
     }
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
 def _check_output(job: MeshJob) -> None:
-    """Refuses, before any work, to write where it may not or cannot."""
-    if job.out.exists() and not job.out.is_dir():
-        raise NotADirectoryError(f"{job.out} is a file; name a folder with --out.")
-    present = [name for name in (MODEL, MESH, PICTURE, REPORT) if (job.out / name).exists()]
-    if job.resume:
-        present = [name for name in present if name != MODEL]
-    if present and not job.overwrite:
-        raise FileExistsError(f"{job.out} already holds {', '.join(present)}; pass --overwrite or choose another --out.")
-    job.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=job.out):
-        pass
+    """Refuses, before any work, to write where it may not or cannot. Makes nothing: that can wait for something to write."""
+    nearest = next(folder for folder in (job.out, *job.out.absolute().parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise NotADirectoryError(f"{nearest} is not a folder; choose another --out.")
+    if job.resume and not (job.out / CHECKPOINT).exists():
+        raise FileNotFoundError(f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without --resume.")
+    for name in (MODEL, MESH, PICTURE, REPORT, CHECKPOINT):
+        if (job.out / name).is_dir():
+            raise IsADirectoryError(f"{job.out / name} is a folder where a file is to be written; choose another --out.")
+    expected = {MODEL, CHECKPOINT} if job.resume else set()
+    present = [name for name in (MODEL, MESH, PICTURE, REPORT, CHECKPOINT) if (job.out / name).exists()]
+    if not job.overwrite and not expected.issuperset(present):
+        going_on = "--resume to go on from the checkpoint, " if CHECKPOINT in present and not job.resume else ""
+        raise FileExistsError(f"{job.out} already holds {', '.join(present)}; pass {going_on}--overwrite or another --out.")
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OSError(f"{nearest} cannot be written to ({error.strerror}); choose another --out.") from error
+
+
+def _check_size(mesh: Mesh) -> None:
+    """Refuses a mesh whose measures could not be computed; one without size is left to `repair`."""
+    largest = float(np.abs(mesh.vertices).max())
+    size = float(mesh.bounds.extent.max()) if largest < math.inf else math.inf
+    if largest > SIZES[1] or 0 < size < SIZES[0]:
+        raise ValueError(
+            f"The mesh spans {size:.1g} units, reaching {largest:.1g}; scale it to between {SIZES[0]} and {SIZES[1]}."
+        )
+
+
+@contextmanager
+def _tidy(out: Path) -> Iterator[None]:
+    """Turns a stop into `Interrupted`, and removes the folders made for ``out`` where nothing was put into them."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (
+            f"{out / CHECKPOINT} is there to go on from with --resume" if (out / CHECKPOINT).exists() else "nothing was written"
+        )
+        raise Interrupted(f"Stopped; {kept}.") from None
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it holds something, or was never made
+                folder.rmdir()
 
 
 @contextmanager
 def _publish(out: Path) -> Iterator[Path]:
     """A folder to write into, whose files move to ``out`` together when the block succeeds and vanish when it fails."""
+    out.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
     try:
         yield folder
-        for path in sorted(folder.iterdir()):
-            os.replace(path, out / path.name)
+        with _stop_on_signal():  # a stop between two moves would leave half of them
+            for path in sorted(folder.iterdir()):
+                os.replace(path, out / path.name)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _picture(result: Fit, distance: MeshDistance, mesh: Mesh) -> np.ndarray:
-    """The input mesh left, the neural surface right, sphere traced alike."""
-    camera = Camera.around(mesh.bounds)
+def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:
+    """The input mesh left, the neural surface right, sphere traced alike, ``size`` pixels to a side each."""
+    camera = Camera.around(mesh.bounds, width=size, height=size)
     config = RenderConfig()
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 

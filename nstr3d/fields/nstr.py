@@ -63,7 +63,7 @@ class NstrConfig:
             if key not in tensors:
                 raise ValueError(f"tensor {key} is missing")
             stored.append(unpack_nodes(level, in_dim, tensors[key].numpy()))
-        return Nstr(self, in_dim, out_dim, stored, None)
+        return Nstr(self, in_dim, out_dim, stored, torch.Generator())
 
 
 class Nstr(Field):

@@ -1,0 +1,82 @@
+"""Objectives against their formulas."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nstr3d.fields.base import Field
+from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.types import Samples
+
+
+class Constant(Field):
+    """Says the same everywhere."""
+
+    config, in_dim, out_dim = None, 3, 1
+
+    def __init__(self, value: float):
+        super().__init__()
+        self.value = nn.Parameter(torch.tensor(value))
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.value.expand(len(points), 1)
+
+    def rates(self) -> list[dict]:
+        return [{"params": [self.value], "lr": 0.1}]
+
+
+def batch(*values: float) -> Samples:
+    points = torch.rand(len(values), 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return Samples(points, torch.tensor(values)[:, None])
+
+
+def small_nstr(transport: TransportConfig | None) -> Nstr:
+    config = NstrConfig(levels=(LevelConfig(2, plain=3),), hidden=4, transport=transport)
+    return config.build(3, 1, generator=torch.Generator().manual_seed(0))
+
+
+def test_huber_is_quadratic_below_delta_and_linear_above() -> None:
+    loss = sdf_objective(delta=0.01)
+    errors = [0.0, 0.002, -0.005, 0.01, -0.3, 1.0]
+    expected = [0, 0.2**2 / 2, 0.5**2 / 2, 0.5, 30 - 0.5, 100 - 0.5]
+    for error, value in zip(errors, expected):
+        assert float(loss(Constant(0.0), batch(error), 0.0).detach()) == pytest.approx(0.01 * value / 0.01, abs=1e-6, rel=1e-5)
+    mean = float(loss(Constant(0.0), batch(*errors), 0.0).detach())
+    assert mean == pytest.approx(sum(expected) / 6, rel=1e-5)
+
+
+def test_the_loss_pulls_towards_the_value() -> None:
+    for start, sign in ((0.5, 1), (-0.5, -1), (0.2, 0)):
+        field = Constant(start)
+        sdf_objective()(field, batch(0.2), 0.0).backward()
+        assert field.value.grad is not None
+        assert float(field.value.grad.sign()) == sign
+
+
+def test_transport_is_added_in_its_window_on_the_first_points() -> None:
+    field, data = small_nstr(TransportConfig(hidden=5)), batch(0.1, -0.2, 0.3, 0.0)
+    penalty = TransportPenalty(weight=0.7, start=0.25, end=0.75, points=3)
+    plain, loss = sdf_objective()(field, data, 0.0), sdf_objective(transport=penalty)
+    added = 0.7 * field.transport_loss(data.points[:3])
+    for progress, on in ((0.0, False), (0.24, False), (0.25, True), (0.74, True), (0.75, False), (1.0, False)):
+        expected = float((plain + added if on else plain).detach())
+        assert float(loss(field, data, progress).detach()) == pytest.approx(expected, rel=1e-6)
+    assert float(added.detach()) > 0
+
+
+def test_transport_needs_an_nstr_field_with_a_transport_network() -> None:
+    loss = sdf_objective(transport=TransportPenalty())
+    with pytest.raises(ValueError, match="not Constant"):
+        loss(Constant(0.0), batch(0.1), 0.5)
+    with pytest.raises(ValueError, match="without a transport network"):
+        loss(small_nstr(None), batch(0.1), 0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -0.1}, {"points": 0}])
+def test_penalties_out_of_range_raise(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="transport penalty needs"):
+        TransportPenalty(**wrong)

@@ -1,0 +1,78 @@
+"""The narrow-band sampler: where its points are and what they are told."""
+
+import numpy as np
+import oracles
+import pytest
+import torch
+
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.sampling import SurfaceBand
+from nstr3d.types import Mesh, Samples
+
+
+def cube_band(surface: float = 0.2, near: float = 0.6, band: float = 0.01) -> SurfaceBand:
+    mesh = oracles.cube(0.7)
+    return SurfaceBand(mesh, MeshDistance(mesh), surface, near, band)
+
+
+def cube_distance(points: np.ndarray) -> np.ndarray:
+    q = np.abs(points) - 0.7
+    return np.linalg.norm(np.maximum(q, 0), axis=1) + np.minimum(q.max(axis=1), 0)
+
+
+def draw(sampler: SurfaceBand, count: int = 2000, seed: int = 0) -> Samples:
+    return sampler.draw(count, np.random.default_rng(seed))
+
+
+def test_samples_are_single_precision_in_the_box_with_the_meshs_distance() -> None:
+    samples = draw(cube_band(band=0.4))
+    assert samples.points.shape == (2000, 3)
+    assert samples.values.shape == (2000, 1)
+    assert samples.points.dtype == samples.values.dtype == torch.float32
+    assert float(samples.points.abs().max()) <= 1
+    np.testing.assert_allclose(samples.values[:, 0], cube_distance(samples.points.double().numpy()), atol=2e-7)
+
+
+def test_the_shares_are_met() -> None:
+    samples = draw(cube_band(surface=0.25, near=0.5, band=0.001))
+    distance = samples.values[:, 0].abs()
+    assert int((distance == 0).sum()) == 500
+    assert int((distance < 0.006).sum()) == pytest.approx(1500, abs=25)
+
+
+def test_the_band_is_gaussian_about_the_surface_and_the_rest_is_uniform() -> None:
+    near = draw(cube_band(surface=0, near=1, band=0.02)).values[:, 0]
+    # Along a face's normal the offset is Gaussian; only the edges' few points differ.
+    assert float(near.std()) == pytest.approx(0.02, rel=0.06)
+    assert float(near.mean()) == pytest.approx(0, abs=0.002)
+    rest = draw(cube_band(surface=0, near=0)).points.numpy()
+    np.testing.assert_allclose(np.quantile(rest, [0.1, 0.5, 0.9], axis=0).T, [[-0.8, 0, 0.8]] * 3, atol=0.07)
+
+
+def test_samples_come_in_random_order() -> None:
+    on_surface = (draw(cube_band()).values[:, 0] == 0).numpy()
+    assert on_surface[:1000].sum() == pytest.approx(200, abs=45)
+
+
+def test_the_generator_decides_everything() -> None:
+    one, same, other = draw(cube_band()), draw(cube_band()), draw(cube_band(), seed=1)
+    assert torch.equal(one.points, same.points)
+    assert torch.equal(one.values, same.values)
+    assert not torch.equal(one.points, other.points)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_any_count_is_given(count: int) -> None:
+    assert len(draw(cube_band(), count)) == count
+
+
+@pytest.mark.parametrize("shares", [(-0.1, 0.5), (0.5, -0.1), (0.6, 0.5)])
+def test_shares_that_do_not_add_up_raise(shares: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="sum to at most 1"):
+        cube_band(*shares)
+
+
+def test_a_mesh_without_area_raises() -> None:
+    flat = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), np.array([[0, 1, 2]]))
+    with pytest.raises(ValueError, match="no area"):
+        draw(SurfaceBand(flat, MeshDistance(oracles.cube())))

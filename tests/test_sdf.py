@@ -1,0 +1,172 @@
+"""World-unit distances made from fields on the unit box."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nstr3d import sdf as module
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.sdf import Sdf, from_field
+from nstr3d.types import Box, Frame
+
+RADIUS = 0.6
+BOUNDS = Box((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
+
+
+class Ball(nn.Module):
+    """The exact distance to a ball of radius 0.6, as a field: single precision by default, with one weight."""
+
+    in_dim, out_dim = 3, 1
+
+    def __init__(self, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.radius = nn.Parameter(torch.tensor(RADIUS, dtype=dtype))
+
+    def forward(self, points: Tensor) -> Tensor:
+        assert points.dtype == self.radius.dtype
+        return points.norm(dim=1, keepdim=True) - self.radius
+
+
+def draw(count: int = 200, reach: float = 1.0, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-reach, reach, (count, 3))
+
+
+def ball_sdf(frame: Frame | None = None, dtype: torch.dtype = torch.float32) -> Sdf:
+    return from_field(Ball(dtype), frame or Frame.identity(), BOUNDS, 1.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numpy_in_numpy_out_and_torch_in_torch_out(dtype: type) -> None:
+    points, sdf = draw().astype(dtype), ball_sdf()
+    expected = np.linalg.norm(points, axis=1) - RADIUS
+    for answer in (sdf(points), sdf.gradient(points), sdf.normals(points)):
+        assert isinstance(answer, np.ndarray)
+        assert answer.dtype == dtype
+    tensor = torch.from_numpy(points)
+    for answer in (sdf(tensor), sdf.gradient(tensor), sdf.normals(tensor)):
+        assert isinstance(answer, Tensor)
+        assert answer.dtype == tensor.dtype
+    assert sdf(points).shape == (200,)
+    np.testing.assert_allclose(sdf(points), expected, atol=1e-6)
+    np.testing.assert_allclose(sdf(tensor).detach(), expected, atol=1e-6)
+    np.testing.assert_allclose(sdf.normals(points), points / np.linalg.norm(points, axis=1, keepdims=True), atol=1e-6)
+
+
+def test_numpy_points_may_be_strided_or_integer() -> None:
+    sdf, points = ball_sdf(), draw()
+    np.testing.assert_array_equal(sdf(points[::-2]), sdf(points)[::-2])
+    np.testing.assert_allclose(sdf(np.array([[0, 0, 0], [1, 0, 0]])), [-RADIUS, 1 - RADIUS], atol=1e-6)
+
+
+def test_no_points_no_distances() -> None:
+    assert ball_sdf()(np.zeros((0, 3))).shape == (0,)
+    assert ball_sdf().gradient(np.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_distances_are_in_world_units_wherever_the_frame_is(scale: float) -> None:
+    frame = Frame((3e3 * scale, -2e3 * scale, 1e3 * scale), scale)
+    unit = draw(reach=0.99)
+    found = ball_sdf(frame)(frame.to_world(unit))
+    np.testing.assert_allclose(found / scale, np.linalg.norm(unit, axis=1) - RADIUS, atol=1e-6)
+    np.testing.assert_allclose(
+        ball_sdf(frame).gradient(frame.to_world(unit)), unit / np.linalg.norm(unit, axis=1, keepdims=True), atol=1e-5
+    )
+
+
+def test_outside_the_unit_box_the_value_is_positive_and_safe() -> None:
+    frame = Frame((5.0, 0.0, -5.0), 2.0)
+    unit = draw(4000, reach=4.0)
+    unit = unit[np.abs(unit).max(axis=1) > 1]
+    found = ball_sdf(frame, torch.float64)(frame.to_world(unit))
+    exact = (np.linalg.norm(unit, axis=1) - RADIUS) * frame.scale
+    to_box = np.linalg.norm(np.maximum(np.abs(unit) - 1, 0), axis=1) * frame.scale
+    assert (found > 0).all()
+    assert (found <= exact * (1 + 1e-12)).all()
+    assert (found >= to_box * (1 - 1e-12)).all()
+    # On the axes the nearest point of the box is on the way to the ball: the value is sqrt(gap^2 + 0.4^2).
+    axis = frame.to_world(np.array([[3.0, 0, 0]]))
+    np.testing.assert_allclose(ball_sdf(frame, torch.float64)(axis), 2 * np.hypot(2, 1 - RADIUS))
+
+
+def test_outside_a_solid_that_fills_the_box_the_value_is_the_gap() -> None:
+    class Full(Ball):
+        def forward(self, points: Tensor) -> Tensor:
+            return super().forward(points) - 9
+
+    sdf = from_field(Full(torch.float64), Frame.identity(), BOUNDS, 1.0)
+    np.testing.assert_allclose(sdf(np.array([[1.5, 0, 0], [4.0, 5.0, 0]])), [0.5, 5.0])
+    assert (sdf(draw()) < 0).all()
+
+
+def test_the_value_is_continuous_across_the_border_of_the_box() -> None:
+    inside = np.concatenate([draw(50), draw(50, seed=1)])
+    inside[:, 0] = 1 - 1e-9
+    outside = inside + [2e-9, 0, 0]
+    np.testing.assert_allclose(ball_sdf(dtype=torch.float64)(inside), ball_sdf(dtype=torch.float64)(outside), atol=1e-8)
+
+
+@pytest.mark.parametrize("reach", [1.0, 3.0])
+def test_gradient_is_the_finite_difference_inside_and_outside(reach: float) -> None:
+    frame = Frame((1.0, 2.0, 3.0), 0.5)
+    config = NstrConfig(levels=(LevelConfig(2, plain=4),), hidden=8)
+    field = config.build(3, 1, generator=torch.Generator().manual_seed(0)).double()
+    sdf = from_field(field, frame, BOUNDS, 1.0)
+    unit = draw(reach=reach)
+    kinks = np.stack([np.abs(unit), np.abs(np.abs(unit) - 1)]).min(axis=(0, 2))
+    points = frame.to_world(unit[(kinks > 1e-3)])
+    value = field(torch.from_numpy(unit[kinks > 1e-3]).clamp(-1, 1))[:, 0].detach().numpy()
+    points = points[np.abs(value) > 1e-3]  # max(f, 0) bends at 0
+    assert len(points) > 100
+    found = sdf.gradient(points)
+    assert np.isfinite(found).all()
+    for axis in range(3):
+        step = np.zeros(3)
+        step[axis] = 1e-6
+        np.testing.assert_allclose(found[:, axis], (sdf(points + step) - sdf(points - step)) / 2e-6, atol=1e-7)
+
+
+def test_gradient_on_the_border_of_the_box_is_finite() -> None:
+    border = draw()
+    border[np.arange(200), np.arange(200) % 3] = np.where(np.arange(200) % 2, 1.0, -1.0)
+    assert np.isfinite(ball_sdf().gradient(border)).all()
+
+
+def test_normals_vanish_with_the_gradient() -> None:
+    flat = Sdf(lambda points: points[:, 0] * 0 + 1, BOUNDS)
+    assert not flat.normals(draw()).any()
+    steep = Sdf(lambda points: 7 * points[:, 0], BOUNDS)
+    np.testing.assert_allclose(steep.normals(draw()), np.broadcast_to([1.0, 0, 0], (200, 3)))
+    np.testing.assert_allclose(steep.gradient(draw()), np.broadcast_to([7.0, 0, 0], (200, 3)))
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    class Watched(Ball):
+        def forward(self, points: Tensor) -> Tensor:
+            sizes.append(len(points))
+            return super().forward(points)
+
+    sdf, points = from_field(Watched(), Frame.identity(), BOUNDS, 1.0), draw(100, reach=2.0)
+    whole = sdf(points)
+    monkeypatch.setattr(module, "CHUNK", 32)
+    np.testing.assert_array_equal(sdf(points), whole)
+    assert sizes == [100, 32, 32, 32, 4]
+
+
+def test_gradients_flow_to_the_points_through_any_number_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 32)
+    points = torch.from_numpy(draw(100)).requires_grad_(True)
+    ball_sdf()(points).sum().backward()
+    assert points.grad is not None
+    np.testing.assert_allclose(points.grad, points.detach() / points.detach().norm(dim=1, keepdim=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(("in_dim", "out_dim"), [(2, 1), (3, 2)])
+def test_a_field_that_is_no_surface_raises(in_dim: int, out_dim: int) -> None:
+    field = NstrConfig(levels=(LevelConfig(2, plain=1),)).build(in_dim, out_dim)
+    with pytest.raises(ValueError, match=f"not {in_dim} to {out_dim}"):
+        from_field(field, Frame.identity(in_dim), BOUNDS, 1.0)
