@@ -29,6 +29,7 @@ from nstr3d.extract import extract
 from nstr3d.fields.nstr import Nstr, TransportConfig
 from nstr3d.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.holes import Closing, close_holes
 from nstr3d.geometry.repair import RepairReport, repair
 from nstr3d.geometry.surface import normalise
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
@@ -124,9 +125,10 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
         with clock("load"):
             original = load_mesh(job.path)
             _check_size(original)
-            mesh, repairs = repair(original)
+            whole, repairs = repair(original)
+            mesh, closing = close_holes(whole)
             unit, frame = normalise(mesh)
-        warnings = _warnings(repairs)
+        warnings = _warnings(repairs, closing, mesh.bounds.diagonal)
         for warning in warnings:
             listener.warn(warning)
         listener.stage("fit")
@@ -148,7 +150,7 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
             save_mesh(folder / MESH, extraction.mesh)
             save_image(folder / PICTURE, picture)
             size = (folder / MODEL).stat().st_size
-            report = _report(job, original, repairs, result, size, extraction.mesh, accuracy, clock, warnings)
+            report = _report(job, original, repairs, closing, result, size, extraction.mesh, accuracy, clock, warnings)
             save_json(folder / REPORT, report)
         (job.out / CHECKPOINT).unlink(missing_ok=True)
     return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
@@ -340,12 +342,13 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.n
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 
 
-def _warnings(repairs: RepairReport) -> list[str]:
+def _warnings(repairs: RepairReport, closing: Closing, diagonal: float) -> list[str]:
     found = []
     if not repairs.watertight:
         edges = f"{repairs.boundary_edges} boundary and {repairs.branching_edges} branching edges"
-        meaning = "inside is where the winding number exceeds 1/2, which closes each hole with a surface of its own"
-        found.append(f"The surface is not watertight ({edges}): {meaning}.")
+        caps = f"{closing.holes} holes, up to {closing.widest / diagonal:.1%} of the diagonal wide, were closed with caps"
+        meaning = "negative means inside the closed surface, where its winding number exceeds 1/2"
+        found.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
     if repairs.one_sided:
         found.append(f"{repairs.one_sided} component(s) cannot be oriented, so inside means little near them.")
     return found
@@ -355,6 +358,7 @@ def _report(
     job: MeshJob,
     original: Mesh,
     repairs: RepairReport,
+    closing: Closing,
     result: Fit,
     size: int,
     extracted: Mesh,
@@ -370,7 +374,7 @@ def _report(
             "faces": len(original.faces),
             "components": repairs.components,
             "watertight": repairs.watertight,
-            "repairs": dataclasses.asdict(repairs),
+            "repairs": dataclasses.asdict(repairs) | {"closed": dataclasses.asdict(closing)},
             "warnings": warnings,
         },
         "field": {

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 
+MARGIN = 1.08  # how much larger than the bounds a camera's view is
+
+
 @dataclass(frozen=True)
 class Mesh:
     """A triangle mesh: ``vertices (v, 3)`` float64, ``faces (f, 3)`` int64, counter-clockwise seen from outside."""
@@ -140,8 +143,14 @@ class Camera:
         """A camera that sees all of ``bounds``: azimuth about +y from +z, and elevation above the horizon, in degrees."""
         a, e = math.radians(azimuth), math.radians(elevation)
         outward = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
-        half_angle = math.radians(fov) / 2 * min(1.0, width / height)
-        eye = bounds.centre + outward * (bounds.diagonal / 2 / math.sin(half_angle))
+        right = np.array([math.cos(a), 0.0, -math.sin(a)])
+        up = np.cross(outward, right)
+        signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+        corners = signs * bounds.extent / 2 * MARGIN
+        half = math.tan(math.radians(fov) / 2)
+        # A corner at depth d - c.outward is in view when its offset is at most that depth times the half angle's tangent.
+        needed = np.maximum(np.abs(corners @ right) * height / width, np.abs(corners @ up)) / half + corners @ outward
+        eye = bounds.centre + outward * float(needed.max())
         x, y, z = eye.tolist()
         tx, ty, tz = bounds.centre.tolist()
         return Camera((x, y, z), (tx, ty, tz), fov=fov, width=width, height=height)

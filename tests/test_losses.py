@@ -44,9 +44,9 @@ def test_huber_is_quadratic_below_delta_and_linear_above() -> None:
     errors = [0.0, 0.002, -0.005, 0.01, -0.3, 1.0]
     expected = [0, 0.2**2 / 2, 0.5**2 / 2, 0.5, 30 - 0.5, 100 - 0.5]
     for error, value in zip(errors, expected):
-        assert float(loss(Constant(0.0), batch(error), 0.0).detach()) == pytest.approx(0.01 * value / 0.01, abs=1e-6, rel=1e-5)
+        assert float(loss(Constant(0.0), batch(error), 0.0).detach()) == pytest.approx(0.01 * value, abs=1e-8, rel=1e-5)
     mean = float(loss(Constant(0.0), batch(*errors), 0.0).detach())
-    assert mean == pytest.approx(sum(expected) / 6, rel=1e-5)
+    assert mean == pytest.approx(0.01 * sum(expected) / 6, rel=1e-5)
 
 
 def test_the_loss_pulls_towards_the_value() -> None:

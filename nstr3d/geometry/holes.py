@@ -1,0 +1,61 @@
+"""Closes the holes of an open mesh, so that inside and outside have one boundary and distance agrees with it.
+
+Without a cap the winding number still changes sign across a hole, but on no surface: distance would jump there from +d to
+-d, which no continuous field can follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nstr3d.types import Mesh
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What `close_holes` did: ``holes`` closed, the ``widest`` of them across (in mesh units), boundary edges ``left``."""
+
+    holes: int
+    widest: float
+    left: int
+
+
+def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
+    """``mesh`` with a fan of triangles about its centroid over every simple boundary loop, and what was done.
+
+    A loop is simple when each of its vertices has one boundary edge in and one out; other boundaries stay open. Faces must be
+    consistently oriented (`repair` sees to it); the fans are oriented like their neighbours.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    start, end = _boundary(mesh.faces)
+    count = len(mesh.vertices)
+    if not len(start):
+        return mesh, Closing(0, 0.0, 0)
+    label = connected_components(coo_array((np.ones(len(start), bool), (start, end)), shape=(count, count)), directed=False)[1]
+    simple_vertex = (np.bincount(start, minlength=count) == 1) & (np.bincount(end, minlength=count) == 1)
+    tangled = np.zeros(label.max() + 1, bool)
+    tangled[label[np.concatenate([start, end])][~simple_vertex[np.concatenate([start, end])]]] = True
+    closed = ~tangled[label[start]]
+    start, end = start[closed], end[closed]
+    if not len(start):
+        return mesh, Closing(0, 0.0, int((~closed).sum()))
+    _, loop = np.unique(label[start], return_inverse=True)
+    size = np.bincount(loop)
+    centroid = np.stack([np.bincount(loop, axis) / size for axis in mesh.vertices[start].T], axis=1)
+    widest = 2 * float(np.linalg.norm(mesh.vertices[start] - centroid[loop], axis=1).max())
+    fans = np.column_stack([end, start, count + loop])
+    capped = Mesh(np.concatenate([mesh.vertices, centroid]), np.concatenate([mesh.faces, fans]))
+    return capped, Closing(len(size), widest, int((~closed).sum()))
+
+
+def _boundary(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Start and end vertex ``(n,)`` of every directed edge whose undirected edge has one face."""
+    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
+    key = np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end)
+    _, first, number = np.unique(key, return_index=True, return_counts=True)
+    alone = first[number == 1]
+    return start[alone], end[alone]

@@ -1,0 +1,303 @@
+"""Models on disk: bit for bit there and back, and one clear sentence about everything else."""
+
+import dataclasses
+import json
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from nstr3d.checkpoint import FORMAT, decode_config, encode_config, load, load_training, save
+from nstr3d.fields.base import Field
+from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
+from nstr3d.fit import Fit
+from nstr3d.types import Box, Frame
+
+PLAIN = LevelConfig(3, plain=2)
+CONFIGS = {
+    "plain": NstrConfig(levels=(PLAIN,)),
+    "dense": NstrConfig(levels=(LevelConfig(3, plain=2, sparse=False),)),
+    "amplitude": NstrConfig(levels=(PLAIN, LevelConfig(4, waves=AmplitudeWaves(3)))),
+    "complex": NstrConfig(levels=(LevelConfig(4, waves=ComplexWaves(3, band=(0.25, 0.75))),)),
+    "phase": NstrConfig(levels=(LevelConfig(4, plain=1, waves=PhaseWaves(3, radians=4.0)),), hidden=5, sharpness=3.5),
+    "learned": NstrConfig(levels=(LevelConfig(4, waves=PhaseWaves(3, learned=True)),)),
+    "identity decoder": NstrConfig(levels=(PLAIN,), hidden=0),
+    "transport": NstrConfig(levels=(PLAIN, PLAIN), transport=TransportConfig(hidden=6)),
+    "transport of S": NstrConfig(levels=(PLAIN,), transport=TransportConfig(hidden=6, position=False)),
+    "no transport": NstrConfig(levels=(PLAIN,), transport=TransportConfig(hidden=0), table_rate=0.125),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PlaneConfig:
+    """A config that nstr3d does not know."""
+
+    bias: bool = True
+
+    def build(self, in_dim: int, out_dim: int, near: object = None, generator: torch.Generator | None = None) -> "Plane":
+        return Plane(self, in_dim, out_dim)
+
+    def restore(self, in_dim: int, out_dim: int, tensors: object) -> "Plane":
+        return Plane(self, in_dim, out_dim)
+
+
+class Plane(Field):
+    def __init__(self, config: PlaneConfig, in_dim: int, out_dim: int):
+        super().__init__()
+        self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
+        self.layer = nn.Linear(in_dim, out_dim, bias=config.bias)
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.layer(points)
+
+    def rates(self) -> list[dict]:
+        return [{"params": list(self.parameters()), "lr": 0.1}]
+
+
+def points() -> Tensor:
+    return torch.rand(40, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def fitted(config: NstrConfig | PlaneConfig = CONFIGS["phase"], out_dim: int = 1, **changes: Any) -> Fit:
+    """A fit whose numbers have no short decimal form, its sparse levels stored near a few points."""
+    near = np.random.default_rng(0).uniform(-0.4, 0.4, (5, 3))
+    field = config.build(3, out_dim, near=near, generator=torch.Generator().manual_seed(0))
+    frame, bounds = Frame((1 / 3, 1e9 / 7, -math.pi), 0.1), Box((-1 / 3, -2.0, -math.e), (0.7, 1 / 7, 3.0))
+    provenance = {"source": "mesh.obj", "unicode": "näher", "numbers": [1, 2.5], "nested": {"a": None, "b": True}}
+    return dataclasses.replace(Fit(field, frame, bounds, math.sqrt(2), 123, 4.5 / 7, True, provenance), **changes)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.nstr"
+    save(path, fitted())
+    return path
+
+
+def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (not a mapping)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_field_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
+    fit, path = fitted(CONFIGS[name]), tmp_path / "model.nstr"
+    save(path, fit)
+    back = load(path)
+    assert isinstance(back.field, Nstr)
+    assert back.field.config == CONFIGS[name]
+    ours, theirs = fit.field.state_dict(), back.field.state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    assert torch.equal(fit.field(points()), back.field(points()))
+    assert [p.shape for p in back.field.parameters()] == [p.shape for p in fit.field.parameters()]
+
+
+def test_everything_else_comes_back_too(model: Path) -> None:
+    fit, back = fitted(), load(model)
+    for field in dataclasses.fields(Fit):
+        if field.name != "field":
+            assert getattr(back, field.name) == getattr(fit, field.name), field.name
+    np.testing.assert_array_equal(back.sdf()(points()).detach(), fit.sdf()(points()).detach())
+
+
+def test_a_fit_without_a_lipschitz_bound_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "colours.nstr"
+    save(path, fitted(out_dim=3, lipschitz=math.inf))
+    back = load(path)
+    assert back.lipschitz == math.inf
+    assert back.field.out_dim == 3
+
+
+def test_loading_leaves_global_randomness_alone(model: Path) -> None:
+    before = torch.get_rng_state()
+    load(model)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_file_is_safetensors_and_nothing_is_unpickled(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = model.read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    assert header["__metadata__"]["format"] == FORMAT
+    assert {"levels.0.table", "levels.0.nodes"} <= header.keys()
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("something was unpickled")
+
+    monkeypatch.setattr(torch, "load", forbidden)
+    monkeypatch.setattr(pickle, "load", forbidden)
+    monkeypatch.setattr(pickle, "loads", forbidden)
+    monkeypatch.setattr(pickle, "Unpickler", forbidden)
+    load(model)
+
+
+def test_the_same_fit_writes_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    save(tmp_path / "again.nstr", fitted())
+    assert (tmp_path / "again.nstr").read_bytes() == model.read_bytes()
+
+
+def test_a_training_state_travels_along_and_a_finished_model_has_none(model: Path, tmp_path: Path) -> None:
+    assert load_training(model)[1] == {}
+    state = {"step": torch.tensor(7), "adam.0.exp_avg": torch.rand(3, 2, generator=torch.Generator().manual_seed(0))}
+    save(tmp_path / "half.nstr", fitted(), state)
+    back, found = load_training(tmp_path / "half.nstr")
+    assert found.keys() == state.keys()
+    assert all(torch.equal(found[name], state[name]) for name in state)
+    assert torch.equal(back.field(points()), fitted().field(points()))
+    assert torch.equal(load(tmp_path / "half.nstr").field(points()), fitted().field(points()))
+
+
+def test_a_config_from_outside_comes_back_when_it_is_passed(tmp_path: Path) -> None:
+    path, fit = tmp_path / "plane.nstr", fitted(PlaneConfig(bias=False))
+    save(path, fit)
+    back = load(path, configs=[PlaneConfig])
+    assert isinstance(back.field, Plane)
+    assert back.field.config == PlaneConfig(bias=False)
+    assert torch.equal(back.field(points()), fit.field(points()))
+    with pytest.raises(ValueError, match=r"plane\.nstr .*PlaneConfig is unknown here; pass it in configs"):
+        load(path)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_survive_json(name: str) -> None:
+    assert decode_config(json.loads(json.dumps(encode_config(CONFIGS[name])))) == CONFIGS[name]
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, [1], object(), NstrConfig, np.float32(1), torch.zeros(1)])
+def test_a_config_of_anything_else_cannot_be_written(value: object) -> None:
+    with pytest.raises(TypeError, match="a config may hold"):
+        encode_config(value)
+
+
+Damage = Callable[[dict[str, Tensor], dict[str, Any]], object]
+
+
+def move(header: dict[str, Any], **changes: Any) -> None:
+    header["config"].update(changes)
+
+
+DAMAGE: dict[str, tuple[Damage, str]] = {
+    "missing tensor": (lambda tensors, _: tensors.pop("levels.0.table"), r"tensor levels\.0\.table is missing"),
+    "missing nodes": (lambda tensors, _: tensors.pop("levels.0.nodes"), r"tensor levels\.0\.nodes is missing"),
+    "foreign tensor": (lambda tensors, _: tensors.update(extra=torch.zeros(2)), "tensor extra does not belong to it"),
+    "wrong shape": (
+        lambda tensors, _: tensors.update({"levels.0.table": torch.zeros(4, 2)}),
+        r"tensor levels\.0\.table is \(4, 2\) torch\.float32 where its config needs",
+    ),
+    "wrong dtype": (
+        lambda tensors, _: tensors.update({"levels.0.omega": tensors["levels.0.omega"].double()}),
+        r"tensor levels\.0\.omega is \(3, 3\) torch\.float64",
+    ),
+    "other resolution": (lambda _, header: header["config"]["levels"][0].update(resolution=9), "node bitmap holds"),
+    "other hidden": (lambda _, header: move(header, hidden=6), r"tensor decoder\.hidden\.bias is \(5,\)"),
+    "unknown config class": (lambda _, header: move(header, **{"class": "somewhere:Thing"}), "somewhere:Thing is unknown here"),
+    "a class of ours that is none": (
+        lambda _, header: move(header, **{"class": "nstr3d.fields.nstr:Gone"}),
+        "nstr:Gone is unknown here",
+    ),
+    "a module of ours that is none": (
+        lambda _, header: move(header, **{"class": "nstr3d.fields.gone:Gone"}),
+        "gone:Gone is unknown here",
+    ),
+    "a function in place of a class": (
+        lambda _, header: move(header, **{"class": "nstr3d.fields.spectrum:stored_nodes"}),
+        "stored_nodes is unknown here",
+    ),
+    "a config that builds no field": (
+        lambda _, header: header.update(config=header["config"]["levels"][0]),
+        "not a usable nstr3d model",
+    ),
+    "a config of a newer version": (lambda _, header: move(header, novelty=3), "novelty"),
+    "a config that does not hold": (lambda _, header: move(header, levels=[]), "needs at least one level"),
+    "no frame": (lambda _, header: header.pop("frame"), "its header lacks 'frame'"),
+    "no config": (lambda _, header: header.pop("config"), "its header lacks 'config'"),
+}
+
+
+def one_sentence(error: BaseException, path: Path) -> None:
+    text = str(error)
+    assert str(path) in text
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert not text.endswith("..")
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_model_says_what_is_wrong_and_where(name: str, model: Path) -> None:
+    damage, message = DAMAGE[name]
+    tensors, metadata = contents(model)
+    header = json.loads(metadata["nstr3d"])
+    damage(tensors, header)
+    save_file(tensors, model, {"format": FORMAT, "nstr3d": json.dumps(header)})
+    with pytest.raises(ValueError, match=message) as caught:
+        load(model)
+    one_sentence(caught.value, model)
+
+
+@pytest.mark.parametrize("header", [None, "", "{", "[]", "3"])
+def test_a_header_that_is_no_header_raises(header: str | None, model: Path) -> None:
+    tensors, _ = contents(model)
+    save_file(tensors, model, {"format": FORMAT} | ({} if header is None else {"nstr3d": header}))
+    with pytest.raises(ValueError, match="not a usable nstr3d model") as caught:
+        load(model)
+    one_sentence(caught.value, model)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_a_truncated_file_raises(keep: int, model: Path) -> None:
+    model.write_bytes(model.read_bytes()[:keep])
+    with pytest.raises(ValueError, match="truncated or not a safetensors file") as caught:
+        load(model)
+    one_sentence(caught.value, model)
+
+
+def test_a_file_of_another_kind_raises(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.obj"
+    path.write_text("v 0 0 0\n" * 100)
+    with pytest.raises(ValueError, match="not a safetensors file") as caught:
+        load(path)
+    one_sentence(caught.value, path)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(3)}, path)
+    with pytest.raises(ValueError, match="not a safetensors file"):
+        load(path)
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
+def test_a_model_of_another_program_raises(metadata: dict[str, str] | None, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(3)}, path, metadata)
+    with pytest.raises(ValueError, match="not of nstr3d") as caught:
+        load(path)
+    one_sentence(caught.value, path)
+
+
+def test_a_folder_and_a_missing_file_raise(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder") as folder:
+        load(tmp_path)
+    one_sentence(folder.value, tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist") as missing:
+        load(tmp_path / "gone.nstr")
+    one_sentence(missing.value, tmp_path / "gone.nstr")
+
+
+def test_what_cannot_be_written_leaves_the_old_file(model: Path) -> None:
+    before = model.read_bytes()
+    with pytest.raises(TypeError):
+        save(model, fitted(provenance={"mesh": object()}))
+    assert model.read_bytes() == before
+    assert [path.name for path in model.parent.iterdir()] == ["model.nstr"]

@@ -1,0 +1,134 @@
+"""The house's order: modules import downwards, and each heavy package has one owner."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import nstr3d
+
+ROOT = Path(nstr3d.__file__).parent
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in ROOT.rglob("*.py") if path.stem != "__init__"
+)
+
+# The layer of a module, or of every module in a package. A module imports from lower layers.
+LAYER = {
+    "types": 0,
+    "autodiff": 1,
+    "sdf": 1,
+    "io": 1,
+    "kernels": 2,
+    "geometry": 2,
+    "fields": 2,
+    "sampling": 3,
+    "losses": 3,
+    "metrics": 3,
+    "extract": 3,
+    "trace": 3,
+    "render": 3,
+    "fit": 4,
+    "checkpoint": 5,
+    "presets": 5,
+    "jobs": 6,
+    "cli": 7,
+}
+# Within a layer, only these.
+SIBLINGS = {
+    "sdf": {"autodiff"},
+    "kernels.interpolate": {"kernels.cpu"},
+    "geometry.distance": {"geometry.surface"},
+    "geometry.repair": {"geometry.distance", "geometry.surface"},
+    "fields.layers": set(),
+    "fields.base": set(),
+    "fields.waves": set(),
+    "fields.spectrum": {"fields.waves", "kernels.interpolate"},
+    "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum"},
+    "render": {"trace"},
+}
+# Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
+PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}}
+OWNERS = {
+    "trimesh": {"io"},
+    "PIL": {"io"},
+    "igl": {"geometry.distance", "extract"},
+    "scipy": {"geometry.repair"},
+    "numba": {"kernels.cpu"},
+    "safetensors": {"checkpoint"},
+    "tyro": {"cli"},
+    "tqdm": {"cli"},
+}
+EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
+AT_TOP = {"kernels.cpu": {"numba"}, "cli": {"tyro", "tqdm"}}  # modules that are themselves imported only when needed
+
+
+def layer(module: str) -> int:
+    name = module if module in LAYER else module.split(".")[0]
+    assert name in LAYER, f"{module} has no layer: give it one in LAYER"
+    return LAYER[name]
+
+
+def imports(module: str, top_level_only: bool = False) -> Iterator[str]:
+    """Full dotted names that a module imports, ``from a import b`` as ``a.b`` where that is a module of ours, else ``a``."""
+    tree = ast.parse((ROOT / (module.replace(".", "/") + ".py")).read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name.removeprefix("nstr3d.") in MODULES else str(node.module)
+
+
+def ours(module: str) -> set[str]:
+    """The modules of nstr3d that a module imports; the package itself counts as the top."""
+    return {name.partition(".")[2] for name in imports(module) if name.split(".")[0] == "nstr3d"}
+
+
+def test_modules_were_found_and_imports_are_read() -> None:
+    assert {"types", "fields.nstr", "geometry.distance", "kernels.cpu"} <= set(MODULES)
+    assert ours("fit") >= {"sdf", "losses", "sampling", "fields.base"}
+    assert ours("kernels.interpolate") == {"kernels.cpu"}
+    assert "igl" in set(imports("geometry.distance"))
+    assert "igl" not in set(imports("geometry.distance", top_level_only=True))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_look_downwards(module: str) -> None:
+    for target in ours(module):
+        assert target in MODULES, f"{module} imports {target or 'the package itself'}"
+        if layer(target) == layer(module):
+            assert target in SIBLINGS.get(module, set()), f"{module} imports its sibling {target}"
+        else:
+            assert layer(target) < layer(module), f"{module} looks up to {target}"
+        if layer(module) == 3 and layer(target) == 2:
+            assert target.split(".")[0] in PACKAGES_SEEN.get(module, set()), f"{module} may not see {target}"
+
+
+def test_siblings_have_an_order() -> None:
+    done: set[str] = set()
+    waiting = {module: needs - {module} for module, needs in SIBLINGS.items()}
+    while waiting:
+        ready = {module for module, needs in waiting.items() if not needs & waiting.keys() - done}
+        assert ready, f"these import each other: {sorted(waiting)}"
+        done |= ready
+        waiting = {module: needs for module, needs in waiting.items() if module not in ready}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_package_is_imported_by_its_owners_only(module: str) -> None:
+    for name in {name.split(".")[0] for name in imports(module)} - EVERYWHERE:
+        assert module in OWNERS.get(name, set()), f"{module} imports {name}, which belongs to {OWNERS.get(name, 'nobody')}"
+    for name in {name.split(".")[0] for name in imports(module, top_level_only=True)} - EVERYWHERE:
+        assert name in AT_TOP.get(module, set()), f"{module} imports {name} at its top: import it where it is needed"
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = ["trimesh", "igl", "numba", "scipy", "PIL", "skimage", "tyro", "matplotlib"]
+    program = f"import sys, nstr3d; print([name for name in {heavy} if name in sys.modules], 'torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert found.stdout.split("\n")[0] == "[] True"
