@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] 
         "out_dim": fit.field.out_dim,
         "frame": dataclasses.asdict(fit.frame),
         "bounds": dataclasses.asdict(fit.bounds),
-        "lipschitz": fit.lipschitz,
+        "lipschitz": fit.lipschitz if math.isfinite(fit.lipschitz) else None,
         "steps": fit.steps,
         "seconds": fit.seconds,
         "interrupted": fit.interrupted,
@@ -61,23 +62,24 @@ def load_training(
     path: str | os.PathLike[str], device: torch.device | str = "cpu", configs: Sequence[type] = ()
 ) -> tuple[Fit, dict[str, Tensor]]:
     """`load`, with the training state that the file holds (empty for a finished model)."""
-    header, tensors = _read(Path(path))
+    text, tensors = _read(Path(path))
     training = {name.removeprefix(TRAINING): tensors.pop(name) for name in list(tensors) if name.startswith(TRAINING)}
     try:
+        header = json.loads(text)
         field = _rebuild(header, tensors, configs).to(device)
         frame, bounds = header["frame"], header["bounds"]
         fit = Fit(
             field,
             Frame(tuple(frame["centre"]), frame["scale"]),
             Box(tuple(bounds["lower"]), tuple(bounds["upper"])),
-            header["lipschitz"],
+            math.inf if header["lipschitz"] is None else header["lipschitz"],
             header["steps"],
             header["seconds"],
             header["interrupted"],
             header["provenance"],
         )
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"its header lacks {error}" if isinstance(error, KeyError) else str(error)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = f"its header lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
     return fit, training
 
@@ -119,7 +121,7 @@ def _config_class(path: Any, configs: Sequence[type]) -> type:
     raise ValueError(f"its config class {path} is unknown here; pass it in configs=[...] or use the version that wrote it")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     from safetensors import SafetensorError, safe_open
 
     if path.is_dir():
@@ -136,7 +138,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(
             f"{path} is a safetensors file, but not of nstr3d: its format is {metadata.get('format')}, not {FORMAT}."
         )
-    return json.loads(metadata["nstr3d"]), tensors
+    return metadata.get("nstr3d", ""), tensors
 
 
 def _rebuild(header: Mapping[str, Any], tensors: dict[str, Tensor], configs: Sequence[type]) -> Field:

@@ -296,12 +296,13 @@ def _check_output(job: MeshJob) -> None:
 
 def _check_size(mesh: Mesh) -> None:
     """Refuses a mesh whose measures could not be computed; one without size is left to `repair`."""
-    largest = float(np.abs(mesh.vertices).max())
-    size = float(mesh.bounds.extent.max()) if largest < math.inf else math.inf
-    if largest > SIZES[1] or 0 < size < SIZES[0]:
-        raise ValueError(
-            f"The mesh spans {size:.1g} units, reaching {largest:.1g}; scale it to between {SIZES[0]} and {SIZES[1]}."
-        )
+    limits = f"sizes from {SIZES[0]} to {SIZES[1]} units work, so scale it"
+    reach = float(np.abs(mesh.vertices).max())
+    if reach > SIZES[1]:
+        raise ValueError(f"The mesh reaches out to {reach:.1e}; {limits} down.")
+    size = float(mesh.bounds.extent.max())
+    if 0 < size < SIZES[0]:
+        raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
 
 
 @contextmanager

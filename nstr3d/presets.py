@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -54,8 +55,10 @@ def sized_nstr(params: int, near: Mesh | np.ndarray) -> NstrConfig:
 
     if params < cost(SMALLEST):
         raise ValueError(f"A budget of {params} parameters is too small for this shape; it takes at least {cost(SMALLEST)}.")
-    low, high = SMALLEST, LARGEST
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if cost(middle) <= params else (low, middle - 1)
+    # Cost grows about with the square of the resolution: a few guesses by that rule bracket the answer.
+    low, high, guess = SMALLEST, LARGEST, 32
+    while high - low > 1:
+        spent = cost(guess)
+        low, high = (guess, high) if spent <= params else (low, guess)
+        guess = min(max(round(guess * math.sqrt(params / spent)), low + 1), high - 1)
     return replace(template, levels=levels_for(low))

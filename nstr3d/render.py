@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.sdf import Sdf
-from nstr3d.trace import sphere_trace
+from nstr3d.trace import EmptySpace, sphere_trace
 from nstr3d.types import Camera, Rays
 
 Vector = tuple[float, float, float]
@@ -112,6 +112,7 @@ class _Studio:
         device: torch.device | str,
     ) -> None:
         self.sdf, self.config, self.device = sdf, config, device
+        self.empty = EmptySpace.of(sdf, device)
         self.up = self._unit(camera.up)
         backward = self._unit(np.subtract(camera.eye, camera.target).tolist())
         right = torch.linalg.cross(self.up, backward)
@@ -120,7 +121,7 @@ class _Studio:
 
     def colours(self, rays: Rays, behind: Tensor, footprint: float) -> Tensor:
         """Linear RGB ``(n, 3)`` of what the rays hit, and ``behind (n, 3)`` where they hit nothing."""
-        hits = sphere_trace(self.sdf, rays, footprint=footprint)
+        hits = sphere_trace(self.sdf, rays, footprint=footprint, empty=self.empty)
         colours = behind.clone()
         points, directions = hits.points[hits.mask], rays.directions[hits.mask]
         if len(points):

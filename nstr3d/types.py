@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
 MARGIN = 1.08  # how much larger than the bounds a camera's view is
 
 

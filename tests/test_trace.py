@@ -9,8 +9,10 @@ from torch import Tensor
 
 from nstr3d.geometry.primitives import box, gyroid_slab, scale, sphere, torus, translate
 from nstr3d.sdf import Sdf
-from nstr3d.trace import sphere_trace
+from nstr3d.trace import EmptySpace, sphere_trace
 from nstr3d.types import Box, Camera, Rays
+
+TORUS = torus()
 
 
 def pencil(count: int = 4000, seed: int = 0, spread: float = 1.3, dtype: torch.dtype = torch.float64) -> Rays:
@@ -178,3 +180,24 @@ def test_the_bounds_are_clipped_with_a_margin() -> None:
 def test_arguments_out_of_range_raise(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="sphere tracing needs"):
         sphere_trace(sphere(), pencil(4), **wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("lipschitz", [1.0, 2.0])
+def test_empty_space_changes_the_cost_and_not_the_hits(lipschitz):
+    ring = Sdf(lambda p: lipschitz * TORUS.distance(p), TORUS.bounds, lipschitz)
+    rays = Camera.around(ring.bounds, width=40, height=40).rays()
+    empty = EmptySpace.of(ring)
+    plain, skipping = sphere_trace(ring, rays), sphere_trace(ring, rays, empty=empty)
+    torch.testing.assert_close(skipping.mask, plain.mask)
+    torch.testing.assert_close(skipping.depth[plain.mask], plain.depth[plain.mask], atol=3e-5 * ring.bounds.diagonal, rtol=0)
+    assert int(skipping.steps.sum()) < int(plain.steps.sum())
+
+
+def test_empty_space_never_claims_more_than_the_distance():
+    generator = torch.Generator().manual_seed(0)
+    empty = EmptySpace.of(TORUS)
+    lower, upper = torch.tensor(TORUS.bounds.lower), torch.tensor(TORUS.bounds.upper)
+    points = lower + (upper - lower) * torch.rand(5000, 3, generator=generator, dtype=torch.float64)
+    index = ((points - empty.origin) / empty.cell).floor().long()
+    claimed = empty.clearance[index[:, 0], index[:, 1], index[:, 2]]
+    assert bool((claimed <= TORUS(points) + 1e-12).all())

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
     """A linear layer with U(-1, 1) / sqrt(fan_in) weights and biases, drawn from ``generator``."""
-    layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out)  # its own start would draw from the global generator
+    # A layer's own start would draw from the global generator: without memory there is none.
+    layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
     bound = 1 / math.sqrt(max(fan_in, 1))
     with torch.no_grad():
         for parameter in layer.parameters():

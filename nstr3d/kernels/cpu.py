@@ -63,7 +63,8 @@ def _backward(points, rows, resolution, grad, out, chunks):
 
 
 def _threads() -> int:
-    threads = min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)  # numba refuses more than it started with
+    most = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba refuses more than it started with
+    threads = min(torch.get_num_threads(), most)
     if get_num_threads() != threads:
         set_num_threads(threads)
     return threads
