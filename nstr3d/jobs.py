@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 from nstr3d.checkpoint import encode_config, load_training, save
-from nstr3d.extract import extract
+from nstr3d.extract import Extraction, extract
 from nstr3d.fields.nstr import Nstr, TransportConfig
 from nstr3d.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import Closing, close_holes
-from nstr3d.geometry.repair import RepairReport, repair
+from nstr3d.geometry.repair import RepairReport, repair, structure
 from nstr3d.geometry.surface import normalise
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.losses import TransportPenalty, sdf_objective
@@ -38,6 +38,7 @@ from nstr3d.metrics import Accuracy, score
 from nstr3d.presets import PRESETS, sized_nstr
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
+from nstr3d.sdf import Sdf
 from nstr3d.types import Camera, Frame, Mesh
 
 MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
@@ -137,7 +138,7 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
         sdf, distance = result.sdf(), MeshDistance(mesh)
         listener.stage("extract")
         with clock("extract"):
-            extraction = extract(sdf, job.resolution)
+            extraction = _extract(sdf, job.resolution)
         listener.stage("render")
         with clock("render"):
             picture = _picture(result, distance, mesh, job.picture)
@@ -322,6 +323,14 @@ def _tidy(out: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _extract(sdf: Sdf, resolution: int) -> Extraction:
+    """The neural surface; a field that was trained too briefly may have none that closes."""
+    try:
+        return extract(sdf, resolution)
+    except ValueError as error:
+        raise ValueError(f"The field is no surface yet ({error}); train for more --steps or --seconds.") from error
+
+
 @contextmanager
 def _publish(out: Path) -> Iterator[Path]:
     """A folder to write into, whose files move to ``out`` together when the block succeeds and vanish when it fails."""
@@ -367,7 +376,7 @@ def _report(
     clock: _Clock,
     warnings: list[str],
 ) -> dict[str, Any]:
-    after = repair(extracted)[1]
+    components, watertight = structure(extracted)
     return {
         "input": {
             "path": str(job.path),
@@ -389,8 +398,8 @@ def _report(
         "mesh": {
             "vertices": len(extracted.vertices),
             "faces": len(extracted.faces),
-            "components": after.components,
-            "watertight": after.watertight,
+            "components": components,
+            "watertight": watertight,
             "resolution": job.resolution,
         },
         "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},

@@ -47,17 +47,20 @@ class EmptySpace:
         half_diagonal = cell * 3**0.5 / 2
         return EmptySpace(origin, cell, (distance / sdf.lipschitz - half_diagonal).reshape(counts))
 
+    def at(self, points: Tensor) -> Tensor:
+        """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)`` within the enlarged bounds."""
+        upper = torch.tensor(self.clearance.shape, device=points.device) - 1
+        index = torch.minimum(((points - self.origin) / self.cell).floor().long().clamp_min(0), upper)
+        return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype)
+
     def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
         """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than half a cell is certain."""
         depth = near.clone()
-        upper = torch.tensor(self.clearance.shape, device=depth.device) - 1
         active = torch.nonzero(near < far).squeeze(1)
         for _ in range(EMPTY_STEPS):
             if not len(active):
                 break
-            points = torch.addcmul(rays.origins[active], depth[active, None], rays.directions[active])
-            index = torch.minimum(((points - self.origin) / self.cell).floor().long().clamp_min(0), upper)
-            free = self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(depth.dtype)
+            free = self.at(torch.addcmul(rays.origins[active], depth[active, None], rays.directions[active]))
             open_ = free > self.cell / 2
             active, free = active[open_], free[open_]
             depth[active] += free

@@ -203,6 +203,7 @@ def test_slope_is_reverse_forward_and_finite_difference(dim: int) -> None:
         with dual_level():
             tangent = (step * 1e4).expand_as(points).contiguous()
             forward = unpack_dual(interpolate(make_dual(points, tangent), rows, 3, table)).tangent
+        assert forward is not None
         np.testing.assert_allclose(slope[:, :, axis], forward, atol=1e-12)
 
 

@@ -55,7 +55,7 @@ OWNERS = {
     "trimesh": {"io"},
     "PIL": {"io"},
     "igl": {"geometry.distance", "extract"},
-    "scipy": {"geometry.repair"},
+    "scipy": {"geometry.repair", "geometry.holes"},
     "numba": {"kernels.cpu"},
     "safetensors": {"checkpoint"},
     "tyro": {"cli"},

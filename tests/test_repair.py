@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.repair import RepairReport, repair
+from nstr3d.geometry.repair import RepairReport, repair, structure
 from nstr3d.geometry.surface import volume
 from nstr3d.types import Mesh
 
@@ -258,3 +258,13 @@ def test_repair_settles_in_one_go() -> None:
 def test_hopeless_meshes_are_refused(vertices: np.ndarray, faces: np.ndarray, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         repair(Mesh(vertices, faces))
+
+
+def test_structure_agrees_with_repair_on_meshes_that_need_none() -> None:
+    for mesh in (oracles.cube(), oracles.torus(), oracles.joined(oracles.cube(), oracles.torus())):
+        _, report = repair(mesh)
+        assert structure(mesh) == (report.components, report.watertight)
+    assert structure(Mesh(oracles.cube().vertices, oracles.cube().faces[1:])) == (1, False)
+    flipped = oracles.cube().faces.copy()
+    flipped[0] = flipped[0, ::-1]
+    assert structure(Mesh(oracles.cube().vertices, flipped)) == (1, False)

@@ -88,6 +88,13 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
     return Mesh(compact.vertices, _flipped(compact.faces, flip)), report
 
 
+def structure(mesh: Mesh) -> tuple[int, bool]:
+    """How many edge-connected components ``mesh`` has, and whether it is watertight, as it stands."""
+    edges = _Edges.of(mesh.faces)
+    components = int(_components(len(mesh.faces), *edges.pairs.T).max()) + 1
+    return components, edges.all_paired and bool(edges.agree.all())
+
+
 def _check(mesh: Mesh) -> None:
     if len(mesh.faces) == 0:
         raise ValueError("the mesh has no faces, so there is nothing to repair")

@@ -1,0 +1,189 @@
+"""The command line: exit codes, one clear sentence on stderr for what goes wrong, and a signal sent to the program."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from oracles import sphere
+
+from nstr3d import cli, jobs
+from nstr3d.checkpoint import load
+from nstr3d.io import load_image, load_mesh, save_mesh
+from nstr3d.jobs import CHECKPOINT, MODEL
+
+QUICK = ["--preset", "fast", "--steps", "30", "--params", "6000", "--resolution", "32"]
+TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
+BAD_MESHES = {
+    "missing.obj": (None, "does not exist"),
+    "empty.obj": (b"", "is empty"),
+    "mesh.unknown": (b"1", "unknown mesh extension '.unknown'"),
+    "junk.obj": (np.random.default_rng(0).bytes(4000), "is binary"),
+    "junk.ply": (np.random.default_rng(0).bytes(4000), "could not be read as PLY"),
+    "text.obj": (b"hello world\n", "holds no geometry"),
+    "cloud.obj": (TRIANGLE.encode(), "apps/fit_points.py"),
+    "nan.obj": (TRIANGLE.replace("0 1 0", "0 nan 0").encode() + b"f 1 2 3\n", "vertex 2 is not finite"),
+    "infinite.obj": (TRIANGLE.replace("0 1 0", "0 inf 0").encode() + b"f 1 2 3\n", "vertex 2 is not finite"),
+    "degenerate.obj": (TRIANGLE.replace("0 1 0", "2 0 0").encode() + b"f 1 2 3\nf 1 1 2\n", "none of the 2 faces"),
+    "point.obj": (b"v 1 1 1\n" * 3 + b"f 1 2 3\n", "none of the 1 faces"),
+    "range.obj": (TRIANGLE.encode() + b"f 1 2 9\n", "names a vertex that is not there"),
+}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """A short training on a small pool, scored on few samples."""
+    training = replace(jobs.PRESETS["fast"].training, pool=40_000, batch=2048, warmup=5)
+    monkeypatch.setitem(jobs.PRESETS, "fast", replace(jobs.PRESETS["fast"], training=training))
+    monkeypatch.setattr(jobs, "score", partial(jobs.score, samples=5000))
+
+
+def fit(path, out, *options) -> int:
+    return cli.main(["fit", str(path), "--out", str(out), *QUICK, *options])
+
+
+def assert_one_sentence(text: str, part: str) -> None:
+    assert text.startswith("error: ")
+    assert text.count("\n") == 1
+    assert part in text
+
+
+@pytest.mark.parametrize("name", BAD_MESHES)
+def test_a_bad_mesh_gives_one_sentence_and_leaves_nothing(tmp_path, capsys, name):
+    data, part = BAD_MESHES[name]
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    assert fit(tmp_path / name, tmp_path / "a" / "b") == 1
+    assert_one_sentence(capsys.readouterr().err, part)
+    assert set(os.listdir(tmp_path)) == ({name} if data is not None else set())
+
+
+def test_a_folder_is_no_mesh(tmp_path, capsys):
+    assert fit(tmp_path, tmp_path / "out") == 1
+    assert_one_sentence(capsys.readouterr().err, "is a folder")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--threads", "0"), ("--threads", "-1"), ("--threads", "1000000"), ("--steps", "0"), ("--seconds", "nan"), ("--seed", "-1")],
+)
+def test_a_bad_option_gives_one_sentence_that_names_it(tmp_path, capsys, options):
+    save_mesh(tmp_path / "in.ply", sphere(1))
+    assert fit(tmp_path / "in.ply", tmp_path / "out", *options) == 1
+    assert_one_sentence(capsys.readouterr().err, options[0])
+    assert os.listdir(tmp_path) == ["in.ply"]
+
+
+def test_an_unknown_option_exits_with_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        fit("in.ply", tmp_path, "--bogus", "1")
+    assert stop.value.code == 2
+    assert "--bogus" in capsys.readouterr().err
+
+
+def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(quick, tmp_path, capsys):
+    save_mesh(tmp_path / "in.ply", sphere(2))
+    out = tmp_path / "out"
+    assert fit(tmp_path / "in.ply", out) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    report = json.loads((out / "report.json").read_text())
+    assert f"{report['field']['parameters']:,} / {report['field']['bytes']:,}" in printed.out
+    assert f"F-score at 0.5% of it          {report['accuracy']['f_score']:.4f}" in printed.out
+    assert printed.out.endswith(
+        "wrote " + ", ".join(str(out / name) for name in (MODEL, "mesh.ply", "render.png", "report.json")) + "\n"
+    )
+    assert report["seconds"]["import"] > 0
+    assert load_image(out / "render.png").shape == (512, 2 * 512 + 8, 3)
+    assert len(load_mesh(out / "mesh.ply").faces) == report["mesh"]["faces"]
+    assert load(out / MODEL).provenance["input"] == "in.ply"
+    assert fit(tmp_path / "in.ply", out) == 1
+    assert_one_sentence(capsys.readouterr().err, "already holds")
+
+
+def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "run", lambda job, listener: asked.append(job.out))
+    monkeypatch.setattr(cli, "table", lambda outcome: "")
+    assert cli.main(["fit", str(tmp_path / "my.shape.obj")]) == 0
+    assert [str(out) for out in asked] == [os.path.join("out", "my.shape")]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (ValueError("two\n  lines"), 1, "error: two lines\n"),
+        (OSError(28, "No space left on device", "a/file"), 1, "error: No space left on device: a/file\n"),
+        (FloatingPointError("The loss became nan."), 1, "error: The loss became nan.\n"),
+        (MemoryError(), 1, "error: out of memory; use a smaller mesh, --resolution or --params.\n"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            1,
+            "error: out of memory; use a smaller mesh, --resolution or --params.\n",
+        ),
+        (jobs.Interrupted("Stopped after 3 steps."), 130, "Stopped after 3 steps.\n"),
+        (KeyboardInterrupt(), 130, "Stopped; nothing was written.\n"),
+    ],
+)
+def test_expected_failures_become_one_line_and_an_exit_code(capsys, error, code, message):
+    def fail():
+        raise error
+
+    assert cli.guarded(fail) == code
+    assert capsys.readouterr().err == message
+
+
+def test_a_defect_is_not_hidden():
+    def fail():
+        raise RuntimeError("a defect")
+
+    with pytest.raises(RuntimeError, match="a defect"):
+        cli.guarded(fail)
+
+
+def test_sigterm_is_taken_like_ctrl_c():
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.guarded(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_path):
+    save_mesh(tmp_path / "in.ply", sphere(2))
+    out = tmp_path / "out"
+    command = ["fit", str(tmp_path / "in.ply"), "--out", str(out), *QUICK, "--steps", "100000"]
+    code = f"import sys; from nstr3d.cli import main; sys.exit(main({command!r}))"
+    ours, theirs = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    try:
+        shown = _read_until(ours, "points/s")
+        process.send_signal(signal.SIGINT)
+        shown += _read_until(ours, "--resume")
+        assert process.wait(60) == 130
+    finally:
+        process.kill()
+        os.close(ours)
+        process.stdout.close()
+    assert "load ..." in shown
+    assert "loss" in shown
+    assert "the best model so far is in" in shown
+    assert "Traceback" not in shown
+    assert set(os.listdir(out)) == {MODEL, CHECKPOINT}
+    assert load(out / MODEL).interrupted
+
+
+def _read_until(terminal: int, part: str, seconds: float = 60) -> str:
+    """What the terminal shows up to and including ``part``; fails after ``seconds``."""
+    shown, end = "", time.monotonic() + seconds
+    while part not in shown:
+        ready, _, _ = select.select([terminal], [], [], max(0.0, end - time.monotonic()))
+        assert ready, f"no {part!r} in {shown!r}"
+        shown += os.read(terminal, 4096).decode(errors="replace")
+    return shown

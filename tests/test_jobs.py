@@ -1,0 +1,371 @@
+"""The job around the main walk: what is written and when, stopping and resuming, refusals, and the report."""
+
+import json
+import math
+import os
+import shutil
+import signal
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from oracles import cube, sphere
+from safetensors.torch import load_file, save_file
+
+from nstr3d import jobs
+from nstr3d.checkpoint import load
+from nstr3d.io import load_mesh, save_mesh
+from nstr3d.jobs import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob, run
+from nstr3d.types import Mesh
+
+RESULTS = {MODEL, MESH, PICTURE, REPORT}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Short training on small pools, scored on few samples: nothing here looks at accuracy beyond a few cells."""
+    changes = {"pool": 40_000, "batch": 2048, "warmup": 5}
+    presets = {name: replace(preset, training=replace(preset.training, **changes)) for name, preset in jobs.PRESETS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "PRESETS", presets)
+        patch.setattr(jobs, "score", partial(jobs.score, samples=5000))
+        yield
+
+
+def job_for(tmp_path, mesh: Mesh | None = None, **options) -> MeshJob:
+    path = tmp_path / "input.ply"
+    if mesh is not None or not path.exists():
+        save_mesh(path, mesh or sphere(2))
+    chosen = {"preset": "fast", "steps": 30, "params": 6000, "resolution": 32, "picture": 24, "out": tmp_path / "new" / "out"}
+    return MeshJob(path, **(chosen | options))
+
+
+def names(folder) -> set[str]:
+    return set(os.listdir(folder))
+
+
+def stopping_at(step: int) -> Listener:
+    def follow(progress):
+        if progress.step == step:
+            raise KeyboardInterrupt
+
+    return Listener(step=follow)
+
+
+def numbers(value):
+    """Every number in nested JSON data."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [number for item in value for number in numbers(item)]
+    return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
+
+
+def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
+    job = job_for(tmp_path, import_seconds=1.5)
+    outcome = run(job)
+    assert names(job.out) == RESULTS == {path.name for path in outcome.files}
+    report = json.loads((job.out / REPORT).read_text())
+    assert report == json.loads(json.dumps(outcome.report))
+    assert all(math.isfinite(number) for number in numbers(report))
+    assert set(report) == {"input", "field", "mesh", "seconds", "accuracy", "transport", "machine", "seed"}
+    assert report["input"]["path"] == str(job.path)
+    assert report["input"]["faces"] == len(sphere(2).faces)
+    assert report["input"]["watertight"] is True
+    assert report["field"]["bytes"] == (job.out / MODEL).stat().st_size
+    assert report["field"]["parameters"] <= 6000
+    assert report["field"]["steps"] == 30
+    assert report["mesh"]["faces"] == len(load_mesh(job.out / MESH).faces)
+    assert report["transport"] == {"loss": False, "weight": 0.0, "residual": None}
+    stages = {"load", "build", "sample", "fit", "extract", "render", "score"}
+    assert set(report["seconds"]) == stages | {"total", "import"}
+    assert sum(report["seconds"][stage] for stage in stages) <= report["seconds"]["total"]
+    assert report["seconds"]["import"] == 1.5
+    assert report["machine"]["peak_memory_bytes"] > 1e7
+    assert load(job.out / MODEL).field.parameter_count == report["field"]["parameters"]
+
+
+def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path):
+    first, second, other = (
+        run(job_for(tmp_path, out=tmp_path / name, transport=0.01, seed=seed)).report
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    for report in (first, second, other):
+        report.pop("seconds")
+        report["machine"].pop("peak_memory_bytes")
+    assert first == second
+    assert first["accuracy"] != other["accuracy"]
+    assert first["transport"]["loss"] is True
+    assert first["transport"]["residual"] > 0
+    for name in (MESH, PICTURE):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    a, b = (load_file(tmp_path / name / MODEL) for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-30, 0.0), (1e30, 0.0), (1.0, 1e6)])
+def test_results_are_in_the_units_and_place_of_the_input(tmp_path, scale, offset):
+    mesh = sphere(2, scale, (offset, 0.0, -offset))
+    job = job_for(tmp_path, mesh)
+    run(job)
+    result = load_mesh(job.out / MESH).bounds
+    assert np.abs(np.subtract(result.lower, mesh.bounds.lower)).max() < 0.2 * scale
+    assert np.abs(np.subtract(result.upper, mesh.bounds.upper)).max() < 0.2 * scale
+
+
+@pytest.mark.parametrize(("scale", "what"), [(1e-31, "scale it up"), (1e31, "scale it down"), (1e300, "scale it down")])
+def test_sizes_beyond_double_precision_are_refused(tmp_path, scale, what):
+    with pytest.raises(ValueError, match=what):
+        run(job_for(tmp_path, cube(scale)))
+
+
+def test_a_field_without_a_closed_surface_asks_for_more_training(tmp_path):
+    with pytest.raises(ValueError, match=r"no surface yet .*train for more --steps or --seconds"):
+        run(job_for(tmp_path, steps=1))
+    assert names(tmp_path) == {"input.ply"}
+
+
+def test_open_surface_is_warned_of_and_reported(tmp_path):
+    closed, heard = sphere(2), []
+    job = job_for(tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5]))
+    report = run(job, Listener(warn=heard.append)).report
+    assert len(heard) == 1
+    assert "not watertight" in heard[0]
+    assert "negative means inside the closed surface" in heard[0]
+    assert report["input"]["warnings"] == heard
+    assert report["input"]["watertight"] is False
+
+
+@pytest.mark.parametrize("step", [7, 29, 30])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
+    whole = run(job_for(tmp_path, out=tmp_path / "whole")).report
+    job = job_for(tmp_path)
+    with pytest.raises(Interrupted, match=f"Stopped after {step} steps: the best model so far is in .*; go on with --resume"):
+        run(job, stopping_at(step))
+    assert names(job.out) == {MODEL, CHECKPOINT}
+    assert load(job.out / MODEL).interrupted
+    steps = []
+    report = run(replace(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))).report
+    assert steps == list(range(step + 1, 31))
+    assert names(job.out) == RESULTS
+    expected, found = load_file(tmp_path / "whole" / MODEL), load_file(job.out / MODEL)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert report["accuracy"] == whole["accuracy"]
+    assert report["field"] | {"bytes": 0} == whole["field"] | {"bytes": 0}
+
+
+def test_a_signal_stops_training_between_two_steps_and_a_second_one_at_once(tmp_path):
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    job = job_for(tmp_path)
+
+    def interrupt(times):
+        return Listener(step=lambda progress: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(times)])
+
+    with pytest.raises(Interrupted, match="Stopped at once"):
+        run(job, interrupt(2))
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(Interrupted, match="Stopped after 1 steps"):
+        run(job, interrupt(1))
+    assert names(job.out) == {MODEL, CHECKPOINT}
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+@pytest.mark.parametrize("stage", ["load", "fit", "extract", "render", "score", "write"])
+def test_a_stop_outside_training_leaves_nothing(tmp_path, stage):
+    def interrupt(name):
+        if name == stage:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="nothing was written"):
+        run(job_for(tmp_path), Listener(stage=interrupt))
+    assert names(tmp_path) == {"input.ply"}
+
+
+def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "CHECKPOINT_SECONDS", 0.0)
+    job = job_for(tmp_path)
+
+    def interrupt(name):
+        if name == "render":
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match="is there to go on from with --resume"):
+        run(job, Listener(stage=interrupt))
+    assert names(job.out) == {CHECKPOINT}
+    with pytest.raises(FileExistsError, match="--resume to go on from the checkpoint, --overwrite"):
+        run(job)
+    assert run(replace(job, resume=True)).report["field"]["steps"] == 30
+    assert names(job.out) == RESULTS
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(jobs, "save_json", full)
+    job = job_for(tmp_path)
+    with pytest.raises(OSError, match="No space left"):
+        run(job)
+    assert names(tmp_path) == {"input.ply"}
+    job.out.mkdir(parents=True)
+    with pytest.raises(OSError, match="No space left"):
+        run(job)
+    assert names(job.out) == set()
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A folder with an input and the checkpoint of a stopped job."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Interrupted):
+        run(job_for(folder), stopping_at(3))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 5}, "seed"),
+        ({"steps": 40}, "steps"),
+        ({"params": 8000, "transport": 0.1}, "params, transport"),
+        ({"seconds": 5.0}, "seconds"),
+        ({"preset": "standard"}, "preset"),
+    ],
+)
+def test_resuming_with_other_options_names_what_differs(stopped, changes, named):
+    before = names(stopped / "new" / "out")
+    with pytest.raises(ValueError, match=f"belongs to another run: {named} differ; use the same options and input"):
+        run(job_for(stopped, resume=True, **changes))
+    assert names(stopped / "new" / "out") == before
+
+
+def test_resuming_with_another_input_is_refused(stopped, tmp_path):
+    shutil.copytree(stopped / "new", tmp_path / "new")
+    with pytest.raises(ValueError, match="another run: sha256 differ"):
+        run(job_for(tmp_path, cube(), resume=True))
+
+
+def _truncate(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def _replace_by_foreign(path):
+    save_file({"weight": torch.zeros(3)}, path)
+
+
+def _replace_by_model(path):
+    shutil.copy(path.with_name(MODEL), path)
+
+
+def _misshape(path):
+    import safetensors
+
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(".table") and not name.startswith("training/"))
+    save_file(tensors | {name: tensors[name][:-1].contiguous()}, path, metadata)
+
+
+def _misshape_moments(path):
+    import safetensors
+
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    save_file(tensors | {"training/adam.0.exp_avg": torch.zeros(2)}, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (_truncate, "truncated or not a safetensors file"),
+        (_replace_by_foreign, "not of nstr3d"),
+        (_replace_by_model, "finished model, not a checkpoint"),
+        (_misshape, "where its config needs"),
+        (_misshape_moments, "training state does not fit"),
+    ],
+)
+def test_resuming_from_a_damaged_checkpoint_is_refused(stopped, tmp_path, damage, message):
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / "new" / "out" / CHECKPOINT)
+    with pytest.raises(ValueError, match=message):
+        run(job_for(tmp_path, resume=True))
+
+
+def test_resuming_without_a_checkpoint_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        run(job_for(tmp_path, resume=True))
+    assert names(tmp_path) == {"input.ply"}
+
+
+@pytest.mark.parametrize("name", sorted(RESULTS | {CHECKPOINT}))
+def test_nothing_is_overwritten_unless_asked(tmp_path, name):
+    job = job_for(tmp_path)
+    job.out.mkdir(parents=True)
+    (job.out / name).write_text("mine")
+    with pytest.raises(FileExistsError, match=f"already holds {name}"):
+        run(job)
+    assert (job.out / name).read_text() == "mine"
+    assert names(job.out) == {name}
+    run(replace(job, overwrite=True))
+    assert names(job.out) == RESULTS
+
+
+def test_other_files_in_the_folder_stay(tmp_path):
+    job = job_for(tmp_path)
+    job.out.mkdir(parents=True)
+    (job.out / "notes.txt").write_text("mine")
+    run(job)
+    assert names(job.out) == RESULTS | {"notes.txt"}
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
+    stages = []
+    job = job_for(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for out in ("file", "file/below/it", "dangling", "dangling/below"):
+        with pytest.raises(NotADirectoryError, match="is not a folder; choose another --out"):
+            run(replace(job, out=tmp_path / out), Listener(stage=stages.append))
+    (job.out / MESH).mkdir(parents=True)
+    with pytest.raises(IsADirectoryError, match=r"mesh\.ply is a folder"):
+        run(replace(job, overwrite=True), Listener(stage=stages.append))
+
+    def refuse(dir):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(jobs.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OSError, match=r"cannot be written to \(Permission denied\)"):
+        run(replace(job, out=tmp_path / "other"), Listener(stage=stages.append))
+    assert stages == []
+    assert names(tmp_path) == {"input.ply", "file", "dangling", "new"}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{name: value} for name in ("params", "seconds", "steps") for value in (0, -1)]
+    + [{name: value} for name in ("seconds", "transport") for value in (math.nan, math.inf)]
+    + [{"resolution": 7}, {"resolution": 10**6}, {"transport": -0.1}, {"seed": -1}, {"seed": 2**32}, {"preset": "best"}],
+)
+def test_options_out_of_range_are_refused_by_name(tmp_path, options):
+    with pytest.raises(ValueError, match=f"--{next(iter(options))} is|--{next(iter(options))} must"):
+        job_for(tmp_path, **options)
+
+
+def test_a_budget_too_small_says_what_it_takes(tmp_path):
+    with pytest.raises(ValueError, match=r"budget of 10 parameters is too small .* takes at least \d+"):
+        run(job_for(tmp_path, params=10))
+    assert names(tmp_path) == {"input.ply"}
+
+
+def test_device_is_checked(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert jobs.pick_device("auto") == jobs.pick_device("cpu") == torch.device("cpu")
+    with pytest.raises(ValueError, match="no CUDA device; use --device cpu"):
+        jobs.pick_device("cuda")
+    with pytest.raises(ValueError, match="--device is one of"):
+        jobs.pick_device("tpu")
