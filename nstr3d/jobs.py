@@ -324,11 +324,11 @@ def _tidy(out: Path) -> Iterator[None]:
 
 
 def _extract(sdf: Sdf, resolution: int) -> Extraction:
-    """The neural surface; a field that was trained too briefly may have none that closes."""
+    """The neural surface; a field that was trained too briefly may have none, or none that closes within the bounds."""
     try:
         return extract(sdf, resolution)
     except ValueError as error:
-        raise ValueError(f"The field is no surface yet ({error}); train for more --steps or --seconds.") from error
+        raise ValueError("The field has no closed surface yet; train for more --steps or --seconds.") from error
 
 
 @contextmanager

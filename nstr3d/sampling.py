@@ -24,27 +24,31 @@ class Sampler(Protocol):
 @dataclass(frozen=True)
 class SurfaceBand:
     """Signed distances of a mesh in the unit box: ``surface`` of the points on it, ``near`` of them moved off it by a Gaussian
-    of standard deviation ``band``, the rest uniform in [-1, 1]^3.
+    of standard deviation ``band``, ``around`` of them by one of ``halo``, the rest uniform in [-1, 1]^3.
 
-    ``distance`` answers for ``mesh``; the shares are those of our trials.
+    ``distance`` answers for ``mesh``. The halo is as wide as the cells of the finest level: without it their far corners see
+    too few samples, and the field can cross zero there, off the surface.
     """
 
     mesh: Mesh
     distance: MeshDistance
     surface: float = 0.2
-    near: float = 0.6
+    near: float = 0.5
+    around: float = 0.15
     band: float = 0.01
+    halo: float = 0.05
 
     def __post_init__(self):
-        if min(self.surface, self.near) < 0 or self.surface + self.near > 1:
-            raise ValueError(f"The shares surface {self.surface} and near {self.near} must be positive and sum to at most 1.")
+        shares = (self.surface, self.near, self.around)
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(f"The shares {shares} of samples on, near and around the surface must not be negative or exceed 1.")
 
     def draw(self, count: int, generator: np.random.Generator) -> Samples:
-        on, near = round(count * self.surface), round(count * self.near)
-        surface, _ = sample_surface(self.mesh, on + near, generator)
+        on, near, around = (round(count * share) for share in (self.surface, self.near, self.around))
+        surface, _ = sample_surface(self.mesh, on + near + around, generator)
         generator.shuffle(surface)
-        surface[on:] += self.band * generator.standard_normal((near, 3))
-        volume = generator.uniform(-1, 1, (count - on - near, 3))
+        surface[on:] += generator.standard_normal((near + around, 3)) * np.repeat([self.band, self.halo], [near, around])[:, None]
+        volume = generator.uniform(-1, 1, (count - len(surface), 3))
         points = np.concatenate([surface.clip(-1, 1), volume])
         values = np.concatenate([np.zeros(on), self.distance(points[on:])])
         order = generator.permutation(count)

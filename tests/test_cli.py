@@ -1,11 +1,14 @@
 """The command line: exit codes, one clear sentence on stderr for what goes wrong, and a signal sent to the program."""
 
+import fcntl
 import json
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import replace
 from functools import partial
@@ -160,6 +163,7 @@ def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_pat
     command = ["fit", str(tmp_path / "in.ply"), "--out", str(out), *QUICK, "--steps", "100000"]
     code = f"import sys; from nstr3d.cli import main; sys.exit(main({command!r}))"
     ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
     os.close(theirs)
     try:
@@ -169,6 +173,7 @@ def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_pat
         assert process.wait(60) == 130
     finally:
         process.kill()
+        process.wait()
         os.close(ours)
         process.stdout.close()
     assert "load ..." in shown

@@ -89,7 +89,7 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
 
 def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path):
     first, second, other = (
-        run(job_for(tmp_path, out=tmp_path / name, transport=0.01, seed=seed)).report
+        run(job_for(tmp_path, out=tmp_path / name, transport=0.01, seed=seed, steps=60)).report
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     for report in (first, second, other):
@@ -105,7 +105,7 @@ def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-30, 0.0), (1e30, 0.0), (1.0, 1e6)])
+@pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-30, 0.0), (5e29, 0.0), (1.0, 1e6)])
 def test_results_are_in_the_units_and_place_of_the_input(tmp_path, scale, offset):
     mesh = sphere(2, scale, (offset, 0.0, -offset))
     job = job_for(tmp_path, mesh)
@@ -122,14 +122,14 @@ def test_sizes_beyond_double_precision_are_refused(tmp_path, scale, what):
 
 
 def test_a_field_without_a_closed_surface_asks_for_more_training(tmp_path):
-    with pytest.raises(ValueError, match=r"no surface yet .*train for more --steps or --seconds"):
+    with pytest.raises(ValueError, match=r"no closed surface yet; train for more --steps or --seconds"):
         run(job_for(tmp_path, steps=1))
     assert names(tmp_path) == {"input.ply"}
 
 
 def test_open_surface_is_warned_of_and_reported(tmp_path):
     closed, heard = sphere(2), []
-    job = job_for(tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5]))
+    job = job_for(tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5]), steps=80)
     report = run(job, Listener(warn=heard.append)).report
     assert len(heard) == 1
     assert "not watertight" in heard[0]

@@ -10,9 +10,9 @@ from nstr3d.sampling import SurfaceBand
 from nstr3d.types import Mesh, Samples
 
 
-def cube_band(surface: float = 0.2, near: float = 0.6, band: float = 0.01) -> SurfaceBand:
+def cube_band(surface: float = 0.2, near: float = 0.6, band: float = 0.01, around: float = 0.0) -> SurfaceBand:
     mesh = oracles.cube(0.7)
-    return SurfaceBand(mesh, MeshDistance(mesh), surface, near, band)
+    return SurfaceBand(mesh, MeshDistance(mesh), surface, near, around, band, halo=0.2)
 
 
 def cube_distance(points: np.ndarray) -> np.ndarray:
@@ -49,6 +49,12 @@ def test_the_band_is_gaussian_about_the_surface_and_the_rest_is_uniform() -> Non
     np.testing.assert_allclose(np.quantile(rest, [0.1, 0.5, 0.9], axis=0).T, [[-0.8, 0, 0.8]] * 3, atol=0.07)
 
 
+def test_the_halo_is_a_wider_gaussian_about_the_surface() -> None:
+    halo = draw(cube_band(surface=0, near=0, around=1)).values[:, 0]
+    assert int((halo.abs() < 0.2).sum()) / 2000 == pytest.approx(0.72, abs=0.05)  # 68%, and what edges and corners add
+    assert float(halo.abs().max()) > 0.3
+
+
 def test_samples_come_in_random_order() -> None:
     on_surface = (draw(cube_band()).values[:, 0] == 0).numpy()
     assert on_surface[:1000].sum() == pytest.approx(200, abs=45)
@@ -68,7 +74,7 @@ def test_any_count_is_given(count: int) -> None:
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.5), (0.5, -0.1), (0.6, 0.5)])
 def test_shares_that_do_not_add_up_raise(shares: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="sum to at most 1"):
+    with pytest.raises(ValueError, match="must not be negative or exceed 1"):
         cube_band(*shares)
 
 
