@@ -4,6 +4,12 @@ From a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a c
 then `extract_mesh` and `render`. `save` and `load` keep a fit.
 """
 
+import os
+
+# Threads that spin while they wait make a fit 5 to 30 times slower as soon as another program wants a core; sleeping ones
+# cost a third of the speed of an idle machine. OpenMP reads this when torch loads it; whoever sets it first decides.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 from nstr3d.checkpoint import load, save
 from nstr3d.extract import extract_mesh
 from nstr3d.fields.nstr import NstrConfig, TransportConfig

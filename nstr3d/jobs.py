@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from nstr3d.checkpoint import encode_config, load_training, save
@@ -45,6 +46,7 @@ MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "ren
 CHECKPOINT_SECONDS = 20.0
 SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
 RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
+LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 
 
@@ -183,6 +185,8 @@ def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.devic
     with clock("sample"):
         sampler = SurfaceBand(unit, MeshDistance(unit))
         pool = draw_pool(sampler, config)
+    if float(pool.values.min()) > -LEAST_DEPTH:
+        raise ValueError("The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, not a flat sheet.")
     objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
     with _stop_on_signal() as stopped:
@@ -193,7 +197,8 @@ def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.devic
         if resumed is not None and not result.steps:  # it had been stopped after its last step
             result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
         if result.interrupted:
-            save(job.out / MODEL, result)
+            with _writing_to(job.out):
+                save(job.out / MODEL, result)
             kept = f"the best model so far is in {job.out / MODEL}; go on with --resume"
             raise Interrupted(f"Stopped after {result.steps} steps: {kept}.")
     if stopped.is_set():  # too late for a step to see it
@@ -220,9 +225,9 @@ class _Saver:
             self.save(progress)
 
     def save(self, progress: Progress) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         current = replace(self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True)
-        save(self.path, current, training_state(progress))
+        with _writing_to(self.path.parent):
+            save(self.path, current, training_state(progress))
         self.saved = time.perf_counter()
 
 
@@ -332,17 +337,28 @@ def _extract(sdf: Sdf, resolution: int) -> Extraction:
 
 
 @contextmanager
+def _writing_to(out: Path) -> Iterator[None]:
+    """Makes the folder ``out``, and lets a disk that fails while it is written to say so in one sentence."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise OSError(f"{out} could not be written to ({reason}); make room there or choose another --out.") from error
+
+
+@contextmanager
 def _publish(out: Path) -> Iterator[Path]:
     """A folder to write into, whose files move to ``out`` together when the block succeeds and vanish when it fails."""
-    out.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
-    try:
-        yield folder
-        with _stop_on_signal():  # a stop between two moves would leave half of them
-            for path in sorted(folder.iterdir()):
-                os.replace(path, out / path.name)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _writing_to(out):
+        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
+        try:
+            yield folder
+            with _stop_on_signal():  # a stop between two moves would leave half of them
+                for path in sorted(folder.iterdir()):
+                    os.replace(path, out / path.name)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:

@@ -26,7 +26,7 @@ class Preset:
 
 FAST = Preset(100_000, FitConfig(steps=700, pool=500_000))
 STANDARD = Preset(100_000, FitConfig(steps=5000))
-FINE = Preset(400_000, FitConfig(steps=16000, pool=2_000_000))
+FINE = Preset(400_000, FitConfig(steps=10000, pool=2_000_000))
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 

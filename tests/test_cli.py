@@ -45,6 +45,7 @@ def quick(monkeypatch):
     """A short training on a small pool, scored on few samples."""
     training = replace(jobs.PRESETS["fast"].training, pool=40_000, batch=2048, warmup=5)
     monkeypatch.setitem(jobs.PRESETS, "fast", replace(jobs.PRESETS["fast"], training=training))
+    monkeypatch.setattr("nstr3d.presets.LARGEST", 64)
     monkeypatch.setattr(jobs, "score", partial(jobs.score, samples=5000))
 
 
