@@ -29,6 +29,7 @@ TRAINING = "training/"  # prefix of the optimiser's tensors in a checkpoint that
 
 def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] | None = None) -> None:
     """Writes ``fit`` to one file, atomically; with ``training`` (a `training_state`) the run can be resumed from it."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()}
@@ -46,7 +47,10 @@ def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] 
         "provenance": dict(fit.provenance),
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "nstr3d": json.dumps(header, allow_nan=False)})
+        try:
+            save_file(tensors, temporary, {"format": FORMAT, "nstr3d": json.dumps(header, allow_nan=False)})
+        except SafetensorError as error:  # it wraps what the system says, a full disk for instance
+            raise OSError(str(error)) from error
 
 
 def load(path: str | os.PathLike[str], device: torch.device | str = "cpu", configs: Sequence[type] = ()) -> Fit:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from nstr3d.checkpoint import encode_config, load_training, save
@@ -342,8 +341,8 @@ def _writing_to(out: Path) -> Iterator[None]:
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
-    except (OSError, SafetensorError) as error:  # safetensors wraps what the system says
-        reason = (isinstance(error, OSError) and error.strerror) or error
+    except OSError as error:
+        reason = error.strerror or error
         raise OSError(f"{out} could not be written to ({reason}); make room there or choose another --out.") from error
 
 
