@@ -296,3 +296,15 @@ def test_what_cannot_be_written_leaves_the_old_file(model: Path) -> None:
         save(model, fitted(provenance={"mesh": object()}))
     assert model.read_bytes() == before
     assert [path.name for path in model.parent.iterdir()] == ["model.nstr"]
+
+
+def test_a_write_that_the_system_refuses_is_an_os_error(tmp_path, monkeypatch) -> None:
+    import safetensors.torch
+
+    def refuse(*arguments):
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path / "model.safetensors", Fit(NstrConfig().build(3, 1), Frame.identity(), Box((0, 0, 0), (1, 1, 1)), 1.0))
+    assert list(tmp_path.iterdir()) == []
