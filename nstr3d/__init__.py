@@ -6,9 +6,11 @@ then `extract_mesh` and `render`. `save` and `load` keep a fit.
 
 import os
 
-# Threads that spin while they wait make a fit 5 to 30 times slower as soon as another program wants a core; sleeping ones
-# cost a third of the speed of an idle machine. OpenMP reads this when torch loads it; whoever sets it first decides.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# A fit is thousands of short parallel regions. Threads that spin between them for long make it 10 times slower as soon as
+# another program wants a core, threads that sleep at once make it twice as slow on an idle machine; some 30 microseconds of
+# spinning cost neither. OpenMP reads this when torch loads it; whoever set a policy first decides.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from nstr3d.checkpoint import load, save
 from nstr3d.extract import extract_mesh

@@ -24,7 +24,8 @@ REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the de
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train: Adam with a linear warm-up and a cosine from each group's peak rate down to ``final_rate`` of it.
+    """How to train: AdamW (decay where a field's `rates` ask for it) with a linear warm-up and a cosine from each group's peak
+    rate down to ``final_rate`` of it.
 
     ``pool`` samples are drawn once and shuffled anew every epoch. With ``seconds`` the schedule follows the clock and ``steps``
     is ignored. The same seed, thread count and machine give the same bits, unless the clock decides.
@@ -80,13 +81,7 @@ class Fit:
 
 def draw_pool(sampler: Sampler, config: FitConfig) -> Samples:
     """The training pool that ``config.seed`` determines. Raises ValueError when a value or point is not finite."""
-    pool = sampler.draw(config.pool, np.random.default_rng([config.seed, 0]))
-    for name, tensor in (("point", pool.points), ("value", pool.values)):
-        finite = torch.isfinite(tensor).all(dim=1)
-        if not finite.all():
-            first = int((~finite).nonzero()[0])
-            raise ValueError(f"{int((~finite).sum())} training samples have a {name} that is not finite, first sample {first}.")
-    return pool
+    return _checked(sampler.draw(config.pool, np.random.default_rng([config.seed, 0])))
 
 
 def fit_steps(
@@ -99,7 +94,7 @@ def fit_steps(
     """
     if len(pool) < config.batch:
         raise ValueError(f"batch {config.batch} exceeds the pool of {len(pool)} samples.")
-    optimizer = torch.optim.Adam(field.rates(), betas=config.betas, eps=1e-15, fused=True)
+    optimizer = torch.optim.AdamW(field.rates(), betas=config.betas, eps=1e-15, weight_decay=0.0, fused=True)
     peaks = [group["lr"] for group in optimizer.param_groups]
     step, spent = _restore(optimizer, resume) if resume else (0, 0.0)
     device = next(field.parameters()).device
@@ -141,10 +136,11 @@ def fit(
     the best weights so far.
 
     ``frame`` is the frame the data was normalised with (identity by default) and ``bounds`` the surface's world bounds (by
-    default those of the pool's innermost samples). ``on_step`` sees every `Progress`.
+    default those of the pool's innermost samples). ``on_step`` sees every `Progress`. Raises ValueError for a sample that is
+    not finite, FloatingPointError when the loss or the weights stop being finite.
     """
     frame = frame or Frame.identity(field.in_dim)
-    pool = data if isinstance(data, Samples) else draw_pool(data, config)
+    pool = _checked(data) if isinstance(data, Samples) else draw_pool(data, config)
     best = _Best(field)
     progress, interrupted = None, False
     try:
@@ -208,6 +204,15 @@ class _Best:
                     parameter.copy_(weight)
 
 
+def _checked(pool: Samples) -> Samples:
+    for name, tensor in (("point", pool.points), ("value", pool.values)):
+        finite = torch.isfinite(tensor).all(dim=1)
+        if not finite.all():
+            first = int((~finite).nonzero()[0])
+            raise ValueError(f"{int((~finite).sum())} training samples have a {name} that is not finite, first sample {first}.")
+    return pool
+
+
 def _done(step: int, seconds: float, config: FitConfig) -> float:
     return min(1.0, step / config.steps if config.seconds is None else seconds / config.seconds)
 
@@ -234,8 +239,8 @@ def _restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> t
     for index, parameter in enumerate(parameters):
         prefix = f"adam.{index}."
         moments = {name.removeprefix(prefix): tensor.clone() for name, tensor in state.items() if name.startswith(prefix)}
-        for name in ("exp_avg", "exp_avg_sq"):
-            if name not in moments or moments[name].shape != parameter.shape:
+        for name, shape in (("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape), ("step", ())):
+            if name not in moments or moments[name].shape != shape:
                 raise ValueError(f"The training state does not fit this field: {prefix}{name} is missing or has another shape.")
         optimizer.state[parameter] = moments
     return int(state["step"]), float(state["seconds"])

@@ -31,7 +31,8 @@ class TransportPenalty:
 
 
 def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None) -> Objective:
-    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above, in units of ``delta``.
+    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above, divided by ``delta``
+    so that the linear part has slope 1.
 
     A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part prevents it. With ``transport``,
     adds the transport loss of an NSTR field that was built with a transport network.

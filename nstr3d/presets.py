@@ -25,8 +25,8 @@ class Preset:
 
 
 FAST = Preset(100_000, FitConfig(steps=700, pool=500_000))
-STANDARD = Preset(100_000, FitConfig(steps=5000))
-FINE = Preset(400_000, FitConfig(steps=10000, pool=2_000_000))
+STANDARD = Preset(100_000, FitConfig(steps=8000))
+FINE = Preset(400_000, FitConfig(steps=20000, pool=4_000_000))
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
@@ -47,9 +47,9 @@ def sized_nstr(params: int, near: Mesh | np.ndarray) -> NstrConfig:
     points = surface_lattice(near, 4 / LARGEST) if isinstance(near, Mesh) else near
     template = NstrConfig()
 
-    def cost(finest: int) -> int:
+    def cost(finest: int, shape: Mesh | np.ndarray = points) -> int:
         levels = levels_for(finest)
-        tables = sum(int(stored_nodes(level, points.shape[1], points).sum()) * level.channels for level in levels)
+        tables = sum(int(stored_nodes(level, points.shape[1], shape).sum()) * level.channels for level in levels)
         features = sum(level.features for level in levels)
         return tables + (features + 2) * template.hidden + 1
 
@@ -61,4 +61,6 @@ def sized_nstr(params: int, near: Mesh | np.ndarray) -> NstrConfig:
         spent = cost(guess)
         low, high = (guess, high) if spent <= params else (low, guess)
         guess = min(max(round(guess * math.sqrt(params / spent)), low + 1), high - 1)
+    while low > SMALLEST and cost(low, near) > params:  # the lattice is coarser than the finest levels' cells
+        low -= 1
     return replace(template, levels=levels_for(low))

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from nstr3d.checkpoint import load_training, save
 from nstr3d.fields.base import Field
-from nstr3d.fields.nstr import Nstr, NstrConfig
+from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.fit import REPORT_EVERY, Fit, FitConfig, Progress, draw_pool, fit, fit_steps, lipschitz_estimate, training_state
-from nstr3d.losses import sdf_objective
+from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.types import Box, Frame, Samples
 
 RADIUS = 0.6
@@ -85,6 +85,17 @@ def test_the_same_seed_gives_the_same_bits() -> None:
         runs.append(weights(field))
     assert same(runs[0], runs[1])
     assert not same(runs[0], runs[2])
+
+
+def test_the_transport_loss_repeats_its_bits() -> None:
+    config = NstrConfig(levels=(LevelConfig(8, plain=3, waves=PhaseWaves(2)),), hidden=8, transport=TransportConfig(8))
+    runs = []
+    for _ in range(2):
+        field = config.build(3, 1)
+        objective = sdf_objective(transport=TransportPenalty(0.1))
+        fit(field, Sphere(), objective, FitConfig(steps=20, batch=4096, pool=8192))
+        runs.append(weights(field))
+    assert same(*runs)
 
 
 def test_training_leaves_global_randomness_alone() -> None:
@@ -172,6 +183,9 @@ def test_an_interrupt_before_the_first_report_keeps_the_weights_there_are() -> N
 def test_a_sample_that_is_not_a_number_is_named(name: str, word: str) -> None:
     with pytest.raises(ValueError, match=f"^1 training samples have a {word} that is not finite, first sample 3"):
         fit(small_field(), Spoiled(name), sdf_objective(), SHORT)
+    pool = Spoiled(name).draw(SHORT.pool, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=f"have a {word} that is not finite, first sample 3"):
+        fit(small_field(), pool, sdf_objective(), SHORT)
 
 
 def test_a_loss_that_diverges_raises() -> None:

@@ -241,7 +241,21 @@ def test_a_level_without_cells_raises(resolution: int) -> None:
         LevelConfig(resolution, plain=1)
 
 
-@pytest.mark.parametrize("config", [{"plain": 0}, {"plain": -1, "waves": PhaseWaves(3)}, {"waves": AmplitudeWaves(0)}])
+@pytest.mark.parametrize("config", [{"plain": 0}, {"plain": -1, "waves": PhaseWaves(3)}])
 def test_a_level_without_channels_raises(config: dict) -> None:
     with pytest.raises(ValueError, match="at least one channel"):
         LevelConfig(4, **config)
+
+
+@pytest.mark.parametrize("form", [AmplitudeWaves, ComplexWaves, PhaseWaves])
+@pytest.mark.parametrize("arguments", [(0,), (-2,)])
+def test_no_waves_raise(form: type, arguments: tuple) -> None:
+    with pytest.raises(ValueError, match="count of at least 1"):
+        form(*arguments)
+
+
+@pytest.mark.parametrize("form", [AmplitudeWaves, ComplexWaves, PhaseWaves])
+@pytest.mark.parametrize("band", [(1.0, 0.3), (-0.1, 1.0), (0.0, math.inf), (math.nan, 1.0)])
+def test_a_band_that_is_none_raises(form: type, band: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match="A band is"):
+        form(3, band)

@@ -26,7 +26,8 @@ class Field(nn.Module, ABC):
 
     @abstractmethod
     def rates(self) -> list[dict]:
-        """Optimiser groups ``{"params": [...], "lr": peak learning rate}`` that cover every parameter."""
+        """Optimiser groups ``{"params": [...], "lr": peak learning rate}`` that cover every parameter, with a
+        ``"weight_decay"`` (of AdamW, 0 without) where one pays."""
 
     @property
     def parameter_count(self) -> int:

@@ -32,7 +32,11 @@ class TransportConfig:
 
 @dataclass(frozen=True)
 class NstrConfig:
-    """Defaults: the phase field for 3D surfaces. ``hidden = 0`` makes the decoder the identity, the paper's literal sum."""
+    """Defaults: the phase field for 3D surfaces. ``hidden = 0`` makes the decoder the identity, the paper's literal sum.
+
+    ``table_decay`` draws nodes that few samples see to zero (decoupled, Loshchilov and Hutter, 2019): without it the field
+    can cross zero at such a node, off the surface.
+    """
 
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(8, plain=8, sparse=False),
@@ -43,6 +47,7 @@ class NstrConfig:
     sharpness: float = 50.0
     transport: TransportConfig | None = None
     table_rate: float = 3e-2
+    table_decay: float = 0.03
     decoder_rate: float = 1e-2
 
     def __post_init__(self):
@@ -52,7 +57,9 @@ class NstrConfig:
     def build(
         self, in_dim: int, out_dim: int, near: Mesh | np.ndarray | None = None, generator: torch.Generator | None = None
     ) -> Nstr:
-        """A field with random weights whose sparse levels cover ``near``, a mesh or points in the unit box."""
+        """A field with random weights, drawn from ``generator`` (by default one with seed 0), whose sparse levels cover ``near``,
+        a mesh or points in the unit box."""
+        generator = generator or torch.Generator().manual_seed(0)
         return Nstr(self, in_dim, out_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator)
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Nstr:
@@ -96,7 +103,10 @@ class Nstr(Field):
     def rates(self) -> list[dict]:
         tables = [parameter for name, parameter in self.named_parameters() if name.endswith(".table")]
         others = [parameter for name, parameter in self.named_parameters() if not name.endswith(".table")]
-        groups = [{"params": tables, "lr": self.config.table_rate}, {"params": others, "lr": self.config.decoder_rate}]
+        groups = [
+            {"params": tables, "lr": self.config.table_rate, "weight_decay": self.config.table_decay},
+            {"params": others, "lr": self.config.decoder_rate},
+        ]
         return [group for group in groups if group["params"]]
 
     def spectrum(self, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,9 @@ class AmplitudeWaves:
     learned: bool = False
     channels_per_wave = 1
 
+    def __post_init__(self):
+        _check(self.count, self.band)
+
     def initial(self, nodes: int, generator: torch.Generator | None) -> Tensor:
         """Starting spectrum ``(nodes, channels)``."""
         return torch.randn(nodes, self.count, generator=generator) * 0.1
@@ -41,6 +44,9 @@ class ComplexWaves:
     band: tuple[float, float] = (0.0, 1.0)
     learned: bool = False
     channels_per_wave = 2
+
+    def __post_init__(self):
+        _check(self.count, self.band)
 
     def initial(self, nodes: int, generator: torch.Generator | None) -> Tensor:
         """Starting spectrum ``(nodes, 2 count)``: real parts, then imaginary parts."""
@@ -65,6 +71,9 @@ class PhaseWaves:
     radians: float = 8.0
     channels_per_wave = 2
 
+    def __post_init__(self):
+        _check(self.count, self.band)
+
     def initial(self, nodes: int, generator: torch.Generator | None) -> Tensor:
         """Starting spectrum ``(nodes, 2 count)``: random amplitudes, then zero phases."""
         amplitude = torch.randn(nodes, self.count, generator=generator) * 0.1
@@ -74,6 +83,13 @@ class PhaseWaves:
         """Features ``(n, count)``."""
         amplitude, shift = spectrum.split(self.count, dim=1)
         return amplitude * torch.sin(torch.add(phase, shift, alpha=self.radians))
+
+
+def _check(count: int, band: tuple[float, float]) -> None:
+    if count < 1:
+        raise ValueError(f"A set of waves needs a count of at least 1, not {count}; for a level without waves leave them out.")
+    if not 0 <= band[0] <= band[1] < math.inf:
+        raise ValueError(f"A band is (low, high) with 0 <= low <= high, in units of the node Nyquist frequency, not {band}.")
 
 
 def draw_frequencies(

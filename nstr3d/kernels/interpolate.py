@@ -44,7 +44,7 @@ def interpolate(points: Tensor, rows: Tensor, resolution: int, table: Tensor) ->
         weight = torch.ones_like(offset[:, 0])
         for axis, bit in enumerate(bits):
             weight = weight * (offset[:, axis] if bit else 1 - offset[:, axis])
-        term = weight[:, None] * padded[rows[index + step].long()]
+        term = weight[:, None] * rows_of(padded, rows[index + step])
         total = term if total is None else total + term
     assert total is not None
     return total
@@ -59,7 +59,7 @@ def interpolate_with_slope(points: Tensor, rows: Tensor, resolution: int, table:
     slope = points.new_zeros(len(points), table.shape[1], dim)
     for bits, step in zip(*corner_offsets(dim, resolution)):
         factors = [offset[:, axis] if bit else 1 - offset[:, axis] for axis, bit in enumerate(bits)]
-        content = padded[rows[index + step].long()]
+        content = rows_of(padded, rows[index + step])
         value = value + _product(factors, points)[:, None] * content
         gradient = [
             _product(factors[:axis] + factors[axis + 1 :], points) * (resolution / 2 if bits[axis] else -resolution / 2)
@@ -67,6 +67,11 @@ def interpolate_with_slope(points: Tensor, rows: Tensor, resolution: int, table:
         ]
         slope = slope + content[:, :, None] * torch.stack(gradient, dim=-1)[:, None, :]
     return value, slope
+
+
+def rows_of(table: Tensor, rows: Tensor) -> Tensor:
+    """``table[rows]``, -1 being the last row. As an embedding: its gradient sums in a fixed order, an indexed one's does not."""
+    return torch.nn.functional.embedding(rows.long() % len(table), table)
 
 
 def _product(factors: list[Tensor], like: Tensor) -> Tensor:
