@@ -41,8 +41,8 @@ class FitMesh:
     """Train for this many steps instead of the preset's."""
     resolution: int = 512
     """Cells of the extraction grid along the longest side."""
-    field: Literal["nstr"] = "nstr"
-    """The kind of field."""
+    field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
+    """The kind of field: ours, the same without waves, or a baseline (Instant-NGP, SIREN, Fourier features)."""
     transport: float = 0.0
     """Weight of the transport loss; 0 leaves the transport network out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -113,6 +113,7 @@ def fit_mesh(options: FitMesh) -> None:
         seconds=options.seconds,
         steps=options.steps,
         resolution=options.resolution,
+        field=options.field,
         transport=options.transport,
         device=options.device,
         seed=options.seed,

@@ -99,11 +99,12 @@ def fit_steps(
     step, spent = _restore(optimizer, resume) if resume else (0, 0.0)
     device = next(field.parameters()).device
     pool = Samples(pool.points.to(device), pool.values.to(device))
-    started, recent, loss = time.perf_counter() - spent, [], math.nan
+    recent, loss = [], math.nan
     for batch in _batches(pool, config, step):
-        done = _done(step, time.perf_counter() - started, config)
+        done = _done(step, spent, config)
         if done >= 1:
             return
+        started = time.perf_counter()
         rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate)
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * rate
@@ -118,8 +119,8 @@ def fit_steps(
             recent.clear()
             if not math.isfinite(loss):
                 raise FloatingPointError(f"The loss became {loss} before step {step}; lower the field's learning rates.")
-        seconds = time.perf_counter() - started
-        yield Progress(step, _done(step, seconds, config), seconds, loss, optimizer)
+        spent += time.perf_counter() - started  # the clock stands while whoever pulls the steps does something else
+        yield Progress(step, _done(step, spent, config), spent, loss, optimizer)
 
 
 def fit(

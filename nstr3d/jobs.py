@@ -35,7 +35,7 @@ from nstr3d.geometry.surface import normalise
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.metrics import Accuracy, score
-from nstr3d.presets import PRESETS, sized_nstr
+from nstr3d.presets import FIELDS, PRESETS
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
 from nstr3d.sdf import Sdf
@@ -67,6 +67,7 @@ class MeshJob:
     seconds: float | None = None
     steps: int | None = None
     resolution: int = 512
+    field: str = "nstr"
     transport: float = 0.0
     device: str = "auto"
     seed: int = 0
@@ -84,6 +85,10 @@ class MeshJob:
                 raise ValueError(f"--{name} must be positive and finite, not {value}.")
         if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
             raise ValueError(f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {self.resolution}.")
+        if self.field not in FIELDS:
+            raise ValueError(f"--field is one of {', '.join(FIELDS)}, not {self.field}.")
+        if self.transport and self.field not in ("nstr", "grid"):
+            raise ValueError(f"--transport needs a local spectrum, which --field {self.field} has not; use --field nstr.")
         if not 0 <= self.transport < math.inf:
             raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
         if not 0 <= self.seed <= LARGEST_SEED:
@@ -175,8 +180,9 @@ def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.devic
         if resumed is not None:
             field = resumed.field
         else:
-            template = sized_nstr(job.params or PRESETS[job.preset].params, unit)
-            template = replace(template, transport=TransportConfig() if job.transport else None)
+            template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
+            if job.transport:
+                template = replace(template, transport=TransportConfig())
             field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
         # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
         field(torch.zeros(1, 3, device=device)).sum().backward()
@@ -271,6 +277,7 @@ def _identity(job: MeshJob) -> dict[str, Any]:
         "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
         "preset": job.preset,
         "params": job.params,
+        "field": job.field,
         "transport": job.transport,
         **training,
         "nstr3d": _version("nstr3d"),
@@ -403,7 +410,7 @@ def _report(
             "warnings": warnings,
         },
         "field": {
-            "name": "nstr",
+            "name": job.field,
             "config": encode_config(result.field.config),
             "parameters": result.field.parameter_count,
             "bytes": size,

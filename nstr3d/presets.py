@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from nstr3d.fields.fourier import sized_fourier
+from nstr3d.fields.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.siren import sized_siren
 from nstr3d.fields.spectrum import LevelConfig, stored_nodes, surface_lattice
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.fit import FitConfig
@@ -39,8 +44,20 @@ def levels_for(finest: int) -> tuple[LevelConfig, ...]:
     )
 
 
-def sized_nstr(params: int, near: Mesh | np.ndarray) -> NstrConfig:
-    """The default field near a shape, its resolution the finest whose learned parameters do not exceed ``params``.
+def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The control: levels without waves when the finest has ``finest`` cells per axis, after our best plain grid."""
+    return (
+        LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False),
+        LevelConfig(max(3, round(finest / 4)), plain=8),
+        LevelConfig(max(4, round(finest / 2)), plain=10),
+        LevelConfig(max(5, finest), plain=3),
+    )
+
+
+def sized_nstr(
+    params: int, near: Mesh | np.ndarray, levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for
+) -> NstrConfig:
+    """The field near a shape with ``levels_for`` the finest resolution whose learned parameters do not exceed ``params``.
 
     Raises ValueError for a budget below that of the coarsest field, saying what that takes.
     """
@@ -64,3 +81,23 @@ def sized_nstr(params: int, near: Mesh | np.ndarray) -> NstrConfig:
     while low > SMALLEST and cost(low, near) > params:  # the lattice is coarser than the finest levels' cells
         low -= 1
     return replace(template, levels=levels_for(low))
+
+
+def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """A sparse multi-level feature grid and decoder without waves: the control for what the sinusoids add."""
+    return sized_nstr(params, near, plain_levels_for)
+
+
+def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
+    """Instant-NGP with the shape and rates that measured best for distances at these budgets (`apps/benchmark.py tune`)."""
+    return sized_ngp(params, near, template=TUNED_NGP)
+
+
+TUNED_NGP = NgpConfig(levels=8, finest=256, table_rate=3e-2)
+FIELDS: dict[str, Callable[[int, Mesh | np.ndarray], Any]] = {
+    "nstr": sized_nstr,
+    "grid": sized_grid,
+    "ngp": sized_tuned_ngp,
+    "siren": sized_siren,
+    "fourier": sized_fourier,
+}

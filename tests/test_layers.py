@@ -40,6 +40,10 @@ LAYER = {
 SIBLINGS = {
     "sdf": {"autodiff"},
     "kernels.interpolate": {"kernels.cpu"},
+    "kernels.hashing": {"kernels.cpu", "kernels.interpolate"},
+    "fields.siren": {"fields.base", "fields.layers"},
+    "fields.fourier": {"fields.base", "fields.layers"},
+    "fields.ngp": {"fields.base", "fields.layers", "kernels.hashing"},
     "geometry.distance": {"geometry.surface"},
     "geometry.repair": {"geometry.distance", "geometry.surface"},
     "fields.layers": set(),

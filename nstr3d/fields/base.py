@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,3 +34,20 @@ class Field(nn.Module, ABC):
     def parameter_count(self) -> int:
         """Everything that is learned."""
         return sum(p.numel() for p in self.parameters())
+
+
+def largest(cost: Callable[[int], int], budget: int, least: int) -> int:
+    """The largest size from ``least`` on whose ``cost``, which must not fall with size, is within ``budget``.
+
+    Raises ValueError when even ``least`` costs more.
+    """
+    if cost(least) > budget:
+        raise ValueError(f"A budget of {budget} parameters is too small for this field; it takes at least {cost(least)}.")
+    step = 1
+    while cost(least + step) <= budget and step < 1 << 40:
+        step *= 2
+    low, high = least + step // 2 if step > 1 else least, least + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle)
+    return low

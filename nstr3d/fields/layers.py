@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,3 +31,18 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.out(nn.functional.softplus(self.hidden(features), beta=self.sharpness))
+
+
+class Mlp(nn.Module):
+    """``depth`` ReLU layers of ``width`` and a linear one: ``(n, fan_in)`` -> ``(n, fan_out)``."""
+
+    def __init__(self, fan_in: int, width: int, depth: int, fan_out: int, generator: torch.Generator | None):
+        super().__init__()
+        widths = [fan_in, *[width] * depth, fan_out]
+        self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(widths))
+
+    def forward(self, values: Tensor) -> Tensor:
+        *hidden, last = self.layers
+        for layer in hidden:
+            values = torch.relu(layer(values))
+        return last(values)

@@ -83,11 +83,16 @@ def _product(factors: list[Tensor], like: Tensor) -> Tensor:
 
 def gather(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
     """`interpolate`, through the fused CPU kernel where it applies: values wanted, no derivative in the points."""
+    if fused_applies(points, table):
+        return _FusedGather.apply(points, rows, resolution, table)
+    return interpolate(points, rows, resolution, table)
+
+
+def fused_applies(points: Tensor, table: Tensor) -> bool:
+    """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points."""
     differentiated = (points.requires_grad and torch.is_grad_enabled()) or _has_tangent(points)
-    fused = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
-    if differentiated or not fused or not _numba_found():
-        return interpolate(points, rows, resolution, table)
-    return _FusedGather.apply(points, rows, resolution, table)
+    fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
+    return fits and not differentiated and _numba_found()
 
 
 def _has_tangent(points: Tensor) -> bool:
