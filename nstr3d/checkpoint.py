@@ -46,9 +46,11 @@ def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] 
         "interrupted": fit.interrupted,
         "provenance": dict(fit.provenance),
     }
+    # Padded, so that a run that took other seconds to the same weights makes a file of the same length.
+    text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
     with atomic_path(path) as temporary:
         try:
-            save_file(tensors, temporary, {"format": FORMAT, "nstr3d": json.dumps(header, allow_nan=False)})
+            save_file(tensors, temporary, {"format": FORMAT, "nstr3d": text})
         except SafetensorError as error:  # it wraps what the system says, a full disk for instance
             raise OSError(str(error)) from error
 

@@ -60,7 +60,8 @@ def extract(sdf: Sdf, resolution: int = 512, level: float = 0.0, bounds: Box | N
     """Marching cubes over the cells that ``sdf(p) = level`` crosses, found coarse to fine.
 
     ``resolution`` cells lie along the longest side of ``bounds`` (default: ``sdf.bounds``, grown by ``level`` where that is
-    positive) padded by 3%; ``chunk`` points are evaluated at a time. The mesh is watertight, its faces counter-clockwise seen
+    positive) padded by 3%; ``chunk`` points are evaluated at a time. A closed piece around a single node, smaller than the grid
+    resolves, is left out unless it is all there is. The mesh is watertight, its faces counter-clockwise seen
     from where the distance is larger. Raises ValueError for a resolution below 2, a distance that is not finite, a level set
     that is empty, and a surface that reaches the padded bounds.
     """
@@ -300,7 +301,26 @@ def _march(bricks: np.ndarray, nodes: _Nodes, grid: _Grid) -> Mesh:
     at = np.flatnonzero(used)
     positions = nodes.positions(at).astype(np.float64)
     vertices, faces, _ = igl.marching_cubes(nodes.values.reshape(-1)[at], positions, rank[corners], 0.0)
-    return Mesh(grid.origin + np.asarray(vertices) * grid.cell, np.asarray(faces))
+    return _without_grains(Mesh(grid.origin + np.asarray(vertices) * grid.cell, np.asarray(faces)))
+
+
+def _without_grains(mesh: Mesh) -> Mesh:
+    """Without the closed pieces around a single node: smaller than the grid resolves, they are noise, unless all there is.
+
+    Each is an octahedron, and as V - E + F = 2 shows, a closed piece whose vertices all have four faces can be nothing else.
+    """
+    grains, count = np.arange(len(mesh.faces)), -1
+    valence = np.bincount(mesh.faces.ravel(), minlength=len(mesh.vertices))
+    while len(grains) != count:
+        count = len(grains)
+        grains = grains[(valence[mesh.faces[grains]] == 4).all(axis=1)]
+        valence = np.bincount(mesh.faces[grains].ravel(), minlength=len(mesh.vertices))
+    if len(grains) in (0, len(mesh.faces)):
+        return mesh
+    faces = np.delete(mesh.faces, grains, axis=0)
+    used = np.zeros(len(mesh.vertices), bool)
+    used[faces] = True
+    return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[faces])
 
 
 def _lattice(shape: tuple[int, int, int]) -> np.ndarray:

@@ -308,3 +308,12 @@ def test_a_write_that_the_system_refuses_is_an_os_error(tmp_path, monkeypatch) -
     with pytest.raises(OSError, match="No space left"):
         save(tmp_path / "model.safetensors", Fit(NstrConfig().build(3, 1), Frame.identity(), Box((0, 0, 0), (1, 1, 1)), 1.0))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_file_is_as_long_whatever_the_fit_took(tmp_path: Path) -> None:
+    sizes = set()
+    for seconds in (0.0, 5.0, 12.25, 1 / 3, 1234567.890123456):
+        save(tmp_path / "model.safetensors", fitted(seconds=seconds))
+        sizes.add((tmp_path / "model.safetensors").stat().st_size)
+        assert load(tmp_path / "model.safetensors").seconds == seconds
+    assert len(sizes) == 1

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nstr3d.extract import Extraction, extract, extract_mesh
 from nstr3d.geometry.primitives import bracket, gyroid_slab, scale, sphere, torus, translate
+from nstr3d.geometry.repair import structure
 from nstr3d.geometry.surface import area, volume
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box, Mesh
@@ -232,3 +233,21 @@ def test_bounds_without_size_and_a_bound_of_zero_raise() -> None:
         extract_mesh(sphere(), 16, bounds=Box((0.0,) * 3, (0.0,) * 3))
     with pytest.raises(ValueError, match="Lipschitz"):
         extract_mesh(distorted(sphere(), lambda d: d, 0.0), 16)
+
+
+def test_a_piece_smaller_than_a_cell_is_left_out() -> None:
+    ball, grain = (0.5, (0.0, 0.0, 0.0)), (0.02, (0.76, 0.0, 0.0))
+
+    def union(*balls: tuple[float, tuple[float, float, float]]) -> Sdf:
+        def distance(points: torch.Tensor) -> torch.Tensor:
+            return torch.stack([(points - points.new_tensor(c)).norm(dim=1) - r for r, c in balls]).amin(dim=0)
+
+        return Sdf(distance, CUBE, 1.0)
+
+    # 53 cells over 2.12, evened to 54, are 0.04 wide and have a node at 0.76 = 19 x 0.04.
+    with_grain, without = extract_mesh(union(ball, grain), 53), extract_mesh(union(ball), 53)
+    assert structure(extract_mesh(union(ball, (0.06, grain[1])), 53)) == (2, True)
+    np.testing.assert_array_equal(with_grain.vertices, without.vertices)
+    np.testing.assert_array_equal(with_grain.faces, without.faces)
+    alone = extract_mesh(union(grain), 53)
+    assert len(alone.faces) == 8

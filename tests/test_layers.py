@@ -34,6 +34,8 @@ LAYER = {
     "checkpoint": 5,
     "presets": 5,
     "jobs": 6,
+    "compare": 6,
+    "tables": 7,
     "cli": 7,
 }
 # Within a layer, only these.
@@ -62,6 +64,7 @@ OWNERS = {
     "scipy": {"geometry.repair", "geometry.holes"},
     "numba": {"kernels.cpu"},
     "safetensors": {"checkpoint"},
+    "matplotlib": {"tables"},
     "tyro": {"cli"},
     "tqdm": {"cli"},
 }

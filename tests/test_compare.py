@@ -1,0 +1,146 @@
+"""Races: everybody gets the same data, budget and time; rows survive their file; tables say what the rows say."""
+
+import dataclasses
+import math
+from dataclasses import replace
+
+import numpy as np
+import oracles
+import pytest
+import torch
+
+from nstr3d.compare import MARKS, TESTS, Contender, Row, Track, measure, race, read_rows, write_rows
+from nstr3d.fields.base import Field
+from nstr3d.fields.ngp import NgpConfig, sized_ngp
+from nstr3d.fields.siren import sized_siren
+from nstr3d.io import save_mesh
+from nstr3d.tables import by_shape, plot, summary
+
+BUDGET = 3000
+ROW = Row("abc", "cpu", 2, "ball", "a", 100, "5 s", 0, 1.0, 99, 400, 10, 5.0, 2e-4, 1e-4, 3e-3, 1.5, 0.9, 0.95, 1e-4, 2e-3, 1.0)
+
+
+@pytest.fixture(scope="module")
+def track(tmp_path_factory) -> Track:
+    path = tmp_path_factory.mktemp("track") / "ball.ply"
+    save_mesh(path, oracles.sphere(5, radius=2.0))
+    return Track.of(path)
+
+
+def small_ngp(params, near):
+    return sized_ngp(params, near, template=NgpConfig(levels=3, coarsest=4, finest=16, width=16))
+
+
+CONTENDERS = [Contender("ngp", small_ngp), Contender("siren", sized_siren)]
+
+
+class Offset(Field):
+    """The distance of a ball of radius ``radius``, plus ``error``."""
+
+    in_dim, out_dim = 3, 1
+
+    def __init__(self, radius: float, error: float):
+        super().__init__()
+        self.radius, self.error = torch.nn.Parameter(torch.tensor(radius)), error
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return points.norm(dim=1, keepdim=True) - self.radius + self.error
+
+    def rates(self) -> list[dict]:
+        return [{"params": [self.radius], "lr": 0.0}]
+
+
+@pytest.mark.parametrize("error", [0.0, 0.01, -0.02])
+def test_a_field_that_is_off_by_a_constant_measures_as_off_by_it(track: Track, error: float) -> None:
+    radius = float(np.linalg.norm(track.mesh.vertices, axis=1).max())  # the icosphere lies within 0.5% of it
+    found = measure(Offset(radius, error), track)
+    for name in ("near", "surface", "volume"):
+        assert found[name] == pytest.approx(abs(error), abs=5e-3)
+    assert found["normals"] < 6
+    assert found["iou_volume"] == pytest.approx((1 - abs(error) / radius) ** 3, abs=0.03)
+
+
+def test_test_points_are_those_of_the_conventions(track: Track) -> None:
+    (near, d_near), (volume, _), (surface, normals) = track.near, track.volume, track.surface
+    assert near.shape == volume.shape == surface.shape == normals.shape == (TESTS, 3)
+    # A Gaussian of 0.01 in three dimensions moves a point off a plane by 0.01 sqrt(2 / pi) on average.
+    assert np.abs(d_near).mean() == pytest.approx(0.01 * math.sqrt(2 / math.pi), rel=0.02)
+    assert np.abs(volume).max() <= 1
+
+
+def test_a_race_to_a_number_of_steps_gives_everybody_all_of_them(track: Track) -> None:
+    rows = race(CONTENDERS, track, BUDGET, 0, steps=40, commit="abc")
+    for name in ("ngp", "siren"):
+        own = [row for row in rows if row.field == name]
+        assert [row.done for row in own] == [*MARKS, 1.0]
+        assert own[-1].steps == 40
+        assert 0.9 * BUDGET <= own[-1].parameters <= BUDGET
+        assert own[-1].bytes > 4 * own[-1].parameters
+        assert (own[-1].shape, own[-1].budget, own[-1].limit, own[-1].seed) == ("ball", BUDGET, "40 steps", 0)
+        assert own[-1].near < own[0].near
+    assert rows == sorted(rows, key=lambda row: row.steps) or len(rows) == 12  # turns interleave
+
+
+def test_a_race_repeats_but_for_its_clock(track: Track) -> None:
+    one, two = ([replace(row, seconds=0.0) for row in race(CONTENDERS, track, BUDGET, 1, steps=20)] for _ in range(2))
+    assert sorted(one, key=str) == sorted(two, key=str)
+
+
+def test_a_race_on_the_clock_gives_everybody_as_long(track: Track) -> None:
+    rows = [row for row in race(CONTENDERS, track, BUDGET, 0, seconds=1.0) if row.done == 1]
+    assert len(rows) == 2
+    # A turn ends with the step that passes its end; one step is short beside a second.
+    assert all(1.0 <= row.seconds < 2.0 for row in rows)
+
+
+@pytest.mark.parametrize("limits", [{}, {"seconds": 1.0, "steps": 5}])
+def test_a_race_without_one_limit_raises(track: Track, limits: dict) -> None:
+    with pytest.raises(ValueError, match="exactly one"):
+        race(CONTENDERS, track, BUDGET, 0, **limits)
+
+
+def test_rows_survive_their_file(tmp_path) -> None:
+    rows = [ROW, replace(ROW, field="b, with a comma", chamfer=None, hausdorff=None, f_score=None)]
+    write_rows(tmp_path / "new" / "rows.csv", rows)
+    assert read_rows(tmp_path / "new" / "rows.csv") == rows
+    assert read_rows(tmp_path / "none.csv") == []
+
+
+def test_another_csv_file_is_refused(tmp_path) -> None:
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match="other columns"):
+        read_rows(tmp_path / "rows.csv")
+
+
+def test_the_summary_averages_and_compares() -> None:
+    rows = [ROW, replace(ROW, seed=1, near=4e-4), replace(ROW, field="b", near=6e-4), replace(ROW, field="b", seed=1, near=6e-4)]
+    text = summary(rows, base="b")
+    assert "**100 parameters, 5 s**, mean over 1 shapes and 2 seeds" in text
+    first, second = [line for line in text.splitlines() if line.startswith(("| a", "| b"))]
+    assert "| a | 99 | 10 | 5.0 | 0.50 | 3.00 ± 1.00 |" in first
+    assert "| b | 99 | 10 | 5.0 | 1.00 | 6.00 ± 0.00 |" in second
+
+
+def test_the_summary_leaves_out_what_not_everybody_finished() -> None:
+    rows = [ROW, replace(ROW, seed=1, near=4e-4), replace(ROW, field="b", near=6e-4)]
+    assert "1 shapes and 1 seeds" in summary(rows, base="b")
+    assert summary([replace(ROW, done=0.5)], base="b") == ""
+
+
+def test_the_table_by_shape_has_a_column_for_each() -> None:
+    text = by_shape([ROW, replace(ROW, shape="cube", near=5e-4), replace(ROW, seed=1, near=4e-4)])
+    assert "| field | ball | cube |" in text
+    assert "| a | 3.00 | 5.00 |" in text
+
+
+def test_plots_are_drawn(tmp_path) -> None:
+    places = [(name, budget, done) for name in "ab" for budget in (100, 400) for done in (0.5, 1.0)]
+    rows = [replace(ROW, field=name, budget=b, parameters=b, done=done, seconds=5 * done) for name, b, done in places]
+    expected = [f"near_{x}{suffix}" for x in ("seconds", "parameters", "bytes") for suffix in (".png", ".svg")]
+    written = plot(rows, tmp_path)
+    assert [path.name for path in written] == expected
+    assert all(path.stat().st_size > 5000 for path in written)
+
+
+def test_a_row_holds_only_numbers_and_words() -> None:
+    assert {str(field.type) for field in dataclasses.fields(Row)} <= {"str", "int", "float", "float | None"}
