@@ -22,7 +22,7 @@ from nstr3d.fields.siren import sized_siren
 from nstr3d.fit import FitConfig
 from nstr3d.io import atomic_path
 from nstr3d.losses import TransportPenalty, relative_objective, sdf_objective
-from nstr3d.presets import FIELDS, TUNED_NGP, sized_nstr
+from nstr3d.presets import FIELDS, sized_nstr
 from nstr3d.tables import by_shape, plot, summary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,8 +51,8 @@ def variants(name: str) -> list[Contender]:
     elif name == "fourier":
         found = {f"rate {r:g} deviation {s:g}": (sized_fourier, {"rate": r, "deviation": s}) for r in rates for s in (2.0, 5.0)}
     elif name == "ngp":
-        shapes = [(levels, finest, rate) for levels in (6, 8, 16) for finest in (128, 256, 512) for rate in (1e-2, 3e-2)]
-        templates = {f"{n} levels to {f} rate {r:g}": replace(TUNED_NGP, levels=n, finest=f, table_rate=r) for n, f, r in shapes}
+        shapes = [(levels, finest, rate) for levels in (6, 8, 16) for finest in (64, 128, 256) for rate in (1e-2, 3e-2)]
+        templates = {f"{n} levels to {f} rate {r:g}": NgpConfig(levels=n, finest=f, table_rate=r) for n, f, r in shapes}
         return [Contender(f"ngp, {label}", partial(sized_ngp, template=t)) for label, t in templates.items()]
     else:
         raise ValueError(f"There is nothing to tune for {name}; choose siren, fourier or ngp.")

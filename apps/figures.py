@@ -1,4 +1,7 @@
-"""Remake the README's picture and table from measurements: ``python apps/figures.py``, some minutes on two cores."""
+"""Remake the README's picture and tables from measurements: ``python apps/figures.py``, some minutes on two cores.
+
+With ``--tables`` only the comparison is made again, from the rows in assets/results/ that apps/benchmark.py wrote.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nstr3d.compare import read_rows
+from nstr3d.io import atomic_path
 from nstr3d.jobs import REPORT, MeshJob, run
 from nstr3d.presets import PRESETS
+from nstr3d.tables import plot, summary
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS, FIGURES = ROOT / "assets" / "results", ROOT / "assets" / "figures"
 SHAPES = ("bunny",)
 HEAD = """| shape | preset | parameters | bytes | near x 1e-4 | normals | IoU | Chamfer | Hausdorff | fit s | total s |
 |---|---|---|---|---|---|---|---|---|---|---|"""
@@ -40,33 +47,54 @@ def row(shape: str, preset: str, report: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Fits every shape with every preset, keeps the reports in assets/results/, and writes table and picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "figures")
-    options = parser.parse_args(args)
-    results, figures = ROOT / "assets" / "results", ROOT / "assets" / "figures"
-    results.mkdir(exist_ok=True)
-    figures.mkdir(exist_ok=True)
+def rewrite(section: str, text: str) -> None:
+    """Puts ``text`` into the README between the marks of ``section``."""
+    readme, start, end = ROOT / "README.md", f"<!-- {section}: made by apps/figures.py -->", f"<!-- end of {section} -->"
+    whole = re.sub(f"{start}.*?{end}", lambda found: f"{start}\n{text}\n{end}", readme.read_text(), flags=re.DOTALL)
+    with atomic_path(readme) as temporary:
+        temporary.write_text(whole)
+
+
+def presets(out: Path) -> None:
+    """Fits every shape with every preset, keeps the reports, and makes the table and the picture."""
     rows, machine = [], {}
     for shape in SHAPES:
         for preset in PRESETS:
-            out = options.out / f"{shape}-{preset}"
-            job = MeshJob(ROOT / "assets" / f"{shape}.obj", out, preset=preset, overwrite=True)
+            job = MeshJob(ROOT / "assets" / f"{shape}.obj", out / f"{shape}-{preset}", preset=preset, overwrite=True)
             report = run(job).report
             report["input"]["path"] = f"assets/{shape}.obj"
             machine = report["machine"]
-            (results / f"{shape}-{preset}.json").write_text(json.dumps(report, indent=1) + "\n")
+            (RESULTS / f"{shape}-{preset}.json").write_text(json.dumps(report, indent=1) + "\n")
             rows.append(row(shape, preset, report))
             print(rows[-1], flush=True)
-    shutil.copy(options.out / "bunny-standard" / "render.png", figures / "bunny.png")
+    shutil.copy(out / "bunny-standard" / "render.png", FIGURES / "bunny.png")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     where = f"Seed 0, {machine['threads']} threads on {machine['device']}, commit {commit.strip()}; reports in assets/results/."
-    table = "\n".join(["<!-- presets: made by apps/figures.py -->", HEAD, *rows, "", where, "<!-- end of presets -->"])
-    readme = ROOT / "README.md"
-    pattern = r"<!-- presets: made by apps/figures.py -->.*?<!-- end of presets -->"
-    readme.write_text(re.sub(pattern, lambda found: table, readme.read_text(), flags=re.DOTALL))
-    print(f"wrote {readme}, {figures / 'bunny.png'} and {len(rows)} x {REPORT} in {results}")
+    rewrite("presets", "\n".join([HEAD, *rows, "", where]))
+    print(f"wrote {FIGURES / 'bunny.png'} and {len(rows)} x {REPORT} in {RESULTS}")
+
+
+def comparison() -> None:
+    """The table and plots of the races in assets/results/benchmark.csv."""
+    rows = read_rows(RESULTS / "benchmark.csv")
+    shapes, commits = (list(dict.fromkeys(names)) for names in ([r.shape for r in rows], [r.commit for r in rows]))
+    where = f"Shapes: {', '.join(shapes)}. {rows[0].threads} threads on {rows[0].device}, commit {', '.join(commits)}."
+    rewrite("comparison", summary(rows, "ngp") + "\n" + where)
+    print("wrote", *plot(rows, FIGURES))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Makes everything, or the comparison alone."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "figures", help="folder for the fits")
+    parser.add_argument("--tables", action="store_true", help="only the comparison, from rows already measured")
+    options = parser.parse_args(args)
+    RESULTS.mkdir(exist_ok=True)
+    FIGURES.mkdir(exist_ok=True)
+    if not options.tables:
+        presets(options.out)
+    if (RESULTS / "benchmark.csv").exists():
+        comparison()
     return 0
 
 

@@ -89,15 +89,25 @@ def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
 
 
 def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
-    """Instant-NGP with the shape and rates that measured best for distances at these budgets (`apps/benchmark.py tune`)."""
-    return sized_ngp(params, near, template=TUNED_NGP)
+    """Instant-NGP with the levels and rate that measured best for distances at the nearest of three budgets."""
+    budget = min(TUNED_NGP, key=lambda tuned: abs(math.log(params / tuned)))
+    return sized_ngp(params, near, template=TUNED_NGP[budget])
 
 
-TUNED_NGP = NgpConfig(levels=8, finest=256, table_rate=3e-2)
+def _with(size: Callable[..., Any], **changes: Any) -> Callable[[int, Mesh | np.ndarray], Any]:
+    return lambda params, near: replace(size(params, near), **changes)
+
+
+# What `apps/benchmark.py --tune` found best on our bunny and Nefertiti; its rows are in assets/results/tuning.csv.
+TUNED_NGP = {
+    25_000: NgpConfig(levels=6, finest=64, table_rate=3e-2),
+    100_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),
+    400_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),
+}
 FIELDS: dict[str, Callable[[int, Mesh | np.ndarray], Any]] = {
     "nstr": sized_nstr,
     "grid": sized_grid,
     "ngp": sized_tuned_ngp,
-    "siren": sized_siren,
-    "fourier": sized_fourier,
+    "siren": _with(sized_siren, rate=1e-3),
+    "fourier": _with(sized_fourier, rate=3e-3, deviation=5.0),
 }
