@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from nstr3d.cli import guarded
-from nstr3d.compare import Contender, Row, Track, race, read_rows, write_rows
+from nstr3d.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.fields.fourier import sized_fourier
 from nstr3d.fields.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.nstr import TransportConfig
@@ -22,8 +22,10 @@ from nstr3d.fields.siren import sized_siren
 from nstr3d.fit import FitConfig
 from nstr3d.io import atomic_path
 from nstr3d.losses import TransportPenalty, relative_objective, sdf_objective
-from nstr3d.presets import FIELDS, sized_nstr
-from nstr3d.tables import by_shape, plot, summary
+from nstr3d.presets import FIELDS, sized_linear, sized_nstr, sized_waveless
+from nstr3d.solve import least_squares
+from nstr3d.tables import by_track, plot, summary
+from nstr3d.tracks import MeshTrack
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
@@ -37,6 +39,8 @@ def with_transport(params: int, near, transport: TransportConfig):
 
 
 CONTENDERS = [Contender(name, FIELDS[name]) for name in FIELDS] + [
+    Contender("nstr without waves", sized_waveless),
+    Contender("linear grid, CG", sized_linear, steps=least_squares()),
     Contender("nstr, F(x, S)", partial(with_transport, transport=TransportConfig()), PENALTY),
     Contender("nstr, F = 0", partial(with_transport, transport=TransportConfig(hidden=0)), PENALTY),
     Contender("ngp, as published", partial(sized_ngp, template=NgpConfig(table_rate=1e-2)), relative_objective(), PAPER),
@@ -92,10 +96,10 @@ def run(options: argparse.Namespace) -> None:
                     done = {row.key for row in rows if row.done == 1}
                     left = [c for c in contenders if (path.stem, c.name, params, words, seed) not in done]
                     if left:
-                        track = track or Track.of(path)
+                        track = track or MeshTrack.of(path)
                         rows += race(left, track, params, seed, **limit, commit=git.stdout.strip(), on_row=_tell)
                         write_rows(results, rows)
-    text = summary(rows, "ngp") + "\n" + by_shape(rows)
+    text = summary(rows, "ngp") + "\n" + by_track(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
         temporary.write_text(text)
     print(text)
@@ -105,7 +109,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _tell(row: Row) -> None:
     if row.done == 1:
-        print(f"{row.shape} {row.budget} seed {row.seed} {row.field}: near {row.near * 1e4:.2f}e-4", file=sys.stderr, flush=True)
+        near = row.measures["near"] * 1e4
+        print(f"{row.track} {row.budget} seed {row.seed} {row.field}: near {near:.2f}e-4", file=sys.stderr, flush=True)
 
 
 def main(args: Sequence[str] | None = None) -> int:

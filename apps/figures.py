@@ -77,7 +77,7 @@ def presets(out: Path) -> None:
 def comparison() -> None:
     """The table and plots of the races in assets/results/benchmark.csv."""
     rows = read_rows(RESULTS / "benchmark.csv")
-    shapes, commits = (list(dict.fromkeys(names)) for names in ([r.shape for r in rows], [r.commit for r in rows]))
+    shapes, commits = (list(dict.fromkeys(names)) for names in ([r.track for r in rows], [r.commit for r in rows]))
     where = f"Shapes: {', '.join(shapes)}. {rows[0].threads} threads on {rows[0].device}, commit {', '.join(commits)}."
     rewrite("comparison", summary(rows, "ngp") + "\n" + where)
     print("wrote", *plot(rows, FIGURES))

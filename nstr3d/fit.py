@@ -51,13 +51,14 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after ``step`` steps: ``done`` in [0, 1], seconds spent, the latest mean loss, and the optimiser."""
+    """Where training stands after ``step`` steps: ``done`` in [0, 1], seconds spent, the latest mean loss, and the optimiser
+    where there is one."""
 
     step: int
     done: float
     seconds: float
     loss: float
-    optimizer: torch.optim.Optimizer
+    optimizer: torch.optim.Optimizer | None = None
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,13 @@ def fit(
 
 
 def training_state(progress: Progress) -> dict[str, Tensor]:
-    """What `fit_steps` needs, beside the field's weights, to go on from ``progress``: step, clock and Adam's moments."""
+    """What `fit_steps` needs, beside the field's weights, to go on from ``progress``: step, clock and Adam's moments.
+
+    Raises ValueError for progress without an optimiser.
+    """
     state = {"step": torch.tensor(progress.step), "seconds": torch.tensor(progress.seconds, dtype=torch.float64)}
+    if progress.optimizer is None:
+        raise ValueError("This training has no optimiser whose state could be kept; train with fit_steps.")
     parameters = [p for group in progress.optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters):
         for name, tensor in progress.optimizer.state[parameter].items():

@@ -36,12 +36,20 @@ PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
 def levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The three levels of the default field when the finest has ``finest`` cells per axis: phase waves on the finest."""
+    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on the finest, and two dense
+    levels, without which the error far from the surface doubles."""
     return (
         LevelConfig(max(2, round(finest / 4)), plain=8, sparse=False),
-        LevelConfig(max(3, round(finest / 2)), plain=8),
+        LevelConfig(max(3, round(finest / 2)), plain=2, sparse=False),
+        LevelConfig(max(3, round(finest / 2)), plain=6),
         LevelConfig(finest, plain=10, waves=PhaseWaves(6)),
     )
+
+
+def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The control for the phase waves: the same levels, with plain channels in their place."""
+    *coarser, last = levels_for(finest)
+    return *coarser, LevelConfig(finest, plain=last.features)
 
 
 def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
@@ -55,20 +63,24 @@ def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
 
 
 def sized_nstr(
-    params: int, near: Mesh | np.ndarray, levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for
+    params: int,
+    near: Mesh | np.ndarray,
+    levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for,
+    template: NstrConfig | None = None,
 ) -> NstrConfig:
-    """The field near a shape with ``levels_for`` the finest resolution whose learned parameters do not exceed ``params``.
+    """``template`` (the default field) near a shape, with ``levels_for`` the finest resolution whose learned parameters do not
+    exceed ``params``.
 
     Raises ValueError for a budget below that of the coarsest field, saying what that takes.
     """
     points = surface_lattice(near, 4 / LARGEST) if isinstance(near, Mesh) else near
-    template = NstrConfig()
+    template = template or NstrConfig()
 
     def cost(finest: int, shape: Mesh | np.ndarray = points) -> int:
         levels = levels_for(finest)
         tables = sum(int(stored_nodes(level, points.shape[1], shape).sum()) * level.channels for level in levels)
         features = sum(level.features for level in levels)
-        return tables + (features + 2) * template.hidden + 1
+        return tables + ((features + 2) * template.hidden + 1 if template.hidden else 0)
 
     if params < cost(SMALLEST):
         raise ValueError(f"A budget of {params} parameters is too small for this shape; it takes at least {cost(SMALLEST)}.")
@@ -86,6 +98,21 @@ def sized_nstr(
 def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
     """A sparse multi-level feature grid and decoder without waves: the control for what the sinusoids add."""
     return sized_nstr(params, near, plain_levels_for)
+
+
+def sized_waveless(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """The default field with plain channels in place of the phase waves."""
+    return sized_nstr(params, near, waveless_levels_for)
+
+
+def sized_linear(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """A sum of plain grids, linear in its parameters, for `nstr3d.solve.least_squares`: the control for the decoder."""
+
+    def levels(finest: int) -> tuple[LevelConfig, ...]:
+        cells = [max(2 + index, round(finest / share)) for index, share in enumerate((16, 4, 2, 1))]
+        return LevelConfig(cells[0], plain=1, sparse=False), *(LevelConfig(count, plain=1) for count in cells[1:])
+
+    return sized_nstr(params, near, levels, NstrConfig(hidden=0))
 
 
 def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:

@@ -5,12 +5,39 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.compare import Row
 
-COLUMNS = ("near", "surface", "volume", "normals", "iou_near", "iou_volume", "hausdorff")
-HEADS = ("near x 1e-4", "on x 1e-4", "box x 1e-4", "normals", "IoU near", "IoU", "Hausdorff")
+
+@dataclass(frozen=True)
+class Measure:
+    """A column: the measure's name in a row, its head, the number that it is shown in units of, and its format. ``axis``
+    names it in a plot; ``rising`` says that more is better."""
+
+    name: str
+    head: str
+    unit: float = 1.0
+    form: str = ".2f"
+    axis: str = ""
+    rising: bool = False
+
+    def text(self, value: float) -> str:
+        """``value`` as a cell; empty where it is not a number."""
+        return "" if math.isnan(value) else f"{value / self.unit:{self.form}}"
+
+
+SURFACE = (
+    Measure("near", "near x 1e-4", 1e-4, axis="mean |f - d| near the surface"),
+    Measure("surface", "on x 1e-4", 1e-4),
+    Measure("volume", "box x 1e-4", 1e-4, ".1f"),
+    Measure("normals", "normals"),
+    Measure("iou_near", "IoU near", form=".4f"),
+    Measure("iou_volume", "IoU", form=".4f"),
+    Measure("hausdorff", "Hausdorff", form=".2%"),
+)
+"""Of distance fields; the first is what tables are sorted by and plots show."""
 
 
 def final(rows: Sequence[Row]) -> list[Row]:
@@ -18,107 +45,115 @@ def final(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.done == 1]
 
 
-def summary(rows: Sequence[Row], base: str) -> str:
-    """Markdown: for each limit and budget a line per field, means over shapes and seeds, and the ratio of the mean near-surface
-    error to that of ``base``. The spread is half the range of a seed's mean over shapes.
+def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFACE) -> str:
+    """Markdown: for each limit and budget a line per field, means over tracks and seeds, best first by the first of
+    ``measures``, with that one's ratio to ``base`` (its difference where more is better). The spread is half the range of a
+    seed's mean over tracks.
 
-    Only shapes and seeds that every field of the group has finished count.
+    Only tracks and seeds that every field of the group has finished count.
     """
-    lines = []
+    lines, first = [], measures[0]
     for (limit, budget), group in sorted(_grouped(final(rows), lambda row: (row.limit, row.budget)).items()):
         fields = list(dict.fromkeys(row.field for row in group))
-        places = [{(row.shape, row.seed) for row in group if row.field == field} for field in fields]
-        common = set.intersection(*places)
-        group = [row for row in group if (row.shape, row.seed) in common]
-        if not group:
+        common = set.intersection(*({(row.track, row.seed) for row in group if row.field == field} for field in fields))
+        if not common:
             continue
-        shapes, seeds = len({shape for shape, _ in common}), len({seed for _, seed in common})
-        means = {field: _means([row for row in group if row.field == field]) for field in fields}
-        head = ("field", "parameters", "steps", "seconds", f"near / {base}", *HEADS)
-        lines += [f"**{budget:,} parameters, {limit}**, mean over {shapes} shapes and {seeds} seeds", ""]
+        own = {field: [row for row in group if row.field == field and (row.track, row.seed) in common] for field in fields}
+        tracks, seeds = len({track for track, _ in common}), len({seed for _, seed in common})
+        sign = "-" if first.rising else "/"
+        head = ("field", "parameters", "steps", "seconds", f"{first.name} {sign} {base}", *(m.head for m in measures))
+        lines += [f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds", ""]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        for field in sorted(fields, key=lambda name: means[name]["near"]):
-            lines.append(_line(field, [row for row in group if row.field == field], means[field], means.get(base)))
+        order = sorted(fields, key=lambda name: mean_of(own[name], first.name), reverse=first.rising)
+        lines += [_line(field, own[field], own.get(base), measures) for field in order]
         lines.append("")
     return "\n".join(lines)
 
 
-def by_shape(rows: Sequence[Row]) -> str:
-    """Markdown: the mean near-surface error x 1e-4 over seeds of each field on each shape."""
+def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
+    """Markdown: the mean over seeds of one measure, of each field on each track."""
     lines = []
     for (limit, budget), group in sorted(_grouped(final(rows), lambda row: (row.limit, row.budget)).items()):
-        shapes = list(dict.fromkeys(row.shape for row in group))
-        lines += [f"**{budget:,} parameters, {limit}**: near x 1e-4", ""]
-        lines += ["| field | " + " | ".join(shapes) + " |", "|" + "---|" * (len(shapes) + 1)]
+        tracks = list(dict.fromkeys(row.track for row in group))
+        lines += [f"**{budget:,} parameters, {limit}**: {measure.head}", ""]
+        lines += ["| field | " + " | ".join(tracks) + " |", "|" + "---|" * (len(tracks) + 1)]
         for field, own in _grouped(group, lambda row: row.field).items():
-            cells = [_mean([row.near * 1e4 for row in own if row.shape == shape]) for shape in shapes]
-            lines.append(f"| {field} | " + " | ".join("" if math.isnan(cell) else f"{cell:.2f}" for cell in cells) + " |")
+            means = [mean_of([row for row in own if row.track == track], measure.name) for track in tracks]
+            lines.append(f"| {field} | " + " | ".join(map(measure.text, means)) + " |")
         lines.append("")
     return "\n".join(lines)
 
 
-def plot(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Near-surface error against seconds, parameters and bytes, geometric means over shapes and seeds, as PNG and SVG."""
+def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> list[Path]:
+    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and SVG in ``folder``.
+
+    Raises ModuleNotFoundError without matplotlib, saying what to install.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("Plots need matplotlib; install nstr3d[bench].") from error
     timed = [row for row in rows if row.limit.endswith(" s")] or list(rows)
+    fields = sorted({row.field for row in timed})
     written = []
     for x in ("seconds", "parameters", "bytes"):
         budgets = sorted({row.budget for row in timed}) if x == "seconds" else [0]
         figure = Figure(figsize=(5 * len(budgets), 4), layout="constrained")
         for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
             chosen = [row for row in timed if row.budget == budget] if x == "seconds" else final(timed)
-            for field, own in sorted(_grouped(chosen, lambda row: row.field).items()):
-                points = _curve(own, x)
-                axes.plot(*zip(*points), marker="o", markersize=3, label=field)
-            axes.set(xscale="log", yscale="log", xlabel=x, ylabel="mean |f - d| near the surface", title=budget or None)
+            for number, field in enumerate(fields):
+                points = _curve([row for row in chosen if row.field == field], x, measure)
+                if points:
+                    axes.plot(*zip(*points), marker="o", markersize=3, label=field, color=f"C{number}")
+            axes.set(xscale="log", yscale="linear" if measure.rising else "log", xlabel=x)
+            axes.set_title(f"{budget:,} parameters" if budget else "")
             axes.grid(True, which="both", alpha=0.2)
+        figure.axes[0].set_ylabel(measure.axis)
         figure.axes[0].legend(fontsize=7)
         for suffix in (".png", ".svg"):
-            written.append(folder / f"near_{x}{suffix}")
-            figure.savefig(written[-1], dpi=110)
+            written.append(folder / f"{measure.name}_{x}{suffix}")
+            figure.savefig(written[-1], dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
     return written
 
 
-def _curve(rows: Sequence[Row], x: str) -> list[tuple[float, float]]:
-    """Geometric means of x and error at each mark of the training (over seconds) or each budget (over anything else)."""
-    marks = _grouped(rows, lambda row: row.done if x == "seconds" else row.budget)
-    points = [(_geometric([getattr(row, x) for row in own]), _geometric([row.near for row in own])) for own in marks.values()]
+def mean_of(rows: Sequence[Row], name: str) -> float:
+    """The mean of a column or measure over ``rows``; not a number where it is missing from any."""
+    values = [row.measures.get(name, getattr(row, name, math.nan)) for row in rows]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, float]]:
+    """Means of x and the measure (geometric ones of what is shown on a logarithmic scale) at each mark of the training (over
+    seconds) or each limit and budget (over anything else)."""
+    marks = _grouped(rows, lambda row: (row.limit, row.done if x == "seconds" else row.budget))
+    mean = _arithmetic if measure.rising else _geometric
+    points = [
+        (_geometric([mean_of([row], x) for row in own]), mean([mean_of([row], measure.name) for row in own]))
+        for own in marks.values()
+    ]
     return sorted(points)
 
 
-def _line(field: str, rows: Sequence[Row], means: dict[str, float], base: dict[str, float] | None) -> str:
-    seeds = _grouped(rows, lambda row: row.seed).values()
-    per_seed = [_mean([row.near for row in own]) * 1e4 for own in seeds]
-    ratio = f"{means['near'] / base['near']:.2f}" if base else ""
+def _line(field: str, rows: Sequence[Row], base: Sequence[Row] | None, measures: Sequence[Measure]) -> str:
+    first = measures[0]
+    per_seed = [mean_of(own, first.name) for own in _grouped(rows, lambda row: row.seed).values()]
+    value = mean_of(rows, first.name)
+    against = mean_of(base, first.name) if base else math.nan
+    ratio = (value - against) / first.unit if first.rising else value / against
     cells = [
         field,
-        f"{means['parameters']:,.0f}",
-        f"{means['steps']:,.0f}",
-        f"{means['seconds']:.1f}",
-        ratio,
-        f"{means['near'] * 1e4:.2f} ± {(max(per_seed) - min(per_seed)) / 2:.2f}",
-        f"{means['surface'] * 1e4:.2f}",
-        f"{means['volume'] * 1e4:.1f}",
-        f"{means['normals']:.2f}",
-        f"{means['iou_near']:.4f}",
-        f"{means['iou_volume']:.4f}",
-        "" if math.isnan(means["hausdorff"]) else f"{means['hausdorff']:.2%}",
+        f"{mean_of(rows, 'parameters'):,.0f}",
+        f"{mean_of(rows, 'steps'):,.0f}",
+        f"{mean_of(rows, 'seconds'):.1f}",
+        "" if math.isnan(ratio) else f"{ratio:+.2f}" if first.rising else f"{ratio:.2f}",
+        f"{first.text(value)} ± {(max(per_seed) - min(per_seed)) / 2 / first.unit:{first.form}}",
+        *(measure.text(mean_of(rows, measure.name)) for measure in measures[1:]),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def _means(rows: Sequence[Row]) -> dict[str, float]:
-    names = ("parameters", "steps", "seconds", *COLUMNS)
-    return {name: _mean([getattr(row, name) for row in rows]) for name in names}
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    """The mean; not a number where there is nothing, or where something is missing."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else math.nan
+def _arithmetic(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _geometric(values: Sequence[float]) -> float:

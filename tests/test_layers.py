@@ -34,7 +34,9 @@ LAYER = {
     "checkpoint": 5,
     "presets": 5,
     "jobs": 6,
+    "solve": 5,
     "compare": 6,
+    "tracks": 6,
     "tables": 7,
     "cli": 7,
 }

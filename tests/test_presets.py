@@ -40,7 +40,8 @@ def test_a_budget_too_small_says_what_it_takes() -> None:
 @pytest.mark.parametrize("finest", [4, 5, 17, 64])
 def test_levels_grow_towards_the_finest(finest: int) -> None:
     resolutions = [level.resolution for level in levels_for(finest)]
-    assert resolutions == sorted(set(resolutions))
+    assert resolutions == sorted(resolutions)
+    assert resolutions[-1] > resolutions[-2]
     assert resolutions[-1] == finest
     NstrConfig(levels=levels_for(finest))
 

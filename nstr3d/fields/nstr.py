@@ -40,7 +40,8 @@ class NstrConfig:
 
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(8, plain=8, sparse=False),
-        LevelConfig(16, plain=8),
+        LevelConfig(16, plain=2, sparse=False),
+        LevelConfig(16, plain=6),
         LevelConfig(32, plain=10, waves=PhaseWaves(6)),
     )
     hidden: int = 64
