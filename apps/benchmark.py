@@ -22,7 +22,7 @@ from nstr3d.fields.siren import sized_siren
 from nstr3d.fit import FitConfig
 from nstr3d.io import atomic_path
 from nstr3d.losses import TransportPenalty, relative_objective, sdf_objective
-from nstr3d.presets import FIELDS, sized_linear, sized_nstr, sized_waveless
+from nstr3d.presets import FIELDS, changed, sized_linear, sized_nstr, sized_waveless
 from nstr3d.solve import least_squares
 from nstr3d.tables import by_track, plot, summary
 from nstr3d.tracks import MeshTrack
@@ -32,17 +32,11 @@ OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
 PENALTY = sdf_objective(transport=TransportPenalty(0.1))
 PAPER = FitConfig(warmup=0, final_rate=1.0)  # constant rates, as published for runs this short
 
-
-def with_transport(params: int, near, transport: TransportConfig):
-    """Our field with a transport network beside its budget: F serves training, not the answer."""
-    return replace(sized_nstr(params, near), transport=transport)
-
-
 CONTENDERS = [Contender(name, FIELDS[name]) for name in FIELDS] + [
     Contender("nstr without waves", sized_waveless),
     Contender("linear grid, CG", sized_linear, steps=least_squares()),
-    Contender("nstr, F(x, S)", partial(with_transport, transport=TransportConfig()), PENALTY),
-    Contender("nstr, F = 0", partial(with_transport, transport=TransportConfig(hidden=0)), PENALTY),
+    Contender("nstr, F(x, S)", changed(sized_nstr, transport=TransportConfig()), PENALTY),
+    Contender("nstr, F = 0", changed(sized_nstr, transport=TransportConfig(hidden=0)), PENALTY),
     Contender("ngp, as published", partial(sized_ngp, template=NgpConfig(table_rate=1e-2)), relative_objective(), PAPER),
 ]
 

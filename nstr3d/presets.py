@@ -121,7 +121,8 @@ def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
     return sized_ngp(params, near, template=TUNED_NGP[budget])
 
 
-def _with(size: Callable[..., Any], **changes: Any) -> Callable[[int, Mesh | np.ndarray], Any]:
+def changed(size: Callable[..., Any], **changes: Any) -> Callable[[int, Mesh | np.ndarray], Any]:
+    """``size`` with ``changes`` to the configs that it makes."""
     return lambda params, near: replace(size(params, near), **changes)
 
 
@@ -135,6 +136,6 @@ FIELDS: dict[str, Callable[[int, Mesh | np.ndarray], Any]] = {
     "nstr": sized_nstr,
     "grid": sized_grid,
     "ngp": sized_tuned_ngp,
-    "siren": _with(sized_siren, rate=1e-3),
-    "fourier": _with(sized_fourier, rate=3e-3, deviation=5.0),
+    "siren": changed(sized_siren, rate=1e-3),
+    "fourier": changed(sized_fourier, rate=3e-3, deviation=5.0),
 }

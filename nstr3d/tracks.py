@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from nstr3d.extract import extract_mesh
 from nstr3d.fields.base import Field
+from nstr3d.fields.nstr import Nstr
 from nstr3d.fit import Fit, FitConfig, draw_pool, lipschitz_estimate
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import close_holes
@@ -26,11 +28,11 @@ RESOLUTION = 256  # of the mesh that is extracted at the end
 
 @dataclass(frozen=True)
 class MeshTrack:
-    """The signed distance of a shape in the unit box.
+    """The signed distance of a shape in the unit box, ``near``.
 
     ``near_points``, ``volume_points`` and ``surface_points`` are ``(TESTS, 3)``; the first two come with distances, the last
     with normals. Training data is complete and exact unless ``samples`` bounds how many there are, or ``noise`` is the standard
-    deviation of an error on their distances, in units of the box.
+    deviation of an error on their distances, in units of the box. ``meshed`` asks for the extracted mesh's figures too.
     """
 
     name: str
@@ -41,6 +43,7 @@ class MeshTrack:
     surface_points: tuple[np.ndarray, np.ndarray]
     samples: int | None = None
     noise: float = 0.0
+    meshed: bool = True
     in_dim: int = 3
     out_dim: int = 1
 
@@ -85,12 +88,92 @@ class MeshTrack:
         }
 
     def measure_end(self, field: Field) -> dict[str, float]:
-        """Chamfer and Hausdorff in diagonals and F-score of the extracted mesh; nothing where there is no closed surface."""
+        """Chamfer and Hausdorff in diagonals and F-score of the extracted mesh, unless there is no closed surface; the transport
+        residual near the surface of a field with a transport network."""
+        found = {}
+        if isinstance(field, Nstr) and field.transport is not None:
+            with torch.no_grad():
+                found["residual"] = float(field.transport_residual(torch.from_numpy(self.near_points[0].astype(np.float32))))
+        if not self.meshed:
+            return found
         lipschitz = lipschitz_estimate(field, torch.from_numpy(self.near_points[0].astype(np.float32)))
         diagonal = self.near.bounds.diagonal
         try:
             mesh = extract_mesh(Fit(field, Frame.identity(3), self.near.bounds, lipschitz).sdf(), RESOLUTION)
         except ValueError:
+            return found
+        meshes = compare_surfaces(mesh, self.near, self.distance, np.random.default_rng(2), TAU * diagonal, TESTS)
+        found |= {"chamfer": meshes.chamfer / diagonal, "hausdorff": meshes.hausdorff / diagonal, "f_score": meshes.f_score}
+        return found
+
+
+@dataclass(frozen=True)
+class RasterTrack:
+    """Samples of a signal on a regular grid over [-1, 1]^d: ``values (n_1, ..., n_d, channels)`` at the cells' centres.
+
+    ``peak`` is the range that the PSNR refers to. Only the share ``keep`` of the samples, drawn at random, is trained on; then
+    the others are what is measured. ``jump`` is where along the last axis the signal changes abruptly.
+    """
+
+    name: str
+    values: np.ndarray
+    peak: float = 1.0
+    keep: float = 1.0
+    jump: float | None = None
+
+    @property
+    def in_dim(self) -> int:
+        """How many axes the signal has."""
+        return self.values.ndim - 1
+
+    @property
+    def out_dim(self) -> int:
+        """How many channels it has."""
+        return self.values.shape[-1]
+
+    @property
+    def near(self) -> np.ndarray:
+        """The sample points ``(n, d)``, last axis fastest."""
+        axes = [(np.arange(count) + 0.5) * (2 / count) - 1 for count in self.values.shape[:-1]]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.in_dim).astype(np.float32)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Which samples are trained on, bool ``(n,)``; the same in every race."""
+        count = math.prod(self.values.shape[:-1])
+        chosen = np.zeros(count, bool)
+        chosen[np.random.default_rng(7).permutation(count)[: round(self.keep * count)]] = True
+        return chosen
+
+    def pool(self, config: FitConfig) -> Samples:
+        """The samples that are kept, all of them whatever ``config.pool``."""
+        kept = self.kept
+        values = self.values.reshape(-1, self.out_dim).astype(np.float32)
+        return Samples(torch.from_numpy(self.near[kept]), torch.from_numpy(values[kept]))
+
+    def measure(self, field: Field) -> dict[str, float]:
+        """PSNR and SNR in dB; of the samples left out where some are."""
+        error, signal = self._answer(field) - self.values, self.values
+        if self.keep < 1:
+            missing = ~self.kept
+            error, signal = error.reshape(-1, self.out_dim)[missing], signal.reshape(-1, self.out_dim)[missing]
+        noise = max(float(np.mean(np.square(error, dtype=np.float64))), 1e-20)
+        power = float(np.mean(np.square(signal, dtype=np.float64)))
+        return {"psnr": 10 * math.log10(self.peak**2 / noise), "snr": 10 * math.log10(power / noise)}
+
+    def measure_end(self, field: Field) -> dict[str, float]:
+        """Around the jump, within a twentieth of the axis: the overshoot past the signal's range, and the root mean square
+        error, both relative to the peak."""
+        if self.jump is None:
             return {}
-        found = compare_surfaces(mesh, self.near, self.distance, np.random.default_rng(2), TAU * diagonal, TESTS)
-        return {"chamfer": found.chamfer / diagonal, "hausdorff": found.hausdorff / diagonal, "f_score": found.f_score}
+        answer = self._answer(field)
+        axis = (np.arange(self.values.shape[-2]) + 0.5) * (2 / self.values.shape[-2]) - 1
+        window = np.abs(axis - self.jump) < 0.05
+        around, truth = answer[..., window, :], self.values[..., window, :]
+        past = max(float(around.max() - self.values.max()), float(self.values.min() - around.min()), 0.0)
+        return {"overshoot": past / self.peak, "ringing": float(np.sqrt(np.mean((around - truth) ** 2))) / self.peak}
+
+    def _answer(self, field: Field) -> np.ndarray:
+        with torch.no_grad():
+            parts = [field(part) for part in torch.from_numpy(self.near).split(1 << 15)]
+        return torch.cat(parts).numpy().reshape(self.values.shape)

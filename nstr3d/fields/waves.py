@@ -95,9 +95,15 @@ def _check(count: int, band: tuple[float, float]) -> None:
 def draw_frequencies(
     count: int, dim: int, band: tuple[float, float], resolution: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Frequencies ``(count, dim)`` with random directions and |omega| uniform in the band, and phases ``(count,)``."""
-    direction = torch.randn(count, dim, generator=generator)
+    """Frequencies ``(count, dim)`` with random directions and |omega| uniform in the band, and random phases ``(count,)``.
+
+    In one dimension, where directions are no help, they are a ladder: evenly spaced in the band.
+    """
     low, high = (share * math.pi * resolution / 2 for share in band)
+    if dim == 1:
+        ladder = low + (high - low) * (torch.arange(count) + 0.5) / count
+        return ladder[:, None], 2 * math.pi * torch.rand(count, generator=generator)
+    direction = torch.randn(count, dim, generator=generator)
     length = low + (high - low) * torch.rand(count, 1, generator=generator)
     omega = direction / direction.norm(dim=1, keepdim=True) * length
     return omega, 2 * math.pi * torch.rand(count, generator=generator)

@@ -1,0 +1,166 @@
+"""Does transport pay? ``python apps/ablation.py [MESH ...]``: its loss and the controls on clean, sparse and noisy data.
+
+Equal steps for all. Rows go to ablation.csv in --out; run it again to go on. F(x, S) and F(S) are transport networks, F = 0
+is plain smoothness, and ridge is a stronger decay of the tables: what any prior must beat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nstr3d.cli import guarded
+from nstr3d.compare import Contender, Row, race, read_rows, write_rows
+from nstr3d.fields.base import Field
+from nstr3d.fields.layers import Decoder, linear
+from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.spectrum import Level, stored_nodes
+from nstr3d.kernels.interpolate import gather
+from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.presets import changed, sized_nstr, sized_waveless
+from nstr3d.tables import SURFACE, Measure, summary
+from nstr3d.tracks import MeshTrack
+
+ROOT = Path(__file__).resolve().parents[1]
+OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
+KINDS = {"F(x, S)": TransportConfig(), "F(S)": TransportConfig(position=False), "F = 0": TransportConfig(hidden=0)}
+DATA = {"clean": {}, "sparse": {"samples": 20_000}, "noisy": {"samples": 100_000, "noise": 0.01}}
+COLUMNS = (*SURFACE[:5], Measure("residual", "residual"))
+
+
+@dataclass(frozen=True)
+class HermiteConfig(NstrConfig):
+    """Smoothstep (C1) interpolation of plain levels; with ``slopes`` each node's value continues along F(S), the transport law,
+    as its slope: S(x) = sum_c w_c(x) (S_c + F(S_c) (x - x_c)). Without, the slope at every node is zero."""
+
+    slopes: bool = True
+
+    def build(self, in_dim, out_dim, near=None, generator=None) -> Hermite:
+        """A field as `NstrConfig.build` makes."""
+        generator = generator or torch.Generator().manual_seed(0)
+        return Hermite(self, in_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator)
+
+    def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Hermite:
+        """Races do not reload."""
+        raise NotImplementedError("Ablation fields are not reloaded.")
+
+
+class Hermite(Field):
+    """The field of `HermiteConfig`, one value."""
+
+    def __init__(self, config: HermiteConfig, dim: int, stored: list, generator: torch.Generator):
+        super().__init__()
+        self.config, self.in_dim, self.out_dim = config, dim, 1
+        self.levels = nn.ModuleList(Level(level, dim, nodes, generator) for level, nodes in zip(config.levels, stored))
+        self.decoder = Decoder(sum(level.features for level in config.levels), config.hidden, 1, config.sharpness, generator)
+        widths = [level.channels for level in config.levels] if config.slopes else []
+        self.laws = nn.ModuleList(
+            nn.Sequential(linear(c, 32, generator), nn.Tanh(), linear(32, c * dim, generator)) for c in widths
+        )
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.decoder(torch.cat([self._features(index, points) for index in range(len(self.levels))], dim=1))
+
+    def _features(self, index: int, points: Tensor) -> Tensor:
+        level: Level = self.levels[index]  # type: ignore[assignment]
+        cells = level.config.resolution
+        scaled = (points + 1) * (cells / 2)
+        cell = scaled.detach().floor().clamp(0, cells - 1)
+        offset = scaled - cell
+        smooth = (cell + offset * offset * (3 - 2 * offset)) * (2 / cells) - 1  # linear weights there are C1 weights here
+        if not self.laws:
+            return gather(smooth, level.rows, cells, level.table)
+        # Slopes are per cell, so S_c + F(S_c) (x - x_c) / h is a value and a slope that are both interpolated.
+        slopes = self.laws[index](level.table)  # (nodes, channels * dim), axes last
+        nodes = torch.nonzero(level.rows.reshape((cells + 1,) * self.in_dim) >= 0).to(points)
+        where = slopes.view(len(nodes), -1, self.in_dim)
+        values = level.table - (where * nodes[:, None]).sum(dim=2)
+        mixed = gather(smooth, level.rows, cells, torch.cat([values, slopes], dim=1))
+        value, slope = mixed.split([level.config.channels, slopes.shape[1]], dim=1)
+        return value + (slope.view(len(points), -1, self.in_dim) * scaled[:, None]).sum(dim=2)
+
+    def rates(self) -> list[dict]:
+        tables = [p for name, p in self.named_parameters() if name.endswith(".table")]
+        others = [p for name, p in self.named_parameters() if not name.endswith(".table")]
+        return [
+            {"params": tables, "lr": self.config.table_rate, "weight_decay": self.config.table_decay},
+            {"params": others, "lr": self.config.decoder_rate},
+        ]
+
+
+def hermite(params: int, near, slopes: bool) -> HermiteConfig:
+    """The levels of the default field without waves, interpolated C1."""
+    return HermiteConfig(sized_waveless(params, near).levels, slopes=slopes)
+
+
+def contenders(weights: Sequence[float]) -> list[Contender]:
+    """Everybody: no transport, ridges, the losses at each weight, and interpolation."""
+    found = [Contender("off", sized_nstr)]
+    found += [Contender(f"ridge {decay:g}", changed(sized_nstr, table_decay=decay)) for decay in (0.3, 3.0)]
+    for name, transport in KINDS.items():
+        for weight in weights:
+            objective = sdf_objective(transport=TransportPenalty(weight))
+            found.append(Contender(f"{name}, weight {weight:g}", changed(sized_nstr, transport=transport), objective))
+    found.append(Contender("trilinear, no waves", sized_waveless))
+    found.append(Contender("C1 interpolation", partial(hermite, slopes=False)))
+    found.append(Contender("transport interpolation", partial(hermite, slopes=True)))
+    return found
+
+
+def run(options: argparse.Namespace) -> None:
+    """Every race that is not in the CSV file yet, then the tables."""
+    results = options.out / "ablation.csv"
+    rows = read_rows(results)
+    limit = f"{options.steps} steps"
+    for path in options.meshes:
+        track = None
+        for label, data in DATA.items():
+            for seed in options.seeds:
+                done = {row.key for row in rows if row.done == 1}
+                name = f"{path.stem}, {label}"
+                left = [c for c in contenders(options.weights) if (name, c.name, options.budget, limit, seed) not in done]
+                if left:
+                    track = track or MeshTrack.of(path)
+                    place = replace(track, name=name, meshed=False, **data)
+                    rows += race(left, place, options.budget, seed, steps=options.steps, on_row=_tell)
+                    write_rows(results, rows)
+    print(table(rows))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Markdown: a table for each kind of data, means over shapes and seeds."""
+    parts = []
+    for label in DATA:
+        own = [row for row in rows if row.track.endswith(f", {label}")]
+        if own:
+            parts.append(f"{label.capitalize()} data. " + summary(own, "off", COLUMNS))
+    return "\n".join(parts)
+
+
+def _tell(row: Row) -> None:
+    if row.done == 1:
+        print(f"{row.track} seed {row.seed} {row.field}: near {row.measures['near'] * 1e4:.2f}e-4", file=sys.stderr, flush=True)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parses options and runs; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("meshes", nargs="*", type=Path, default=list(OURS), help="mesh files; two of ours by default")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
+    parser.add_argument("--budget", type=int, default=100_000, help="learned parameters")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--weights", nargs="+", type=float, default=[0.1, 1.0, 10.0], help="of the transport loss")
+    options = parser.parse_args(args)
+    return guarded(lambda: run(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
