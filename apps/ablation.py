@@ -121,14 +121,14 @@ def run(options: argparse.Namespace) -> None:
     limit = f"{options.steps} steps"
     for path in options.meshes:
         track = None
-        for label, data in DATA.items():
+        for label in options.data:
             for seed in options.seeds:
                 done = {row.key for row in rows if row.done == 1}
                 name = f"{path.stem}, {label}"
                 left = [c for c in contenders(options.weights) if (name, c.name, options.budget, limit, seed) not in done]
                 if left:
                     track = track or MeshTrack.of(path)
-                    place = replace(track, name=name, meshed=False, **data)
+                    place = replace(track, name=name, meshed=False, **DATA[label])
                     rows += race(left, place, options.budget, seed, steps=options.steps, on_row=_tell)
                     write_rows(results, rows)
     print(table(rows))
@@ -154,6 +154,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("meshes", nargs="*", type=Path, default=list(OURS), help="mesh files; two of ours by default")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="kinds of training data")
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--steps", type=int, default=700)

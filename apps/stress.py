@@ -34,8 +34,9 @@ from nstr3d.types import Mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 8192  # samples of the 1D signals
+CYCLES = 480  # up to which the waves of a 1D spectrum reach
 SIDE = 128  # pixels of the 2D ones
-BUDGETS = {1: 1600, 2: 4800, 3: 50_000}
+BUDGETS = {1: 1600, 2: 2400, 3: 50_000}
 SIGNAL = (
     Measure("snr", "SNR dB", rising=True, axis="SNR dB"),
     Measure("overshoot", "overshoot", form=".3f"),
@@ -56,10 +57,10 @@ def jump() -> RasterTrack:
 
 
 def zone_plate() -> RasterTrack:
-    """Rings whose frequency rises from 0 at the centre to a third of a cycle per pixel at the edges."""
+    """Rings whose frequency rises from 0 at the centre to a sixth of a cycle per pixel at the edges."""
     x = (np.arange(SIDE) + 0.5) * (2 / SIDE) - 1
     square = x[:, None] ** 2 + x**2
-    return RasterTrack("zone plate", np.cos(np.pi * SIDE / 6 * square)[..., None], peak=2.0)
+    return RasterTrack("zone plate", np.cos(np.pi * SIDE / 12 * square)[..., None], peak=2.0)
 
 
 def checker() -> RasterTrack:
@@ -88,12 +89,12 @@ TRACKS: tuple[Callable[[], Track], ...] = (chirp, jump, zone_plate, checker, spi
 
 
 def one_level(params: int, near: np.ndarray, waves: type, count: int, plain: int = 0, hidden: int = 0) -> NstrConfig:
-    """A dense level with ``count`` waves whose band reaches the signal's Nyquist frequency, as fine as the budget allows."""
-    dim, samples = near.shape[1], round(len(near) ** (1 / near.shape[1]))
+    """A dense level with ``count`` waves whose band covers the signal's, as fine as the budget allows."""
+    dim = near.shape[1]
     channels = plain + (count * waves.channels_per_wave if count else 0)
     spent = (plain + count + 2) * hidden + 1 if hidden else 0
     cells = max(2, int(((params - spent) / channels) ** (1 / dim)) - 1)
-    made = waves(count, band=(0.0, samples / cells / 4)) if count else None  # up to half of the samples' Nyquist frequency
+    made = waves(count, band=(0.0, (CYCLES if dim == 1 else SIDE / 6) / (cells / 2))) if count else None
     return NstrConfig((LevelConfig(cells, plain, made, sparse=False),), hidden=hidden)
 
 

@@ -2,8 +2,17 @@
 
 import importlib.util
 import json
+import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
+import torch
+
+from nstr3d.autodiff import gradient
+from nstr3d.compare import Row
+from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.io import load_mesh
 
 ROOT = Path(__file__).parents[1]
@@ -13,6 +22,7 @@ def app(name: str):
     """The module of ``apps/name.py``."""
     spec = importlib.util.spec_from_file_location(name, ROOT / "apps" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for the names in their annotations
     spec.loader.exec_module(module)
     return module
 
@@ -67,3 +77,77 @@ def test_figures_put_the_comparison_between_its_marks(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("before\n" + "\nold\n".join(marks) + "\nafter\n")
     figures.rewrite("comparison", "| new |")
     assert (tmp_path / "README.md").read_text() == "before\n" + "\n| new |\n".join(marks) + "\nafter\n"
+
+
+def test_ablation_runs_every_prior(tmp_path, capsys):
+    options = ["--data", "noisy", "--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", "--out", str(tmp_path)]
+    shape = str(ROOT / "assets" / "torus.obj")
+    ablation = app("ablation")
+    assert ablation.main([shape, *options]) == 0
+    out = capsys.readouterr().out
+    for word in (
+        "Clean",
+        "Sparse",
+        "Noisy",
+        "| off |",
+        "| F(x, S), weight 1 |",
+        "| F = 0, weight 1 |",
+        "| transport interpolation |",
+    ):
+        assert word in out
+    rows = (tmp_path / "ablation.csv").read_text()
+    assert ablation.main([shape, *options]) == 0
+    assert (tmp_path / "ablation.csv").read_text() == rows
+
+
+def test_transport_interpolation_is_once_differentiable():
+    """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its law's, or zero."""
+    ablation = app("ablation")
+    levels = (LevelConfig(4, plain=1, sparse=False),)
+    points = torch.tensor([[0.5, 0.1, 0.2]], dtype=torch.float32).repeat(2, 1)
+    points[0, 0] -= 1e-3
+    points[1, 0] += 1e-3
+    for slopes in (False, True):
+        field = ablation.HermiteConfig(levels, slopes=slopes).build(3, 1, generator=torch.Generator().manual_seed(0))
+        left, right = gradient(field, points)
+        assert torch.allclose(left, right, atol=0.05 * float(left.norm()))
+    node = torch.tensor([[0.5, 0.0, 0.5]])
+    flat = ablation.HermiteConfig(levels, slopes=False).build(3, 1, generator=torch.Generator().manual_seed(0))
+    assert float(gradient(flat, node).norm()) < 1e-5
+    assert float(gradient(field, node).norm()) > 1e-3
+
+
+def test_stress_signals_are_what_they_say():
+    stress = app("stress")
+    chirp, jump = stress.chirp().values[:, 0], stress.jump().values[:, 0]
+    rising = np.flatnonzero((chirp[:-1] < 0) & (chirp[1:] >= 0))
+    assert len(rising) == pytest.approx(220, abs=1)  # the mean of 40 and 400 cycles
+    half = len(jump) // 2
+    crossings = [int(((part[:-1] < 0) & (part[1:] >= 0)).sum()) for part in (jump[:half], jump[half:])]
+    assert crossings == pytest.approx([20, 200], abs=1)
+    plate = stress.zone_plate().values[..., 0]
+    assert np.allclose(plate, plate.T)
+    spiral = stress.spiral()
+    assert spiral.near.faces.shape == (2 * 1200 * 160, 3)
+    assert spiral.volume_points[1].min() < 0 < spiral.volume_points[1].max()
+
+
+def test_stress_fields_have_equal_parameters():
+    stress = app("stress")
+    for track in (stress.chirp(), stress.checker()):
+        budget = stress.BUDGETS[track.in_dim]
+        for contender in stress.fields(track.in_dim):
+            field = contender.config(budget, track.near).build(track.in_dim, 1, track.near, torch.Generator().manual_seed(0))
+            assert 0.8 * budget <= field.parameter_count <= budget, contender.name
+
+
+def test_waves_needed_are_read_off_the_rows():
+    stress = app("stress")
+    row = Row("", "cpu", 2, "chirp", "real, K = 2", 1600, "5 s", 0, 1.0, 1, 1, 1, 5.0, {"snr": 30.0})
+    rows = [
+        row,
+        replace(row, field="real, K = 16", measures={"snr": 55.0}),
+        replace(row, field="real, K = 8", measures={"snr": 41.0}),
+    ]
+    assert stress._needed(rows, "real") == "a real spectrum reaches 40 dB with 8 waves"
+    assert "with none of 2, 8, 16 waves" in stress._needed(rows, "real", 60.0)

@@ -17,7 +17,7 @@ from nstr3d.io import save_mesh
 from nstr3d.presets import sized_linear
 from nstr3d.solve import least_squares
 from nstr3d.tables import Measure, by_track, plot, summary
-from nstr3d.tracks import TESTS, MeshTrack
+from nstr3d.tracks import TESTS, MeshTrack, RasterTrack
 
 BUDGET = 3000
 MEASURES = {"near": 2e-4, "surface": 1e-4, "volume": 3e-3, "normals": 1.5, "iou_near": 0.9, "iou_volume": 0.95}
@@ -182,3 +182,62 @@ def test_least_squares_races_too(track: MeshTrack) -> None:
     assert last.measures["near"] < 3e-3
     with pytest.raises(ValueError, match="linear in its parameters"):
         race([replace(contender, config=small_ngp)], track, BUDGET, 0, steps=2)
+
+
+def tone(keep: float = 1.0, jump: float | None = None) -> RasterTrack:
+    x = (np.arange(40) + 0.5) / 20 - 1
+    return RasterTrack("tone", np.stack([np.sin(3 * x)[:, None] * x, np.cos(x)[:, None] * x], axis=-1), 2.0, keep, jump)
+
+
+class Shifted(Field):
+    """The values of `tone`, plus an error: a constant, or one on the right of x = 0 along the last axis."""
+
+    in_dim = out_dim = 2
+
+    def __init__(self, error: float, right: bool = False):
+        super().__init__()
+        self.error, self.right = torch.nn.Parameter(torch.tensor(error)), right
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        row, column = points.double().unbind(dim=1)
+        truth = torch.stack([torch.sin(3 * row) * column, torch.cos(row) * column], dim=1)
+        return (truth + self.error * ((column > 0)[:, None] if self.right else 1)).float()
+
+    def rates(self) -> list[dict]:
+        return [{"params": [self.error], "lr": 0.0}]
+
+
+def test_a_raster_is_sampled_at_the_centres_of_its_cells() -> None:
+    track = tone()
+    assert (track.in_dim, track.out_dim) == (2, 2)
+    assert track.near.shape == (1600, 2)
+    assert track.near[0] == pytest.approx([-0.975, -0.975])
+    assert track.near[1] == pytest.approx([-0.975, -0.925])  # last axis fastest
+    assert track.near[-1] == pytest.approx([0.975, 0.975])
+    pool = track.pool(FitConfig())
+    assert torch.equal(pool.points, torch.from_numpy(track.near))
+    assert torch.allclose(pool.values, Shifted(0.0)(pool.points), atol=1e-6)
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.25])
+def test_a_constant_error_has_its_decibels(keep: float) -> None:
+    track = tone(keep)
+    found = track.measure(Shifted(0.02))
+    assert found["psnr"] == pytest.approx(20 * math.log10(2 / 0.02), abs=1e-3)
+    values = track.values.reshape(-1, 2)[~track.kept] if keep < 1 else track.values
+    assert found["snr"] == pytest.approx(10 * math.log10(np.mean(values**2) / 0.02**2), abs=1e-3)
+    assert track.measure_end(Shifted(0.02)) == {}
+
+
+def test_what_is_left_out_is_what_is_measured() -> None:
+    track = tone(0.25)
+    assert track.kept.sum() == 400
+    assert len(track.pool(FitConfig(seed=5))) == 400
+    assert np.array_equal(track.kept, tone(0.25).kept)
+
+
+def test_overshoot_and_ringing_look_around_the_jump() -> None:
+    found = tone(jump=0.975).measure_end(Shifted(0.1, right=True))  # beyond the last column's largest value
+    assert found["ringing"] == pytest.approx(0.05, rel=1e-4)
+    assert found["overshoot"] == pytest.approx(0.05, abs=2e-3)
+    assert tone(jump=-0.975).measure_end(Shifted(0.1, right=True)) == pytest.approx({"overshoot": 0.0, "ringing": 0.0}, abs=1e-6)
