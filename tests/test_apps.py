@@ -86,8 +86,6 @@ def test_ablation_runs_every_prior(tmp_path, capsys):
     assert ablation.main([shape, *options]) == 0
     out = capsys.readouterr().out
     for word in (
-        "Clean",
-        "Sparse",
         "Noisy",
         "| off |",
         "| F(x, S), weight 1 |",
