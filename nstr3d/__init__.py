@@ -12,8 +12,10 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+from nstr3d.audio import Sound, load_sound, save_sound
 from nstr3d.checkpoint import load, save
 from nstr3d.extract import extract_mesh
+from nstr3d.fields.cosines import CosineConfig, fit_cosines
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
@@ -26,10 +28,10 @@ from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.metrics import score
 from nstr3d.presets import PRESETS, sized_nstr
 from nstr3d.render import RenderConfig, render
-from nstr3d.sampling import SurfaceBand
+from nstr3d.sampling import Raster, SurfaceBand
 from nstr3d.sdf import Sdf
 from nstr3d.trace import sphere_trace
-from nstr3d.types import Box, Camera, Frame, Hits, Mesh, PointCloud, Rays, Samples
+from nstr3d.types import Box, Camera, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
 
 __version__ = "0.1.0"
 
@@ -39,35 +41,42 @@ __all__ = [
     "Box",
     "Camera",
     "ComplexWaves",
+    "CosineConfig",
     "Fit",
     "FitConfig",
     "Frame",
     "Hits",
+    "Lattice",
     "LevelConfig",
     "Mesh",
     "MeshDistance",
     "NstrConfig",
     "PhaseWaves",
     "PointCloud",
+    "Raster",
     "Rays",
     "RenderConfig",
     "Samples",
     "Sdf",
+    "Sound",
     "SurfaceBand",
     "TransportConfig",
     "TransportPenalty",
     "extract_mesh",
     "fit",
+    "fit_cosines",
     "fit_steps",
     "load",
     "load_image",
     "load_mesh",
+    "load_sound",
     "normalise",
     "render",
     "repair",
     "save",
     "save_image",
     "save_mesh",
+    "save_sound",
     "score",
     "sdf_objective",
     "sized_nstr",

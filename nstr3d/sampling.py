@@ -10,7 +10,7 @@ import torch
 
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.surface import sample_surface
-from nstr3d.types import Mesh, Samples
+from nstr3d.types import Lattice, Mesh, Samples
 
 
 class Sampler(Protocol):
@@ -55,3 +55,37 @@ class SurfaceBand:
         return Samples(
             torch.from_numpy(points[order].astype(np.float32)), torch.from_numpy(values[order, None].astype(np.float32))
         )
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Samples of an image or a sound: ``values (*shape, c)`` at the lattice's points, uniformly and with repetition, of those
+    where ``known (*shape)`` is true (everywhere when None).
+
+    Raises ValueError where nothing is known, or a known value is not finite.
+    """
+
+    values: np.ndarray
+    known: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.known is not None and (self.known.shape != self.values.shape[:-1] or self.known.dtype != bool):
+            raise ValueError(f"A mask {self.known.shape} {self.known.dtype} does not fit samples {self.values.shape[:-1]}.")
+        if self.known is not None and not self.known.any():
+            raise ValueError("The mask hides every sample, so there is nothing to fit.")
+        if not np.isfinite(self.values if self.known is None else self.values[self.known]).all():
+            raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
+
+    @property
+    def lattice(self) -> Lattice:
+        """Where the samples are."""
+        return Lattice(self.values.shape[:-1])
+
+    def draw(self, count: int, generator: np.random.Generator) -> Samples:
+        if self.known is None:
+            index = generator.integers(0, self.lattice.size, count)
+        else:
+            index = generator.choice(np.flatnonzero(self.known), count)
+        values = self.values.reshape(-1, self.values.shape[-1])[index]
+        points = self.lattice.points(index)
+        return Samples(torch.from_numpy(points.astype(np.float32)), torch.from_numpy(values.astype(np.float32)))

@@ -95,6 +95,41 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class Lattice:
+    """The samples of an image or a sound, and where they are: the one place that knows.
+
+    ``shape`` is that of the array: ``(height, width)`` or ``(length,)``. A sample is a cell of size 1 with its value at the
+    centre: sample (i, j) is at ``(i + 1/2, j + 1/2)`` in world units, which are samples counted along the array's axes. In the
+    unit box the longest side spans [-1, 1] and the others are centred, so that cells stay square.
+    """
+
+    shape: tuple[int, ...]
+
+    def __post_init__(self):
+        if not self.shape or min(self.shape) < 1:
+            raise ValueError(f"A lattice needs at least one sample along every axis, not {self.shape}.")
+
+    @property
+    def bounds(self) -> Box:
+        """From 0 to the number of samples, along each axis."""
+        return Box((0.0,) * len(self.shape), tuple(float(length) for length in self.shape))
+
+    @property
+    def frame(self) -> Frame:
+        """Links samples and unit box."""
+        return Frame(tuple(length / 2 for length in self.shape), max(self.shape) / 2)
+
+    @property
+    def size(self) -> int:
+        """How many samples there are."""
+        return math.prod(self.shape)
+
+    def points(self, index: np.ndarray) -> np.ndarray:
+        """Unit-box points ``(n, d)`` float64 of the samples with flat ``index (n,)``, last axis fastest."""
+        return self.frame.to_unit(np.stack(np.unravel_index(index, self.shape), axis=-1) + 0.5)
+
+
+@dataclass(frozen=True)
 class Samples:
     """Training data: ``points (n, d)`` in the unit box and what the field should say there, ``values (n, c)``."""
 

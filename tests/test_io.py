@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import oracles
 import pytest
+import tifffile
 import trimesh
 from PIL import Image
 
 from nstr3d import io
 from nstr3d.geometry.surface import volume
-from nstr3d.io import atomic_path, load_image, load_mesh, save_image, save_json, save_mesh
+from nstr3d.io import Picture, atomic_path, load_image, load_mesh, load_picture, save_image, save_json, save_mesh, save_picture
 from nstr3d.types import Mesh
 
 FORMATS = [".ply", ".obj", ".stl", ".off", ".glb"]
@@ -247,6 +248,53 @@ def test_every_kind_of_picture_becomes_grey_rgb_or_rgba(tmp_path: Path) -> None:
     assert load_image(tmp_path / "palette.png").shape == (2, 2, 3)
     Image.fromarray(np.dstack([grey, grey])).save(tmp_path / "veil.png")
     assert load_image(tmp_path / "veil.png").shape == (2, 2, 4)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_pictures_keep_shape_and_depth(tmp_path: Path, channels: int, bits: int) -> None:
+    peak = 2**bits - 1
+    values = (np.random.default_rng(0).integers(0, peak + 1, (9, 14, channels)) / peak).astype(np.float32)
+    save_picture(tmp_path / "a.png", Picture(values, bits))
+    found = load_picture(tmp_path / "a.png")
+    assert (found.bits, found.values.dtype, found.notes) == (bits, np.float32, ())
+    np.testing.assert_allclose(found.values, values, rtol=0, atol=1e-7)
+
+
+def test_deep_tiff_colours_are_read_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (6, 7, 3)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    np.testing.assert_allclose(load_picture(tmp_path / "a.tif").values, values / 65535, atol=1e-7)
+
+
+def test_what_is_left_out_is_said(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((3, 4, 3), level, np.uint8)) for level in (10, 200)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    film = load_picture(tmp_path / "film.gif")
+    assert film.values.shape == (3, 4, 3)
+    assert abs(film.values.mean() - 10 / 255) < 0.02
+    assert film.notes == ("it has 2 frames, of which the first was taken",)
+    frames[0].convert("CMYK").save(tmp_path / "print.tif")
+    assert load_picture(tmp_path / "print.tif").notes == ("its CMYK colours were turned into RGB",)
+    assert load_picture(tmp_path / "print.tif").values.shape == (3, 4, 3)
+
+
+def test_float_pictures_lie_in_the_unit_interval(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).random((5, 6)).astype(np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(load_picture(tmp_path / "a.tif").values[..., 0], values)
+    assert load_picture(tmp_path / "a.tif").bits == 32
+    for name, bad in (("b.tif", values * 300), ("c.tif", values * np.float32(np.nan))):
+        Image.fromarray(bad).save(tmp_path / name)
+        with pytest.raises(ValueError, match="scale them"):
+            load_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2, 2)), np.zeros((2, 2)), np.full((2, 2, 1), 1.5), np.full((2, 2, 1), np.nan)])
+def test_bad_deep_pictures_are_not_saved(tmp_path: Path, values: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="picture"):
+        save_picture(tmp_path / "a.png", Picture(values, 16))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pictures_are_turned_as_the_camera_was(tmp_path: Path) -> None:

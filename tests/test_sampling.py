@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nstr3d.geometry.distance import MeshDistance
-from nstr3d.sampling import SurfaceBand
-from nstr3d.types import Mesh, Samples
+from nstr3d.sampling import Raster, SurfaceBand
+from nstr3d.types import Lattice, Mesh, Samples
 
 
 def cube_band(surface: float = 0.2, near: float = 0.6, band: float = 0.01, around: float = 0.0) -> SurfaceBand:
@@ -82,3 +82,28 @@ def test_a_mesh_without_area_raises() -> None:
     flat = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]), np.array([[0, 1, 2]]))
     with pytest.raises(ValueError, match="no area"):
         draw(SurfaceBand(flat, MeshDistance(oracles.cube())))
+
+
+def test_a_raster_gives_known_samples_at_their_places() -> None:
+    values = np.random.default_rng(0).normal(size=(4, 6, 2))
+    known = np.random.default_rng(1).random((4, 6)) < 0.5
+    samples = Raster(values, known).draw(3000, np.random.default_rng(0))
+    cells = np.floor(Lattice((4, 6)).frame.to_world(samples.points.double().numpy())).astype(int)
+    assert {tuple(cell) for cell in cells.tolist()} == {tuple(cell) for cell in np.argwhere(known).tolist()}
+    np.testing.assert_allclose(samples.values, values[tuple(cells.T)], rtol=1e-6)
+    assert len(np.unique(Raster(values).draw(3000, np.random.default_rng(0)).points, axis=0)) == 24
+
+
+def test_rasters_without_anything_to_fit_are_refused() -> None:
+    values = np.ones((3, 3, 1))
+    with pytest.raises(ValueError, match="hides every sample"):
+        Raster(values, np.zeros((3, 3), bool))
+    with pytest.raises(ValueError, match="does not fit"):
+        Raster(values, np.ones((3, 2), bool))
+    with pytest.raises(ValueError, match="not finite"):
+        Raster(values * np.nan)
+    hidden = values.copy()
+    hidden[0, 0] = np.nan
+    known = np.ones((3, 3), bool)
+    known[0, 0] = False
+    assert bool(Raster(hidden, known).draw(50, np.random.default_rng(0)).values.isfinite().all())

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.types import Box, Camera, Frame, Mesh, Samples
+from nstr3d.types import Box, Camera, Frame, Lattice, Mesh, Samples
 
 NUMBER = st.floats(-100, 100, width=32)
 
@@ -122,3 +122,20 @@ def test_azimuth_and_elevation_name_the_direction(azimuth: float, elevation: flo
     camera = Camera.around(bounds, azimuth, elevation)
     away = np.subtract(camera.eye, bounds.centre)
     np.testing.assert_allclose(away / np.linalg.norm(away), outward, atol=1e-12)
+
+
+def test_samples_lie_at_the_centres_of_square_cells() -> None:
+    lattice = Lattice((2, 4))
+    assert lattice.size == 8
+    assert lattice.bounds == Box((0.0, 0.0), (2.0, 4.0))
+    points = lattice.points(np.arange(8))
+    np.testing.assert_allclose(points[:4, 1], [-0.75, -0.25, 0.25, 0.75])
+    np.testing.assert_allclose(points[::4, 0], [-0.25, 0.25])
+    np.testing.assert_allclose(lattice.frame.to_world(points[6:7]), [[1.5, 2.5]])
+    np.testing.assert_allclose(Lattice((5,)).points(np.array([2])), [[0.0]])
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3, 0)])
+def test_a_lattice_without_samples_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="at least one sample"):
+        Lattice(shape)

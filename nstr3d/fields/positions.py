@@ -1,0 +1,76 @@
+"""Which entries of a sparse table are stored, in few bytes: gaps between them, in the code of Golomb (1966) and Rice (1979).
+
+Each row of the table has a density of its own, and its code is chosen from how many entries it keeps. A row never takes more
+than a bitmap of it would, but for the count.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def packed_size(kept: np.ndarray) -> int:
+    """Bytes that `pack` takes for ``kept (rows, columns)`` bool."""
+    counts, shift, gaps = _gaps(kept)
+    return counts.nbytes + -(-int(shift.sum()) // 8) + -(-(int((gaps >> shift).sum()) + len(gaps)) // 8)
+
+
+def pack(kept: np.ndarray) -> np.ndarray:
+    """``kept (rows, columns)`` bool as bytes ``(n,)`` uint8: counts of the rows, low bits of the gaps, and the rest in unary."""
+    counts, shift, gaps = _gaps(kept)
+    low = [(gaps[shift > bit] >> bit & 1).astype(bool) for bit in range(int(shift.max(initial=0)))]
+    ends = np.cumsum((gaps >> shift) + 1)
+    unary = np.zeros(int(ends[-1]) if len(ends) else 0, bool)
+    unary[ends - 1] = True
+    parts = counts.view(np.uint8), np.packbits(np.concatenate([*low, np.zeros(0, bool)])), np.packbits(unary)
+    return np.concatenate(parts)
+
+
+def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """The flat indices ``(stored,)`` int64, ascending, that `pack` packed. Raises ValueError for bytes that it did not make."""
+    dtype = _counter(columns)
+    head = rows * np.dtype(dtype).itemsize
+    if packed.dtype != np.uint8 or len(packed) < head:
+        raise ValueError(f"positions hold {len(packed)} bytes where {rows} rows need at least {head}")
+    counts = packed[:head].view(dtype).astype(np.int64)
+    total = int(counts.sum())
+    shift = np.repeat(_shifts(counts, columns), counts)
+    bits = int(shift.sum())
+    tail = head + -(-bits // 8)
+    ends = np.flatnonzero(np.unpackbits(packed[tail:]))
+    if counts.max(initial=0) > columns or len(packed) < tail or len(ends) != total:
+        raise ValueError("positions are damaged: they do not hold as many entries as they say")
+    gaps = (np.diff(ends, prepend=-1) - 1) << shift
+    low, start = np.unpackbits(packed[head:tail], count=bits).astype(np.int64), 0
+    for bit in range(int(shift.max(initial=0))):
+        chosen = shift > bit
+        end = start + int(chosen.sum())
+        gaps[chosen] |= low[start:end] << bit
+        start = end
+    steps = np.cumsum(gaps + 1)
+    before = np.concatenate([[0], steps])[np.cumsum(counts) - counts]  # what earlier rows have added up to
+    column = steps - np.repeat(before, counts) - 1
+    if total and column.max() >= columns:
+        raise ValueError("positions are damaged: an entry lies beyond the end of its row")
+    return np.repeat(np.arange(rows) * columns, counts) + column
+
+
+def _gaps(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Entries per row, and for each entry how many low bits its gap has and the gap: unstored entries before it in its row."""
+    rows, columns = kept.shape
+    index = np.flatnonzero(kept)
+    row = index // columns
+    before = np.concatenate([[-1], index[:-1]])
+    gaps = index - np.maximum(before, row * columns - 1) - 1
+    counts = np.bincount(row, minlength=rows)
+    return counts.astype(_counter(columns)), _shifts(counts, columns)[row], gaps
+
+
+def _shifts(counts: np.ndarray, columns: int) -> np.ndarray:
+    """Low bits of each row's gaps: the best for gaps that are geometrically distributed with the row's mean."""
+    mean = (columns - counts) / np.maximum(counts, 1)
+    return np.floor(np.log2(np.maximum(1.0, mean * np.log(2) + 0.5))).astype(np.int64)
+
+
+def _counter(columns: int) -> type[np.unsignedinteger]:
+    return np.uint8 if columns < 1 << 8 else np.uint16 if columns < 1 << 16 else np.uint32

@@ -1,0 +1,79 @@
+"""Sounds: round trips that keep shape, rate and type, and one sentence for each kind of bad input."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from nstr3d.audio import Sound, load_sound, save_sound
+
+STEP = {"PCM_U8": 1 / 128, "PCM_16": 1 / 32768, "PCM_24": 2**-23, "PCM_32": 1e-7, "FLOAT": 1e-12, "DOUBLE": 1e-7}
+
+
+@pytest.mark.parametrize("subtype", STEP)
+@pytest.mark.parametrize(("channels", "rate"), [(1, 8000), (2, 44_100), (6, 192_000)])
+def test_sounds_come_back(tmp_path: Path, subtype: str, channels: int, rate: int) -> None:
+    values = np.random.default_rng(0).uniform(-0.9, 0.9, (57, channels)).astype(np.float32)
+    save_sound(tmp_path / "a.wav", Sound(values, rate, subtype))
+    found = load_sound(tmp_path / "a.wav")
+    assert (found.rate, found.subtype, found.values.dtype) == (rate, subtype, np.float32)
+    np.testing.assert_allclose(found.values, values, atol=STEP[subtype])
+    save_sound(tmp_path / "b.wav", found)
+    np.testing.assert_array_equal(load_sound(tmp_path / "b.wav").values, found.values)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "b.wav"}
+
+
+def test_what_exceeds_full_scale_is_clipped_or_kept(tmp_path: Path) -> None:
+    loud = np.array([[2.0], [-3.0], [0.5]], np.float32)
+    save_sound(tmp_path / "a.wav", Sound(loud, 8000, "PCM_16"))
+    np.testing.assert_allclose(load_sound(tmp_path / "a.wav").values, loud.clip(-1, 1), atol=1e-4)
+    save_sound(tmp_path / "b.wav", Sound(loud, 8000, "FLOAT"))
+    np.testing.assert_array_equal(load_sound(tmp_path / "b.wav").values, loud)
+
+
+def test_compressed_sounds_become_pcm(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.flac", np.zeros((100, 2)), 22_050, subtype="PCM_24")
+    soundfile.write(tmp_path / "a.ogg", np.zeros((100, 1)), 22_050, subtype="VORBIS")
+    assert load_sound(tmp_path / "a.flac").subtype == "PCM_24"
+    assert load_sound(tmp_path / "a.ogg").subtype == "PCM_16"
+
+
+def test_bad_sounds_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        load_sound(tmp_path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_sound(tmp_path / "none.wav")
+    soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1)), 8000)
+    with pytest.raises(ValueError, match="without samples"):
+        load_sound(tmp_path / "empty.wav")
+    for name, data in (("junk.wav", np.random.default_rng(0).bytes(3000)), ("nothing.wav", b"")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match="could not be read as a sound"):
+            load_sound(tmp_path / name)
+    soundfile.write(tmp_path / "nan.wav", np.array([0.0, 0.5, np.nan]), 8000, subtype="FLOAT")
+    with pytest.raises(ValueError, match="sample 2 is not finite"):
+        load_sound(tmp_path / "nan.wav")
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "sentence"),
+    [
+        ("a.mp3", np.zeros((2, 1), np.float32), "end the name in .wav"),
+        ("a.wav", np.zeros((0, 1), np.float32), "finite values"),
+        ("a.wav", np.zeros(4, np.float32), "finite values"),
+        ("a.wav", np.full((4, 1), np.inf, np.float32), "finite values"),
+    ],
+)
+def test_bad_sounds_are_not_saved(tmp_path: Path, name: str, values: np.ndarray, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        save_sound(tmp_path / name, Sound(values, 8000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_library_the_extra_is_named(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "a.wav").write_bytes(b"RIFF")
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    with pytest.raises(ModuleNotFoundError, match=r"nstr3d\[audio\]"):
+        load_sound(tmp_path / "a.wav")

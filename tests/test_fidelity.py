@@ -1,0 +1,66 @@
+"""Similarity of pictures and spectral errors of sounds: closed forms and independent twins."""
+
+import math
+
+import numpy as np
+import pytest
+from skimage.metrics import structural_similarity
+
+from nstr3d.fidelity import ROWS, magnitudes, spectral_error, ssim
+
+
+def picture(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("shape", [(11, 11, 1), (40, 30, 3), (ROWS + 25, 17, 4)])
+def test_ssim_agrees_with_its_twin(shape: tuple[int, ...]) -> None:
+    a = picture(*shape)
+    b = (a + 0.2 * picture(*shape, seed=1)).clip(0, 1)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 2}
+    whole = structural_similarity(a.astype(float), b.astype(float), full=True, **options)[1]
+    assert ssim(b, a) == pytest.approx(float(whole[5:-5, 5:-5].mean()), abs=1e-4)
+
+
+def test_ssim_of_equal_pictures_is_one_and_of_tiny_ones_unknown() -> None:
+    assert ssim(picture(12, 15, 3), picture(12, 15, 3)) == pytest.approx(1)
+    assert ssim(picture(10, 15, 3), picture(10, 15, 3)) is None
+
+
+def test_ssim_of_flat_pictures_compares_their_means() -> None:
+    a, b = np.full((16, 16, 1), 0.5, np.float32), np.full((16, 16, 1), 0.25, np.float32)
+    assert ssim(a, b) == pytest.approx((2 * 0.125 + 1e-4) / (0.3125 + 1e-4), abs=1e-4)
+
+
+def test_a_sine_of_amplitude_one_has_magnitude_one() -> None:
+    tone = np.sin(2 * math.pi * 64 / 512 * np.arange(8192))
+    spectrum = magnitudes(tone, 512)
+    assert spectrum.shape[0] == 257
+    assert spectrum[64, 20] == pytest.approx(1, abs=1e-3)
+    assert spectrum[100:, 20].max() < 1e-3
+
+
+def test_spectral_errors_of_a_scaled_sound_are_known() -> None:
+    sound = np.random.default_rng(0).normal(size=(9000, 2)).astype(np.float32)
+    error = spectral_error(sound * np.float32(0.5), sound)
+    assert error is not None
+    assert error.convergence == pytest.approx(0.5, rel=1e-4)
+    assert error.log_magnitude == pytest.approx(20 * math.log10(2), rel=0.01)
+    same = spectral_error(sound, sound)
+    assert same is not None
+    assert (same.convergence, same.log_magnitude) == (0, 0)
+
+
+def test_silence_has_no_spectrum_to_compare_with() -> None:
+    assert spectral_error(np.ones((100, 1), np.float32), np.zeros((100, 1), np.float32)) is None
+
+
+def test_long_sounds_are_compared_in_parts(monkeypatch) -> None:
+    sound = np.random.default_rng(0).normal(size=(20_000, 1)).astype(np.float32)
+    other = sound + 0.1 * np.random.default_rng(1).normal(size=sound.shape).astype(np.float32)
+    whole = spectral_error(other, sound)
+    monkeypatch.setattr("nstr3d.fidelity.FRAMES", 8192)
+    parts = spectral_error(other, sound)
+    assert whole is not None
+    assert parts is not None
+    assert parts.convergence == pytest.approx(whole.convergence, rel=0.05)
