@@ -1,6 +1,7 @@
-"""Race our field against its controls and baselines: ``python apps/benchmark.py [MESH or FOLDER ...]``; --help lists options.
+"""Race our fields against their controls and baselines: ``python apps/benchmark.py [FILE or FOLDER ...]``; --help lists options.
 
-Every finished race is written at once; run it again to go on. Results: benchmark.csv, tables (markdown) and plots in --out.
+Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at once; run it again to go on.
+Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
 """
 
 from __future__ import annotations
@@ -8,120 +9,124 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.cli import guarded
-from nstr3d.compare import Contender, Row, race, read_rows, write_rows
-from nstr3d.fields.fourier import sized_fourier
-from nstr3d.fields.ngp import NgpConfig, sized_ngp
-from nstr3d.fields.nstr import TransportConfig
-from nstr3d.fields.siren import sized_siren
-from nstr3d.fit import FitConfig
+from nstr3d.compare import Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
+from nstr3d.contenders import SURFACES, only, rasters, tunings
+from nstr3d.fields.cosines import fit_cosines
+from nstr3d.fit import Progress
 from nstr3d.io import atomic_path
-from nstr3d.losses import TransportPenalty, relative_objective, sdf_objective
-from nstr3d.presets import FIELDS, changed, sized_linear, sized_nstr, sized_waveless
-from nstr3d.solve import least_squares
-from nstr3d.tables import by_track, plot, summary
-from nstr3d.tracks import MeshTrack
+from nstr3d.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
+from nstr3d.tracks import IMAGES, SOUNDS, MeshTrack, RasterTrack
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
-PENALTY = sdf_objective(transport=TransportPenalty(0.1))
-PAPER = FitConfig(warmup=0, final_rate=1.0)  # constant rates, as published for runs this short
-
-CONTENDERS = [Contender(name, FIELDS[name]) for name in FIELDS] + [
-    Contender("nstr without waves", sized_waveless),
-    Contender("linear grid, CG", sized_linear, steps=least_squares()),
-    Contender("nstr, F(x, S)", changed(sized_nstr, transport=TransportConfig()), PENALTY),
-    Contender("nstr, F = 0", changed(sized_nstr, transport=TransportConfig(hidden=0)), PENALTY),
-    Contender("ngp, as published", partial(sized_ngp, template=NgpConfig(table_rate=1e-2)), relative_objective(), PAPER),
-]
+MESHES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
+CLOSED = "nstr, closed form"
 
 
-def variants(name: str) -> list[Contender]:
-    """What the tuning of a baseline searches: shapes and peak rates, all else as for every contender."""
-    rates = (1e-4, 3e-4, 1e-3, 3e-3)
-    if name == "siren":
-        found = {f"rate {r:g} omega {w:g}": (sized_siren, {"rate": r, "first_omega": w}) for r in rates for w in (15.0, 30.0)}
-    elif name == "fourier":
-        found = {f"rate {r:g} deviation {s:g}": (sized_fourier, {"rate": r, "deviation": s}) for r in rates for s in (2.0, 5.0)}
-    elif name == "ngp":
-        shapes = [(levels, finest, rate) for levels in (6, 8, 16) for finest in (64, 128, 256) for rate in (1e-2, 3e-2)]
-        templates = {f"{n} levels to {f} rate {r:g}": NgpConfig(levels=n, finest=f, table_rate=r) for n, f, r in shapes}
-        return [Contender(f"ngp, {label}", partial(sized_ngp, template=t)) for label, t in templates.items()]
-    else:
-        raise ValueError(f"There is nothing to tune for {name}; choose siren, fourier or ngp.")
-    return [
-        Contender(f"{name}, {label}", lambda params, near, size=size, change=change: replace(size(params, near), **change))
-        for label, (size, change) in found.items()
-    ]
+@dataclass(frozen=True)
+class Kind:
+    """A kind of signal: its files, where its rows go, what they are compared by and with, and the budgets to try."""
+
+    suffixes: tuple[str, ...]
+    results: str
+    measures: tuple[Measure, ...]
+    base: str
+    budgets: tuple[int, ...]
 
 
-def meshes(places: Sequence[Path]) -> list[Path]:
-    """The mesh files among and below ``places``. Raises ValueError when there are none."""
+KINDS = (
+    Kind(MESHES, "benchmark", SURFACE, "ngp", (25_000, 100_000, 400_000)),
+    Kind(IMAGES, "images", PICTURE, "siren, rate 0.001, omega 30", (207_000,)),
+    Kind(SOUNDS, "sounds", SOUND, "siren, rate 0.001, omega 3000", (65_000,)),
+)
+
+
+def files(places: Sequence[Path], kind: Kind) -> list[Path]:
+    """The files of a kind among and below ``places``."""
     found = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
-    found = [path for path in found if path.suffix.lower() in (".obj", ".ply", ".stl", ".off", ".glb", ".gltf") or path in places]
-    if not found:
-        raise ValueError(f"There is no mesh in {', '.join(map(str, places))}.")
-    return found
+    return [path for path in found if path.suffix.lower() in kind.suffixes]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Every race that is not in the CSV file yet, then tables and plots of all that is."""
-    contenders = variants(options.tune) if options.tune else CONTENDERS
-    if options.fields:
-        unknown = set(options.fields) - {contender.name for contender in contenders}
-        if unknown:
-            raise ValueError(f"Unknown fields: {', '.join(sorted(unknown))}; choose from {[c.name for c in contenders]}.")
-        contenders = [contender for contender in contenders if contender.name in options.fields]
-    results = options.out / ("tuning.csv" if options.tune else "benchmark.csv")
+    """Every race that is not in its CSV file yet, then tables and plots of all that is."""
+    work = [(kind, files(options.signals, kind)) for kind in KINDS]
+    if not any(paths for _, paths in work):
+        raise ValueError(f"There is no mesh, image or sound in {', '.join(map(str, options.signals))}.")
+    surfaces = only(tunings(options.tune) if options.tune else SURFACES, options.fields if work[0][1] else None)
+    for kind, paths in work:
+        if paths:
+            results = options.out / f"{'tuning' if options.tune else kind.results}.csv"
+            rows = run_kind(paths, kind, surfaces, results, options)
+            text = summary(rows, kind.base, kind.measures) + "\n" + by_track(rows, kind.measures[0])
+            with atomic_path(results.with_suffix(".md")) as temporary:
+                temporary.write_text(text)
+            print(text)
+            if not options.tune:
+                print("wrote", *plot(rows, options.out, kind.measures[0]), results)
+
+
+def run_kind(
+    paths: Sequence[Path], kind: Kind, surfaces: Sequence[Contender], results: Path, options: argparse.Namespace
+) -> list[Row]:
+    """The rows of all races on ``paths``: those in ``results`` and those that were missing there."""
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    rows = read_rows(results)
-    limits = [{"steps": options.steps}] if options.steps else [{"seconds": options.seconds}]
-    for path in meshes(options.meshes):
+    rows, commit = read_rows(results), git.stdout.strip()
+    length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
+    limit = limit_of(length.get("seconds"), length.get("steps"))
+    for path in paths:
         track = None
-        for params in options.budgets:
+        for params in options.budgets or kind.budgets:
             for seed in options.seeds:
-                for limit in limits:
-                    words = f"{limit['seconds']:g} s" if "seconds" in limit else f"{limit['steps']} steps"
-                    done = {row.key for row in rows if row.done == 1}
-                    left = [c for c in contenders if (path.stem, c.name, params, words, seed) not in done]
-                    if left:
-                        track = track or MeshTrack.of(path)
-                        rows += race(left, track, params, seed, **limit, commit=git.stdout.strip(), on_row=_tell)
-                        write_rows(results, rows)
-    text = summary(rows, "ngp") + "\n" + by_track(rows)
-    with atomic_path(results.with_suffix(".md")) as temporary:
-        temporary.write_text(text)
-    print(text)
-    if not options.tune:
-        print("wrote", *plot(rows, options.out), results)
+                track = track or (MeshTrack.of(path) if kind is KINDS[0] else RasterTrack.of(path))
+                done = {row.field for row in rows if row.done == 1 and row.key == (path.stem, row.field, params, limit, seed)}
+                everybody = surfaces if kind is KINDS[0] else only(rasters(track.in_dim, track.out_dim), options.fields)
+                left = [contender for contender in everybody if contender.name not in done]
+                if left:
+                    rows += race(left, track, params, seed, **length, commit=commit, on_row=_tell)
+                if isinstance(track, RasterTrack) and CLOSED not in done and options.fields is None:
+                    rows.append(closed_form(track, params, seed, limit, commit))
+                write_rows(results, rows)
+    return rows
+
+
+def closed_form(track: RasterTrack, params: int, seed: int, limit: str, commit: str) -> Row:
+    """The staggered cosines, whose best amplitudes are one product: no race, but the same measures."""
+    started = time.perf_counter()
+    field = fit_cosines(track.values, params)
+    row = row_of(
+        field, CLOSED, Progress(0, 1.0, time.perf_counter() - started, 0.0), track, place_of(track, params, seed, limit, commit)
+    )
+    _tell(row)
+    return row
 
 
 def _tell(row: Row) -> None:
     if row.done == 1:
-        near = row.measures["near"] * 1e4
-        print(f"{row.track} {row.budget} seed {row.seed} {row.field}: near {near:.2f}e-4", file=sys.stderr, flush=True)
+        name, value = next(iter(row.measures.items()))
+        print(f"{row.track} {row.budget} seed {row.seed} {row.field}: {name} {value:.4g}", file=sys.stderr, flush=True)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("meshes", nargs="*", type=Path, default=list(OURS), help="mesh files and folders; two of ours by default")
+    parser.add_argument("signals", nargs="*", type=Path, default=list(OURS), help="meshes, images, sounds, folders of them")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
-    parser.add_argument("--budgets", nargs="+", type=int, default=[25_000, 100_000, 400_000], help="learned parameters")
+    parser.add_argument("--budgets", nargs="+", type=int, help="learned parameters; 25k, 100k, 400k for meshes by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--seconds", type=float, default=15.0, help="training time of each field in each race")
     parser.add_argument("--steps", type=int, help="race to a number of steps instead")
     parser.add_argument("--fields", nargs="+", help="only these contenders")
-    parser.add_argument("--tune", metavar="BASELINE", help="race a baseline's variants: siren, fourier or ngp")
+    parser.add_argument("--tune", metavar="BASELINE", help="race a baseline's variants on meshes: siren, fourier or ngp")
     parser.add_argument("--quick", action="store_true", help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes")
     options = parser.parse_args(args)
     if options.quick:
-        options.meshes, options.budgets, options.seeds, options.seconds = list(OURS), [100_000], [0, 1], 8.0
+        options.signals, options.budgets, options.seeds, options.seconds = list(OURS), [100_000], [0, 1], 8.0
     return guarded(lambda: run(options))
 
 

@@ -112,28 +112,33 @@ def race(
     """
     if (seconds is None) == (steps is None):
         raise ValueError("A race is over after seconds or after steps: give exactly one of them.")
-    limit = f"{seconds:g} s" if seconds is not None else f"{steps} steps"
+    limit = limit_of(seconds, steps)
     length = {"seconds": seconds} if seconds is not None else {"steps": steps, "seconds": None}
     pool = track.pool(FitConfig(seed=seed))
     runners = []
     for contender in contenders:
         generator = torch.Generator().manual_seed(seed)
         module = contender.config(params, track.near).build(track.in_dim, track.out_dim, track.near, generator)
-        training = replace(contender.training, seed=seed, **length)
+        batch = min(contender.training.batch, len(pool))
+        training = replace(contender.training, seed=seed, batch=batch, **length)
         module(pool.points[: training.batch]).sum().backward()  # compiles, off the clock
         module.zero_grad(set_to_none=True)
         runners.append(_Runner(contender.name, module, contender.steps(module, pool, contender.objective, training)))
-    place = {"commit": commit, "device": "cpu", "threads": torch.get_num_threads(), "track": track.name}
-    place |= {"budget": params, "limit": limit, "seed": seed}
+    place = place_of(track, params, seed, limit, commit)
     rows = []
     while runners:
         for runner in tuple(runners):
             for moment in runner.turn():
-                rows.append(_row(runner, moment, track, place))
+                rows.append(row_of(runner.field, runner.name, moment, track, place))
                 on_row(rows[-1])
             if runner.finished:
                 runners.remove(runner)
     return rows
+
+
+def limit_of(seconds: float | None, steps: int | None) -> str:
+    """What ends a race, in words."""
+    return f"{seconds:g} s" if seconds is not None else f"{steps} steps"
 
 
 class _Runner:
@@ -162,13 +167,20 @@ class _Runner:
             yield replace(self.last, done=1.0)
 
 
-def _row(runner: _Runner, moment: Progress, track: Track, place: dict[str, Any]) -> Row:
-    field = runner.field
+def row_of(field: Field, name: str, moment: Progress, track: Track, place: Mapping[str, Any]) -> Row:
+    """The row of a field at ``moment`` of its training; ``place`` is from `place_of`."""
     measures = track.measure(field)
     if moment.done == 1:
         measures |= track.measure_end(field)
-    numbers = {"parameters": field.parameter_count, "bytes": _bytes(field), "steps": moment.step, "seconds": moment.seconds}
-    return Row(**place, field=runner.name, done=moment.done, **numbers, measures=measures)
+    parameters = getattr(field, "stored_parameters", field.parameter_count)  # with positions, where a field has them
+    numbers = {"parameters": parameters, "bytes": _bytes(field), "steps": moment.step, "seconds": moment.seconds}
+    return Row(**place, field=name, done=moment.done, **numbers, measures=measures)
+
+
+def place_of(track: Track, params: int, seed: int, limit: str, commit: str) -> dict[str, Any]:
+    """The columns that say where and under what a race is run."""
+    machine = {"commit": commit, "device": "cpu", "threads": torch.get_num_threads()}
+    return machine | {"track": track.name, "budget": params, "limit": limit, "seed": seed}
 
 
 def _bytes(field: Field) -> int:

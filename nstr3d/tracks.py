@@ -9,19 +9,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nstr3d.audio import load_sound
 from nstr3d.extract import extract_mesh
 from nstr3d.fields.base import Field
+from nstr3d.fields.cosines import Cosines
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fit import Fit, FitConfig, draw_pool, lipschitz_estimate
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import close_holes
 from nstr3d.geometry.repair import repair
 from nstr3d.geometry.surface import face_normals, normalise, sample_surface
-from nstr3d.io import load_mesh
-from nstr3d.metrics import BAND, TAU, compare_surfaces, iou, mean_abs_error, mean_angle
+from nstr3d.io import load_image, load_mesh
+from nstr3d.metrics import BAND, TAU, compare_surfaces, iou, mean_abs_error, mean_angle, psnr, snr
 from nstr3d.sampling import SurfaceBand
-from nstr3d.types import Frame, Mesh, Samples
+from nstr3d.types import Frame, Lattice, Mesh, Samples
 
+IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 TESTS = 20_000  # points of each kind that a distance field is measured at
 RESOLUTION = 256  # of the mesh that is extracted at the end
 
@@ -109,7 +113,7 @@ class MeshTrack:
 
 @dataclass(frozen=True)
 class RasterTrack:
-    """Samples of a signal on a regular grid over [-1, 1]^d: ``values (n_1, ..., n_d, channels)`` at the cells' centres.
+    """An image, a sound or another signal on a `Lattice`: ``values (*shape, channels)``.
 
     ``peak`` is the range that the PSNR refers to. Only the share ``keep`` of the samples, drawn at random, is trained on; then
     the others are what is measured. ``jump`` is where along the last axis the signal changes abruptly.
@@ -120,6 +124,14 @@ class RasterTrack:
     peak: float = 1.0
     keep: float = 1.0
     jump: float | None = None
+
+    @staticmethod
+    def of(path: Path) -> RasterTrack:
+        """An image, transparency left out, or a sound, whatever the file holds."""
+        if path.suffix.lower() in SOUNDS:
+            return RasterTrack(path.stem, load_sound(path).values, peak=2.0)
+        values = load_image(path)
+        return RasterTrack(path.stem, values[..., :3] if values.shape[-1] == 4 else values)
 
     @property
     def in_dim(self) -> int:
@@ -133,9 +145,9 @@ class RasterTrack:
 
     @property
     def near(self) -> np.ndarray:
-        """The sample points ``(n, d)``, last axis fastest."""
-        axes = [(np.arange(count) + 0.5) * (2 / count) - 1 for count in self.values.shape[:-1]]
-        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, self.in_dim).astype(np.float32)
+        """The lattice's points ``(n, d)``, last axis fastest."""
+        lattice = Lattice(self.values.shape[:-1])
+        return lattice.points(np.arange(lattice.size)).astype(np.float32)
 
     @property
     def kept(self) -> np.ndarray:
@@ -153,13 +165,9 @@ class RasterTrack:
 
     def measure(self, field: Field) -> dict[str, float]:
         """PSNR and SNR in dB; of the samples left out where some are."""
-        error, signal = self._answer(field) - self.values, self.values
-        if self.keep < 1:
-            missing = ~self.kept
-            error, signal = error.reshape(-1, self.out_dim)[missing], signal.reshape(-1, self.out_dim)[missing]
-        noise = max(float(np.mean(np.square(error, dtype=np.float64))), 1e-20)
-        power = float(np.mean(np.square(signal, dtype=np.float64)))
-        return {"psnr": 10 * math.log10(self.peak**2 / noise), "snr": 10 * math.log10(power / noise)}
+        judged = ~self.kept if self.keep < 1 else slice(None)
+        answer, truth = (values.reshape(-1, self.out_dim)[judged] for values in (self._answer(field), self.values))
+        return {"psnr": psnr(answer, truth, self.peak), "snr": snr(answer, truth)}
 
     def measure_end(self, field: Field) -> dict[str, float]:
         """Around the jump, within a twentieth of the axis: the overshoot past the signal's range, and the root mean square
@@ -167,13 +175,15 @@ class RasterTrack:
         if self.jump is None:
             return {}
         answer = self._answer(field)
-        axis = (np.arange(self.values.shape[-2]) + 0.5) * (2 / self.values.shape[-2]) - 1
+        axis = self.near[: self.values.shape[-2], -1]
         window = np.abs(axis - self.jump) < 0.05
         around, truth = answer[..., window, :], self.values[..., window, :]
         past = max(float(around.max() - self.values.max()), float(self.values.min() - around.min()), 0.0)
         return {"overshoot": past / self.peak, "ringing": float(np.sqrt(np.mean((around - truth) ** 2))) / self.peak}
 
     def _answer(self, field: Field) -> np.ndarray:
+        if isinstance(field, Cosines):
+            return field.raster()
         with torch.no_grad():
             parts = [field(part) for part in torch.from_numpy(self.near).split(1 << 15)]
         return torch.cat(parts).numpy().reshape(self.values.shape)

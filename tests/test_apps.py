@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from nstr3d.audio import Sound, save_sound
 from nstr3d.autodiff import gradient
-from nstr3d.compare import Row
+from nstr3d.compare import Row, read_rows
 from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.io import load_mesh
+from nstr3d.io import load_mesh, save_image
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,10 +61,27 @@ def test_benchmark_races_writes_and_goes_on(tmp_path, capsys):
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
 
 
+def test_benchmark_races_images_and_sounds_with_the_closed_form(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    save_image(tmp_path / "a.png", generator.random((48, 60, 3)))
+    save_sound(tmp_path / "b.wav", Sound(generator.uniform(-0.5, 0.5, (16_000, 1)).astype(np.float32), 8000))
+    benchmark = app("benchmark")
+    options = ["--budgets", "8000", "--seeds", "0", "--steps", "2", "--out", str(tmp_path / "out")]
+    assert benchmark.main([str(tmp_path / "a.png"), *options, "--fields", "nerf"]) == 1
+    assert "Unknown fields: nerf" in capsys.readouterr().err
+    for path, name in ((tmp_path / "a.png", "images"), (tmp_path / "b.wav", "sounds")):
+        assert benchmark.main([str(path), *options]) == 0
+        rows = read_rows(tmp_path / "out" / f"{name}.csv")
+        best = max((row for row in rows if row.done == 1), key=lambda row: row.measures["snr"])
+        assert best.field == "nstr, closed form"
+        assert best.parameters <= 8000
+    assert "| finer," in capsys.readouterr().out
+
+
 def test_benchmark_refuses_what_it_cannot_race(tmp_path, capsys):
     benchmark = app("benchmark")
     assert benchmark.main([str(tmp_path), *RACE, "--out", str(tmp_path / "out")]) == 1
-    assert capsys.readouterr().err.startswith("error: There is no mesh in")
+    assert capsys.readouterr().err.startswith("error: There is no mesh, image or sound in")
     assert benchmark.main(["--fields", "nerf", "--out", str(tmp_path / "out")]) == 1
     assert "Unknown fields: nerf" in capsys.readouterr().err
     assert benchmark.main(["--tune", "grid", "--out", str(tmp_path / "out")]) == 1

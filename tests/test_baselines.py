@@ -13,6 +13,7 @@ from torch.autograd import gradcheck
 from nstr3d.autodiff import gradient
 from nstr3d.checkpoint import load, save
 from nstr3d.fields.base import Field, largest
+from nstr3d.fields.finer import FinerConfig, sized_finer
 from nstr3d.fields.fourier import FourierConfig, sized_fourier
 from nstr3d.fields.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.siren import SirenConfig, sized_siren
@@ -24,6 +25,7 @@ from nstr3d.types import Box, Frame, Samples
 
 SMALL = [
     SirenConfig(16, 2, rate=1e-3),
+    FinerConfig(16, 2, bias=1.0),
     FourierConfig(16, 2, 8, deviation=1.0),
     NgpConfig(table=500, levels=4, coarsest=2, finest=16, width=16),
 ]
@@ -107,6 +109,21 @@ def test_siren_has_the_parameters_of_its_layers() -> None:
     assert field.parameter_count == (3 * 256 + 256) + 2 * (256 * 256 + 256) + (256 + 1) == SirenConfig(256, 3).parameters(3, 1)
 
 
+def test_finer_has_the_parameters_of_a_siren() -> None:
+    assert FinerConfig(64, 3).build(2, 3).parameter_count == SirenConfig(64, 3).build(2, 3).parameter_count
+    assert FinerConfig(64, 3).parameters(2, 3) == FinerConfig(64, 3).build(2, 3).parameter_count
+
+
+def test_finer_layers_are_their_formula_and_stop_the_gradient_of_their_speed() -> None:
+    field = FinerConfig(3, 1, omega=2.0).build(2, 1)
+    points = draw(5, 2)
+    before = field.layers[0](points).detach()
+    torch.testing.assert_close(field(points), field.layers[1](torch.sin(2.0 * (before.abs() + 1) * before)))
+    field(points).sum().backward()
+    upstream = field.layers[1].weight.detach() * torch.cos(2.0 * (before.abs() + 1) * before) * 2.0 * (before.abs() + 1)
+    torch.testing.assert_close(field.layers[0].bias.grad, upstream.sum(dim=0))
+
+
 def test_fourier_has_the_parameters_of_its_layers_and_fixed_frequencies() -> None:
     config = FourierConfig(256, 4, 256)
     field = config.build(2, 3)
@@ -125,7 +142,7 @@ def test_ngp_has_the_parameters_of_its_tables_and_layers() -> None:
     assert config.build(3, 1).parameter_count == expected == config.parameters(3, 1)
 
 
-@pytest.mark.parametrize("sized", [sized_siren, sized_fourier, sized_ngp])
+@pytest.mark.parametrize("sized", [sized_siren, sized_finer, sized_fourier, sized_ngp])
 @pytest.mark.parametrize("budget", [20_000, 100_000])
 @pytest.mark.parametrize("dim", [2, 3])
 def test_a_baseline_uses_its_budget_and_no_more(sized, budget: int, dim: int) -> None:
@@ -140,7 +157,7 @@ def test_every_named_field_is_sized_near_a_mesh(name: str) -> None:
     assert 0.8 * 40_000 <= field.parameter_count <= 40_000
 
 
-@pytest.mark.parametrize("sized", [sized_siren, sized_fourier, sized_ngp])
+@pytest.mark.parametrize("sized", [sized_siren, sized_finer, sized_fourier, sized_ngp])
 def test_a_budget_too_small_raises(sized) -> None:
     with pytest.raises(ValueError, match=r"budget of 2 parameters is too small"):
         sized(2, np.zeros((1, 3)))
@@ -224,6 +241,7 @@ def test_the_plain_encoding_passes_gradcheck() -> None:
     ("make", "message"),
     [
         (lambda: SirenConfig(width=0), "at least 1"),
+        (lambda: FinerConfig(depth=0), "at least 1"),
         (lambda: FourierConfig(deviation=0.0), "must be positive"),
         (lambda: NgpConfig(levels=0), "at least 1"),
         (lambda: NgpConfig(coarsest=32, finest=16), "coarser than"),

@@ -39,6 +39,7 @@ LAYER = {
     "solve": 5,
     "compare": 6,
     "tracks": 6,
+    "contenders": 7,
     "tables": 7,
     "cli": 7,
 }
@@ -49,6 +50,7 @@ SIBLINGS = {
     "kernels.interpolate": {"kernels.cpu"},
     "kernels.hashing": {"kernels.cpu", "kernels.interpolate"},
     "fields.siren": {"fields.base", "fields.layers"},
+    "fields.finer": {"fields.base", "fields.layers", "kernels.interpolate"},
     "fields.fourier": {"fields.base", "fields.layers"},
     "fields.ngp": {"fields.base", "fields.layers", "kernels.hashing"},
     "fields.lapped": set(),

@@ -90,14 +90,15 @@ def gather(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tens
 
 def fused_applies(points: Tensor, table: Tensor) -> bool:
     """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points."""
-    differentiated = (points.requires_grad and torch.is_grad_enabled()) or _has_tangent(points)
     fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
-    return fits and not differentiated and _numba_found()
+    return fits and not differentiated(points) and _numba_found()
 
 
-def _has_tangent(points: Tensor) -> bool:
-    """Whether forward-mode differentiation is following ``points``."""
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(points).tangent is not None
+def differentiated(points: Tensor) -> bool:
+    """Whether somebody differentiates in ``points``, backwards or in forward mode."""
+    if forward_ad._current_level >= 0 and forward_ad.unpack_dual(points).tangent is not None:
+        return True
+    return points.requires_grad and torch.is_grad_enabled()
 
 
 @lru_cache
