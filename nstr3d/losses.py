@@ -30,6 +30,11 @@ class TransportPenalty:
             raise ValueError(f"A transport penalty needs weight >= 0, 0 <= start <= end <= 1 and points >= 1, not {self}.")
 
 
+def value_objective() -> Objective:
+    """Mean squared error of the values: for images and sounds."""
+    return lambda field, batch, progress: (field(batch.points) - batch.values).square().mean()
+
+
 def relative_objective(offset: float = 0.01) -> Objective:
     """Mean absolute error relative to ``|value| + offset``: the loss that Instant-NGP trains distances with (MAPE)."""
 
