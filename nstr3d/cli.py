@@ -72,6 +72,8 @@ class FitSignal:
     """Budget of stored parameters, positions included."""
     bpp: float | None = None
     """The budget as bits per pixel, or per moment of a sound, 32 to a parameter; 16, or 8 per channel, by default."""
+    bytes: int | None = None
+    """The budget as the size of the model's file, quantised and entropy coded."""
     field: Literal["cosines", "nstr", "ngp", "siren", "fourier"] = "cosines"
     """The kind of field: ours in closed form, ours trained, or a trained baseline."""
     scale: int = 1
@@ -170,6 +172,7 @@ def fit_signal(options: FitSignal) -> None:
         out=options.out or Path("out") / options.signal.stem,
         params=options.params,
         bpp=options.bpp,
+        bytes=options.bytes,
         field=options.field,
         scale=options.scale,
         mask=options.mask,

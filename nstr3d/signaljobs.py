@@ -13,6 +13,7 @@ import torch
 
 from nstr3d.audio import Sound, load_sound, save_sound
 from nstr3d.checkpoint import encode_config, save
+from nstr3d.codec import compress, decompress, save_compressed
 from nstr3d.fidelity import spectral_error, ssim
 from nstr3d.fields.completion import fill
 from nstr3d.fields.cosines import Cosines, fit_cosines, local_frequency
@@ -25,6 +26,7 @@ from nstr3d.panels import comparison, spectrograms
 from nstr3d.sampling import Raster
 from nstr3d.signals import TRAINED, Signal, kind_of
 
+COMPRESSED = "model.nstq"
 MODEL, PICTURE, SOUND, COMPARISON, REPORT = "model.safetensors", "image.png", "sound.wav", "comparison.png", "report.json"
 BITS = {"image": 16.0, "sound": 8.0}  # per pixel or frame of samples that the default budget comes to
 LARGEST_SIDE = 8192
@@ -44,6 +46,7 @@ class SignalJob:
     out: Path
     params: int | None = None
     bpp: float | None = None
+    bytes: int | None = None
     field: str = "cosines"
     scale: int = 1
     mask: Path | None = None
@@ -56,12 +59,14 @@ class SignalJob:
     import_seconds: float | None = None
 
     def __post_init__(self):
-        for name in ("params", "bpp", "seconds", "steps"):
+        for name in ("params", "bpp", "bytes", "seconds", "steps"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name} must be positive and finite, not {value}.")
-        if self.params is not None and self.bpp is not None:
-            raise ValueError("--params and --bpp both set the budget; give one of them.")
+        if sum(value is not None for value in (self.params, self.bpp, self.bytes)) > 1:
+            raise ValueError("--params, --bpp and --bytes each set the budget; give one of them.")
+        if self.bytes is not None and (self.field != "cosines" or self.noise):
+            raise ValueError("--bytes is for the closed-form field of samples without noise; use --params.")
         if self.field not in ("cosines", *TRAINED):
             raise ValueError(f"--field is one of cosines, {', '.join(TRAINED)} for an image or a sound, not {self.field}.")
         if self.field == "cosines" and (self.seconds or self.steps):
@@ -81,7 +86,12 @@ class SignalJob:
     @property
     def names(self) -> tuple[str, ...]:
         """The files that it writes."""
-        return MODEL, PICTURE if kind_of(self.path) == "image" else SOUND, COMPARISON, REPORT
+        return (
+            MODEL if self.bytes is None else COMPRESSED,
+            PICTURE if kind_of(self.path) == "image" else SOUND,
+            COMPARISON,
+            REPORT,
+        )
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,8 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
         params = budget(job, seen.shape, kind)
         listener.stage("fit")
         with clock("fit"):
-            result = _fit(job, seen, known, params, device, listener)
+            compressed = None if job.bytes is None else compress(_completed(seen, known), job.bytes)
+            result = _fit(job, seen, known, params, device, listener, compressed)
         signal = Signal(result.field, Raster(source.values).lattice)
         listener.stage("write")
         with clock("reconstruct"):
@@ -132,7 +143,10 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
             accuracy = score_signal(fitted, source.values, known)
         with publish(job.out) as folder:
             with clock("write"):
-                save(folder / MODEL, result)
+                if compressed is None:
+                    save(folder / MODEL, result)
+                else:
+                    save_compressed(folder / COMPRESSED, compressed)
                 again = source.like(enlarged, job.scale)
                 if isinstance(again, Picture):
                     save_picture(folder / PICTURE, again)
@@ -140,7 +154,7 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
                     save_sound(folder / SOUND, again)
                 shown = seen if known is None else np.where(known[..., None], seen, 0)
                 save_image(folder / COMPARISON, _comparison(source.values if not job.noise else shown, fitted))
-            size = (folder / MODEL).stat().st_size
+            size = (folder / job.names[0]).stat().st_size
             report = _report(job, source, known, result, size, accuracy, clock, device)
             save_json(folder / REPORT, report)
     return Outcome(report, tuple(job.out / name for name in job.names))
@@ -185,14 +199,20 @@ def score_signal(fitted: np.ndarray, target: np.ndarray, known: np.ndarray | Non
 
 
 def _fit(
-    job: SignalJob, seen: np.ndarray, known: np.ndarray | None, params: int, device: torch.device, listener: Listener
+    job: SignalJob,
+    seen: np.ndarray,
+    known: np.ndarray | None,
+    params: int,
+    device: torch.device,
+    listener: Listener,
+    compressed: bytes | None,
 ) -> Fit:
     raster = Raster(seen, known)
     lattice, channels = raster.lattice, seen.shape[-1]
     provenance = {"input": job.path.name, "field": job.field, "params": params, "seed": job.seed}
     if job.field == "cosines":
-        whole = seen if known is None else fill(seen, known)
-        field = fit_cosines(whole, params, noise=job.noise)
+        stored = None if compressed is None else decompress(compressed)
+        field = stored or fit_cosines(_completed(seen, known), params, noise=job.noise)
         return Fit(field, lattice.frame, lattice.bounds, math.inf, provenance=provenance)
     generator = torch.Generator().manual_seed(job.seed)
     config = TRAINED[job.field](params, lattice, channels)
@@ -201,6 +221,10 @@ def _fit(
     if result.interrupted:
         raise Interrupted(f"Stopped after {result.steps} steps; nothing was written.")
     return dataclasses.replace(result, lipschitz=math.inf, provenance=provenance)
+
+
+def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    return seen if known is None else fill(seen, known)
 
 
 def _mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -38,6 +38,7 @@ LAYER = {
     "presets": 5,
     "outputs": 5,
     "signals": 5,
+    "codec": 5,
     "signaljobs": 6,
     "jobs": 6,
     "compare": 6,
@@ -74,14 +75,18 @@ OWNERS = {
     "soundfile": {"audio"},
     "igl": {"geometry.distance", "extract"},
     "scipy": {"geometry.repair", "geometry.holes", "fields.lapped"},
-    "numba": {"kernels.cpu"},
+    "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
     "tyro": {"cli"},
     "tqdm": {"cli"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
-AT_TOP = {"kernels.cpu": {"numba"}, "cli": {"tyro", "tqdm"}}  # modules that are themselves imported only when needed
+AT_TOP = {
+    "kernels.cpu": {"numba"},
+    "kernels.entropy": {"numba"},
+    "cli": {"tyro", "tqdm"},
+}  # modules that are themselves imported only when needed
 
 
 def layer(module: str) -> int:
