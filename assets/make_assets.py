@@ -1,7 +1,8 @@
-"""Regenerate every shape in this folder from closed forms: ``python assets/make_assets.py [--out DIR] [--only NAME ...]``.
+"""Regenerate every asset in this folder from closed forms: ``python assets/make_assets.py [--out DIR] [--only NAME ...]``.
 
 Each shape is an analytic signed distance, meshed by marching cubes, relaxed along the surface where it is smooth, and
-rounded to four decimals. Units are arbitrary; +y is up and the bunny faces +z.
+rounded to four decimals. Units are arbitrary; +y is up and the bunny faces +z. The picture and the sound have a local frequency
+that drifts.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import torch
 from skimage.measure import marching_cubes
 from torch import Tensor
 
+from nstr3d.audio import Sound, save_sound
 from nstr3d.geometry import primitives as shapes
+from nstr3d.io import save_image
 from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh
 
@@ -242,6 +245,34 @@ def _flip_edge(faces: np.ndarray, across: dict[tuple[int, int], int], face: int,
     across.update({(a, d): face, (d, c): face, (c, a): face, (d, b): other, (b, c): other, (c, d): other})
 
 
+# --------------------------------------------------------------------------------------------------- a picture and a sound
+
+
+def texture() -> np.ndarray:
+    """A picture ``(192, 256, 3)`` in [0, 1] whose stripes drift from coarse to fine and turn, with a smooth disc and an edge."""
+    y, x = np.mgrid[0:192, 0:256] + 0.5
+    away = np.hypot(x - 60, y - 140)
+    stripes = np.sin(0.12 * away + 0.0016 * away**2)  # from 0.12 to about 0.9 radians per pixel
+    weave = np.sin(0.35 * x + 8 * np.sin(y / 40)) * np.sin(0.5 * y)
+    share = 1 / (1 + np.exp(-(x - 0.6 * y - 70) / 12))
+    grey = 0.5 + 0.3 * (stripes * (1 - share) + weave * share)
+    colour = grey[..., None] * np.array([1.0, 0.9, 0.75]) + 0.15 * (y / 192)[..., None] * np.array([-1.0, 0.2, 1.0])
+    disc = 1 / (1 + np.exp((np.hypot(x - 190, y - 50) - 32) / 0.8))
+    ball = np.array([0.85, 0.3, 0.2]) * (1 - 0.4 * np.hypot(x - 180, y - 40) / 42)[..., None]
+    return (colour * (1 - disc[..., None]) + ball * disc[..., None]).clip(0, 1)
+
+
+def chirp() -> np.ndarray:
+    """Two seconds ``(32000, 1)`` at 16 kHz: a chirp from 110 to 3520 Hz, a low tone with vibrato, a click and a fading end."""
+    time = np.arange(32_000) / 16_000
+    rise = np.log(32) / 2
+    sweep = np.sin(2 * np.pi * 110 * (np.exp(rise * time) - 1) / rise)
+    tone = np.sin(2 * np.pi * 220 * time + 3 * np.sin(2 * np.pi * 5 * time))
+    click = np.exp(-np.maximum(time - 1.2, 0) * 400) * (time >= 1.2) * np.sin(2 * np.pi * 1800 * time)
+    fade = np.minimum(1, np.minimum(time / 0.02, (2 - time) / 0.2))
+    return (fade * (0.5 * sweep + 0.25 * tone) + 0.2 * click)[:, None]
+
+
 def write_obj(path: Path, mesh: Mesh) -> None:
     """A minimal Wavefront OBJ: vertices and one-based triangles."""
     lines = [f"v {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in mesh.vertices.tolist()]
@@ -252,12 +283,17 @@ def write_obj(path: Path, mesh: Mesh) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
-    parser.add_argument("--only", nargs="+", choices=sorted(RECIPES), default=sorted(RECIPES), help="shapes to make")
+    names = [*sorted(RECIPES), "texture", "chirp"]
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to make")
     args = parser.parse_args()
     # The pieces are too small to gain from threads, and on a busy machine they lose a lot to them.
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in args.only:
+    if "texture" in args.only:
+        save_image(args.out / "texture.png", texture())
+    if "chirp" in args.only:
+        save_sound(args.out / "chirp.wav", Sound(chirp(), 16_000))
+    for name in RECIPES.keys() & set(args.only):
         mesh = mesh_shape(RECIPES[name])
         write_obj(args.out / f"{name}.obj", mesh)
         print(f"{name}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")

@@ -18,7 +18,10 @@ import tyro
 from tqdm import tqdm
 
 from nstr3d.fit import REPORT_EVERY, FitConfig, Progress
-from nstr3d.jobs import Interrupted, Listener, MeshJob, Outcome, run
+from nstr3d.jobs import MeshJob, run
+from nstr3d.outputs import Interrupted, Listener, Outcome
+from nstr3d.signaljobs import SignalJob, run_signal
+from nstr3d.signals import kind_of
 
 IMPORT_SECONDS = time.process_time()  # since the process began: almost all of it is imports
 
@@ -57,10 +60,49 @@ class FitMesh:
     """Go on from the checkpoint of an interrupted run with the same options."""
 
 
+@dataclass(frozen=True)
+class FitSignal:
+    """Fit a field to an image or a sound; write model, reconstruction, comparison picture and report."""
+
+    signal: tyro.conf.Positional[Path]
+    """Any picture that Pillow reads (PNG, JPEG, TIFF, WebP ...) or sound that libsndfile reads (WAV, FLAC, OGG, MP3 ...)."""
+    out: Path | None = None
+    """Folder for the results; out/<name of the file>/ by default."""
+    params: int | None = None
+    """Budget of stored parameters, positions included."""
+    bpp: float | None = None
+    """The budget as bits per pixel, or per moment of a sound, 32 to a parameter; 16, or 8 per channel, by default."""
+    bytes: int | None = None
+    """The budget as the size of the model's file, quantised and entropy coded."""
+    field: Literal["cosines", "nstr", "ngp", "siren", "fourier"] = "cosines"
+    """The kind of field: ours in closed form, ours trained, or a trained baseline."""
+    scale: int = 1
+    """Reconstruct at this many times the resolution."""
+    mask: Path | None = None
+    """A picture (or sound) of the same size: only where it is white (or not zero) is the input known; the rest is filled in."""
+    noise: float = 0.0
+    """Standard deviation of Gaussian noise to add before the fit, full scale being 1; the report compares with the input."""
+    seconds: float | None = None
+    """Train for this long; for trained fields."""
+    steps: int | None = None
+    """Train for this many steps, 2000 by default; for trained fields."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
+    threads: int | None = None
+    """CPU threads; as many as torch chooses by default."""
+    seed: int = 0
+    """Seed of everything random."""
+    overwrite: bool = False
+    """Replace results that are already there."""
+
+
 def main(args: Sequence[str] | None = None) -> int:
-    """``nstr3d COMMAND ...``; returns the exit code."""
-    commands = {"fit": FitMesh}
-    return guarded(lambda: fit_mesh(tyro.extras.subcommand_cli_from_dict(commands, prog="nstr3d", args=args)))
+    """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of file."""
+    words = list(sys.argv[1:] if args is None else args)
+    named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
+    if words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named):
+        return guarded(lambda: fit_signal(tyro.extras.subcommand_cli_from_dict({"fit": FitSignal}, prog="nstr3d", args=words)))
+    return guarded(lambda: fit_mesh(tyro.extras.subcommand_cli_from_dict({"fit": FitMesh}, prog="nstr3d", args=words)))
 
 
 def guarded(command: Callable[[], None]) -> int:
@@ -100,11 +142,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def fit_mesh(options: FitMesh) -> None:
     """Fits one mesh as ``options`` say, showing progress and a table."""
-    if options.threads is not None:
-        available = os.cpu_count() or 1
-        if not 1 <= options.threads <= available:
-            raise ValueError(f"--threads is 1 to {available} on this machine, not {options.threads}.")
-        torch.set_num_threads(options.threads)
+    _use_threads(options.threads)
     job = MeshJob(
         path=options.mesh,
         out=options.out or Path("out") / options.mesh.stem,
@@ -124,6 +162,64 @@ def fit_mesh(options: FitMesh) -> None:
     with _Display(job.training) as display:
         outcome = run(job, Listener(display.stage, display.step, display.warn))
     print(table(outcome))
+
+
+def fit_signal(options: FitSignal) -> None:
+    """Fits one image or sound as ``options`` say, showing progress and a table."""
+    _use_threads(options.threads)
+    job = SignalJob(
+        path=options.signal,
+        out=options.out or Path("out") / options.signal.stem,
+        params=options.params,
+        bpp=options.bpp,
+        bytes=options.bytes,
+        field=options.field,
+        scale=options.scale,
+        mask=options.mask,
+        noise=options.noise,
+        seconds=options.seconds,
+        steps=options.steps,
+        device=options.device,
+        seed=options.seed,
+        overwrite=options.overwrite,
+        import_seconds=IMPORT_SECONDS,
+    )
+    with _Display(job.training) as display:
+        outcome = run_signal(job, Listener(display.stage, display.step, display.warn))
+    print(signal_table(outcome))
+
+
+def signal_table(outcome: Outcome) -> str:
+    """The figures of a report on an image or a sound that people look at first, and where the files are."""
+    report: dict[str, Any] = outcome.report
+    accuracy, field, source = report["accuracy"], report["field"], report["input"]
+    measures = [
+        ("PSNR (peak 1)", "psnr", " dB"),
+        ("SNR", "snr", " dB"),
+        ("SSIM", "ssim", ""),
+        ("SNR where hidden", "snr_hidden", " dB"),
+    ]
+    rows = [
+        ("samples", " x ".join(str(n) for n in source["shape"])),
+        ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
+        ("bits per sample place", f"{field['bits_per_sample']:.3f}"),
+        *((name, f"{accuracy[key]:.4g}{unit}") for name, key, unit in measures if accuracy.get(key) is not None),
+    ]
+    if error := accuracy.get("spectral_error"):
+        rows.append(("spectral convergence / log", f"{error['convergence']:.4f} / {error['log_magnitude']:.2f} dB"))
+    rows.append(("seconds", ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value)))
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    return "\n".join([*lines, "wrote " + ", ".join(str(path) for path in outcome.files)])
+
+
+def _use_threads(threads: int | None) -> None:
+    if threads is None:
+        return
+    available = os.cpu_count() or 1
+    if not 1 <= threads <= available:
+        raise ValueError(f"--threads is 1 to {available} on this machine, not {threads}.")
+    torch.set_num_threads(threads)
 
 
 def table(outcome: Outcome) -> str:

@@ -5,18 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import os
-import platform
-import resource
-import shutil
-import signal
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +26,20 @@ from nstr3d.geometry.surface import normalise
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.metrics import Accuracy, score
+from nstr3d.outputs import (
+    Clock,
+    Interrupted,
+    Listener,
+    Outcome,
+    check_output,
+    machine,
+    package_version,
+    pick_device,
+    publish,
+    stop_on_signal,
+    tidy,
+    writing_to,
+)
 from nstr3d.presets import FIELDS, PRESETS
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
@@ -47,10 +52,6 @@ SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double preci
 RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
 LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
-
-
-class Interrupted(Exception):
-    """The user stopped the job; the message says what was kept."""
 
 
 @dataclass(frozen=True)
@@ -101,33 +102,16 @@ class MeshJob:
         return replace(PRESETS[self.preset].training, **changes)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A finished job: its report (what `report.json` holds) and the files written."""
-
-    report: dict[str, Any]
-    files: tuple[Path, ...]
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Where a job says what it is doing: ``stage`` names the next stage, ``step`` follows training, ``warn`` is for the user."""
-
-    stage: Callable[[str], None] = lambda name: None
-    step: Callable[[Progress], None] = lambda progress: None
-    warn: Callable[[str], None] = lambda message: None
-
-
 def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which --resume goes on from, may be
     left by a run that failed or was stopped.
 
     Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
     """
-    listener, clock = listener or Listener(), _Clock()
+    listener, clock = listener or Listener(), Clock()
     device = pick_device(job.device)
     _check_output(job)
-    with _tidy(job.out):
+    with tidy(job.out, job.out / CHECKPOINT):
         listener.stage("load")
         with clock("load"):
             original = load_mesh(job.path)
@@ -152,7 +136,7 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
         with clock("score"):
             accuracy = score(sdf, extraction.mesh, mesh, distance, frame, np.random.default_rng([job.seed, 1]))
         listener.stage("write")
-        with _publish(job.out) as folder:
+        with publish(job.out) as folder:
             save(folder / MODEL, result)
             save_mesh(folder / MESH, extraction.mesh)
             save_image(folder / PICTURE, picture)
@@ -163,16 +147,7 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
     return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here. Raises ValueError where it is not to be had."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"--device is one of auto, cpu, cuda, not {name}.")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this torch finds no CUDA device; use --device cpu, or install a CUDA build of torch.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.device, clock: _Clock, listener: Listener) -> Fit:
+def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.device, clock: Clock, listener: Listener) -> Fit:
     """The fitted field, from scratch or from the checkpoint of the same job."""
     config, identity = job.training, _identity(job)
     resumed, state = _resume(job, identity, device) if job.resume else (None, {})
@@ -194,7 +169,7 @@ def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.devic
         raise ValueError("The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, not a flat sheet.")
     objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
-    with _stop_on_signal() as stopped:
+    with stop_on_signal() as stopped:
         saver = _Saver(job.out / CHECKPOINT, unfinished, stopped, listener)
         with clock("fit"):
             result = fit(field, pool, objective, config, frame, mesh.bounds, saver.step, state or None)
@@ -202,7 +177,7 @@ def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.devic
         if resumed is not None and not result.steps:  # it had been stopped after its last step
             result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
         if result.interrupted:
-            with _writing_to(job.out):
+            with writing_to(job.out):
                 save(job.out / MODEL, result)
             kept = f"the best model so far is in {job.out / MODEL}; go on with --resume"
             raise Interrupted(f"Stopped after {result.steps} steps: {kept}.")
@@ -231,30 +206,9 @@ class _Saver:
 
     def save(self, progress: Progress) -> None:
         current = replace(self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True)
-        with _writing_to(self.path.parent):
+        with writing_to(self.path.parent):
             save(self.path, current, training_state(progress))
         self.saved = time.perf_counter()
-
-
-@contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM set the event, so that work can stop where it is safe to; a second one stops at once."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-
-    def request(number: int, frame: Any) -> None:
-        if stopped.is_set():
-            raise Interrupted("Stopped at once.")  # `fit` would take a KeyboardInterrupt for the first
-        stopped.set()
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resume(job: MeshJob, identity: dict[str, Any], device: torch.device) -> tuple[Fit, dict[str, Tensor]]:
@@ -280,30 +234,17 @@ def _identity(job: MeshJob) -> dict[str, Any]:
         "field": job.field,
         "transport": job.transport,
         **training,
-        "nstr3d": _version("nstr3d"),
+        "nstr3d": package_version("nstr3d"),
     }
 
 
 def _check_output(job: MeshJob) -> None:
-    """Refuses, before any work, to write where it may not or cannot. Makes nothing: that can wait for something to write."""
-    nearest = next(folder for folder in (job.out, *job.out.absolute().parents) if os.path.lexists(folder))
-    if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is not a folder; choose another --out.")
+    """Refuses, before any work, to write where it may not or cannot."""
     if job.resume and not (job.out / CHECKPOINT).exists():
         raise FileNotFoundError(f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without --resume.")
-    for name in (MODEL, MESH, PICTURE, REPORT, CHECKPOINT):
-        if (job.out / name).is_dir():
-            raise IsADirectoryError(f"{job.out / name} is a folder where a file is to be written; choose another --out.")
     expected = {MODEL, CHECKPOINT} if job.resume else set()
-    present = [name for name in (MODEL, MESH, PICTURE, REPORT, CHECKPOINT) if (job.out / name).exists()]
-    if not job.overwrite and not expected.issuperset(present):
-        going_on = "--resume to go on from the checkpoint, " if CHECKPOINT in present and not job.resume else ""
-        raise FileExistsError(f"{job.out} already holds {', '.join(present)}; pass {going_on}--overwrite or another --out.")
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise OSError(f"{nearest} cannot be written to ({error.strerror}); choose another --out.") from error
+    going_on = "--resume to go on from the checkpoint, " if not job.resume and (job.out / CHECKPOINT).exists() else ""
+    check_output(job.out, (MODEL, MESH, PICTURE, REPORT, CHECKPOINT), job.overwrite, expected, going_on)
 
 
 def _check_size(mesh: Mesh) -> None:
@@ -317,54 +258,12 @@ def _check_size(mesh: Mesh) -> None:
         raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
 
 
-@contextmanager
-def _tidy(out: Path) -> Iterator[None]:
-    """Turns a stop into `Interrupted`, and removes the folders made for ``out`` where nothing was put into them."""
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = (
-            f"{out / CHECKPOINT} is there to go on from with --resume" if (out / CHECKPOINT).exists() else "nothing was written"
-        )
-        raise Interrupted(f"Stopped; {kept}.") from None
-    finally:
-        for folder in made:
-            with suppress(OSError):  # it holds something, or was never made
-                folder.rmdir()
-
-
 def _extract(sdf: Sdf, resolution: int) -> Extraction:
     """The neural surface; a field that was trained too briefly may have none, or none that closes within the bounds."""
     try:
         return extract(sdf, resolution)
     except ValueError as error:
         raise ValueError("The field has no closed surface yet; train for more --steps or --seconds.") from error
-
-
-@contextmanager
-def _writing_to(out: Path) -> Iterator[None]:
-    """Makes the folder ``out``, and lets a disk that fails while it is written to say so in one sentence."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(f"{out} could not be written to ({reason}); make room there or choose another --out.") from error
-
-
-@contextmanager
-def _publish(out: Path) -> Iterator[Path]:
-    """A folder to write into, whose files move to ``out`` together when the block succeeds and vanish when it fails."""
-    with _writing_to(out):
-        folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
-        try:
-            yield folder
-            with _stop_on_signal():  # a stop between two moves would leave half of them
-                for path in sorted(folder.iterdir()):
-                    os.replace(path, out / path.name)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:
@@ -395,7 +294,7 @@ def _report(
     size: int,
     extracted: Mesh,
     accuracy: Accuracy,
-    clock: _Clock,
+    clock: Clock,
     warnings: list[str],
 ) -> dict[str, Any]:
     components, watertight = structure(extracted)
@@ -427,7 +326,7 @@ def _report(
         "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
         "accuracy": dataclasses.asdict(accuracy),
         "transport": _transport(job, result),
-        "machine": _machine(result),
+        "machine": machine(next(result.field.parameters()).device),
         "seed": job.seed,
     }
 
@@ -443,42 +342,3 @@ def _transport(job: MeshJob, result: Fit) -> dict[str, Any]:
     with torch.no_grad():
         residual = float(field.transport_residual(points))
     return {"loss": True, "weight": job.transport, "residual": residual, "points": len(points)}
-
-
-def _machine(result: Fit) -> dict[str, Any]:
-    packages = ("nstr3d", "torch", "numpy", "libigl", "numba")
-    return {
-        "device": str(next(result.field.parameters()).device),
-        "threads": torch.get_num_threads(),
-        "platform": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-class _Clock:
-    """Seconds spent in each named stage."""
-
-    def __init__(self):
-        self.started = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - start
-
-    @property
-    def total(self) -> float:
-        return time.perf_counter() - self.started

@@ -45,6 +45,16 @@ def test_fit_mesh_refuses_a_missing_file(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_fit_image_and_fit_audio_fit_the_assets(tmp_path, capsys):
+    for name, asset, result in (("fit_image", "texture.png", "image.png"), ("fit_audio", "chirp.wav", "sound.wav")):
+        assert app(name).main([str(ROOT / "assets" / asset), "--out", str(tmp_path / name)]) == 0
+        assert json.loads((tmp_path / name / "report.json").read_text())["accuracy"]["psnr"] > 50
+        assert (tmp_path / name / result).exists()
+        assert "PSNR" in capsys.readouterr().out
+        assert app(name).main([str(ROOT / "assets" / "torus.obj"), "--out", str(tmp_path / "none")]) == 1
+        assert "neither a picture nor a sound" in capsys.readouterr().err
+
+
 RACE = ["--budgets", "6000", "--seeds", "0", "--steps", "4", "--fields", "siren", "ngp"]
 
 

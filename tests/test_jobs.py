@@ -14,7 +14,7 @@ import torch
 from oracles import cube, sphere
 from safetensors.torch import load_file, save_file
 
-from nstr3d import jobs
+from nstr3d import jobs, outputs
 from nstr3d.checkpoint import load
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob, run
@@ -367,7 +367,7 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, m
     def refuse(dir):
         raise PermissionError(13, "Permission denied", str(dir))
 
-    monkeypatch.setattr(jobs.tempfile, "TemporaryFile", refuse)
+    monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refuse)
     with pytest.raises(OSError, match=r"cannot be written to \(Permission denied\)"):
         run(replace(job, out=tmp_path / "other"), Listener(stage=stages.append))
     assert stages == []

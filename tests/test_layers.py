@@ -29,12 +29,17 @@ LAYER = {
     "losses": 3,
     "metrics": 3,
     "fidelity": 3,
+    "panels": 3,
     "extract": 3,
     "trace": 3,
     "render": 3,
     "fit": 4,
     "checkpoint": 5,
     "presets": 5,
+    "outputs": 5,
+    "signals": 5,
+    "codec": 5,
+    "signaljobs": 6,
     "jobs": 6,
     "solve": 5,
     "compare": 6,
@@ -53,6 +58,7 @@ SIBLINGS = {
     "fields.finer": {"fields.base", "fields.layers", "kernels.interpolate"},
     "fields.fourier": {"fields.base", "fields.layers"},
     "fields.ngp": {"fields.base", "fields.layers", "kernels.hashing"},
+    "fields.completion": {"fields.cosines"},
     "fields.lapped": set(),
     "fields.positions": set(),
     "fields.cosines": {"fields.base", "fields.lapped", "fields.positions", "kernels.interpolate"},
@@ -73,14 +79,18 @@ OWNERS = {
     "soundfile": {"audio"},
     "igl": {"geometry.distance", "extract"},
     "scipy": {"geometry.repair", "geometry.holes", "fields.lapped"},
-    "numba": {"kernels.cpu"},
+    "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
     "tyro": {"cli"},
     "tqdm": {"cli"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
-AT_TOP = {"kernels.cpu": {"numba"}, "cli": {"tyro", "tqdm"}}  # modules that are themselves imported only when needed
+AT_TOP = {
+    "kernels.cpu": {"numba"},
+    "kernels.entropy": {"numba"},
+    "cli": {"tyro", "tqdm"},
+}  # modules that are themselves imported only when needed
 
 
 def layer(module: str) -> int:

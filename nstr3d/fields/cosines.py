@@ -25,6 +25,7 @@ from nstr3d.types import Lattice, Mesh
 
 GATHER = 1 << 22  # coefficients that `forward` looks up at a time
 TRIAL = 1 << 20  # samples on which hops are tried
+CLEAR = 3.0  # standard deviations of noise that an amplitude has to exceed
 LONG_ROW = 1024  # entries that rows of positions have at least, if there are as many
 HOPS = {1: (256, 512, 1024, 2048, 4096), 2: (8, 16, 32)}  # tried by default, per number of axes
 
@@ -129,7 +130,7 @@ class Cosines(Field):
         table = self.table()
         total = np.empty((*(length * factor for length in shape), self.out_dim), np.float32)
         for channel, spectrum in enumerate(table.reshape(self.out_dim, *hops, *counts)):
-            total[..., channel] = _inverse(spectrum, self.config, factor)
+            total[..., channel] = synthesise_all(spectrum, self.config, factor)
         colours, offset = self.colours.cpu().numpy(), self.offset.cpu().numpy()
         flat = total.reshape(-1, self.out_dim)
         for start in range(0, len(flat), TRIAL):  # in place, to hold one picture and not three
@@ -181,12 +182,13 @@ class Cosines(Field):
         return self._rows
 
 
-def fit_cosines(values: np.ndarray, params: int, hops: Sequence[int] | None = None) -> Cosines:
+def fit_cosines(values: np.ndarray, params: int, hops: Sequence[int] | None = None, noise: float = 0.0) -> Cosines:
     """The field of at most ``params`` stored parameters, positions counted, that is nearest to ``values (*shape, c)`` float32.
 
     The hop of ``hops`` (by default `HOPS` for as many axes) that does best on a middle part of at most a million samples is used
-    on all. Colours are turned to their principal axes. Raises ValueError for a budget that leaves no amplitude, and for values
-    that are not finite.
+    on all. Colours are turned to their principal axes. Samples with Gaussian ``noise`` of known standard deviation are denoised:
+    amplitudes below 3 of it are left out (Donoho and Johnstone, 1994). Raises ValueError for a budget that leaves no amplitude,
+    and for values that are not finite.
     """
     *shape, channels = values.shape
     values = np.ascontiguousarray(values, np.float32)
@@ -198,12 +200,12 @@ def fit_cosines(values: np.ndarray, params: int, hops: Sequence[int] | None = No
     configs = [CosineConfig(tuple(shape), along, smooth=len(shape) == 1) for along in dict.fromkeys(each)]
     if len(configs) > 1:
         share = rest * trial.size / values.size
-        configs.sort(key=lambda config: _lost(trial, config, share))
+        configs.sort(key=lambda config: _lost(trial, config, share, noise))
     config = configs[0]
-    offset, colours = _principal_axes(values.reshape(-1, channels))
-    spectrum = _analyse(values, config, offset, colours)
-    kept = _largest(spectrum, config.packing(channels), rest)
-    if not kept.any() and spectrum.any():
+    offset, colours = principal_axes(values.reshape(-1, channels))
+    spectrum = analyse_all(values, config, offset, colours)
+    kept = _largest(spectrum, config.packing(channels), rest, noise)
+    if not kept.any() and spectrum.any() and not noise:
         raise ValueError(f"A budget of {params} parameters is too small for these samples: positions alone would take it.")
     field = Cosines(config, len(shape), channels, pack(kept.reshape(config.packing(channels))), spectrum[kept])
     field.colours.copy_(torch.from_numpy(colours.T.copy()))
@@ -224,16 +226,17 @@ def _middle(values: np.ndarray) -> np.ndarray:
     return values[tuple(cuts)] if math.prod(shape) > TRIAL else values
 
 
-def _lost(values: np.ndarray, config: CosineConfig, budget: float) -> float:
-    """Squared error, over samples and blocks that stick out, of keeping what ``budget`` parameters allow."""
+def _lost(values: np.ndarray, config: CosineConfig, budget: float, noise: float) -> float:
+    """Expected squared error, over samples and blocks that stick out, of keeping what ``budget`` parameters allow."""
     shape = values.shape[:-1]
     config = replace(config, shape=shape, hops=tuple(fitting(n, hop) for n, hop in zip(shape, config.hops)))
-    spectrum = _analyse(values, config, *_principal_axes(values.reshape(-1, values.shape[-1])))
-    kept = _largest(spectrum, config.packing(values.shape[-1]), int(budget))
-    return float(np.square(spectrum[~kept], dtype=np.float64).sum())
+    spectrum = analyse_all(values, config, *principal_axes(values.reshape(-1, values.shape[-1])))
+    kept = _largest(spectrum, config.packing(values.shape[-1]), int(budget), noise)
+    lost = float(np.square(spectrum[~kept], dtype=np.float64).sum())
+    return lost + noise**2 * (2 * np.count_nonzero(kept) - kept.size)
 
 
-def _principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean ``(c,)`` of ``values (n, c)`` and the orthogonal matrix whose columns are their principal axes, float32."""
     mean = values.mean(axis=0, dtype=np.float64)
     second = sum(
@@ -243,7 +246,7 @@ def _principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean.astype(np.float32), axes.astype(np.float32)
 
 
-def _analyse(values: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def analyse_all(values: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """The table of all amplitudes of ``values (*shape, c)``."""
     rows, columns = config.table(values.shape[-1])
     table = np.empty((values.shape[-1], rows // values.shape[-1], columns), np.float32)
@@ -257,7 +260,7 @@ def _analyse(values: np.ndarray, config: CosineConfig, offset: np.ndarray, colou
     return table.reshape(rows, columns)
 
 
-def _inverse(spectrum: np.ndarray, config: CosineConfig, factor: int) -> np.ndarray:
+def synthesise_all(spectrum: np.ndarray, config: CosineConfig, factor: int) -> np.ndarray:
     """Values ``(*shape * factor)`` from the amplitudes ``(*hops, *blocks)`` of one channel."""
     dim, smooth = len(config.shape), config.smooth
     order = [place for axis in range(dim) for place in (dim + axis, axis)]
@@ -268,9 +271,11 @@ def _inverse(spectrum: np.ndarray, config: CosineConfig, factor: int) -> np.ndar
     return values
 
 
-def _largest(spectrum: np.ndarray, packing: tuple[int, int], budget: int) -> np.ndarray:
+def _largest(spectrum: np.ndarray, packing: tuple[int, int], budget: int, noise: float) -> np.ndarray:
     """Which amplitudes ``(rows, columns)`` to keep so that they and their positions take at most ``budget`` parameters."""
     magnitude = np.abs(spectrum)
+    if noise:
+        magnitude[magnitude < CLEAR * noise] = 0
     low, high, best = 0, min(max(budget, 0), magnitude.size), np.zeros(magnitude.shape, bool)
     guess = high
     for _ in range(12):
@@ -294,3 +299,23 @@ def _top(magnitude: np.ndarray, count: int) -> np.ndarray:
         return np.zeros(magnitude.shape, bool)
     threshold = np.partition(magnitude.ravel(), magnitude.size - count - 1)[magnitude.size - count - 1]
     return magnitude > threshold
+
+
+def local_frequency(values: np.ndarray, hop: int) -> np.ndarray:
+    """Energy-weighted mean ``|omega|`` in radians per sample, a value per block ``(*blocks)``, of ``values (*shape, c)``.
+
+    Over a block and its neighbours: in one alone the energy of a real wave depends on its phase.
+    """
+    shape = values.shape[:-1]
+    config = CosineConfig(shape, tuple(fitting(n, hop) for n in shape))
+    offset, colours = principal_axes(values.reshape(-1, values.shape[-1]))
+    energy = np.square(analyse_all(values, config, offset, colours)).reshape(values.shape[-1], *config.hops, -1).sum(axis=0)
+    along = [np.pi * (np.arange(hop) + 0.5) / hop for hop in config.hops]
+    omega = np.sqrt(sum(np.square(grid) for grid in np.meshgrid(*along, indexing="ij")))
+    energy = energy.reshape(-1, energy.shape[-1])
+    moments = [energy.sum(axis=0).reshape(config.blocks), (omega.reshape(-1, 1) * energy).sum(axis=0).reshape(config.blocks)]
+    for axis in range(len(shape)):
+        padded = [np.pad(m, [(1, 1) if a == axis else (0, 0) for a in range(len(shape))], mode="edge") for m in moments]
+        windows = [np.lib.stride_tricks.sliding_window_view(m, 3, axis=axis) for m in padded]
+        moments = [window.sum(axis=-1) for window in windows]
+    return moments[1] / np.maximum(moments[0], 1e-30)

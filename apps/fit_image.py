@@ -1,0 +1,19 @@
+"""Fit a field to a picture: ``python apps/fit_image.py photo.png``; ``--help`` lists the options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from nstr3d.cli import FitSignal, fit_signal, guarded
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
+    return guarded(lambda: fit_signal(tyro.cli(FitSignal, prog="fit_image.py", args=args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

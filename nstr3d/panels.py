@@ -1,0 +1,92 @@
+"""Pictures about signals: colours for numbers, spectrograms, and views beside or above each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Ten colours from dark blue over green to yellow, evenly apart in lightness; between them, linear.
+RAMP = np.array(
+    [(68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142)]
+    + [(31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37)],
+    np.float32,
+) / np.float32(255)  # fmt: skip
+GAP = 8  # white pixels between views
+SIDE = 1024  # pixels that a view of a picture has at most
+FRAME = 1024  # samples of a spectrogram's window
+COLUMNS = 1400  # of a spectrogram
+RANGE = 100.0  # dB from the darkest to the brightest
+
+
+def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Colours ``(h, w, 3)`` float32 of ``values (h, w)``: dark at ``low``, yellow at ``high``."""
+    place = ((values - low) / max(high - low, 1e-30)).clip(0, 1) * (len(RAMP) - 1)
+    lower = np.minimum(place.astype(np.int64), len(RAMP) - 2)
+    share = (place - lower)[..., None].astype(np.float32)
+    return RAMP[lower] * (1 - share) + RAMP[lower + 1] * share
+
+
+def opaque(values: np.ndarray) -> np.ndarray:
+    """``values (h, w, 1, 3 or 4)`` as colours ``(h, w, 3)`` in [0, 1], transparent pixels over a chequered ground."""
+    values = values.clip(0, 1)
+    if values.shape[2] != 4:
+        return np.broadcast_to(values, (*values.shape[:2], 3))
+    rows, columns = np.indices(values.shape[:2]) // 8
+    ground = 0.75 + 0.15 * ((rows + columns) % 2)[..., None]
+    return (values[..., :3] * values[..., 3:] + ground * (1 - values[..., 3:])).astype(np.float32)
+
+
+def shrunk(values: np.ndarray, side: int = SIDE) -> np.ndarray:
+    """``values (h, w, c)`` with blocks averaged so that no side exceeds ``side``; tiny pictures have their pixels enlarged."""
+    height, width = values.shape[:2]
+    block = -(-max(height, width) // side)
+    if block > 1:
+        rows, columns = np.arange(0, height, block), np.arange(0, width, block)
+        sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+        counts = np.diff(rows, append=height)[:, None] * np.diff(columns, append=width)
+        return (sums / counts[..., None]).astype(np.float32)
+    larger = max(1, 192 // max(height, width))
+    return values.repeat(larger, axis=0).repeat(larger, axis=1)
+
+
+def comparison(target: np.ndarray, fitted: np.ndarray, frequency: np.ndarray) -> np.ndarray:
+    """Target, fit, 10 x the error's magnitude and local frequency ``(rows, columns)``, dark where low, in a two by two square
+    ``(h, w, 3)``."""
+    rows, columns = (np.minimum(np.arange(n) * m // n, m - 1) for n, m in zip(target.shape[:2], frequency.shape))
+    low, high = np.quantile(frequency, [0.01, 0.99])
+    seen = coloured(frequency[rows][:, columns], float(low), float(high))
+    error = 10 * np.abs(opaque(fitted) - opaque(target))
+    views = [shrunk(np.ascontiguousarray(view)).clip(0, 1) for view in (opaque(target), opaque(fitted), error, seen)]
+    return stacked([beside(views[:2]), beside(views[2:])])
+
+
+def spectrograms(sounds: Sequence[np.ndarray]) -> np.ndarray:
+    """Spectrograms of sounds ``(n, c)`` above each other, ``(h, w, 3)``: time to the right, frequency upwards to half the rate,
+    the mean of the channels, dB relative to the first sound's loudest, down to -`RANGE`."""
+    decibels = [20 * np.log10(np.maximum(_spectrogram(sound.mean(axis=1)), 1e-12)) for sound in sounds]
+    top = float(decibels[0].max())
+    top = top if top > -200 else 0.0
+    return stacked([coloured(levels[::-1], top - RANGE, top) for levels in decibels])
+
+
+def beside(views: Sequence[np.ndarray]) -> np.ndarray:
+    """Views of one height in a row."""
+    gap = np.ones((views[0].shape[0], GAP, 3), np.float32)
+    return np.concatenate([part for view in views for part in (gap, view)][1:], axis=1)
+
+
+def stacked(views: Sequence[np.ndarray]) -> np.ndarray:
+    """Views of one width above each other."""
+    return beside([view.transpose(1, 0, 2) for view in views]).transpose(1, 0, 2)
+
+
+def _spectrogram(sound: np.ndarray) -> np.ndarray:
+    """Magnitudes ``(frequencies, columns)`` of windows spread over the whole sound; the louder of two that share a column."""
+    padded = np.pad(sound.astype(np.float32), FRAME // 2)
+    count = min(4 * COLUMNS, max(COLUMNS // 4, len(sound) // (FRAME // 4)))
+    starts = np.linspace(0, len(padded) - FRAME, count).astype(np.int64)
+    frames = padded[starts[:, None] + np.arange(FRAME)] * np.hanning(FRAME).astype(np.float32)
+    levels = np.abs(np.fft.rfft(frames, axis=1)).T[:-1].reshape(FRAME // 4, 2, count).max(axis=1)
+    columns = np.minimum(np.arange(COLUMNS) * count // COLUMNS, count - 1)
+    return np.maximum.reduceat(levels, columns, axis=1) if count > COLUMNS else levels[:, columns]

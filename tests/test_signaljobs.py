@@ -1,0 +1,277 @@
+"""Images and sounds from file to files: what is written, what is refused, and that scores say what they claim."""
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from nstr3d import cli
+from nstr3d.audio import load_sound
+from nstr3d.checkpoint import load
+from nstr3d.fields.completion import fill
+from nstr3d.fields.cosines import fit_cosines, local_frequency
+from nstr3d.io import load_image, load_picture
+from nstr3d.signaljobs import SignalJob, budget, run_signal, score_signal
+from nstr3d.signals import TRAINED, Signal, kind_of
+from nstr3d.types import Lattice
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+def picture(*shape: int) -> np.ndarray:
+    """A smooth picture in [0, 1]."""
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]]
+    planes = [0.5 + 0.4 * np.sin(0.13 * x + 0.2 * y * (1 + c / 3) + c) for c in range(shape[2])]
+    return np.stack(planes, axis=-1)
+
+
+def written(folder: Path, name: str, values: np.ndarray) -> Path:
+    folder.mkdir(exist_ok=True)
+    values = np.round(values * 255).astype(np.uint8)
+    Image.fromarray(values[..., 0] if values.shape[2] == 1 else values).save(folder / name)
+    return folder / name
+
+
+def tone(folder: Path, name: str = "tone.wav", seconds: float = 0.5, rate: int = 8000, **options) -> Path:
+    time = np.arange(round(seconds * rate)) / rate
+    soundfile.write(folder / name, 0.5 * np.sin(2 * math.pi * 440 * time), rate, **options)
+    return folder / name
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_a_picture_comes_back_with_model_comparison_and_report(tmp_path: Path, channels: int) -> None:
+    path = written(tmp_path, "in.png", picture(45, 31, channels))
+    outcome = run_signal(SignalJob(path, tmp_path / "out", params=1200))
+    assert {file.name for file in outcome.files} == set(os.listdir(tmp_path / "out"))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["field"]["parameters"] <= 1200
+    assert report["field"]["bytes"] == (tmp_path / "out" / "model.safetensors").stat().st_size
+    again, target = load_image(tmp_path / "out" / "image.png"), load_image(path)
+    assert again.shape == target.shape
+    assert report["accuracy"]["psnr"] > 35
+    assert load_image(tmp_path / "out" / "comparison.png").shape[2] == 3
+    model = load(tmp_path / "out" / "model.safetensors")
+    np.testing.assert_allclose(again, model.field.raster().clip(0, 1), atol=0.5 / 255 + 1e-6)
+    signal = Signal(model.field, Lattice((45, 31)))
+    np.testing.assert_allclose(signal(np.array([[10.5, 20.5]]))[0], model.field.raster()[10, 20], atol=1e-5)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
+def test_a_sound_keeps_length_rate_and_type(tmp_path: Path, subtype: str) -> None:
+    path = tone(tmp_path, subtype=subtype)
+    report = run_signal(SignalJob(path, tmp_path / "out", params=1500)).report
+    again = load_sound(tmp_path / "out" / "sound.wav")
+    assert (again.values.shape, again.rate, again.subtype) == ((4000, 1), 8000, subtype)
+    assert report["accuracy"]["snr"] > (30 if subtype == "PCM_U8" else 60)
+    assert report["accuracy"]["spectral_error"]["convergence"] < 0.02
+
+
+def test_a_sound_of_many_channels_is_fitted_whole(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "six.wav", np.random.default_rng(0).normal(size=(300, 6)) / 9, 48_000)
+    run_signal(SignalJob(tmp_path / "six.wav", tmp_path / "out", params=10_000))
+    np.testing.assert_allclose(
+        load_sound(tmp_path / "out" / "sound.wav").values, load_sound(tmp_path / "six.wav").values, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 1), (50, 1, 3), (2, 2, 4), (13, 7, 3)], ids=str)
+def test_tiny_and_odd_pictures_come_back(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    path = written(tmp_path, "in.png", np.random.default_rng(0).random(shape))
+    run_signal(SignalJob(path, tmp_path / "out", params=2000))
+    np.testing.assert_array_equal(load_image(tmp_path / "out" / "image.png"), load_image(path))
+
+
+def test_constant_pictures_and_silence_have_finite_reports(tmp_path: Path) -> None:
+    path = written(tmp_path, "flat.png", np.full((40, 40, 3), 0.2))
+    report = run_signal(SignalJob(path, tmp_path / "out")).report
+    assert report["accuracy"]["psnr"] is None or report["accuracy"]["psnr"] > 100
+    soundfile.write(tmp_path / "silent.wav", np.zeros(2000), 8000)
+    report = run_signal(SignalJob(tmp_path / "silent.wav", tmp_path / "quiet")).report
+    assert report["accuracy"] == {"psnr": None, "peak": 1.0, "snr": None, "spectral_error": None}
+    assert not load_sound(tmp_path / "quiet" / "sound.wav").values.any()
+
+
+def test_sixteen_bits_stay_sixteen(tmp_path: Path) -> None:
+    deep = np.round(picture(20, 30, 1)[..., 0] * 65535).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    run_signal(SignalJob(tmp_path / "deep.png", tmp_path / "out", params=3000))
+    again = load_picture(tmp_path / "out" / "image.png")
+    assert again.bits == 16
+    assert np.abs(again.values[..., 0] * 65535 - deep).max() < 10
+
+
+@pytest.mark.parametrize("kind", ["image", "sound"])
+def test_scale_enlarges(tmp_path: Path, kind: str) -> None:
+    path = written(tmp_path, "in.png", picture(24, 30, 3)) if kind == "image" else tone(tmp_path)
+    run_signal(SignalJob(path, tmp_path / "out", scale=3, params=1500))
+    if kind == "image":
+        again = load_image(tmp_path / "out" / "image.png")
+        assert again.shape == (72, 90, 3)
+        np.testing.assert_allclose(again[1::3, 1::3], load_image(path), atol=0.03)
+    else:
+        sound = load_sound(tmp_path / "out" / "sound.wav")
+        assert (len(sound.values), sound.rate) == (12_000, 24_000)
+
+
+def test_hidden_samples_are_filled_and_scored_alone(tmp_path: Path) -> None:
+    path = written(tmp_path, "in.png", picture(64, 64, 1))
+    hidden = np.random.default_rng(0).random((64, 64, 1)) < 0.6
+    mask = written(tmp_path, "mask.png", np.where(hidden, 0.0, 1.0))
+    report = run_signal(SignalJob(path, tmp_path / "out", mask=mask, params=4000)).report
+    assert report["input"]["known"] == pytest.approx(1 - hidden.mean())
+    assert report["accuracy"]["psnr_hidden"] > 30
+
+
+def test_filling_keeps_what_is_known() -> None:
+    values = picture(40, 50, 3).astype(np.float32)
+    known = np.random.default_rng(0).random((40, 50)) < 0.4
+    filled = fill(values, known, rounds=20)
+    np.testing.assert_array_equal(filled[known], values[known])
+    assert np.square(filled - values)[~known].mean() < 0.05 * values[~known].var()
+    with pytest.raises(ValueError, match="hides every sample"):
+        fill(values, np.zeros((40, 50), bool))
+
+
+def test_noise_is_removed(tmp_path: Path) -> None:
+    path = written(tmp_path, "in.png", picture(96, 96, 3))
+    report = run_signal(SignalJob(path, tmp_path / "out", noise=0.1, params=30_000)).report
+    assert report["accuracy"]["psnr"] > 20 + 6  # the noise alone leaves 20 dB
+    assert run_signal(SignalJob(path, tmp_path / "again", noise=0.1, params=30_000)).report["accuracy"] == report["accuracy"]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("kind", ["image", "sound"])
+def test_trained_fields_are_sized_and_learn(tmp_path: Path, name: str, kind: str, monkeypatch) -> None:
+    path = written(tmp_path, "in.png", picture(32, 40, 3)) if kind == "image" else tone(tmp_path)
+    job = SignalJob(path, tmp_path / "out", field=name, params=9000, steps=8)
+    report = run_signal(job).report
+    assert 0.5 * 9000 < report["field"]["parameters"] <= 9000
+    assert report["field"]["steps"] == 8
+    assert load(tmp_path / "out" / "model.safetensors").field.parameter_count == report["field"]["parameters"]
+
+
+def test_local_frequency_is_that_of_a_wave() -> None:
+    time = np.arange(4000)
+    for omega in (0.2, 1.0, 2.5):
+        found = local_frequency(np.sin(omega * time, dtype=np.float32)[:, None], 64)
+        np.testing.assert_allclose(found[2:-2], omega, atol=0.03)
+    chirp = np.sin(0.2 * time + 0.0003 * time**2, dtype=np.float32)[:, None]
+    found = local_frequency(chirp, 64)[2:-2]
+    np.testing.assert_allclose(found, 0.2 + 0.0006 * 64 * (np.arange(len(found)) + 2), atol=0.06)
+
+
+def test_a_chirp_tracks() -> None:
+    sound = load_sound(ASSETS / "chirp.wav").values
+    field = fit_cosines(sound, 6000)
+    assert score_signal(field.raster(), sound, None)["snr"] > 60
+    found, target = local_frequency(field.raster(), 256), local_frequency(sound, 256)
+    np.testing.assert_allclose(found, target, rtol=0.02, atol=0.01)
+
+
+def test_points_outside_are_refused() -> None:
+    field = fit_cosines(picture(8, 12, 1).astype(np.float32), 500)
+    signal = Signal(field, Lattice((8, 12)))
+    assert signal(np.array([[0.0, 0.0], [8.0, 12.0]])).shape == (2, 1)
+    for point in ([-0.01, 1.0], [1.0, 12.01], [math.nan, 1.0]):
+        with pytest.raises(ValueError, match="1 of 1 points lie outside"):
+            signal(np.array([point]))
+    with pytest.raises(ValueError, match="shape"):
+        signal(np.zeros((3, 1)))
+
+
+def test_budgets_count_bits() -> None:
+    job = SignalJob(Path("a.png"), Path("out"), bpp=4.0)
+    assert budget(job, (80, 100, 3), "image") == 1000
+    assert budget(SignalJob(Path("a.wav"), Path("out")), (80_000, 2), "sound") == 40_000
+    assert budget(SignalJob(Path("a.wav"), Path("out"), params=7), (80_000, 2), "sound") == 7
+
+
+def test_kinds_go_by_name() -> None:
+    assert [kind_of(Path(name)) for name in ("a.PNG", "b.jpeg", "c.WAV", "d.flac", "e.obj", "f")] == [
+        "image",
+        "image",
+        "sound",
+        "sound",
+        "mesh",
+        "mesh",
+    ]
+
+
+BAD = {
+    "missing.png": (None, "does not exist"),
+    "missing.wav": (None, "does not exist"),
+    "empty.png": (b"", "is empty"),
+    "junk.png": (np.random.default_rng(0).bytes(3000), "could not be read as a picture"),
+    "junk.wav": (np.random.default_rng(0).bytes(3000), "could not be read as a sound"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_file_gives_one_sentence_and_leaves_nothing(tmp_path: Path, capsys, name: str) -> None:
+    data, part = BAD[name]
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    assert cli.main(["fit", str(tmp_path / name), "--out", str(tmp_path / "a" / "b")]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert part in message
+    assert os.listdir(tmp_path) == ([name] if data is not None else [])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--params", "0"),
+        ("--bpp", "nan"),
+        ("--scale", "0"),
+        ("--scale", "64000"),
+        ("--noise", "-1"),
+        ("--seed", "-1"),
+        ("--steps", "10"),
+        ("--params", "12"),
+        ("--mask", "none.png"),
+    ],
+)
+def test_bad_options_give_one_sentence(tmp_path: Path, capsys, options: tuple[str, str]) -> None:
+    path = written(tmp_path, "in.png", picture(300, 400, 3))
+    assert cli.main(["fit", str(path), "--out", str(tmp_path / "out"), *options]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert os.listdir(tmp_path) == ["in.png"]
+
+
+def test_masks_must_fit(tmp_path: Path) -> None:
+    path, small = written(tmp_path, "in.png", picture(20, 20, 3)), written(tmp_path, "mask.png", picture(10, 20, 1))
+    with pytest.raises(ValueError, match="make them equal"):
+        run_signal(SignalJob(path, tmp_path / "out", mask=small))
+    dark = written(tmp_path, "dark.png", np.zeros((20, 20, 1)))
+    with pytest.raises(ValueError, match="dark throughout"):
+        run_signal(SignalJob(path, tmp_path / "out", mask=dark))
+
+
+def test_a_budget_is_given_once_and_results_are_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one of them"):
+        SignalJob(Path("a.png"), Path("out"), params=1, bpp=1.0)
+    path = written(tmp_path, "in.png", picture(20, 20, 3))
+    run_signal(SignalJob(path, tmp_path / "out"))
+    with pytest.raises(FileExistsError, match="already holds"):
+        run_signal(SignalJob(path, tmp_path / "out"))
+    run_signal(SignalJob(path, tmp_path / "out", overwrite=True))
+
+
+def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(tmp_path: Path, capsys) -> None:
+    frames = [Image.fromarray(np.full((30, 20, 3), level, np.uint8)) for level in (10, 200)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    assert cli.main(["fit", "--out", str(tmp_path / "out"), str(tmp_path / "film.gif")]) == 0
+    printed = capsys.readouterr()
+    assert "first was taken" in printed.err
+    assert "30 x 20 x 3" in printed.out
+    assert cli.main(["fit", str(tone(tmp_path)), "--out", str(tmp_path / "sound")]) == 0
+    assert "SNR" in capsys.readouterr().out
