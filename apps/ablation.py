@@ -1,7 +1,8 @@
-"""Does transport pay? ``python apps/ablation.py [MESH ...]``: its loss and the controls on clean, sparse and noisy data.
+"""Does transport pay? ``python apps/ablation.py [FILE ...]``: its loss and the controls on clean, sparse and noisy data.
 
-Equal steps for all. Rows go to ablation.csv in --out; run it again to go on. F(x, S) and F(S) are transport networks, F = 0
-is plain smoothness, and ridge is a stronger decay of the tables: what any prior must beat.
+Meshes give signed distances; images a quarter of their pixels, judged on the others. Equal steps for all. F(x, S) and F(S) are
+transport networks, F = 0 is plain smoothness, and ridge is a stronger decay of the tables: what any prior must beat. Rows go
+to ablation.csv in --out; run it again to go on.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -23,15 +24,17 @@ from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.spectrum import Level, stored_nodes
 from nstr3d.kernels.interpolate import gather
-from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.losses import TransportPenalty, sdf_objective, value_objective
 from nstr3d.presets import changed, sized_nstr, sized_waveless
-from nstr3d.tables import SURFACE, Measure, summary
-from nstr3d.tracks import MeshTrack
+from nstr3d.signals import kind_of, sized_waves
+from nstr3d.tables import PICTURE, SURFACE, Measure, summary
+from nstr3d.tracks import MeshTrack, RasterTrack
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
+OURS = tuple(ROOT / "assets" / name for name in ("bunny.obj", "ripple.obj", "texture.png"))
 KINDS = {"F(x, S)": TransportConfig(), "F(S)": TransportConfig(position=False), "F = 0": TransportConfig(hidden=0)}
 DATA = {"clean": {}, "sparse": {"samples": 20_000}, "noisy": {"samples": 100_000, "noise": 0.01}}
+MASKED = "masked"
 COLUMNS = (*SURFACE[:5], Measure("residual", "residual"))
 
 
@@ -114,47 +117,84 @@ def contenders(weights: Sequence[float]) -> list[Contender]:
     return found
 
 
+def raster_contenders(weights: Sequence[float], track: RasterTrack) -> list[Contender]:
+    """The same question for the trained model of images: no transport, ridges, and the losses at each weight."""
+
+    def size(params: int, near) -> NstrConfig:
+        return sized_waves(params, track.lattice, track.out_dim)
+
+    found = [Contender("off", size, value_objective())]
+    found += [Contender(f"ridge {decay:g}", changed(size, table_decay=decay), value_objective()) for decay in (0.1, 1.0)]
+    for name, transport in KINDS.items():
+        for weight in weights:
+            objective = value_objective(TransportPenalty(weight / 1000))  # squared values are that much smaller
+            found.append(Contender(f"{name}, weight {weight / 1000:g}", changed(size, transport=transport), objective))
+    return found
+
+
 def run(options: argparse.Namespace) -> None:
     """Every race that is not in the CSV file yet, then the tables."""
     results = options.out / "ablation.csv"
     rows = read_rows(results)
     limit = f"{options.steps} steps"
-    for path in options.meshes:
-        track = None
-        for label in options.data:
+    for path in options.signals:
+        for label in [MASKED] if kind_of(path) == "image" else options.data:
+            track = None
             for seed in options.seeds:
                 done = {row.key for row in rows if row.done == 1}
                 name = f"{path.stem}, {label}"
-                left = [c for c in contenders(options.weights) if (name, c.name, options.budget, limit, seed) not in done]
+                track = track or (masked(path, name) if label == MASKED else spoilt(path, name, label))
+                if isinstance(track, RasterTrack):
+                    everybody = raster_contenders(options.weights, track)
+                else:
+                    everybody = contenders(options.weights)
+                left = [c for c in everybody if (name, c.name, options.budget, limit, seed) not in done]
                 if left:
-                    track = track or MeshTrack.of(path)
-                    place = replace(track, name=name, meshed=False, **DATA[label])
-                    rows += race(left, place, options.budget, seed, steps=options.steps, on_row=_tell)
+                    rows += race(left, track, options.budget, seed, steps=options.steps, marks=(), on_row=_tell)
                     write_rows(results, rows)
     print(table(rows))
 
 
+@lru_cache(maxsize=2)
+def shape(path: Path) -> MeshTrack:
+    """The clean track of a mesh."""
+    return MeshTrack.of(path)
+
+
+def spoilt(path: Path, name: str, label: str) -> MeshTrack:
+    """The track of a mesh with one kind of training data."""
+    return replace(shape(path), name=name, meshed=False, **DATA[label])
+
+
+def masked(path: Path, name: str) -> RasterTrack:
+    """The middle 192 x 192 pixels of an image, a quarter of them known."""
+    whole = RasterTrack.of(path)
+    top, left = (max(0, (length - 192) // 2) for length in whole.values.shape[:2])
+    return replace(whole, name=name, values=whole.values[top : top + 192, left : left + 192], keep=0.25)
+
+
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: a table for each kind of data, means over shapes and seeds."""
+    """Markdown: a table for each kind of data, means over signals and seeds."""
     parts = []
-    for label in DATA:
+    for label in (*DATA, MASKED):
         own = [row for row in rows if row.track.endswith(f", {label}")]
         if own:
-            parts.append(f"{label.capitalize()} data. " + summary(own, "off", COLUMNS))
+            parts.append(f"{label.capitalize()} data. " + summary(own, "off", PICTURE if label == MASKED else COLUMNS))
     return "\n".join(parts)
 
 
 def _tell(row: Row) -> None:
     if row.done == 1:
-        print(f"{row.track} seed {row.seed} {row.field}: near {row.measures['near'] * 1e4:.2f}e-4", file=sys.stderr, flush=True)
+        name, value = next(iter(row.measures.items()))
+        print(f"{row.track} seed {row.seed} {row.field}: {name} {value:.4g}", file=sys.stderr, flush=True)
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("meshes", nargs="*", type=Path, default=list(OURS), help="mesh files; two of ours by default")
+    parser.add_argument("signals", nargs="*", type=Path, default=list(OURS), help="meshes and images; ours by default")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
-    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="kinds of training data")
+    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="kinds of training data of meshes")
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--steps", type=int, default=700)

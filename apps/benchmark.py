@@ -20,8 +20,9 @@ from nstr3d.contenders import SURFACES, only, rasters, tunings
 from nstr3d.fields.cosines import fit_cosines
 from nstr3d.fit import Progress
 from nstr3d.io import atomic_path
+from nstr3d.signals import IMAGES, SOUNDS
 from nstr3d.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
-from nstr3d.tracks import IMAGES, SOUNDS, MeshTrack, RasterTrack
+from nstr3d.tracks import MeshTrack, RasterTrack
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
@@ -85,7 +86,10 @@ def run_kind(
             for seed in options.seeds:
                 track = track or (MeshTrack.of(path) if kind is KINDS[0] else RasterTrack.of(path))
                 done = {row.field for row in rows if row.done == 1 and row.key == (path.stem, row.field, params, limit, seed)}
-                everybody = surfaces if kind is KINDS[0] else only(rasters(track.in_dim, track.out_dim), options.fields)
+                if isinstance(track, RasterTrack):
+                    everybody = only(rasters(track.lattice, track.out_dim), options.fields)
+                else:
+                    everybody = surfaces
                 left = [contender for contender in everybody if contender.name not in done]
                 if left:
                     rows += race(left, track, params, seed, **length, commit=commit, on_row=_tell)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from nstr3d.cli import guarded
-from nstr3d.compare import Contender, Row, Track, race, read_rows, write_rows
+from nstr3d.compare import Contender, Row, Track, place_of, race, read_rows, row_of, write_rows
+from nstr3d.fields.cosines import fit_cosines
 from nstr3d.fields.fourier import sized_fourier
 from nstr3d.fields.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.siren import sized_siren
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import FitConfig
+from nstr3d.fit import FitConfig, Progress
 from nstr3d.io import atomic_path
 from nstr3d.presets import FIELDS, changed, sized_waveless
 from nstr3d.solve import least_squares
@@ -34,6 +36,7 @@ from nstr3d.types import Mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 8192  # samples of the 1D signals
+CLOSED = "staggered cosines, closed form"
 CYCLES = 480  # up to which the waves of a 1D spectrum reach
 SIDE = 128  # pixels of the 2D ones
 BUDGETS = {1: 1600, 2: 2400, 3: 50_000}
@@ -142,8 +145,13 @@ def run(options: argparse.Namespace) -> None:
             done = {row.key for row in rows if row.done == 1}
             left = [c for c in fields(track.in_dim) if (track.name, c.name, params, limit, seed) not in done]
             if left:
-                rows += race(left, track, params, seed, seconds=options.seconds, on_row=_tell)
-                write_rows(results, rows)
+                rows += race(left, track, params, seed, seconds=options.seconds, marks=(), on_row=_tell)
+            if isinstance(track, RasterTrack) and (track.name, CLOSED, params, limit, seed) not in done:
+                started = time.perf_counter()
+                field = fit_cosines(track.values, params)
+                moment = Progress(0, 1.0, time.perf_counter() - started, 0.0)
+                rows.append(row_of(field, CLOSED, moment, track, place_of(track, params, seed, limit, "")))
+            write_rows(results, rows)
     text = tables(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
         temporary.write_text(text)

@@ -103,10 +103,12 @@ def race(
     *,
     seconds: float | None = None,
     steps: int | None = None,
+    marks: Sequence[float] = MARKS,
     commit: str = "",
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Trains all contenders for ``seconds`` or ``steps`` each; their rows in the order they were measured.
+    """Trains all contenders for ``seconds`` or ``steps`` each; their rows, at ``marks`` and at the end, in the order they were
+    measured.
 
     Raises ValueError unless exactly one of the two is given.
     """
@@ -123,7 +125,8 @@ def race(
         training = replace(contender.training, seed=seed, batch=batch, **length)
         module(pool.points[: training.batch]).sum().backward()  # compiles, off the clock
         module.zero_grad(set_to_none=True)
-        runners.append(_Runner(contender.name, module, contender.steps(module, pool, contender.objective, training)))
+        steps_left = contender.steps(module, pool, contender.objective, training)
+        runners.append(_Runner(contender.name, module, steps_left, marks))
     place = place_of(track, params, seed, limit, commit)
     rows = []
     while runners:
@@ -144,9 +147,9 @@ def limit_of(seconds: float | None, steps: int | None) -> str:
 class _Runner:
     """A contender under way."""
 
-    def __init__(self, name: str, field: Field, steps: Iterator[Progress]):
+    def __init__(self, name: str, field: Field, steps: Iterator[Progress], marks: Sequence[float]):
         self.name, self.field, self.steps = name, field, steps
-        self.marks, self.finished, self.last, self.spent = list(MARKS), False, None, 0.0
+        self.marks, self.finished, self.last, self.spent = list(marks), False, None, 0.0
 
     def turn(self) -> Iterator[Progress]:
         """Trains for a turn; yields the moments at which the field is due to be measured."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -14,12 +13,12 @@ from nstr3d.fields.fourier import sized_fourier
 from nstr3d.fields.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.siren import sized_siren
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.fields.waves import AmplitudeWaves
 from nstr3d.fit import FitConfig
 from nstr3d.losses import TransportPenalty, relative_objective, sdf_objective, value_objective
 from nstr3d.presets import FIELDS, changed, sized_linear, sized_nstr, sized_waveless
+from nstr3d.signals import sized_waves
 from nstr3d.solve import least_squares
+from nstr3d.types import Lattice
 
 PENALTY = sdf_objective(transport=TransportPenalty(0.1))
 PAPER = FitConfig(warmup=0, final_rate=1.0)  # constant rates, as published for runs this short
@@ -52,30 +51,20 @@ def tunings(name: str) -> list[Contender]:
     return [Contender(f"{name}, {label}", changed(size, **changes)) for label, (size, changes) in found.items()]
 
 
-def rasters(dim: int, out_dim: int) -> list[Contender]:
-    """The fields that are trained on images (``dim`` 2) or sounds (1) with ``out_dim`` channels. Each baseline comes with the two
-    settings between which its best lies; the closed form (`nstr3d.fields.cosines`) is not trained and joins by itself."""
-    omegas = (30.0,) if dim == 2 else (300.0, 3000.0)
-    ends = (256, 512) if dim == 2 else (4096, 32768)
+def rasters(lattice: Lattice, channels: int) -> list[Contender]:
+    """The fields that are trained on images and sounds. Each baseline comes with the settings between which its best lies; the
+    closed form (`nstr3d.fields.cosines`) is not trained and joins by itself."""
+    image = len(lattice.shape) == 2
+    omegas = (30.0,) if image else (300.0, 3000.0)
+    ends = (max(lattice.shape) // 4, max(lattice.shape) // 2) if image else (4096, 32768)
     make = [
-        *((f"siren, rate {r:g}, omega {w:g}", _siren(out_dim, r, w)) for r in (1e-3, 2e-3) for w in omegas),
-        *((f"finer, rate {r:g}, omega {w:g}", _finer(out_dim, r, w)) for r in (1e-3, 2e-3) for w in omegas),
-        *((f"ngp, {end} cells", partial(sized_ngp, out_dim=out_dim, template=_image_ngp(end, dim))) for end in ends),
-        ("nstr, trained", partial(sized_waves, out_dim=out_dim)),
-        ("nstr without waves, trained", partial(sized_waves, out_dim=out_dim, count=0)),
+        *((f"siren, rate {r:g}, omega {w:g}", _siren(channels, r, w)) for r in (1e-3, 2e-3) for w in omegas),
+        *((f"finer, rate {r:g}, omega {w:g}", _finer(channels, r, w)) for r in (1e-3, 2e-3) for w in omegas),
+        *((f"ngp, {end} cells", partial(sized_ngp, out_dim=channels, template=_ngp(end, image))) for end in ends),
+        ("nstr, trained", _waves(lattice, channels)),
+        ("nstr without waves, trained", _waves(lattice, channels, count=0)),
     ]
     return [Contender(name, config, value_objective()) for name, config in make]
-
-
-def sized_waves(params: int, near: np.ndarray, out_dim: int, count: int = 42) -> NstrConfig:
-    """One dense level of ``count`` amplitude waves beside four plain channels under a decoder, as fine as ``params`` allow: the
-    trained model for samples on a line or a plane. Without waves the plain channels take the waves' place."""
-    dim, side = near.shape[1], len(np.unique(near[:, 0]))
-    hidden, plain = 64, 4 if count else 8
-    decoder = (plain + count + 1) * hidden + (hidden + 1) * out_dim + (dim + 1) * count
-    cells = max(2, int(((params - decoder) / (plain + count)) ** (1 / dim)) - 1)
-    waves = AmplitudeWaves(count, band=(0.0, side / cells / 2), learned=True) if count else None  # half the samples' Nyquist
-    return NstrConfig((LevelConfig(cells, plain, waves, sparse=False),), hidden=hidden, table_rate=1e-1, table_decay=0.0)
 
 
 def only(contenders: Sequence[Contender], names: Sequence[str] | None) -> list[Contender]:
@@ -96,6 +85,9 @@ def _finer(out_dim: int, rate: float, omega: float):
     return changed(partial(sized_finer, out_dim=out_dim), rate=rate, omega=omega)
 
 
-def _image_ngp(finest: int, dim: int) -> NgpConfig:
-    template = NgpConfig(levels=8 if dim == 2 else 12, coarsest=16, finest=finest, table_rate=1e-2)
-    return replace(template, mlp_rate=1e-2)
+def _ngp(finest: int, image: bool) -> NgpConfig:
+    return NgpConfig(levels=8 if image else 12, coarsest=16, finest=max(16, finest))
+
+
+def _waves(lattice: Lattice, channels: int, **changes: int) -> Callable[[int, np.ndarray], NstrConfig]:
+    return lambda params, near: sized_waves(params, lattice, channels, **changes)

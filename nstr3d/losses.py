@@ -30,9 +30,13 @@ class TransportPenalty:
             raise ValueError(f"A transport penalty needs weight >= 0, 0 <= start <= end <= 1 and points >= 1, not {self}.")
 
 
-def value_objective() -> Objective:
-    """Mean squared error of the values: for images and sounds."""
-    return lambda field, batch, progress: (field(batch.points) - batch.values).square().mean()
+def value_objective(transport: TransportPenalty | None = None) -> Objective:
+    """Mean squared error of the values: for images and sounds; with ``transport``, and the transport loss."""
+
+    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
+        return (field(batch.points) - batch.values).square().mean() + _transport(transport, field, batch, progress)
+
+    return loss
 
 
 def relative_objective(offset: float = 0.01) -> Objective:
@@ -53,11 +57,16 @@ def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None
     """
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        total = huber_loss(field(batch.points), batch.values, delta=delta) / delta
-        if transport is not None and transport.start <= progress < transport.end:
-            if not isinstance(field, Nstr):
-                raise ValueError(f"The transport loss needs an NSTR field, not {type(field).__name__}.")
-            total = total + transport.weight * field.transport_loss(batch.points[: transport.points])
-        return total
+        error = huber_loss(field(batch.points), batch.values, delta=delta) / delta
+        return error + _transport(transport, field, batch, progress)
 
     return loss
+
+
+def _transport(penalty: TransportPenalty | None, field: Field, batch: Samples, progress: float) -> Tensor | float:
+    """The weighted transport loss of ``field``, or 0 where none is asked for."""
+    if penalty is None or not penalty.start <= progress < penalty.end:
+        return 0.0
+    if not isinstance(field, Nstr):
+        raise ValueError(f"The transport loss needs an NSTR field, not {type(field).__name__}.")
+    return penalty.weight * field.transport_loss(batch.points[: penalty.points])

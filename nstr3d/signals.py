@@ -71,19 +71,22 @@ class Signal:
         return total.reshape(*fine.shape, -1)
 
 
-def sized_waves(params: int, lattice: Lattice, channels: int) -> NstrConfig:
-    """An NSTR field for training: one level of 4 plain channels and 42 waves up to half the samples' Nyquist frequency."""
+def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -> NstrConfig:
+    """An NSTR field for training: one level of 4 plain channels and ``count`` waves up to half the samples' Nyquist frequency.
+
+    Without waves, the control for them, it has 8 plain channels on a finer level.
+    """
+    dim, plain = len(lattice.shape), 4 if count else 8
 
     def template(resolution: int) -> NstrConfig:
         nyquist = max(lattice.shape) / max(resolution, 1)  # of the samples, in units of the nodes'
-        waves = AmplitudeWaves(42, band=(0.0, max(1.0, nyquist / 2)), learned=True)
-        level = LevelConfig(resolution, plain=4, waves=waves, sparse=False)
+        waves = AmplitudeWaves(count, band=(0.0, max(1.0, nyquist / 2)), learned=True) if count else None
+        level = LevelConfig(resolution, plain=plain, waves=waves, sparse=False)
         return NstrConfig((level,), table_rate=1e-1, table_decay=0.0)
 
-    dim = len(lattice.shape)
-
     def cost(resolution: int) -> int:
-        return 46 * (resolution + 1) ** dim + 42 * (dim + 1) + 47 * 64 + 65 * channels
+        nodes = (plain + count) * (resolution + 1) ** dim
+        return nodes + count * (dim + 1) + (plain + count + 1) * 64 + 65 * channels
 
     return template(largest(cost, params, 1))
 

@@ -22,10 +22,9 @@ from nstr3d.geometry.surface import face_normals, normalise, sample_surface
 from nstr3d.io import load_image, load_mesh
 from nstr3d.metrics import BAND, TAU, compare_surfaces, iou, mean_abs_error, mean_angle, psnr, snr
 from nstr3d.sampling import SurfaceBand
+from nstr3d.signals import kind_of
 from nstr3d.types import Frame, Lattice, Mesh, Samples
 
-IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-SOUNDS = (".wav", ".flac", ".ogg", ".mp3", ".aiff")
 TESTS = 20_000  # points of each kind that a distance field is measured at
 RESOLUTION = 256  # of the mesh that is extracted at the end
 
@@ -128,7 +127,7 @@ class RasterTrack:
     @staticmethod
     def of(path: Path) -> RasterTrack:
         """An image, transparency left out, or a sound, whatever the file holds."""
-        if path.suffix.lower() in SOUNDS:
+        if kind_of(path) == "sound":
             return RasterTrack(path.stem, load_sound(path).values, peak=2.0)
         values = load_image(path)
         return RasterTrack(path.stem, values[..., :3] if values.shape[-1] == 4 else values)
@@ -144,10 +143,14 @@ class RasterTrack:
         return self.values.shape[-1]
 
     @property
+    def lattice(self) -> Lattice:
+        """Where the samples are."""
+        return Lattice(self.values.shape[:-1])
+
+    @property
     def near(self) -> np.ndarray:
         """The lattice's points ``(n, d)``, last axis fastest."""
-        lattice = Lattice(self.values.shape[:-1])
-        return lattice.points(np.arange(lattice.size)).astype(np.float32)
+        return self.lattice.points(np.arange(self.lattice.size)).astype(np.float32)
 
     @property
     def kept(self) -> np.ndarray:

@@ -126,6 +126,14 @@ def test_ablation_runs_every_prior(tmp_path, capsys):
     assert (tmp_path / "ablation.csv").read_text() == rows
 
 
+def test_ablation_judges_the_pixels_left_out(tmp_path, capsys):
+    options = ["--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", "--out", str(tmp_path)]
+    assert app("ablation").main([str(ROOT / "assets" / "texture.png"), *options]) == 0
+    out = capsys.readouterr().out
+    assert "Masked data." in out
+    assert "| F(S), weight 0.001 |" in out
+
+
 def test_transport_interpolation_is_once_differentiable():
     """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its law's, or zero."""
     ablation = app("ablation")
