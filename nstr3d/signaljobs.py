@@ -15,6 +15,7 @@ from nstr3d.audio import Sound, load_sound, save_sound
 from nstr3d.checkpoint import encode_config, save
 from nstr3d.codec import compress, decompress, save_compressed
 from nstr3d.fidelity import spectral_error, ssim
+from nstr3d.fields.carried import CarryConfig, bridge
 from nstr3d.fields.completion import fill
 from nstr3d.fields.cosines import Cosines, fit_cosines, local_frequency
 from nstr3d.fit import Fit, FitConfig, fit
@@ -32,6 +33,7 @@ BITS = {"image": 16.0, "sound": 8.0}  # per pixel or frame of samples that the d
 LARGEST_SIDE = 8192
 LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
 LARGEST_SEED = 2**32 - 1
+GAPS = CarryConfig(hop=512, reach=6, iterations=30)  # how gaps of a sound are filled
 ANALYSIS = {"image": 8, "sound": 512}  # hop of the local frequency
 
 
@@ -224,7 +226,9 @@ def _fit(
 
 
 def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
-    return seen if known is None else fill(seen, known)
+    if known is None:
+        return seen
+    return fill(seen, known) if seen.ndim == 3 else bridge(seen, known, GAPS)
 
 
 def _mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -54,6 +54,7 @@ SIBLINGS = {
     "fields.siren": {"fields.base", "fields.layers"},
     "fields.fourier": {"fields.base", "fields.layers"},
     "fields.ngp": {"fields.base", "fields.layers", "kernels.hashing"},
+    "fields.carried": set(),
     "fields.completion": {"fields.cosines"},
     "fields.lapped": set(),
     "fields.positions": set(),
