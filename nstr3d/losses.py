@@ -30,9 +30,21 @@ class TransportPenalty:
             raise ValueError(f"A transport penalty needs weight >= 0, 0 <= start <= end <= 1 and points >= 1, not {self}.")
 
 
-def value_objective() -> Objective:
-    """Mean squared error of the values: for images and sounds."""
-    return lambda field, batch, progress: (field(batch.points) - batch.values).square().mean()
+def value_objective(transport: TransportPenalty | None = None) -> Objective:
+    """Mean squared error of the values, for images and sounds; with ``transport``, adds the transport loss as `sdf_objective` does,
+    between the points of the batch: where samples are missing it is all that speaks."""
+
+    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
+        total = (field(batch.points) - batch.values).square().mean()
+        if transport is not None and transport.start <= progress < transport.end:
+            if not isinstance(field, Nstr):
+                raise ValueError(f"The transport loss needs an NSTR field, not {type(field).__name__}.")
+            chosen = batch.points[: transport.points]
+            between = (chosen + batch.points[-len(chosen) :]) / 2  # midpoints of random pairs: seen and unseen places alike
+            total = total + transport.weight * field.transport_loss(between)
+        return total
+
+    return loss
 
 
 def relative_objective(offset: float = 0.01) -> Objective:
