@@ -31,8 +31,8 @@ class TransportPenalty:
 
 
 def value_objective(transport: TransportPenalty | None = None) -> Objective:
-    """Mean squared error of the values, for images and sounds; with ``transport``, adds the transport loss as `sdf_objective` does,
-    between the points of the batch: where samples are missing it is all that speaks."""
+    """Mean squared error of the values, for images and sounds; with ``transport``, adds the transport loss like `sdf_objective`
+    does, but between the points of the batch: where samples are missing it is all that speaks."""
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
         total = (field(batch.points) - batch.values).square().mean()
