@@ -78,6 +78,8 @@ class FitSignal:
     """The kind of field: ours in closed form, ours trained, or a trained baseline."""
     scale: int = 1
     """Reconstruct at this many times the resolution."""
+    transport: float = 0.0
+    """Weight of the transport loss, for --field nstr; 0 leaves the transport network out."""
     mask: Path | None = None
     """A picture (or sound) of the same size: only where it is white (or not zero) is the input known; the rest is filled in."""
     noise: float = 0.0
@@ -175,6 +177,7 @@ def fit_signal(options: FitSignal) -> None:
         bytes=options.bytes,
         field=options.field,
         scale=options.scale,
+        transport=options.transport,
         mask=options.mask,
         noise=options.noise,
         seconds=options.seconds,

@@ -14,7 +14,7 @@ from torch import Tensor
 WINDOW = 11  # taps of the Gaussian window of the structural similarity
 DEVIATION = 1.5
 STABILISERS = (0.01**2, 0.03**2)  # C1 and C2 for a peak of 1
-ROWS = 256  # that are compared at a time
+ROWS = 64  # that are compared at a time
 SIZES = (512, 1024, 2048)  # of the windows of the spectral errors, in samples
 FRAMES = 1 << 21  # samples whose spectra are compared at a time
 FLOOR = 1e-5  # of the reference's largest magnitude: what lies below counts as silence (-100 dB)
@@ -38,7 +38,7 @@ def ssim(estimate: np.ndarray, reference: np.ndarray) -> float | None:
     total, count = 0.0, 0
     for top in range(0, reference.shape[0] - WINDOW + 1, ROWS):
         band = slice(top, top + ROWS + WINDOW - 1)
-        similarity = _similarity(*(torch.from_numpy(np.moveaxis(v[band], -1, 0)[:, None].copy()) for v in (estimate, reference)))
+        similarity = _similarity(*(torch.from_numpy(np.moveaxis(v[band], -1, 0).copy()) for v in (estimate, reference)))
         total, count = total + float(similarity.sum(dtype=torch.float64)), count + similarity.numel()
     return total / count
 
@@ -61,14 +61,19 @@ def magnitudes(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _similarity(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Similarity of every window of ``(c, 1, h, w)`` pictures."""
+    """Similarity of every window of ``(c, h, w)`` pictures."""
     places = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.exp(-places.square() / (2 * DEVIATION**2))
-    weights = (weights / weights.sum()).to(reference.dtype)
+    weights = (weights / weights.sum()).tolist()
 
     def mean(values: Tensor) -> Tensor:
-        down = torch.nn.functional.conv2d(values, weights.view(1, 1, -1, 1))
-        return torch.nn.functional.conv2d(down, weights.view(1, 1, 1, -1))
+        for axis in (-2, -1):  # sums of shifted pictures: several times as fast as a convolution
+            room = values.shape[axis] - WINDOW + 1
+            total = values.narrow(axis, 0, room) * weights[0]
+            for tap in range(1, WINDOW):
+                total.add_(values.narrow(axis, tap, room), alpha=weights[tap])
+            values = total
+        return values
 
     c1, c2 = STABILISERS
     a, b = mean(estimate), mean(reference)

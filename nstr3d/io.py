@@ -27,6 +27,7 @@ from nstr3d.types import Mesh
 
 # Above this share of the extent, rounding to float32 would be visible in the geometry.
 FLOAT32_TOLERANCE = 1e-6
+LARGE = 1 << 24  # values of a picture
 
 
 @contextmanager
@@ -368,9 +369,12 @@ def _save_png(path: Path, image: np.ndarray) -> None:
 
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are written as PNG; end the name in .png")
+    level = 6 if image.size < LARGE else 2  # a large one takes many seconds for a few per cent
     with atomic_path(path) as temporary:
         if image.dtype == np.uint8 or image.shape[2] == 1:
-            Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)).save(temporary, format="PNG")
+            Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)).save(
+                temporary, format="PNG", compress_level=level
+            )
         else:
             temporary.write_bytes(_encode_deep_png(image))
 

@@ -31,10 +31,12 @@ class TransportPenalty:
 
 
 def value_objective(transport: TransportPenalty | None = None) -> Objective:
-    """Mean squared error of the values: for images and sounds; with ``transport``, and the transport loss."""
+    """Mean squared error of the values, for images and sounds; with ``transport``, adds the transport loss like `sdf_objective`
+    does, but between the points of the batch: where samples are missing it is all that speaks."""
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        return (field(batch.points) - batch.values).square().mean() + _transport(transport, field, batch, progress)
+        between = (batch.points + batch.points.flip(0)) / 2  # midpoints of random pairs: seen and unseen places alike
+        return (field(batch.points) - batch.values).square().mean() + _transport(transport, field, between, progress)
 
     return loss
 
@@ -58,15 +60,15 @@ def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
         error = huber_loss(field(batch.points), batch.values, delta=delta) / delta
-        return error + _transport(transport, field, batch, progress)
+        return error + _transport(transport, field, batch.points, progress)
 
     return loss
 
 
-def _transport(penalty: TransportPenalty | None, field: Field, batch: Samples, progress: float) -> Tensor | float:
-    """The weighted transport loss of ``field``, or 0 where none is asked for."""
+def _transport(penalty: TransportPenalty | None, field: Field, points: Tensor, progress: float) -> Tensor | float:
+    """The weighted transport loss of ``field`` at the first ``points (n, d)``, or 0 where none is asked for."""
     if penalty is None or not penalty.start <= progress < penalty.end:
         return 0.0
     if not isinstance(field, Nstr):
         raise ValueError(f"The transport loss needs an NSTR field, not {type(field).__name__}.")
-    return penalty.weight * field.transport_loss(batch.points[: penalty.points])
+    return penalty.weight * field.transport_loss(points[: penalty.points])

@@ -15,11 +15,13 @@ from nstr3d.audio import Sound, load_sound, save_sound
 from nstr3d.checkpoint import encode_config, save
 from nstr3d.codec import compress, decompress, save_compressed
 from nstr3d.fidelity import spectral_error, ssim
+from nstr3d.fields.carried import CarryConfig, bridge
 from nstr3d.fields.completion import fill
 from nstr3d.fields.cosines import Cosines, fit_cosines, local_frequency
+from nstr3d.fields.nstr import TransportConfig
 from nstr3d.fit import Fit, FitConfig, fit
 from nstr3d.io import Picture, load_picture, save_image, save_json, save_picture
-from nstr3d.losses import value_objective
+from nstr3d.losses import TransportPenalty, value_objective
 from nstr3d.metrics import psnr, snr
 from nstr3d.outputs import Clock, Interrupted, Listener, Outcome, check_output, machine, pick_device, publish, tidy
 from nstr3d.panels import comparison, spectrograms
@@ -32,6 +34,7 @@ BITS = {"image": 16.0, "sound": 8.0}  # per pixel or frame of samples that the d
 LARGEST_SIDE = 8192
 LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
 LARGEST_SEED = 2**32 - 1
+GAPS = CarryConfig(hop=512, reach=6, iterations=30)  # how gaps of a sound are filled
 ANALYSIS = {"image": 8, "sound": 512}  # hop of the local frequency
 
 
@@ -49,6 +52,7 @@ class SignalJob:
     bytes: int | None = None
     field: str = "cosines"
     scale: int = 1
+    transport: float = 0.0
     mask: Path | None = None
     noise: float = 0.0
     seconds: float | None = None
@@ -71,6 +75,10 @@ class SignalJob:
             raise ValueError(f"--field is one of cosines, {', '.join(TRAINED)} for an image or a sound, not {self.field}.")
         if self.field == "cosines" and (self.seconds or self.steps):
             raise ValueError("--steps and --seconds are for a trained --field; the default has a closed form.")
+        if self.transport and self.field != "nstr":
+            raise ValueError("--transport needs a trained local spectrum; use --field nstr.")
+        if not 0 <= self.transport < math.inf:
+            raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
         if not 1 <= self.scale <= 64:
             raise ValueError(f"--scale is 1 to 64, not {self.scale}.")
         if not 0 <= self.noise < math.inf:
@@ -216,15 +224,27 @@ def _fit(
         return Fit(field, lattice.frame, lattice.bounds, math.inf, provenance=provenance)
     generator = torch.Generator().manual_seed(job.seed)
     config = TRAINED[job.field](params, lattice, channels)
+    if job.transport:
+        config = dataclasses.replace(config, transport=TransportConfig())
     field = config.build(len(lattice.shape), channels, generator=generator).to(device)
-    result = fit(field, raster, value_objective(), job.training, lattice.frame, lattice.bounds, listener.step)
+    result = fit(
+        field,
+        raster,
+        value_objective(TransportPenalty(job.transport) if job.transport else None),
+        job.training,
+        lattice.frame,
+        lattice.bounds,
+        listener.step,
+    )
     if result.interrupted:
         raise Interrupted(f"Stopped after {result.steps} steps; nothing was written.")
     return dataclasses.replace(result, lipschitz=math.inf, provenance=provenance)
 
 
 def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
-    return seen if known is None else fill(seen, known)
+    if known is None:
+        return seen
+    return fill(seen, known) if seen.ndim == 3 else bridge(seen, known, GAPS)
 
 
 def _mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:

@@ -58,6 +58,7 @@ SIBLINGS = {
     "fields.finer": {"fields.base", "fields.layers", "kernels.interpolate"},
     "fields.fourier": {"fields.base", "fields.layers"},
     "fields.ngp": {"fields.base", "fields.layers", "kernels.hashing"},
+    "fields.carried": set(),
     "fields.completion": {"fields.cosines"},
     "fields.lapped": set(),
     "fields.positions": set(),

@@ -32,11 +32,12 @@ def test_blocks_run_and_leave_what_they_promise(namespace):
     assert namespace["distance"].shape == (1000,)
     assert namespace["normals"].shape == (1000, 3)
     assert namespace["image_field"].in_dim == 2
+    assert namespace["fine"].shape == (768, 1024, 3)
     assert namespace["picture"].shape == (128, 128, 3)
 
 
 def test_commands_and_files_named_exist():
-    for name in re.findall(r"\b(?:apps|assets)/[\w/]+\.(?:py|obj|png)", README):
+    for name in re.findall(r"\b(?:apps|assets)/[\w/]+\.(?:py|obj|png|wav)", README):
         assert (ROOT / name).exists(), name
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make (\w+)", README, re.MULTILINE):

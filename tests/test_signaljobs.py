@@ -155,6 +155,16 @@ def test_trained_fields_are_sized_and_learn(tmp_path: Path, name: str, kind: str
     assert load(tmp_path / "out" / "model.safetensors").field.parameter_count == report["field"]["parameters"]
 
 
+def test_the_transport_loss_trains_a_network_and_needs_a_spectrum(tmp_path: Path) -> None:
+    path = written(tmp_path, "in.png", picture(32, 40, 3))
+    run_signal(SignalJob(path, tmp_path / "out", field="nstr", params=9000, steps=4, transport=0.1))
+    field = load(tmp_path / "out" / "model.safetensors").field
+    assert field.transport is not None
+    for options in ({"field": "siren", "transport": 0.1}, {"field": "nstr", "transport": -1.0}):
+        with pytest.raises(ValueError, match="--transport"):
+            SignalJob(path, tmp_path / "out", **options)
+
+
 def test_local_frequency_is_that_of_a_wave() -> None:
     time = np.arange(4000)
     for omega in (0.2, 1.0, 2.5):
