@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.cli import guarded
-from nstr3d.compare import Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
+from nstr3d.compare import MARKS, Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
 from nstr3d.contenders import SURFACES, only, rasters, tunings
 from nstr3d.fields.cosines import fit_cosines
 from nstr3d.fit import Progress
@@ -92,7 +92,7 @@ def run_kind(
                     everybody = surfaces
                 left = [contender for contender in everybody if contender.name not in done]
                 if left:
-                    rows += race(left, track, params, seed, **length, commit=commit, on_row=_tell)
+                    rows += race(left, track, params, seed, **length, marks=options.marks, commit=commit, on_row=_tell)
                 if isinstance(track, RasterTrack) and CLOSED not in done and options.fields is None:
                     rows.append(closed_form(track, params, seed, limit, commit))
                 write_rows(results, rows)
@@ -125,6 +125,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--seconds", type=float, default=15.0, help="training time of each field in each race")
     parser.add_argument("--steps", type=int, help="race to a number of steps instead")
+    parser.add_argument("--marks", nargs="*", type=float, default=MARKS, help="shares of the training to measure after")
     parser.add_argument("--fields", nargs="+", help="only these contenders")
     parser.add_argument("--tune", metavar="BASELINE", help="race a baseline's variants on meshes: siren, fourier or ngp")
     parser.add_argument("--quick", action="store_true", help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes")
