@@ -23,6 +23,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.spectrum import Level, stored_nodes
+from nstr3d.io import atomic_path
 from nstr3d.kernels.interpolate import gather
 from nstr3d.losses import TransportPenalty, sdf_objective, value_objective
 from nstr3d.presets import changed, sized_nstr, sized_waveless
@@ -152,7 +153,10 @@ def run(options: argparse.Namespace) -> None:
                 if left:
                     rows += race(left, track, options.budget, seed, steps=options.steps, marks=(), on_row=_tell)
                     write_rows(results, rows)
-    print(table(rows))
+    text = table(rows)
+    with atomic_path(results.with_suffix(".md")) as temporary:
+        temporary.write_text(text)
+    print(text)
 
 
 @lru_cache(maxsize=2)

@@ -19,11 +19,16 @@ from nstr3d.compare import read_rows
 from nstr3d.io import atomic_path
 from nstr3d.jobs import REPORT, MeshJob, run
 from nstr3d.presets import PRESETS
-from nstr3d.tables import plot, summary
+from nstr3d.tables import PICTURE, SOUND, SURFACE, plot, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, FIGURES = ROOT / "assets" / "results", ROOT / "assets" / "figures"
 SHAPES = ("bunny",)
+RACES = (
+    ("benchmark", "ngp", SURFACE, "Shapes"),
+    ("images", "siren, rate 0.001, omega 30", PICTURE, "Pictures"),
+    ("sounds", "siren, rate 0.001, omega 3000", SOUND, "Sounds"),
+)
 HEAD = """| shape | preset | parameters | bytes | near x 1e-4 | normals | IoU | Chamfer | Hausdorff | fit s | total s |
 |---|---|---|---|---|---|---|---|---|---|---|"""
 
@@ -75,12 +80,16 @@ def presets(out: Path) -> None:
 
 
 def comparison() -> None:
-    """The table and plots of the races in assets/results/benchmark.csv."""
-    rows = read_rows(RESULTS / "benchmark.csv")
-    shapes, commits = (list(dict.fromkeys(names)) for names in ([r.track for r in rows], [r.commit for r in rows]))
-    where = f"Shapes: {', '.join(shapes)}. {rows[0].threads} threads on {rows[0].device}, commit {', '.join(commits)}."
-    rewrite("comparison", summary(rows, "ngp") + "\n" + where)
-    print("wrote", *plot(rows, FIGURES))
+    """The tables and plots of the races in assets/results/, one kind of signal after the other."""
+    parts = []
+    for name, base, measures, words in RACES:
+        rows = read_rows(RESULTS / f"{name}.csv")
+        if rows:
+            tracks, commits = (list(dict.fromkeys(names)) for names in ([r.track for r in rows], [r.commit for r in rows]))
+            where = f"{words}: {', '.join(tracks)}. {rows[0].threads} threads on {rows[0].device}, commit {', '.join(commits)}."
+            parts.append(f"{summary(rows, base, measures)}\n{where}\n")
+            print("wrote", *plot(rows, FIGURES, measures[0]))
+    rewrite("comparison", "\n".join(parts))
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -93,8 +102,7 @@ def main(args: Sequence[str] | None = None) -> int:
     FIGURES.mkdir(exist_ok=True)
     if not options.tables:
         presets(options.out)
-    if (RESULTS / "benchmark.csv").exists():
-        comparison()
+    comparison()
     return 0
 
 
