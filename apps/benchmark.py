@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nstr3d.cli import guarded
@@ -84,7 +84,7 @@ def run_kind(
         track = None
         for params in options.budgets or kind.budgets:
             for seed in options.seeds:
-                track = track or (MeshTrack.of(path) if kind is KINDS[0] else RasterTrack.of(path))
+                track = track or (replace(MeshTrack.of(path), meshed=options.mesh) if kind is KINDS[0] else RasterTrack.of(path))
                 done = {row.field for row in rows if row.done == 1 and row.key == (path.stem, row.field, params, limit, seed)}
                 if isinstance(track, RasterTrack):
                     everybody = only(rasters(track.lattice, track.out_dim), options.fields)
@@ -126,12 +126,14 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=15.0, help="training time of each field in each race")
     parser.add_argument("--steps", type=int, help="race to a number of steps instead")
     parser.add_argument("--marks", nargs="*", type=float, default=MARKS, help="shares of the training to measure after")
+    parser.add_argument("--no-mesh", dest="mesh", action="store_false", help="leave out what needs the extracted mesh")
     parser.add_argument("--fields", nargs="+", help="only these contenders")
     parser.add_argument("--tune", metavar="BASELINE", help="race a baseline's variants on meshes: siren, fourier or ngp")
     parser.add_argument("--quick", action="store_true", help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes")
     options = parser.parse_args(args)
     if options.quick:
         options.signals, options.budgets, options.seeds, options.seconds = list(OURS), [100_000], [0, 1], 8.0
+        options.marks, options.mesh = (), False
     return guarded(lambda: run(options))
 
 
