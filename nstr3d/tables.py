@@ -55,7 +55,7 @@ def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFAC
     Only tracks and seeds that every field of the group has finished count.
     """
     lines, first = [], measures[0]
-    for (limit, budget), group in sorted(_grouped(final(rows), lambda row: (row.limit, row.budget)).items()):
+    for (budget, limit), group in sorted(_grouped(final(rows), lambda row: (row.budget, row.limit)).items()):
         fields = list(dict.fromkeys(row.field for row in group))
         common = set.intersection(*({(row.track, row.seed) for row in group if row.field == field} for field in fields))
         if not common:
@@ -75,7 +75,7 @@ def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFAC
 def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
     """Markdown: the mean over seeds of one measure, of each field on each track."""
     lines = []
-    for (limit, budget), group in sorted(_grouped(final(rows), lambda row: (row.limit, row.budget)).items()):
+    for (budget, limit), group in sorted(_grouped(final(rows), lambda row: (row.budget, row.limit)).items()):
         tracks = list(dict.fromkeys(row.track for row in group))
         lines += [f"**{budget:,} parameters, {limit}**: {measure.head}", ""]
         lines += ["| field | " + " | ".join(tracks) + " |", "|" + "---|" * (len(tracks) + 1)]
@@ -93,6 +93,7 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("Plots need matplotlib; install nstr3d[bench].") from error
     timed = [row for row in rows if row.limit.endswith(" s")] or list(rows)
@@ -100,7 +101,7 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
     written = []
     for x in ("seconds", "parameters", "bytes"):
         budgets = sorted({row.budget for row in timed}) if x == "seconds" else [0]
-        figure = Figure(figsize=(5 * len(budgets), 4), layout="constrained")
+        figure = Figure(figsize=(4 * len(budgets) + 2, 4), layout="constrained")
         for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
             chosen = [row for row in timed if row.budget == budget] if x == "seconds" else final(timed)
             for number, field in enumerate(fields):
@@ -109,9 +110,11 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
                     axes.plot(*zip(*points), marker="o", markersize=3, label=field, color=f"C{number}")
             axes.set(xscale="log", yscale="linear" if measure.rising else "log", xlabel=x)
             axes.set_title(f"{budget:,} parameters" if budget else "")
+            axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(True, which="both", alpha=0.2)
         figure.axes[0].set_ylabel(measure.axis)
-        figure.axes[0].legend(fontsize=7)
+        fullest = max(figure.axes, key=lambda axes: len(axes.lines))
+        figure.legend(handles=fullest.get_legend_handles_labels()[0], fontsize=7, loc="outside right upper")
         for suffix in (".png", ".svg"):
             written.append(folder / f"{measure.name}_{x}{suffix}")
             figure.savefig(written[-1], dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
