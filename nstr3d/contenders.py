@@ -56,7 +56,7 @@ def rasters(lattice: Lattice, channels: int) -> list[Contender]:
     closed form (`nstr3d.fields.cosines`) is not trained and joins by itself."""
     image = len(lattice.shape) == 2
     omegas = (30.0,) if image else (300.0, 3000.0)
-    ends = (max(lattice.shape) // 4, max(lattice.shape) // 2) if image else (4096, 32768)
+    ends = (max(lattice.shape) // 2, max(lattice.shape)) if image else (4096, 32768)
     make = [
         *((f"siren, rate {r:g}, omega {w:g}", _siren(channels, r, w)) for r in (1e-3, 2e-3) for w in omegas),
         *((f"finer, rate {r:g}, omega {w:g}", _finer(channels, r, w)) for r in (1e-3, 2e-3) for w in omegas),

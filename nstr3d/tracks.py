@@ -128,7 +128,7 @@ class RasterTrack:
     def of(path: Path) -> RasterTrack:
         """An image, transparency left out, or a sound, whatever the file holds."""
         if kind_of(path) == "sound":
-            return RasterTrack(path.stem, load_sound(path).values, peak=2.0)
+            return RasterTrack(path.stem, load_sound(path).values)
         values = load_image(path)
         return RasterTrack(path.stem, values[..., :3] if values.shape[-1] == 4 else values)
 
