@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,7 +87,8 @@ def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
 
 
 def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> list[Path]:
-    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and SVG in ``folder``.
+    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and SVG in ``folder``; of each
+    budget the race that most took part in, on the clock if there is one.
 
     Raises ModuleNotFoundError without matplotlib, saying what to install.
     """
@@ -96,7 +97,7 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
         from matplotlib.ticker import NullFormatter
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("Plots need matplotlib; install nstr3d[bench].") from error
-    timed = [row for row in rows if row.limit.endswith(" s")] or list(rows)
+    timed = _main(row for row in rows if row.limit.endswith(" s")) or _main(rows)
     fields = sorted({row.field for row in timed})
     written = []
     for x in ("seconds", "parameters", "bytes"):
@@ -127,10 +128,16 @@ def mean_of(rows: Sequence[Row], name: str) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def _main(rows: Iterable[Row]) -> list[Row]:
+    """Of each budget, the rows with the limit that has most of them."""
+    budgets = _grouped(list(rows), lambda row: row.budget).values()
+    return [row for group in budgets for row in max(_grouped(group, lambda row: row.limit).values(), key=len)]
+
+
 def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, float]]:
     """Means of x and the measure (geometric ones of what is shown on a logarithmic scale) at each mark of the training (over
-    seconds) or each limit and budget (over anything else)."""
-    marks = _grouped(rows, lambda row: (row.limit, row.done if x == "seconds" else row.budget))
+    seconds) or each budget (over anything else)."""
+    marks = _grouped(rows, lambda row: row.done if x == "seconds" else row.budget)
     mean = _arithmetic if measure.rising else _geometric
     points = [
         (_geometric([mean_of([row], x) for row in own]), mean([mean_of([row], measure.name) for row in own]))

@@ -16,7 +16,7 @@ from nstr3d.fit import FitConfig
 from nstr3d.io import save_mesh
 from nstr3d.presets import sized_linear
 from nstr3d.solve import least_squares
-from nstr3d.tables import Measure, by_track, plot, summary
+from nstr3d.tables import Measure, _main, by_track, plot, summary
 from nstr3d.tracks import TESTS, MeshTrack, RasterTrack
 
 BUDGET = 3000
@@ -154,6 +154,12 @@ def test_plots_are_drawn(tmp_path) -> None:
     written = plot(rows, tmp_path)
     assert [path.name for path in written] == expected
     assert all(path.stat().st_size > 5000 for path in written)
+
+
+def test_plots_show_the_race_that_most_took_part_in() -> None:
+    rows = [replace(ROW, field=name, budget=b) for name in "ab" for b in (100, 400)]
+    short = replace(ROW, limit="1 s")
+    assert _main([short, *rows]) == [row for b in (100, 400) for row in rows if row.budget == b]
 
 
 def test_where_more_is_better_the_order_turns_and_differences_are_shown() -> None:
