@@ -36,14 +36,16 @@ PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
 def levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on the finest, and two dense
-    levels, without which the error far from the surface doubles."""
-    return (
-        LevelConfig(max(2, round(finest / 4)), plain=8, sparse=False),
-        LevelConfig(max(3, round(finest / 2)), plain=2, sparse=False),
-        LevelConfig(max(3, round(finest / 2)), plain=6),
-        LevelConfig(finest, plain=10, waves=PhaseWaves(6)),
-    )
+    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on the finest.
+
+    Where the coarsest has fewer than 12 cells a second dense level joins, without which the error far from the surface doubles.
+    """
+    coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
+    last = LevelConfig(finest, plain=10, waves=PhaseWaves(6))
+    if coarse >= 12:
+        return LevelConfig(coarse, plain=8, sparse=False), LevelConfig(middle, plain=8), last
+    dense = LevelConfig(middle, plain=2, sparse=False)
+    return LevelConfig(coarse, plain=8, sparse=False), dense, LevelConfig(middle, plain=6), last
 
 
 def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
