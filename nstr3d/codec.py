@@ -7,6 +7,7 @@ decoded to the mean of what was rounded to it.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 import zlib
@@ -24,6 +25,7 @@ from nstr3d.io import atomic_path
 MAGIC = b"NSTQ1"
 ROUNDING = 0.36  # of a step is added before rounding down; 0.5 would be the nearest
 CENTRES = 3  # magnitudes whose decoded value is stored: 1, 2, and 3 or more
+LARGEST = 1 << 30  # amplitudes that a header may ask for: 4 GB
 STEPS = 20  # at most, of the search for the quantisation step
 
 
@@ -70,9 +72,14 @@ def decompress(data: bytes, name: str = "the data") -> Cosines:
     from nstr3d.kernels.entropy import decode
 
     reader = _Reader(data[len(MAGIC) : -4])
-    dim, channels, smooth = reader.take("<BBB")
-    shape, hops = reader.take(f"<{dim}I"), reader.take(f"<{dim}H")
-    config = CosineConfig(shape, hops, bool(smooth))
+    try:
+        dim, channels, smooth = reader.take("<BBB")
+        shape, hops = reader.take(f"<{dim}I"), reader.take(f"<{dim}H")
+        config = CosineConfig(shape, hops, bool(smooth))
+    except (struct.error, ValueError) as error:
+        raise ValueError(f"{name} is damaged: its header makes no sense.") from error
+    if not 1 <= dim <= 2 or not channels >= 1 or math.prod(config.table(channels)) > LARGEST:
+        raise ValueError(f"{name} claims to hold {channels} x {shape} samples, which no file of ours does; it was not read.")
     step, *shrink = reader.take(f"<f{CENTRES}B")
     offset = np.array(reader.take(f"<{channels}f"), np.float32)
     colours = np.array(reader.take(f"<{channels * channels}f"), np.float32).reshape(channels, channels)

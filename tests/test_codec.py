@@ -2,6 +2,8 @@
 
 import io
 import math
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +129,18 @@ def test_a_job_keeps_to_its_bytes(tmp_path: Path) -> None:
     np.testing.assert_allclose(load_image(tmp_path / "out" / "image.png") * 255, shown, atol=1e-3)
     with pytest.raises(ValueError, match="--bytes is for"):
         SignalJob(Path("a.png"), Path("out"), bytes=100, field="siren")
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (struct.pack("<BBB2I2H", 2, 3, 0, 4_000_000_000, 4_000_000_000, 8, 8), "claims to hold"),
+        (struct.pack("<BBBIH", 1, 1, 1, 1000, 7), "makes no sense"),
+        (struct.pack("<BBB", 200, 1, 0), "makes no sense"),
+        (struct.pack("<BBB", 0, 1, 0), "claims to hold"),
+    ],
+)
+def test_a_forged_header_does_not_ask_for_memory(head: bytes, words: str):
+    data = b"NSTQ1" + head + bytes(20)
+    with pytest.raises(ValueError, match=f"evil.nstq.*{words}"):
+        decompress(data + struct.pack("<I", zlib.crc32(data)), "evil.nstq")
