@@ -79,7 +79,7 @@ OWNERS = {
     "PIL": {"io"},
     "soundfile": {"audio"},
     "igl": {"geometry.distance", "extract"},
-    "scipy": {"geometry.repair", "geometry.holes", "fields.lapped"},
+    "scipy": {"geometry.repair", "geometry.holes", "fields.lapped", "fields.carried"},
     "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},

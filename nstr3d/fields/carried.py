@@ -3,16 +3,22 @@
 ``f(t) = Re sum_k S_k(t) exp(i omega_k t)``, S_k linear between nodes, and ``dS_k/dt = (alpha_k + i delta_k) S_k`` with rates that
 vary slowly in time. S is the least-squares solution for the known samples under the law, by conjugate gradients, and the rates
 are fitted to S in closed form, in turn. Where nothing is known the law alone speaks: waves go on with their local frequency.
+What depends on where the nodes happen to be is averaged out over shifted and scaled grids (cycle spinning; Coifman and Donoho,
+Translation-invariant de-noising, 1995).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-SPACING = 0.9  # of frequencies times that of nodes; at 1 the frame collapses (Balian, 1981; Low, 1985)
+SPACING = 0.9  # at most, of frequencies times that of nodes; at 1 the frame collapses (Balian, 1981; Low, 1985)
+
+HOPS = (0.75, 1.0, 1.25)  # of the configured one, that spinning averages over
+SHIFTS = 4  # of the grid at each
 
 FLOOR = 1e-4  # of the largest power that a wave is expected to have at least
 
@@ -50,7 +56,7 @@ class Carried:
 
     def values(self, length: int) -> np.ndarray:
         """The sound ``(length,)`` at its samples."""
-        return _Frame(self.omega, self.hop).synthesise(self.spectrum).ravel()[:length]
+        return _Frame(self.hop).synthesise(self.spectrum).ravel()[:length]
 
     def frequency(self) -> np.ndarray:
         """Instantaneous frequency ``(nodes - 1,)`` in radians per sample, between nodes: the mean of omega + d arg S / dt over
@@ -70,8 +76,8 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
     if not np.isfinite(values[known]).all():
         raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
     hop, count = config.hop, -(-len(values) // config.hop)
-    omega = 2 * np.pi * SPACING / hop * np.arange(int(hop / 2 / SPACING) + 1)
-    frame = _Frame(omega, hop)
+    frame = _Frame(hop)
+    omega = frame.omega
     seen = np.zeros((count, hop))
     seen.ravel()[: len(values)] = known
     target = np.zeros((count, hop))
@@ -91,8 +97,21 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
     return Carried(spectrum, omega, hop)
 
 
+def spin(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None) -> np.ndarray:
+    """The mean sound ``(n,)`` of the models that `carry` fits on shifted and scaled grids of nodes. Raises as it does."""
+    config = config or CarryConfig()
+    total = np.zeros(len(values))
+    for share in HOPS:
+        scaled = replace(config, hop=max(2, round(share * config.hop)))
+        for shift in range(SHIFTS):
+            ahead = shift * scaled.hop // SHIFTS  # unknown samples put before the first
+            model = carry(np.pad(values, (ahead, 0)), np.pad(known, (ahead, 0)), scaled)
+            total += model.values(len(values) + ahead)[ahead:]
+    return total / (len(HOPS) * SHIFTS)
+
+
 def bridge(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None, margin: int = 40) -> np.ndarray:
-    """``values (n, c)`` where ``known (n,)`` is true, and elsewhere what `carry` says of each channel, fitted to each hidden part
+    """``values (n, c)`` where ``known (n,)`` is true, and elsewhere what `spin` says of each channel, fitted to each hidden part
     with ``margin`` nodes to either side. Raises ValueError where nothing is known."""
     config = config or CarryConfig()
     if not known.any():
@@ -103,26 +122,37 @@ def bridge(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = N
             continue
         cut = slice(max(0, part[0] - room), min(len(values), part[-1] + room + 1))
         for channel in range(values.shape[1]):
-            heard = carry(values[cut, channel], known[cut], config).values(cut.stop - cut.start)
-            filled[part, channel] = heard[part - cut.start]
+            filled[part, channel] = spin(values[cut, channel], known[cut], config)[part - cut.start]
     return filled
 
 
 class _Frame:
-    """Synthesis ``(cells, hop)`` from ``(cells + 1, waves)`` nodes, and its adjoint."""
+    """Synthesis ``(cells, hop)`` from ``(cells + 1, waves)`` nodes, and its adjoint, by fast Fourier transforms."""
 
-    def __init__(self, omega: np.ndarray, hop: int):
-        place = np.arange(hop)[:, None]
-        self.ahead = (1 - place / hop) * np.exp(1j * omega * place)  # of the node at a cell's start
-        self.behind = place / hop * np.exp(1j * omega * (place - hop))  # and at its end
+    def __init__(self, hop: int):
+        from scipy.fft import next_fast_len
+
+        self.hop, self.size = hop, next_fast_len(math.ceil(hop / SPACING), real=True)
+        index = np.arange(self.size // 2 + 1)
+        self.omega = 2 * np.pi / self.size * index
+        self.turn = np.exp(1j * self.omega * hop)  # from a node to the next
+        self.half = np.where((index == 0) | (2 * index == self.size), 1.0, 0.5) * self.size  # a real transform's own factors
+        self.rise = np.arange(hop) / hop
 
     def synthesise(self, spectrum: np.ndarray) -> np.ndarray:
-        return (spectrum[:-1] @ self.ahead.T + spectrum[1:] @ self.behind.T).real
+        from scipy.fft import irfft
+
+        ahead = irfft(self.half * spectrum[:-1], self.size)[:, : self.hop]
+        behind = irfft((self.half * self.turn.conj()) * spectrum[1:], self.size)[:, : self.hop]
+        return ahead + self.rise * (behind - ahead)
 
     def analyse(self, cells: np.ndarray) -> np.ndarray:
-        spectrum = np.zeros((len(cells) + 1, self.ahead.shape[1]), np.complex128)
-        spectrum[:-1] = cells @ self.ahead.conj()
-        spectrum[1:] += cells @ self.behind.conj()
+        from scipy.fft import rfft
+
+        spectrum = np.zeros((len(cells) + 1, len(self.omega)), np.complex128)
+        behind = rfft(self.rise * cells, self.size)
+        spectrum[:-1] = rfft(cells, self.size) - behind
+        spectrum[1:] += self.turn * behind
         return spectrum
 
 
