@@ -102,7 +102,7 @@ def mean_abs_error(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 def psnr(estimate: np.ndarray, reference: np.ndarray, peak: float) -> float:
     """Peak signal-to-noise ratio in dB, ``10 log10(peak^2 / mean squared error)``; infinite where they are equal."""
-    return _decibels(peak**2, _mean_square(np.subtract(estimate, reference, dtype=np.float64)))
+    return _decibels(peak**2, _mean_square(estimate, reference))
 
 
 def snr(estimate: np.ndarray, reference: np.ndarray) -> float:
@@ -110,10 +110,10 @@ def snr(estimate: np.ndarray, reference: np.ndarray) -> float:
 
     Raises ValueError for a reference that is zero throughout.
     """
-    power = _mean_square(np.asarray(reference, np.float64))
+    power = _mean_square(reference)
     if power == 0:
         raise ValueError("the reference signal is zero throughout, so a signal-to-noise ratio has no meaning")
-    return _decibels(power, _mean_square(np.subtract(estimate, reference, dtype=np.float64)))
+    return _decibels(power, _mean_square(estimate, reference))
 
 
 def compare_surfaces(
@@ -179,8 +179,16 @@ def _in_chunks(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray)
     return np.concatenate([function(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)])
 
 
-def _mean_square(values: np.ndarray) -> float:
-    return float(np.mean(values**2))
+def _mean_square(values: np.ndarray, reference: np.ndarray | None = None) -> float:
+    """Of ``values``, or of their difference from ``reference``; summed in double precision, piece by piece."""
+    flat, other = np.ravel(values), None if reference is None else np.ravel(reference)
+    total = 0.0
+    for start in range(0, len(flat), CHUNK):
+        part = flat[start : start + CHUNK].astype(np.float64)
+        if other is not None:
+            part -= other[start : start + CHUNK]
+        total += float(np.dot(part, part))
+    return total / len(flat)
 
 
 def _decibels(signal: float, noise: float) -> float:

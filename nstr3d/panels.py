@@ -37,16 +37,19 @@ def opaque(values: np.ndarray) -> np.ndarray:
     return (values[..., :3] * values[..., 3:] + ground * (1 - values[..., 3:])).astype(np.float32)
 
 
-def shrunk(values: np.ndarray, side: int = SIDE) -> np.ndarray:
-    """``values (h, w, c)`` with blocks averaged so that no side exceeds ``side``; tiny pictures have their pixels enlarged."""
+def shrunk(values: np.ndarray, whole: tuple[int, ...] | None = None) -> np.ndarray:
+    """``values (h, w, c)`` with blocks averaged so that no side exceeds `SIDE`; tiny pictures have their pixels enlarged.
+
+    Strips of rows of a ``whole`` picture of that shape shrink as they would in it, if they hold a multiple of the block's rows.
+    """
     height, width = values.shape[:2]
-    block = -(-max(height, width) // side)
+    block = _block(whole or values.shape)
     if block > 1:
         rows, columns = np.arange(0, height, block), np.arange(0, width, block)
         sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
         counts = np.diff(rows, append=height)[:, None] * np.diff(columns, append=width)
         return (sums / counts[..., None]).astype(np.float32)
-    larger = max(1, 192 // max(height, width))
+    larger = max(1, 192 // max((whole or values.shape)[:2]))
     return values.repeat(larger, axis=0).repeat(larger, axis=1)
 
 
@@ -55,16 +58,25 @@ def comparison(target: np.ndarray, fitted: np.ndarray, frequency: np.ndarray) ->
     ``(h, w, 3)``."""
     rows, columns = (np.minimum(np.arange(n) * m // n, m - 1) for n, m in zip(target.shape[:2], frequency.shape))
     low, high = np.quantile(frequency, [0.01, 0.99])
-    seen = coloured(frequency[rows][:, columns], float(low), float(high))
-    error = 10 * np.abs(opaque(fitted) - opaque(target))
-    views = [shrunk(np.ascontiguousarray(view)).clip(0, 1) for view in (opaque(target), opaque(fitted), error, seen)]
+    seen, parts = coloured(frequency, float(low), float(high)), []
+    strip = 16 * _block(target.shape)  # a multiple of 8 too, on which the ground of transparent pictures repeats
+    for start in range(0, len(target), strip):
+        cut = slice(start, start + strip)
+        exact, found = opaque(target[cut]), opaque(fitted[cut])
+        views = exact, found, 10 * np.abs(found - exact), seen[rows[cut]][:, columns]
+        parts.append([shrunk(view, target.shape) for view in views])
+    views = [np.concatenate(strips).clip(0, 1) for strips in zip(*parts)]
     return stacked([beside(views[:2]), beside(views[2:])])
+
+
+def _block(shape: tuple[int, ...]) -> int:
+    return -(-max(shape[:2]) // SIDE)
 
 
 def spectrograms(sounds: Sequence[np.ndarray]) -> np.ndarray:
     """Spectrograms of sounds ``(n, c)`` above each other, ``(h, w, 3)``: time to the right, frequency upwards to half the rate,
     the mean of the channels, dB relative to the first sound's loudest, down to -`RANGE`."""
-    decibels = [20 * np.log10(np.maximum(_spectrogram(sound.mean(axis=1)), 1e-12)) for sound in sounds]
+    decibels = [20 * np.log10(np.maximum(_spectrogram(sound), 1e-12)) for sound in sounds]
     top = float(decibels[0].max())
     top = top if top > -200 else 0.0
     return stacked([coloured(levels[::-1], top - RANGE, top) for levels in decibels])
@@ -83,10 +95,11 @@ def stacked(views: Sequence[np.ndarray]) -> np.ndarray:
 
 def _spectrogram(sound: np.ndarray) -> np.ndarray:
     """Magnitudes ``(frequencies, columns)`` of windows spread over the whole sound; the louder of two that share a column."""
-    padded = np.pad(sound.astype(np.float32), FRAME // 2)
     count = min(4 * COLUMNS, max(COLUMNS // 4, len(sound) // (FRAME // 4)))
-    starts = np.linspace(0, len(padded) - FRAME, count).astype(np.int64)
-    frames = padded[starts[:, None] + np.arange(FRAME)] * np.hanning(FRAME).astype(np.float32)
+    starts = np.linspace(-(FRAME // 2), len(sound) - FRAME // 2, count).astype(np.int64)
+    place = starts[:, None] + np.arange(FRAME)
+    heard = (place >= 0) & (place < len(sound))
+    frames = sound[place.clip(0, len(sound) - 1)].mean(axis=2, dtype=np.float32) * heard * np.hanning(FRAME).astype(np.float32)
     levels = np.abs(np.fft.rfft(frames, axis=1)).T[:-1].reshape(FRAME // 4, 2, count).max(axis=1)
     columns = np.minimum(np.arange(COLUMNS) * count // COLUMNS, count - 1)
     return np.maximum.reduceat(levels, columns, axis=1) if count > COLUMNS else levels[:, columns]

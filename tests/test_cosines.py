@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
 from nstr3d.checkpoint import load, save
+from nstr3d.fields import positions
 from nstr3d.fields.cosines import CosineConfig, Cosines, fit_cosines
 from nstr3d.fields.lapped import MATRIX_HOP, analyse, basis, blocks, resample, synthesise
 from nstr3d.fields.positions import pack, packed_size, unpack
@@ -86,6 +87,14 @@ def test_positions_come_back_and_take_less_than_a_bitmap(rows: int, columns: int
     assert len(packed) == packed_size(kept)
     np.testing.assert_array_equal(unpack(packed, rows, columns), np.flatnonzero(kept))
     assert len(packed) <= rows * (columns / 8 + (1 if columns < 256 else 2)) + 2
+
+
+def test_looking_at_part_of_the_table_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = np.random.default_rng(0).random((7, 50)) < 0.3
+    kept[2] = False
+    whole = pack(kept)
+    monkeypatch.setattr(positions, "PART", 100)
+    np.testing.assert_array_equal(pack(kept), whole)
 
 
 def test_sparse_positions_take_few_bits() -> None:

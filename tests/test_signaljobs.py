@@ -16,6 +16,7 @@ from nstr3d.checkpoint import load
 from nstr3d.fields.completion import fill
 from nstr3d.fields.cosines import fit_cosines, local_frequency
 from nstr3d.io import load_image, load_picture
+from nstr3d.panels import GAP, comparison, opaque, shrunk
 from nstr3d.signaljobs import SignalJob, budget, run_signal, score_signal
 from nstr3d.signals import TRAINED, Signal, kind_of
 from nstr3d.types import Lattice
@@ -285,3 +286,11 @@ def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(tmp_path:
     assert "30 x 20 x 3" in printed.out
     assert cli.main(["fit", str(tone(tmp_path)), "--out", str(tmp_path / "sound")]) == 0
     assert "SNR" in capsys.readouterr().out
+
+
+def test_a_large_picture_is_shrunk_in_strips_as_it_would_be_whole() -> None:
+    picture = np.random.default_rng(0).random((2100, 30, 4)).astype(np.float32)  # in blocks of 3, so in strips of 48 rows
+    seen = comparison(picture, picture, np.ones((4, 2)))
+    whole = shrunk(opaque(picture))
+    np.testing.assert_allclose(seen[: len(whole), : whole.shape[1]], whole, atol=1e-6)
+    assert seen[len(whole) + GAP :, : whole.shape[1]].max() == 0

@@ -132,7 +132,7 @@ class _Frame:
     def __init__(self, hop: int):
         from scipy.fft import next_fast_len
 
-        self.hop, self.size = hop, next_fast_len(math.ceil(hop / SPACING), real=True)
+        self.hop, self.size = hop, int(next_fast_len(math.ceil(hop / SPACING), real=True))  # pyright: ignore[reportArgumentType]
         index = np.arange(self.size // 2 + 1)
         self.omega = 2 * np.pi / self.size * index
         self.turn = np.exp(1j * self.omega * hop)  # from a node to the next
@@ -142,16 +142,16 @@ class _Frame:
     def synthesise(self, spectrum: np.ndarray) -> np.ndarray:
         from scipy.fft import irfft
 
-        ahead = irfft(self.half * spectrum[:-1], self.size)[:, : self.hop]
-        behind = irfft((self.half * self.turn.conj()) * spectrum[1:], self.size)[:, : self.hop]
+        ahead = np.asarray(irfft(self.half * spectrum[:-1], self.size))[:, : self.hop]
+        behind = np.asarray(irfft((self.half * self.turn.conj()) * spectrum[1:], self.size))[:, : self.hop]
         return ahead + self.rise * (behind - ahead)
 
     def analyse(self, cells: np.ndarray) -> np.ndarray:
         from scipy.fft import rfft
 
         spectrum = np.zeros((len(cells) + 1, len(self.omega)), np.complex128)
-        behind = rfft(self.rise * cells, self.size)
-        spectrum[:-1] = rfft(cells, self.size) - behind
+        behind = np.asarray(rfft(self.rise * cells, self.size))
+        spectrum[:-1] = np.asarray(rfft(cells, self.size)) - behind
         spectrum[1:] += self.turn * behind
         return spectrum
 

@@ -308,11 +308,13 @@ def local_frequency(values: np.ndarray, hop: int) -> np.ndarray:
     """
     shape = values.shape[:-1]
     config = CosineConfig(shape, tuple(fitting(n, hop) for n in shape))
-    offset, colours = principal_axes(values.reshape(-1, values.shape[-1]))
-    energy = np.square(analyse_all(values, config, offset, colours)).reshape(values.shape[-1], *config.hops, -1).sum(axis=0)
+    energy = np.zeros((math.prod(config.hops), math.prod(config.blocks)), np.float32)
+    for channel in np.moveaxis(values, -1, 0):  # one after the other, to hold few copies
+        mean = channel.mean(dtype=np.float64, keepdims=True).astype(np.float32).ravel()
+        table = analyse_all(channel[..., None], config, mean, np.ones((1, 1), np.float32))
+        energy += np.square(table, out=table).reshape(energy.shape)
     along = [np.pi * (np.arange(hop) + 0.5) / hop for hop in config.hops]
     omega = np.sqrt(sum(np.square(grid) for grid in np.meshgrid(*along, indexing="ij")))
-    energy = energy.reshape(-1, energy.shape[-1])
     moments = [energy.sum(axis=0).reshape(config.blocks), (omega.reshape(-1, 1) * energy).sum(axis=0).reshape(config.blocks)]
     for axis in range(len(shape)):
         padded = [np.pad(m, [(1, 1) if a == axis else (0, 0) for a in range(len(shape))], mode="edge") for m in moments]

@@ -33,10 +33,13 @@ def analyse(values: np.ndarray, hop: int, smooth: bool = False) -> np.ndarray:
     edges = [(0, 0)] * (values.ndim - 1) + [(hop, count * hop - length)]
     halves = np.pad(values, edges, mode="symmetric").reshape(*values.shape[:-1], count + 1, hop)
     rise, fall = _window(hop, values.dtype, smooth)
-    first, second, middle = halves[..., :-1, :] * rise, halves[..., 1:, :] * fall, hop // 2
-    folded = np.empty_like(first)
-    folded[..., :middle] = -second[..., middle - 1 :: -1] - second[..., middle:]
-    folded[..., middle:] = first[..., :middle] - first[..., : middle - 1 : -1]
+    first, second, middle = halves[..., :-1, :], halves[..., 1:, :], hop // 2
+    folded = np.empty(first.shape, halves.dtype)
+    low, high = folded[..., :middle], folded[..., middle:]
+    np.multiply(second[..., middle - 1 :: -1], -fall[middle - 1 :: -1], out=low)
+    low -= second[..., middle:] * fall[middle:]
+    np.multiply(first[..., :middle], rise[:middle], out=high)
+    high -= first[..., : middle - 1 : -1] * rise[: middle - 1 : -1]
     return _cosines(folded)
 
 

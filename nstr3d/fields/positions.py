@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+PART = 1 << 22  # entries of the table looked at together
+
 
 def packed_size(kept: np.ndarray) -> int:
     """Bytes that `pack` takes for ``kept (rows, columns)`` bool."""
@@ -58,12 +60,15 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
 def _gaps(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Entries per row, and for each entry how many low bits its gap has and the gap: unstored entries before it in its row."""
     rows, columns = kept.shape
-    index = np.flatnonzero(kept)
-    row = index // columns
-    before = np.concatenate([[-1], index[:-1]])
-    gaps = index - np.maximum(before, row * columns - 1) - 1
-    counts = np.bincount(row, minlength=rows)
-    return counts.astype(_counter(columns)), _shifts(counts, columns)[row], gaps
+    counts = np.count_nonzero(kept, axis=1)
+    gaps, end = np.empty(int(counts.sum()), np.int32 if columns < 1 << 31 else np.int64), 0
+    for rest in np.array_split(np.arange(rows), max(1, min(rows, kept.size // PART))):  # to hold few indices of 8 bytes
+        index, here = np.flatnonzero(kept[rest[0] : rest[-1] + 1]), counts[rest]
+        part, end = gaps[end : end + len(index)], end + len(index)
+        part[:] = np.diff(index, prepend=-1) - 1
+        first = (np.cumsum(here) - here)[here > 0]
+        part[first] = index[first] % columns
+    return counts.astype(_counter(columns)), np.repeat(_shifts(counts, columns).astype(np.uint8), counts), gaps
 
 
 def _shifts(counts: np.ndarray, columns: int) -> np.ndarray:
