@@ -17,6 +17,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from nstr3d.cloudjobs import PointsJob, run_points
 from nstr3d.fit import REPORT_EVERY, FitConfig, Progress
 from nstr3d.jobs import MeshJob, run
 from nstr3d.outputs import Interrupted, Listener, Outcome
@@ -61,6 +62,24 @@ class FitMesh:
 
 
 @dataclass(frozen=True)
+class FitPoints(FitMesh):
+    """Fit a neural signed distance field to a point cloud; write model, mesh, picture and report."""
+
+    mesh: tyro.conf.Positional[Path]
+    """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or LAS with laspy."""
+    normals: Literal["given", "estimate"] = "given"
+    """Use the file's normals where it has them, or estimate all anew."""
+    smooth: float | None = None
+    """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the points closely."""
+    trim: float | None = None
+    """Remove surface farther from every point than this many typical spacings, as open scans want it; 4 suits most."""
+    reference: Path | None = None
+    """A mesh to measure the result against."""
+    keep_outliers: bool = False
+    """Keep points that lie far from all others."""
+
+
+@dataclass(frozen=True)
 class FitSignal:
     """Fit a field to an image or a sound; write model, reconstruction, comparison picture and report."""
 
@@ -101,6 +120,8 @@ class FitSignal:
 def main(args: Sequence[str] | None = None) -> int:
     """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of file."""
     words = list(sys.argv[1:] if args is None else args)
+    if words[:1] == ["points"]:
+        return guarded(lambda: fit_points(tyro.extras.subcommand_cli_from_dict({"points": FitPoints}, prog="nstr3d", args=words)))
     named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
     if words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named):
         return guarded(lambda: fit_signal(tyro.extras.subcommand_cli_from_dict({"fit": FitSignal}, prog="nstr3d", args=words)))
@@ -144,8 +165,30 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def fit_mesh(options: FitMesh) -> None:
     """Fits one mesh as ``options`` say, showing progress and a table."""
+    job = _mesh_job(options)
+    with _Display(job.training) as display:
+        outcome = run(job, Listener(display.stage, display.step, display.warn))
+    print(table(outcome))
+
+
+def fit_points(options: FitPoints) -> None:
+    """Fits one point cloud as ``options`` say, showing progress and a table."""
+    job = PointsJob(
+        surface=_mesh_job(options),
+        estimate_normals=options.normals == "estimate",
+        smooth=options.smooth,
+        trim=options.trim,
+        reference=options.reference,
+        keep_outliers=options.keep_outliers,
+    )
+    with _Display(job.surface.training) as display:
+        outcome = run_points(job, Listener(display.stage, display.step, display.warn))
+    print(points_table(outcome))
+
+
+def _mesh_job(options: FitMesh) -> MeshJob:
     _use_threads(options.threads)
-    job = MeshJob(
+    return MeshJob(
         path=options.mesh,
         out=options.out or Path("out") / options.mesh.stem,
         preset=options.preset,
@@ -161,9 +204,6 @@ def fit_mesh(options: FitMesh) -> None:
         resume=options.resume,
         import_seconds=IMPORT_SECONDS,
     )
-    with _Display(job.training) as display:
-        outcome = run(job, Listener(display.stage, display.step, display.warn))
-    print(table(outcome))
 
 
 def fit_signal(options: FitSignal) -> None:
@@ -211,9 +251,7 @@ def signal_table(outcome: Outcome) -> str:
     if error := accuracy.get("spectral_error"):
         rows.append(("spectral convergence / log", f"{error['convergence']:.4f} / {error['log_magnitude']:.2f} dB"))
     rows.append(("seconds", ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value)))
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    return "\n".join([*lines, "wrote " + ", ".join(str(path) for path in outcome.files)])
+    return _aligned(rows, outcome)
 
 
 def _use_threads(threads: int | None) -> None:
@@ -223,6 +261,38 @@ def _use_threads(threads: int | None) -> None:
     if not 1 <= threads <= available:
         raise ValueError(f"--threads is 1 to {available} on this machine, not {threads}.")
     torch.set_num_threads(threads)
+
+
+def points_table(outcome: Outcome) -> str:
+    """The figures of a report on points that people look at first, and where the files are."""
+    report: dict[str, Any] = outcome.report
+    source, field, mesh, points, accuracy = (report[part] for part in ("input", "field", "mesh", "points", "accuracy"))
+    left_out = f", {source['outliers']:,} outliers and {source['duplicates']:,} copies left out"
+    rows = [
+        ("points", f"{source['points']:,}{left_out}; normals {'given' if source['measured'] else 'estimated'}"),
+        ("noise / spacing", f"{source['noise']:.3g} / {source['spacing']:.3g}, in the points' units"),
+        ("points to surface / back", f"{points['mean']:.2e} / {points['gap']:.2e} of the diagonal, mean"),
+        ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
+    ]
+    if accuracy:
+        count = f"{accuracy['samples']:,} samples"
+        rows += [
+            ("to the reference / back", f"{accuracy['accuracy']:.2e} / {accuracy['completeness']:.2e} of the diagonal, mean"),
+            ("Chamfer / Hausdorff", f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal  ({count})"),
+            (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
+            ("normals of field / mesh", f"{accuracy['normal_error_field']:.2f} / {accuracy['normal_error_mesh']:.2f} degrees"),
+        ]
+    rows += [
+        ("mesh", f"{mesh['faces']:,} faces, {mesh['components']} component(s), {'' if mesh['watertight'] else 'not '}watertight"),
+        ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value)),
+    ]
+    return _aligned(rows, outcome)
+
+
+def _aligned(rows: list[tuple[str, str]], outcome: Outcome) -> str:
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{name:<{width}}  {value}" for name, value in rows]
+    return "\n".join([*lines, "wrote " + ", ".join(str(path) for path in outcome.files)])
 
 
 def table(outcome: Outcome) -> str:
@@ -240,9 +310,7 @@ def table(outcome: Outcome) -> str:
         ("mesh", f"{mesh['faces']:,} faces, {mesh['components']} component(s), {'' if mesh['watertight'] else 'not '}watertight"),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
-    width = max(len(name) for name, _ in rows)
-    lines = [f"{name:<{width}}  {value}" for name, value in rows]
-    return "\n".join([*lines, "wrote " + ", ".join(str(path) for path in outcome.files)])
+    return _aligned(rows, outcome)
 
 
 def _distances(accuracy: dict[str, Any]) -> str:

@@ -120,7 +120,7 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
     from PIL import Image, ImageOps
 
     path = Path(path)
-    _check_readable(path)
+    check_readable(path)
     try:
         with warnings.catch_warnings(), Image.open(path) as opened:
             warnings.simplefilter(
@@ -188,7 +188,8 @@ def save_json(path: str | os.PathLike[str], data: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def _check_readable(path: Path) -> None:
+def check_readable(path: Path) -> None:
+    """Raises ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` unless ``path`` is a file that holds something."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
     if not path.exists():
@@ -201,7 +202,7 @@ def _mesh_format(path: Path) -> str:
     """The file type by extension, once the path is known to be worth opening."""
     from trimesh.exchange.load import mesh_formats
 
-    _check_readable(path)
+    check_readable(path)
     file_type = path.suffix.lower().lstrip(".")
     if file_type not in mesh_formats():
         raise ValueError(f"{path}: unknown mesh extension '{path.suffix}'; .obj, .ply, .stl, .off, .glb and .gltf work")

@@ -7,6 +7,7 @@ import hashlib
 import math
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -110,12 +111,12 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
     """
     listener, clock = listener or Listener(), Clock()
     device = pick_device(job.device)
-    _check_output(job)
+    check_files(job)
     with tidy(job.out, job.out / CHECKPOINT):
         listener.stage("load")
         with clock("load"):
             original = load_mesh(job.path)
-            _check_size(original)
+            check_size(original)
             whole, repairs = repair(original)
             mesh, closing = close_holes(whole)
             unit, frame = normalise(mesh)
@@ -123,12 +124,12 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
         for warning in warnings:
             listener.warn(warning)
         listener.stage("fit")
-        result = _fit(job, unit, frame, mesh, device, clock, listener)
+        result = train(job, unit, frame, mesh, device, clock, listener)
 
         sdf, distance = result.sdf(), MeshDistance(mesh)
         listener.stage("extract")
         with clock("extract"):
-            extraction = _extract(sdf, job.resolution)
+            extraction = extract_surface(sdf, job.resolution)
         listener.stage("render")
         with clock("render"):
             picture = _picture(result, distance, mesh, job.picture)
@@ -147,9 +148,22 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
     return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
 
 
-def _fit(job: MeshJob, unit: Mesh, frame: Frame, mesh: Mesh, device: torch.device, clock: Clock, listener: Listener) -> Fit:
-    """The fitted field, from scratch or from the checkpoint of the same job."""
-    config, identity = job.training, _identity(job)
+def train(
+    job: MeshJob,
+    unit: Mesh,
+    frame: Frame,
+    mesh: Mesh,
+    device: torch.device,
+    clock: Clock,
+    listener: Listener,
+    options: Mapping[str, Any] | None = None,
+) -> Fit:
+    """The field fitted to ``mesh``, which ``frame`` takes to ``unit``, from scratch or from the checkpoint of the same job.
+
+    ``options`` are those beyond the job's own that must agree for a checkpoint to be of the same run. Writes the model and
+    raises `Interrupted` after a Ctrl-C; raises ValueError where nothing is inside ``mesh``.
+    """
+    config, identity = job.training, _identity(job) | dict(options or {})
     resumed, state = _resume(job, identity, device) if job.resume else (None, {})
     with clock("build"):
         if resumed is not None:
@@ -238,7 +252,7 @@ def _identity(job: MeshJob) -> dict[str, Any]:
     }
 
 
-def _check_output(job: MeshJob) -> None:
+def check_files(job: MeshJob) -> None:
     """Refuses, before any work, to write where it may not or cannot."""
     if job.resume and not (job.out / CHECKPOINT).exists():
         raise FileNotFoundError(f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without --resume.")
@@ -247,7 +261,7 @@ def _check_output(job: MeshJob) -> None:
     check_output(job.out, (MODEL, MESH, PICTURE, REPORT, CHECKPOINT), job.overwrite, expected, going_on)
 
 
-def _check_size(mesh: Mesh) -> None:
+def check_size(mesh: Mesh) -> None:
     """Refuses a mesh whose measures could not be computed; one without size is left to `repair`."""
     limits = f"sizes from {SIZES[0]} to {SIZES[1]} units work, so scale it"
     reach = float(np.abs(mesh.vertices).max())
@@ -258,7 +272,7 @@ def _check_size(mesh: Mesh) -> None:
         raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
 
 
-def _extract(sdf: Sdf, resolution: int) -> Extraction:
+def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
     """The neural surface; a field that was trained too briefly may have none, or none that closes within the bounds."""
     try:
         return extract(sdf, resolution)
@@ -297,7 +311,6 @@ def _report(
     clock: Clock,
     warnings: list[str],
 ) -> dict[str, Any]:
-    components, watertight = structure(extracted)
     return {
         "input": {
             "path": str(job.path),
@@ -308,6 +321,19 @@ def _report(
             "repairs": dataclasses.asdict(repairs) | {"closed": dataclasses.asdict(closing)},
             "warnings": warnings,
         },
+        **describe(job, result, size, extracted),
+        "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
+        "accuracy": dataclasses.asdict(accuracy),
+        "transport": _transport(job, result),
+        "machine": machine(next(result.field.parameters()).device),
+        "seed": job.seed,
+    }
+
+
+def describe(job: MeshJob, result: Fit, size: int, extracted: Mesh) -> dict[str, Any]:
+    """What a report says of the field, whose file has ``size`` bytes, and of the mesh ``extracted`` from it."""
+    components, watertight = structure(extracted)
+    return {
         "field": {
             "name": job.field,
             "config": encode_config(result.field.config),
@@ -323,11 +349,6 @@ def _report(
             "watertight": watertight,
             "resolution": job.resolution,
         },
-        "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
-        "accuracy": dataclasses.asdict(accuracy),
-        "transport": _transport(job, result),
-        "machine": machine(next(result.field.parameters()).device),
-        "seed": job.seed,
     }
 
 

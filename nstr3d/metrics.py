@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.neighbours import Neighbours
 from nstr3d.geometry.surface import face_normals, sample_surface
 from nstr3d.sdf import Sdf
 from nstr3d.types import Frame, Mesh
@@ -135,6 +136,56 @@ def compare_surfaces(
     return SurfaceComparison(
         chamfer(forward, backward), hausdorff(forward, backward), f_score(forward, backward, tau), sum(angles) / 2, samples
     )
+
+
+@dataclass(frozen=True)
+class OneSided:
+    """Mean distances in diagonals of the reference over ``sides_samples`` points each: from a mesh to the reference
+    (``accuracy``) and back (``completeness``), and the shares that are nearer than TAU, ``precision`` and ``recall``."""
+
+    accuracy: float
+    completeness: float
+    precision: float
+    recall: float
+    sides_samples: int
+
+
+def one_sided(
+    mesh: Mesh, reference: Mesh, distance: MeshDistance, generator: np.random.Generator, samples: int = 100_000
+) -> OneSided:
+    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, each way by itself."""
+    diagonal = reference.bounds.diagonal
+    forward = distance.unsigned(sample_surface(mesh, samples, generator)[0]) / diagonal
+    backward = MeshDistance(mesh).unsigned(sample_surface(reference, samples, generator)[0]) / diagonal
+    return OneSided(
+        float(forward.mean()), float(backward.mean()), float(np.mean(forward < TAU)), float(np.mean(backward < TAU)), samples
+    )
+
+
+@dataclass(frozen=True)
+class CloudFidelity:
+    """A mesh against the points it was made from, in units of ``diagonal``: the ``mean`` and ``root_mean_square`` distance of
+    ``points`` points to it, the share of them nearer than ``tau``, and the mean distance back from ``points`` samples of it to
+    the nearest point (``gap``), which holes make large."""
+
+    mean: float
+    root_mean_square: float
+    near: float
+    gap: float
+    tau: float
+    diagonal: float
+    points: int
+
+
+def compare_cloud(
+    mesh: Mesh, points: np.ndarray, diagonal: float, generator: np.random.Generator, samples: int = 100_000
+) -> CloudFidelity:
+    """``mesh`` against ``points (n, 3)``, of which at most ``samples`` are looked at."""
+    chosen = points if len(points) <= samples else points[np.sort(generator.permutation(len(points))[:samples])]
+    there = MeshDistance(mesh).unsigned(chosen) / diagonal
+    back = Neighbours(points).nearest(sample_surface(mesh, len(chosen), generator)[0])[0] / diagonal
+    rms = float(np.sqrt(_mean_square(there)))
+    return CloudFidelity(float(there.mean()), rms, float(np.mean(there < TAU)), float(back.mean()), TAU, diagonal, len(chosen))
 
 
 def score(

@@ -1,0 +1,19 @@
+"""Fit a neural surface to points: ``python apps/fit_points.py scan.ply``; ``--help`` lists the options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from nstr3d.cli import FitPoints, fit_points, guarded
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
+    return guarded(lambda: fit_points(tyro.cli(FitPoints, prog="fit_points.py", args=args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Signed distance to an oriented cloud: quadratics near the points, the winding number of the points elsewhere.
+
+Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003). Elsewhere the sign
+is that of the points' winding number, each counting as a small disc (Barill et al., Fast winding numbers for soups and
+clouds, 2018): it changes smoothly across what the cloud lacks, so that holes are spanned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.geometry.cloudwinding import CloudWinding
+from nstr3d.geometry.patches import Patches
+from nstr3d.sdf import Sdf
+from nstr3d.types import Box
+
+BLENDED = 8  # patches that a point is measured from
+CLOSE, FAR = 1.5, 3.0  # in spacings: up to where the patches alone decide, and from where on the winding number alone
+BLUR = 1.0  # width of the blend in spacings
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class CloudDistance:
+    """Signed distance ``(n,)`` at points ``(n, 3)``, negative inside, from ``patches`` whose normals look outward."""
+
+    patches: Patches
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Signed distance ``(n,)``."""
+        parts = [self._part(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def winding(self, points: np.ndarray) -> np.ndarray:
+        """Winding number ``(n,)`` of the discs: about 1 inside and 0 outside."""
+        return self._winding(points)
+
+    def gap(self, points: np.ndarray) -> np.ndarray:
+        """Distance ``(n,)`` to the nearest patch's centre in local spacings: large where the cloud says nothing."""
+        reach, near = self._winding.near.nearest(points)
+        return reach / self.spacing[near]
+
+    def sdf(self) -> Sdf:
+        """The distance as an `Sdf` without derivatives, for extraction."""
+        centres = self.patches.centres
+        lower, upper = centres.min(axis=0), centres.max(axis=0)
+        margin = 0.05 * float((upper - lower).max())
+
+        def distance(points: Tensor) -> Tensor:
+            return torch.from_numpy(self(points.detach().double().numpy())).to(points)
+
+        return Sdf(distance, Box(tuple((lower - margin).tolist()), tuple((upper + margin).tolist())), lipschitz=1.5)
+
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """Diameter ``(n,)`` of the disc that is each patch's share of the surface."""
+        return 2 * np.sqrt(self._winding.areas / np.pi)
+
+    @cached_property
+    def _winding(self) -> CloudWinding:
+        return CloudWinding(self.patches.centres, self.patches.normals)
+
+    def _part(self, points: np.ndarray) -> np.ndarray:
+        reach, near = self._winding.near(points, BLENDED)
+        spacing = self.spacing[near[:, 0]]
+        share = np.clip((reach[:, 0] / spacing - CLOSE) / (FAR - CLOSE), 0, 1)
+        share = share * share * (3 - 2 * share)
+        local, apart = share < 1, share > 0
+        value = np.zeros(len(points))
+        value[local] = (1 - share[local]) * self._blend(points[local], reach[local], near[local], spacing[local])
+        if apart.any():
+            outside = np.clip(1 - 2 * self.winding(points[apart]), -1, 1)
+            value[apart] += share[apart] * outside * reach[apart, 0]
+        return value
+
+    def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+        """Mean signed distance ``(m,)`` to the quadratics of ``near (m, k)``, the nearer and the surer the more it counts."""
+        patches = self.patches
+        offset = np.einsum("mkd,mkcd->mkc", points[:, None] - patches.centres[near], patches.frames[near])
+        reach_of = patches.radius[near]
+        flat = np.hypot(offset[..., 0], offset[..., 1])
+        shrink = np.minimum(1, reach_of / np.maximum(flat, 1e-12))  # a quadratic means little beyond its radius
+        u, v, z = offset[..., 0] * shrink, offset[..., 1] * shrink, offset[..., 2]
+        c = np.moveaxis(patches.coefficients[near], -1, 0)
+        height = c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2
+        slope_u, slope_v = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
+        distance = (z - height) / np.sqrt(1 + slope_u**2 + slope_v**2)
+        width = BLUR * spacing[:, None]
+        weight = np.exp(-(reach**2 - reach[:, :1] ** 2) / width**2)
+        return (weight * distance).sum(axis=1) / weight.sum(axis=1)

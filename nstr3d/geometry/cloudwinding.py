@@ -1,0 +1,52 @@
+"""The winding number of an oriented cloud: each point counts as a small disc of the surface (Barill et al., Fast winding numbers
+for soups and clouds, 2018)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from nstr3d.geometry.neighbours import Neighbours
+
+AREA_NEIGHBOURS = 10
+ORDER = 2  # of the far field's Taylor expansion
+ACCURACY = 2.0  # how many radii away a cell of the octree counts as far
+
+
+class CloudWinding:
+    """Winding number of discs at ``points (n, 3)`` with unit ``normals (n, 3)``: 1 inside, 0 outside, smooth across holes."""
+
+    def __init__(self, points: np.ndarray, normals: np.ndarray):
+        self.points = np.ascontiguousarray(points, np.float64)
+        self.normals = np.ascontiguousarray(normals, np.float64)
+
+    def __call__(self, at: np.ndarray) -> np.ndarray:
+        """Winding number ``(m,)`` at points ``(m, 3)``."""
+        import igl
+
+        cells, children, centre, radius, terms = self._octree
+        at = np.ascontiguousarray(at, np.float64)
+        discs = self.points, self.normals, self.areas
+        return np.asarray(igl.fast_winding_number(*discs, cells, children, centre, radius, terms, at, ACCURACY))
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """Each point's share of the surface ``(n,)``: that of the disc which reaches its tenth neighbour."""
+        size = min(AREA_NEIGHBOURS, len(self.points) - 1)
+        reach = self.near(self.points, size + 1, skip=size)[0][:, 0]
+        return np.pi * np.maximum(reach, 1e-12) ** 2 / size
+
+    @cached_property
+    def near(self) -> Neighbours:
+        """Which points are nearest."""
+        return Neighbours(self.points)
+
+    @cached_property
+    def _octree(self) -> tuple[Any, ...]:
+        import igl
+
+        cells, children, _, _ = igl.octree(self.points)
+        centre, radius, terms = igl.fast_winding_number_precompute(self.points, self.normals, self.areas, cells, children, ORDER)
+        return cells, children, centre, radius, terms

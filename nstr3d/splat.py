@@ -1,0 +1,38 @@
+"""Pictures of point clouds: every point a small square, lit from the camera."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from nstr3d.types import Camera, PointCloud
+
+BACKGROUND, DARKEST = 0.95, 0.15
+COVERAGE = 1.5  # how often the points cover the picture's area, about
+WIDEST = 4  # pixels
+
+
+def splat(cloud: PointCloud, camera: Camera) -> np.ndarray:
+    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``cloud``, shaded by its normals if any."""
+    eye, target, up = (np.asarray(vector, np.float64) for vector in (camera.eye, camera.target, camera.up))
+    forward = (target - eye) / np.linalg.norm(target - eye)
+    right = np.cross(forward, up)
+    right /= np.linalg.norm(right)
+    offset = cloud.points - eye
+    depth = offset @ forward
+    half = math.tan(math.radians(camera.fov) / 2)
+    scale = camera.height / 2 / half / np.maximum(depth, 1e-12)
+    column = np.floor(camera.width / 2 + offset @ right * scale).astype(np.int64)
+    row = np.floor(camera.height / 2 - offset @ np.cross(right, forward) * scale).astype(np.int64)
+    light = np.ones(len(depth)) if cloud.normals is None else np.abs(cloud.normals @ forward)
+    width = int(np.clip(math.sqrt(COVERAGE * camera.width * camera.height / max(len(depth), 1)), 1, WIDEST))
+    picture = np.full((camera.height, camera.width), BACKGROUND, np.float32)
+    order = np.argsort(-depth)  # the nearest is painted last
+    shift = np.arange(width) - width // 2
+    rows = (row[order, None, None] + shift[:, None] + 0 * shift).reshape(-1)
+    columns = (column[order, None, None] + 0 * shift[:, None] + shift).reshape(-1)
+    grey = np.repeat(DARKEST + (BACKGROUND - DARKEST) * light[order] * 0.8, width * width)
+    seen = (rows >= 0) & (rows < camera.height) & (columns >= 0) & (columns < camera.width)
+    picture[rows[seen], columns[seen]] = grey[seen]
+    return np.repeat(picture[..., None], 3, axis=2)
