@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nstr3d.geometry.neighbours import Neighbours
+from nstr3d.geometry.neighbours import Neighbours, connected
 from nstr3d.geometry.orient import estimate_normals, orient, turn_outward
 from nstr3d.geometry.surface import UNIT_HALF_EXTENT
 from nstr3d.types import Frame, PointCloud
@@ -16,6 +16,7 @@ FLAT = 1e-9  # of a cloud's longest deviation: thinner, all points lie in a plan
 MOST_POINTS = 300_000  # more are averaged in cells
 NEIGHBOURS = 8  # whose mean distance says how crowded a point is
 LONELY = 4.0  # times the median of these distances around the neighbours, or in the whole cloud: outliers are farther
+FEW = 20  # points that are close to each other and to no others are outliers too
 SCATTERED = 3.0  # times the median distance, likewise
 CELL, FINEST_CELL = 0.01, 1e-5  # first guess at the cells to average in, and the finest, in units of the box
 
@@ -90,12 +91,15 @@ def check(cloud: PointCloud) -> None:
 
 
 def outliers(points: np.ndarray) -> np.ndarray:
-    """Mask ``(n,)`` of the points that are far lonelier than their neighbours, or than most points are."""
+    """Mask ``(n,)`` of the points that are far lonelier than their neighbours or than most points are, alone or in a few."""
     reach, near = Neighbours(points)(points, NEIGHBOURS + 1, skip=1)
     alone = reach.mean(axis=1)
     around = np.median(alone[near], axis=1)
     typical = np.median(alone)
-    return ((alone > LONELY * around) & (alone > SCATTERED * typical)) | (alone > 2 * LONELY * typical)
+    lonely = ((alone > LONELY * around) & (alone > SCATTERED * typical)) | (alone > 2 * LONELY * typical)
+    close = (reach < 2 * LONELY * typical) & ~lonely[:, None]
+    group = connected(len(points), np.nonzero(close)[0], near[close])
+    return lonely | (np.bincount(group)[group] < FEW)
 
 
 def _check_finite(values: np.ndarray, what: str) -> None:

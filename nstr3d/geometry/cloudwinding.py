@@ -11,6 +11,7 @@ import numpy as np
 from nstr3d.geometry.neighbours import Neighbours
 
 AREA_NEIGHBOURS = 10
+WIDEST = 4.0  # times the median reach to that neighbour
 ORDER = 2  # of the far field's Taylor expansion
 ACCURACY = 2.0  # how many radii away a cell of the octree counts as far
 
@@ -33,10 +34,18 @@ class CloudWinding:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """Each point's share of the surface ``(n,)``: that of the disc which reaches its tenth neighbour."""
+        """Each point's share of the surface ``(n,)``: that of the disc which reaches its tenth neighbour, within limits."""
         size = min(AREA_NEIGHBOURS, len(self.points) - 1)
         reach = self.near(self.points, size + 1, skip=size)[0][:, 0]
-        return np.pi * np.maximum(reach, 1e-12) ** 2 / size
+        widest = WIDEST * np.median(reach)  # a point far from all others is no large piece of surface
+        return np.pi * np.clip(reach, 1e-12, max(widest, 1e-12)) ** 2 / size
+
+    def side(self, rows: np.ndarray) -> float:
+        """Mean winding number on the discs ``rows``: about 1/2 where they look outward and -1/2 where inward, if they enclose
+        anything. Taken on both sides of each disc, so that its own share cancels."""
+        shift = np.sqrt(self.areas[rows] / np.pi)[:, None] * self.normals[rows]
+        at = self.points[rows]
+        return float(np.mean(self(np.concatenate([at + shift, at - shift]))))
 
     @cached_property
     def near(self) -> Neighbours:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from nstr3d.geometry.cloudwinding import CloudWinding
-from nstr3d.geometry.neighbours import Neighbours
+from nstr3d.geometry.neighbours import Neighbours, connected
 
 SCALES = (10, 16, 26, 42, 68, 110, 180, 290)  # neighbours to take directions from, in turn
 SLAB_RADII = 4.0  # how far the neighbourhood must reach, in standard deviations of the noise
@@ -109,23 +109,21 @@ def _outward(points: np.ndarray, normals: np.ndarray, nested: bool) -> np.ndarra
     ``nested``: nothing is known of their signs, so what lies in another component bounds a cavity.
     """
     result, label = normals.copy(), _components(points, normals)
-    parts = [part for part in np.unique(label) if np.count_nonzero(label == part) >= SMALLEST]
-    for part in sorted(parts, key=lambda part: -np.count_nonzero(label == part)):
-        member = label == part
-        probes = points[member][:: np.count_nonzero(member) // PROBES + 1]
+    size = np.bincount(label)
+    parts = [np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST]
+    for member in parts:
+        probes = np.arange(0, len(member), len(member) // PROBES + 1)
         if nested:
-            if CloudWinding(points[member], result[member])(probes).mean() < 0:
-                result[member] *= -1
-        elif CloudWinding(points, result)(probes).mean() < 0:
+            inverted = CloudWinding(points[member], result[member]).side(probes) < 0
+        else:
+            inverted = CloudWinding(points, result).side(member[probes]) < 0
+        if inverted:
             result[member] *= -1
-    if nested and len(parts) > 1:
-        outward = result.copy()
-        for part in parts:
-            member = label == part
-            probes = points[member][:: np.count_nonzero(member) // PROBES + 1]
-            around = [
-                CloudWinding(points[label == other], outward[label == other])(probes).mean() for other in parts if other != part
-            ]
+    if nested:
+        windings = [CloudWinding(points[member], result[member]) for member in parts]
+        for index, member in enumerate(parts):
+            some = points[member[:: len(member) // PROBES + 1]]
+            around = [winding(some).mean() for other, winding in enumerate(windings) if other != index]
             if sum(number > 0.5 for number in around) % 2:
                 result[member] *= -1
     return result
@@ -133,10 +131,6 @@ def _outward(points: np.ndarray, normals: np.ndarray, nested: bool) -> np.ndarra
 
 def _components(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """A label ``(n,)`` for each point: neighbours whose normals agree share it."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     start, end = _links(points)
     agree = np.einsum("md,md->m", normals[start], normals[end]) > 0
-    graph = coo_array((np.ones(int(agree.sum()), bool), (start[agree], end[agree])), shape=(len(points),) * 2)
-    return connected_components(graph, directed=False)[1]
+    return connected(len(points), start[agree], end[agree])

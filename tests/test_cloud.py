@@ -1,0 +1,200 @@
+"""From points to a first surface: cleaning, orientation and denoising, against shapes whose distance is known in closed form."""
+
+import numpy as np
+import pytest
+
+from nstr3d.cloudjobs import first_surface
+from nstr3d.geometry.cloud import LEAST_POINTS, outliers, prepare
+from nstr3d.geometry.cloudwinding import CloudWinding
+from nstr3d.geometry.orient import estimate_normals, orient, turn_outward
+from nstr3d.geometry.trim import trim
+from nstr3d.types import Mesh, PointCloud
+
+SEED = np.random.default_rng
+
+
+def ball(count: int, noise: float = 0.0, centre=(0.0, 0.0, 0.0), radius: float = 1.0, seed: int = 0) -> PointCloud:
+    """Points on a sphere, off it by ``noise`` along the normal, and their exact normals."""
+    generator = SEED(seed)
+    normals = generator.standard_normal((count, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return PointCloud(centre + normals * (radius + noise * generator.standard_normal((count, 1))), normals)
+
+
+def ring(count: int, seed: int = 0) -> PointCloud:
+    """Points on a torus of radii 1 and 0.35, uniform in its angles, and their normals."""
+    around, across = SEED(seed).uniform(0, 2 * np.pi, (2, count))
+    outward = np.stack([np.cos(around), np.sin(around), np.zeros(count)], axis=1)
+    normals = np.cos(across)[:, None] * outward + np.sin(across)[:, None] * np.array([0, 0, 1.0])
+    return PointCloud(outward + 0.35 * normals, normals)
+
+
+def torus_error(points: np.ndarray) -> np.ndarray:
+    return np.abs(np.hypot(np.hypot(points[:, 0], points[:, 1]) - 1, points[:, 2]) - 0.35)
+
+
+def both(*clouds: PointCloud) -> PointCloud:
+    return PointCloud(np.concatenate([c.points for c in clouds]), np.concatenate([c.normals for c in clouds]))
+
+
+def sphere_error(mesh: Mesh) -> np.ndarray:
+    return np.abs(np.linalg.norm(mesh.vertices, axis=1) - 1)
+
+
+def volume(mesh: Mesh) -> float:
+    a, b, c = np.moveaxis(mesh.corners, 1, 0)
+    return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
+
+
+def turned(seed: int) -> np.ndarray:
+    """A random rotation."""
+    q, r = np.linalg.qr(SEED(seed).standard_normal((3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q * np.linalg.det(q)
+
+
+@pytest.mark.parametrize("normals", [True, False])
+@pytest.mark.parametrize("noise", [0.01, 0.03])
+def test_the_surface_is_several_times_better_than_the_noise(normals, noise):
+    cloud = ball(4000, noise)
+    first = first_surface(cloud if normals else PointCloud(cloud.points))
+    assert sphere_error(first.mesh).mean() < noise / 4
+    assert first.noise == pytest.approx(noise, rel=0.2)
+    assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
+
+
+def test_clean_points_are_met_far_closer_than_they_are_spaced():
+    first = first_surface(ring(4000))
+    assert torus_error(first.mesh.vertices).mean() < first.spacing / 50
+    assert first.noise < first.spacing / 50
+
+
+def test_a_hole_is_filled_smoothly():
+    cloud = ball(4000, 0.005)
+    kept = cloud.points[:, 2] < 0.8  # a cap of 10% of the area is missing
+    first = first_surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
+    assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.05)
+    inside = first.mesh.vertices[first.mesh.vertices[:, 2] > 0.8]
+    assert np.abs(np.linalg.norm(inside, axis=1) - 1).max() < 0.25
+
+
+@pytest.mark.parametrize("flip", ["first", "all"])
+def test_components_given_inside_out_are_turned_over(flip):
+    left, right = ball(2000, centre=(-1.5, 0, 0)), ball(1500, centre=(1.5, 0, 0), seed=1)
+    flipped = PointCloud(left.points, -left.normals)
+    cloud = both(flipped, right if flip == "first" else PointCloud(right.points, -right.normals))
+    outward, count = turn_outward(cloud.points, cloud.normals)
+    assert np.einsum("nd,nd->n", outward, both(left, right).normals).min() > 0
+    assert count == (2000 if flip == "first" else 3500)
+    assert volume(first_surface(cloud).mesh) == pytest.approx(8 / 3 * np.pi, rel=0.02)
+
+
+def test_a_cavity_given_as_one_stays_one():
+    shell, hollow = ball(3000), ball(1500, radius=0.5, seed=1)
+    cloud = both(shell, PointCloud(hollow.points, -hollow.normals))
+    outward, count = turn_outward(cloud.points, cloud.normals)
+    assert count == 0
+    np.testing.assert_array_equal(outward, cloud.normals)
+    assert volume(first_surface(PointCloud(cloud.points)).mesh) == pytest.approx(4 / 3 * np.pi * (1 - 0.125), rel=0.03)
+
+
+def test_normals_of_random_sign_are_sought_anew():
+    cloud = ring(3000)
+    mixed = cloud.normals * SEED(3).choice([-1.0, 1.0], (3000, 1))
+    outward, _ = turn_outward(cloud.points, mixed)
+    assert np.einsum("nd,nd->n", outward, cloud.normals).min() > 0.99
+
+
+@pytest.mark.parametrize("shape", [ball, ring])
+def test_estimated_normals_are_right_and_look_outward(shape):
+    cloud = shape(3000)
+    normals, _ = orient(cloud.points, estimate_normals(cloud.points))
+    cosine = np.einsum("nd,nd->n", normals, cloud.normals)
+    assert cosine.min() > 0.7
+    assert np.degrees(np.arccos(np.minimum(cosine, 1))).mean() < 8
+
+
+def test_the_winding_number_is_one_inside_and_zero_outside():
+    cloud = ball(3000)
+    winding = CloudWinding(cloud.points, cloud.normals)
+    at = SEED(1).standard_normal((200, 3))
+    at /= np.linalg.norm(at, axis=1, keepdims=True)
+    np.testing.assert_allclose(winding(0.7 * at), 1, atol=0.1)
+    np.testing.assert_allclose(winding(1.5 * at), 0, atol=0.1)
+
+
+def test_scattered_outliers_are_found_and_no_others():
+    cloud = ball(3000, 0.005)
+    far = SEED(1).uniform(-2, 2, (150, 3))
+    far = far[np.abs(np.linalg.norm(far, axis=1) - 1) > 0.3]
+    mask = outliers(np.concatenate([cloud.points, far]))
+    assert mask[:3000].sum() <= 3
+    assert mask[3000:].mean() > 0.95
+    first = first_surface(PointCloud(np.concatenate([cloud.points, far])))
+    assert sphere_error(first.mesh).mean() < 0.003
+
+
+def test_the_surface_moves_with_the_points():
+    cloud, rotation, shift = ball(2000, 0.01), turned(1), np.array([300.0, -20.0, 5.0])
+    moved = PointCloud(7 * cloud.points @ rotation.T + shift, cloud.normals @ rotation.T)
+    first = first_surface(moved)
+    back = ((first.mesh.vertices - shift) / 7) @ rotation
+    assert np.abs(np.linalg.norm(back, axis=1) - 1).mean() < 0.003
+    assert first.noise / 7 == pytest.approx(first_surface(cloud).noise, rel=1e-6)
+
+
+def test_the_same_points_give_the_same_bits():
+    cloud = PointCloud(ring(1500).points)
+    first, again = first_surface(cloud), first_surface(cloud)
+    np.testing.assert_array_equal(first.mesh.vertices, again.mesh.vertices)
+
+
+def test_too_many_points_are_averaged(monkeypatch):
+    monkeypatch.setattr("nstr3d.geometry.cloud.MOST_POINTS", 2000)
+    cloud = ball(20_000, 0.01)
+    clean, frame, done = prepare(cloud)
+    assert 500 < done.averaged <= 2000
+    error = np.abs(np.linalg.norm(frame.to_world(clean.points), axis=1) - 1)
+    assert error.mean() < 0.75 * 0.01 * np.sqrt(2 / np.pi)  # most cells hold ten points, those that the sphere grazes fewer
+    np.testing.assert_allclose(np.linalg.norm(clean.normals, axis=1), 1)
+
+
+def test_trimming_keeps_what_points_support():
+    first = first_surface(ball(2000))
+    above = ball(2000).points
+    above = above[above[:, 2] > 0]
+    cut = trim(first.mesh, above, 0.1)
+    assert cut.vertices[:, 2].min() > -0.2
+    assert cut.vertices[:, 2].max() > 0.95
+    assert cut.faces.max() == len(cut.vertices) - 1
+    with pytest.raises(ValueError, match="remove all"):
+        trim(first.mesh, above + 10, 0.1)
+
+
+GOOD = ball(200)
+REFUSED = {
+    "at least 100": PointCloud(GOOD.points[:99]),
+    "only 50 of the 200 points are distinct": PointCloud(np.tile(GOOD.points[:50], (4, 1))),
+    "only 1 of the 200 points are distinct": PointCloud(np.ones((200, 3))),
+    "in a plane": PointCloud(GOOD.points * [1, 1, 0]),
+    "on a line": PointCloud(GOOD.points * [1, 0, 0]),
+    "1 points are not finite, the first is point 7": PointCloud(np.where(np.arange(200)[:, None] == 7, np.nan, GOOD.points)),
+    "1 normals are not finite": PointCloud(GOOD.points, np.where(np.arange(200)[:, None] == 7, np.inf, GOOD.normals)),
+    "1 normals have length zero, the first at point 7": PointCloud(
+        GOOD.points, np.where(np.arange(200)[:, None] == 7, 0.0, GOOD.normals)
+    ),
+    "three coordinates": PointCloud(GOOD.points[:, :2]),
+    "as many normals": PointCloud(GOOD.points, GOOD.normals[:50]),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_bad_clouds_are_refused(reason):
+    with pytest.raises(ValueError, match=reason):
+        prepare(REFUSED[reason])
+
+
+def test_bad_normals_do_not_matter_where_they_are_not_used():
+    cloud = PointCloud(GOOD.points, np.zeros_like(GOOD.points))
+    assert not prepare(cloud, estimate=True)[2].measured
+    assert len(GOOD.points) >= LEAST_POINTS
