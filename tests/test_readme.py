@@ -31,6 +31,8 @@ def test_blocks_run_and_leave_what_they_promise(namespace):
     assert Path("bunny.png").read_bytes().startswith(b"\x89PNG")
     assert namespace["distance"].shape == (1000,)
     assert namespace["normals"].shape == (1000, 3)
+    np.testing.assert_allclose(np.linalg.norm(namespace["ball"].mesh.vertices, axis=1).mean(), 1, atol=0.01)
+    np.testing.assert_allclose(namespace["ball"].noise, 0.02, rtol=0.2)
     assert namespace["image_field"].in_dim == 2
     assert namespace["fine"].shape == (768, 1024, 3)
     assert namespace["picture"].shape == (128, 128, 3)

@@ -22,6 +22,7 @@ from nstr3d.types import Box
 BLENDED = 8  # patches that a point is measured from
 CLOSE, FAR = 1.5, 3.0  # in spacings: up to where the patches alone decide, and from where on the winding number alone
 BLUR = 1.0  # width of the blend in spacings
+MARGIN = 0.15  # around the points, in their extents: holes may bulge
 CHUNK = 1 << 16
 
 
@@ -49,7 +50,7 @@ class CloudDistance:
         """The distance as an `Sdf` without derivatives, for extraction."""
         centres = self.patches.centres
         lower, upper = centres.min(axis=0), centres.max(axis=0)
-        margin = 0.05 * float((upper - lower).max())
+        margin = MARGIN * float((upper - lower).max())
 
         def distance(points: Tensor) -> Tensor:
             return torch.from_numpy(self(points.detach().double().numpy())).to(points)

@@ -9,7 +9,7 @@ import torch
 
 
 def connected(count: int, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A label ``(count,)`` for each of ``count`` points, shared by those that edges from ``start (m,)`` to ``end (m,)`` connect."""
+    """A label ``(count,)`` for each of ``count`` points, shared by those that edges ``start (m,)`` to ``end (m,)`` connect."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -14,7 +14,7 @@ from nstr3d.geometry.cloudwinding import CloudWinding
 from nstr3d.geometry.neighbours import Neighbours, connected
 
 SCALES = (10, 16, 26, 42, 68, 110, 180, 290)  # neighbours to take directions from, in turn
-SLAB_RADII = 4.0  # how far the neighbourhood must reach, in standard deviations of the noise
+SLAB_RADII = 6.0  # how far the neighbourhood must reach, in standard deviations of the noise
 LINKS = 10  # neighbours that a point passes its sign on to
 REPRESENTATIVES = 30_000  # points whose signs are sought; the others follow the nearest of them
 DISCORD = 0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew

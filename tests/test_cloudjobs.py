@@ -1,0 +1,189 @@
+"""A point cloud through the whole job and the command line: what is written, refused, measured and trimmed."""
+
+import importlib.util
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracles import sphere
+
+from nstr3d import cloudjobs, jobs
+from nstr3d.checkpoint import load
+from nstr3d.cli import main
+from nstr3d.cloudjobs import PointsJob, run_points
+from nstr3d.io import load_image, load_mesh, save_mesh
+from nstr3d.jobs import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob
+from nstr3d.splat import splat
+from nstr3d.types import Camera, PointCloud
+
+RESULTS = {MODEL, MESH, PICTURE, REPORT}
+QUICK = ["--preset", "fast", "--steps", "150", "--params", "6000", "--resolution", "40"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """Short training on small pools, scored on few samples."""
+    changes = {"pool": 40_000, "batch": 2048, "warmup": 5}
+    presets = {name: replace(preset, training=replace(preset.training, **changes)) for name, preset in jobs.PRESETS.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "PRESETS", presets)
+        patch.setattr("nstr3d.presets.LARGEST", 64)
+        patch.setattr(cloudjobs, "score", partial(cloudjobs.score, samples=4000))
+        patch.setattr(cloudjobs, "one_sided", partial(cloudjobs.one_sided, samples=4000))
+        yield
+
+
+def points(count: int = 1500, noise: float = 0.0) -> np.ndarray:
+    """Points and normals ``(n, 6)`` of a sphere of radius 3 about (10, 0, 0)."""
+    generator = np.random.default_rng(0)
+    normals = generator.standard_normal((count, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.hstack([normals * (3 + noise * generator.standard_normal((count, 1))) + [10, 0, 0], normals])
+
+
+def job_for(tmp_path, table: np.ndarray | None = None, surface: dict | None = None, **options) -> PointsJob:
+    path = tmp_path / "scan.npy"
+    if table is not None or not path.exists():
+        np.save(path, points() if table is None else table)
+    chosen = {"preset": "fast", "steps": 150, "params": 6000, "resolution": 40, "picture": 32, "out": tmp_path / "new" / "out"}
+    return PointsJob(MeshJob(path, **(chosen | (surface or {}))), **options)
+
+
+def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(tmp_path):
+    save_mesh(tmp_path / "reference.ply", sphere(3))
+    reference = load_mesh(tmp_path / "reference.ply")
+    save_mesh(tmp_path / "reference.ply", type(reference)(3 * reference.vertices + [10, 0, 0], reference.faces))
+    outcome = run_points(job_for(tmp_path, reference=tmp_path / "reference.ply"))
+    out = tmp_path / "new" / "out"
+    assert {path.name for path in out.iterdir()} == RESULTS
+    report = json.loads((out / REPORT).read_text())
+    assert report == json.loads(json.dumps(outcome.report))
+    assert report["input"]["points"] == 1500
+    assert report["input"]["measured"]
+    assert report["mesh"]["watertight"]
+    mesh = load_mesh(out / MESH)
+    error = np.abs(np.linalg.norm(mesh.vertices - [10, 0, 0], axis=1) - 3)
+    assert error.mean() < 0.05
+    assert report["points"]["mean"] * report["points"]["diagonal"] < 0.05
+    accuracy = report["accuracy"]
+    assert accuracy["chamfer"] == pytest.approx((accuracy["accuracy"] + accuracy["completeness"]) / 2, rel=0.1)
+    assert accuracy["f_score"] > 0.5
+    assert load(out / MODEL).sdf()(np.array([[10.0, 0, 0]]))[0] < -1.5
+    assert load_image(out / PICTURE).shape == (32, 72, 3)
+
+
+def test_the_same_job_gives_the_same_field(tmp_path):
+    where = np.random.default_rng(0).uniform(7, 13, (50, 3))
+    values = []
+    for name, seed in (("a", 0), ("b", 0)):
+        run_points(job_for(tmp_path, surface={"out": tmp_path / name, "seed": seed}))
+        values.append(load(tmp_path / name / MODEL).sdf()(where))
+    np.testing.assert_array_equal(values[0], values[1])
+
+
+def test_normals_can_be_estimated_and_the_noise_given(tmp_path):
+    table = points(noise=0.03)
+    table[:, 3:] = [0, 0, 1]  # nonsense
+    report = run_points(job_for(tmp_path, table, estimate_normals=True, smooth=0.05)).report
+    assert not report["input"]["measured"]
+    assert report["input"]["noise"] == pytest.approx(0.05)
+    assert report["input"]["noise_given"]
+    assert report["accuracy"] is None
+    assert load(tmp_path / "new" / "out" / MODEL).sdf()(np.array([[10.0, 0, 0]]))[0] < -1.5
+
+
+def test_trimming_opens_the_mesh_where_there_were_no_points(tmp_path):
+    table = points()
+    report = run_points(job_for(tmp_path, table[table[:, 2] < 1.5], trim=3.0)).report
+    assert not report["mesh"]["watertight"]
+    assert load_mesh(tmp_path / "new" / "out" / MESH).vertices[:, 2].max() < 2.5
+
+
+def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path):
+    def stop(progress):
+        if progress.step == 15:
+            raise KeyboardInterrupt
+
+    whole = job_for(tmp_path, surface={"out": tmp_path / "whole"})
+    run_points(whole)
+    parts = job_for(tmp_path, surface={"out": tmp_path / "parts"})
+    with pytest.raises(Interrupted, match="--resume"):
+        run_points(parts, Listener(step=stop))
+    assert (tmp_path / "parts" / CHECKPOINT).exists()
+    again = replace(parts, surface=replace(parts.surface, resume=True))
+    with pytest.raises(ValueError, match="belongs to another run: smooth"):
+        run_points(replace(again, smooth=0.1))
+    run_points(again)
+    assert (tmp_path / "parts" / MESH).read_bytes() == (tmp_path / "whole" / MESH).read_bytes()
+
+
+def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
+    table = points()
+    table[:, 3:] *= -1
+    far = np.hstack([np.random.default_rng(1).uniform(-20, 40, (20, 3)), np.tile([0, 0, 1], (20, 1))])
+    heard = []
+    run_points(job_for(tmp_path, np.concatenate([table, far])), Listener(warn=heard.append))
+    assert "lie far from the others" in heard[0]
+    assert heard[1].startswith("1500 normals looked inward")
+
+
+@pytest.mark.parametrize("options", [{"smooth": -1.0}, {"smooth": np.inf}, {"trim": 0.0}, {"trim": np.nan}])
+def test_options_out_of_range_are_refused(tmp_path, options):
+    with pytest.raises(ValueError, match=f"--{next(iter(options))} must be"):
+        job_for(tmp_path, **options)
+
+
+def test_a_failing_job_leaves_nothing(tmp_path):
+    flat = points() * [1, 1, 0, 1, 1, 1]
+    with pytest.raises(ValueError, match="in a plane"):
+        run_points(job_for(tmp_path, flat))
+    with pytest.raises(FileNotFoundError, match=r"none\.obj does not exist"):
+        run_points(job_for(tmp_path, points(), reference=tmp_path / "none.obj"))
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.npy"]
+
+
+def app():
+    spec = importlib.util.spec_from_file_location("fit_points", Path(__file__).parents[1] / "apps" / "fit_points.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_app_and_the_command_line_fit_points(tmp_path, capsys):
+    np.savetxt(tmp_path / "scan.xyz", points()[:, :3])
+    assert app().main([str(tmp_path / "scan.xyz"), "--out", str(tmp_path / "a"), *QUICK]) == 0
+    table = capsys.readouterr().out
+    assert "normals estimated" in table
+    assert (tmp_path / "a" / MESH).exists()
+    assert main(["points", str(tmp_path / "none.xyz")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none.xyz'} does not exist\n"
+
+
+BAD = {"2 columns": "1 2\n" * 200, "not finite": "1 2 nan\n" * 200, "only 1 points": "1 2 3\n"}
+
+
+@pytest.mark.parametrize("reason", BAD)
+def test_bad_input_is_one_line_and_exit_code_1(tmp_path, capsys, reason):
+    (tmp_path / "bad.xyz").write_text(BAD[reason])
+    assert app().main([str(tmp_path / "bad.xyz"), "--out", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert reason in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_splat_shows_points_where_the_camera_sees_them():
+    camera = Camera((0, 0, 10), (0, 0, 0), width=65, height=65)
+    half = 10 * np.tan(np.radians(camera.fov / 2))
+    cloud = PointCloud(
+        np.array([[0.0, 0, 0], [half / 2, half / 2, 0], [0, 0, -5]]), np.array([[0.0, 0, 1], [1, 0, 0], [1, 0, 0]])
+    )
+    picture = splat(cloud, camera)[..., 0]
+    assert picture.shape == (65, 65)
+    assert 0.5 < picture[32, 32] < 0.9  # the nearer point hides the dark one behind it
+    assert picture[16, 48] < 0.2
+    assert picture[48, 16] > 0.9
