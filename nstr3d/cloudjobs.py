@@ -17,14 +17,14 @@ import numpy as np
 from nstr3d.checkpoint import save
 from nstr3d.clouds import load_cloud
 from nstr3d.extract import extract
-from nstr3d.geometry.cloud import Preparation, prepare
+from nstr3d.geometry.cloud import FEW, Preparation, prepare
 from nstr3d.geometry.clouddistance import CloudDistance
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import close_holes
 from nstr3d.geometry.patches import fit_patches
 from nstr3d.geometry.repair import repair
 from nstr3d.geometry.surface import normalise
-from nstr3d.geometry.trim import trim
+from nstr3d.geometry.trim import supported, trim
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.jobs import (
     CHECKPOINT,
@@ -106,7 +106,7 @@ def first_surface(
     box = distance.sdf().bounds
     cells = int(np.clip(CELLS_PER_SPACING * box.extent.max() / spacing, *CELLS))
     try:
-        mesh = extract(distance.sdf(), cells).mesh
+        mesh = supported(extract(distance.sdf(), cells).mesh, clean.points, FEW)
     except ValueError as error:
         raise ValueError(
             "The points enclose no volume; check their normals, or estimate them with --normals estimate."

@@ -7,7 +7,7 @@ from nstr3d.cloudjobs import first_surface
 from nstr3d.geometry.cloud import LEAST_POINTS, outliers, prepare
 from nstr3d.geometry.cloudwinding import CloudWinding
 from nstr3d.geometry.orient import estimate_normals, orient, turn_outward
-from nstr3d.geometry.trim import trim
+from nstr3d.geometry.trim import supported, trim
 from nstr3d.types import Mesh, PointCloud
 
 SEED = np.random.default_rng
@@ -169,6 +169,16 @@ def test_trimming_keeps_what_points_support():
     assert cut.faces.max() == len(cut.vertices) - 1
     with pytest.raises(ValueError, match="remove all"):
         trim(first.mesh, above + 10, 0.1)
+
+
+def test_bubbles_without_points_are_dropped():
+    mesh, bubble = first_surface(ball(1000)).mesh, first_surface(ball(400, radius=0.2)).mesh
+    count = len(mesh.vertices)
+    joined = Mesh(np.concatenate([mesh.vertices, bubble.vertices]), np.concatenate([mesh.faces, bubble.faces + count]))
+    kept = supported(joined, ball(1000).points, 20)
+    np.testing.assert_array_equal(kept.vertices, mesh.vertices)
+    np.testing.assert_array_equal(kept.faces, mesh.faces)
+    assert len(supported(mesh, ball(5).points, 20).faces) == len(mesh.faces)
 
 
 GOOD = ball(200)
