@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -187,3 +188,32 @@ def test_a_splat_shows_points_where_the_camera_sees_them():
     assert 0.5 < picture[32, 32] < 0.9  # the nearer point hides the dark one behind it
     assert picture[16, 48] < 0.2
     assert picture[48, 16] > 0.9
+
+
+def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(tmp_path, capsys, monkeypatch):
+    spec = importlib.util.spec_from_file_location("points_benchmark", Path(__file__).parents[1] / "apps" / "points_benchmark.py")
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "points_benchmark", module)  # where dataclasses look for the names in their annotations
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "SAMPLES", 2000)
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    save_mesh(tmp_path / "ball.ply", sphere(3))
+    small = [
+        str(tmp_path / "ball.ply"),
+        "--counts",
+        "1000",
+        "--noises",
+        "0.5",
+        "--missing",
+        "0.2",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert module.main(small) == 1
+    assert "pip install open3d" in capsys.readouterr().err
+    assert module.main([*small, "--depths"]) == 0
+    rows = (tmp_path / "out" / "points.csv").read_text().splitlines()
+    assert [row.split(",")[3] for row in rows[1:]] == ["True", "False"]
+    assert all(float(row.split(",")[6]) < 0.02 for row in rows[1:])
+    assert module.main([*small, "--depths"]) == 0  # nothing left to do
+    assert (tmp_path / "out" / "points.csv").read_text().splitlines() == rows

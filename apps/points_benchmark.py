@@ -1,0 +1,182 @@
+"""Race surfaces from points against screened Poisson: ``python apps/points_benchmark.py SHAPES --out out/points``.
+
+Points are sampled from meshes, moved by noise, with or without normals, whole or with a part missing. Ours is the first surface
+and, with --field, the fitted field; the yardstick is Open3D's screened Poisson reconstruction (pip install open3d), which gets
+normals from Open3D where there are none. Goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import tyro
+
+from nstr3d.cli import guarded
+from nstr3d.cloudjobs import first_surface
+from nstr3d.extract import extract_mesh
+from nstr3d.fit import fit
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.holes import close_holes
+from nstr3d.geometry.repair import repair
+from nstr3d.geometry.surface import face_normals, normalise, sample_surface
+from nstr3d.io import atomic_path, load_mesh
+from nstr3d.losses import sdf_objective
+from nstr3d.metrics import TAU, compare_surfaces
+from nstr3d.presets import FAST, sized_nstr
+from nstr3d.sampling import SurfaceBand
+from nstr3d.types import Mesh, PointCloud
+
+COLUMNS = ("shape", "points", "noise", "normals", "missing", "method", "chamfer", "normal_error", "f_score", "seconds")
+SAMPLES = 50_000
+Method = Callable[[PointCloud], Mesh]
+
+
+@dataclass(frozen=True)
+class Race:
+    """Race surfaces from points against Open3D's screened Poisson reconstruction."""
+
+    shapes: tyro.conf.Positional[tuple[Path, ...]]
+    """Closed meshes to sample."""
+    out: Path = Path("out/points")
+    """Folder of points.csv; rows that it holds are not measured again."""
+    counts: tuple[int, ...] = (5000, 20_000, 100_000)
+    """Numbers of points."""
+    noises: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    """Standard deviations of the noise, in per cent of the longest side."""
+    normals: tuple[bool, ...] = (True, False)
+    """With normals, without, or both."""
+    missing: tuple[float, ...] = (0.0, 0.3)
+    """Shares of the points that are missing, all on one side."""
+    depths: tuple[int, ...] = (8, 9)
+    """Depths of the Poisson reconstruction; none leaves it out."""
+    field: bool = False
+    """Fit the field too, by the fast preset."""
+
+
+def sample(mesh: Mesh, count: int, noise: float, missing: float) -> PointCloud:
+    """Points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of the longest side, with exact normals; the
+    share ``missing`` with the largest coordinate along (1, 1, 1) is left out and ``count`` remain."""
+    generator = np.random.default_rng(0)
+    points, faces = sample_surface(mesh, round(count / (1 - missing)), generator)
+    kept = np.argsort(points.sum(axis=1), kind="stable")[:count]
+    shift = noise / 100 * mesh.bounds.extent.max() * generator.standard_normal((len(kept), 3))
+    return PointCloud(points[kept] + shift, face_normals(mesh)[faces[kept]])
+
+
+def ours(cloud: PointCloud) -> Mesh:
+    """The surface without training."""
+    return first_surface(cloud).mesh
+
+
+def fitted(cloud: PointCloud) -> Mesh:
+    """The surface of the field that the fast preset fits to ours."""
+    unit, frame = normalise(close_holes(repair(ours(cloud))[0])[0])
+    config = sized_nstr(FAST.params, unit)
+    field = config.build(3, 1, near=unit, generator=torch.Generator().manual_seed(0))
+    result = fit(field, SurfaceBand(unit, MeshDistance(unit)), sdf_objective(), FAST.training, frame)
+    return extract_mesh(result.sdf(), 384)
+
+
+def poisson(depth: int) -> Method:
+    """Screened Poisson of ``depth``. Raises ModuleNotFoundError where there is no Open3D."""
+    try:
+        open3d: Any = importlib.import_module("open3d")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("the yardstick needs Open3D: pip install open3d, or pass --depths with nothing") from error
+
+    def run(cloud: PointCloud) -> Mesh:
+        points = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(cloud.points))
+        if cloud.normals is None:
+            points.estimate_normals(open3d.geometry.KDTreeSearchParamKNN(20))
+            points.orient_normals_consistent_tangent_plane(20)
+        else:
+            points.normals = open3d.utility.Vector3dVector(cloud.normals)
+        mesh, _ = open3d.geometry.TriangleMesh.create_from_point_cloud_poisson(points, depth=depth)
+        return Mesh(np.asarray(mesh.vertices), np.asarray(mesh.triangles, np.int64))
+
+    return run
+
+
+def races(options: Race, methods: dict[str, Method], done: set[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+    """The rows that are not ``done`` yet; a method that fails has empty figures."""
+    for path in options.shapes:
+        shape, _ = normalise(close_holes(repair(load_mesh(path))[0])[0])
+        distance, diagonal = MeshDistance(shape), shape.bounds.diagonal
+        for count, noise, normals, missing in product(options.counts, options.noises, options.normals, options.missing):
+            cloud = sample(shape, count, noise, missing)
+            for name, method in methods.items():
+                key = (path.stem, str(count), str(noise), str(normals), str(missing), name)
+                if key in done:
+                    continue
+                started = time.perf_counter()
+                try:
+                    mesh = method(cloud if normals else PointCloud(cloud.points))
+                except ValueError:
+                    yield dict(zip(COLUMNS, (*key, "", "", "", "")))
+                    continue
+                seconds = time.perf_counter() - started
+                found = compare_surfaces(mesh, shape, distance, np.random.default_rng(1), TAU * diagonal, SAMPLES)
+                figures = found.chamfer / diagonal, found.normal_error, found.f_score, seconds
+                yield dict(zip(COLUMNS, (*key, *(f"{figure:.6g}" for figure in figures))))
+
+
+def run(options: Race) -> None:
+    """Runs the races, writing points.csv after each."""
+    methods = {"ours": ours} | ({"field": fitted} if options.field else {})
+    methods |= {f"poisson {depth}": poisson(depth) for depth in options.depths}
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "points.csv"
+    rows: list[dict[str, Any]] = []
+    if path.exists():
+        with open(path, newline="") as file:
+            rows = [dict(row) for row in csv.DictReader(file)]
+    for row in races(options, methods, {tuple(row[name] for name in COLUMNS[:6]) for row in rows}):
+        rows.append(row)
+        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(COLUMNS))
+            writer.writeheader()
+            writer.writerows(rows)
+    print(table(rows))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Geometric means over the shapes of Chamfer and normals relative to the better Poisson, one line per setting and method."""
+    settings = sorted({tuple(row[name] for name in COLUMNS[1:5]) for row in rows}, key=str)
+    lines = ["| points | noise | normals | missing | method | Chamfer / Poisson | normals / Poisson | F-score | seconds |"]
+    lines.append("|" + "---|" * 9)
+    for setting in settings:
+        group = [row for row in rows if tuple(row[name] for name in COLUMNS[1:5]) == setting and row["chamfer"]]
+        best = {}
+        for row in (row for row in group if row["method"].startswith("poisson")):
+            for figure in ("chamfer", "normal_error"):
+                best[row["shape"], figure] = min(float(row[figure]), best.get((row["shape"], figure), np.inf))
+        for method in dict.fromkeys(row["method"] for row in group):
+            own = [row for row in group if row["method"] == method]
+            ratios = [_relative(own, best, figure) for figure in ("chamfer", "normal_error")]
+            means = [float(np.mean([float(row[figure]) for row in own])) for figure in ("f_score", "seconds")]
+            lines.append(f"| {' | '.join(setting)} | {method} | {' | '.join(ratios)} | {means[0]:.4f} | {means[1]:.1f} |")
+    return "\n".join(lines)
+
+
+def _relative(rows: list[dict[str, Any]], best: dict[tuple[str, str], float], figure: str) -> str:
+    known = [float(row[figure]) / best[row["shape"], figure] for row in rows if (row["shape"], figure) in best]
+    return f"{np.exp(np.mean(np.log(known))):.2f}" if known else ""
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
+    return guarded(lambda: run(tyro.cli(Race, prog="points_benchmark.py", args=args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
