@@ -36,7 +36,18 @@ from nstr3d.presets import FAST, sized_nstr
 from nstr3d.sampling import SurfaceBand
 from nstr3d.types import Mesh, PointCloud
 
-COLUMNS = ("shape", "points", "noise", "normals", "missing", "method", "chamfer", "normal_error", "f_score", "seconds")
+COLUMNS: tuple[str, ...] = (
+    "shape",
+    "points",
+    "noise",
+    "normals",
+    "missing",
+    "method",
+    "chamfer",
+    "normal_error",
+    "f_score",
+    "seconds",
+)
 SAMPLES = 50_000
 Method = Callable[[PointCloud], Mesh]
 

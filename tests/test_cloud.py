@@ -89,6 +89,19 @@ def test_components_given_inside_out_are_turned_over(flip):
     assert volume(first_surface(cloud).mesh) == pytest.approx(8 / 3 * np.pi, rel=0.02)
 
 
+def test_right_normals_stay_as_they_are_at_creases_too():
+    generator = SEED(0)
+    axis, sign = generator.integers(0, 3, 1000), generator.choice([-1.0, 1.0], 1000)
+    points = generator.uniform(-1, 1, (1000, 3))
+    points[np.arange(1000), axis] = sign
+    normals = np.zeros((1000, 3))
+    normals[np.arange(1000), axis] = sign
+    outward, count = turn_outward(points, normals)
+    assert count == 0
+    np.testing.assert_array_equal(outward, normals)
+    assert volume(first_surface(PointCloud(points, normals)).mesh) == pytest.approx(8, rel=0.05)
+
+
 def test_a_cavity_given_as_one_stays_one():
     shell, hollow = ball(3000), ball(1500, radius=0.5, seed=1)
     cloud = both(shell, PointCloud(hollow.points, -hollow.normals))

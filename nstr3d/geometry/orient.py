@@ -18,6 +18,8 @@ SLAB_RADII = 6.0  # how far the neighbourhood must reach, in standard deviations
 LINKS = 10  # neighbours that a point passes its sign on to
 REPRESENTATIVES = 30_000  # points whose signs are sought; the others follow the nearest of them
 DISCORD = 0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew
+OPPOSED = -0.5  # cosine of normals that disagree about their sign: at a crease it is about 0
+INVERTED = -0.1  # mean winding number on a component given inside out, which is -1/2 if closed
 SMALLEST = 50  # points of a component whose side can be told
 PROBES = 2000  # points that a component's side is told from
 CHUNK = 1 << 14
@@ -53,7 +55,7 @@ def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, i
     Where neighbours disagree more often than noise and creases explain, all signs are sought anew.
     """
     _, near = Neighbours(points)(points, LINKS + 1, skip=1)
-    agree = np.einsum("nd,nkd->nk", normals, normals[near]) > 0
+    agree = np.einsum("nd,nkd->nk", normals, normals[near]) > OPPOSED
     if np.mean(~agree) > DISCORD:
         return orient(points, normals)
     outward = _outward(points, normals, nested=False)
@@ -116,7 +118,7 @@ def _outward(points: np.ndarray, normals: np.ndarray, nested: bool) -> np.ndarra
         if nested:
             inverted = CloudWinding(points[member], result[member]).side(probes) < 0
         else:
-            inverted = CloudWinding(points, result).side(member[probes]) < 0
+            inverted = CloudWinding(points, result).side(member[probes]) < INVERTED
         if inverted:
             result[member] *= -1
     if nested:
@@ -132,5 +134,5 @@ def _outward(points: np.ndarray, normals: np.ndarray, nested: bool) -> np.ndarra
 def _components(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """A label ``(n,)`` for each point: neighbours whose normals agree share it."""
     start, end = _links(points)
-    agree = np.einsum("md,md->m", normals[start], normals[end]) > 0
+    agree = np.einsum("md,md->m", normals[start], normals[end]) > OPPOSED
     return connected(len(points), start[agree], end[agree])
