@@ -36,18 +36,8 @@ from nstr3d.presets import FAST, sized_nstr
 from nstr3d.sampling import SurfaceBand
 from nstr3d.types import Mesh, PointCloud
 
-COLUMNS: tuple[str, ...] = (
-    "shape",
-    "points",
-    "noise",
-    "normals",
-    "missing",
-    "method",
-    "chamfer",
-    "normal_error",
-    "f_score",
-    "seconds",
-)
+SETTING = ("shape", "points", "noise", "normals", "missing", "method")
+COLUMNS: tuple[str, ...] = (*SETTING, "chamfer", "normal_error", "f_score", "seconds")
 SAMPLES = 50_000
 Method = Callable[[PointCloud], Mesh]
 
@@ -151,7 +141,7 @@ def run(options: Race) -> None:
     if path.exists():
         with open(path, newline="") as file:
             rows = [dict(row) for row in csv.DictReader(file)]
-    for row in races(options, methods, {tuple(row[name] for name in COLUMNS[:6]) for row in rows}):
+    for row in races(options, methods, {tuple(row[name] for name in SETTING) for row in rows}):
         rows.append(row)
         with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, list(COLUMNS))
@@ -162,11 +152,11 @@ def run(options: Race) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Geometric means over the shapes of Chamfer and normals relative to the better Poisson, one line per setting and method."""
-    settings = sorted({tuple(row[name] for name in COLUMNS[1:5]) for row in rows}, key=str)
+    settings = sorted({tuple(row[name] for name in SETTING[1:5]) for row in rows}, key=str)
     lines = ["| points | noise | normals | missing | method | Chamfer / Poisson | normals / Poisson | F-score | seconds |"]
     lines.append("|" + "---|" * 9)
     for setting in settings:
-        group = [row for row in rows if tuple(row[name] for name in COLUMNS[1:5]) == setting and row["chamfer"]]
+        group = [row for row in rows if tuple(row[name] for name in SETTING[1:5]) == setting and row["chamfer"]]
         best = {}
         for row in (row for row in group if row["method"].startswith("poisson")):
             for figure in ("chamfer", "normal_error"):
