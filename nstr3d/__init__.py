@@ -27,9 +27,10 @@ from nstr3d.io import load_image, load_mesh, save_image, save_mesh
 from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.metrics import score
 from nstr3d.presets import PRESETS, sized_nstr
-from nstr3d.render import RenderConfig, render
+from nstr3d.render import Backdrop, RenderConfig, measure, render, turntable
 from nstr3d.sampling import Raster, SurfaceBand
 from nstr3d.sdf import Sdf
+from nstr3d.shading import Curvature, Depth, Normals, Studio
 from nstr3d.trace import sphere_trace
 from nstr3d.types import Box, Camera, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
 
@@ -38,10 +39,13 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "AmplitudeWaves",
+    "Backdrop",
     "Box",
     "Camera",
     "ComplexWaves",
     "CosineConfig",
+    "Curvature",
+    "Depth",
     "Fit",
     "FitConfig",
     "Frame",
@@ -50,6 +54,7 @@ __all__ = [
     "LevelConfig",
     "Mesh",
     "MeshDistance",
+    "Normals",
     "NstrConfig",
     "PhaseWaves",
     "PointCloud",
@@ -59,6 +64,7 @@ __all__ = [
     "Samples",
     "Sdf",
     "Sound",
+    "Studio",
     "SurfaceBand",
     "TransportConfig",
     "TransportPenalty",
@@ -70,6 +76,7 @@ __all__ = [
     "load_image",
     "load_mesh",
     "load_sound",
+    "measure",
     "normalise",
     "render",
     "repair",
@@ -81,4 +88,5 @@ __all__ = [
     "sdf_objective",
     "sized_nstr",
     "sphere_trace",
+    "turntable",
 ]

@@ -1,9 +1,8 @@
-"""Pictures of an `Sdf`: sphere traced, lit like in a studio, needing neither a mesh nor a GPU driver."""
+"""Pictures of an `Sdf`: sphere traced, needing neither a mesh nor a GPU driver."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,72 +10,89 @@ import torch
 from torch import Tensor
 
 from nstr3d.sdf import Sdf
+from nstr3d.shading import GAMMA, Shading, Studio, Surface, Vector
 from nstr3d.trace import EmptySpace, sphere_trace
 from nstr3d.types import Camera, Rays
 
-Vector = tuple[float, float, float]
+THIN = 0.25  # what is thinner along a ray than this share of a pixel may be passed by
+CHUNK = 1 << 18  # rays under way at once
 
 
 @dataclass(frozen=True)
-class Light:
-    """A distant light: the ``direction`` towards it as (right, up, towards the camera), and its linear RGB ``colour``."""
+class Backdrop:
+    """Linear RGB of what is behind the surface: in the ``middle`` of the picture and in its ``corners``."""
 
-    direction: Vector
-    colour: Vector
+    middle: Vector = (0.90, 0.90, 0.90)
+    corners: Vector = (0.62, 0.62, 0.62)
 
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """The studio. Colours are linear RGB; lights turn with the camera, the ambient light's sky and ground do not.
+    """How to take a picture: what the surface looks like, what is behind it, and how smooth its edges are.
 
-    ``occlusion_taps`` distances along the normal, up to ``occlusion_reach`` diagonals of the bounds, darken hollows;
-    ``background`` is the grey of the middle and of the corners.
-    ``shadow_steps`` steps towards the key light cast its shadow, the softer the larger ``shadow_softness`` (the tangent of the
-    light's half angle). 0 turns either off. A pixel is the mean of ``samples_per_axis`` squared rays.
+    Without a ``backdrop`` the picture is transparent there: RGBA, with straight alpha. A pixel that differs from a neighbour by
+    more than ``contrast`` is the mean of ``samples_per_axis`` squared rays, others are one ray. Raises ValueError for less.
     """
 
-    albedo: Vector = (0.66, 0.62, 0.57)
-    key: Light = Light((-0.55, 0.75, 0.70), (1.00, 0.95, 0.88))
-    fill: Light = Light((0.90, 0.15, 0.55), (0.17, 0.20, 0.25))
-    rim: Light = Light((0.45, 0.55, -0.80), (0.42, 0.45, 0.50))
-    sky: Vector = (0.30, 0.32, 0.35)
-    ground: Vector = (0.16, 0.14, 0.13)
-    gloss: float = 0.10
-    background: tuple[float, float] = (0.90, 0.62)
-    occlusion_taps: int = 4
-    occlusion_reach: float = 0.06
-    shadow_steps: int = 16
-    shadow_softness: float = 0.12
-    gamma: float = 2.2
+    shading: Shading = Studio()
+    backdrop: Backdrop | None = Backdrop()
     samples_per_axis: int = 1
+    contrast: float = 0.04
+
+    def __post_init__(self):
+        if self.samples_per_axis < 1 or not self.contrast >= 0:
+            given = f"{self.samples_per_axis} and {self.contrast}"
+            raise ValueError(f"rendering needs samples_per_axis of at least 1 and a contrast of at least 0, not {given}")
+
+
+@dataclass(frozen=True)
+class Buffers:
+    """What a camera measures: ``depth (h, w)`` along each ray in world units, infinite on a miss, and unit outward ``normals
+    (h, w, 3)``, zero on a miss; float32."""
+
+    depth: np.ndarray
+    normals: np.ndarray
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Where the surface is ``(h, w)``."""
+        return np.isfinite(self.depth)
 
 
 def render(
+    sdf: Sdf, camera: Camera, config: RenderConfig | None = None, device: torch.device | str = "cpu", chunk: int = CHUNK
+) -> np.ndarray:
+    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``; 4 channels without a backdrop.
+
+    Works on ``chunk`` rays at a time on ``device``. Raises ValueError for a camera that stands inside the surface.
+    """
+    return next(turntable(sdf, [camera], config, device, chunk))
+
+
+def turntable(
     sdf: Sdf,
-    camera: Camera,
+    cameras: Sequence[Camera],
     config: RenderConfig | None = None,
     device: torch.device | str = "cpu",
-    chunk: int = 1 << 18,
-) -> np.ndarray:
-    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``.
+    chunk: int = CHUNK,
+) -> Iterator[np.ndarray]:
+    """The pictures of many cameras, one at a time, as `render` takes them; what they have in common is measured once."""
+    empty = EmptySpace.of(sdf, device)
+    for camera in cameras:
+        yield _Take(sdf, camera, config or RenderConfig(), empty, chunk).picture()
 
-    Works on ``chunk`` rays at a time on ``device``. Raises ValueError for less than one sample per pixel.
-    """
-    config = config or RenderConfig()
-    fine = config.samples_per_axis
-    if fine < 1 or chunk < 1:
-        raise ValueError(f"rendering needs samples_per_axis and chunk of at least 1, not {fine} and {chunk}")
-    dense = replace(camera, width=camera.width * fine, height=camera.height * fine)
-    rays = dense.rays(device)
-    # Small against a pixel's radius at depth 1: a ray that only passes a sharp edge has to miss it.
-    footprint = math.tan(math.radians(camera.fov) / 2) / dense.height / 32
-    studio = _Studio(sdf, camera, config, device)
-    backdrop = _backdrop(dense.width, dense.height, config).to(device)
-    parts = zip(rays.origins.split(chunk), rays.directions.split(chunk), backdrop.split(chunk))
-    colours = [studio.colours(Rays(origins, directions), behind, footprint) for origins, directions, behind in parts]
-    pixels = torch.cat(colours).clamp(0, 1) ** (1 / config.gamma)
-    mean = pixels.reshape(camera.height, fine, camera.width, fine, 3).mean(dim=(1, 3))
-    return mean.to(torch.float32).cpu().numpy()
+
+def measure(sdf: Sdf, camera: Camera, device: torch.device | str = "cpu", chunk: int = CHUNK) -> Buffers:
+    """Depth and normals that ``camera`` sees of ``sdf``. Raises ValueError for a camera that stands inside the surface."""
+    take = _Take(sdf, camera, RenderConfig(), EmptySpace.of(sdf, device), chunk)
+    rays = camera.rays(device)
+    depth = torch.full_like(rays.origins[:, 0], torch.inf)
+    normals = torch.zeros_like(rays.origins)
+    for which in torch.arange(len(depth), device=depth.device).split(chunk):
+        hit, seen = take.look(Rays(rays.origins[which], rays.directions[which]))
+        depth[which[hit]], normals[which[hit]] = seen.depth, seen.normals
+    shape = camera.height, camera.width
+    return Buffers(depth.float().cpu().numpy().reshape(shape), normals.float().cpu().numpy().reshape(*shape, 3))
 
 
 def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
@@ -92,121 +108,92 @@ def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
     return np.concatenate(row[1:], axis=1)
 
 
-def _backdrop(width: int, height: int, config: RenderConfig) -> Tensor:
-    """Linear grey ``(height * width, 3)``, bright behind the middle and falling off towards the corners."""
-    y = torch.linspace(-1, 1, height, dtype=torch.float64)[:, None]
-    x = torch.linspace(-1, 1, width, dtype=torch.float64)[None, :]
-    middle, corner = config.background
-    grey = middle + (corner - middle) * (x * x + (y + 0.2) ** 2) / 2.44
-    return grey.reshape(-1, 1).repeat(1, 3)
+class _Take:
+    """One picture under way. Colours carry their coverage: RGBA ``(n, 4)``, premultiplied."""
 
+    def __init__(self, sdf: Sdf, camera: Camera, config: RenderConfig, empty: EmptySpace, chunk: int) -> None:
+        if chunk < 1:
+            raise ValueError(f"rendering needs a chunk of at least 1 ray, not {chunk}")
+        self.sdf, self.camera, self.config, self.empty, self.chunk = sdf, camera, config, empty, chunk
+        self.device = empty.origin.device
+        self.axes = torch.tensor(camera.axes, device=self.device)
+        up = torch.tensor(camera.up, dtype=torch.float64, device=self.device)
+        self.up = up / up.norm()
+        if camera.span is None:
+            with torch.no_grad():
+                height = float(sdf(torch.tensor([camera.eye], dtype=torch.float64, device=self.device)))
+            if height <= 0:
+                raise ValueError(f"The camera at {camera.eye} stands on or inside the surface (distance {height:.3g}); move it.")
+        signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+        corners = sdf.bounds.centre + signs * sdf.bounds.extent - camera.eye
+        reach = np.linalg.norm(corners, axis=1) if camera.span is None else -corners @ camera.axes[2]
+        self.span = float(reach.min()), float(reach.max())
 
-class _Studio:
-    """Lights placed about a camera, and the shading of what its rays hit."""
+    def picture(self) -> np.ndarray:
+        """One ray a pixel, then more where the picture is not smooth."""
+        camera, fine = self.camera, self.config.samples_per_axis
+        pixels = self.colours(camera, torch.arange(camera.width * camera.height, device=self.device))
+        if fine > 1:
+            rough = self.rough(pixels)
+            pixels[rough] = self.supersampled(rough, fine)
+        if self.config.backdrop is None:
+            pixels = torch.cat([pixels[:, :3] / pixels[:, 3:].clamp_min(1e-9), pixels[:, 3:]], dim=1)
+        pixels = pixels if self.config.backdrop is None else pixels[:, :3]
+        return pixels.clamp(0, 1).float().reshape(camera.height, camera.width, -1).cpu().numpy()
 
-    def __init__(
-        self,
-        sdf: Sdf,
-        camera: Camera,
-        config: RenderConfig,
-        device: torch.device | str,
-    ) -> None:
-        self.sdf, self.config, self.device = sdf, config, device
-        self.empty = EmptySpace.of(sdf, device)
-        self.up = self._unit(camera.up)
-        backward = self._unit(np.subtract(camera.eye, camera.target).tolist())
-        right = torch.linalg.cross(self.up, backward)
-        right = right / right.norm()
-        self.axes = torch.stack([right, torch.linalg.cross(backward, right), backward])
+    def rough(self, pixels: Tensor) -> Tensor:
+        """The pixels ``(m,)`` that differ by more than the contrast from one of their eight neighbours."""
+        height, width = self.camera.height, self.camera.width
+        image = pixels.reshape(1, height, width, 4).permute(0, 3, 1, 2)
+        padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
+        highest = torch.nn.functional.max_pool2d(padded, 3, 1)
+        lowest = -torch.nn.functional.max_pool2d(-padded, 3, 1)
+        return torch.nonzero((highest - lowest).amax(dim=1).reshape(-1) > self.config.contrast).squeeze(1)
 
-    def colours(self, rays: Rays, behind: Tensor, footprint: float) -> Tensor:
-        """Linear RGB ``(n, 3)`` of what the rays hit, and ``behind (n, 3)`` where they hit nothing."""
-        hits = sphere_trace(self.sdf, rays, footprint=footprint, empty=self.empty)
-        colours = behind.clone()
+    def supersampled(self, which: Tensor, fine: int) -> Tensor:
+        """The mean RGBA ``(m, 4)`` of ``fine`` squared rays in each of the pixels ``which (m,)``."""
+        camera = replace(self.camera, width=self.camera.width * fine, height=self.camera.height * fine)
+        row, column = which // self.camera.width, which % self.camera.width
+        steps = torch.arange(fine, device=self.device)
+        inner = (row[:, None, None] * fine + steps[:, None]) * camera.width + column[:, None, None] * fine + steps
+        return self.colours(camera, inner.reshape(-1)).reshape(len(which), fine * fine, 4).mean(dim=1)
+
+    def colours(self, camera: Camera, which: Tensor) -> Tensor:
+        """RGBA ``(m, 4)`` along the rays ``which (m,)`` of ``camera``, which has this one's place and any resolution."""
+        rays = camera.rays(self.device)
+        found = [self._shade(camera, rays, part) for part in which.split(self.chunk)]
+        return torch.cat(found)
+
+    def _shade(self, camera: Camera, rays: Rays, which: Tensor) -> Tensor:
+        hit, seen = self.look(Rays(rays.origins[which], rays.directions[which]))
+        colours = self._behind(camera, which)
+        if len(seen.points):
+            colours[hit] = torch.cat([self.config.shading.colours(seen), torch.ones_like(seen.depth)[:, None]], dim=1)
+        return colours
+
+    def look(self, rays: Rays) -> tuple[Tensor, Surface]:
+        """Which of the rays hit ``(n,)``, and what they see."""
+        sdf = self.sdf
+        hits = sphere_trace(sdf, rays, footprint=THIN * self.camera.pixel, empty=self.empty)
         points, directions = hits.points[hits.mask], rays.directions[hits.mask]
         if len(points):
             # On the surface itself an exact distance has no safe gradient; a little before it, it has.
-            before = points - 3e-5 * self.sdf.bounds.diagonal * directions
-            slope = self.sdf.gradient(before).to(points.dtype)
-            steepness = slope.norm(dim=-1).clamp_min(1e-12)
-            colours[hits.mask] = self.shade(points, slope / steepness[:, None], steepness, directions)
-        return colours
+            slope = sdf.gradient(points - 3e-5 * sdf.bounds.diagonal * directions).to(points.dtype)
+        else:
+            slope = points
+        steepness = slope.norm(dim=-1).clamp_min(1e-12)
+        depth = hits.depth[hits.mask]
+        normals = slope / steepness[:, None]
+        return hits.mask, Surface(sdf, self.empty, self.axes, self.up, self.span, points, normals, steepness, directions, depth)
 
-    def shade(self, points: Tensor, normals: Tensor, steepness: Tensor, directions: Tensor) -> Tensor:
-        """Linear RGB ``(n, 3)`` of surface points with unit ``normals`` seen along unit ``directions``.
-
-        ``steepness (n,)`` is the gradient's length at the points: distances nearby are taken in units of it.
-        """
-        config = self.config
-        # A tap below the surface would darken it: seen from the back, a normal is turned towards the eye.
-        facing = (normals * directions).sum(dim=-1, keepdim=True)
-        normals = torch.where(facing > 0, normals - 2 * facing * directions, normals)
-        open_sky = self.openness(points, normals, steepness)[:, None]
-        above = 0.5 + 0.5 * (normals @ self.up)[:, None]
-        light = (self._row(config.ground) * (1 - above) + self._row(config.sky) * above) * open_sky
-        key = self._towards(config.key)
-        shadow = self.shadow(points, normals, steepness, key)[:, None]
-        lit = (normals @ key).clamp_min(0)[:, None] * shadow
-        light = light + lit * self._row(config.key.colour)
-        # The fill light is a broad panel: it wraps around the terminator, and hollows see less of it.
-        fill = (0.75 * (normals @ self._towards(config.fill)) + 0.25).clamp_min(0)[:, None]
-        light = light + fill * open_sky * self._row(config.fill.colour)
-        grazing = (1 + (normals * directions).sum(dim=-1, keepdim=True)).clamp(0, 1)
-        rim = (normals @ self._towards(config.rim)).clamp_min(0)[:, None] * grazing**2
-        light = light + 2 * rim * open_sky * self._row(config.rim.colour)
-        half = key - directions
-        half = half / half.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        shine = (normals * half).sum(dim=-1, keepdim=True).clamp_min(0) ** 48 * lit
-        return light * self._row(config.albedo) + config.gloss * shine * self._row(config.key.colour)
-
-    def openness(self, points: Tensor, normals: Tensor, steepness: Tensor) -> Tensor:
-        """How much of the sky each point sees ``(n,)``, in [0, 1]: near walls, distance falls short of height."""
-        taps = self.config.occlusion_taps
-        blocked, total = torch.zeros_like(points[:, 0]), 0.0
-        for tap in range(1, taps + 1):
-            height = self.config.occlusion_reach * self.sdf.bounds.diagonal * (tap / taps) ** 2
-            weight = 0.75**tap
-            free = self._distance(points + height * normals) / (height * steepness)
-            blocked += weight * (1 - free).clamp(0, 1)
-            total += weight
-        return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
-
-    def shadow(self, points: Tensor, normals: Tensor, steepness: Tensor, towards: Tensor) -> Tensor:
-        """How much of a light each point sees ``(n,)``, in [0, 1]: the narrowest clearance on the way, over its travel.
-
-        Quilez, "Soft shadows in raymarched SDFs".
-        """
-        size = self.sdf.bounds.diagonal
-        seen = torch.ones_like(points[:, 0])
-        # Lifted off the surface, so that the surface does not shade itself; what faces away is dark already.
-        start = points + 0.004 * size * normals
-        travel = torch.full_like(seen, 0.01 * size)
-        active = torch.nonzero(normals @ towards > 0).squeeze(1)
-        for _ in range(self.config.shadow_steps):
-            if not len(active):
-                break
-            along = travel[active]
-            at = start[active] + along[:, None] * towards
-            # Where the coarse grid already promises enough room for the whole light, it need not be measured.
-            clear = self.empty.at(at)
-            tight = torch.nonzero(clear < torch.clamp(self.config.shadow_softness * along, min=0.02 * size)).squeeze(1)
-            clear[tight] = self._distance(at[tight]) / steepness[active[tight]]
-            ratio = 0.5 + 0.5 * clear / (self.config.shadow_softness * along)
-            seen[active] = torch.minimum(seen[active], ratio.clamp(0, 1))
-            travel[active] = along + clear.clamp(0.01 * size, 0.1 * size)
-            active = active[(seen[active] > 0) & (travel[active] < size / 2)]
-        return seen * seen * (3 - 2 * seen)
-
-    def _distance(self, points: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.sdf(points).to(points.dtype)
-
-    def _towards(self, light: Light) -> Tensor:
-        return self._unit(light.direction) @ self.axes
-
-    def _unit(self, vector: Sequence[float]) -> Tensor:
-        row = self._row(vector)
-        return row / row.norm()
-
-    def _row(self, values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64, device=self.device)
+    def _behind(self, camera: Camera, which: Tensor) -> Tensor:
+        """What the rays see that hit nothing ``(m, 4)``: brightest behind the middle and falling off towards the corners."""
+        backdrop = self.config.backdrop
+        if backdrop is None:
+            return torch.zeros(len(which), 4, dtype=torch.float64, device=self.device)
+        x = 2 * (which % camera.width + 0.5) / camera.width - 1
+        y = 2 * (which // camera.width + 0.5) / camera.height - 1
+        share = ((x * x + (y + 0.2) ** 2) / 2.44).to(torch.float64)[:, None]
+        middle, corners = (share.new_tensor(colour) for colour in (backdrop.middle, backdrop.corners))
+        linear = middle * (1 - share) + corners * share
+        return torch.cat([linear.clamp(0, 1) ** (1 / GAMMA), torch.zeros_like(share)], dim=1)

@@ -1,8 +1,9 @@
 """Sphere tracing: rays -> hits, stepping by what the signed distance guarantees to be empty.
 
-Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit surfaces" (1996), with the
-over-relaxation of Keinert et al., "Enhanced sphere tracing" (2014): steps longer than the distance are taken back when the
-balls about their two ends do not touch, so nothing is stepped over that plain sphere tracing would find.
+Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit surfaces" (1996). Steps longer than the
+distance are taken back when the balls about their two ends do not touch (Keinert et al., "Enhanced sphere tracing", 2014), so
+nothing is stepped over that plain sphere tracing would find. How much longer is what would let the balls touch if the surface
+ahead were flat (Balint and Valasek, "Accelerating sphere tracing", 2018).
 """
 
 from __future__ import annotations
@@ -18,12 +19,13 @@ from nstr3d.types import Hits, Rays
 MARGIN = 0.01  # by which the bounds are enlarged on every side, in diagonals
 POLISH_STEPS = 24
 EMPTY_CELLS = 32  # to the longest side of the bounds
-EMPTY_STEPS = 64
+EMPTY_STEPS = 96
+FLATNESS = 0.95  # the share of a step to a flat surface's touching ball that is tried, since surfaces are not flat
 
 
 @dataclass(frozen=True)
 class EmptySpace:
-    """How far from the surface each cell of a coarse grid is at least: ``clearance (x, y, z)`` in distance over Lipschitz bound.
+    """Distance over Lipschitz bound, ``clearance (x, y, z)``, at the centres of a coarse grid's cells.
 
     Sampled once for a picture, it takes all its rays through the open at the price of a lookup a step.
     """
@@ -31,6 +33,11 @@ class EmptySpace:
     origin: Tensor
     cell: float
     clearance: Tensor
+
+    @property
+    def surface(self) -> bool:
+        """Whether any cell comes so close to the surface that the zero level set may pass through it."""
+        return bool(self.clearance.min() < self.cell * 3**0.5 / 2)
 
     @staticmethod
     def of(sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> EmptySpace:
@@ -44,24 +51,25 @@ class EmptySpace:
         centres = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
         with torch.no_grad():
             distance = sdf(origin + centres * cell).to(dtype)
-        half_diagonal = cell * 3**0.5 / 2
-        return EmptySpace(origin, cell, (distance / sdf.lipschitz - half_diagonal).reshape(counts))
+        return EmptySpace(origin, cell, (distance / sdf.lipschitz).reshape(counts))
 
     def at(self, points: Tensor) -> Tensor:
         """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)`` within the enlarged bounds."""
         upper = torch.tensor(self.clearance.shape, device=points.device) - 1
-        index = torch.minimum(((points - self.origin) / self.cell).floor().long().clamp_min(0), upper)
-        return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype)
+        scaled = (points - self.origin) / self.cell
+        index = torch.minimum(scaled.floor().long().clamp_min(0), upper)
+        away = (scaled - index - 0.5).norm(dim=-1) * self.cell
+        return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype) - away
 
     def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
-        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than half a cell is certain."""
+        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than a quarter of a cell is certain."""
         depth = near.clone()
         active = torch.nonzero(near < far).squeeze(1)
         for _ in range(EMPTY_STEPS):
             if not len(active):
                 break
             free = self.at(torch.addcmul(rays.origins[active], depth[active, None], rays.directions[active]))
-            open_ = free > self.cell / 2
+            open_ = free > self.cell / 4
             active, free = active[open_], free[open_]
             depth[active] += free
             active = active[depth[active] < far[active]]
@@ -73,23 +81,24 @@ def sphere_trace(
     rays: Rays,
     tolerance: float = 1e-5,
     footprint: float = 0.0,
-    relaxation: float = 1.2,
+    relaxation: float = 2.0,
     max_steps: int = 512,
     empty: EmptySpace | None = None,
 ) -> Hits:
     """The first meeting of each ray with the surface, within slightly enlarged ``sdf.bounds``; depths in world units.
 
     A ray hits where the distance changes sign, or where it comes closer to the surface than ``tolerance`` diagonals of the
-    bounds, or than ``footprint`` (the radius of a pixel at depth 1) times its depth; the depth is then refined by root finding
-    to ``tolerance`` diagonals, also where ``sdf.lipschitz`` is only an estimate. A ray that starts inside has depth 0; one that
-    enters the bounds inside the surface has the depth of the entry. ``relaxation`` in [1, 2) lengthens the steps. A ray
+    bounds; the depth is then refined by root finding to ``tolerance`` diagonals, also where ``sdf.lipschitz`` is only an
+    estimate. What is thinner along a ray than ``footprint`` times its depth may be passed by: with a small part of a pixel's
+    size at depth 1, rays do not creep along the surface. A ray that starts inside has depth 0; one that enters the bounds
+    inside the surface has the depth of the entry. Steps are up to ``relaxation``, in [1, 2], times the distance. A ray
     undecided after ``max_steps`` is a miss. Computed in the rays' dtype on their device; ``steps`` counts all evaluations.
     ``empty``, the empty space of the same ``sdf``, saves evaluations where there are many rays.
     Raises ValueError for a tolerance, relaxation or Lipschitz bound out of range.
     """
-    if tolerance <= 0 or footprint < 0 or not 1 <= relaxation < 2 or sdf.lipschitz <= 0:
+    if tolerance <= 0 or footprint < 0 or not 1 <= relaxation <= 2 or sdf.lipschitz <= 0:
         raise ValueError(
-            "sphere tracing needs tolerance > 0, footprint >= 0, 1 <= relaxation < 2 and a positive Lipschitz bound, "
+            "sphere tracing needs tolerance > 0, footprint >= 0, 1 <= relaxation <= 2 and a positive Lipschitz bound, "
             f"not {tolerance}, {footprint}, {relaxation} and {sdf.lipschitz}"
         )
     with torch.no_grad():
@@ -126,23 +135,26 @@ class _Trace:
     def march(self, relaxation: float, max_steps: int) -> None:
         """Step every ray until it hits or leaves the bounds; one host synchronisation a step, to drop those that are done."""
         active = torch.nonzero(self.depth < self.far).squeeze(1)
-        factor = torch.full_like(self.depth, relaxation)
+        longer = torch.zeros_like(self.hit)  # whether the latest step was longer than the distance
         for _ in range(max_steps):
             if not len(active):
                 return
             depth, before, reach = self.depth[active], self.before[active], self.value_before[active]
             value = self.sample(active, depth)
             # Keinert's test: balls that do not touch leave a gap; go back to the edge of the first, and plainly from there.
-            gap = (factor[active] > 1) & (value.abs() + reach < depth - before)
-            factor[active[gap]] = 1.0
-            close = value <= (self.footprint * depth).clamp_min(self.accuracy)
-            arrived = close & ~gap
+            step, thin = depth - before, self.footprint * depth
+            gap = longer[active] & (value.abs() + reach + thin < step)
+            arrived = (value <= self.accuracy) & ~gap
             self.hit[active] = arrived
             self.value[active] = value
-            # The next sample: back to the edge of the ball before, or on by the relaxed step, not beyond the bounds.
+            # Were the surface flat, the ball after a step of 2 / (1 + fall) times the distance would touch this one.
+            fall = torch.where(step > 0, (reach - value) / step, 1.0).clamp(0, 1)
+            ahead = (2 * FLATNESS / (1 + fall)).clamp(1, max(1.0, relaxation)) if relaxation > 1 else torch.ones_like(fall)
+            stride = ahead * value + thin / 2
             far = self.far[active]
-            on = torch.where(depth + value < far, torch.minimum(depth + factor[active] * value, far), torch.inf)
+            on = torch.where(depth + value < far, torch.minimum(depth + stride, far), torch.inf)
             following = torch.where(gap, before + reach, on)
+            longer[active] = ~gap & (stride > value)
             self.before[active] = torch.where(gap | arrived, before, depth)
             self.value_before[active] = torch.where(gap | arrived, reach, value)
             self.depth[active] = torch.where(arrived, depth, following)

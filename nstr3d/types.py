@@ -7,7 +7,7 @@ whatever a field sees is a torch tensor on the field's device.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -161,7 +161,11 @@ class Hits:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: ``eye`` looks at ``target``, ``up`` is up in the picture, ``fov`` is the vertical angle in degrees."""
+    """A camera: ``eye`` looks at ``target``, ``up`` is up in the picture, ``fov`` is the vertical angle in degrees.
+
+    With ``span``, the height of the view in world units, it is orthographic: rays are parallel and ``fov`` plays no part.
+    Raises ValueError for a picture without pixels, an angle or span out of range, and a direction of view that is not defined.
+    """
 
     eye: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -169,10 +173,33 @@ class Camera:
     fov: float = 35.0
     width: int = 512
     height: int = 512
+    span: float | None = None
+
+    def __post_init__(self):
+        if min(self.width, self.height) < 1:
+            raise ValueError(f"A picture needs at least 1 x 1 pixels, not {self.width} x {self.height}.")
+        if not 0 < self.fov < 180:
+            raise ValueError(f"A camera's angle of view lies between 0 and 180 degrees, not at {self.fov}.")
+        if self.span is not None and not 0 < self.span < math.inf:
+            raise ValueError(f"An orthographic camera's span must be positive and finite, not {self.span}.")
+        numbers = (*self.eye, *self.target, *self.up)
+        forward = np.subtract(self.target, self.eye)
+        lengths = np.linalg.norm(forward) * np.linalg.norm(self.up)
+        if not all(map(math.isfinite, numbers)) or not np.linalg.norm(np.cross(forward, self.up)) > 1e-9 * lengths:
+            raise ValueError(
+                "A camera needs finite eye, target and up, its target away from its eye, and up not along the view; "
+                f"not eye {self.eye}, target {self.target} and up {self.up}."
+            )
 
     @staticmethod
     def around(
-        bounds: Box, azimuth: float = 30.0, elevation: float = 15.0, fov: float = 35.0, width: int = 512, height: int = 512
+        bounds: Box,
+        azimuth: float = 30.0,
+        elevation: float = 15.0,
+        fov: float = 35.0,
+        width: int = 512,
+        height: int = 512,
+        orthographic: bool = False,
     ) -> Camera:
         """A camera that sees all of ``bounds``: azimuth about +y from +z, and elevation above the horizon, in degrees."""
         a, e = math.radians(azimuth), math.radians(elevation)
@@ -182,24 +209,62 @@ class Camera:
         signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
         corners = signs * bounds.extent / 2 * MARGIN
         half = math.tan(math.radians(fov) / 2)
-        # A corner at depth d - c.outward is in view when its offset is at most that depth times the half angle's tangent.
-        needed = np.maximum(np.abs(corners @ right) * height / width, np.abs(corners @ up)) / half + corners @ outward
-        eye = bounds.centre + outward * float(needed.max())
-        x, y, z = eye.tolist()
+        offset = np.maximum(np.abs(corners @ right) * height / width, np.abs(corners @ up))
+        if orthographic:
+            distance, span = float((corners @ outward).max()) + bounds.diagonal, 2 * float(offset.max())
+        else:
+            # A corner at depth d - c.outward is in view when its offset is at most that depth times the half angle's tangent.
+            distance, span = float((offset / half + corners @ outward).max()), None
+        x, y, z = (bounds.centre + outward * distance).tolist()
         tx, ty, tz = bounds.centre.tolist()
-        return Camera((x, y, z), (tx, ty, tz), fov=fov, width=width, height=height)
+        # Straight from above or below, +y is along the view: what the formula above has for up there stays up.
+        above = (0.0, 1.0, 0.0) if abs(math.cos(e)) > 1e-6 else tuple(up.tolist())
+        return Camera((x, y, z), (tx, ty, tz), above, fov=fov, width=width, height=height, span=span)
+
+    def orbit(self, frames: int) -> tuple[Camera, ...]:
+        """``frames`` cameras on a full circle about the axis ``up`` through the target, this one first, anticlockwise from above.
+
+        Raises ValueError for less than one frame.
+        """
+        if frames < 1:
+            raise ValueError(f"An orbit needs at least 1 frame, not {frames}.")
+        axis = np.asarray(self.up, np.float64) / np.linalg.norm(self.up)
+        away = np.subtract(self.eye, self.target)
+        cameras = []
+        for turn in 2 * math.pi * np.arange(frames) / frames:  # Rodrigues' rotation formula
+            turned = away * math.cos(turn) + np.cross(axis, away) * math.sin(turn) + axis * (axis @ away) * (1 - math.cos(turn))
+            x, y, z = (turned + self.target).tolist()
+            cameras.append(replace(self, eye=(x, y, z)))
+        return tuple(cameras)
+
+    @property
+    def axes(self) -> np.ndarray:
+        """Unit vectors ``(3, 3)`` to the right of the picture, up in it, and backwards from the target towards the eye."""
+        backward = np.subtract(self.eye, self.target)
+        backward = backward / np.linalg.norm(backward)
+        right = np.cross(self.up, backward)
+        right = right / np.linalg.norm(right)
+        return np.stack([right, np.cross(backward, right), backward])
+
+    @property
+    def pixel(self) -> float:
+        """The size of a pixel at depth 1; for an orthographic camera, as if that of the target's depth shrank towards the eye."""
+        if self.span is not None:
+            return self.span / self.height / float(np.linalg.norm(np.subtract(self.target, self.eye)))
+        return 2 * math.tan(math.radians(self.fov) / 2) / self.height
 
     def rays(self, device: torch.device | str = "cpu") -> Rays:
         """One ray through the centre of each pixel, row by row from the top left: ``(height * width, 3)``."""
-        eye, target, up = (np.asarray(v, np.float64) for v in (self.eye, self.target, self.up))
-        forward = (target - eye) / np.linalg.norm(target - eye)
-        right = np.cross(forward, up)
-        right /= np.linalg.norm(right)
-        above = np.cross(right, forward)
-        half = math.tan(math.radians(self.fov) / 2)
+        eye = np.asarray(self.eye, np.float64)
+        right, above, backward = self.axes
+        half = self.span / 2 if self.span is not None else math.tan(math.radians(self.fov) / 2)
         x = ((np.arange(self.width) + 0.5) / self.width * 2 - 1) * half * self.width / self.height
         y = (1 - (np.arange(self.height) + 0.5) / self.height * 2) * half
-        directions = forward + x[None, :, None] * right + y[:, None, None] * above
+        plane = x[None, :, None] * right + y[:, None, None] * above
+        if self.span is not None:
+            origins = torch.tensor((eye + plane).reshape(-1, 3), device=device)
+            return Rays(origins, torch.tensor(-backward, device=device).expand_as(origins))
+        directions = plane - backward
         directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
         flat = torch.tensor(directions.reshape(-1, 3), device=device)
         return Rays(torch.tensor(eye, device=device).expand_as(flat), flat)

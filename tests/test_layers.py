@@ -34,6 +34,7 @@ LAYER = {
     "splat": 3,
     "extract": 3,
     "trace": 3,
+    "shading": 3,
     "render": 3,
     "fit": 4,
     "checkpoint": 5,
@@ -80,7 +81,8 @@ SIBLINGS = {
     "fields.waves": set(),
     "fields.spectrum": {"fields.waves", "kernels.interpolate"},
     "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum"},
-    "render": {"trace"},
+    "shading": {"trace"},
+    "render": {"trace", "shading"},
 }
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}}

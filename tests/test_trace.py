@@ -146,6 +146,14 @@ def test_a_footprint_saves_steps_and_keeps_depths() -> None:
     assert float(agree.double().mean()) > 0.98
 
 
+def test_only_what_is_thinner_than_the_footprint_may_be_passed_by() -> None:
+    rays = Camera((0.0, 0.0, 4.0), (0.0, 0.0, 0.0), width=60, height=60).rays()
+    sheet = box((1.0, 1.0, 0.01))
+    fine, exact = sphere_trace(sheet, rays, footprint=0.02 / 4.2), sphere_trace(sheet, rays)
+    torch.testing.assert_close(fine.mask, exact.mask)
+    torch.testing.assert_close(fine.depth[exact.mask], exact.depth[exact.mask], atol=1e-4, rtol=0)
+
+
 def test_depth_scales_and_moves_with_the_world() -> None:
     rays, offset = pencil(), (300.0, -200.0, 100.0)
     moved = Rays(rays.origins * 50 + torch.tensor(offset, dtype=torch.float64), rays.directions)
@@ -176,7 +184,7 @@ def test_the_bounds_are_clipped_with_a_margin() -> None:
     np.testing.assert_allclose(sphere_trace(flat, down).depth, [2.0], atol=3e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"tolerance": 0.0}, {"footprint": -1.0}, {"relaxation": 2.0}, {"relaxation": 0.9}])
+@pytest.mark.parametrize("wrong", [{"tolerance": 0.0}, {"footprint": -1.0}, {"relaxation": 2.1}, {"relaxation": 0.9}])
 def test_arguments_out_of_range_raise(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="sphere tracing needs"):
         sphere_trace(sphere(), pencil(4), **wrong)  # type: ignore[arg-type]
@@ -198,6 +206,11 @@ def test_empty_space_never_claims_more_than_the_distance():
     empty = EmptySpace.of(TORUS)
     lower, upper = torch.tensor(TORUS.bounds.lower), torch.tensor(TORUS.bounds.upper)
     points = lower + (upper - lower) * torch.rand(5000, 3, generator=generator, dtype=torch.float64)
-    index = ((points - empty.origin) / empty.cell).floor().long()
-    claimed = empty.clearance[index[:, 0], index[:, 1], index[:, 2]]
+    claimed = empty.at(points)
     assert bool((claimed <= TORUS(points) + 1e-12).all())
+    assert float((TORUS(points) - claimed).mean()) < empty.cell
+
+
+def test_empty_space_knows_whether_there_is_a_surface():
+    assert EmptySpace.of(TORUS).surface
+    assert not EmptySpace.of(Sdf(lambda p: TORUS.distance(p) + 1.0, TORUS.bounds)).surface
