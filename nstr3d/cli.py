@@ -17,6 +17,7 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from nstr3d.cli_render import Render, render_model
 from nstr3d.cloudjobs import PointsJob, run_points
 from nstr3d.fit import REPORT_EVERY, FitConfig, Progress
 from nstr3d.jobs import MeshJob, run
@@ -120,12 +121,16 @@ class FitSignal:
 def main(args: Sequence[str] | None = None) -> int:
     """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of file."""
     words = list(sys.argv[1:] if args is None else args)
-    if words[:1] == ["points"]:
-        return guarded(lambda: fit_points(tyro.extras.subcommand_cli_from_dict({"points": FitPoints}, prog="nstr3d", args=words)))
     named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
-    if words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named):
-        return guarded(lambda: fit_signal(tyro.extras.subcommand_cli_from_dict({"fit": FitSignal}, prog="nstr3d", args=words)))
-    return guarded(lambda: fit_mesh(tyro.extras.subcommand_cli_from_dict({"fit": FitMesh}, prog="nstr3d", args=words)))
+    signal = words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named)
+    commands = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "render": Render}
+    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Render: render_model}
+
+    def command() -> None:
+        options = tyro.extras.subcommand_cli_from_dict(commands, prog="nstr3d", args=words)
+        action[type(options)](options)
+
+    return guarded(command)
 
 
 def guarded(command: Callable[[], None]) -> int:

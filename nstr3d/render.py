@@ -26,6 +26,9 @@ class Backdrop:
     corners: Vector = (0.62, 0.62, 0.62)
 
 
+STUDIO, GREY = Studio(), Backdrop()
+
+
 @dataclass(frozen=True)
 class RenderConfig:
     """How to take a picture: what the surface looks like, what is behind it, and how smooth its edges are.
@@ -34,8 +37,8 @@ class RenderConfig:
     more than ``contrast`` is the mean of ``samples_per_axis`` squared rays, others are one ray. Raises ValueError for less.
     """
 
-    shading: Shading = Studio()
-    backdrop: Backdrop | None = Backdrop()
+    shading: Shading = STUDIO
+    backdrop: Backdrop | None = GREY
     samples_per_axis: int = 1
     contrast: float = 0.04
 
@@ -176,11 +179,9 @@ class _Take:
         sdf = self.sdf
         hits = sphere_trace(sdf, rays, footprint=THIN * self.camera.pixel, empty=self.empty)
         points, directions = hits.points[hits.mask], rays.directions[hits.mask]
-        if len(points):
-            # On the surface itself an exact distance has no safe gradient; a little before it, it has.
-            slope = sdf.gradient(points - 3e-5 * sdf.bounds.diagonal * directions).to(points.dtype)
-        else:
-            slope = points
+        # On the surface itself an exact distance has no safe gradient; a little before it, it has.
+        before = points - 3e-5 * sdf.bounds.diagonal * directions
+        slope = sdf.gradient(before).to(points.dtype) if len(points) else points
         steepness = slope.norm(dim=-1).clamp_min(1e-12)
         depth = hits.depth[hits.mask]
         normals = slope / steepness[:, None]

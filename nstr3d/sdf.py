@@ -50,6 +50,12 @@ class Sdf:
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
         return slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
+    def level(self, value: float) -> Sdf:
+        """The surface where this distance is ``value``: larger than the zero level set where positive, smaller where negative."""
+        grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
+        bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
+        return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz)
+
 
 def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float) -> Sdf:
     """The signed distance in world units of a field ``(n, 3) -> (n, 1)`` on the unit box that ``frame`` places.

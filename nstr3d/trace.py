@@ -62,7 +62,7 @@ class EmptySpace:
         return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype) - away
 
     def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
-        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than a quarter of a cell is certain."""
+        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than a quarter cell is certain."""
         depth = near.clone()
         active = torch.nonzero(near < far).squeeze(1)
         for _ in range(EMPTY_STEPS):

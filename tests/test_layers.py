@@ -37,6 +37,8 @@ LAYER = {
     "shading": 3,
     "render": 3,
     "fit": 4,
+    "footage": 4,
+    "frequency": 5,
     "checkpoint": 5,
     "presets": 5,
     "outputs": 5,
@@ -50,6 +52,7 @@ LAYER = {
     "cloudjobs": 7,
     "contenders": 7,
     "tables": 7,
+    "cli_render": 7,
     "cli": 8,
 }
 # Within a layer, only these.
@@ -81,6 +84,7 @@ SIBLINGS = {
     "fields.waves": set(),
     "fields.spectrum": {"fields.waves", "kernels.interpolate"},
     "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum"},
+    "cli": {"cli_render"},
     "shading": {"trace"},
     "render": {"trace", "shading"},
 }
@@ -88,7 +92,7 @@ SIBLINGS = {
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}}
 OWNERS = {
     "trimesh": {"io"},
-    "PIL": {"io"},
+    "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},
     "laspy": {"clouds"},
     "igl": {"geometry.distance", "geometry.cloudwinding", "extract"},
@@ -101,17 +105,20 @@ OWNERS = {
         "fields.lapped",
         "fields.carried",
     },
+    "imageio_ffmpeg": {"footage"},
+    "OpenEXR": {"footage"},
     "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
-    "tyro": {"cli"},
-    "tqdm": {"cli"},
+    "tyro": {"cli", "cli_render"},
+    "tqdm": {"cli", "cli_render"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_TOP = {
     "kernels.cpu": {"numba"},
     "kernels.entropy": {"numba"},
     "cli": {"tyro", "tqdm"},
+    "cli_render": {"tyro", "tqdm"},
 }  # modules that are themselves imported only when needed
 
 
