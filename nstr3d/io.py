@@ -76,8 +76,8 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
     return mesh
 
 
-def save_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
-    """Write ``mesh`` by extension: .ply, .obj, .stl, .off or .glb, atomically.
+def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | None = None) -> None:
+    """Write ``mesh`` by extension: .ply, .obj, .stl, .off or .glb, atomically; with ``colours (v, 3)`` in [0, 1] as .ply.
 
     Coordinates are float32 unless that would move a vertex by more than 1e-6 of the extent (far from the origin, or at an
     absurd scale): then PLY turns to double, OBJ and OFF to 17 digits, STL to ASCII, GLB to a node transform.
@@ -90,7 +90,12 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
     if len(mesh.faces) == 0:
         raise ValueError(f"{path}: the mesh to save has no faces")
     _check_mesh(mesh, f"the mesh to save to {path}")
-    data = encode(mesh, _fits_float32(mesh))
+    if colours is not None:
+        if encode is not _encode_ply or colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1):
+            raise ValueError(f"{path}: colours (v, 3) in [0, 1], one for each vertex, go into .ply, not {colours.shape}")
+        data = _encode_ply(mesh, _fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
+    else:
+        data = encode(mesh, _fits_float32(mesh))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -274,16 +279,22 @@ def _fits_float32(mesh: Mesh) -> bool:
     return bool(loss <= FLOAT32_TOLERANCE * extent)
 
 
-def _encode_ply(mesh: Mesh, single: bool) -> bytes:
+def _encode_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
     kind, dtype = ("float", "<f4") if single else ("double", "<f8")
+    shades = "" if colours is None else "property uchar red\nproperty uchar green\nproperty uchar blue\n"
     header = (
         "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty {kind} z\n"
+        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty {kind} z\n{shades}"
         f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
+    vertices = mesh.vertices.astype(dtype)
+    if colours is not None:
+        rows = np.empty(len(vertices), [("place", dtype, 3), ("colour", "u1", 3)])
+        rows["place"], rows["colour"] = vertices, colours
+        vertices = rows
     faces = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
     faces["count"], faces["corners"] = 3, mesh.faces
-    return header.encode("ascii") + mesh.vertices.astype(dtype).tobytes() + faces.tobytes()
+    return header.encode("ascii") + vertices.tobytes() + faces.tobytes()
 
 
 def _encode_obj(mesh: Mesh, single: bool) -> bytes:

@@ -46,6 +46,45 @@ class PointCloud:
 
 
 @dataclass(frozen=True)
+class Polylines:
+    """Curves as points in a row: line i is ``points[starts[i] : starts[i + 1]]`` of ``points (n, d)`` float64, with
+    ``starts (m + 1,)`` int64 and, where there is one, a number for each point, ``values (n,)``.
+
+    Raises ValueError where the arrays do not fit each other.
+    """
+
+    points: np.ndarray
+    starts: np.ndarray
+    values: np.ndarray | None = None
+
+    def __post_init__(self):
+        whole = len(self.starts) > 0 and self.starts[0] == 0 and self.starts[-1] == len(self.points)
+        if self.points.ndim != 2 or not whole or (np.diff(self.starts) < 0).any():
+            raise ValueError(f"The starts of lines rise from 0 to the number of points, {len(self.points)}.")
+        if self.values is not None and self.values.shape != (len(self.points),):
+            raise ValueError(f"{len(self.points)} points of lines need as many values, not {self.values.shape}.")
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    @property
+    def segments(self) -> np.ndarray:
+        """The rows of the two ends of every straight piece ``(s, 2)``."""
+        first = np.arange(max(len(self.points) - 1, 0))
+        first = first[~np.isin(first + 1, self.starts[1:])]
+        return np.stack([first, first + 1], axis=1)
+
+    def along(self) -> np.ndarray:
+        """Arc length ``(n,)`` from the first point of its line to each point."""
+        steps = np.zeros(len(self.points))
+        a, b = self.segments.T
+        steps[b] = np.linalg.norm(self.points[b] - self.points[a], axis=1)
+        total = np.cumsum(steps)
+        sizes = np.diff(self.starts)
+        return total - np.repeat(total[self.starts[:-1][sizes > 0]], sizes[sizes > 0])
+
+
+@dataclass(frozen=True)
 class Box:
     """An axis-aligned box: ``lower`` and ``upper`` corner, one float per axis."""
 

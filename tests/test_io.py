@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import oracles
@@ -353,3 +354,16 @@ def test_json_refuses_what_it_cannot_hold(tmp_path: Path, data: object, sentence
     with pytest.raises(ValueError, match=sentence):
         save_json(tmp_path / "a.json", data)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_colours_of_vertices_go_into_ply_only(tmp_path):
+    vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
+    mesh, colours = Mesh(vertices, np.array([[0, 1, 2]])), np.array([[1.0, 0, 0], [0, 0.2, 0], [0, 0, 1]])
+    save_mesh(tmp_path / "a.ply", mesh, colours)
+    found: Any = trimesh.load(tmp_path / "a.ply", process=False)
+    np.testing.assert_array_equal(found.vertices, vertices)
+    np.testing.assert_array_equal(found.visual.vertex_colors[:, :3], colours * 255)
+    np.testing.assert_array_equal(load_mesh(tmp_path / "a.ply").faces, mesh.faces)
+    for name, wrong in (("b.obj", colours), ("b.ply", colours[:2]), ("b.ply", colours * 2)):
+        with pytest.raises(ValueError, match=r"colours \(v, 3\) in \[0, 1\]"):
+            save_mesh(tmp_path / name, mesh, wrong)

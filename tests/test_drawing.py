@@ -1,0 +1,50 @@
+"""Lines in pictures are where the camera sees them."""
+
+import numpy as np
+import pytest
+
+from nstr3d.drawing import draw_flat, draw_lines, project
+from nstr3d.geometry.primitives import sphere
+from nstr3d.types import Box, Camera, Polylines
+
+CAMERA = Camera.around(Box((-1.0,) * 3, (1.0,) * 3), width=60, height=48)
+
+
+def test_projection_undoes_the_cameras_rays():
+    rays = CAMERA.rays()
+    depth = np.random.default_rng(0).uniform(1, 5, len(rays.directions))
+    points = rays.origins.numpy() + rays.directions.numpy() * depth[:, None]
+    pixels, found = project(CAMERA, points)
+    rows, columns = np.indices((48, 60))
+    np.testing.assert_allclose(pixels[:, 0], columns.ravel() + 0.5, atol=1e-6)
+    np.testing.assert_allclose(pixels[:, 1], rows.ravel() + 0.5, atol=1e-6)
+    np.testing.assert_allclose(found, depth)
+    assert np.isinf(project(CAMERA, 2 * np.array([CAMERA.eye]))[1]).all()
+
+
+def test_a_surface_hides_what_is_behind_it():
+    ball, blank = sphere(0.8), np.zeros((48, 60, 3), np.float32)
+    toward = np.array(CAMERA.eye) / np.linalg.norm(CAMERA.eye)
+    side = np.cross(toward, [0, 1, 0])
+    bar = np.stack([-0.3 * side, 0.3 * side])
+    colours = np.array([[1.0, 0, 0], [1.0, 0, 0]])
+    for place, visible in ((1.0, True), (0.0, False), (-1.0, False)):
+        line = Polylines(bar + place * toward, np.array([0, 2]))
+        drawn = draw_lines(blank, CAMERA, ball, line, colours)
+        assert bool(drawn.any()) == visible
+    assert drawn.max() <= 1
+    with pytest.raises(ValueError, match="The camera takes pictures"):
+        draw_lines(blank[:10], CAMERA, ball, line, colours)
+
+
+def test_a_flat_line_covers_its_pixels_in_its_colours():
+    line = Polylines(np.array([[5.5, 10.5], [30.5, 10.5]]), np.array([0, 2]))
+    drawn = draw_flat(np.ones((20, 40, 3), np.float32), line, np.array([[1.0, 0, 0], [0, 0, 1.0]]), width=1.0)
+    np.testing.assert_allclose(drawn[10, 7:29, 1], 0, atol=0.5)
+    assert drawn[10, 6, 0] > drawn[10, 6, 2]
+    assert drawn[10, 29, 2] > drawn[10, 29, 0]
+    untouched = np.ones((20, 40), bool)
+    untouched[8:13, 3:34] = False
+    assert (drawn[untouched] == 1).all()
+    outside = Polylines(np.array([[-50.0, -50], [-10, -20]]), np.array([0, 2]))
+    assert (draw_flat(np.ones((20, 40, 3), np.float32), outside, np.zeros((2, 3))) == 1).all()

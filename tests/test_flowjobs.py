@@ -1,0 +1,84 @@
+"""The flow app end to end: a shape, an image and a sound; every refusal one sentence and no file."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image
+
+from apps import flow
+from nstr3d import cli
+
+ASSETS = Path(__file__).parent.parent / "assets"
+SMALL = ["--seeds", "40", "--size", "64"]
+
+
+def fitted(folder: Path, field: str) -> Path:
+    options = ["--preset", "fast", "--field", field, "--params", "9000", "--steps", "150", "--resolution", "24"]
+    assert cli.main(["fit", str(ASSETS / "ripple.obj"), "--out", str(folder), *options]) == 0
+    return folder / "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fitted(tmp_path_factory.mktemp("nstr") / "fit", "nstr")
+
+
+def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) -> None:
+    assert flow.main([str(shape), "--out", str(tmp_path / "flow"), *SMALL]) == 0
+    names = {"flow.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", "report.json"}
+    assert {path.name for path in (tmp_path / "flow").iterdir()} == names
+    report = json.loads((tmp_path / "flow" / "report.json").read_text())
+    assert 1 <= report["lines"]["count"] <= 40
+    assert sum(part["share"] for part in report["segments"]) == pytest.approx(1)
+    assert 0 < report["local_frequency"]["p5"] <= report["local_frequency"]["median"] <= report["local_frequency"]["p95"]
+    assert 0 <= report["analysis"]["explained"] <= 1
+
+
+def test_a_field_without_phases_says_so_and_takes_an_analysis(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    model = fitted(tmp_path / "fit", "grid")
+    capsys.readouterr()
+    assert flow.main([str(model), "--out", str(tmp_path / "flow"), *SMALL]) == 1
+    said = capsys.readouterr().err
+    assert "pass --analysis" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "flow").exists()
+    assert flow.main([str(model), "--out", str(tmp_path / "flow"), *SMALL, "--analysis"]) == 0
+
+
+def test_a_tone_has_its_frequency(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(0.3 * np.arange(8000)), 8000, subtype="FLOAT")
+    assert cli.main(["fit", str(tmp_path / "tone.wav"), "--out", str(tmp_path / "fit")]) == 0
+    assert flow.main([str(tmp_path / "fit" / "model.safetensors")]) == 0
+    report = json.loads((tmp_path / "fit" / "flow" / "report.json").read_text())
+    assert report["local_frequency"]["median"] == pytest.approx(0.3, rel=0.01)
+
+
+def test_a_grating_has_its_frequency(tmp_path: Path) -> None:
+    grating = 0.5 + 0.4 * np.sin(0.5 * np.arange(96)) * np.ones((80, 1))
+    Image.fromarray(np.round(grating * 255).astype(np.uint8)).save(tmp_path / "grating.png")
+    assert cli.main(["fit", str(tmp_path / "grating.png"), "--out", str(tmp_path / "fit"), "--params", "3000"]) == 0
+    assert flow.main([str(tmp_path / "fit" / "model.safetensors"), "--out", str(tmp_path / "flow"), *SMALL]) == 0
+    report = json.loads((tmp_path / "flow" / "report.json").read_text())
+    assert report["local_frequency"]["median"] == pytest.approx(0.5, rel=0.15)  # the mean is biased
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [(["--seeds", "0"], "no seeds"), (["--highest", "-1"], "positive frequency"), (["--segments", "0"], "at least 1")],
+)
+def test_bad_options_are_refused(
+    shape: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], sentence: str
+) -> None:
+    assert flow.main([str(shape), "--out", str(tmp_path / "flow"), *options]) == 1
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "flow").exists()
+
+
+def test_nothing_is_overwritten_unasked(shape: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (tmp_path / "report.json").write_text("mine")
+    assert flow.main([str(shape), "--out", str(tmp_path), *SMALL]) == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert (tmp_path / "report.json").read_text() == "mine"

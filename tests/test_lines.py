@@ -1,0 +1,114 @@
+"""Lines survive the way through files."""
+
+import base64
+import json
+import sys
+import xml.etree.ElementTree as ElementTree
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import trimesh
+
+from nstr3d.lines import line_set, save_lines
+from nstr3d.types import Polylines
+
+POINTS = np.random.default_rng(0).normal(size=(7, 3))
+LINES = Polylines(POINTS, np.array([0, 3, 3, 7]), np.arange(7.0))
+COLOURS = np.linspace(0, 1, 21).reshape(7, 3)
+
+
+def test_ply_holds_points_colours_values_and_edges(tmp_path):
+    save_lines(tmp_path / "a.ply", LINES, COLOURS)
+    head, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
+    vertices = np.frombuffer(body, [("p", "<f8", 3), ("c", "u1", 3), ("v", "<f8")], 7)
+    np.testing.assert_array_equal(vertices["p"], POINTS)
+    np.testing.assert_array_equal(vertices["c"], np.round(COLOURS * 255))
+    np.testing.assert_array_equal(vertices["v"], LINES.values)
+    edges = np.frombuffer(body[vertices.nbytes :], "<i4").reshape(-1, 2)
+    np.testing.assert_array_equal(edges, [[0, 1], [1, 2], [3, 4], [4, 5], [5, 6]])
+    assert b"element edge 5" in head
+    # Whoever reads point clouds reads it too.
+    cloud: Any = trimesh.load(tmp_path / "a.ply")
+    np.testing.assert_allclose(cloud.vertices, POINTS)
+
+
+def test_glb_holds_the_segments_and_their_colours(tmp_path):
+    save_lines(tmp_path / "a.glb", LINES, COLOURS)
+    data = (tmp_path / "a.glb").read_bytes()
+    size = int.from_bytes(data[12:16], "little")
+    tree, buffer = json.loads(data[20 : 20 + size]), data[28 + size :]
+    primitive = tree["meshes"][0]["primitives"][0]
+    assert primitive["mode"] == 1
+
+    def accessor(name: str, kind: str, width: int) -> np.ndarray:
+        entry = tree["accessors"][primitive["attributes"][name]]
+        start = tree["bufferViews"][entry["bufferView"]]["byteOffset"]
+        return np.frombuffer(buffer, kind, entry["count"] * width, start).reshape(-1, width)
+
+    ends = POINTS[LINES.segments]
+    np.testing.assert_allclose(accessor("POSITION", "<f4", 3).reshape(-1, 2, 3), ends, rtol=1e-6)
+    shades = COLOURS[LINES.segments].mean(axis=1) * 255
+    np.testing.assert_allclose(accessor("COLOR_0", "u1", 4)[::2, :3], shades, atol=1.01)
+
+
+def test_vtp_holds_points_lines_and_values(tmp_path):
+    save_lines(tmp_path / "a.vtp", LINES, COLOURS)
+    root = ElementTree.parse(tmp_path / "a.vtp").getroot()
+    kinds = {"Float64": "<f8", "Int64": "<i8", "UInt8": "u1"}
+    arrays = {}
+    for entry in root.iter("DataArray"):
+        data = base64.b64decode(entry.text or "")
+        assert int.from_bytes(data[:4], "little") == len(data) - 4
+        arrays[entry.get("Name")] = np.frombuffer(data[4:], kinds[str(entry.get("type"))])
+    np.testing.assert_array_equal(arrays["Points"].reshape(-1, 3), POINTS)
+    np.testing.assert_array_equal(arrays["offsets"], [3, 7])
+    np.testing.assert_array_equal(arrays["connectivity"], np.arange(7))
+    np.testing.assert_array_equal(arrays["value"], LINES.values)
+    assert next(root.iter("Piece")).get("NumberOfLines") == "2"
+
+
+def test_json_holds_lines_of_any_dimension(tmp_path):
+    flat = Polylines(POINTS[:, :2], LINES.starts, LINES.values)
+    save_lines(tmp_path / "a.json", flat)
+    found = json.loads((tmp_path / "a.json").read_text())["lines"]
+    assert [len(line["points"]) for line in found] == [3, 0, 4]
+    assert found[2]["points"] == POINTS[3:, :2].tolist()
+    assert found[0]["values"] == [0, 1, 2]
+
+
+def test_a_line_set_is_made_of_segments_in_mean_colours(monkeypatch):
+    """With a stand-in for Open3D, which is large and needs system libraries."""
+    fake = ModuleType("open3d")
+    fake.geometry = SimpleNamespace(LineSet=SimpleNamespace)  # type: ignore[attr-defined]
+    fake.utility = SimpleNamespace(Vector3dVector=np.asarray, Vector2iVector=np.asarray)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "open3d", fake)
+    found = line_set(LINES, COLOURS)
+    np.testing.assert_array_equal(found.points, POINTS)
+    np.testing.assert_array_equal(found.lines, LINES.segments)
+    np.testing.assert_allclose(found.colors, COLOURS[LINES.segments].mean(axis=1))
+
+
+def test_without_open3d_one_sentence_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "open3d", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install nstr3d\[open3d\]"):
+        line_set(LINES)
+
+
+def test_bad_lines_are_refused(tmp_path):
+    flat = Polylines(POINTS[:, :2], LINES.starts)
+    broken = Polylines(np.where(POINTS > 0, POINTS, np.nan), LINES.starts)
+    for name, lines, colours, words in (
+        ("a.obj", LINES, None, "cannot write lines with the extension"),
+        ("a.ply", flat, None, "lines in 2 dimensions go into .json"),
+        ("a.ply", broken, None, "not finite"),
+        ("a.ply", LINES, COLOURS * 2, r"colours \(n, 3\) in \[0, 1\]"),
+        ("a.ply", LINES, COLOURS[:3], r"need colours \(n, 3\)"),
+        ("a.ply", Polylines(POINTS[:2], np.array([0, 1, 2])), None, "no lines to save"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            save_lines(tmp_path / name, lines, colours)
+    with pytest.raises(ValueError, match="3 dimensions"):
+        line_set(flat)
+    assert list(tmp_path.iterdir()) == []
