@@ -60,30 +60,35 @@ class Sdf:
 def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float) -> Sdf:
     """The signed distance in world units of a field ``(n, 3) -> (n, 1)`` on the unit box that ``frame`` places.
 
-    Computed on the field's device in the field's precision, after the frame was applied in the points' own; returned in the
-    points' dtype on their device. Outside the unit box, where the field is not defined, it is ``sqrt(r^2 + max(f, 0)^2)`` with
-    r the distance to the box and f the field at the nearest point of it: never more than the distance to anything inside, so
-    that sphere tracing stays safe. Raises ValueError for a field of other dimensions.
+    See `world_distance`; many points are evaluated in pieces. Raises ValueError for a field of other dimensions.
     """
     if getattr(field, "in_dim", 3) != 3 or getattr(field, "out_dim", 1) != 1:
         raise ValueError(f"A surface needs a field from 3 dimensions to 1 value, not {field.in_dim} to {field.out_dim}.")
-
-    def evaluate(points: Tensor) -> Tensor:
-        weight = next(field.parameters())
-        unit = (points - points.new_tensor(frame.centre)) / frame.scale
-        inside = unit.clamp(-1, 1)
-        value = field(inside.to(weight)).to(unit)[:, 0]
-        gap = (unit - inside).square().sum(dim=1)
-        outside = gap > 0
-        # The square root's slope at 0 is infinite: keep it away from the points that do not need it.
-        beyond = torch.sqrt(torch.where(outside, gap + value.clamp_min(0).square(), 1.0))
-        return torch.where(outside, beyond, value) * frame.scale
 
     def distance(points: Tensor) -> Tensor:
         if not points.is_floating_point():
             points = points.to(torch.get_default_dtype())
         if len(points) <= CHUNK or (points.requires_grad and torch.is_grad_enabled()):
-            return evaluate(points)
-        return torch.cat([evaluate(chunk) for chunk in points.split(CHUNK)])
+            return world_distance(field, frame, points)
+        return torch.cat([world_distance(field, frame, chunk) for chunk in points.split(CHUNK)])
 
     return Sdf(distance, bounds, lipschitz)
+
+
+def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
+    """Signed distance ``(n,)`` in world units at ``points (n, 3)``, of a field ``(n, 3) -> (n, 1)`` that ``frame`` places.
+
+    Computed on the field's device in the field's precision, after the frame was applied in the points' own; returned in the
+    points' dtype on their device. Outside the unit box, where the field is not defined, it is ``sqrt(r^2 + max(f, 0)^2)`` with
+    r the distance to the box and f the field at the nearest point of it: never more than the distance to anything inside, so
+    that sphere tracing stays safe.
+    """
+    weight = next(field.parameters())
+    unit = (points - points.new_tensor(frame.centre)) / frame.scale
+    inside = unit.clamp(-1, 1)
+    value = field(inside.to(weight)).to(unit)[:, 0]
+    gap = (unit - inside).square().sum(dim=1)
+    outside = gap > 0
+    # The square root's slope at 0 is infinite: keep it away from the points that do not need it.
+    beyond = torch.sqrt(torch.where(outside, gap + value.clamp_min(0).square(), 1.0))
+    return torch.where(outside, beyond, value) * frame.scale

@@ -48,7 +48,7 @@ def _level(points: Tensor, resolution: int, table: Tensor) -> Tensor:
     scaled = (points + 1) * (resolution / 2)
     cell = scaled.detach().floor().clamp(0, resolution - 1)
     offset, low = scaled - cell, cell.long()
-    total = points.new_zeros(len(points), table.shape[1])
+    total = points.new_zeros(points.shape[0], table.shape[1])
     for corner in range(2 ** points.shape[1]):
         bits = [corner >> axis & 1 for axis in range(points.shape[1])]
         weight = torch.ones_like(offset[:, 0])

@@ -22,7 +22,7 @@ def corners(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
     """
     scaled = (points + 1) * (resolution / 2)
     cell = scaled.detach().floor().clamp(0, resolution - 1)
-    index = torch.zeros(len(points), dtype=torch.int64, device=points.device)
+    index = torch.zeros_like(cell[:, 0], dtype=torch.int64)
     for axis in range(points.shape[1]):
         index = index * (resolution + 1) + cell[:, axis].long()
     return index, scaled - cell
@@ -89,7 +89,10 @@ def gather(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tens
 
 
 def fused_applies(points: Tensor, table: Tensor) -> bool:
-    """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points."""
+    """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points, nor traces the
+    computation to export it."""
+    if torch.compiler.is_compiling():
+        return False
     fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
     return fits and not differentiated(points) and _numba_found()
 
