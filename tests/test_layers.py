@@ -59,7 +59,10 @@ LAYER = {
     "cloudjobs": 7,
     "contenders": 7,
     "tables": 7,
+    "exchange": 5,
+    "page": 6,
     "cli_render": 7,
+    "cli_export": 7,
     "cli": 8,
 }
 # Within a layer, only these.
@@ -92,7 +95,10 @@ SIBLINGS = {
     "fields.waves": set(),
     "fields.spectrum": {"fields.waves", "kernels.interpolate"},
     "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum"},
-    "cli": {"cli_render"},
+    "page.shader": set(),
+    "page.html": {"page.shader"},
+    "cli_export": {"cli_render"},
+    "cli": {"cli_render", "cli_export"},
     "shading": {"trace"},
     "render": {"trace", "shading"},
 }
@@ -121,8 +127,9 @@ OWNERS = {
     "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
-    "tyro": {"cli", "cli_render"},
-    "tqdm": {"cli", "cli_render"},
+    "onnxruntime": {"exchange"},
+    "tyro": {"cli", "cli_render", "cli_export"},
+    "tqdm": {"cli", "cli_render", "cli_export"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_TOP = {
@@ -130,6 +137,7 @@ AT_TOP = {
     "kernels.entropy": {"numba"},
     "cli": {"tyro", "tqdm"},
     "cli_render": {"tyro", "tqdm"},
+    "cli_export": {"tyro", "tqdm"},
 }  # modules that are themselves imported only when needed
 
 

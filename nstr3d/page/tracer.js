@@ -1,0 +1,220 @@
+// WebGL: the field's tables as textures, the shader, and pictures drawn a few rows at a time.
+
+const VERTEX = `#version 300 es
+void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
+const BUDGET = 30; // milliseconds that a piece of work should take on the graphics card
+const REST = 180; // milliseconds without a change after which a picture is drawn in full
+// Where the rays of a smooth picture go through a pixel: the middle first, so that one ray alone is right.
+const JITTERS = [[0, 0], [0.125, 0.375], [-0.375, 0.125], [0.375, -0.125], [-0.125, -0.375], [0.3, 0.3], [-0.3, 0.3], [-0.3, -0.3], [0.3, -0.3]];
+
+class Tracer {
+  constructor(canvas, model, data, fragment) {
+    const gl = canvas.getContext("webgl2", {
+      alpha: false, antialias: false, depth: false, stencil: false, preserveDrawingBuffer: true, powerPreference: "high-performance",
+    });
+    if (!gl) throw new Error("This page needs WebGL 2, which this browser does not offer or has switched off.");
+    Object.assign(this, { gl, model });
+    this.program = gl.createProgram();
+    this.shaders = [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, fragment]].map(([kind, source]) => {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, source);
+      gl.compileShader(shader);
+      gl.attachShader(this.program, shader);
+      return shader;
+    });
+    gl.linkProgram(this.program);
+    this.upload(data);
+  }
+
+  // Waits for the driver without blocking the page; throws what the driver says of a shader that it cannot take.
+  async linked() {
+    const { gl, program } = this;
+    const parallel = gl.getExtension("KHR_parallel_shader_compile");
+    while (parallel && !gl.isContextLost() && !gl.getProgramParameter(program, parallel.COMPLETION_STATUS_KHR)) await pause(10);
+    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) {
+      const log = this.shaders.map((shader) => gl.getShaderInfoLog(shader)).join(" ") + gl.getProgramInfoLog(program);
+      throw new Error(`The graphics driver cannot compile this page's shader: ${log}`);
+    }
+    gl.useProgram(program);
+    this.at = new Proxy({}, { get: (known, name) => (known[name] ??= gl.getUniformLocation(program, name)) });
+    for (const [unit, name] of ["table", "rows", "coarse"].entries()) gl.uniform1i(this.at[name], unit);
+    gl.bindVertexArray(gl.createVertexArray());
+  }
+
+  upload({ table, rows, coarse }) {
+    const { gl } = this, { width, grid } = this.model;
+    const texture = (unit, target, filter) => {
+      gl.activeTexture(gl.TEXTURE0 + unit);
+      gl.bindTexture(target, gl.createTexture());
+      for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(target, name, filter);
+      for (const name of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T, gl.TEXTURE_WRAP_R]) gl.texParameteri(target, name, gl.CLAMP_TO_EDGE);
+    };
+    const list = (unit, Type, given, channels, ...kind) => {
+      const height = Math.max(1, Math.ceil(given.length / channels / width));
+      const padded = new Type(width * height * channels);
+      padded.set(given);
+      texture(unit, gl.TEXTURE_2D, gl.NEAREST);
+      gl.texImage2D(gl.TEXTURE_2D, 0, kind[0], width, height, 0, kind[1], kind[2], padded);
+    };
+    list(0, Int16Array, table, 4, gl.RGBA16I, gl.RGBA_INTEGER, gl.SHORT);
+    list(1, Int32Array, rows, 1, gl.R32I, gl.RED_INTEGER, gl.INT);
+    texture(2, gl.TEXTURE_3D, gl.LINEAR);
+    gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+    gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, ...grid.shape, 0, gl.RED, gl.HALF_FLOAT, coarse);
+    gl.activeTexture(gl.TEXTURE3);
+  }
+
+  // A picture to draw into, in place of `old`.
+  picture(width, height, old) {
+    const { gl } = this;
+    if (old) gl.deleteTexture(old.texture), gl.deleteFramebuffer(old.buffer);
+    const texture = gl.createTexture(), buffer = gl.createFramebuffer();
+    gl.bindTexture(gl.TEXTURE_2D, texture);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, width, height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+    return { texture, buffer, width, height };
+  }
+
+  // Traces `count` rows of the picture from `row` on, counted from below; `share` is how much they weigh against what is there.
+  trace(picture, scene, row, count, steps, jitter = [0, 0], share = 1) {
+    const { gl, at } = this;
+    gl.bindFramebuffer(gl.FRAMEBUFFER, picture.buffer);
+    gl.viewport(0, 0, picture.width, picture.height);
+    gl.enable(gl.SCISSOR_TEST);
+    gl.scissor(0, row, picture.width, count);
+    if (share < 1) gl.enable(gl.BLEND);
+    gl.blendColor(0, 0, 0, share);
+    gl.blendFunc(gl.CONSTANT_ALPHA, gl.ONE_MINUS_CONSTANT_ALPHA);
+    for (const name of ["eye", "right", "above", "backward", "lower", "upper", "key"]) gl.uniform3fv(at[name], scene[name]);
+    for (const name of ["view", "frequencies"]) gl.uniform2fv(at[name], scene[name]);
+    gl.uniform4fv(at.plane, scene.plane);
+    gl.uniform1f(at.iso, scene.iso);
+    gl.uniform1i(at.shading, scene.shading);
+    gl.uniform1i(at.steps, steps);
+    gl.uniform2f(at.size, picture.width, picture.height);
+    gl.uniform2fv(at.jitter, jitter);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    gl.disable(gl.BLEND);
+    gl.disable(gl.SCISSOR_TEST);
+  }
+
+  // Stretches one picture over another; over the canvas where there is no other.
+  copy(from, onto, filter = this.gl.LINEAR) {
+    const { gl } = this, { width, height } = onto ?? gl.canvas;
+    gl.bindFramebuffer(gl.READ_FRAMEBUFFER, from.buffer);
+    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, onto ? onto.buffer : null);
+    gl.blitFramebuffer(0, 0, from.width, from.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, filter);
+  }
+}
+
+// What to draw next: a small picture while things move, all rows once they rest, then more rays a pixel where that is quick.
+class Painter {
+  constructor(tracer, canvas, scene, smooth) {
+    Object.assign(this, { tracer, canvas, scene, smooth, speed: 20, movedAt: -Infinity, waiting: [], frames: 0 });
+    this.tick = this.tick.bind(this);
+    this.changed(false);
+  }
+
+  // The scene is another now; `moving` says that it will go on changing.
+  changed(moving = true) {
+    Object.assign(this, { row: 0, sample: 0, previewed: false, fullTime: 0 });
+    if (moving) this.movedAt = performance.now();
+    this.wake();
+  }
+
+  wake() {
+    if (!this.asked && !this.stopped) this.asked = requestAnimationFrame(this.tick);
+  }
+
+  // Resolves when there is nothing left to draw.
+  settled() {
+    return new Promise((resolve) => {
+      this.waiting.push(resolve);
+      this.wake();
+    });
+  }
+
+  resize() {
+    const ratio = Math.min(window.devicePixelRatio || 1, 2);
+    const width = Math.max(1, Math.round(this.canvas.clientWidth * ratio)), height = Math.max(1, Math.round(this.canvas.clientHeight * ratio));
+    if (this.full?.width === width && this.full.height === height) return;
+    const old = this.full;
+    this.full = this.tracer.picture(width, height);
+    if (old) this.tracer.copy(old, this.full);
+    this.canvas.width = width, this.canvas.height = height;
+    if (old) this.tracer.copy(this.full), this.tracer.gl.deleteTexture(old.texture), this.tracer.gl.deleteFramebuffer(old.buffer);
+    this.changed(Boolean(old));
+  }
+
+  tick(now) {
+    this.asked = 0;
+    const { gl } = this.tracer;
+    if (gl.isContextLost()) return;
+    if (this.job && gl.clientWaitSync(this.job.sync, gl.SYNC_FLUSH_COMMANDS_BIT, 0) === gl.TIMEOUT_EXPIRED) return this.wake();
+    if (this.job) this.finish(now);
+    const rest = this.movedAt + REST - now;
+    if (!this.next(rest <= 0)) {
+      if (rest > 0) setTimeout(() => this.wake(), rest);
+      else for (const resolve of this.waiting.splice(0)) resolve();
+      return;
+    }
+    this.wake();
+  }
+
+  // Starts a piece of work; false where there is none.
+  next(resting) {
+    const { tracer, full } = this, pixels = full.width * full.height, affordable = this.speed * BUDGET;
+    if (this.sample === 0 && this.row === 0 && affordable < pixels && !this.previewed) {
+      const scale = Math.max(Math.sqrt(affordable / pixels), 1 / 12);
+      const width = Math.max(1, Math.round(full.width * scale)), height = Math.max(1, Math.round(full.height * scale));
+      if (this.small?.width !== width || this.small.height !== height) this.small = tracer.picture(width, height, this.small);
+      this.previewed = true;
+      return this.start(width * height, () => {
+        tracer.trace(this.small, this.scene(), 0, height, this.tracer.model.steps / 2);
+        tracer.copy(this.small, full);
+        tracer.copy(full);
+      });
+    }
+    if (!resting && (affordable < pixels || this.sample > 0)) return false;
+    if (this.sample >= this.samples()) return false;
+    const count = Math.min(full.height - this.row, Math.max(4, Math.round((2 * affordable) / full.width)));
+    const { row, sample } = this;
+    this.row += count;
+    return this.start(count * full.width, () => {
+      tracer.trace(full, this.scene(), row, count, this.tracer.model.steps, JITTERS[sample], 1 / (sample + 1));
+      tracer.copy(full);
+    });
+  }
+
+  // Rays a pixel: as many as a second or two allows.
+  samples() {
+    if (!this.smooth()) return 1;
+    return this.sample === 0 || this.fullTime < 200 ? JITTERS.length : this.fullTime < 400 ? 5 : 1;
+  }
+
+  start(pixels, draw) {
+    const { gl } = this.tracer;
+    draw();
+    this.job = { sync: gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0), pixels, begun: performance.now() };
+    gl.flush();
+    return true;
+  }
+
+  finish(now) {
+    const { gl } = this.tracer, { sync, pixels, begun } = this.job;
+    const took = performance.now() - begun;
+    gl.deleteSync(sync);
+    this.job = null;
+    // Within a frame of the screen there is no telling how much faster it was.
+    const rate = pixels / (took < 20 ? took / 3 : took);
+    this.speed = rate > this.speed ? rate : 0.5 * this.speed + 0.5 * rate;
+    if (this.sample === 0) this.fullTime += this.row ? took : 0;
+    if (this.row >= this.full.height) {
+      this.row = 0;
+      if (++this.sample === 1) this.frames++;
+    }
+  }
+}
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
