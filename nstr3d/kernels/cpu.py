@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import config, get_num_threads, njit, prange, set_num_threads
+from numba import njit, prange
 from torch import Tensor
+
+from nstr3d.kernels.threads import threads
 
 
 @njit(cache=True, fastmath=True, inline="always")
@@ -116,36 +118,28 @@ def _hash_backward(points, resolutions, sizes, grad, out, chunks):
             start += size
 
 
-def _threads() -> int:
-    most = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # numba refuses more than it started with
-    threads = min(torch.get_num_threads(), most)
-    if get_num_threads() != threads:
-        set_num_threads(threads)
-    return threads
-
-
 def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
     """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see `kernels.interpolate.interpolate`, its twin."""
     out = torch.empty(len(points), table.shape[1])
     # Another memory layout would compile the kernel anew, which takes seconds.
     inputs = points.detach().contiguous(), table.detach().contiguous()
-    _forward(inputs[0].numpy(), rows.numpy(), resolution, inputs[1].numpy(), out.numpy(), _threads())
+    _forward(inputs[0].numpy(), rows.numpy(), resolution, inputs[1].numpy(), out.numpy(), threads())
     return out
 
 
 def gather_backward(points: Tensor, rows: Tensor, resolution: int, grad: Tensor, shape: torch.Size) -> Tensor:
     """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs repeat bit for bit."""
-    threads = _threads()
-    out = torch.zeros(threads, *shape)
-    _backward(points.detach().contiguous().numpy(), rows.numpy(), resolution, grad.numpy(), out.numpy(), threads)
-    return out.sum(dim=0) if threads > 1 else out[0]
+    count = threads()
+    out = torch.zeros(count, *shape)
+    _backward(points.detach().contiguous().numpy(), rows.numpy(), resolution, grad.numpy(), out.numpy(), count)
+    return out.sum(dim=0) if count > 1 else out[0]
 
 
 def hash_forward(points: Tensor, resolutions: tuple[int, ...], sizes: tuple[int, ...], table: Tensor) -> Tensor:
     """Features ``(n, levels * f)`` at ``points (n, 3)``; see `kernels.hashing.encode`, its twin."""
     out = torch.empty(len(points), len(sizes) * table.shape[1])
     inputs = points.detach().contiguous(), table.detach().contiguous()
-    _hash_forward(inputs[0].numpy(), np.array(resolutions), np.array(sizes), inputs[1].numpy(), out.numpy(), _threads())
+    _hash_forward(inputs[0].numpy(), np.array(resolutions), np.array(sizes), inputs[1].numpy(), out.numpy(), threads())
     return out
 
 
@@ -153,8 +147,8 @@ def hash_backward(
     points: Tensor, resolutions: tuple[int, ...], sizes: tuple[int, ...], grad: Tensor, shape: torch.Size
 ) -> Tensor:
     """Gradient ``(entries, f)`` of the table, summed in a fixed order like `gather_backward`'s."""
-    threads = _threads()
-    out = torch.zeros(threads, *shape)
+    count = threads()
+    out = torch.zeros(count, *shape)
     inputs = points.detach().contiguous().numpy(), np.array(resolutions), np.array(sizes), grad.numpy()
-    _hash_backward(*inputs, out.numpy(), threads)
-    return out.sum(dim=0) if threads > 1 else out[0]
+    _hash_backward(*inputs, out.numpy(), count)
+    return out.sum(dim=0) if count > 1 else out[0]
