@@ -16,15 +16,18 @@ from torch import Tensor, nn
 from nstr3d.kernels.interpolate import fused_applies, interpolate
 
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
-LANES = 8  # a row of a packed table has a multiple of so many channels
-WIDE = 16  # and of a packed weight
+LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
+WIDE = 16  # the same for a packed weight
+RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL = range(10)  # columns of a layout's meta
 
 
 @dataclass(frozen=True)
 class Part:
     """One level: node grid ``rows`` of ``resolution`` cells, ``table (m, c)`` with ``plain`` channels first, then those of
-    ``kind`` waves: amplitudes; real, then imaginary parts; or amplitudes, then phases in units of ``radians``. The waves' carriers
-    are ``omega (k, 3) . x + phase (k,)``. See `kernels.interpolate` and `fields.waves`."""
+    ``kind`` waves: amplitudes; real, then imaginary parts; or amplitudes, then phases in units of ``radians``.
+
+    The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See `kernels.interpolate` and `fields.waves`.
+    """
 
     rows: Tensor
     resolution: int
@@ -112,16 +115,14 @@ def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout
 
 
 def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, both detached; only where `applies` to a field of one output."""
+    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, for one output; only where `applies`."""
     from nstr3d.kernels import fusedcpu as cpu
-    from nstr3d.kernels.threads import threads
+    from nstr3d.kernels.threads import share
 
     levels = _levels(layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts])
     value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
-    split = max(1, min(threads(), len(points) // (4 * cpu.BLOCK)))
-    numbers = layout.inputs, layout.line, layout.local_line
-    at = points.detach().contiguous().numpy()
-    cpu.forward_with_slope(at, levels, _decoder(weights, layout), *numbers, value.numpy(), slope.numpy(), split)
+    given = points.detach().contiguous().numpy(), levels, _decoder(weights, layout), value.numpy(), slope.numpy()
+    share(lambda part, low, high: cpu.forward_with_slope(low, high, *given), len(points), cpu.BLOCK)
     return value, slope
 
 
@@ -137,9 +138,11 @@ def _levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tens
     carrier = torch.zeros(layout.carrier_size)
     for (omega, phase), line in zip(waves, layout.meta):
         if omega is not None and phase is not None:
-            at = carrier[line[cpu.CARRIER] :][: 4 * _up(len(phase), LANES)].view(4, -1)
+            at = carrier[line[CARRIER] :][: 4 * _up(len(phase), LANES)].view(4, -1)
             at[:3, : len(phase)], at[3, : len(phase)] = omega.detach().T, phase.detach()
-    levels = cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), torch.empty(layout.table_size).numpy(), carrier.numpy())
+    numbers = layout.inputs, layout.line, layout.local_line
+    table = torch.empty(layout.table_size).numpy()
+    levels = cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier.numpy(), *numbers)
     for index, table in enumerate(tables):
         cpu.pack(table.detach().contiguous().numpy(), index, levels)
     levels.table[-2 * LANES :] = 0
@@ -170,25 +173,20 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx, points: Tensor, layout: Layout, count: int, sharpness: float | None, *tensors: Tensor) -> Tensor:
         from nstr3d.kernels import fusedcpu as cpu
-        from nstr3d.kernels.threads import threads
+        from nstr3d.kernels.threads import share
 
         n, weights = len(points), None
         if sharpness is not None:
             weights, tensors = Weights(*tensors[:4], sharpness), tensors[4:]
         waves = _pairs(layout, tensors[count:])
         levels, decoder = _levels(layout, tensors[:count], waves), _decoder(weights, layout)
-        keep = any(ctx.needs_input_grad) or weights is None
-        kept = (n + 1) if keep else 0
+        kept = n + cpu.TILE if any(ctx.needs_input_grad) or weights is None else 0
         features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
-        hidden = torch.empty(n * len(decoder.bias) if keep else 0)
+        hidden = torch.empty(kept * len(decoder.bias))
         out = torch.empty(n, len(weights.b2) if weights else 0)
         at = points.detach().contiguous().numpy()
-        numbers = layout.inputs, layout.line, layout.local_line
-        saved = features.numpy(), local.numpy(), hidden.numpy()
-        if n:
-            split = max(1, min(threads(), n // (4 * cpu.BLOCK)))
-            cpu.forward(at, levels, decoder, *numbers, *saved, out.numpy(), split)
-        ctx.layout, ctx.kernels, ctx.saved = layout, (at, levels, decoder, *numbers), saved
+        ctx.layout, ctx.given = layout, (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy()))
+        share(lambda part, low, high: cpu.forward(low, high, *ctx.given, out.numpy()), n, cpu.BLOCK)
         ctx.shapes, ctx.count = [tensor.shape for tensor in tensors], count
         ctx.hidden = None if weights is None else weights.w1.shape
         return out if weights else features.view(-1, layout.line)[:n, : layout.inputs].clone()
@@ -196,18 +194,19 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         from nstr3d.kernels import fusedcpu as cpu
-        from nstr3d.kernels.threads import threads
+        from nstr3d.kernels.threads import parts, share
 
-        layout, (at, levels, decoder, *numbers) = ctx.layout, ctx.kernels
-        outputs, width = grad.shape[1], len(decoder.bias)
-        split = max(1, min(threads(), len(at) // (4 * cpu.BLOCK)))
+        layout, given = ctx.layout, (*ctx.given, grad.contiguous().numpy())
+        points, levels, decoder, *_ = given
+        split, outputs, width = parts(len(points)), grad.shape[1], len(decoder.bias)
         learned = any(ctx.needs_input_grad[len(ctx.needs_input_grad) - len(ctx.shapes) + ctx.count :])
         g_table = torch.empty(split, layout.table_size)
         g_carrier = torch.zeros(split, layout.carrier_size if learned else 0)
         g_first = torch.zeros(split, (_up(layout.inputs, cpu.TILE)) * width)
         g_bias, g_last, g_offset = torch.zeros(split, width), torch.zeros(split, outputs * width), torch.zeros(split, outputs)
         sums = [tensor.numpy() for tensor in (g_table, g_carrier, g_first, g_bias, g_last, g_offset)]
-        cpu.backward(at, levels, decoder, *numbers, *ctx.saved, grad.contiguous().numpy(), *sums)
+        mine = [cpu.Sums(*(each[part] for each in sums)) for part in range(split)]
+        share(lambda part, low, high: cpu.backward(low, high, *given, mine[part]), len(points), cpu.BLOCK)
         found: list[Tensor | None] = []
         if ctx.hidden is not None:
             hidden, inputs = ctx.hidden
@@ -217,8 +216,8 @@ class _Fused(torch.autograd.Function):
             found.append(torch.empty(shape))
             cpu.unpack(sums[0], index, levels, found[-1].numpy())
         for line in layout.meta:
-            if line[cpu.KIND] != PLAIN:
-                waves, start = int(line[cpu.WAVES]), int(line[cpu.CARRIER])
+            if line[KIND] != PLAIN:
+                waves, start = int(line[WAVES]), int(line[CARRIER])
                 if learned:
                     turned = g_carrier.sum(dim=0)[start:][: 4 * _up(waves, LANES)].view(4, -1)[:, :waves]
                     found += [turned[:3].T, turned[3]]
@@ -230,4 +229,4 @@ class _Fused(torch.autograd.Function):
 def _pairs(layout: Layout, tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
     """Frequencies and phases of each level, from those of the levels that have waves."""
     left = iter(tensors)
-    return [(next(left), next(left)) if line[5] != PLAIN else (None, None) for line in layout.meta]
+    return [(next(left), next(left)) if line[KIND] != PLAIN else (None, None) for line in layout.meta]

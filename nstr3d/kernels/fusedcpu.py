@@ -9,19 +9,21 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from nstr3d.kernels.simd import LANES, WIDE, decay, fma, load, load_wide, sine_and_cosine, softplus, splat, splat_wide, store, total
+from nstr3d.kernels.fused import AMPLITUDE, COMPLEX, LANES, PHASE, PLAIN, RESOLUTION, ROW, STRIDE, TABLE
+from nstr3d.kernels.simd import WIDE, decay, fma, load, load_wide, sine_and_cosine, softplus, splat, splat_wide, store, total
 
 BLOCK = 64  # points; a multiple of TILE
 TILE = 8  # rows of a matrix product under way in registers
-PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
 
 # What `kernels.fused.Layout` holds, as the kernels see it: ``meta (levels, 10)`` int64, the rest flat float32 but for int32 rows.
-Levels = namedtuple("Levels", "meta radians rows table carrier")
+Levels = namedtuple("Levels", "meta radians rows table carrier inputs line local_line")
 # Weights (features, hidden) and (hidden, features), padded to whole vectors; with no bias (0,) there is no decoder.
 Decoder = namedtuple("Decoder", "first back bias last offset sharpness")
-RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL = range(10)  # columns of meta
+# What the backward pass needs of the forward one: features, the waves' derivatives, hidden values.
+Kept = namedtuple("Kept", "features local hidden")
+Sums = namedtuple("Sums", "table carrier first bias last offset")  # gradients
 
 
 @njit(cache=True, fastmath=True, inline="always")
@@ -32,9 +34,10 @@ def _corner(points, n, axis, resolution):
 
 
 @njit(cache=True, inline="always")
-def _place(levels, level, row):
-    """Where in the table the values of a stored row are; the row before the first is zero and stands for missing nodes."""
-    return levels.meta[level, TABLE] + (np.int64(levels.rows[row]) + 1) * levels.meta[level, STRIDE]
+def _pair(levels, level, node):
+    """Where in the table the values of a node and the next are; the row before the first is zero and stands for missing ones."""
+    at, stride = levels.meta[level, TABLE], levels.meta[level, STRIDE]
+    return at + (np.int64(levels.rows[node]) + 1) * stride, at + (np.int64(levels.rows[node + 1]) + 1) * stride
 
 
 @njit(cache=True, inline="always")
@@ -48,9 +51,11 @@ def _corners(points, n, levels, level):
     low = levels.meta[level, ROW] + (i * edge + j) * edge + k
     far, high = low + edge, low + edge * edge
     top = high + edge
-    first = (_place(levels, level, low), _place(levels, level, low + 1), _place(levels, level, far), _place(levels, level, far + 1))
-    last = (_place(levels, level, high), _place(levels, level, high + 1), _place(levels, level, top), _place(levels, level, top + 1))
-    return first, last, u, v, w
+    a, b = _pair(levels, level, low)
+    c, d = _pair(levels, level, far)
+    e, f = _pair(levels, level, high)
+    g, h = _pair(levels, level, top)
+    return (a, b, c, d), (e, f, g, h), u, v, w
 
 
 @njit(cache=True, inline="always")
@@ -113,16 +118,16 @@ def _padded(count):
 
 
 @njit(cache=True)
-def _features(points, start, count, levels, level, spectrum, features, first, line, local, local_line):
-    """What the decoder reads, from the channels of a block, into rows of ``line``, the first at ``first``; and the derivatives
-    of the waves' features in their channels and in their phase, into rows of ``local_line``.
+def _features(points, start, count, levels, level, spectrum, kept, first):
+    """What the decoder reads, from the channels of a block, into rows from ``first`` on; and the derivatives of the waves'
+    features in their channels and in their phase.
 
     Whole vectors are written: what they put past their end, the next ones overwrite.
     """
     _, _, _, stride, plain, kind, waves, feature, carrier, place = levels.meta[level]
-    width, radians = _padded(waves), splat(levels.radians[level])
+    features, local, width, radians = kept.features, kept.local, _padded(waves), splat(levels.radians[level])
     for p in range(count):
-        row, to, beside = p * stride, (first + p) * line + feature, (first + p) * local_line + place
+        row, to, beside = p * stride, (first + p) * levels.line + feature, (first + p) * levels.local_line + place
         for s in range(0, plain, LANES):
             store(features, to + s, load(spectrum, row + s))
         if kind == PLAIN:
@@ -147,13 +152,14 @@ def _features(points, start, count, levels, level, spectrum, features, first, li
 
 
 @njit(cache=True)
-def _feature_slopes(count, levels, level, slopes, local, local_line, features, line):
+def _feature_slopes(count, levels, level, slopes, local, features):
     """The derivatives of a block's features along the axes, three blocks ``(BLOCK, line)`` one after another."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place = levels.meta[level]
     width, radians, size = _padded(waves), splat(levels.radians[level]), len(slopes) // 3
     for axis in range(3):
         for p in range(count):
-            row, to, beside = axis * size + p * stride, (axis * BLOCK + p) * line + feature, p * local_line + place
+            row, to = axis * size + p * stride, (axis * BLOCK + p) * levels.line + feature
+            beside = p * levels.local_line + place
             for s in range(0, plain, LANES):
                 store(features, to + s, load(slopes, row + s))
             if kind == PLAIN:
@@ -200,14 +206,14 @@ def _multiply(a, first, row, step, b, c, columns, rows, inner):
 
 
 @njit(cache=True)
-def _decode(features, first, count, line, inputs, decoder, hidden, out, start):
+def _decode(features, first, count, levels, decoder, hidden, out, start):
     """The hidden values of a block, ``(BLOCK, width)``, and the values ``out`` from row ``start`` on."""
     width, outputs = len(decoder.bias), out.shape[1]
     rows = (count + TILE - 1) // TILE * TILE
     for p in range(rows):
         for s in range(0, width, WIDE):
             store(hidden, p * width + s, load_wide(decoder.bias, s))
-    _multiply(features, first * line, line, 1, decoder.first, hidden, width, rows, inputs)
+    _multiply(features, first * levels.line, levels.line, 1, decoder.first, hidden, width, rows, levels.inputs)
     sharp, blunt = splat_wide(decoder.sharpness), splat_wide(np.float32(1) / decoder.sharpness)
     for p in range(count):
         for s in range(p * width, (p + 1) * width, WIDE):
@@ -219,22 +225,29 @@ def _decode(features, first, count, line, inputs, decoder, hidden, out, start):
             out[start + p, o] = total(value) + decoder.offset[o]
 
 
-@njit(cache=True, nogil=True)
-def _forward_part(low, high, points, levels, decoder, inputs, line, local_line, features, local, hidden, out):
-    """One thread's share. Arrays for fewer points than there are hold a block at a time."""
-    keep, decoded = len(features) >= len(points) * line, len(decoder.bias) > 0
+@njit(cache=True, inline="always")
+def _scratch(levels):
+    """Room for a block's spectrum, and for what its forward pass leaves."""
     spectrum = np.zeros(BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES, np.float32)
-    mine, beside = (features, local) if keep else (np.zeros((BLOCK + 1) * line, np.float32), np.zeros((BLOCK + 1) * local_line, np.float32))
-    active = np.zeros(BLOCK * len(decoder.bias), np.float32)
+    features, local = np.zeros(BLOCK * levels.line, np.float32), np.zeros(BLOCK * levels.local_line, np.float32)
+    return spectrum, Kept(features, local, np.zeros(0, np.float32))
+
+
+@njit(cache=True, nogil=True)
+def forward(low, high, points, levels, decoder, kept, out):
+    """One thread's share of the values; and of what `backward` needs, unless ``kept`` is empty."""
+    width, keep = len(decoder.bias), len(kept.features) > 0
+    spectrum, block = _scratch(levels)
+    mine, hidden = kept if keep else block, np.zeros(BLOCK * width, np.float32)
     for start in range(low, high, BLOCK):
         count, first = min(BLOCK, high - start), start if keep else 0
         for level in range(len(levels.meta)):
             _gather(points, start, count, levels, level, spectrum)
-            _features(points, start, count, levels, level, spectrum, mine, first, line, beside, local_line)
-        if decoded:
-            _decode(mine, first, count, line, inputs, decoder, active, out, start)
+            _features(points, start, count, levels, level, spectrum, mine, first)
+        if width:
+            _decode(mine.features, first, count, levels, decoder, hidden, out, start)
             if keep:
-                hidden[start * len(decoder.bias) : (start + count) * len(decoder.bias)] = active[: count * len(decoder.bias)]
+                kept.hidden[start * width : (start + count) * width] = hidden[: count * width]
 
 
 @njit(cache=True)
@@ -263,43 +276,37 @@ def unpack(sums, level, levels, table):
             table[row, channel] = value
 
 
-@njit(cache=True, parallel=True)
-def forward(points, levels, decoder, inputs, line, local_line, features, local, hidden, out, parts):
-    blocks = (len(points) + BLOCK - 1) // BLOCK
-    for part in prange(parts):
-        low, high = blocks * part // parts * BLOCK, min(blocks * (part + 1) // parts * BLOCK, len(points))
-        _forward_part(low, high, points, levels, decoder, inputs, line, local_line, features, local, hidden, out)
-
-
 @njit(cache=True)
-def _decode_backward(start, count, features, line, inputs, decoder, hidden, grad, change, back, g_first, g_bias, g_last, g_offset):
+def _decode_backward(start, count, levels, decoder, kept, grad, change, back, sums):
     """Gradients of a block: in its features into ``back``, in the decoder's weights added to theirs."""
     width, outputs, columns = len(decoder.bias), grad.shape[1], len(decoder.back) // len(decoder.bias)
-    sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
+    sharp, one, line = splat_wide(decoder.sharpness), splat_wide(1.0), levels.line
     for p in range(count):
         for s in range(0, width, WIDE):
-            value, into = load_wide(hidden, (start + p) * width + s), splat_wide(0.0)
+            value, into = load_wide(kept.hidden, (start + p) * width + s), splat_wide(0.0)
             for o in range(outputs):
                 scale = splat_wide(grad[start + p, o])
                 into = fma(scale, load_wide(decoder.last, o * width + s), into)
-                store(g_last, o * width + s, fma(scale, value, load_wide(g_last, o * width + s)))
+                store(sums.last, o * width + s, fma(scale, value, load_wide(sums.last, o * width + s)))
             into = into * (one - decay(sharp * value))  # the slope of softplus, from its value
             store(change, p * width + s, into)
-            store(g_bias, s, load_wide(g_bias, s) + into)
+            store(sums.bias, s, load_wide(sums.bias, s) + into)
         for o in range(outputs):
-            g_offset[o] += grad[start + p, o]
-    _multiply(features, start * line, 1, line, change, g_first, width, (inputs + TILE - 1) // TILE * TILE, count)
+            sums.offset[o] += grad[start + p, o]
+    rows = (levels.inputs + TILE - 1) // TILE * TILE
+    _multiply(kept.features, start * line, 1, line, change, sums.first, width, rows, count)
     back[:] = 0
     _multiply(change, 0, width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
 
 
 @njit(cache=True)
-def _scatter(points, start, count, levels, level, back, columns, local, local_line, spectrum, g_table, g_carrier):
+def _scatter(points, start, count, levels, level, back, columns, kept, spectrum, sums):
     """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves'."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place = levels.meta[level]
-    width, radians = _padded(waves), splat(levels.radians[level])
+    local, width, radians = kept.local, _padded(waves), splat(levels.radians[level])
+    g_table, g_carrier = sums.table, sums.carrier
     for p in range(count):
-        row, at, beside = p * stride, p * columns + feature, (start + p) * local_line + place
+        row, at, beside = p * stride, p * columns + feature, (start + p) * levels.local_line + place
         for s in range(0, plain, LANES):
             store(spectrum, row + s, load(back, at + s))
         if kind != PLAIN:
@@ -334,49 +341,39 @@ def _scatter(points, start, count, levels, level, back, columns, local, local_li
 
 
 @njit(cache=True, nogil=True)
-def _backward_part(low, high, points, levels, decoder, inputs, line, local_line, features, local, hidden, grad, g_table, g_carrier, g_first, g_bias, g_last, g_offset):  # fmt: skip
+def backward(low, high, points, levels, decoder, kept, grad, sums):
     """One thread's share, into sums of its own. Without a decoder ``grad`` is that of the features."""
-    width, decoded = len(decoder.bias), len(decoder.bias) > 0
-    columns = len(decoder.back) // width if decoded else inputs
-    spectrum = np.zeros(BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES, np.float32)
+    width, inputs = len(decoder.bias), levels.inputs
+    columns = len(decoder.back) // width if width else inputs
+    spectrum, _ = _scratch(levels)
     change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
-    g_table[:] = 0
+    sums.table[:] = 0
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
-        if decoded:
-            _decode_backward(start, count, features, line, inputs, decoder, hidden, grad, change, back, g_first, g_bias, g_last, g_offset)
+        if width:
+            _decode_backward(start, count, levels, decoder, kept, grad, change, back, sums)
         else:
             back[: count * inputs] = grad[start : start + count].ravel()
         for level in range(len(levels.meta)):
-            _scatter(points, start, count, levels, level, back, columns, local, local_line, spectrum, g_table, g_carrier)
-
-
-@njit(cache=True, parallel=True)
-def backward(points, levels, decoder, inputs, line, local_line, features, local, hidden, grad, g_table, g_carrier, g_first, g_bias, g_last, g_offset):  # fmt: skip
-    """Gradients, a row of each array a thread: added afterwards in a fixed order, so that runs repeat bit for bit."""
-    blocks, parts = (len(points) + BLOCK - 1) // BLOCK, len(g_table)
-    for part in prange(parts):
-        low, high = blocks * part // parts * BLOCK, min(blocks * (part + 1) // parts * BLOCK, len(points))
-        _backward_part(low, high, points, levels, decoder, inputs, line, local_line, features, local, hidden, grad, g_table[part], g_carrier[part], g_first[part], g_bias[part], g_last[part], g_offset[part])  # fmt: skip
+            _scatter(points, start, count, levels, level, back, columns, kept, spectrum, sums)
 
 
 @njit(cache=True, nogil=True)
-def _slope_part(low, high, points, levels, decoder, inputs, line, local_line, out, slope):
+def forward_with_slope(low, high, points, levels, decoder, out, slope):
     """One thread's share of values and gradients of a field of one output."""
-    width, columns = len(decoder.bias), len(decoder.back) // len(decoder.bias)
-    most = BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES
-    spectrum, slopes = np.zeros(most, np.float32), np.zeros(3 * most, np.float32)
-    features, local = np.zeros((BLOCK + 1) * line, np.float32), np.zeros((BLOCK + 1) * local_line, np.float32)
-    turned, back = np.zeros((3 * BLOCK + 1) * line, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
-    hidden = np.zeros(BLOCK * width, np.float32)
+    width, line = len(decoder.bias), levels.line
+    columns = len(decoder.back) // width
+    spectrum, kept = _scratch(levels)
+    slopes, turned = np.zeros(3 * len(spectrum), np.float32), np.zeros(3 * BLOCK * line + LANES, np.float32)
+    hidden, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns, np.float32)
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
         for level in range(len(levels.meta)):
             _gather_with_slope(points, start, count, levels, level, spectrum, slopes)
-            _features(points, start, count, levels, level, spectrum, features, 0, line, local, local_line)
-            _feature_slopes(count, levels, level, slopes, local, local_line, turned, line)
-        _decode(features, 0, count, line, inputs, decoder, hidden, out, start)
+            _features(points, start, count, levels, level, spectrum, kept, 0)
+            _feature_slopes(count, levels, level, slopes, kept.local, turned)
+        _decode(kept.features, 0, count, levels, decoder, hidden, out, start)
         for p in range(count):
             for s in range(0, width, WIDE):
                 value = one - decay(sharp * load_wide(hidden, p * width + s))
@@ -389,11 +386,3 @@ def _slope_part(low, high, points, levels, decoder, inputs, line, local_line, ou
                 for s in range(0, columns, WIDE):  # where a row ends before them, the first factor is zero
                     value = fma(load_wide(back, p * columns + s), load_wide(turned, at + s), value)
                 slope[start + p, axis] = total(value)
-
-
-@njit(cache=True, parallel=True)
-def forward_with_slope(points, levels, decoder, inputs, line, local_line, out, slope, parts):
-    blocks = (len(points) + BLOCK - 1) // BLOCK
-    for part in prange(parts):
-        low, high = blocks * part // parts * BLOCK, min(blocks * (part + 1) // parts * BLOCK, len(points))
-        _slope_part(low, high, points, levels, decoder, inputs, line, local_line, out, slope)

@@ -7,16 +7,18 @@ explicit, so a kernel written with it runs at the machine's width on any machine
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import llvmlite.binding as llvm
 import numba.core.typing.templates as templates
 from llvmlite import ir
-from numba import njit, types
+from numba import extending, njit, types
 from numba.core import cgutils
 from numba.core.imputils import lower_builtin
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
-LANES = 8  # of a vector of spectrum channels: rows of tables are padded to a multiple of it
+from nstr3d.kernels.fused import LANES
+
 WIDE = 16 if llvm.get_host_cpu_features().get("avx512f") else 8  # of a vector in matrix products
 
 
@@ -34,11 +36,12 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(ir.FloatType(), kind.lanes))
 
 
+intrinsic: Any = extending.intrinsic  # what it decorates is called without its first argument
 KINDS = {lanes: Vector(lanes) for lanes in (LANES, WIDE)}
 
 
 def _arithmetic(symbol, build: str) -> None:
-    @templates.infer_global(symbol)
+    @templates.infer_global(symbol)  # type: ignore[misc]
     class _Template(templates.AbstractTemplate):
         def generic(self, args, kws):
             if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
@@ -211,7 +214,8 @@ def sine_and_cosine(x):
     rest = fma(turns, splat(-0.0009676535897932), rest)
     square = rest * rest
     sine, cosine = splat(_SIN[4]), splat(_COS[5])
-    sine = fma(fma(fma(fma(sine, square, splat(_SIN[3])), square, splat(_SIN[2])), square, splat(_SIN[1])), square, splat(_SIN[0]))
+    sine = fma(fma(sine, square, splat(_SIN[3])), square, splat(_SIN[2]))
+    sine = fma(fma(sine, square, splat(_SIN[1])), square, splat(_SIN[0]))
     cosine = fma(fma(fma(cosine, square, splat(_COS[4])), square, splat(_COS[3])), square, splat(_COS[2]))
     cosine = fma(fma(cosine, square, splat(_COS[1])), square, splat(_COS[0]))
     return _flip(sine * rest, shifted), _flip(cosine, shifted)
