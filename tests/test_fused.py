@@ -15,7 +15,8 @@ from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.fit import FitConfig, fit_steps
 from nstr3d.kernels import interpolate as switch
-from nstr3d.kernels.fused import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights, evaluate, fused, fused_with_slope
+from nstr3d.kernels.fused import evaluate, fused, fused_with_slope
+from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
 from nstr3d.losses import sdf_objective
 from nstr3d.sdf import from_field
 from nstr3d.types import Box, Frame, Samples

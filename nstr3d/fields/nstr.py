@@ -16,7 +16,8 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.kernels.fused import Layout, Part, applies, fused, fused_with_slope
+from nstr3d.kernels.fused import applies, fused, fused_with_slope
+from nstr3d.kernels.parts import Layout, Part
 from nstr3d.types import Mesh
 
 

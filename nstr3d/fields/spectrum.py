@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
-from nstr3d.kernels.fused import Part
 from nstr3d.kernels.interpolate import gather, interpolate_with_slope
+from nstr3d.kernels.parts import Part
 from nstr3d.types import Mesh
 
 

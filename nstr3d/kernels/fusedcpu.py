@@ -1,7 +1,7 @@
 """A whole field of interpolated levels, waves and a one-layer decoder in one pass over blocks of points, on the CPU (numba).
 
 Every level's gather, its waves, both matrix products and the softplus are done for a block while it is in the first cache.
-Twin: `kernels.fused`, which lays out the arrays and documents them, says what is computed in plain torch.
+Twin: `kernels.fused.evaluate`, in plain torch.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from nstr3d.kernels.fused import AMPLITUDE, COMPLEX, LANES, PHASE, PLAIN, RESOLUTION, ROW, STRIDE, TABLE
+from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, LANES, PHASE, PLAIN, RESOLUTION, ROW, STRIDE, TABLE
 from nstr3d.kernels.simd import WIDE, decay, fma, load, load_wide, sine_and_cosine, softplus, splat, splat_wide, store, total
 
 BLOCK = 64  # points; a multiple of TILE
 TILE = 8  # rows of a matrix product under way in registers
 
-# What `kernels.fused.Layout` holds, as the kernels see it: ``meta (levels, 10)`` int64, the rest flat float32 but for int32 rows.
+# What `kernels.parts.Layout` holds, as the kernels see it: ``meta (levels, 10)`` int64, the rest flat float32 but for int32 rows.
 Levels = namedtuple("Levels", "meta radians rows table carrier inputs line local_line")
 # Weights (features, hidden) and (hidden, features), padded to whole vectors; with no bias (0,) there is no decoder.
 Decoder = namedtuple("Decoder", "first back bias last offset sharpness")
