@@ -39,6 +39,9 @@ LAYER = {
     "flow": 3,
     "render": 3,
     "fit": 4,
+    "graphs": 5,
+    "speed": 6,
+    "roofline": 3,
     "footage": 4,
     "frequency": 5,
     "checkpoint": 5,
@@ -70,7 +73,7 @@ SIBLINGS = {
     "lines": {"io"},
     "kernels.interpolate": {"kernels.cpu"},
     "kernels.cpu": {"kernels.threads"},
-    "kernels.fused": {"kernels.interpolate", "kernels.fusedcpu", "kernels.parts", "kernels.threads"},
+    "kernels.fused": {"kernels.interpolate", "kernels.fusedcpu", "kernels.gpu", "kernels.parts", "kernels.threads"},
     "kernels.simd": {"kernels.parts"},
     "kernels.fusedcpu": {"kernels.parts", "kernels.simd"},
     "kernels.gpu": {"kernels.parts"},
@@ -102,7 +105,7 @@ SIBLINGS = {
     "render": {"trace", "shading"},
 }
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
-PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}}
+PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}, "roofline": {"fields", "kernels"}}
 OWNERS = {
     "trimesh": {"io", "lines"},
     "open3d": {"lines"},

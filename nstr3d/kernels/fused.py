@@ -11,8 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nstr3d.kernels.interpolate import fused_applies, interpolate
+from nstr3d.kernels.interpolate import differentiated, fused_applies, interpolate
 from nstr3d.kernels.parts import CARRIER, COMPLEX, KIND, LANES, PHASE, PLAIN, WAVES, WIDE, Layout, Part, Weights, up
+
+TRITON = False  # whether GPUs use `kernels.gpu`: off until it was measured on one; `apps/benchmark.py speed` turns it on
 
 
 def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> Tensor:
@@ -39,6 +41,10 @@ def _features(points: Tensor, part: Part) -> Tensor:
 
 def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout: Layout) -> Tensor:
     """`evaluate` in one pass; only where `applies`."""
+    if points.is_cuda:
+        from nstr3d.kernels.gpu import fused_on_gpu
+
+        return fused_on_gpu(points, parts, weights)
     tensors = [part.table for part in parts]
     tensors += [tensor for part in parts for tensor in (part.omega, part.phase) if tensor is not None]
     return _Fused.apply(points, layout, len(parts), weights and weights.sharpness, *(weights[:4] if weights else ()), *tensors)
@@ -58,6 +64,9 @@ def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, la
 
 def applies(points: Tensor, parts: Sequence[Part]) -> bool:
     """Whether the fused form may answer."""
+    if points.is_cuda:
+        single = points.dtype == torch.float32 and all(part.table.dtype == torch.float32 for part in parts)
+        return TRITON and single and points.shape[1] == 3 and not differentiated(points)
     return all(fused_applies(points, part.table) for part in parts)
 
 
@@ -116,8 +125,8 @@ class _Fused(torch.autograd.Function):
         out = torch.empty(n, len(weights.b2) if weights else 0)
         at = points.detach().contiguous().numpy()
         ctx.layout, ctx.given = layout, (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy()))
-        given = *ctx.given, out.numpy()
-        share(lambda part, low, high: cpu.forward(low, high, *given), n, cpu.BLOCK)  # type: ignore[call-arg]
+        given: tuple = *ctx.given, out.numpy()
+        share(lambda part, low, high: cpu.forward(low, high, *given), n, cpu.BLOCK)
         ctx.shapes, ctx.count = [tensor.shape for tensor in tensors], count
         ctx.hidden = None if weights is None else weights.w1.shape
         return out if weights else features.view(-1, layout.line)[:n, : layout.inputs].clone()
@@ -127,7 +136,8 @@ class _Fused(torch.autograd.Function):
         from nstr3d.kernels import fusedcpu as cpu
         from nstr3d.kernels.threads import parts, share
 
-        layout, given = ctx.layout, (*ctx.given, grad.contiguous().numpy())
+        given: tuple = *ctx.given, grad.contiguous().numpy()
+        layout = ctx.layout
         points, levels, decoder, *_ = given
         split, outputs, width = parts(len(points)), grad.shape[1], len(decoder.bias)
         learned = any(ctx.needs_input_grad[len(ctx.needs_input_grad) - len(ctx.shapes) + ctx.count :])
@@ -136,7 +146,7 @@ class _Fused(torch.autograd.Function):
         g_first = torch.zeros(split, (up(layout.inputs, cpu.TILE)) * width)
         g_bias, g_last, g_offset = torch.zeros(split, width), torch.zeros(split, outputs * width), torch.zeros(split, outputs)
         sums = [tensor.numpy() for tensor in (g_table, g_carrier, g_first, g_bias, g_last, g_offset)]
-        mine = [cpu.Sums._make([each[part] for each in sums]) for part in range(split)]
+        mine: list = [cpu.Sums._make([each[part] for each in sums]) for part in range(split)]
         share(lambda part, low, high: cpu.backward(low, high, *given, mine[part]), len(points), cpu.BLOCK)
         found: list[Tensor | None] = []
         if ctx.hidden is not None:
