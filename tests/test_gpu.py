@@ -14,6 +14,7 @@ from test_fused import DEFAULT, MIXED, learned, leaves, model, points_of
 from nstr3d.kernels.fused import evaluate
 from nstr3d.kernels.gpu import fused_on_gpu
 
+WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
@@ -47,7 +48,9 @@ def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outp
         np.testing.assert_allclose(found.grad.cpu(), expected.grad, atol=5e-5 * max(1.0, float(expected.grad.abs().max())))
 
 
-@pytest.mark.parametrize(("precision", "error"), [("bf16", 3e-2), ("tf32", 3e-3)])
+@pytest.mark.parametrize(
+    ("precision", "error"), [pytest.param("bf16", 3e-2, marks=[pytest.mark.gpu, WITH_GPU]), ("tf32", 3e-3)]
+)  # the interpreter has no bf16
 def test_narrow_products_lose_only_their_digits(precision: str, error: float) -> None:
     parts, weights = model(DEFAULT, 64, 1)
     mine, my_weights = moved(*learned(parts, weights, torch.float32))
@@ -59,7 +62,7 @@ def test_narrow_products_lose_only_their_digits(precision: str, error: float) ->
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@WITH_GPU
 def test_a_captured_step_trains_as_an_eager_one() -> None:
     from nstr3d.fields.nstr import NstrConfig
     from nstr3d.graphs import CapturedStep

@@ -7,6 +7,7 @@ whose order varies: runs repeat only to rounding.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import triton
@@ -16,9 +17,10 @@ from torch import Tensor
 from nstr3d.kernels.parts import Part, Weights
 
 BLOCK = 128  # points of a program
+jit: Any = triton.jit  # sizes that are known when a kernel is compiled are passed as plain numbers
 
 
-@triton.jit
+@jit
 def _corner(points, n, live, axis: tl.constexpr, resolution):
     x = tl.load(points + n * 3 + axis, mask=live, other=0.0)
     scaled = (x + 1.0) * (resolution * 0.5)
@@ -26,7 +28,7 @@ def _corner(points, n, live, axis: tl.constexpr, resolution):
     return cell.to(tl.int32), scaled - cell
 
 
-@triton.jit
+@jit
 def _mix(points, n, live, rows, table, resolution, channels, start, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     """The channels ``[start, start + count)`` interpolated at the points ``n``: (BLOCK, WIDTH)."""
     i, u = _corner(points, n, live, 0, resolution)
@@ -43,7 +45,7 @@ def _mix(points, n, live, rows, table, resolution, channels, start, count, WIDTH
     return total
 
 
-@triton.jit
+@jit
 def _spread(points, n, live, rows, grad, value, resolution, channels, start, count, WIDTH: tl.constexpr):
     """Adds ``value`` to the gradient of the table: the transpose of `_mix`."""
     i, u = _corner(points, n, live, 0, resolution)
@@ -58,7 +60,7 @@ def _spread(points, n, live, rows, grad, value, resolution, channels, start, cou
         tl.atomic_add(grad + row[:, None] * channels + start + c[None, :], weight[:, None] * value, mask=held, sem="relaxed")
 
 
-@triton.jit
+@jit
 def _carried(points, n, live, omega, phase, waves, WIDTH: tl.constexpr):
     """omega . x + b: (BLOCK, WIDTH)."""
     c = tl.arange(0, WIDTH)
@@ -69,7 +71,7 @@ def _carried(points, n, live, omega, phase, waves, WIDTH: tl.constexpr):
     return total
 
 
-@triton.jit
+@jit
 def _encode(
     points, rows, table, omega, phase, out, size, resolution, channels, plain, waves, radians, first, line,
     KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, BLOCK: tl.constexpr,
@@ -96,7 +98,7 @@ def _encode(
         tl.store(out + n[:, None] * line + first + plain + c[None, :], value, mask=live[:, None] & (c < waves)[None, :])
 
 
-@triton.jit
+@jit
 def _encode_backward(
     points, rows, table, omega, phase, grad, g_table, g_omega, g_phase, size, resolution, channels, plain, waves, radians,
     first, line, KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
@@ -134,7 +136,7 @@ def _encode_backward(
                 tl.atomic_add(g_omega + c * 3 + axis, tl.sum(turn * x[:, None], axis=0), mask=c < waves)
 
 
-@triton.jit
+@jit
 def _hidden(features, w1, b1, n, live, inputs, hidden, sharpness, K: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
     """A block's features, the first weights and, after them, ``sharpness`` times what goes into the softplus."""
     k, h = tl.arange(0, K), tl.arange(0, H)
@@ -147,12 +149,12 @@ def _hidden(features, w1, b1, n, live, inputs, hidden, sharpness, K: tl.constexp
     return f, w, sharpness * (z + tl.load(b1 + h, mask=h < hidden, other=0.0)[None, :])
 
 
-@triton.jit
+@jit
 def _softplus(u, sharpness):
     return (tl.maximum(u, 0.0) + tl.log(1.0 + tl.exp(-tl.abs(u)))) / sharpness
 
 
-@triton.jit
+@jit
 def _decode(
     features, w1, b1, w2, b2, out, size, inputs, hidden, outputs, sharpness,
     K: tl.constexpr, H: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
@@ -166,7 +168,7 @@ def _decode(
         tl.store(out + n * outputs + o, tl.sum(active * w[None, :], axis=1) + tl.load(b2 + o), mask=live)
 
 
-@triton.jit
+@jit
 def _decode_backward(
     features, w1, b1, w2, grad, back, g_w1, g_b1, g_w2, g_b2, size, inputs, hidden, outputs, sharpness,
     K: tl.constexpr, H: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
