@@ -1,7 +1,7 @@
 """Race our fields against their controls and baselines: ``python apps/benchmark.py [FILE or FOLDER ...]``; --help lists options.
 
-``python apps/benchmark.py speed`` measures speed instead. Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at once; run it again to go on.
-Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
+Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at once; run it again to go on.
+``python apps/benchmark.py speed`` measures speed instead; it has options of its own. Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
 """
 
 from __future__ import annotations

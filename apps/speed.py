@@ -87,7 +87,7 @@ def _march(values):
 def table(found: dict[str, Any]) -> str:
     """The README's table."""
     threads = sorted({rate["threads"] for rate in found["rates"]})
-    head = [f"step ms, {n} thread{'s' * (n > 1)} | training M/s | inference M/s" for n in threads]
+    head = [f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s" for n in threads]
     lines = ["| field | " + " | ".join(head) + " |", "|---" * (1 + 3 * len(threads)) + "|"]
     for name in dict.fromkeys(rate["name"] for rate in found["rates"]):
         mine = {rate["threads"]: rate for rate in found["rates"] if rate["name"] == name}

@@ -51,9 +51,7 @@ def costs(field: Nstr, batch: int) -> dict[str, Cost]:
     return {
         "encode": Cost(16 * channels + 30 * levels + waves * (8 + SINE), 12 + rows),
         "decode": Cost(products + SOFTPLUS * hidden, 4 * outputs),
-        "backward": Cost(
-            2 * products + SOFTPLUS * hidden + 16 * channels + 30 * levels, 4 * (features + local + hidden) + 2 * rows
-        ),
+        "backward": Cost(2 * products + SOFTPLUS * hidden + 16 * channels + 30 * levels, kept + 2 * rows),
         "Adam": Cost(15 * field.parameter_count / batch, 28 * field.parameter_count / batch),
     }
 

@@ -148,8 +148,8 @@ def tracing(sdf: Sdf, size: int, repeats: int = 3) -> dict[str, float]:
 
 
 def time_to_quality(track: Any, params: int, rival: str, steps: int, ladder: Sequence[int]) -> Mapping[str, float]:
-    """Seconds that ``rival`` in plain torch takes for ``steps`` and the error near the surface that it reaches; then ours, for the
-    first number of steps in ``ladder`` after which our field, its rates annealed by then, is at least as good."""
+    """Seconds that ``rival`` in plain torch takes for ``steps`` and the error near the surface that it reaches; then ours, for
+    the first number of steps in ``ladder`` after which our field, its rates annealed by then, is at least as good."""
     pool = track.pool(FitConfig())
 
     def run(name: str, training: FitConfig) -> tuple[float, float]:

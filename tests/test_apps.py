@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nstr3d import speed as measures
 from nstr3d.audio import Sound, save_sound
 from nstr3d.autodiff import gradient
 from nstr3d.compare import Row, read_rows
@@ -98,8 +99,10 @@ def test_benchmark_refuses_what_it_cannot_race(tmp_path, capsys):
     assert "nothing to tune" in capsys.readouterr().err
 
 
-def test_benchmark_measures_speed(tmp_path, capsys):
-    options = ["--params", "8000", "--pool", "9000", "--steps", "60", "--threads", "1", "--resolutions", "24", "--size", "16"]
+def test_benchmark_measures_speed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measures, "TURNS", 1)
+    monkeypatch.setattr(measures, "TURN", 0.0)
+    options = ["--params", "8000", "--pool", "9000", "--steps", "300", "--threads", "1", "--resolutions", "24", "--size", "16"]
     speed = ["speed", str(ROOT / "assets" / "torus.obj"), *options, "--dense", "24", "--out", str(tmp_path)]
     assert app("benchmark").main(speed) == 0
     out = capsys.readouterr().out

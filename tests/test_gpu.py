@@ -48,9 +48,11 @@ def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outp
         np.testing.assert_allclose(found.grad.cpu(), expected.grad, atol=5e-5 * max(1.0, float(expected.grad.abs().max())))
 
 
-@pytest.mark.parametrize(
-    ("precision", "error"), [pytest.param("bf16", 3e-2, marks=[pytest.mark.gpu, WITH_GPU]), ("tf32", 3e-3)]
-)  # the interpreter has no bf16
+# The interpreter has no products in bf16.
+BF16 = pytest.param("bf16", 3e-2, marks=[pytest.mark.gpu, WITH_GPU])
+
+
+@pytest.mark.parametrize(("precision", "error"), [BF16, ("tf32", 3e-3)])
 def test_narrow_products_lose_only_their_digits(precision: str, error: float) -> None:
     parts, weights = model(DEFAULT, 64, 1)
     mine, my_weights = moved(*learned(parts, weights, torch.float32))

@@ -67,7 +67,8 @@ def _entry(i, j, k, resolution, size):
     edge = resolution + 1
     if edge * edge * edge <= size:
         return i + edge * (j + edge * k)
-    return ((i ^ (j * 2654435761) ^ (k * 805459861)) & 0xFFFFFFFF) % size
+    mixed = np.uint32(i ^ (j * 2654435761) ^ (k * 805459861))
+    return np.int64(mixed % np.uint32(size))  # several times faster than on signed numbers of 64 bits
 
 
 @njit(cache=True, fastmath=True, nogil=True)

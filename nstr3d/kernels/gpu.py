@@ -36,7 +36,7 @@ def _mix(points, n, live, rows, table, resolution, channels, start, count, WIDTH
     k, w = _corner(points, n, live, 2, resolution)
     c = tl.arange(0, WIDTH)
     total = tl.zeros((BLOCK, WIDTH), tl.float32)
-    for corner in tl.static_range(8):
+    for corner in tl.static_range(8):  # type: ignore[misc]
         node = ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1) + k + corner % 2
         weight = (u if corner // 4 else 1.0 - u) * (v if corner // 2 % 2 else 1.0 - v) * (w if corner % 2 else 1.0 - w)
         row = tl.load(rows + node, mask=live, other=-1)
@@ -52,7 +52,7 @@ def _spread(points, n, live, rows, grad, value, resolution, channels, start, cou
     j, v = _corner(points, n, live, 1, resolution)
     k, w = _corner(points, n, live, 2, resolution)
     c = tl.arange(0, WIDTH)
-    for corner in tl.static_range(8):
+    for corner in tl.static_range(8):  # type: ignore[misc]
         node = ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1) + k + corner % 2
         weight = (u if corner // 4 else 1.0 - u) * (v if corner // 2 % 2 else 1.0 - v) * (w if corner % 2 else 1.0 - w)
         row = tl.load(rows + node, mask=live, other=-1)
@@ -65,7 +65,7 @@ def _carried(points, n, live, omega, phase, waves, WIDTH: tl.constexpr):
     """omega . x + b: (BLOCK, WIDTH)."""
     c = tl.arange(0, WIDTH)
     total = tl.load(phase + c, mask=c < waves, other=0.0)[None, :]
-    for axis in tl.static_range(3):
+    for axis in tl.static_range(3):  # type: ignore[misc]
         x = tl.load(points + n * 3 + axis, mask=live, other=0.0)
         total += x[:, None] * tl.load(omega + c * 3 + axis, mask=c < waves, other=0.0)[None, :]
     return total
@@ -131,7 +131,7 @@ def _encode_backward(
         _spread(points, n, live, rows, g_table, into * tl.sin(carried), resolution, channels, plain, waves, WAVES)
         if LEARNED:
             tl.atomic_add(g_phase + c, tl.sum(turn, axis=0), mask=c < waves)
-            for axis in tl.static_range(3):
+            for axis in tl.static_range(3):  # type: ignore[misc]
                 x = tl.load(points + n * 3 + axis, mask=live, other=0.0)
                 tl.atomic_add(g_omega + c * 3 + axis, tl.sum(turn * x[:, None], axis=0), mask=c < waves)
 
