@@ -1,7 +1,9 @@
 """Race our fields against their controls and baselines: ``python apps/benchmark.py [FILE or FOLDER ...]``; --help lists options.
 
 Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at once; run it again to go on.
-``python apps/benchmark.py speed`` measures speed instead; it has options of its own. Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
+Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
+
+``python apps/benchmark.py speed`` measures speed instead; it has options of its own.
 """
 
 from __future__ import annotations

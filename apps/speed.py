@@ -59,7 +59,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pool = Samples(data.points.to(options.device), data.values.to(options.device))
     threads = options.threads if options.device == "cpu" else [torch.get_num_threads()]
     found: dict[str, Any] = {"commit": git.stdout.strip(), "mesh": options.mesh.stem, "device": options.device}
-    found["compile"] = compile_seconds()
+    if options.compile:
+        found["compile"] = compile_seconds()
     found["rates"] = [vars(rate) for rate in rates(track.near, pool, options.params, threads)]
     field = FIELDS["nstr"](options.params, track.near).build(3, 1, track.near)
     found["parameters"] = field.parameter_count
@@ -90,13 +91,16 @@ def table(found: dict[str, Any]) -> str:
     head = [f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s" for n in threads]
     lines = ["| field | " + " | ".join(head) + " |", "|---" * (1 + 3 * len(threads)) + "|"]
     for name in dict.fromkeys(rate["name"] for rate in found["rates"]):
-        mine = {rate["threads"]: rate for rate in found["rates"] if rate["name"] == name}
         cells = [
-            f"{r['step'] * 1e3:.1f} | {r['training'] / 1e6:.2f} | {r['inference'] / 1e6:.2f}" for r in map(mine.get, threads)
+            f"{rate['step'] * 1e3:.1f} | {rate['training'] / 1e6:.2f} | {rate['inference'] / 1e6:.2f}"
+            for rate in sorted(found["rates"], key=lambda rate: rate["threads"])
+            if rate["name"] == name
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    first, second = found["compile"]
-    words = [f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that."]
+    words = []
+    if "compile" in found:
+        first, second = found["compile"]
+        words.append(f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that.")
     rows = ", ".join(f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in found["extraction"])
     words.append(f"Extraction: {rows}.")
     if "dense" in found:
@@ -177,5 +181,6 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
     parser.add_argument("--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out")
     parser.add_argument("--size", type=int, default=512, help="of the picture that is traced")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out how long kernels take to compile")
     parser.add_argument("--race", action="store_true", help="measure the time to the quality of Instant-NGP and SIREN: minutes")
     return guarded(lambda: run(parser.parse_args(args)))

@@ -46,7 +46,7 @@ def costs(field: Nstr, batch: int) -> dict[str, Cost]:
     local = sum(part.waves * (0 if part.kind == PLAIN else 3 if part.kind == COMPLEX else 2) for part in parts)
     hidden, outputs = weights.w1.shape[0], weights.w2.shape[0]
     products = 2 * hidden * (features + outputs)
-    kept = 4 * (features + local + hidden)
+    kept = 4 * (features + local + hidden)  # what the forward pass leaves
     rows = 8 * (4 * channels + 4 * levels)  # eight corners: values, and where they are
     return {
         "encode": Cost(16 * channels + 30 * levels + waves * (8 + SINE), 12 + rows),

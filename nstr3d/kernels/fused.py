@@ -147,7 +147,7 @@ class _Fused(torch.autograd.Function):
         g_bias, g_last, g_offset = torch.zeros(split, width), torch.zeros(split, outputs * width), torch.zeros(split, outputs)
         sums = [tensor.numpy() for tensor in (g_table, g_carrier, g_first, g_bias, g_last, g_offset)]
         mine: list = [cpu.Sums._make([each[part] for each in sums]) for part in range(split)]
-        share(lambda part, low, high: cpu.backward(low, high, *given, mine[part]), len(points), cpu.BLOCK)
+        share(lambda part, low, high: cpu.backward(low, high, *given, sums=mine[part]), len(points), cpu.BLOCK)
         found: list[Tensor | None] = []
         if ctx.hidden is not None:
             hidden, inputs = ctx.hidden
