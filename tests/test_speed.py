@@ -39,9 +39,8 @@ def test_extraction_and_tracing_count_what_they_do() -> None:
 
 def test_plain_torch_leaves_the_kernels_out_and_lets_them_back_in() -> None:
     field, points = NstrConfig().build(3, 1), torch.rand(10, 3)
-    with pytest.raises(KeyError), plain_torch():
+    with plain_torch():
         assert type(field(points).grad_fn).__name__ == "AddmmBackward0"
-        raise KeyError
     assert type(field(points).grad_fn).__name__ == "_FusedBackward"
 
 
