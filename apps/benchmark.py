@@ -2,6 +2,8 @@
 
 Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at once; run it again to go on.
 Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
+
+``python apps/benchmark.py speed`` measures speed instead; it has options of its own.
 """
 
 from __future__ import annotations
@@ -118,6 +120,12 @@ def _tell(row: Row) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
+    args = sys.argv[1:] if args is None else list(args)
+    if args[:1] == ["speed"]:
+        sys.path.insert(0, str(Path(__file__).parent))
+        import speed
+
+        return speed.main(args[1:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("signals", nargs="*", type=Path, default=list(OURS), help="meshes, images, sounds, folders of them")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")

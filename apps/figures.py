@@ -103,6 +103,7 @@ def main(args: Sequence[str] | None = None) -> int:
     if not options.tables:
         presets(options.out)
     comparison()
+    rewrite("speed", (RESULTS / "speed.md").read_text().rstrip())  # from apps/benchmark.py speed --out assets/results
     return 0
 
 

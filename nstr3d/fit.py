@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.autodiff import gradient
 from nstr3d.fields.base import Field
 from nstr3d.losses import Objective
 from nstr3d.sampling import Sampler
@@ -189,7 +188,7 @@ def lipschitz_estimate(field: Field, points: Tensor) -> float:
     relies on the estimate checks itself and recovers where it fails.
     """
     at = points.to(next(field.parameters()).device)
-    lengths = torch.cat([gradient(field, chunk).norm(dim=1) for chunk in at.split(1 << 14)])
+    lengths = torch.cat([field.value_and_gradient(chunk)[1].norm(dim=1) for chunk in at.split(1 << 14)])
     return max(1.0, float(lengths.quantile(0.999)))
 
 

@@ -22,13 +22,15 @@ class Sdf:
     """A signed distance function in world units, negative inside.
 
     ``distance`` maps torch points ``(n, 3)`` to ``(n,)`` and must be differentiable; ``bounds`` holds the surface;
-    ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an exact distance, more for a fitted one.
+    ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an exact distance, more for a fitted one. ``slope``,
+    where there is a closed form, maps points to the gradient ``(n, 3)`` of the distance; otherwise it is differentiated.
     An analytic shape, a baseline and a fitted field are interchangeable here.
     """
 
     distance: Callable[[Tensor], Tensor]
     bounds: Box
     lipschitz: float = 1.0
+    slope: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, points: Points) -> Points:
         """Signed distance ``(n,)`` of ``points (n, 3)``: numpy in, numpy out; torch in, torch out on the same device."""
@@ -40,8 +42,8 @@ class Sdf:
     def gradient(self, points: Points) -> Points:
         """Spatial gradient ``(n, 3)``, dimensionless; near 1 in length where the distance is good."""
         if isinstance(points, np.ndarray):
-            return gradient(self.distance, torch.from_numpy(np.ascontiguousarray(points))).detach().cpu().numpy()
-        return gradient(self.distance, points)
+            return self.gradient(torch.from_numpy(np.ascontiguousarray(points))).detach().cpu().numpy()
+        return gradient(self.distance, points) if self.slope is None else self.slope(points)
 
     def normals(self, points: Points) -> Points:
         """Unit outward normals ``(n, 3)``; zero where the gradient vanishes."""
@@ -54,7 +56,7 @@ class Sdf:
         """The surface where this distance is ``value``: larger than the zero level set where positive, smaller where negative."""
         grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
         bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
-        return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz)
+        return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
 
 
 def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float) -> Sdf:
@@ -72,7 +74,17 @@ def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float) ->
             return world_distance(field, frame, points)
         return torch.cat([world_distance(field, frame, chunk) for chunk in points.split(CHUNK)])
 
-    return Sdf(distance, bounds, lipschitz)
+    def slope(points: Tensor) -> Tensor:
+        unit, inside = _placed(frame, points)
+        answer = field.value_and_gradient(inside.to(next(field.parameters())))  # type: ignore[operator]
+        value, steep = (found.to(unit) for found in answer)
+        beyond = unit - inside
+        steep = torch.where(beyond == 0, steep, 0.0)  # the nearest point of the box does not move along those axes
+        away = beyond + value.clamp_min(0) * steep
+        length = (beyond.square().sum(dim=1, keepdim=True) + value.clamp_min(0).square()).sqrt()
+        return torch.where((beyond == 0).all(dim=1, keepdim=True), steep, away / length.clamp_min(1e-30))
+
+    return Sdf(distance, bounds, lipschitz, slope if hasattr(field, "value_and_gradient") else None)
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
@@ -83,12 +95,16 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     r the distance to the box and f the field at the nearest point of it: never more than the distance to anything inside, so
     that sphere tracing stays safe.
     """
-    weight = next(field.parameters())
-    unit = (points - points.new_tensor(frame.centre)) / frame.scale
-    inside = unit.clamp(-1, 1)
-    value = field(inside.to(weight)).to(unit)[:, 0]
+    unit, inside = _placed(frame, points)
+    value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
     gap = (unit - inside).square().sum(dim=1)
     outside = gap > 0
     # The square root's slope at 0 is infinite: keep it away from the points that do not need it.
     beyond = torch.sqrt(torch.where(outside, gap + value.clamp_min(0).square(), 1.0))
     return torch.where(outside, beyond, value) * frame.scale
+
+
+def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The points in the unit box's coordinates, and the nearest to them in the box."""
+    unit = (points - points.new_tensor(frame.centre)) / frame.scale
+    return unit, unit.clamp(-1, 1)

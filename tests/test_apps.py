@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from nstr3d import speed as measures
 from nstr3d.audio import Sound, save_sound
 from nstr3d.autodiff import gradient
 from nstr3d.compare import Row, read_rows
@@ -96,6 +97,21 @@ def test_benchmark_refuses_what_it_cannot_race(tmp_path, capsys):
     assert "Unknown fields: nerf" in capsys.readouterr().err
     assert benchmark.main(["--tune", "grid", "--out", str(tmp_path / "out")]) == 1
     assert "nothing to tune" in capsys.readouterr().err
+
+
+def test_benchmark_measures_speed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(measures, "TURNS", 1)
+    monkeypatch.setattr(measures, "TURN", 0.0)
+    options = ["--params", "8000", "--pool", "9000", "--steps", "300", "--threads", "1", "--resolutions", "24", "--size", "16"]
+    speed = ["speed", str(ROOT / "assets" / "torus.obj"), *options, "--dense", "24", "--no-compile", "--out", str(tmp_path)]
+    assert app("benchmark").main(speed) == 0
+    out = capsys.readouterr().out
+    for word in ("| nstr |", "| ngp, plain torch |", "24^3 in", "Tracing 16 x 16"):
+        assert word in out
+    assert {path.name for path in tmp_path.iterdir()} == {"speed.json", "speed.md", "roofline.md"}
+    found = json.loads((tmp_path / "speed.json").read_text())
+    assert {rate["name"] for rate in found["rates"]} >= {"siren", "fourier", "grid"}
+    assert "of the roofline" in (tmp_path / "roofline.md").read_text()
 
 
 def test_figures_put_the_comparison_between_its_marks(tmp_path, monkeypatch):

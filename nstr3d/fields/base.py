@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -29,6 +30,13 @@ class Field(nn.Module, ABC):
     def rates(self) -> list[dict]:
         """Optimiser groups ``{"params": [...], "lr": peak learning rate}`` that cover every parameter, with a
         ``"weight_decay"`` (of AdamW, 0 without) where one pays."""
+
+    def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Values ``(n, 1)`` of a field of one output and their gradient in the points ``(n, in_dim)``, both detached."""
+        with torch.enable_grad():
+            at = points.detach().requires_grad_(True)
+            value = self(at)
+            return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
     @property
     def parameter_count(self) -> int:

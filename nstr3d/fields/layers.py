@@ -8,6 +8,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from nstr3d.kernels.parts import Weights
+
 
 def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
     """A linear layer with U(-1, 1) / sqrt(fan_in) weights and biases, drawn from ``generator``."""
@@ -31,6 +33,10 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.out(nn.functional.softplus(self.hidden(features), beta=self.sharpness))
+
+    def weights(self) -> Weights:
+        """This decoder as the fused kernels take it."""
+        return Weights(self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias, self.sharpness)
 
 
 class Mlp(nn.Module):

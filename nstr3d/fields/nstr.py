@@ -16,6 +16,8 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.waves import PhaseWaves
+from nstr3d.kernels.fused import applies, fused, fused_with_slope
+from nstr3d.kernels.parts import Layout, Part
 from nstr3d.types import Mesh
 
 
@@ -92,6 +94,7 @@ class Nstr(Field):
             self.decoder = Sum()
         channels = sum(level.channels for level in config.levels)
         self.transport = Transport(config.transport, in_dim, channels, generator) if config.transport else None
+        self._layout: Layout | None = None
 
     @property
     def spectra(self) -> list[Level]:
@@ -99,7 +102,23 @@ class Nstr(Field):
         return list(self.levels)  # type: ignore[arg-type]
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.decoder(torch.cat([level(points) for level in self.spectra], dim=1))
+        parts = [level.part() for level in self.spectra]
+        if not applies(points, parts):
+            return self.decoder(torch.cat([level(points) for level in self.spectra], dim=1))
+        if isinstance(self.decoder, Decoder):
+            return fused(points, parts, self.decoder.weights(), self._layout_of(parts))
+        return self.decoder(fused(points, parts, None, self._layout_of(parts)))
+
+    def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        parts = [level.part() for level in self.spectra]
+        if self.out_dim != 1 or not isinstance(self.decoder, Decoder) or not applies(points.detach(), parts):
+            return super().value_and_gradient(points)
+        return fused_with_slope(points, parts, self.decoder.weights(), self._layout_of(parts))
+
+    def _layout_of(self, parts: list[Part]) -> Layout:
+        if self._layout is None or self._layout.key != Layout.key_of(parts):
+            self._layout = Layout(parts)
+        return self._layout
 
     def rates(self) -> list[dict]:
         tables = [parameter for name, parameter in self.named_parameters() if name.endswith(".table")]

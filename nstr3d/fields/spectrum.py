@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
 from nstr3d.kernels.interpolate import gather, interpolate_with_slope
+from nstr3d.kernels.parts import Part
 from nstr3d.types import Mesh
 
 
@@ -79,6 +80,14 @@ class Level(nn.Module):
             return spectrum
         plain, local = spectrum[:, : self.config.plain], spectrum[:, self.config.plain :]
         return torch.cat([plain, waves.features(local, torch.addmm(self.phase, points, self.omega.T))], dim=1)
+
+    def part(self) -> Part:
+        """This level as the fused kernels take it."""
+        config, waves = self.config, self.config.waves
+        if waves is None:
+            return Part(self.rows, config.resolution, self.table, config.plain)
+        radians = waves.radians if isinstance(waves, PhaseWaves) else 1.0
+        return Part(self.rows, config.resolution, self.table, config.plain, waves.kind, self.omega, self.phase, radians)
 
     def spectrum(self, points: Tensor) -> Tensor:
         """S(x) ``(n, channels)``."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, PHASE
+
 Waves = "AmplitudeWaves | ComplexWaves | PhaseWaves"
 
 
@@ -23,6 +25,7 @@ class AmplitudeWaves:
     band: tuple[float, float] = (0.0, 1.0)
     learned: bool = False
     channels_per_wave = 1
+    kind = AMPLITUDE
 
     def __post_init__(self):
         _check(self.count, self.band)
@@ -44,6 +47,7 @@ class ComplexWaves:
     band: tuple[float, float] = (0.0, 1.0)
     learned: bool = False
     channels_per_wave = 2
+    kind = COMPLEX
 
     def __post_init__(self):
         _check(self.count, self.band)
@@ -70,6 +74,7 @@ class PhaseWaves:
     learned: bool = False
     radians: float = 8.0
     channels_per_wave = 2
+    kind = PHASE
 
     def __post_init__(self):
         _check(self.count, self.band)

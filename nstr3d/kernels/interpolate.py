@@ -8,11 +8,15 @@ table's gradient is asked for, on the CPU in float32, the fused form (numba) giv
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+_plain = False  # whether the fused kernels are left out
 
 
 def corners(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
@@ -94,7 +98,18 @@ def fused_applies(points: Tensor, table: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
-    return fits and not differentiated(points) and _numba_found()
+    return fits and not _plain and not differentiated(points) and _numba_found()
+
+
+@contextmanager
+def plain_torch() -> Iterator[None]:
+    """Within it no fused kernel answers: for comparisons."""
+    global _plain
+    before, _plain = _plain, True
+    try:
+        yield
+    finally:
+        _plain = before
 
 
 def differentiated(points: Tensor) -> bool:

@@ -1,0 +1,186 @@
+"""Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes speed.json and roofline.md to --out, and
+prints the table that apps/figures.py puts into the README."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nstr3d.cli import guarded
+from nstr3d.fit import FitConfig, draw_pool, fit
+from nstr3d.io import atomic_path
+from nstr3d.kernels import fused
+from nstr3d.losses import sdf_objective
+from nstr3d.presets import FIELDS
+from nstr3d.roofline import ceilings, costs
+from nstr3d.sampling import SurfaceBand
+from nstr3d.speed import dense, extraction, rates, time_to_quality, tracing
+from nstr3d.tracks import MeshTrack
+from nstr3d.types import Samples
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPILE = """
+import time, torch
+torch.set_num_threads(1)
+from nstr3d import NstrConfig
+field, points = NstrConfig().build(3, 1), torch.rand(64, 3)
+started = time.process_time()
+field(points).sum().backward()
+field.value_and_gradient(points)
+print(time.process_time() - started)
+"""
+
+
+def compile_seconds() -> tuple[float, float]:
+    """Processor seconds until the kernels have answered once: compiled, and read from the disk's cache."""
+    with tempfile.TemporaryDirectory() as folder:
+        where = os.environ | {"NUMBA_CACHE_DIR": folder}
+        first, second = (
+            subprocess.run([sys.executable, "-c", COMPILE], env=where, capture_output=True, text=True, check=True).stdout
+            for _ in range(2)
+        )
+    return float(first), float(second)
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """All figures."""
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    track = MeshTrack.of(options.mesh)
+    data = draw_pool(SurfaceBand(track.near, track.distance), FitConfig(pool=max(options.pool, 8192)))
+    pool = Samples(data.points.to(options.device), data.values.to(options.device))
+    threads = options.threads if options.device == "cpu" else [torch.get_num_threads()]
+    found: dict[str, Any] = {"commit": git.stdout.strip(), "mesh": options.mesh.stem, "device": options.device}
+    if options.compile:
+        found["compile"] = compile_seconds()
+    found["rates"] = [vars(rate) for rate in rates(track.near, pool, options.params, threads)]
+    field = FIELDS["nstr"](options.params, track.near).build(3, 1, track.near)
+    found["parameters"] = field.parameter_count
+    found["costs"] = {name: vars(cost) for name, cost in costs(field, 8192).items()}
+    found["ceilings"] = vars(ceilings())
+    torch.set_num_threads(max(threads))
+    sdf = fit(field, data, sdf_objective(), FitConfig(steps=options.steps, pool=len(data)), bounds=track.near.bounds).sdf()
+    found["extraction"] = extraction(sdf, options.resolutions)
+    if options.dense:
+        found["dense"] = dense(sdf, options.dense, _march)
+    found["tracing"] = tracing(sdf, options.size)
+    found["quality"] = {}
+    for rival, steps in (("ngp", 1500), ("siren", 500)) if options.race else ():
+        ladder = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
+        found["quality"][rival] = {"rival steps": steps, **time_to_quality(track, options.params, rival, steps, ladder)}
+    return found
+
+
+def _march(values):
+    from skimage.measure import marching_cubes
+
+    return marching_cubes(values, 0.0)
+
+
+def table(found: dict[str, Any]) -> str:
+    """The README's table."""
+    threads = sorted({rate["threads"] for rate in found["rates"]})
+    head = [f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s" for n in threads]
+    lines = ["| field | " + " | ".join(head) + " |", "|---" * (1 + 3 * len(threads)) + "|"]
+    for name in dict.fromkeys(rate["name"] for rate in found["rates"]):
+        cells = [
+            f"{rate['step'] * 1e3:.1f} | {rate['training'] / 1e6:.2f} | {rate['inference'] / 1e6:.2f}"
+            for rate in sorted(found["rates"], key=lambda rate: rate["threads"])
+            if rate["name"] == name
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    words = []
+    if "compile" in found:
+        first, second = found["compile"]
+        words.append(f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that.")
+    rows = ", ".join(f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in found["extraction"])
+    words.append(f"Extraction: {rows}.")
+    if "dense" in found:
+        full, same = found["dense"], {row["resolution"]: row["seconds"] for row in found["extraction"]}
+        total = full["evaluate"] + full["march"]
+        share = f", {total / same[full['resolution']]:.0f} times as long" if full["resolution"] in same else ""
+        words.append(f"Every node of {full['resolution']}^3 and marching cubes take {total:.1f} s{share}.")
+    rays = found["tracing"]
+    words.append(
+        f"Tracing {rays['size']} x {rays['size']} rays: {rays['seconds']:.2f} s, {rays['steps']:.1f} distances a ray "
+        f"(plain sphere tracing {rays['plain seconds']:.2f} s, {rays['plain steps']:.1f}); normals {rays['normals']:.2f} s."
+    )
+    for rival, race in found["quality"].items():
+        if "seconds" in race:
+            words.append(
+                f"The near error of {rival} in plain torch after {race['rival steps']} steps and {race['rival seconds']:.0f} s, "
+                f"{race['rival near'] * 1e4:.2f} x 1e-4, is reached in {race['seconds']:.2f} s: "
+                f"{race['rival seconds'] / race['seconds']:.0f} times sooner."
+            )
+    where = f"{found['mesh']}, {found['parameters']:,} parameters, batch 8192, {found['device']}, commit {found['commit']}."
+    return "\n".join([*lines, "", *words, where])
+
+
+def roofline(found: dict[str, Any]) -> str:
+    """The roofline page."""
+    top, rate = found["ceilings"], found["rates"][0]
+    lines = [
+        "# Where the time goes",
+        "",
+        f"Default field, {found['parameters']:,} parameters, batch 8192, commit {found['commit']}.",
+    ]
+    lines += [
+        "Ceilings on one thread: matrix product {:.0f} GFLOP/s, {:.2f} G sines/s, {:.2f} G gathered rows/s, copy {:.0f} GB/s."
+    ]
+    lines[-1] = lines[-1].format(*(top[name] / 1e9 for name in ("product", "sine", "gather", "copy")))
+    lines += [
+        "",
+        "| a sample in | operations | bytes | ns at the product's rate | ns at the copy's rate |",
+        "|---|---|---|---|---|",
+    ]
+    least = 0.0
+    for name, cost in found["costs"].items():
+        compute, memory = cost["operations"] / top["product"] * 1e9, cost["bytes"] / top["copy"] * 1e9
+        least += max(compute, memory)
+        lines.append(f"| {name} | {cost['operations']:,.0f} | {cost['bytes']:,.0f} | {compute:.1f} | {memory:.1f} |")
+    step = rate["step"] / 8192 * 1e9
+    lines += ["", f"Were each bound by the slower of the two, a step would take {least:.0f} ns a sample; it takes {step:.0f}: "]
+    lines[-1] += f"{least / step:.0%} of the roofline. Inference takes {1e9 / rate['inference']:.0f} ns a point."
+    lines += ["Tables lie in the second cache, whose gathers are faster than memory's copy: bytes count for large fields only."]
+    return "\n".join(lines) + "\n"
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measures, writes and prints."""
+    fused.TRITON = options.device != "cpu"
+    found = measure(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("speed.json", json.dumps(found, indent=1) + "\n"),
+        ("roofline.md", roofline(found)),
+        ("speed.md", table(found) + "\n"),
+    ):
+        with atomic_path(options.out / name) as temporary:
+            temporary.write_text(text)
+    print(table(found))
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parses options and runs; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="benchmark.py speed", description=__doc__)
+    parser.add_argument("mesh", nargs="?", type=Path, default=ROOT / "assets" / "bunny.obj")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed", help="folder for the results")
+    parser.add_argument("--device", default="cpu", help="cuda measures the GPU's kernels")
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--params", type=int, default=100_000)
+    parser.add_argument("--pool", type=int, default=300_000, help="training samples")
+    parser.add_argument("--steps", type=int, default=1500, help="training of the field that is extracted and traced")
+    parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
+    parser.add_argument("--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out")
+    parser.add_argument("--size", type=int, default=512, help="of the picture that is traced")
+    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out how long kernels take to compile")
+    parser.add_argument("--race", action="store_true", help="measure the time to the quality of Instant-NGP and SIREN: minutes")
+    return guarded(lambda: run(parser.parse_args(args)))

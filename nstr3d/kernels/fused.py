@@ -1,0 +1,174 @@
+"""A field's levels, waves and decoder as one operation: what a training step and a query spend their time on.
+
+`evaluate` is the twin in plain torch. The fused form (numba) gives the same values, and the
+same gradients in tables, waves and decoder, where nobody differentiates in the points: in 3D, in float32, on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from nstr3d.kernels.interpolate import differentiated, fused_applies, interpolate
+from nstr3d.kernels.parts import CARRIER, COMPLEX, KIND, LANES, PHASE, PLAIN, WAVES, WIDE, Layout, Part, Weights, up
+
+TRITON = False  # whether GPUs use `kernels.gpu`: off until it was measured on one; `apps/benchmark.py speed` turns it on
+
+
+def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> Tensor:
+    """Values ``(n, c)`` at ``points (n, 3)`` in plain torch, differentiable to any order; the features without ``weights``."""
+    features = torch.cat([_features(points, part) for part in parts], dim=1)
+    if weights is None:
+        return features
+    hidden = nn.functional.softplus(nn.functional.linear(features, weights.w1, weights.b1), beta=weights.sharpness)
+    return nn.functional.linear(hidden, weights.w2, weights.b2)
+
+
+def _features(points: Tensor, part: Part) -> Tensor:
+    spectrum = interpolate(points, part.rows, part.resolution, part.table)
+    if part.omega is None or part.phase is None:
+        return spectrum
+    plain, local = spectrum[:, : part.plain], spectrum[:, part.plain :]
+    phase, first, second = torch.addmm(part.phase, points, part.omega.T), local[:, : part.waves], local[:, part.waves :]
+    if part.kind == COMPLEX:
+        waves = first * torch.sin(phase) + second * torch.cos(phase)
+    else:
+        waves = first * torch.sin(phase + part.radians * second if part.kind == PHASE else phase)
+    return torch.cat([plain, waves], dim=1)
+
+
+def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout: Layout) -> Tensor:
+    """`evaluate` in one pass; only where `applies`."""
+    if points.is_cuda:
+        from nstr3d.kernels.gpu import fused_on_gpu
+
+        return fused_on_gpu(points, parts, weights)
+    tensors = [part.table for part in parts]
+    tensors += [tensor for part in parts for tensor in (part.omega, part.phase) if tensor is not None]
+    return _Fused.apply(points, layout, len(parts), weights and weights.sharpness, *(weights[:4] if weights else ()), *tensors)
+
+
+def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
+    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, for one output; only where `applies`."""
+    from nstr3d.kernels import fusedcpu as cpu
+    from nstr3d.kernels.threads import share
+
+    levels = _levels(layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts])
+    value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
+    given = points.detach().contiguous().numpy(), levels, _decoder(weights, layout), value.numpy(), slope.numpy()
+    share(lambda part, low, high: cpu.forward_with_slope(low, high, *given), len(points), cpu.BLOCK)
+    return value, slope
+
+
+def applies(points: Tensor, parts: Sequence[Part]) -> bool:
+    """Whether the fused form may answer."""
+    if points.is_cuda:
+        single = points.dtype == torch.float32 and all(part.table.dtype == torch.float32 for part in parts)
+        return TRITON and single and points.shape[1] == 3 and not differentiated(points)
+    return all(fused_applies(points, part.table) for part in parts)
+
+
+def _levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]):
+    """The kernels' view of the levels: tables and carriers copied to where the layout has them."""
+    from nstr3d.kernels import fusedcpu as cpu
+
+    carrier = torch.zeros(layout.carrier_size)
+    for (omega, phase), line in zip(waves, layout.meta):
+        if omega is not None and phase is not None:
+            at = carrier[line[CARRIER] :][: 4 * up(len(phase), LANES)].view(4, -1)
+            at[:3, : len(phase)], at[3, : len(phase)] = omega.detach().T, phase.detach()
+    numbers = layout.inputs, layout.line, layout.local_line
+    table = torch.empty(layout.table_size).numpy()
+    levels = cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier.numpy(), *numbers)
+    for index, table in enumerate(tables):
+        cpu.pack(table.detach().contiguous().numpy(), index, levels)
+    levels.table[-2 * LANES :] = 0
+    return levels
+
+
+def _decoder(weights: Weights | None, layout: Layout):
+    """The kernels' view of the decoder: weights padded with zeros to whole vectors."""
+    import numpy as np
+
+    from nstr3d.kernels import fusedcpu as cpu
+
+    if weights is None:
+        return cpu.Decoder._make([*(np.zeros(0, np.float32) for _ in range(5)), np.float32(1)])
+    hidden, inputs = weights.w1.shape
+    width, columns = up(hidden, WIDE), up(inputs, WIDE)
+    first, back = torch.zeros(inputs, width), torch.zeros(width, columns)
+    bias, last = torch.zeros(width), torch.zeros(len(weights.w2), width)
+    first[:, :hidden], back[:hidden, :inputs] = weights.w1.detach().T, weights.w1.detach()
+    bias[:hidden], last[:, :hidden] = weights.b1.detach(), weights.w2.detach()
+    flat = [tensor.view(-1).numpy() for tensor in (first, back, bias, last, weights.b2.detach())]
+    return cpu.Decoder._make([*flat, np.float32(weights.sharpness)])
+
+
+class _Fused(torch.autograd.Function):
+    """The kernels as an autograd node: gradients in tables, waves and weights, first order only."""
+
+    @staticmethod
+    def forward(ctx, points: Tensor, layout: Layout, count: int, sharpness: float | None, *tensors: Tensor) -> Tensor:
+        from nstr3d.kernels import fusedcpu as cpu
+        from nstr3d.kernels.threads import share
+
+        n, weights = len(points), None
+        if sharpness is not None:
+            weights, tensors = Weights._make([*tensors[:4], sharpness]), tensors[4:]
+        waves = _pairs(layout, tensors[count:])
+        levels, decoder = _levels(layout, tensors[:count], waves), _decoder(weights, layout)
+        kept = n + cpu.TILE if any(ctx.needs_input_grad) or weights is None else 0
+        features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
+        hidden = torch.empty(kept * len(decoder.bias))
+        out = torch.empty(n, len(weights.b2) if weights else 0)
+        at = points.detach().contiguous().numpy()
+        ctx.layout, ctx.given = layout, (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy()))
+        given: tuple = *ctx.given, out.numpy()
+        share(lambda part, low, high: cpu.forward(low, high, *given), n, cpu.BLOCK)
+        ctx.shapes, ctx.count = [tensor.shape for tensor in tensors], count
+        ctx.hidden = None if weights is None else weights.w1.shape
+        return out if weights else features.view(-1, layout.line)[:n, : layout.inputs].clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        from nstr3d.kernels import fusedcpu as cpu
+        from nstr3d.kernels.threads import parts, share
+
+        given: tuple = *ctx.given, grad.contiguous().numpy()
+        layout = ctx.layout
+        points, levels, decoder, *_ = given
+        split, outputs, width = parts(len(points)), grad.shape[1], len(decoder.bias)
+        learned = any(ctx.needs_input_grad[len(ctx.needs_input_grad) - len(ctx.shapes) + ctx.count :])
+        g_table = torch.empty(split, layout.table_size)
+        g_carrier = torch.zeros(split, layout.carrier_size if learned else 0)
+        g_first = torch.zeros(split, (up(layout.inputs, cpu.TILE)) * width)
+        g_bias, g_last, g_offset = torch.zeros(split, width), torch.zeros(split, outputs * width), torch.zeros(split, outputs)
+        sums = [tensor.numpy() for tensor in (g_table, g_carrier, g_first, g_bias, g_last, g_offset)]
+        mine: list = [cpu.Sums._make([each[part] for each in sums]) for part in range(split)]
+        share(lambda part, low, high: cpu.backward(low, high, *given, sums=mine[part]), len(points), cpu.BLOCK)
+        found: list[Tensor | None] = []
+        if ctx.hidden is not None:
+            hidden, inputs = ctx.hidden
+            w1 = g_first.sum(dim=0).view(-1, width)[:inputs, :hidden].T
+            found += [w1, g_bias.sum(dim=0)[:hidden], g_last.sum(dim=0).view(outputs, width)[:, :hidden], g_offset.sum(dim=0)]
+        for index, shape in enumerate(ctx.shapes[: ctx.count]):
+            table = torch.empty(shape)
+            cpu.unpack(sums[0], index, levels, table.numpy())
+            found.append(table)
+        for line in layout.meta:
+            if line[KIND] != PLAIN:
+                waves, start = int(line[WAVES]), int(line[CARRIER])
+                if learned:
+                    turned = g_carrier.sum(dim=0)[start:][: 4 * up(waves, LANES)].view(4, -1)[:, :waves]
+                    found += [turned[:3].T, turned[3]]
+                else:
+                    found += [None, None]
+        return None, None, None, None, *found
+
+
+def _pairs(layout: Layout, tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Frequencies and phases of each level, from those of the levels that have waves."""
+    left = iter(tensors)
+    return [(next(left), next(left)) if line[KIND] != PLAIN else (None, None) for line in layout.meta]

@@ -1,0 +1,242 @@
+"""Short float32 vectors for numba kernels: a type of `LANES` or `WIDE` lanes that lives in registers, and what one does with it.
+
+Numba vectorises only what LLVM recognises; a matrix product or a gather of short rows it leaves scalar. Here the vector is
+explicit, so a kernel written with it runs at the machine's width on any machine: LLVM splits what is too wide for it.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba.core.typing.templates as templates
+from llvmlite import ir
+from numba import extending, njit, types
+from numba.core import cgutils
+from numba.core.imputils import lower_builtin
+from numba.extending import models, register_model
+
+from nstr3d.kernels.parts import LANES
+
+WIDE = 16 if llvm.get_host_cpu_features().get("avx512f") else 8  # of a vector in matrix products
+
+
+class Vector(types.Type):
+    """``lanes`` float32 in a register."""
+
+    def __init__(self, lanes: int) -> None:
+        self.lanes = lanes
+        super().__init__(name=f"float32x{lanes}")
+
+
+@register_model(Vector)
+class _VectorModel(models.PrimitiveModel):
+    def __init__(self, manager, kind: Vector) -> None:
+        super().__init__(manager, kind, ir.VectorType(ir.FloatType(), kind.lanes))
+
+
+intrinsic: Any = extending.intrinsic  # what it decorates is called without its first argument
+KINDS = {lanes: Vector(lanes) for lanes in (LANES, WIDE)}
+
+
+def _arithmetic(symbol, build: str) -> None:
+    @templates.infer_global(symbol)  # type: ignore[misc]
+    class _Template(templates.AbstractTemplate):
+        def generic(self, args, kws):
+            if len(args) == 2 and isinstance(args[0], Vector) and args[0] == args[1]:
+                return templates.signature(args[0], *args)
+
+    @lower_builtin(symbol, Vector, Vector)
+    def _lower(context, builder, signature, args):
+        # A product and a sum may become one instruction; their order stays, on which the range reductions below rely.
+        return getattr(builder, build)(*args, flags=("contract",))
+
+
+for _symbol, _build in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul")):
+    _arithmetic(_symbol, _build)
+
+
+def _pointer(context, builder, kind, array, value, index, vector):
+    data = context.make_array(kind)(context, builder, value=value).data
+    at = builder.gep(data, [index])
+    return builder.bitcast(at, vector.as_pointer())
+
+
+def _loader(lanes: int):
+    @intrinsic
+    def load(typing, array, index):
+        """The lanes of the flat float32 ``array`` from ``index`` on."""
+
+        def build(context, builder, signature, args):
+            index = context.cast(builder, args[1], signature.args[1], types.intp)
+            vector = ir.VectorType(ir.FloatType(), lanes)
+            return builder.load(_pointer(context, builder, signature.args[0], array, args[0], index, vector), align=4)
+
+        return KINDS[lanes](array, index), build
+
+    return load
+
+
+def _splatter(lanes: int):
+    @intrinsic
+    def splat(typing, value):
+        """``value`` in all lanes."""
+
+        def build(context, builder, signature, args):
+            value = context.cast(builder, args[0], signature.args[0], types.float32)
+            empty = ir.Constant(ir.VectorType(ir.FloatType(), lanes), ir.Undefined)
+            first = builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+            zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+            return builder.shuffle_vector(first, empty, zeros)
+
+        return KINDS[lanes](value), build
+
+    return splat
+
+
+load, load_wide = _loader(LANES), _loader(WIDE)
+splat, splat_wide = _splatter(LANES), _splatter(WIDE)
+
+
+@intrinsic
+def store(typing, array, index, vector):
+    """Put the lanes of ``vector`` into the flat float32 ``array`` from ``index`` on."""
+
+    def build(context, builder, signature, args):
+        index = context.cast(builder, args[1], signature.args[1], types.intp)
+        builder.store(args[2], _pointer(context, builder, signature.args[0], array, args[0], index, args[2].type), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, index, vector), build
+
+
+def _call(name: str, builder, args):
+    kind = args[0].type
+    signature = ir.FunctionType(kind, [kind] * len(args))
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.v{kind.count}f32")
+    return builder.call(function, args)
+
+
+@intrinsic
+def fma(typing, a, b, c):
+    """``a b + c``, rounded once where the machine can."""
+
+    def build(context, builder, signature, args):
+        return _call("fmuladd", builder, args)
+
+    return a(a, b, c), build
+
+
+@intrinsic
+def largest(typing, a, b):
+    """The larger, lane by lane; not a number where ``a`` is not."""
+
+    def build(context, builder, signature, args):
+        smaller = builder.fcmp_ordered("<", args[0], args[1])
+        return builder.select(smaller, args[1], args[0])
+
+    return a(a, b), build
+
+
+@intrinsic
+def magnitude(typing, a):
+    """Absolute values."""
+
+    def build(context, builder, signature, args):
+        return _call("fabs", builder, args)
+
+    return a(a), build
+
+
+@intrinsic
+def total(typing, a):
+    """The sum of all lanes, pairwise in a fixed order."""
+
+    def build(context, builder, signature, args):
+        vector, lanes = args[0], signature.args[0].lanes
+        while lanes > 1:
+            lanes //= 2
+            parts = [
+                builder.shuffle_vector(
+                    vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes)))
+                )
+                for start in (0, lanes)
+            ]
+            vector = builder.fadd(*parts)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    return types.float32(a), build
+
+
+@intrinsic
+def _flip(typing, value, bits):
+    """``value`` with its sign changed where the lowest bit of ``bits`` is set."""
+
+    def build(context, builder, signature, args):
+        integers = ir.VectorType(ir.IntType(32), signature.args[0].lanes)
+        value, bits = (builder.bitcast(arg, integers) for arg in args)
+        sign = builder.shl(bits, ir.Constant(integers, [31] * integers.count))
+        return builder.bitcast(builder.xor(value, sign), args[0].type)
+
+    return value(value, bits), build
+
+
+@intrinsic
+def _scale(typing, value, bits):
+    """``value 2^k`` where the lowest bits of ``bits`` hold k."""
+
+    def build(context, builder, signature, args):
+        integers = ir.VectorType(ir.IntType(32), signature.args[0].lanes)
+        value, bits = (builder.bitcast(arg, integers) for arg in args)
+        exponent = builder.shl(bits, ir.Constant(integers, [23] * integers.count))
+        return builder.bitcast(builder.add(value, exponent), args[0].type)
+
+    return value(value, bits), build
+
+
+# Added to a small number, this leaves its nearest integer in the lowest bits of the sum.
+_ROUND = 12582912.0
+# Least-maximum polynomials: sin x / x and cos x on [-pi/2, pi/2] in x^2, 2^x on [-1/2, 1/2], log(1 + x) / x on [0, 1].
+_SIN = (1.0, -0.16666660462485955, 0.008333088169953012, -0.00019811112929996868, 2.608933028112534e-06)
+_COS = (1.0, -0.4999999954956952, 0.04166664072850756, -0.0013888403513415398, 2.4761886489831075e-05, -2.607710925944806e-07)
+_EXP = (1.0, 0.6931472149075977, 0.24022234619008898, 0.055503083720181146, 0.009671875301116984, 0.0013407255488308430)
+_LOG = (0.9999998336019187, -0.4999769094860338, 0.3328008019510945, -0.2452312996119746)
+_LOG_HIGH = (0.17824368094073334, -0.10884275116466657, 0.044934186535262266, -0.008780526272604575)
+
+
+@njit(cache=True, inline="always")
+def sine_and_cosine(x):
+    """Sine and cosine of 8 float32 below some 1e5 in size, to about 1e-7."""
+    shifted = fma(x, splat(0.3183098861837907), splat(_ROUND))
+    turns = shifted - splat(_ROUND)
+    rest = fma(turns, splat(-3.140625), x)
+    rest = fma(turns, splat(-0.0009676535897932), rest)
+    square = rest * rest
+    sine, cosine = splat(_SIN[4]), splat(_COS[5])
+    sine = fma(fma(sine, square, splat(_SIN[3])), square, splat(_SIN[2]))
+    sine = fma(fma(sine, square, splat(_SIN[1])), square, splat(_SIN[0]))
+    cosine = fma(fma(fma(cosine, square, splat(_COS[4])), square, splat(_COS[3])), square, splat(_COS[2]))
+    cosine = fma(fma(cosine, square, splat(_COS[1])), square, splat(_COS[0]))
+    return _flip(sine * rest, shifted), _flip(cosine, shifted)
+
+
+@njit(cache=True, inline="always")
+def decay(x):
+    """``exp(-x)`` of vectors of WIDE float32 that are not negative, to about 1e-7 of it."""
+    scaled = largest(x * splat_wide(-1.4426950408889634), splat_wide(-120.0))
+    shifted = scaled + splat_wide(_ROUND)
+    rest = scaled - (shifted - splat_wide(_ROUND))
+    power = fma(fma(splat_wide(_EXP[5]), rest, splat_wide(_EXP[4])), rest, splat_wide(_EXP[3]))
+    power = fma(fma(fma(power, rest, splat_wide(_EXP[2])), rest, splat_wide(_EXP[1])), rest, splat_wide(_EXP[0]))
+    return _scale(power, shifted)
+
+
+@njit(cache=True, inline="always")
+def softplus(x):
+    """``log(1 + exp(x))`` of vectors of WIDE float32, to about 2e-7."""
+    small = decay(magnitude(x))
+    log = fma(fma(splat_wide(_LOG_HIGH[3]), small, splat_wide(_LOG_HIGH[2])), small, splat_wide(_LOG_HIGH[1]))
+    log = fma(fma(log, small, splat_wide(_LOG_HIGH[0])), small, splat_wide(_LOG[3]))
+    log = fma(fma(fma(log, small, splat_wide(_LOG[2])), small, splat_wide(_LOG[1])), small, splat_wide(_LOG[0]))
+    return fma(small, log, largest(x, splat_wide(0.0)))

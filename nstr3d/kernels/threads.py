@@ -1,0 +1,40 @@
+"""Kernels on several threads: torch's count, so that one setting holds for all, and a share of the points for each.
+
+The kernels release Python's lock, so plain threads carry them: nothing is compiled twice, and torch's own threads, whose number
+numba's would change, are left alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+
+LEAST = 256  # points that are worth a thread
+
+
+def parts(count: int) -> int:
+    """Into how many shares ``count`` points are split: one a thread of torch's, fewer where there are few points."""
+    return max(1, min(torch.get_num_threads(), count // LEAST))
+
+
+def share(kernel: Callable[[int, int, int], None], count: int, block: int = 1) -> None:
+    """Calls ``kernel(part, low, high)`` for equal shares ``[low, high)`` of ``count`` points in whole blocks, all at once."""
+    shares, blocks = parts(count), -(-count // block)
+    ends = [min(blocks * part // shares * block, count) for part in range(shares + 1)]
+    waiting = [_pool(shares - 1).submit(kernel, part, ends[part], ends[part + 1]) for part in range(1, shares)]
+    kernel(0, 0, ends[1])
+    for other in waiting:
+        other.result()
+
+
+@lru_cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="nstr3d")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork

@@ -1,0 +1,203 @@
+"""The fused kernels of a whole field against their twin in plain torch, in double precision."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from test_kernels import awkward_points
+from torch import Tensor
+
+from nstr3d.autodiff import gradient
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
+from nstr3d.fit import FitConfig, fit_steps
+from nstr3d.kernels import interpolate as switch
+from nstr3d.kernels.fused import evaluate, fused, fused_with_slope
+from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
+from nstr3d.losses import sdf_objective
+from nstr3d.sdf import from_field
+from nstr3d.types import Box, Frame, Samples
+
+DEFAULT = ((5, 8, PLAIN, 0), (4, 2, PLAIN, 0), (6, 6, PLAIN, 0), (5, 10, PHASE, 6))
+MIXED = ((3, 1, COMPLEX, 5), (4, 0, AMPLITUDE, 9), (5, 3, PHASE, 1))
+FIELDS = [(DEFAULT, 64, 1), (MIXED, 20, 3), (DEFAULT[:1], 7, 1), (MIXED, None, 14)]
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Puts torch's thread count back after the test."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def part(generator: torch.Generator, resolution: int, plain: int, kind: int, count: int) -> Part:
+    """A level in double precision that leaves out about a third of its nodes."""
+    stored = torch.rand((resolution + 1) ** 3, generator=generator) > 0.3
+    rows = torch.where(stored, stored.cumsum(0) - 1, -1).int()
+    channels = plain + count * (0, 1, 2, 2)[kind]
+    table = torch.randn(int(stored.sum()), channels, generator=generator, dtype=torch.float64)
+    if kind == PLAIN:
+        return Part(rows, resolution, table, plain)
+    omega = torch.randn(count, 3, generator=generator, dtype=torch.float64) * 10
+    phase = torch.rand(count, generator=generator, dtype=torch.float64) * 6
+    return Part(rows, resolution, table, plain, kind, omega, phase, 8.0 if kind == PHASE else 1.0)
+
+
+def model(levels, hidden: int | None, outputs: int) -> tuple[list[Part], Weights | None]:
+    generator = torch.Generator().manual_seed(0)
+    parts = [part(generator, *level) for level in levels]
+    if hidden is None:
+        return parts, None
+    features = sum(each.plain + each.waves for each in parts)
+    shapes = (hidden, features), (hidden,), (outputs, hidden), (outputs,)
+    return parts, Weights(*(torch.randn(shape, generator=generator, dtype=torch.float64) / 4 for shape in shapes), 50.0)
+
+
+def leaves(parts: list[Part], weights: Weights | None) -> list[Tensor]:
+    """Everything that is learned."""
+    waves = [tensor for each in parts for tensor in (each.omega, each.phase) if tensor is not None]
+    return [each.table for each in parts] + waves + list(weights[:4] if weights else ())
+
+
+def learned(parts: list[Part], weights: Weights | None, dtype: torch.dtype) -> tuple[list[Part], Weights | None]:
+    """Copies whose tensors are leaves of ``dtype``."""
+
+    def leaf(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.detach().to(dtype).requires_grad_()
+
+    copies = [replace(each, table=leaf(each.table), omega=leaf(each.omega), phase=leaf(each.phase)) for each in parts]
+    return copies, None if weights is None else Weights(*map(leaf, weights[:4]), weights.sharpness)
+
+
+def points_of(count: int) -> Tensor:
+    """Points inside, outside, on the faces of cells and in the corners of the box."""
+    inside = torch.rand(count, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    return torch.cat([inside, awkward_points(5)]) if count else inside
+
+
+@pytest.mark.parametrize(("levels", "hidden", "outputs"), FIELDS)
+@pytest.mark.parametrize("count", [0, 3, 1300])
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("threads")
+def test_values_and_gradients_equal_double_precision(levels, hidden, outputs, count, workers) -> None:
+    torch.set_num_threads(workers)
+    parts, weights = model(levels, hidden, outputs)
+    (exact, exact_weights), (mine, my_weights) = (learned(parts, weights, kind) for kind in (torch.float64, torch.float32))
+    points = points_of(count)
+    truth = evaluate(points.double(), exact, exact_weights)
+    seed = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    truth.backward(seed)
+    values = fused(points, mine, my_weights, Layout(mine))
+    values.backward(seed.float())
+    np.testing.assert_allclose(values.detach(), truth.detach(), atol=1e-4)
+    for found, expected in zip(leaves(mine, my_weights), leaves(exact, exact_weights), strict=True):
+        assert found.grad is not None
+        assert expected.grad is not None
+        scale = max(1.0, float(expected.grad.abs().max()))
+        np.testing.assert_allclose(found.grad, expected.grad, atol=2e-5 * scale)
+    with torch.no_grad():
+        torch.testing.assert_close(fused(points, mine, my_weights, Layout(mine)), values.detach(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("levels", [DEFAULT, MIXED])
+@pytest.mark.parametrize("count", [0, 5, 1300])
+def test_the_closed_form_of_the_slope_is_the_derivative(levels, count: int) -> None:
+    parts, weights = model(levels, 64, 1)
+    assert weights is not None
+    points = points_of(count)
+    at = points.double().requires_grad_()
+    truth = evaluate(at, parts, weights)
+    (expected,) = torch.autograd.grad(truth.sum(), at)
+    mine, my_weights = learned(parts, weights, torch.float32)
+    assert my_weights is not None
+    value, slope = fused_with_slope(points, mine, my_weights, Layout(mine))
+    np.testing.assert_allclose(value, truth.detach(), atol=1e-4)
+    # On a face between two cells either side's slope is right.
+    off = torch.stack([((at + 1) * (level[0] / 2)).frac().sub(0.5).abs() < 0.4999 for level in levels]).all(dim=0).all(dim=1)
+    np.testing.assert_allclose(slope[off], expected[off], atol=2e-5 * max(1.0, float(expected.abs().max() if count else 1)))
+
+
+@pytest.mark.usefixtures("threads")
+def test_gradients_repeat_bit_for_bit_on_two_threads() -> None:
+    torch.set_num_threads(2)
+    parts, weights = learned(*model(DEFAULT, 64, 1), torch.float32)
+    points = points_of(5000)
+    found = [
+        torch.autograd.grad(fused(points, parts, weights, Layout(parts)).square().sum(), parts[0].table)[0] for _ in range(3)
+    ]
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+def field(**changes):
+    """A small field with every kind of waves, one of them learned."""
+    levels = (
+        LevelConfig(4, plain=3, sparse=False),
+        LevelConfig(5, plain=2, waves=PhaseWaves(3)),
+        LevelConfig(4, waves=ComplexWaves(2)),
+        LevelConfig(3, plain=1, waves=AmplitudeWaves(2, learned=True)),
+    )
+    near = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(3)), dim=1) * 0.7
+    return NstrConfig(levels, **changes).build(3, 1, near.numpy())
+
+
+@pytest.mark.parametrize("hidden", [0, 16])
+def test_a_field_answers_alike_with_the_kernels_and_without(hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, points = field(hidden=hidden), points_of(400)
+    fast = one(points)
+    assert type(fast.grad_fn).__name__ == ("_FusedBackward" if hidden else "SumBackward1")
+    fast.square().sum().backward()
+    grads = {name: each.grad.clone() for name, each in one.named_parameters() if each.grad is not None}
+    assert len(grads) == len(list(one.parameters()))
+    one.zero_grad()
+    value, slope = one.value_and_gradient(points)
+    monkeypatch.setattr(switch, "_numba_found", lambda: False)
+    plain = one(points)
+    plain.square().sum().backward()
+    np.testing.assert_allclose(fast.detach(), plain.detach(), atol=1e-5)
+    np.testing.assert_allclose(value, plain.detach(), atol=1e-5)
+    off = (slope - gradient(one, points)).abs().amax(dim=1) < 1e-3
+    assert float(off.float().mean()) > 0.9  # on a face between two cells the sides differ
+    for name, each in one.named_parameters():
+        np.testing.assert_allclose(grads[name], each.grad, atol=1e-4 * float(each.grad.abs().max() + 1), err_msg=name)
+
+
+def test_a_field_whose_nodes_moved_or_were_copied_lays_them_out_anew() -> None:
+    import copy
+
+    one, points = field(), points_of(50)
+    with torch.no_grad():
+        before = one(points)
+        twin = copy.deepcopy(one)
+        twin.levels[0].table.add_(1.0)
+        assert not torch.equal(twin(points), before)
+        assert torch.equal(one(points), before)
+        torch.testing.assert_close(one.double()(points.double()).float(), before, atol=1e-5, rtol=0)
+
+
+def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() -> None:
+    sdf = from_field(field(), Frame((0.3, -0.2, 0.1), 2.5), Box((-2.0,) * 3, (2.0,) * 3), 1.0)
+    assert sdf.slope is not None
+    points = (torch.rand(2000, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 2 - 1) * 4
+    expected, found = gradient(sdf.distance, points), sdf.gradient(points)
+    close = (expected - found).abs().amax(dim=1) < 1e-3 * expected.norm(dim=1).clamp_min(1)
+    assert float(close.float().mean()) > 0.995
+    shifted = sdf.level(0.1)
+    assert torch.equal(shifted.gradient(points), found)
+
+
+def test_training_with_the_kernels_follows_training_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    pool = Samples(points, points.norm(dim=1, keepdim=True) - 0.7)
+
+    def losses() -> list[float]:
+        steps = fit_steps(field(), pool, sdf_objective(delta=1.0), FitConfig(steps=100, batch=500, pool=2000))
+        return [progress.loss for progress in steps if progress.step % 50 == 0]
+
+    fast = losses()
+    monkeypatch.setattr(switch, "_numba_found", lambda: False)
+    np.testing.assert_allclose(fast, losses(), rtol=2e-2)

@@ -1,0 +1,85 @@
+"""The Triton kernels against their twin in double precision: on a GPU where there is one, else under Triton's interpreter."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
+
+from test_fused import DEFAULT, MIXED, learned, leaves, model, points_of
+
+from nstr3d.kernels.fused import evaluate
+from nstr3d.kernels.gpu import fused_on_gpu
+
+WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def moved(parts, weights):
+    """The same on the device that the kernels run on."""
+    from dataclasses import replace
+
+    def there(tensor):
+        return None if tensor is None else tensor.detach().to(DEVICE).requires_grad_()
+
+    parts = [replace(p, rows=p.rows.to(DEVICE), table=there(p.table), omega=there(p.omega), phase=there(p.phase)) for p in parts]
+    return parts, weights and type(weights)(*map(there, weights[:4]), weights.sharpness)
+
+
+@pytest.mark.parametrize(("levels", "hidden", "outputs"), [(DEFAULT, 64, 1), (MIXED, 20, 3), (MIXED, None, 14)])
+@pytest.mark.parametrize("count", [0, 70])
+def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outputs, count) -> None:
+    parts, weights = model(levels, hidden, outputs)
+    exact, exact_weights = learned(parts, weights, torch.float64)
+    mine, my_weights = moved(*learned(parts, weights, torch.float32))
+    points = points_of(count)
+    truth = evaluate(points.double(), exact, exact_weights)
+    seed = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    truth.backward(seed)
+    values = fused_on_gpu(points.to(DEVICE), mine, my_weights, precision="ieee")
+    values.backward(seed.float().to(DEVICE))
+    np.testing.assert_allclose(values.detach().cpu(), truth.detach(), atol=2e-4)
+    for found, expected in zip(leaves(mine, my_weights), leaves(exact, exact_weights), strict=True):
+        assert found.grad is not None
+        assert expected.grad is not None
+        np.testing.assert_allclose(found.grad.cpu(), expected.grad, atol=5e-5 * max(1.0, float(expected.grad.abs().max())))
+
+
+# The interpreter has no products in bf16.
+BF16 = pytest.param("bf16", 3e-2, marks=[pytest.mark.gpu, WITH_GPU])
+
+
+@pytest.mark.parametrize(("precision", "error"), [BF16, ("tf32", 3e-3)])
+def test_narrow_products_lose_only_their_digits(precision: str, error: float) -> None:
+    parts, weights = model(DEFAULT, 64, 1)
+    mine, my_weights = moved(*learned(parts, weights, torch.float32))
+    points = points_of(70)
+    with torch.no_grad():
+        truth = evaluate(points.double(), parts, weights)
+        values = fused_on_gpu(points.to(DEVICE), mine, my_weights, precision).cpu()
+    assert float((values - truth).abs().max()) < error * float(truth.abs().max())
+
+
+@pytest.mark.gpu
+@WITH_GPU
+def test_a_captured_step_trains_as_an_eager_one() -> None:
+    from nstr3d.fields.nstr import NstrConfig
+    from nstr3d.graphs import CapturedStep
+    from nstr3d.losses import sdf_objective
+    from nstr3d.types import Samples
+
+    points = torch.rand(4096, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    batch = Samples(points.cuda(), (points.norm(dim=1, keepdim=True) - 0.7).cuda())
+    fields = [NstrConfig().build(3, 1).cuda() for _ in range(2)]
+    captured = CapturedStep(fields[0], sdf_objective(), batch)
+    optimizer = torch.optim.AdamW(fields[1].rates(), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0, fused=True)
+    for _ in range(20):
+        captured.step(batch, 1.0)
+        optimizer.zero_grad()
+        sdf_objective()(fields[1], batch, 0.0).backward()
+        optimizer.step()
+    for one, other in zip(fields[0].parameters(), fields[1].parameters()):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)

@@ -1,0 +1,50 @@
+"""What is measured of speed, where its value is known; times themselves are asserted nowhere."""
+
+import numpy as np
+import pytest
+import torch
+
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.geometry.primitives import sphere
+from nstr3d.kernels.interpolate import plain_torch
+from nstr3d.roofline import best, costs
+from nstr3d.speed import dense, extraction, tracing
+
+
+def test_costs_of_a_field_are_counted() -> None:
+    field = NstrConfig((LevelConfig(2, plain=3, sparse=False),), hidden=4).build(3, 1)
+    found = costs(field, batch=10)
+    assert found["decode"].operations == 2 * 4 * (3 + 1) + 25 * 4
+    assert found["encode"].bytes == 12 + 8 * (4 * 3 + 4)
+    assert found["Adam"].bytes == pytest.approx(28 * field.parameter_count / 10)
+    with pytest.raises(ValueError, match="decoder"):
+        costs(NstrConfig(hidden=0).build(3, 1), 10)
+
+
+def test_dense_evaluation_sees_every_node_and_hands_them_over() -> None:
+    seen = []
+    assert dense(sphere(), 8, seen.append)["resolution"] == 8
+    assert seen[0].shape == (9, 9, 9)
+    assert seen[0][4, 4, 4] == pytest.approx(-1.0, abs=1e-6)
+    np.testing.assert_allclose(seen[0], seen[0][::-1].transpose(0, 2, 1), atol=1e-6)
+
+
+def test_extraction_and_tracing_count_what_they_do() -> None:
+    rows = extraction(sphere(), [16, 32], repeats=1)
+    assert 3 < rows[1]["faces"] / rows[0]["faces"] < 5  # cost grows with the square
+    found = tracing(sphere(), 24, repeats=1)
+    assert 0 < found["steps"] < found["plain steps"]
+
+
+def test_plain_torch_leaves_the_kernels_out_and_lets_them_back_in() -> None:
+    field, points = NstrConfig().build(3, 1), torch.rand(10, 3)
+    with plain_torch():
+        assert type(field(points).grad_fn).__name__ == "AddmmBackward0"
+    assert type(field(points).grad_fn).__name__ == "_FusedBackward"
+
+
+def test_best_is_the_least_of_three_calls_at_least() -> None:
+    calls = []
+    assert best(lambda: calls.append(1), seconds=0.0) >= 0
+    assert len(calls) == 3
