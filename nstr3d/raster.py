@@ -15,12 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from nstr3d.geometry.normals import corner_normals
 from nstr3d.render import GREY, STUDIO, Backdrop
 from nstr3d.shading import Light
 from nstr3d.types import Camera, Mesh
-
-SLIVER = 0.1  # of the mean area of a face
-CREASE = 35.0  # degrees between a face and its corner's smooth normal from which on the face stays flat
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def _take(
 ) -> Raster:
     near, far = _range(mesh, camera, place)
     # Transparent black behind: what is blended with it at edges is premultiplied by its coverage.
-    scene = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=np.add(STUDIO.sky, STUDIO.ground) / 2)
+    scene = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=np.add(STUDIO.sky, STUDIO.ground) / 4)
     node = scene.add(surface)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = camera.axes.T, place.of(camera.eye)
@@ -154,22 +152,6 @@ def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | N
         material=material,
         mode=4,  # triangles
     )
-
-
-def corner_normals(mesh: Mesh, crease: float = CREASE) -> np.ndarray:
-    """Unit normals ``(f, 3, 3)`` of every face's corners: the mean of the faces about the vertex, weighted by area, but the
-    face's own where the two are more than ``crease`` degrees apart. Zero on faces without area."""
-    corners = mesh.corners
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    flat = mesh.faces.ravel()
-    total = np.stack([np.bincount(flat, axis.repeat(3), len(mesh.vertices)) for axis in normal.T], axis=1)
-    smooth = total[mesh.faces]
-    smooth /= np.maximum(np.linalg.norm(smooth, axis=2, keepdims=True), 1e-300)
-    area = np.linalg.norm(normal, axis=1, keepdims=True)
-    normal /= np.maximum(area, 1e-300)
-    alike = (smooth * normal[:, None]).sum(axis=2, keepdims=True) > math.cos(math.radians(crease))
-    sliver = area < SLIVER * area.mean()  # marching cubes makes many, whose normals mean nothing
-    return np.where(alike | sliver[:, None], smooth, normal[:, None])
 
 
 def _pyrender() -> Any:

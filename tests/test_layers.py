@@ -24,6 +24,7 @@ LAYER = {
     "audio": 1,
     "clouds": 1,
     "lines": 1,
+    "interop": 2,
     "kernels": 2,
     "geometry": 2,
     "fields": 2,
@@ -81,6 +82,7 @@ SIBLINGS = {
     "fields.positions": set(),
     "fields.cosines": {"fields.base", "fields.lapped", "fields.positions", "kernels.interpolate"},
     "geometry.distance": {"geometry.surface"},
+    "geometry.normals": set(),
     "geometry.repair": {"geometry.distance", "geometry.surface"},
     "geometry.cloudwinding": {"geometry.neighbours"},
     "geometry.patches": {"geometry.neighbours"},
@@ -100,8 +102,8 @@ SIBLINGS = {
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}}
 OWNERS = {
-    "trimesh": {"io", "lines"},
-    "open3d": {"lines"},
+    "trimesh": {"io", "lines", "interop"},
+    "open3d": {"interop"},
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},
     "laspy": {"clouds"},

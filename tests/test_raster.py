@@ -17,7 +17,7 @@ from nstr3d.geometry import primitives
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.surface import normalise
 from nstr3d.losses import sdf_objective
-from nstr3d.raster import corner_normals, raster_turntable, rasterise
+from nstr3d.raster import raster_turntable, rasterise
 from nstr3d.render import Backdrop, measure, render
 from nstr3d.sampling import SurfaceBand
 from nstr3d.sdf import Sdf
@@ -106,13 +106,6 @@ def test_a_turntable_is_the_pictures_of_its_cameras() -> None:
 @needs("egl")
 def test_a_mesh_behind_the_camera_is_not_there() -> None:
     assert np.isinf(rasterise(cube(), replace(FRONT, target=(0.0, 0.0, 12.0))).depth).all()
-
-
-def test_normals_are_smooth_on_a_sphere_and_sharp_on_a_cube() -> None:
-    ball, box = sphere(4), cube()
-    np.testing.assert_allclose(corner_normals(ball), ball.corners, atol=0.02)
-    sharp = np.abs(corner_normals(box))
-    np.testing.assert_allclose(sharp.max(axis=2), 1, atol=1e-12)
 
 
 def test_bad_meshes_and_colours_raise() -> None:

@@ -8,6 +8,9 @@ import torch
 from numba import config, get_num_threads, njit, prange, set_num_threads
 from torch import Tensor
 
+if config.THREADING_LAYER_PRIORITY[0] == "tbb":  # where Open3D has loaded its old TBB, numba would warn instead of passing it by
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+
 
 @njit(cache=True, fastmath=True, inline="always")
 def _cell(x, resolution):
