@@ -42,6 +42,11 @@ LAYER = {
     "fit": 4,
     "footage": 4,
     "raster": 4,
+    "contours": 4,
+    "scene": 5,
+    "window": 6,
+    "browser": 6,
+    "cli_view": 7,
     "frequency": 5,
     "checkpoint": 5,
     "presets": 5,
@@ -95,7 +100,8 @@ SIBLINGS = {
     "fields.waves": set(),
     "fields.spectrum": {"fields.waves", "kernels.interpolate"},
     "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum"},
-    "cli": {"cli_render"},
+    "cli": {"cli_render", "cli_view"},
+    "cli_view": {"cli_render"},
     "shading": {"trace"},
     "render": {"trace", "shading"},
 }
@@ -107,7 +113,7 @@ OWNERS = {
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},
     "laspy": {"clouds"},
-    "igl": {"geometry.distance", "geometry.cloudwinding", "extract"},
+    "igl": {"geometry.distance", "geometry.cloudwinding", "extract", "contours"},
     "scipy": {
         "geometry.repair",
         "geometry.holes",
@@ -122,10 +128,11 @@ OWNERS = {
     "imageio_ffmpeg": {"footage"},
     "OpenEXR": {"footage"},
     "pyrender": {"raster"},
+    "viser": {"browser"},
     "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
-    "tyro": {"cli", "cli_render"},
+    "tyro": {"cli", "cli_render", "cli_view"},
     "tqdm": {"cli", "cli_render"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
@@ -134,6 +141,7 @@ AT_TOP = {
     "kernels.entropy": {"numba"},
     "cli": {"tyro", "tqdm"},
     "cli_render": {"tyro", "tqdm"},
+    "cli_view": {"tyro"},
 }  # modules that are themselves imported only when needed
 
 
