@@ -18,6 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from nstr3d.cli_render import Render, render_model
+from nstr3d.cli_view import View, view
 from nstr3d.cloudjobs import PointsJob, run_points
 from nstr3d.fit import REPORT_EVERY, FitConfig, Progress
 from nstr3d.jobs import MeshJob, run
@@ -123,8 +124,8 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
     signal = words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named)
-    commands = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "render": Render}
-    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Render: render_model}
+    commands = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "render": Render, "view": View}
+    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Render: render_model, View: view}
 
     def command() -> None:
         options = tyro.extras.subcommand_cli_from_dict(commands, prog="nstr3d", args=words)
