@@ -24,6 +24,8 @@ from nstr3d.types import Box, Camera, Mesh
 CLAY, INK = (176, 168, 156), (60, 92, 140)
 RESOLUTIONS = (16, 512)
 SETTLED = 0.25  # seconds that a camera rests before its view is traced
+BEFORE = 0.004  # by how much a traced picture is nearer than what it shows, in the scene's units: it hides the mesh
+BEHIND = 160.0  # depth of nothing, in the scene's units: viser's own limit is 167
 TRACED = 720  # pixels to the height of a traced view, at most
 LIVE_SECONDS, LIVE_RESOLUTION = 1.5, 72  # between looks at a field in training, and how finely it is extracted
 
@@ -115,6 +117,12 @@ class Page:
             self.views.clear()
         self._trace(now)
 
+    def restart(self) -> None:
+        """Extracts and draws everything anew."""
+        self.shown = self.settings()
+        self._extract(self.shown)
+        self._draw(self.shown)
+
     def training(self, fit: Fit, progress: Progress | None) -> None:
         """Shows the field of a ``fit`` under way as it is now."""
         with torch.no_grad():
@@ -129,7 +137,8 @@ class Page:
 
     def _stage(self) -> None:
         server, camera = self.server, Camera.around(Box((-0.6,) * 3, (0.6,) * 3))
-        server.gui.configure_theme(control_layout="collapsible", show_logo=False, show_share_button=False)
+        server.gui.configure_theme(show_logo=False, show_share_button=False)
+        server.gui.main_panel.dock_right()
         server.scene.set_up_direction("+y")
         server.initial_camera.position, server.initial_camera.look_at = camera.eye, camera.target
         server.initial_camera.up, server.initial_camera.fov = camera.up, float(np.radians(camera.fov))
@@ -183,11 +192,15 @@ class Page:
                     segments, distances = contours(self.sdfs[index], now.plane, now.iso)
                     colours = contour_colours(distances, now.iso, self.bounds.diagonal)
                     shades = np.round(colours * 255).astype(np.uint8)[:, None].repeat(2, axis=1)
-                    scene.add_line_segments(f"/contours{index}", self._place(segments), shades, thickness=0.004)
+                    places = self._place(segments)
+                    places[..., now.plane.axis] += 2 * BEFORE  # off the section, so that it does not hide them
+                    scene.add_line_segments(f"/contours{index}", places, shades, thickness=0.005)
                 else:
                     scene.remove_by_name(f"/contours{index}")
             for index, curves in enumerate(self.curves):
                 ends = curves.lines.segments
+                if now.plane is not None:
+                    ends = ends[(curves.lines.points[ends, now.plane.axis] <= now.plane.offset).all(axis=1)]
                 shades = np.round(curves.colours[ends] * 255).astype(np.uint8)
                 places = self._place(curves.lines.points[ends])
                 scene.add_line_segments(f"/lines{index}", places, shades, thickness=0.004, visible=now.lines)
@@ -252,7 +265,7 @@ class Page:
                 self.status.content = str(error)
                 return
             ahead = -(small.rays().directions.numpy() @ small.axes[2]).reshape(depth.shape)
-            far = np.where(np.isfinite(depth), depth * ahead * self.scale - 0.01, 160.0)
+            far = _spread(np.where(np.isfinite(depth), depth * ahead * self.scale - BEFORE, BEHIND))
             client.scene.set_background_image(np.round(picture * 255).astype(np.uint8), "png", depth=far)
             if self.changed.is_set():
                 return
@@ -266,10 +279,14 @@ class Page:
 
 
 class LivePage:
-    """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, and call `finished` at the end."""
+    """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, call `finished` at the end, and `close`.
+
+    Raises OSError, ModuleNotFoundError and ValueError as `Page`.
+    """
 
     def __init__(self, host: str = "127.0.0.1", port: int = 8080):
-        self.host, self.port = host, port
+        _viser()
+        self.host, self.port = host, _free_port(host, port)  # before any work is done
         self.page: Page | None = None
         self.fit: Fit | None = None
         self.looked = 0.0
@@ -288,15 +305,26 @@ class LivePage:
             self.page.training(self.fit, progress)
             self.looked = time.monotonic()
 
+    def close(self) -> None:
+        """Ends the page."""
+        if self.page is not None:
+            self.page.server.stop()
+
     def finished(self, fit: Fit) -> Page:
         """The page with the finished model, its controls at work; serve it with ``run``."""
         if self.page is None:
             raise ValueError("There is no page: training was never started.")
         self.page.shapes[0] = replace(self.page.shapes[0], fit=fit)
-        self.page.shown = None
-        self.page._extract(self.page.settings())
-        self.page.refresh()
+        self.page.restart()
         return self.page
+
+
+def _spread(depth: np.ndarray) -> np.ndarray:
+    """Each pixel as near as its nearest neighbour, so that a mesh's coarser outline does not show beside a traced picture's."""
+    for axis in (0, 1):
+        around = np.pad(depth, [(2, 2) if n == axis else (0, 0) for n in (0, 1)], mode="edge")
+        depth = np.min([around.take(np.arange(depth.shape[axis]) + n, axis=axis) for n in range(5)], axis=0)
+    return depth
 
 
 def _union(sdfs: Sequence[Sdf]) -> Sdf:
@@ -310,9 +338,7 @@ def _view(camera: Any) -> tuple[Any, ...] | None:
     """Where a visitor stands and looks, and the size of the page; None before the page has said so."""
     if camera.update_timestamp == 0.0 or min(camera.image_width, camera.image_height) < 1:
         return None
-    eye, target, up = (
-        tuple(np.round(np.asarray(v), 6).tolist()) for v in (camera.position, camera.look_at, camera.up_direction)
-    )
+    eye, target, up = (tuple(np.round(np.asarray(v), 6).tolist()) for v in (camera.position, camera.look_at, camera.up_direction))
     return eye, target, up, round(float(camera.fov), 6), int(camera.image_width), int(camera.image_height)
 
 

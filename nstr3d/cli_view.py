@@ -88,5 +88,7 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
             shapes.append(Shape(path.stem, load_mesh(path)))
     flat = next((one for one in curves if one.lines.points.shape[1] != 3), None)
     if flat is not None:
-        raise ValueError(f"The lines {flat.name} have {flat.lines.points.shape[1]} dimensions; the viewer shows those of shapes, 3.")
+        raise ValueError(
+            f"The lines {flat.name} have {flat.lines.points.shape[1]} dimensions; the viewer shows those of shapes, 3."
+        )
     return shapes, [lifted(one, shapes[0].sdf()) for one in curves] if shapes else curves

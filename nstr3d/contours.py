@@ -13,7 +13,7 @@ from nstr3d.shading import BLUE_TO_RED, colour_map
 from nstr3d.types import Box, Mesh
 
 CELLS = 160  # of the grid on the plane, along its longest side
-LINES = 24  # about so many values across the bounds
+LINES = 40  # about so many values across the bounds
 GROWN = 1.15  # the plane reaches beyond the bounds by this
 
 
@@ -48,9 +48,9 @@ def contours(sdf: Sdf, plane: Plane, level: float = 0.0, cells: int = CELLS) -> 
 
 
 def contour_colours(distances: np.ndarray, level: float, size: float) -> np.ndarray:
-    """Colours ``(s, 3)`` of contour lines: near black at ``level``, blue inside, red outside, paler far away; ``size`` is that of
-    the shape."""
-    shades = colour_map(torch.from_numpy(0.5 + 0.5 * np.tanh((distances - level) / size * 6)), BLUE_TO_RED).numpy() * 0.85
+    """Colours ``(s, 3)`` of contour lines: near black at ``level``, blue inside, red outside, the paler the nearer;
+    ``size`` is that of the shape."""
+    shades = colour_map(torch.from_numpy(0.5 + 0.5 * np.tanh((distances - level) / size * 25)), BLUE_TO_RED).numpy() * 0.9
     shades[np.abs(distances - level) < 1e-9 * size] = 0.05
     return shades
 

@@ -54,8 +54,9 @@ class Muted(nn.Module):
 
     def forward(self, points: Tensor) -> Tensor:
         levels = self.field.spectra
+        nothing = points[:, :1] * 0  # of the points, so that there is a gradient where all levels are silent
         features = [
-            points.new_zeros(len(points), level.config.features) if index in self.silent else level(points)
+            nothing.expand(-1, level.config.features) if index in self.silent else level(points)
             for index, level in enumerate(levels)
         ]
         return self.field.decoder(torch.cat(features, dim=1))
@@ -88,8 +89,10 @@ def surface(sdf: Sdf, resolution: int, level: float = 0.0) -> Mesh | None:
         return None
 
 
-def error_colours(mesh: Mesh, distance: Callable[[np.ndarray], np.ndarray], limit: float | None = None) -> tuple[np.ndarray, float]:
-    """How far each vertex of ``mesh`` is from another surface, whose signed ``distance`` is given, as colours ``(v, 3)``: from dark
+def error_colours(
+    mesh: Mesh, distance: Callable[[np.ndarray], np.ndarray], limit: float | None = None
+) -> tuple[np.ndarray, float]:
+    """How far each vertex of ``mesh`` is from a surface, whose signed ``distance`` is given, as colours ``(v, 3)``: from dark
     violet for 0 to yellow for ``limit`` and beyond (by default what 99% stay below), which is returned too."""
     error = np.abs(distance(mesh.vertices))
     limit = float(np.quantile(error, 0.99)) if limit is None else limit
