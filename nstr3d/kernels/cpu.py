@@ -8,8 +8,9 @@ import torch
 from numba import config, get_num_threads, njit, prange, set_num_threads
 from torch import Tensor
 
-if config.THREADING_LAYER_PRIORITY[0] == "tbb":  # where Open3D has loaded its old TBB, numba would warn instead of passing it by
-    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]
+# Where Open3D has loaded its old TBB, numba would warn of it instead of passing it by.
+if config.THREADING_LAYER_PRIORITY[0] == "tbb":  # pyright: ignore[reportAttributeAccessIssue]
+    config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @njit(cache=True, fastmath=True, inline="always")
