@@ -17,11 +17,14 @@ import torch
 import tyro
 from tqdm import tqdm
 
+from nstr3d.browser import LivePage
+from nstr3d.checkpoint import load
 from nstr3d.cli_export import Export, export_model
 from nstr3d.cli_render import Render, render_model
+from nstr3d.cli_view import View, serve, view
 from nstr3d.cloudjobs import PointsJob, run_points
-from nstr3d.fit import REPORT_EVERY, FitConfig, Progress
-from nstr3d.jobs import MeshJob, run
+from nstr3d.fit import REPORT_EVERY, Fit, FitConfig, Progress
+from nstr3d.jobs import MODEL, MeshJob, run
 from nstr3d.outputs import Interrupted, Listener, Outcome
 from nstr3d.signaljobs import SignalJob, run_signal
 from nstr3d.signals import kind_of
@@ -61,6 +64,10 @@ class FitMesh:
     """Replace results that are already there."""
     resume: bool = False
     """Go on from the checkpoint of an interrupted run with the same options."""
+    view: bool = False
+    """Watch the fit on a page in the browser, and go on looking when it is done; pip install nstr3d[viewer]."""
+    port: int = 8080
+    """Port of that page, on this machine; 0 takes any that is free."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +131,10 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
     signal = words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named)
-    commands = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "render": Render, "export": Export}
-    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Render: render_model, Export: export_model}
+    fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints}
+    commands = fitting | {"render": Render, "view": View, "export": Export}
+    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points}
+    action |= {Render: render_model, View: view, Export: export_model}
 
     def command() -> None:
         options = tyro.extras.subcommand_cli_from_dict(commands, prog="nstr3d", args=words)
@@ -172,9 +181,11 @@ def _terminated_like_interrupted() -> Iterator[None]:
 def fit_mesh(options: FitMesh) -> None:
     """Fits one mesh as ``options`` say, showing progress and a table."""
     job = _mesh_job(options)
-    with _Display(job.training) as display:
-        outcome = run(job, Listener(display.stage, display.step, display.warn))
-    print(table(outcome))
+    with _Display(job.training) as display, _watched(options) as watch:
+        outcome = run(job, watch.listener(display))
+        display.close()
+        print(table(outcome))
+        watch.serve(job.out)
 
 
 def fit_points(options: FitPoints) -> None:
@@ -187,9 +198,11 @@ def fit_points(options: FitPoints) -> None:
         reference=options.reference,
         keep_outliers=options.keep_outliers,
     )
-    with _Display(job.surface.training) as display:
-        outcome = run_points(job, Listener(display.stage, display.step, display.warn))
-    print(points_table(outcome))
+    with _Display(job.surface.training) as display, _watched(options) as watch:
+        outcome = run_points(job, watch.listener(display))
+        display.close()
+        print(points_table(outcome))
+        watch.serve(job.surface.out)
 
 
 def _mesh_job(options: FitMesh) -> MeshJob:
@@ -331,6 +344,42 @@ def _sentence(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+@contextmanager
+def _watched(options: FitMesh) -> Iterator[_Watch]:
+    watch = _Watch(LivePage(port=options.port) if options.view else None)
+    try:
+        yield watch
+    finally:
+        if watch.live is not None:
+            watch.live.close()
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """A fit's live page, where one was asked for."""
+
+    live: LivePage | None
+
+    def listener(self, display: _Display) -> Listener:
+        live = self.live
+        if live is None:
+            return Listener(display.stage, display.step, display.warn)
+
+        def started(result: Fit) -> None:
+            live.started(result)
+            print(f"look at {live.page.url if live.page else ''}", flush=True)
+
+        def step(progress: Progress) -> None:
+            live.step(progress)
+            display.step(progress)
+
+        return Listener(display.stage, step, display.warn, started)
+
+    def serve(self, out: Path) -> None:
+        if self.live is not None:
+            serve(self.live.finished(load(out / MODEL)))
+
+
 class _Display:
     """Stages and a progress bar on stderr, silent where stderr is no terminal; warnings always."""
 
@@ -342,10 +391,10 @@ class _Display:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._close()
+        self.close()
 
     def stage(self, name: str) -> None:
-        self._close()
+        self.close()
         if sys.stderr.isatty() and name != "fit":
             print(f"{name} ...", file=sys.stderr)
 
@@ -364,7 +413,7 @@ class _Display:
     def warn(self, message: str) -> None:
         print(f"warning: {message}", file=sys.stderr)
 
-    def _close(self) -> None:
+    def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
             self.bar = None

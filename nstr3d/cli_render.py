@@ -1,13 +1,14 @@
-"""``nstr3d render model.safetensors``: a picture, a turntable, or depth and normals."""
+"""``nstr3d render model.safetensors``: a picture, a turntable, or depth and normals; a mesh is drawn by OpenGL."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
@@ -15,23 +16,25 @@ from nstr3d.checkpoint import load
 from nstr3d.fit import Fit
 from nstr3d.footage import ANIMATIONS, BUFFERS, save_animation, save_buffers
 from nstr3d.frequency import frequency_colours
-from nstr3d.io import save_image
+from nstr3d.io import load_mesh, save_image
 from nstr3d.jobs import pick_device
+from nstr3d.raster import raster_turntable, rasterise
 from nstr3d.render import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.shading import GAMMA, Curvature, Depth, Normals, Shading, Studio, Vector
 from nstr3d.trace import EmptySpace
-from nstr3d.types import Camera
+from nstr3d.types import Box, Camera
 
+MODEL = ".safetensors"
 LARGEST = 16384  # pixels to a side
 
 
 @dataclass(frozen=True)
 class Render:
-    """Take a picture of a model by sphere tracing; a turntable if the file is an animation."""
+    """Take a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the file is an animation."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape."""
+    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which takes pip install nstr3d[render]."""
     out: Path
     """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and normals."""
     size: tuple[int, int] = (512, 512)
@@ -75,19 +78,39 @@ def render_model(options: Render) -> None:
     backdrop = _backdrop(options.background)
     if backdrop is None and suffix != ".png":
         raise ValueError(f"--background none needs a PNG, which can be transparent, not {suffix}.")
+    if options.model.suffix.lower() != MODEL:
+        _render_mesh(options, backdrop)
+        return
     device = pick_device(options.device)
     fit, sdf = load_shape(options.model, options.iso, device)
     config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples)
-    camera = _camera(options, sdf)
+    camera = _camera(options, sdf.bounds)
     if suffix in BUFFERS:
         save_buffers(options.out, measure(sdf, camera, device), camera)
     elif suffix == ".png":
         save_image(options.out, next(turntable(sdf, [camera], config, device)))
     else:
-        pictures = turntable(sdf, camera.orbit(options.frames), config, device)
-        with tqdm(pictures, total=options.frames, desc="render", disable=not sys.stderr.isatty()) as bar:
-            save_animation(options.out, bar, options.rate)
+        _animate(options, turntable(sdf, camera.orbit(options.frames), config, device))
     print(f"wrote {options.out}")
+
+
+def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
+    suffix = options.out.suffix.lower()
+    if suffix in BUFFERS or options.shading != "studio" or options.iso:
+        raise ValueError("A mesh is drawn in studio light; --shading, --iso and .npz or .exr files are for models.")
+    mesh = load_mesh(options.model)
+    camera = _camera(options, mesh.bounds)
+    if suffix == ".png":
+        save_image(options.out, rasterise(mesh, camera, backdrop=backdrop).picture)
+    else:
+        drawn = raster_turntable(mesh, camera.orbit(options.frames), backdrop=backdrop)
+        _animate(options, (raster.picture for raster in drawn))
+    print(f"wrote {options.out}")
+
+
+def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:
+    with tqdm(pictures, total=options.frames, desc="render", disable=not sys.stderr.isatty()) as bar:
+        save_animation(options.out, bar, options.rate)
 
 
 def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
@@ -135,10 +158,10 @@ def _backdrop(name: str) -> Backdrop | None:
     return Backdrop(colour, colour)
 
 
-def _camera(options: Render, sdf: Sdf) -> Camera:
+def _camera(options: Render, bounds: Box) -> Camera:
     width, height = options.size
     around = Camera.around(
-        sdf.bounds, options.azimuth, options.elevation, options.fov, width, height, orthographic=options.orthographic
+        bounds, options.azimuth, options.elevation, options.fov, width, height, orthographic=options.orthographic
     )
     if options.eye is None and options.target is None:
         return around

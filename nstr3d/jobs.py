@@ -183,6 +183,7 @@ def train(
         raise ValueError("The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, not a flat sheet.")
     objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
+    listener.fitting(unfinished)
     with stop_on_signal() as stopped:
         saver = _Saver(job.out / CHECKPOINT, unfinished, stopped, listener)
         with clock("fit"):

@@ -1,4 +1,4 @@
-"""Lines to files: PLY, GLB, VTP, JSON, and to Open3D. Written atomically; colours are a byte per channel."""
+"""Lines in files: PLY, GLB, VTP, JSON. Written atomically; colours are a byte per channel."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import base64
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from nstr3d.io import atomic_path
+from nstr3d.io import atomic_path, check_readable
 from nstr3d.types import Polylines
 
 
@@ -33,25 +32,46 @@ def save_lines(path: str | os.PathLike[str], lines: Polylines, colours: np.ndarr
         temporary.write_bytes(data)
 
 
-def line_set(lines: Polylines, colours: np.ndarray | None = None) -> Any:
-    """``lines`` as an ``open3d.geometry.LineSet``, a segment in the mean colour of its ends.
+def load_lines(path: str | os.PathLike[str]) -> tuple[Polylines, np.ndarray]:
+    """The lines of a .ply with edges or a .json file as `save_lines` writes them, and their colours ``(n, 3)`` in [0, 1].
 
-    Raises ValueError as `save_lines`, ModuleNotFoundError where Open3D cannot be imported.
+    Segments that continue each other become one line. Raises FileNotFoundError, IsADirectoryError or ValueError naming the file.
     """
-    _check("the line set", lines, colours)
-    if lines.points.shape[1] != 3:
-        raise ValueError(f"A line set holds lines in 3 dimensions, not {lines.points.shape[1]}.")
+    path = Path(path)
+    check_readable(path)
+    decode = {".ply": _from_ply, ".json": _from_json}.get(path.suffix.lower())
+    if decode is None:
+        raise ValueError(f"{path}: lines are read from .ply and .json, not {path.suffix}")
     try:
-        import open3d  # pyright: ignore[reportMissingImports]
-    except (ImportError, OSError) as error:  # a missing system library is an OSError
-        raise ModuleNotFoundError(f"Open3D could not be imported ({error}); pip install nstr3d[open3d].") from error
-    segments = lines.segments
-    found = open3d.geometry.LineSet(
-        points=open3d.utility.Vector3dVector(lines.points), lines=open3d.utility.Vector2iVector(segments.astype(np.int32))
-    )
-    if colours is not None:
-        found.colors = open3d.utility.Vector3dVector(colours[segments].mean(axis=1).astype(np.float64))
-    return found
+        lines, colours = decode(path.read_bytes())
+    except (KeyError, IndexError, TypeError, ValueError) as error:  # whatever the damaged byte led to
+        raise ValueError(f"{path} could not be read as lines; write it with save_lines or nstr3d's flow") from error
+    _check(str(path), lines, colours)
+    return lines, colours
+
+
+def holds_lines(path: Path) -> bool:
+    """Whether a file is one of lines: JSON, or PLY with edges."""
+    if path.suffix.lower() == ".json":
+        return True
+    if path.suffix.lower() != ".ply" or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return b"\nelement edge " in file.read(4096).split(b"end_header")[0]
+
+
+def joined(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Segments between the points of rows ``ends (s, 2)`` as lines: the rows in the order of the lines, and their ``starts``.
+
+    A segment that begins where the one before it ended goes on with that line.
+    """
+    begins = np.ones(len(ends), bool)
+    begins[1:] = ends[1:, 0] != ends[:-1, 1]
+    rows = np.where(begins, 2, 1)  # a line's first segment brings two points, others one
+    first = np.cumsum(rows) - rows
+    order = np.repeat(ends[:, 1], rows)
+    order[first[begins]] = ends[begins, 0]
+    return order, np.append(first[begins], len(order)).astype(np.int64)
 
 
 def _check(what: str, lines: Polylines, colours: np.ndarray | None) -> None:
@@ -129,4 +149,43 @@ def _json(lines: Polylines, colours: np.ndarray) -> bytes:
     return (json.dumps({"lines": found}, allow_nan=False) + "\n").encode("ascii")
 
 
+def _from_ply(data: bytes) -> tuple[Polylines, np.ndarray]:
+    """Little-endian binary PLY whose vertices and edges have scalar properties only."""
+    head, body = data.split(b"end_header\n", 1)
+    words = [line.split() for line in head.decode("ascii").splitlines()]
+    if ["format", "binary_little_endian", "1.0"] not in words:
+        raise ValueError("not little-endian binary")
+    tables: dict[str, np.ndarray] = {}
+    at = 0
+    for index, line in enumerate(words):
+        if line[:1] != ["element"]:
+            continue
+        following = words[index + 1 :]
+        properties = following[: next((n for n, other in enumerate(following) if other[:1] != ["property"]), len(following))]
+        kind = np.dtype([(name, _PLY_KINDS[scalar]) for _, scalar, name in properties])
+        tables[line[1]] = np.frombuffer(body, kind, int(line[2]), at)
+        at += tables[line[1]].nbytes
+    vertices, edges = tables["vertex"], tables["edge"]
+    order, starts = joined(np.stack([edges["vertex1"], edges["vertex2"]], axis=1).astype(np.int64))
+    points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float64)[order]
+    colours = np.zeros_like(points)
+    if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
+        colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1)[order] / 255.0
+    values = vertices["value"][order].astype(np.float64) if "value" in (vertices.dtype.names or ()) else None
+    return Polylines(points, starts, values), colours
+
+
+def _from_json(data: bytes) -> tuple[Polylines, np.ndarray]:
+    found = json.loads(data)["lines"]
+    starts = np.cumsum([0, *(len(line["points"]) for line in found)])
+    parts = [np.array(line["points"], np.float64).reshape(len(line["points"]), -1) for line in found if line["points"]]
+    points = np.concatenate(parts) if parts else np.zeros((0, 3))
+    colours = [np.array(line.get("colours") or np.zeros((len(line["points"]), 3))).reshape(-1, 3) / 255.0 for line in found]
+    valued = bool(found) and all("values" in line for line in found)
+    values = np.concatenate([np.array(line["values"], np.float64) for line in found]) if valued else None
+    return Polylines(points, starts, values), np.concatenate([np.zeros((0, 3)), *colours])
+
+
+_PLY_KINDS = {"double": "<f8", "float": "<f4", "float64": "<f8", "float32": "<f4", "uchar": "u1", "uint8": "u1", "int": "<i4"}
+_PLY_KINDS |= {"int32": "<i4", "uint": "<u4", "uint32": "<u4"}
 _ENCODERS = {".ply": _ply, ".glb": _glb, ".vtp": _vtp, ".json": _json}

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from nstr3d.fit import Progress
+from nstr3d.fit import Fit, Progress
 
 
 class Interrupted(Exception):
@@ -36,11 +36,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Listener:
-    """Where a job says what it is doing: ``stage`` names the next stage, ``step`` follows training, ``warn`` is for the user."""
+    """Where a job says what it is doing: ``stage`` names the next stage, ``fitting`` sees the field before it is
+    trained in place, ``step`` follows training, ``warn`` is for the user."""
 
     stage: Callable[[str], None] = lambda name: None
     step: Callable[[Progress], None] = lambda progress: None
     warn: Callable[[str], None] = lambda message: None
+    fitting: Callable[[Fit], None] = lambda fit: None
 
 
 def pick_device(name: str) -> torch.device:

@@ -25,6 +25,14 @@ class Backdrop:
     middle: Vector = (0.90, 0.90, 0.90)
     corners: Vector = (0.62, 0.62, 0.62)
 
+    def colours(self, camera: Camera, which: Tensor) -> Tensor:
+        """Display RGB ``(m, 3)`` of the pixels ``which (m,)``: those of the middle fall off towards the corners."""
+        x = 2 * (which % camera.width + 0.5) / camera.width - 1
+        y = 2 * (which // camera.width + 0.5) / camera.height - 1
+        share = ((x * x + (y + 0.2) ** 2) / 2.44).to(torch.float64)[:, None]
+        middle, corners = (share.new_tensor(colour) for colour in (self.middle, self.corners))
+        return (middle * (1 - share) + corners * share).clamp(0, 1) ** (1 / GAMMA)
+
 
 STUDIO, GREY = Studio(), Backdrop()
 
@@ -188,13 +196,8 @@ class _Take:
         return hits.mask, Surface(sdf, self.empty, self.axes, self.up, self.span, points, normals, steepness, directions, depth)
 
     def _behind(self, camera: Camera, which: Tensor) -> Tensor:
-        """What the rays see that hit nothing ``(m, 4)``: brightest behind the middle and falling off towards the corners."""
-        backdrop = self.config.backdrop
-        if backdrop is None:
+        """What the rays see that hit nothing ``(m, 4)``."""
+        if self.config.backdrop is None:
             return torch.zeros(len(which), 4, dtype=torch.float64, device=self.device)
-        x = 2 * (which % camera.width + 0.5) / camera.width - 1
-        y = 2 * (which // camera.width + 0.5) / camera.height - 1
-        share = ((x * x + (y + 0.2) ** 2) / 2.44).to(torch.float64)[:, None]
-        middle, corners = (share.new_tensor(colour) for colour in (backdrop.middle, backdrop.corners))
-        linear = middle * (1 - share) + corners * share
-        return torch.cat([linear.clamp(0, 1) ** (1 / GAMMA), torch.zeros_like(share)], dim=1)
+        colours = self.config.backdrop.colours(camera, which)
+        return torch.cat([colours, torch.zeros_like(colours[:, :1])], dim=1)

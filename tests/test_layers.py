@@ -24,6 +24,7 @@ LAYER = {
     "audio": 1,
     "clouds": 1,
     "lines": 1,
+    "interop": 2,
     "kernels": 2,
     "geometry": 2,
     "fields": 2,
@@ -43,6 +44,12 @@ LAYER = {
     "speed": 6,
     "roofline": 3,
     "footage": 4,
+    "raster": 4,
+    "contours": 4,
+    "scene": 5,
+    "window": 6,
+    "browser": 6,
+    "cli_view": 7,
     "frequency": 5,
     "checkpoint": 5,
     "presets": 5,
@@ -91,6 +98,7 @@ SIBLINGS = {
     "fields.positions": set(),
     "fields.cosines": {"fields.base", "fields.lapped", "fields.positions", "kernels.interpolate"},
     "geometry.distance": {"geometry.surface"},
+    "geometry.normals": set(),
     "geometry.repair": {"geometry.distance", "geometry.surface"},
     "geometry.cloudwinding": {"geometry.neighbours"},
     "geometry.patches": {"geometry.neighbours"},
@@ -106,19 +114,20 @@ SIBLINGS = {
     "page.shader": set(),
     "page.html": {"page.shader"},
     "cli_export": {"cli_render"},
-    "cli": {"cli_render", "cli_export"},
+    "cli": {"cli_render", "cli_export", "cli_view"},
+    "cli_view": {"cli_render"},
     "shading": {"trace"},
     "render": {"trace", "shading"},
 }
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}, "roofline": {"fields", "kernels"}}
 OWNERS = {
-    "trimesh": {"io", "lines"},
-    "open3d": {"lines"},
+    "trimesh": {"io", "lines", "interop"},
+    "open3d": {"interop"},
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},
     "laspy": {"clouds"},
-    "igl": {"geometry.distance", "geometry.cloudwinding", "extract"},
+    "igl": {"geometry.distance", "geometry.cloudwinding", "extract", "contours"},
     "scipy": {
         "geometry.repair",
         "geometry.holes",
@@ -132,13 +141,15 @@ OWNERS = {
     },
     "imageio_ffmpeg": {"footage"},
     "OpenEXR": {"footage"},
+    "pyrender": {"raster"},
+    "viser": {"browser"},
     "numba": {"kernels.cpu", "kernels.entropy", "kernels.fusedcpu", "kernels.simd"},
     "llvmlite": {"kernels.simd"},
     "triton": {"kernels.gpu"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
     "onnxruntime": {"exchange"},
-    "tyro": {"cli", "cli_render", "cli_export"},
+    "tyro": {"cli", "cli_render", "cli_export", "cli_view"},
     "tqdm": {"cli", "cli_render", "cli_export"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
@@ -151,6 +162,7 @@ AT_TOP = {
     "cli": {"tyro", "tqdm"},
     "cli_render": {"tyro", "tqdm"},
     "cli_export": {"tyro", "tqdm"},
+    "cli_view": {"tyro"},
 }  # modules that are themselves imported only when needed
 
 

@@ -2,17 +2,16 @@
 
 import base64
 import json
-import sys
 import xml.etree.ElementTree as ElementTree
-from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import trimesh
 
-from nstr3d.lines import line_set, save_lines
-from nstr3d.types import Polylines
+from nstr3d.io import save_mesh
+from nstr3d.lines import holds_lines, joined, load_lines, save_lines
+from nstr3d.types import Mesh, Polylines
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3))
 LINES = Polylines(POINTS, np.array([0, 3, 3, 7]), np.arange(7.0))
@@ -78,22 +77,39 @@ def test_json_holds_lines_of_any_dimension(tmp_path):
     assert found[0]["values"] == [0, 1, 2]
 
 
-def test_a_line_set_is_made_of_segments_in_mean_colours(monkeypatch):
-    """With a stand-in for Open3D, which is large and needs system libraries."""
-    fake = ModuleType("open3d")
-    fake.geometry = SimpleNamespace(LineSet=SimpleNamespace)  # type: ignore[attr-defined]
-    fake.utility = SimpleNamespace(Vector3dVector=np.asarray, Vector2iVector=np.asarray)  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "open3d", fake)
-    found = line_set(LINES, COLOURS)
-    np.testing.assert_array_equal(found.points, POINTS)
-    np.testing.assert_array_equal(found.lines, LINES.segments)
-    np.testing.assert_allclose(found.colors, COLOURS[LINES.segments].mean(axis=1))
+@pytest.mark.parametrize("suffix", [".ply", ".json"])
+def test_what_was_saved_is_read_again(tmp_path, suffix):
+    save_lines(tmp_path / f"a{suffix}", LINES, COLOURS)
+    lines, colours = load_lines(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(lines.points, LINES.points)
+    np.testing.assert_array_equal(lines.segments, LINES.segments)
+    np.testing.assert_array_equal(lines.values, LINES.values)
+    np.testing.assert_allclose(colours, COLOURS, atol=0.5 / 255)
+    assert holds_lines(tmp_path / f"a{suffix}")
 
 
-def test_without_open3d_one_sentence_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "open3d", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install nstr3d\[open3d\]"):
-        line_set(LINES)
+def test_segments_are_joined_where_they_continue_each_other():
+    order, starts = joined(np.array([[0, 1], [1, 2], [4, 5], [2, 3], [3, 0]]))
+    assert order.tolist() == [0, 1, 2, 4, 5, 2, 3, 0]
+    assert starts.tolist() == [0, 3, 5, 8]
+    assert joined(np.zeros((0, 2), np.int64))[1].tolist() == [0]
+
+
+def test_files_that_hold_no_lines_are_refused(tmp_path):
+    save_mesh(tmp_path / "mesh.ply", Mesh(POINTS, np.array([[0, 1, 2]])))
+    assert not holds_lines(tmp_path / "mesh.ply")
+    assert not holds_lines(tmp_path / "absent.ply")
+    save_lines(tmp_path / "cut.ply", LINES)
+    (tmp_path / "cut.ply").write_bytes((tmp_path / "cut.ply").read_bytes()[:-9])
+    (tmp_path / "odd.json").write_text('{"lines": [{"points": [[1, "a"]]}]}')
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "none.json").write_text('{"lines": []}')
+    (tmp_path / "a.obj").write_text("v 0 0 0")
+    for name in ("mesh.ply", "cut.ply", "odd.json", "list.json", "none.json", "a.obj"):
+        with pytest.raises(ValueError, match=name):
+            load_lines(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="absent"):
+        load_lines(tmp_path / "absent.ply")
 
 
 def test_bad_lines_are_refused(tmp_path):
@@ -109,6 +125,4 @@ def test_bad_lines_are_refused(tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             save_lines(tmp_path / name, lines, colours)
-    with pytest.raises(ValueError, match="3 dimensions"):
-        line_set(flat)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,207 @@
+"""The page in a real browser: controls are used, and what it shows is what the tracer sees."""
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from oracles import sphere, torus
+from PIL import Image
+from programs import FOUND, needs
+
+from nstr3d import cli
+from nstr3d.browser import LivePage, Page
+from nstr3d.extract import extract_mesh
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fit import Fit, FitConfig, Progress, fit
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.surface import normalise
+from nstr3d.io import save_mesh
+from nstr3d.losses import sdf_objective
+from nstr3d.render import measure
+from nstr3d.sampling import SurfaceBand
+from nstr3d.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
+from nstr3d.types import Polylines
+
+SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SIZE = {"width": 900, "height": 600}
+PATIENCE = 60.0  # seconds that a browser without a GPU may take
+
+
+@pytest.fixture(scope="module")
+def model() -> Fit:
+    unit, frame = normalise(torus(48, 24))
+    levels = (LevelConfig(8, plain=6, sparse=False), LevelConfig(16, plain=4))
+    field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
+    sampler = SurfaceBand(unit, MeshDistance(unit))
+    return fit(field, sampler, sdf_objective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame)
+
+
+@pytest.fixture
+def tab() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=FOUND["chromium"], args=SOFTWARE_GL)
+        yield browser.new_page(viewport=SIZE)
+        browser.close()
+
+
+def served_until(tab: Any, page: Page, done: Callable[[], bool]) -> None:
+    """Serves the page, and lets the browser work, until ``done``."""
+    end = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < end, page.status.content
+        tab.wait_for_timeout(100)
+        page.refresh()
+
+
+def seen(tab: Any) -> np.ndarray:
+    """The page's canvas, without the controls: RGB in [0, 1]."""
+    tab.add_style_tag(content=".mantine-Notification-root { display: none !important; }")
+    canvas = tab.locator("canvas").first
+    return np.asarray(Image.open(BytesIO(canvas.screenshot())).convert("RGB")) / 255
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    return (a & b).sum() / (a | b).sum()
+
+
+@needs("chromium")
+def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, tab: Any) -> None:
+    requests: list[str] = []
+    tab.on("request", lambda request: requests.append(request.url))
+    with Page([Shape("torus", extract_mesh(model.sdf(), 64), model)], port=0) as page:
+        tab.goto(page.url)
+        clients = page.server.get_clients
+        served_until(tab, page, lambda: bool(clients()) and next(iter(clients().values())).camera.update_timestamp > 0)
+        camera = page.camera(next(iter(clients().values())))
+        expected = measure(model.sdf(), camera).mask
+
+        def matches(threshold: float) -> bool:
+            picture = seen(tab)
+            if picture.shape[:2] != expected.shape:
+                return False
+            drawn = (picture < 0.985).any(axis=2)
+            return overlap(drawn[:, :-16], expected[:, :-16]) > threshold  # the panel's shadow falls on the right edge
+
+        served_until(tab, page, lambda: matches(0.97))  # on a white ground: the mesh has the traced silhouette
+
+        triangles = len(page.meshes[0].faces)
+        thumb = tab.locator("[role=slider]").first  # the first slider is the resolution
+        thumb.focus()
+        thumb.press("ArrowLeft")
+        thumb.press("ArrowLeft")
+        served_until(tab, page, lambda: page.shown.resolution == 112)
+        assert len(page.meshes[0].faces) != triangles
+        tab.wait_for_timeout(500)
+        assert f"{len(page.meshes[0].faces):,} triangles" in tab.content()
+        tab.get_by_label("Cut", exact=True).check()
+        served_until(tab, page, lambda: page.shown.plane is not None)
+        tab.get_by_label("Cut", exact=True).uncheck()
+        tab.get_by_label("Sphere traced", exact=True).check()
+        served_until(tab, page, lambda: any(view for view, _ in page.views.values()))
+        served_until(tab, page, lambda: traced(seen(tab), camera, model))
+    assert {url.split("/")[2] for url in requests if url.startswith(("http", "ws"))} == {page.url.split("/")[2]}
+
+
+def traced(picture: np.ndarray, camera: Any, model: Fit) -> bool:
+    """Whether a picture is the tracer's of the same camera, but for a pixel at edges."""
+    from nstr3d.render import RenderConfig, render
+
+    expected = render(model.sdf(), camera, RenderConfig(samples_per_axis=2))
+    return picture.shape == expected.shape and float(np.quantile(np.abs(picture - expected), 0.97)) < 0.03
+
+
+def test_levels_can_be_silenced(model: Fit) -> None:
+    assert levels_of(model) == ["8³: 6 plain", "16³: 4 plain"]
+    points = torch.rand(500, 3) * 2 - 1
+    torch.testing.assert_close(Muted(model.field, ())(points), model.field(points))  # type: ignore[arg-type]
+    silent = muted(model, {1})
+    assert float((silent(points) - model.sdf()(points)).detach().abs().max()) > 1e-3
+    assert muted(model, ()).distance(points).equal(model.sdf()(points))
+    nothing = muted(model, {0, 1})(points.double())
+    inside = (points.abs() <= 1).all(dim=1)
+    assert float(nothing[inside].detach().std()) < 1e-4 * (float(nothing.detach().abs().max()) + 1)
+
+
+def test_errors_are_the_distances_as_colours() -> None:
+    from nstr3d.geometry.primitives import sphere as ball
+
+    colours, limit = error_colours(sphere(3, radius=1.1), ball())
+    assert limit == pytest.approx(0.1)
+    np.testing.assert_allclose(colours, np.tile(colours[0], (len(colours), 1)), atol=1e-6)
+    assert error_colours(sphere(3), ball(), limit=1.0)[0][0, 2] > error_colours(sphere(3), ball(), limit=1.0)[0][0, 0]
+
+
+def test_lines_are_raised_off_their_surface_and_others_stay() -> None:
+    from nstr3d.geometry.primitives import sphere as ball
+
+    points = np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 3.0, 0]])
+    raised = lifted(Curves("a", Polylines(points, np.array([0, 3])), np.zeros((3, 3))), ball()).lines.points
+    np.testing.assert_allclose(np.linalg.norm(raised, axis=1), [1 + 0.002 * 12**0.5] * 2 + [3], rtol=1e-6)
+
+
+def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
+    assert surface(model.sdf(), 32, level=-5.0) is None
+    with Page([Shape("torus", extract_mesh(model.sdf(), 32), model)], port=0) as page:
+        page.iso.value = page.iso.min
+        page.resolution.value = 32
+        page.cutting.value = True
+        page.offset.value = 0.0
+        page.refresh()
+        assert "cut away" in page.status.content or "no closed surface" in page.status.content
+        page.levels[0].value = page.levels[1].value = False
+        page.refresh()
+        assert "no closed surface" in page.status.content
+
+
+def test_a_taken_port_and_one_that_is_none_are_refused() -> None:
+    shapes = [Shape("ball", sphere(2))]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        for make in (lambda: Page(shapes, port=port), lambda: LivePage(port=port)):
+            with pytest.raises(OSError, match=f"Port {port} of 127.0.0.1 is taken; pass another --port"):
+                make()
+    with pytest.raises(ValueError, match="0 to 65535"):
+        Page(shapes, port=70000)
+
+
+def test_without_viser_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "viser", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'nstr3d\[viewer\]'"):
+        Page([Shape("ball", sphere(2))], port=0)
+
+
+def test_a_fit_is_watched_and_served_when_done(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    looks, served = [], []
+    training = Page.training
+    monkeypatch.setattr("nstr3d.browser.LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("nstr3d.browser.LIVE_RESOLUTION", 16)
+    monkeypatch.setattr(Page, "training", lambda page, *args: (training(page, *args), looks.append(page.status.content)))
+    monkeypatch.setattr(cli, "serve", lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))))
+    save_mesh(tmp_path / "ball.ply", sphere(3))
+    options = ["--preset", "fast", "--steps", "60", "--params", "6000", "--resolution", "24", "--view", "--port", "0"]
+    assert cli.main(["fit", str(tmp_path / "ball.ply"), "--out", str(tmp_path / "out"), *options]) == 0
+    assert len(looks) == 60
+    assert looks[-1].startswith("Fitting: step 60, loss ")
+    ((url, said, faces),) = served
+    assert f"look at {url}" in capsys.readouterr().out
+    assert "triangles" in said
+    assert faces > 500
+
+
+def test_a_page_that_never_began_cannot_finish(model: Fit) -> None:
+    with pytest.raises(ValueError, match="never started"):
+        LivePage(port=0).finished(model)
+    live = LivePage(port=0)
+    live.step(Progress(1, 0.1, 0.1, 0.1))  # nothing to look at yet
+    live.close()

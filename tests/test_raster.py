@@ -1,0 +1,122 @@
+"""The tracer and OpenGL, two renderers that share no code, see the same."""
+
+import math
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from oracles import cube, sphere, torus
+from programs import needs
+
+from nstr3d.extract import extract_mesh
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fit import FitConfig, fit
+from nstr3d.geometry import primitives
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.surface import normalise
+from nstr3d.losses import sdf_objective
+from nstr3d.raster import raster_turntable, rasterise
+from nstr3d.render import Backdrop, measure, render
+from nstr3d.sampling import SurfaceBand
+from nstr3d.sdf import Sdf
+from nstr3d.types import Camera, Mesh
+
+FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
+
+
+def fitted() -> Sdf:
+    """A field fitted to a torus for a few seconds."""
+    unit, frame = normalise(torus(48, 24))
+    levels = (LevelConfig(8, plain=6, sparse=False), LevelConfig(16, plain=4))
+    field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
+    sampler = SurfaceBand(unit, MeshDistance(unit))
+    return fit(field, sampler, sdf_objective(), FitConfig(steps=150, pool=40_000, batch=4096), frame=frame).sdf()
+
+
+@needs("egl")
+@pytest.mark.parametrize("orthographic", [False, True])
+@pytest.mark.parametrize("make", [fitted, primitives.torus], ids=["fitted", "analytic"])
+def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(make, orthographic: bool) -> None:
+    sdf = make()
+    camera = Camera.around(sdf.bounds, elevation=40, width=192, height=160, orthographic=orthographic)
+    traced = measure(sdf, camera)
+    drawn = rasterise(extract_mesh(sdf, 128), camera).depth
+    both, either = traced.mask & np.isfinite(drawn), traced.mask | np.isfinite(drawn)
+    assert both.sum() / either.sum() > 0.995
+    error = np.abs(traced.depth[both] - drawn[both]) / float(sdf.bounds.extent.max())
+    assert np.mean(error < 2e-3) > 0.995
+
+
+@needs("egl")
+def test_depth_is_analytic_before_a_cube_in_both_projections() -> None:
+    for camera in (FRONT, replace(FRONT, span=4.0)):
+        depth = rasterise(cube(), camera).depth
+        forward = camera.rays().directions.numpy()[:, 2].reshape(80, 96)
+        expected = 5 / -forward
+        x, y = (np.tan(math.radians(17.5)) * 5 if camera.span is None else 2.0) * np.array([1.2, 1.0])
+        column = ((np.arange(96) + 0.5) / 96 * 2 - 1) * x
+        row = (1 - (np.arange(80) + 0.5) / 80 * 2) * y
+        front = (np.abs(column) < 0.99)[None, :] & (np.abs(row) < 0.99)[:, None]
+        beside = (np.abs(column) > 1.01)[None, :] | (np.abs(row) > 1.01)[:, None]
+        np.testing.assert_allclose(depth[front], expected[front], atol=1e-4)
+        assert np.isinf(depth[beside]).all()
+
+
+@needs("egl")
+def test_where_a_mesh_lies_and_how_large_it_is_does_not_show() -> None:
+    shape = torus()
+    camera = Camera.around(shape.bounds, width=64, height=64)
+    far = Mesh(shape.vertices * 1e-3 + (3e4, -2e4, 1e4), shape.faces)
+    near, moved = rasterise(shape, camera), rasterise(far, Camera.around(far.bounds, width=64, height=64))
+    both = np.isfinite(near.depth) & np.isfinite(moved.depth)
+    assert both.sum() > 0.99 * np.isfinite(near.depth).sum()
+    np.testing.assert_allclose(moved.depth[both], near.depth[both] * 1e-3, rtol=2e-3)
+
+
+@needs("egl")
+def test_pictures_have_the_light_the_colours_and_the_backdrop_of_the_tracer() -> None:
+    ball = sphere(5)
+    drawn, traced = rasterise(ball, FRONT).picture, render(primitives.sphere(), FRONT)
+    assert drawn.shape == traced.shape
+    np.testing.assert_allclose(drawn[0], traced[0], atol=2 / 255)  # the backdrop
+    inner = np.isfinite(rasterise(ball, FRONT).depth)
+    assert np.corrcoef(drawn[inner].mean(axis=1), traced[inner].mean(axis=1))[0, 1] > 0.9
+    red = np.tile((0.8, 0.1, 0.1), (len(ball.vertices), 1))
+    clear = rasterise(ball, FRONT, red, backdrop=None).picture
+    assert clear.shape == (80, 96, 4)
+    assert clear[0, 0].tolist() == [0, 0, 0, 0]
+    assert clear[40, 48, 3] == 1
+    assert clear[40, 48, 0] > 2 * clear[40, 48, 1]
+    edge = clear[(clear[..., 3] > 0) & (clear[..., 3] < 1)]
+    assert len(edge) > 20  # anti-aliased
+    plain = rasterise(ball, FRONT, backdrop=Backdrop((0.0, 0.0, 1.0), (0.0, 0.0, 1.0))).picture
+    np.testing.assert_allclose(plain[0, 0], (0, 0, 1), atol=1e-6)
+
+
+@needs("egl")
+def test_a_turntable_is_the_pictures_of_its_cameras() -> None:
+    cameras = [*FRONT.orbit(3), replace(FRONT, width=40)]
+    drawn = list(raster_turntable(cube(), cameras))
+    assert [raster.picture.shape for raster in drawn] == [(80, 96, 3)] * 3 + [(80, 40, 3)]
+    np.testing.assert_array_equal(drawn[1].depth, rasterise(cube(), cameras[1]).depth)
+
+
+@needs("egl")
+def test_a_mesh_behind_the_camera_is_not_there() -> None:
+    assert np.isinf(rasterise(cube(), replace(FRONT, target=(0.0, 0.0, 12.0))).depth).all()
+
+
+def test_bad_meshes_and_colours_raise() -> None:
+    with pytest.raises(ValueError, match="without faces"):
+        rasterise(Mesh(np.zeros((3, 3)), np.zeros((0, 3), np.int64)), FRONT)
+    for wrong in (np.zeros((2, 3)), np.full((8, 3), 1.5), np.full((8, 3), np.nan)):
+        with pytest.raises(ValueError, match="takes colours"):
+            rasterise(cube(), FRONT, wrong)
+
+
+def test_without_pyrender_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyrender", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'nstr3d\[render\]'"):
+        rasterise(cube(), FRONT)

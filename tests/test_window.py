@@ -1,0 +1,86 @@
+"""The Open3D window, really opened on a display of its own, shows what the tracer sees."""
+
+import os
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracles import torus
+from programs import needs
+
+from nstr3d import cli
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.io import save_mesh
+from nstr3d.render import measure
+from nstr3d.types import Camera
+
+PROGRAM = """
+import sys
+import numpy as np
+from pathlib import Path
+from nstr3d.io import load_mesh
+from nstr3d.scene import Curves, Shape
+from nstr3d.types import Polylines
+from nstr3d.window import Window
+
+folder = Path(sys.argv[1])
+mesh = load_mesh(folder / "torus.ply")
+curves = Curves("line", Polylines(np.array([[-1.0, 0, 1], [1, 0, 1]]), np.array([0, 2])), np.tile((1.0, 0.0, 0.0), (2, 1)))
+with Window([Shape("torus", mesh)], [curves], mesh, (400, 320)) as window:
+    shots = {"lines": window.capture()}
+    window.flow()
+    window.look()
+    shots["plain"] = window.capture()
+    eye, target = window.camera.eye, window.camera.target
+    for name in ("error", "error", "input", "input", "wireframe"):
+        getattr(window, name)()
+        shots[name + str(len(shots))] = window.capture()
+    window.screenshot()
+np.savez(folder / "shots.npz", eye=eye, target=target, **shots)
+"""
+
+
+@needs("open3d", "xvfb")
+def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) -> None:
+    mesh = torus(48, 24)
+    save_mesh(tmp_path / "torus.ply", mesh)
+    read, write = os.pipe()
+    display = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"], pass_fds=[write], stderr=subprocess.DEVNULL
+    )
+    try:
+        number = os.read(read, 16).decode().strip()
+        environment = os.environ | {"DISPLAY": f":{number}"}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path)], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    finally:
+        display.terminate()
+        display.wait()
+    with np.load(tmp_path / "shots.npz") as shots:
+        camera = Camera(tuple(shots["eye"]), tuple(shots["target"]), width=400, height=320)
+        expected = measure(MeshDistance(mesh).sdf(), camera).mask
+        drawn = (np.abs(shots["plain"] - 0.93) > 2 / 255).any(axis=2)
+        assert (drawn & expected).sum() / (drawn | expected).sum() > 0.98
+        red = (shots["lines"] * (1, -1, -1)).sum(axis=2) > 0.5
+        assert 20 < red.sum() < 4000
+        names = [name for name in shots.files if name not in ("eye", "target")]
+        pictures = [shots[name] for name in names]
+        assert all(np.abs(a - b).max() > 0.05 for a, b in pairwise(pictures[1:]))
+    assert (tmp_path / "view-1.png").exists()
+
+
+def test_without_a_display_the_ways_to_look_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    save_mesh(tmp_path / "torus.ply", torus())
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert cli.main(["view", str(tmp_path / "torus.ply")]) == 1
+    said = capsys.readouterr().err
+    assert "--browser" in said
+    assert "nstr3d render" in said
+    assert said.count("\n") == 1
