@@ -49,6 +49,7 @@ from nstr3d.types import Camera, Frame, Mesh
 
 MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 20.0
+SAMPLES = 100_000
 SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
 RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
 LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
@@ -57,7 +58,9 @@ LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 
 @dataclass(frozen=True)
 class MeshJob:
-    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view.
+    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view, 0 for
+    none; ``pool`` how many samples to train on, the preset's by default; ``samples`` how many points accuracy is measured with,
+    `SAMPLES` by default.
 
     Raises ValueError for options out of range.
     """
@@ -77,11 +80,13 @@ class MeshJob:
     resume: bool = False
     import_seconds: float | None = None
     picture: int = 512
+    pool: int | None = None
+    samples: int | None = None
 
     def __post_init__(self):
         if self.preset not in PRESETS:
             raise ValueError(f"--preset is one of {', '.join(PRESETS)}, not {self.preset}.")
-        for name in ("params", "seconds", "steps"):
+        for name in ("params", "seconds", "steps", "pool", "samples"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name} must be positive and finite, not {value}.")
@@ -97,9 +102,15 @@ class MeshJob:
             raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
 
     @property
+    def scored(self) -> int:
+        """Points that accuracy is measured with."""
+        return self.samples or SAMPLES
+
+    @property
     def training(self) -> FitConfig:
         """The preset's training with this job's changes."""
-        changes = {"seed": self.seed, "seconds": self.seconds} | ({"steps": self.steps} if self.steps else {})
+        changes = {"seed": self.seed, "seconds": self.seconds}
+        changes |= {name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value}
         return replace(PRESETS[self.preset].training, **changes)
 
 
@@ -132,20 +143,22 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
             extraction = extract_surface(sdf, job.resolution)
         listener.stage("render")
         with clock("render"):
-            picture = _picture(result, distance, mesh, job.picture)
+            picture = _picture(result, distance, mesh, job.picture) if job.picture else None
         listener.stage("score")
         with clock("score"):
-            accuracy = score(sdf, extraction.mesh, mesh, distance, frame, np.random.default_rng([job.seed, 1]))
+            generator = np.random.default_rng([job.seed, 1])
+            accuracy = score(sdf, extraction.mesh, mesh, distance, frame, generator, samples=job.scored)
         listener.stage("write")
         with publish(job.out) as folder:
             save(folder / MODEL, result)
             save_mesh(folder / MESH, extraction.mesh)
-            save_image(folder / PICTURE, picture)
+            if picture is not None:
+                save_image(folder / PICTURE, picture)
             size = (folder / MODEL).stat().st_size
             report = _report(job, original, repairs, closing, result, size, extraction.mesh, accuracy, clock, warnings)
             save_json(folder / REPORT, report)
         (job.out / CHECKPOINT).unlink(missing_ok=True)
-    return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
+    return Outcome(report, written_files(job))
 
 
 def train(
@@ -270,6 +283,11 @@ def check_size(mesh: Mesh) -> None:
     size = float(mesh.bounds.extent.max())
     if 0 < size < SIZES[0]:
         raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
+
+
+def written_files(job: MeshJob) -> tuple[Path, ...]:
+    """What a finished job leaves."""
+    return tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT) if name != PICTURE or job.picture)
 
 
 def extract_surface(sdf: Sdf, resolution: int) -> Extraction:

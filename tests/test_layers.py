@@ -60,7 +60,9 @@ LAYER = {
     "contenders": 7,
     "tables": 7,
     "cli_render": 7,
-    "cli": 8,
+    "batch": 8,
+    "cli_batch": 9,
+    "cli": 10,
 }
 # Within a layer, only these.
 SIBLINGS = {
@@ -92,7 +94,24 @@ SIBLINGS = {
     "fields.waves": set(),
     "fields.spectrum": {"fields.waves", "kernels.interpolate"},
     "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum"},
-    "cli": {"cli_render"},
+    "batch.shapes": {"batch.store"},
+    "batch.catalogue": {"batch.store"},
+    "batch.lock": {"batch.store"},
+    "batch.overview": {"batch.catalogue", "batch.store"},
+    "batch.worker": {"batch.options", "batch.shapes", "batch.store"},
+    "batch.attempt": {"batch.catalogue", "batch.options", "batch.shapes", "batch.store"},
+    "batch.engines": {"batch.attempt"},
+    "batch.run": {
+        "batch.attempt",
+        "batch.catalogue",
+        "batch.engines",
+        "batch.lock",
+        "batch.options",
+        "batch.overview",
+        "batch.shapes",
+        "batch.store",
+    },
+    "batch.dataset": {"batch.catalogue", "batch.store"},
     "shading": {"trace"},
     "render": {"trace", "shading"},
 }
@@ -121,8 +140,10 @@ OWNERS = {
     "numba": {"kernels.cpu", "kernels.entropy"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
-    "tyro": {"cli", "cli_render"},
-    "tqdm": {"cli", "cli_render"},
+    "fsspec": {"batch.store"},
+    "ray": {"batch.engines"},
+    "tyro": {"cli", "cli_render", "cli_batch"},
+    "tqdm": {"cli", "cli_render", "cli_batch"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_TOP = {
@@ -130,6 +151,7 @@ AT_TOP = {
     "kernels.entropy": {"numba"},
     "cli": {"tyro", "tqdm"},
     "cli_render": {"tyro", "tqdm"},
+    "cli_batch": {"tyro", "tqdm"},
 }  # modules that are themselves imported only when needed
 
 
