@@ -25,6 +25,8 @@ class Batch:
     """How much to spend on a shape, as for nstr3d fit."""
     params: int | None = None
     """Budget of learned parameters of each field."""
+    cells: int | None = None
+    """Cells per axis of the finest level instead of a budget: all fields get one architecture, and Dataset.stack takes them."""
     seconds: float | None = None
     """Train each for this long instead of the preset's number of steps."""
     steps: int | None = None

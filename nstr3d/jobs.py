@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nstr3d.checkpoint import encode_config, load_training, save
 from nstr3d.extract import Extraction, extract
-from nstr3d.fields.nstr import Nstr, TransportConfig
+from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import Closing, close_holes
@@ -41,7 +41,7 @@ from nstr3d.outputs import (
     tidy,
     writing_to,
 )
-from nstr3d.presets import FIELDS, PRESETS
+from nstr3d.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
 from nstr3d.sdf import Sdf
@@ -60,7 +60,8 @@ LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 class MeshJob:
     """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view, 0 for
     none; ``pool`` how many samples to train on, the preset's by default; ``samples`` how many points accuracy is measured with,
-    `SAMPLES` by default.
+    `SAMPLES` by default; ``cells`` gives the finest level so many cells per axis, whatever the budget, so that shapes get
+    the same architecture.
 
     Raises ValueError for options out of range.
     """
@@ -82,6 +83,7 @@ class MeshJob:
     picture: int = 512
     pool: int | None = None
     samples: int | None = None
+    cells: int | None = None
 
     def __post_init__(self):
         if self.preset not in PRESETS:
@@ -98,6 +100,8 @@ class MeshJob:
             raise ValueError(f"--transport needs a local spectrum, which --field {self.field} has not; use --field nstr.")
         if not 0 <= self.transport < math.inf:
             raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
+        if self.cells is not None and (self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST):
+            raise ValueError(f"--cells is {SMALLEST} to {LARGEST}, for --field nstr, not {self.cells} for {self.field}.")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
 
@@ -182,7 +186,10 @@ def train(
         if resumed is not None:
             field = resumed.field
         else:
-            template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
+            if job.cells:
+                template = NstrConfig(levels=levels_for(job.cells))
+            else:
+                template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
             if job.transport:
                 template = replace(template, transport=TransportConfig())
             field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
@@ -258,6 +265,7 @@ def _identity(job: MeshJob) -> dict[str, Any]:
         "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
         "preset": job.preset,
         "params": job.params,
+        "cells": job.cells,
         "field": job.field,
         "transport": job.transport,
         **training,

@@ -23,6 +23,7 @@ class ShapeOptions:
 
     preset: str = "fast"
     params: int | None = None
+    cells: int | None = None
     seconds: float | None = None
     steps: int | None = None
     pool: int | None = None

@@ -90,6 +90,8 @@ def gather(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tens
 
 def fused_applies(points: Tensor, table: Tensor) -> bool:
     """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points."""
+    if torch._C._are_functorch_transforms_active():  # vmap, for instance, whose tensors are no arrays
+        return False
     fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
     return fits and not differentiated(points) and _numba_found()
 
