@@ -78,10 +78,10 @@ def _walk(top: Path, apart_from: str) -> Iterator[str]:
             continue
         seen.add(real)
         entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name)
-        below = [entry for entry in entries if entry.is_dir()]
+        below = [entry for entry in entries if os.path.isdir(entry.path)]  # a link to itself makes is_dir raise
         waiting = [Path(e.path) for e in below if not e.is_symlink()] + waiting + [Path(e.path) for e in below if e.is_symlink()]
         for entry in entries:
-            if os.path.splitext(entry.name)[1].lower() in SCANNED and not entry.is_dir():
+            if os.path.splitext(entry.name)[1].lower() in SCANNED and not os.path.isdir(entry.path):
                 yield os.path.relpath(entry.path, top).replace(os.sep, "/")
 
 

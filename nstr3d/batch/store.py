@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -168,4 +169,5 @@ def local_stamp(path: str | os.PathLike[str]) -> str:
 def remote_stamp(info: Mapping[str, Any]) -> str:
     """Changes when the object does: its size and, of what its store knows, its checksum or else its time of change."""
     known = (info.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created"))
-    return f"{info.get('size')}-{next((value for value in known if value is not None), '')}"
+    value = next((value for value in known if value is not None), "")
+    return f"{info.get('size')}-{value.timestamp() if isinstance(value, datetime) else value}"
