@@ -27,7 +27,7 @@ from nstr3d.batch.options import LOG, ShapeOptions, key_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
 from nstr3d.cloudjobs import PointsJob, run_points
-from nstr3d.io import load_mesh
+from nstr3d.io import check_readable, load_mesh
 from nstr3d.jobs import run
 from nstr3d.outputs import Listener, Outcome, sentence
 
@@ -86,6 +86,7 @@ def _at_hand(place: str, scratch: Path) -> Path:
         path = Path(place)
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is no regular file, so there is nothing to read")
+        check_readable(path)
         return path
     fs, at = filesystem(place)
     folder = scratch / "input"
