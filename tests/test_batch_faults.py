@@ -32,6 +32,8 @@ APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
 QUICK = {"cells": 4, "steps": 70, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
 ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
 GOOD, BAD = 34, 8
+HEALTH = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 300, "health_check_failure_threshold": 5}
+HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH}  # so that a lost node is noticed soon
 
 
 def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
@@ -274,7 +276,7 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, un
         import ray
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         node = cluster.add_node(num_cpus=1)
         lost: list[int] = []
 
@@ -283,7 +285,7 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, un
                 lost.append(standing.ended)
                 cluster.remove_node(node, allow_graceful=False)
 
-        names = sorted(row["id"] for row in constant_part(undisturbed))[::3]
+        names = sorted(row["id"] for row in constant_part(undisturbed))[::4]
         few = shapes / "few.lst"
         few.write_text("\n".join(names))
         try:
