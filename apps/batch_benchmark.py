@@ -129,7 +129,7 @@ def scaling(options: Options) -> dict[str, Any]:
 
 
 def processor_seconds() -> float:
-    """Processor time of all processes that this one has started and that have ended: unlike the clock, not lengthened by others."""
+    """Processor time of all processes that this one has started and that have ended: others lengthen it less than the clock."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -270,7 +270,7 @@ def page(found: dict[str, Any]) -> str:
             f"| {scaled['shapes']} shapes, bare fits one after the other | {scaled['bare']:.1f} s |",
             f"| the same, one worker: shapes / with start and end | {one['shapes']:.1f} / {one['wall']:.1f} s |",
             f"| overhead of a shape over its bare fit | {one['shapes'] / scaled['bare'] - 1:+.1%} |",
-            f"| processor time, bare / one worker, imports included | {scaled['bare_processor']:.1f} / {one['processor']:.1f} s |",
+            f"| processor time, bare / one worker, with imports | {scaled['bare_processor']:.1f} / {one['processor']:.1f} s |",
             f"| the same, two workers | {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f} times as fast |",
             f"| most memory of a worker | {scaled['peak_memory'] / 1e9:.2f} GB |",
         ]

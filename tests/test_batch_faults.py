@@ -32,8 +32,6 @@ APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
 QUICK = {"cells": 4, "steps": 70, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
 ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
 GOOD, BAD = 34, 8
-HEALTH = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 300, "health_check_failure_threshold": 5}
-HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": HEALTH}  # so that a lost node is noticed soon
 
 
 def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
@@ -276,7 +274,7 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, un
         import ray
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         node = cluster.add_node(num_cpus=1)
         lost: list[int] = []
 
