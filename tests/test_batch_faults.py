@@ -32,6 +32,7 @@ APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
 QUICK = {"cells": 4, "steps": 70, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
 ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
 GOOD, BAD = 34, 8
+HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}  # Ray's own is 15: it would wait
 
 
 def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
@@ -274,7 +275,7 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, un
         import ray
         from ray.cluster_utils import Cluster
 
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         node = cluster.add_node(num_cpus=1)
         lost: list[int] = []
 
