@@ -124,9 +124,8 @@ def test_bad_sources_are_refused(tmp_path, name, text, part):
         find_shapes(str(tmp_path / name))
 
 
-def test_shapes_behind_a_url(store):
-    if isinstance(store, Folder):
-        pytest.skip("local folders are tested above")
+def test_shapes_behind_a_url():
+    store = open_store("memory://data/set")
     store.write("in/a b.obj", b"1")
     store.write("in/sub/c.ply", b"22")
     store.write("in/notes.txt", b"sub/c.ply\nmemory://data/set/in/a b.obj\n/tmp/none.obj\n")
@@ -140,6 +139,7 @@ def test_shapes_behind_a_url(store):
     assert [s.stamp for s in listed[:2]] == [s.stamp for s in shapes]
     store.write("in/sub/c.ply", b"33")
     assert find_shapes("memory://data/set/in")[1].stamp != shapes[1].stamp
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_drivers_that_are_missing_and_protocols_that_are_none():
