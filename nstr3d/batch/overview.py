@@ -37,6 +37,7 @@ th button {{ all: unset; cursor: pointer; padding: .4em .7em }}
 th[aria-sort] button {{ text-decoration: underline }}
 td {{ padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }}
 th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; max-width: 30em; overflow-wrap: anywhere }}
+td:nth-child(2), td:nth-child(3) {{ min-width: 12em }}
 img {{ height: 72px; display: block }}
 .bad {{ color: #a00 }}
 </style>
