@@ -13,6 +13,7 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 from nstr3d.audio import Sound, load_sound, save_sound
+from nstr3d.batch.dataset import Dataset
 from nstr3d.checkpoint import load, save
 from nstr3d.extract import extract_mesh
 from nstr3d.fields.cosines import CosineConfig, fit_cosines
@@ -45,6 +46,7 @@ __all__ = [
     "ComplexWaves",
     "CosineConfig",
     "Curvature",
+    "Dataset",
     "Depth",
     "Fit",
     "FitConfig",

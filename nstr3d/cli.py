@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from nstr3d.browser import LivePage
 from nstr3d.checkpoint import load
+from nstr3d.cli_batch import Batch, fit_batch
 from nstr3d.cli_export import Export, export_model
 from nstr3d.cli_render import Render, render_model
 from nstr3d.cli_view import View, serve, view
 from nstr3d.cloudjobs import PointsJob, run_points
 from nstr3d.fit import REPORT_EVERY, Fit, FitConfig, Progress
 from nstr3d.jobs import MODEL, MeshJob, run
-from nstr3d.outputs import Interrupted, Listener, Outcome
+from nstr3d.outputs import Interrupted, Listener, Outcome, sentence
 from nstr3d.signaljobs import SignalJob, run_signal
 from nstr3d.signals import kind_of
 
@@ -131,9 +132,9 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
     signal = words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named)
-    fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints}
+    fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "batch": Batch}
     commands = fitting | {"render": Render, "view": View, "export": Export}
-    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points}
+    action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Batch: fit_batch}
     action |= {Render: render_model, View: view, Export: export_model}
 
     def command() -> None:
@@ -160,7 +161,7 @@ def guarded(command: Callable[[], None]) -> int:
         print("error: out of memory; use a smaller mesh, --resolution or --params.", file=sys.stderr)
         return 1
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        print(f"error: {_sentence(error)}", file=sys.stderr)
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 1
     return 0
 
@@ -335,13 +336,6 @@ def table(outcome: Outcome) -> str:
 def _distances(accuracy: dict[str, Any]) -> str:
     parts = ("distance_error_near", "distance_error_surface", "distance_error_volume")
     return " / ".join(f"{accuracy[part] * 1e4:.2f}" for part in parts)
-
-
-def _sentence(error: BaseException) -> str:
-    """The error in one line: an operating system's error keeps its file."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
 
 
 @contextmanager

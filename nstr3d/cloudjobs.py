@@ -38,10 +38,12 @@ from nstr3d.jobs import (
     describe,
     extract_surface,
     train,
+    written_files,
 )
 from nstr3d.metrics import compare_cloud, one_sided, score
 from nstr3d.outputs import Clock, Listener, Outcome, machine, pick_device, publish, tidy
 from nstr3d.render import render, side_by_side
+from nstr3d.sdf import Sdf
 from nstr3d.splat import splat
 from nstr3d.types import Camera, Frame, Mesh, PointCloud
 
@@ -150,18 +152,18 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
                 extracted = trim(extracted, first.cloud.points, job.trim * first.spacing)
         listener.stage("render")
         with clock("render"):
-            camera = Camera.around(mesh.bounds, width=options.picture, height=options.picture)
-            picture = side_by_side([splat(first.cloud, camera), render(sdf, camera)])
+            picture = _picture(first.cloud, sdf, mesh, options.picture) if options.picture else None
         listener.stage("score")
         with clock("score"):
             generator = np.random.default_rng([options.seed, 1])
             fidelity = dataclasses.asdict(compare_cloud(extracted, first.cloud.points, mesh.bounds.diagonal, generator))
-            accuracy = None if reference is None else _accuracy(sdf, extracted, reference, frame, options.seed)
+            accuracy = None if reference is None else _accuracy(sdf, extracted, reference, frame, options)
         listener.stage("write")
         with publish(options.out) as folder:
             save(folder / MODEL, result)
             save_mesh(folder / MESH, extracted)
-            save_image(folder / PICTURE, picture)
+            if picture is not None:
+                save_image(folder / PICTURE, picture)
             size = (folder / MODEL).stat().st_size
             report = {
                 "input": _about(job, first, warnings),
@@ -174,14 +176,21 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
             }
             save_json(folder / REPORT, report)
         (options.out / CHECKPOINT).unlink(missing_ok=True)
-    return Outcome(report, tuple(options.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
+    return Outcome(report, written_files(options))
 
 
-def _accuracy(sdf: Any, extracted: Mesh, reference: Mesh, frame: Frame, seed: int) -> dict[str, Any]:
+def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
+    """The points left, the neural surface right."""
+    camera = Camera.around(mesh.bounds, width=size, height=size)
+    return side_by_side([splat(cloud, camera), render(sdf, camera)])
+
+
+def _accuracy(sdf: Sdf, extracted: Mesh, reference: Mesh, frame: Frame, options: MeshJob) -> dict[str, Any]:
     """The figures of `score` and, one-sided, accuracy (result to reference) and completeness (reference to result)."""
     distance = MeshDistance(reference)
-    figures = dataclasses.asdict(score(sdf, extracted, reference, distance, frame, np.random.default_rng([seed, 2])))
-    sides = one_sided(extracted, reference, distance, np.random.default_rng([seed, 3]))
+    generators = [np.random.default_rng([options.seed, stream]) for stream in (2, 3)]
+    figures = dataclasses.asdict(score(sdf, extracted, reference, distance, frame, generators[0], samples=options.scored))
+    sides = one_sided(extracted, reference, distance, generators[1], samples=options.scored)
     return figures | dataclasses.asdict(sides)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nstr3d.checkpoint import encode_config, load_training, save
 from nstr3d.extract import Extraction, extract
-from nstr3d.fields.nstr import Nstr, TransportConfig
+from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import Closing, close_holes
@@ -41,7 +41,7 @@ from nstr3d.outputs import (
     tidy,
     writing_to,
 )
-from nstr3d.presets import FIELDS, PRESETS
+from nstr3d.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
 from nstr3d.sdf import Sdf
@@ -49,6 +49,7 @@ from nstr3d.types import Camera, Frame, Mesh
 
 MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 20.0
+SAMPLES = 100_000
 SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
 RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
 LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
@@ -57,7 +58,10 @@ LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 
 @dataclass(frozen=True)
 class MeshJob:
-    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view.
+    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view, 0 for
+    none; ``pool`` how many samples to train on, the preset's by default; ``samples`` how many points accuracy is measured with,
+    `SAMPLES` by default; ``cells`` gives the finest level so many cells per axis, whatever the budget, so that shapes get
+    the same architecture.
 
     Raises ValueError for options out of range.
     """
@@ -77,11 +81,14 @@ class MeshJob:
     resume: bool = False
     import_seconds: float | None = None
     picture: int = 512
+    pool: int | None = None
+    samples: int | None = None
+    cells: int | None = None
 
     def __post_init__(self):
         if self.preset not in PRESETS:
             raise ValueError(f"--preset is one of {', '.join(PRESETS)}, not {self.preset}.")
-        for name in ("params", "seconds", "steps"):
+        for name in ("params", "seconds", "steps", "pool", "samples"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name} must be positive and finite, not {value}.")
@@ -93,13 +100,21 @@ class MeshJob:
             raise ValueError(f"--transport needs a local spectrum, which --field {self.field} has not; use --field nstr.")
         if not 0 <= self.transport < math.inf:
             raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
+        if self.cells is not None and (self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST):
+            raise ValueError(f"--cells is {SMALLEST} to {LARGEST}, for --field nstr, not {self.cells} for {self.field}.")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
 
     @property
+    def scored(self) -> int:
+        """Points that accuracy is measured with."""
+        return self.samples or SAMPLES
+
+    @property
     def training(self) -> FitConfig:
         """The preset's training with this job's changes."""
-        changes = {"seed": self.seed, "seconds": self.seconds} | ({"steps": self.steps} if self.steps else {})
+        changes = {"seed": self.seed, "seconds": self.seconds}
+        changes |= {name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value}
         return replace(PRESETS[self.preset].training, **changes)
 
 
@@ -132,20 +147,22 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
             extraction = extract_surface(sdf, job.resolution)
         listener.stage("render")
         with clock("render"):
-            picture = _picture(result, distance, mesh, job.picture)
+            picture = _picture(result, distance, mesh, job.picture) if job.picture else None
         listener.stage("score")
         with clock("score"):
-            accuracy = score(sdf, extraction.mesh, mesh, distance, frame, np.random.default_rng([job.seed, 1]))
+            generator = np.random.default_rng([job.seed, 1])
+            accuracy = score(sdf, extraction.mesh, mesh, distance, frame, generator, samples=job.scored)
         listener.stage("write")
         with publish(job.out) as folder:
             save(folder / MODEL, result)
             save_mesh(folder / MESH, extraction.mesh)
-            save_image(folder / PICTURE, picture)
+            if picture is not None:
+                save_image(folder / PICTURE, picture)
             size = (folder / MODEL).stat().st_size
             report = _report(job, original, repairs, closing, result, size, extraction.mesh, accuracy, clock, warnings)
             save_json(folder / REPORT, report)
         (job.out / CHECKPOINT).unlink(missing_ok=True)
-    return Outcome(report, tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT)))
+    return Outcome(report, written_files(job))
 
 
 def train(
@@ -169,7 +186,10 @@ def train(
         if resumed is not None:
             field = resumed.field
         else:
-            template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
+            if job.cells:
+                template = NstrConfig(levels=levels_for(job.cells))
+            else:
+                template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
             if job.transport:
                 template = replace(template, transport=TransportConfig())
             field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
@@ -246,6 +266,7 @@ def _identity(job: MeshJob) -> dict[str, Any]:
         "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
         "preset": job.preset,
         "params": job.params,
+        "cells": job.cells,
         "field": job.field,
         "transport": job.transport,
         **training,
@@ -271,6 +292,11 @@ def check_size(mesh: Mesh) -> None:
     size = float(mesh.bounds.extent.max())
     if 0 < size < SIZES[0]:
         raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
+
+
+def written_files(job: MeshJob) -> tuple[Path, ...]:
+    """What a finished job leaves."""
+    return tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT) if name != PICTURE or job.picture)
 
 
 def extract_surface(sdf: Sdf, resolution: int) -> Extraction:

@@ -156,6 +156,13 @@ def package_version(package: str) -> str | None:
         return None
 
 
+def sentence(error: BaseException) -> str:
+    """The error in one line: an operating system's error keeps its file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return " ".join(str(error).split())
+
+
 class Clock:
     """Seconds spent in each named stage."""
 

@@ -11,7 +11,6 @@ import sys
 import termios
 import time
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -46,7 +45,7 @@ def quick(monkeypatch):
     training = replace(jobs.PRESETS["fast"].training, pool=40_000, batch=2048, warmup=5)
     monkeypatch.setitem(jobs.PRESETS, "fast", replace(jobs.PRESETS["fast"], training=training))
     monkeypatch.setattr("nstr3d.presets.LARGEST", 64)
-    monkeypatch.setattr(jobs, "score", partial(jobs.score, samples=5000))
+    monkeypatch.setattr(jobs, "SAMPLES", 5000)
 
 
 def fit(path, out, *options) -> int:

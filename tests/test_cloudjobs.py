@@ -4,14 +4,13 @@ import importlib.util
 import json
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from oracles import sphere
 
-from nstr3d import cloudjobs, jobs
+from nstr3d import jobs
 from nstr3d.checkpoint import load
 from nstr3d.cli import main
 from nstr3d.cloudjobs import PointsJob, run_points
@@ -32,8 +31,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "PRESETS", presets)
         patch.setattr("nstr3d.presets.LARGEST", 64)
-        patch.setattr(cloudjobs, "score", partial(cloudjobs.score, samples=4000))
-        patch.setattr(cloudjobs, "one_sided", partial(cloudjobs.one_sided, samples=4000))
+        patch.setattr(jobs, "SAMPLES", 4000)
         yield
 
 

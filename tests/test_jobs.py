@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
@@ -31,7 +30,7 @@ def quick():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "PRESETS", presets)
         patch.setattr("nstr3d.presets.LARGEST", 64)
-        patch.setattr(jobs, "score", partial(jobs.score, samples=5000))
+        patch.setattr(jobs, "SAMPLES", 5000)
         yield
 
 

@@ -73,7 +73,9 @@ LAYER = {
     "page": 6,
     "cli_render": 7,
     "cli_export": 7,
-    "cli": 8,
+    "batch": 8,
+    "cli_batch": 9,
+    "cli": 10,
 }
 # Within a layer, only these.
 SIBLINGS = {
@@ -114,8 +116,26 @@ SIBLINGS = {
     "page.shader": set(),
     "page.html": {"page.shader"},
     "cli_export": {"cli_render"},
-    "cli": {"cli_render", "cli_export", "cli_view"},
+    "cli": {"cli_render", "cli_export", "cli_view", "cli_batch"},
     "cli_view": {"cli_render"},
+    "batch.shapes": {"batch.store"},
+    "batch.catalogue": {"batch.store"},
+    "batch.lock": {"batch.store"},
+    "batch.overview": {"batch.catalogue", "batch.store"},
+    "batch.worker": {"batch.options", "batch.shapes", "batch.store"},
+    "batch.attempt": {"batch.catalogue", "batch.options", "batch.shapes", "batch.store"},
+    "batch.engines": {"batch.attempt"},
+    "batch.run": {
+        "batch.attempt",
+        "batch.catalogue",
+        "batch.engines",
+        "batch.lock",
+        "batch.options",
+        "batch.overview",
+        "batch.shapes",
+        "batch.store",
+    },
+    "batch.dataset": {"batch.catalogue", "batch.store"},
     "shading": {"trace"},
     "render": {"trace", "shading"},
 }
@@ -149,8 +169,10 @@ OWNERS = {
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
     "onnxruntime": {"exchange"},
-    "tyro": {"cli", "cli_render", "cli_export", "cli_view"},
-    "tqdm": {"cli", "cli_render", "cli_export"},
+    "fsspec": {"batch.store"},
+    "ray": {"batch.engines"},
+    "tyro": {"cli", "cli_render", "cli_export", "cli_view", "cli_batch"},
+    "tqdm": {"cli", "cli_render", "cli_export", "cli_batch"},
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_TOP = {
@@ -163,6 +185,7 @@ AT_TOP = {
     "cli_render": {"tyro", "tqdm"},
     "cli_export": {"tyro", "tqdm"},
     "cli_view": {"tyro"},
+    "cli_batch": {"tyro", "tqdm"},
 }  # modules that are themselves imported only when needed
 
 

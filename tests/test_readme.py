@@ -35,6 +35,8 @@ def test_blocks_run_and_leave_what_they_promise(namespace):
     np.testing.assert_allclose(namespace["ball"].noise, 0.02, rtol=0.2)
     assert namespace["image_field"].in_dim == 2
     assert namespace["fine"].shape == (768, 1024, 3)
+    assert namespace["values"].shape == (2, 1000, 1)
+    assert next(iter(namespace["loader"]))["points"].shape == (2, 4096, 3)
     assert namespace["picture"].shape == (128, 128, 3)
 
 

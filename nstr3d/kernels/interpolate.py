@@ -93,9 +93,9 @@ def gather(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tens
 
 
 def fused_applies(points: Tensor, table: Tensor) -> bool:
-    """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points, nor traces the
-    computation to export it."""
-    if torch.compiler.is_compiling():
+    """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates in the points, maps over them
+    (their tensors are no arrays then), or traces the computation to export it."""
+    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
     return fits and not _plain and not differentiated(points) and _numba_found()

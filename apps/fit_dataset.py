@@ -1,0 +1,20 @@
+"""Fit every shape of a data set: ``python apps/fit_dataset.py SHAPES --out OUT``; ``--help`` lists the options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import tyro
+
+from nstr3d.cli import guarded
+from nstr3d.cli_batch import Batch, fit_batch
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
+    return guarded(lambda: fit_batch(tyro.cli(Batch, prog="fit_dataset.py", args=args)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

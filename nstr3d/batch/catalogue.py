@@ -1,0 +1,165 @@
+"""The catalogue: one row per shape in ``catalog.sqlite``, which SQL, pandas and DuckDB read.
+
+It is derived: what counts is each shape's ``report.json``. `Catalogue.sync` makes the rows agree with the reports that are there,
+whoever wrote them, and reads only those that changed. SQLite's transactions and its primary key keep rows whole and unique when
+processes die or share a catalogue.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nstr3d.batch.store import Folder, Store
+
+CATALOGUE, REPORT = "catalog.sqlite", "report.json"
+WAIT = 60.0  # seconds for another process's transaction
+# Columns are those of report.json: lengths in diagonals or in the unit box, angles in degrees.
+BATCH = ("status", "error", "path", "key", "config", "stamp", "attempts", "seconds", "peak_memory", "finished", "host")
+METRICS = (
+    *("distance_error_near", "distance_error_surface", "distance_error_volume", "normal_error_field", "normal_error_mesh"),
+    *("iou_volume", "iou_near", "chamfer", "hausdorff", "f_score"),
+)
+REAL = {"seconds", "fit_seconds", "points_mean", "points_gap", *METRICS}
+WHOLE = {"attempts", "peak_memory", "parameters", "bytes", "steps", "input_faces", "input_points", "faces", "watertight"}
+COLUMNS = (
+    *("id", *BATCH, "warnings", "nstr3d", "field", "parameters", "bytes", "steps", "fit_seconds", "input_faces", "input_points"),
+    *("faces", "watertight", *METRICS, "points_mean", "points_gap", "report"),
+)
+CREATE = "CREATE TABLE IF NOT EXISTS shapes ({}, PRIMARY KEY (id)) WITHOUT ROWID".format(
+    ", ".join(f"{name} {'REAL' if name in REAL else 'INTEGER' if name in WHOLE else 'TEXT'}" for name in COLUMNS)
+)
+UPSERT = f"INSERT OR REPLACE INTO shapes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a catalogue says of a shape that decides whether it is fitted again."""
+
+    status: str
+    key: str
+    config: str
+    stamp: str
+
+
+class Catalogue:
+    """The rows of the data set in ``store``, to read and to bring up to date. A context; `publish` makes rows visible in stores
+    that are not local, where a copy is worked on.
+
+    Raises OSError with one sentence where the database cannot be used.
+    """
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.copy = None
+        if isinstance(store, Folder):
+            self.path = store.path / CATALOGUE
+        else:
+            self.copy = tempfile.TemporaryDirectory(prefix="nstr3d-catalog-")
+            self.path = Path(self.copy.name) / CATALOGUE
+            if CATALOGUE in store.names(""):
+                store.get(CATALOGUE, self.path)
+        try:
+            self.connection = sqlite3.connect(self.path, timeout=WAIT)
+            with self.connection:
+                self.connection.execute(CREATE)
+        except sqlite3.Error as error:
+            raise OSError(
+                f"{store.url}/{CATALOGUE} is no usable catalogue ({error}); delete it, it will be made anew."
+            ) from error
+
+    def __enter__(self) -> Catalogue:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.connection.close()
+        if self.copy is not None:
+            self.copy.cleanup()
+
+    def sync(self) -> None:
+        """Makes the rows those of the reports in the store: adds what is missing or changed, deletes what is gone."""
+        end = "/" + REPORT
+        there = {name[: -len(end)]: stamp for name, stamp in self.store.stamps() if name.endswith(end)}
+        held = dict(self.connection.execute("SELECT id, report FROM shapes"))
+        with self.connection:
+            self.connection.executemany("DELETE FROM shapes WHERE id = ?", [(name,) for name in held.keys() - there.keys()])
+            for name, stamp in there.items():
+                if held.get(name) != stamp:
+                    self._insert(name, self._report(name), stamp)
+
+    def add(self, name: str, report: Mapping[str, Any]) -> None:
+        """Adds or replaces the row of a shape whose ``report`` has just been written."""
+        with self.connection:
+            self._insert(name, report, self.store.stamp(f"{name}/{REPORT}"))
+
+    def known(self) -> dict[str, Known]:
+        """Id to what decides whether a shape is up to date, of every row."""
+        rows = self.connection.execute("SELECT id, status, key, config, stamp FROM shapes")
+        return {name: Known(*(value or "" for value in rest)) for name, *rest in rows}
+
+    def ids(self, where: str) -> set[str]:
+        """The ids of the rows for which the SQL condition ``where`` holds. Raises ValueError where it is none."""
+        return {row["id"] for row in select(self.path, ("id",), where)}
+
+    def counts(self) -> dict[str, int]:
+        """How many rows have each status."""
+        return dict(self.connection.execute("SELECT status, count(*) FROM shapes GROUP BY status ORDER BY status"))
+
+    def publish(self) -> None:
+        """Copies the catalogue into a store that is not local; in a local one it is there already."""
+        if self.copy is not None:
+            self.store.put(self.path, CATALOGUE)
+
+    def _report(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads(self.store.read(f"{name}/{REPORT}"))
+        except ValueError:  # cut short by hand or by a disk: the shape is fitted again
+            return {"batch": {"status": "failed", "error": "its report.json is no JSON"}}
+
+    def _insert(self, name: str, report: Mapping[str, Any], stamp: str) -> None:
+        self.connection.execute(UPSERT, tuple(row_of(name, report, stamp)[column] for column in COLUMNS))
+
+
+def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
+    """The row of a report; what a failed shape's lacks is None."""
+
+    def part(key: str) -> dict[str, Any]:
+        return report.get(key) or {}
+
+    batch, source, mesh = part("batch"), part("input"), part("mesh")
+    row = dict.fromkeys(COLUMNS) | {column: batch.get(column) for column in BATCH}
+    if row["status"] is None:
+        row |= {"status": "failed", "error": "its report.json is not of a data set"}
+    row |= {column: part("accuracy").get(column) for column in METRICS}
+    row |= {column: part("field").get(column) for column in ("parameters", "bytes", "steps")}
+    return row | {
+        "id": name,
+        "warnings": " ".join(source.get("warnings") or []),
+        "nstr3d": (part("machine").get("versions") or {}).get("nstr3d"),
+        "field": part("field").get("name"),
+        "fit_seconds": part("seconds").get("fit"),
+        "input_faces": source.get("faces"),
+        "input_points": source.get("points"),
+        "faces": mesh.get("faces"),
+        "watertight": mesh.get("watertight"),
+        "points_mean": part("points").get("mean"),
+        "points_gap": part("points").get("gap"),
+        "report": stamp,
+    }
+
+
+def select(path: Path, columns: Sequence[str], where: str = "", order: str = "id", limit: int = -1) -> list[dict[str, Any]]:
+    """The ``columns`` of the rows for which the SQL condition ``where`` holds, read only. Raises ValueError where it is none."""
+    chosen = f"SELECT {', '.join(columns)} FROM shapes {f'WHERE ({where})' if where else ''} ORDER BY {order} LIMIT {limit}"
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
+        try:
+            return [dict(zip(columns, row)) for row in connection.execute(chosen)]
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            known = ", ".join(COLUMNS)
+            raise ValueError(f"{where!r} is no condition that the catalogue understands ({error}); columns: {known}.") from error

@@ -1,0 +1,100 @@
+"""A page to look through a data set: thumbnails and metrics, worst first, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import html
+import json
+from typing import Any
+from urllib.parse import quote
+
+from nstr3d.batch.catalogue import Catalogue, select
+from nstr3d.batch.store import Store
+from nstr3d.jobs import PICTURE
+
+OVERVIEW = "index.html"
+ROWS = 2000  # a page of more is slow to open
+# Column, heading, factor, format.
+SHOWN = (
+    ("distance_error_near", "near x 1e-4", 1e4, ".2f"),
+    ("normal_error_field", "normals °", 1, ".2f"),
+    ("iou_volume", "IoU", 1, ".4f"),
+    ("chamfer", "Chamfer x 1e-4", 1e4, ".2f"),
+    ("hausdorff", "Hausdorff x 1e-4", 1e4, ".1f"),
+    ("points_mean", "points x 1e-4", 1e4, ".2f"),
+    ("parameters", "parameters", 1, ",d"),
+    ("bytes", "bytes", 1, ",d"),
+    ("seconds", "seconds", 1, ".1f"),
+)
+WORST = "status = 'done', coalesce(distance_error_near, points_mean) DESC, id"
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>
+body {{ font: 14px system-ui, sans-serif; margin: 1.5em; color: #222 }}
+table {{ border-collapse: collapse }}
+th {{ position: sticky; top: 0; background: #eee; text-align: right; white-space: nowrap }}
+th button {{ all: unset; cursor: pointer; padding: .4em .7em }}
+th[aria-sort] button {{ text-decoration: underline }}
+td {{ padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }}
+th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; max-width: 30em; overflow-wrap: anywhere }}
+td:nth-child(2), td:nth-child(3) {{ min-width: 12em }}
+img {{ height: 72px; display: block }}
+.bad {{ color: #a00 }}
+</style>
+<h1>{title}</h1>
+<p>{summary}</p>
+<input id="filter" placeholder="filter by name or error" aria-label="filter">
+<table><thead><tr>{heads}</tr></thead><tbody>
+{rows}
+</tbody></table>
+<script>
+const body = document.querySelector("tbody"), heads = [...document.querySelectorAll("th")];
+heads.forEach((head, column) => head.firstChild.addEventListener("click", () => {{
+  const up = head.getAttribute("aria-sort") === "descending";
+  heads.forEach(other => other.removeAttribute("aria-sort"));
+  head.setAttribute("aria-sort", up ? "ascending" : "descending");
+  const key = row => row.cells[column].dataset.v ?? row.cells[column].textContent;
+  const order = (a, b) => {{
+    const [x, y] = [key(a), key(b)];
+    if (x === "" || y === "") return (x === "") - (y === "");
+    return (up ? 1 : -1) * (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y);
+  }};
+  body.append(...[...body.rows].sort(order));
+}}));
+document.querySelector("#filter").addEventListener("input", event => {{
+  const word = event.target.value.toLowerCase();
+  for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(word);
+}});
+</script>
+</html>
+"""
+
+
+def save_overview(store: Store, catalogue: Catalogue) -> None:
+    """Writes index.html: failures first, then the rest by error, the worst `ROWS` of them."""
+    counts = catalogue.counts()
+    columns = ("id", "status", "error", *(name for name, *_ in SHOWN))
+    rows = select(catalogue.path, columns, order=WORST, limit=ROWS)
+    total = sum(counts.values())
+    listed = "" if total <= ROWS else f" The worst {ROWS:,} are shown; catalog.sqlite has all."
+    summary = ", ".join(f"{count:,} {status}" for status, count in counts.items())
+    page = PAGE.format(
+        title=f"{total:,} shapes",
+        summary=html.escape(f"{summary}.{listed}"),
+        heads="".join(f"<th><button>{head}</button></th>" for head in ("", "shape", "status", *(name for _, name, *_ in SHOWN))),
+        rows="\n".join(_row(row) for row in rows),
+    )
+    store.write(OVERVIEW, page.encode())
+
+
+def _row(row: dict[str, Any]) -> str:
+    link = html.escape(quote(row["id"]))
+    name = html.escape(row["id"])
+    done = row["status"] == "done"
+    picture = f'<img loading="lazy" alt="" src="{link}/{PICTURE}" onerror="this.remove()">' if done else ""
+    said = "done" if done else f'<span class="bad">{html.escape(row["status"])}: {html.escape(row["error"] or "")}</span>'
+    cells = [f'<td data-v="{name}">{picture}</td>', f'<td><a href="{link}/report.json">{name}</a></td>', f"<td>{said}</td>"]
+    for column, _, factor, form in SHOWN:
+        value = row[column]
+        cells.append("<td data-v></td>" if value is None else f'<td data-v="{json.dumps(value)}">{value * factor:{form}}</td>')
+    return f"<tr>{''.join(cells)}</tr>"

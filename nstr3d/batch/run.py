@@ -1,0 +1,201 @@
+"""Fits every shape of a data set: which are left, who fits them, what is told meanwhile, and how it all stops."""
+
+from __future__ import annotations
+
+import math
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from nstr3d.batch.attempt import Cancelled, Rules, Task
+from nstr3d.batch.catalogue import Catalogue, Known
+from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots, processors
+from nstr3d.batch.lock import working_on
+from nstr3d.batch.options import ShapeOptions
+from nstr3d.batch.overview import save_overview
+from nstr3d.batch.shapes import Shape, find_shapes, in_shard
+from nstr3d.batch.store import is_local, local_path, open_store
+from nstr3d.outputs import Interrupted, stop_on_signal
+
+POLL = 0.5  # seconds between looks at whether to stop
+REFRESH = 60.0  # seconds between overviews, and copies of the catalogue into stores that are not local
+Engine = LocalEngine | RayEngine
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """What to fit, where to and how; see the command line's help for each option. ``memory`` and ``gpu_memory`` are in gigabytes,
+    ``timeout`` and ``grace`` in seconds, ``shard`` is part i of n counted from 1, ``address`` is a Ray cluster's or
+    None to work here.
+
+    Raises ValueError for options out of range.
+    """
+
+    source: str
+    out: str
+    options: ShapeOptions = field(default_factory=ShapeOptions)
+    workers: int | None = None
+    address: str | None = None
+    shard: tuple[int, int] = (1, 1)
+    timeout: float = 3600.0
+    memory: float | None = None
+    gpu_memory: float = 4.0
+    attempts: int = 2
+    grace: float = 20.0
+    where: str = ""
+
+    def __post_init__(self):
+        index, count = self.shard
+        if not 1 <= index <= count:
+            raise ValueError(f"--shard is i/n with i from 1 to n, not {index}/{count}.")
+        for name in ("timeout", "memory", "gpu_memory", "attempts", "workers"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name.replace('_', '-')} must be positive and finite, not {value}.")
+        if not self.grace >= 0:
+            raise ValueError(f"--grace must not be negative, not {self.grace}.")
+
+    @property
+    def rules(self) -> Rules:
+        """How each shape is treated."""
+        memory = None if self.memory is None else int(self.memory * GIGABYTE)
+        return Rules(self.timeout, memory, self.attempts)
+
+
+@dataclass
+class Standing:
+    """How far a run is: of ``total`` shapes ``skipped`` were up to date, ``fitted`` were fitted by this run, ``failed`` tried in
+    vain, ``running`` are being fitted; ``seconds`` since it began; ``errors`` of the first few."""
+
+    total: int = 0
+    skipped: int = 0
+    fitted: int = 0
+    failed: int = 0
+    running: int = 0
+    seconds: float = 0.0
+    errors: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def ended(self) -> int:
+        """Shapes that this run has come to an end with."""
+        return self.fitted + self.failed
+
+    @property
+    def per_hour(self) -> float:
+        """Shapes that this run ends in an hour."""
+        return 3600 * self.ended / max(self.seconds, 1e-9)
+
+
+def run_batch(job: BatchJob, on_progress: Callable[[Standing], None] = lambda standing: None) -> Standing:
+    """Does the job: fits what is not up to date in the data set, shape by shape, and keeps the catalogue and the overview.
+
+    A signal to end (SIGTERM, Ctrl-C) lets shapes in progress end for ``grace`` seconds, a second one does not; either raises
+    `Interrupted`. A shape that fails has a row that says why. Raises ValueError, OSError or ModuleNotFoundError with one sentence
+    where the run as a whole cannot go on.
+    """
+    shapes = [shape for shape in find_shapes(job.source, job.out) if in_shard(shape.id, *job.shard)]
+    out = os.path.abspath(local_path(job.out)) if is_local(job.out) else job.out
+    store = open_store(out)
+    with working_on(store, job.shard), Catalogue(store) as catalogue:
+        _tell_all(catalogue.sync)
+        known = catalogue.known()
+        chosen = catalogue.ids(job.where) if job.where else None
+        tasks = [task for shape in shapes if (task := _task(job, out, shape, known.get(shape.id), chosen))]
+        standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks))
+        on_progress(standing)
+
+        def refresh() -> None:
+            _tell_all(catalogue.publish)
+            save_overview(store, catalogue)
+
+        try:
+            if tasks:
+                with stop_on_signal() as stopped:
+                    _work(_engine(job), iter(tasks), catalogue, standing, on_progress, refresh, stopped, job.grace)
+        finally:
+            refresh()
+    if standing.ended + standing.skipped < standing.total:
+        left = standing.total - standing.ended - standing.skipped
+        raise Interrupted(f"Stopped; {left} of {standing.total} shapes are left, and the same command goes on with them.")
+    return standing
+
+
+def _task(job: BatchJob, out: str, shape: Shape, known: Known | None, chosen: set[str] | None) -> Task | None:
+    """What is to be done for a shape, None where nothing is."""
+    if chosen is not None:
+        return Task(shape, out, job.options, job.rules, replaces=True) if shape.id in chosen else None
+    if known is None:
+        return Task(shape, out, job.options, job.rules)
+    if known.config == job.options.digest and known.stamp == shape.stamp:
+        return None
+    return Task(shape, out, job.options, job.rules, known.key, replaces=True)
+
+
+def _engine(job: BatchJob) -> Engine:
+    if job.address is None:
+        return LocalEngine(local_slots(job.workers, job.options.device, job.gpu_memory * GIGABYTE))
+    gpus = 0.0
+    if job.options.device == "cuda":
+        gpus = next((slot.share for slot in local_slots(job.workers, "cuda", job.gpu_memory * GIGABYTE) if slot.device), 1.0)
+    return RayEngine(job.address, max(1, processors() // job.workers) if job.workers else 1, gpus)
+
+
+def _work(
+    engine: Engine,
+    tasks: Iterator[Task],
+    catalogue: Catalogue,
+    standing: Standing,
+    on_progress: Callable[[Standing], None],
+    refresh: Callable[[], None],
+    stopped: threading.Event,
+    grace: float,
+) -> None:
+    """Keeps the engine busy until all tasks have ended, or until told to stop: then what runs may end within ``grace``."""
+    started = refreshed = time.monotonic()
+    deadline, costs = math.inf, 0.0
+    try:
+        while time.monotonic() < deadline:
+            while not stopped.is_set() and standing.running < engine.capacity and (task := next(tasks, None)):
+                engine.submit(task)
+                standing.running += 1
+            if not standing.running:
+                return
+            if stopped.is_set() and deadline == math.inf:
+                deadline = time.monotonic() + grace
+            for result in engine.wait(POLL):
+                standing.running -= 1
+                _count(standing, result.task.shape.id, result.report["batch"])
+                _tell_all(lambda result=result: catalogue.add(result.task.shape.id, result.report))
+            now = time.monotonic()
+            standing.seconds = now - started
+            on_progress(standing)
+            if now - refreshed > max(REFRESH, 100 * costs):  # a hundredth of the time at most
+                refresh()
+                refreshed = time.monotonic()
+                costs = refreshed - now
+    except Cancelled:
+        return
+    finally:
+        engine.close()
+
+
+def _count(standing: Standing, name: str, batch: dict) -> None:
+    if batch["status"] == "done":
+        standing.fitted += 1
+        return
+    standing.failed += 1
+    if len(standing.errors) < 3:
+        standing.errors.append((name, batch["error"]))
+
+
+def _tell_all(write: Callable[[], None]) -> None:
+    """Lets a database that cannot be written say so in one sentence."""
+    try:
+        write()
+    except sqlite3.Error as error:
+        raise OSError(
+            f"The catalogue cannot be written ({error}); the shapes' reports are whole, and it is made from them."
+        ) from error

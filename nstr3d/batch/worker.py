@@ -1,0 +1,176 @@
+"""The process that fits shapes, one after the other: ``python -m nstr3d.batch.worker``, started by `nstr3d.batch.attempt`.
+
+It reads a request per line of JSON from its input and answers each with a line. It writes only into the scratch folder that the
+request names, so that whatever becomes of it, the data set is whole. Whoever started it may kill it at any moment, and when its
+input ends it ends.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import hashlib
+import json
+import os
+import queue
+import resource
+import signal
+import sys
+import threading
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nstr3d.batch.options import LOG, ShapeOptions, key_of
+from nstr3d.batch.shapes import CLOUDS
+from nstr3d.batch.store import filesystem, is_local
+from nstr3d.cloudjobs import PointsJob, run_points
+from nstr3d.io import check_readable, load_mesh
+from nstr3d.jobs import run
+from nstr3d.outputs import Listener, Outcome, sentence
+
+EXPECTED = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)
+CHUNK = 1 << 22  # bytes hashed at a time
+OUT_OF_MEMORY = "out of memory; use a smaller mesh, --resolution or --params, or allow more with --memory"
+
+
+def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
+    """Fits one shape into the folder ``request["scratch"]``; returns its ``status`` (done, failed, or same where ``known_key``
+    says that this was done before), ``error``, ``key``, and the job's ``report``.
+
+    ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` and, in bytes or none, ``memory``.
+    """
+    options, scratch = ShapeOptions(**request["options"]), Path(request["scratch"])
+    _limit_memory(request["memory"])
+    answer: dict[str, Any] = {"status": "failed", "error": None, "key": "", "report": {}}
+    path = Path(request["place"])
+    try:
+        path = _at_hand(request["place"], scratch)
+        answer["key"] = key_of(_digest(path), path.suffix, options)
+        if answer["key"] == request["known_key"]:
+            return answer | {"status": "same"}
+        return answer | {"status": "done", "report": _fit(path, scratch / "out", options).report}
+    except EXPECTED as error:
+        answer["error"] = sentence(error)
+    except (MemoryError, RuntimeError) as error:
+        traceback.print_exc()
+        memory = isinstance(error, MemoryError) or "memory" in str(error)  # which is how torch says it
+        answer["error"] = OUT_OF_MEMORY if memory else f"{type(error).__name__}: {sentence(error)}"
+    except Exception as error:  # a shape that finds a fault in us costs its own row, not the run
+        traceback.print_exc()
+        answer["error"] = f"{type(error).__name__}: {sentence(error)}"
+    return answer | {"error": answer["error"].replace(str(path), request["place"])}
+
+
+def _fit(path: Path, out: Path, options: ShapeOptions) -> Outcome:
+    listener = Listener(stage=lambda name: print(name, flush=True), warn=lambda message: print("warning:", message, flush=True))
+    job = options.job(path, out)
+    if path.suffix.lower() in CLOUDS or (path.suffix.lower() == ".ply" and _has_no_faces(path)):
+        return run_points(PointsJob(job), listener)
+    return run(job, listener)
+
+
+def _has_no_faces(path: Path) -> bool:
+    try:
+        load_mesh(path)
+    except ValueError as error:
+        return "points but no faces" in str(error)
+    return False
+
+
+def _at_hand(place: str, scratch: Path) -> Path:
+    """The local file of a shape, fetched where it lies elsewhere, with the buffers that a glTF names."""
+    if is_local(place):
+        path = Path(place)
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path} is no regular file, so there is nothing to read")
+        check_readable(path)
+        return path
+    fs, at = filesystem(place)
+    folder = scratch / "input"
+    folder.mkdir(exist_ok=True)
+    path = folder / at.rpartition("/")[2]
+    fs.get_file(at, str(path))
+    for name in _buffers(path):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        fs.get_file(f"{at.rpartition('/')[0]}/{name}", str(folder / name))
+    return path
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a shape's file and of the buffers that a glTF names."""
+    digest = hashlib.sha256()
+    for part in (path, *(path.parent / name for name in _buffers(path))):
+        with open(part, "rb") as file:
+            while block := file.read(CHUNK):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _buffers(path: Path) -> list[str]:
+    """The files beside a glTF that hold its numbers; none of another format or a damaged file."""
+    if path.suffix.lower() != ".gltf":
+        return []
+    try:
+        names = [buffer.get("uri", "data:") for buffer in json.loads(path.read_bytes()).get("buffers", [])]
+    except (ValueError, AttributeError, TypeError):
+        return []
+    return [name for name in names if not name.startswith("data:") and ".." not in name and not os.path.isabs(name)]
+
+
+def _limit_memory(limit: int | None) -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit or hard, hard))
+
+
+def peak_memory() -> int:
+    """The most memory, in bytes, that the process has had since `forget_peak`, or since it began where the system cannot say."""
+    with suppress(OSError, StopIteration), open("/proc/self/status") as file:
+        return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak() -> None:
+    """Starts `peak_memory` anew, where the system can (Linux)."""
+    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
+    """Answers requests for ever. Not on the main thread, so that jobs leave signals alone: a scheduler sends them to all
+    processes, but it is for whoever started this one to end it."""
+    if torch.cuda.is_available() and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
+    while True:
+        request = requests.get()
+        with open(Path(request["scratch"]) / LOG, "ab") as log:
+            for stream in (1, 2):
+                os.dup2(log.fileno(), stream)
+        forget_peak()
+        answer = fit_shape(request) | {"peak_memory": peak_memory()}
+        replies.write(json.dumps(answer) + "\n")
+        replies.flush()
+
+
+def main() -> None:
+    """Listens until its input ends. The argument is the share of a GPU's memory that it may take."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("500")  # if the system must kill someone, then a shape, not the run
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    faulthandler.enable()
+    requests: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_work, args=(requests, replies, float(sys.argv[1])), daemon=True).start()
+    replies.write("ready\n")
+    replies.flush()
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(0)  # whoever asked is gone, or wants no more: nobody waits for a fit in progress
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,304 @@
+"""Data sets through every way to fail: in the end the catalogue is that of an undisturbed run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import constant_part, good_shape, workers_of, write_shapes
+
+from nstr3d import load
+from nstr3d.batch.attempt import Slot
+from nstr3d.batch.catalogue import CATALOGUE, select
+from nstr3d.batch.options import ShapeOptions
+from nstr3d.batch.run import BatchJob, Standing, run_batch
+from nstr3d.io import save_mesh
+from nstr3d.outputs import Interrupted
+
+APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
+QUICK = {"cells": 4, "steps": 70, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
+ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
+GOOD, BAD = 34, 8
+HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}  # Ray's own is 15: it would wait
+
+
+def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
+    return BatchJob(str(shapes), str(out), **({"options": ShapeOptions(**QUICK), "workers": 2} | changes))
+
+
+def start(shapes: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    """The app on its own, as a user starts it."""
+    words = [word for name, value in QUICK.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, str(APP), str(shapes), "--out", str(out), "--workers", "2", *words, *more]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen | None = None) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+def reports(out: Path) -> int:
+    return sum("report.json" in files for _, _, files in os.walk(out))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    write_shapes(folder, GOOD, BAD)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shapes, tmp_path_factory):
+    out = tmp_path_factory.mktemp("data set") / "undisturbed"
+    standing = run_batch(job_for(shapes, out))
+    assert (standing.total, standing.fitted, standing.failed) == (GOOD + BAD, GOOD, BAD)
+    return out
+
+
+def test_bad_shapes_have_a_row_that_says_why(undisturbed):
+    rows = {row["id"]: row for row in select(undisturbed / CATALOGUE, ("id", "status", "error", "attempts"))}
+    assert len(rows) == GOOD + BAD
+    assert {name for name, row in rows.items() if row["status"] != "done"} == {name for name in rows if name.startswith("bad/")}
+    parts = ("not finite", "no volume", "holds", "PLY", "is empty", "vertex 7", "PLY")
+    for number, part in enumerate(parts):
+        assert part in rows[f"bad/b{number:02d}.ply"]["error"]
+        assert rows[f"bad/b{number:02d}.ply"]["attempts"] == 1
+    assert "no regular file" in rows["bad/pipe.obj"]["error"]
+    assert (undisturbed / "bad/b00.ply/log.txt").exists()
+    assert not (undisturbed / "bad/b00.ply/model.safetensors").exists()
+
+
+def test_every_fault_in_one_run_leaves_the_same_catalogue(shapes, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    first = start(shapes, out)  # two workers die, then it is told to stop
+    for number, fault in enumerate((signal.SIGKILL, signal.SIGSEGV), 1):
+        wait_for(lambda number=number: reports(out) >= 4 * number and len(workers_of(first.pid)) == 2, first)
+        os.kill(workers_of(first.pid)[0], fault)
+    second = start(shapes, out)  # while another works on the same
+    said = second.communicate()
+    assert second.returncode == 1
+    assert f"process {first.pid}" in said[1]
+    assert said[1].count("\n") == 1
+    wait_for(lambda: reports(out) >= 14, first)
+    os.kill(first.pid, signal.SIGTERM)
+    said = first.communicate()
+    assert first.returncode == 130, said
+    assert "the same command goes on" in said[1]
+    assert 14 <= reports(out) < GOOD + BAD
+    assert len(select(out / CATALOGUE, ("id",))) == reports(out)  # those in progress have ended
+    assert not workers_of(first.pid)
+
+    third = start(shapes, out)  # killed outright
+    before = reports(out)
+    wait_for(lambda: reports(out) >= before + 4, third)
+    left = workers_of(third.pid)
+    third.kill()
+    third.communicate()
+    last = start(shapes, out, "--shard", "1/1")
+    said = last.communicate()
+    assert last.returncode == 0, said
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in left))  # its workers did not outlive it
+    assert constant_part(out) == constant_part(undisturbed)
+    ours, theirs = (load(folder / "s000.ply" / "model.safetensors") for folder in (out, undisturbed))
+    for name, tensor in ours.field.state_dict().items():
+        assert torch.equal(tensor, theirs.field.state_dict()[name])
+
+
+def test_finished_shapes_are_skipped_by_content(shapes, undisturbed, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for number in range(2):
+        save_mesh(folder / f"{number}.ply", good_shape(number))
+    job = job_for(folder, tmp_path / "out", workers=1)
+    assert run_batch(job).fitted == 2
+    stamp = (tmp_path / "out/0.ply/model.safetensors").stat().st_mtime_ns
+    assert run_batch(job) == Standing(total=2, skipped=2)
+    os.utime(folder / "0.ply")  # touched, not changed
+    assert run_batch(job).ended == 1
+    assert (tmp_path / "out/0.ply/model.safetensors").stat().st_mtime_ns == stamp
+    assert run_batch(job).skipped == 2
+    save_mesh(folder / "0.ply", good_shape(5))
+    (folder / "1.ply").write_text("junk")
+    standing = run_batch(job)
+    assert (standing.fitted, standing.failed) == (1, 1)
+    assert (tmp_path / "out/0.ply/model.safetensors").stat().st_mtime_ns != stamp
+    assert not (tmp_path / "out/1.ply/model.safetensors").exists()
+    (tmp_path / "out" / CATALOGUE).unlink()  # it is derived
+    assert run_batch(job).skipped == 2
+    assert run_batch(replace(job, options=replace(job.options, seed=1))).ended == 2
+    assert run_batch(replace(job, where="status <> 'done'")).failed == 1
+
+
+def test_shards_share_an_output(shapes, tmp_path):
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(str(shapes / name) for name in ("s000.ply", "bad/b00.ply", "bad/b01.ply", "bad/b04.ply")))
+    for shard in ((1, 2), (2, 2)):
+        run_batch(job_for(few, tmp_path / "out", shard=shard, workers=1))
+    assert run_batch(job_for(few, tmp_path / "out")).skipped == 4
+    assert len(select(tmp_path / "out" / CATALOGUE, ("id",))) == 4
+
+
+@contextlib.contextmanager
+def at_stage_fit(tmp_path: Path, monkeypatch, action: Callable[[int], None]) -> Iterator[None]:
+    """Does ``action`` to each worker of this process that has begun to train."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    stop, seen = threading.Event(), set()
+
+    def watch():
+        while not stop.wait(0.02):
+            logs = {path for path in scratch.glob("nstr3d-*/log.txt") if path not in seen}
+            for path in logs:
+                with contextlib.suppress(OSError):
+                    if "fit" in path.read_text():
+                        seen.add(path)
+                        for pid in workers_of(os.getpid()):
+                            action(pid)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+@pytest.fixture
+def one(tmp_path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    save_mesh(folder / "a.ply", good_shape(0))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "attempts", "part"),
+    [
+        (signal.SIGSTOP, "timeout", 1, "longer than 8 s, in the stage fit"),  # it hangs
+        (signal.SIGSEGV, "crashed", 2, "SIGSEGV, in the stage fit"),
+        (signal.SIGKILL, "killed", 2, "memory runs out, in the stage fit"),
+    ],
+)
+def test_a_shape_that_always_fails_costs_a_row_and_can_be_tried_again(one, tmp_path, monkeypatch, fault, status, attempts, part):
+    out = tmp_path / "out"
+    with at_stage_fit(tmp_path, monkeypatch, lambda pid: os.kill(pid, fault)):
+        timeout = 8.0 if fault == signal.SIGSTOP else 600.0
+        standing = run_batch(job_for(one, out, options=ENDLESS, timeout=timeout, workers=1))
+    assert standing.failed == 1
+    row = select(out / CATALOGUE, ("status", "attempts", "error"))[0]
+    assert (row["status"], row["attempts"]) == (status, attempts)
+    assert part in row["error"]
+    assert not workers_of(os.getpid())
+    if fault == signal.SIGSEGV:
+        assert "Segmentation fault" in (out / "a.ply/log.txt").read_text()
+        assert run_batch(job_for(one, out, where=f"status = '{status}'", workers=1)).fitted == 1
+        assert select(out / CATALOGUE, ("status",)) == [{"status": "done"}]
+
+
+def test_memory_beyond_the_limit_costs_a_row(one, tmp_path):
+    greedy = ShapeOptions(**QUICK | {"pool": 400_000_000})
+    assert run_batch(job_for(one, tmp_path / "out", options=greedy, memory=1.5, workers=1)).failed == 1
+    row = select(tmp_path / "out" / CATALOGUE, ("status", "error"))[0]
+    assert row["status"] == "failed"
+    assert row["error"].startswith("out of memory")
+
+
+def test_what_does_not_end_within_the_grace_is_left_without_a_row(one, tmp_path, monkeypatch):
+    with (
+        at_stage_fit(tmp_path, monkeypatch, lambda pid: os.kill(os.getpid(), signal.SIGTERM)),
+        pytest.raises(Interrupted, match="1 of 1 shapes are left"),
+    ):
+        run_batch(job_for(one, tmp_path / "out", options=ENDLESS, grace=0.5, workers=1))
+    assert select(tmp_path / "out" / CATALOGUE, ("id",)) == []
+    assert not workers_of(os.getpid())
+
+
+def test_a_worker_that_cannot_start_ends_the_run_with_its_reason(one, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(OSError, match="No worker process starts"):
+        run_batch(job_for(one, tmp_path / "out", workers=1))
+
+
+def test_an_output_that_fills_up_ends_the_run_with_its_reason(one, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("nstr3d.batch.store.Folder.put", full)
+    with pytest.raises(OSError, match=r"could not be written to \(No space left on device\)"):
+        run_batch(job_for(one, tmp_path / "out", workers=1))
+
+
+def test_a_worker_answers_in_order_and_ends_when_asked():
+    slot = Slot(1)
+    request = {"place": "/none.ply", "known_key": "", "options": QUICK, "memory": None}
+    with tempfile.TemporaryDirectory() as scratch:
+        answers = [slot.ask(request | {"scratch": scratch}, 60) for _ in range(3)]
+    assert {answer["error"] for answer in answers} == {"/none.ply does not exist"}
+    assert slot.end() == 0
+    assert slot.end() == 0
+
+
+def test_the_run_as_a_whole_fails_where_no_shape_can_be_fitted(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "bad.obj").write_text("junk")
+    process = start(folder, tmp_path / "out")
+    said = process.communicate()
+    assert process.returncode == 1
+    assert "Not one of 1 shapes could be fitted; bad.obj:" in said[1]
+
+
+def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, undisturbed, tmp_path):
+    """Two nodes; one is killed while it works."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray's, of its own parts
+        import ray
+        from ray.cluster_utils import Cluster
+
+        cluster = Cluster(initialize_head=True, head_node_args=HEAD)
+        node = cluster.add_node(num_cpus=1)
+        lost: list[int] = []
+
+        def disturb(standing: Standing) -> None:
+            if standing.ended >= 3 and not lost:
+                lost.append(standing.ended)
+                cluster.remove_node(node, allow_graceful=False)
+
+        names = sorted(row["id"] for row in constant_part(undisturbed))[::4]
+        few = shapes / "few.lst"
+        few.write_text("\n".join(names))
+        try:
+            standing = run_batch(job_for(few, tmp_path / "out", address=cluster.address), disturb)
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+    assert lost
+    assert standing.ended == standing.total == len(names)
+    assert constant_part(tmp_path / "out") == [row for row in constant_part(undisturbed) if row["id"] in set(names)]
+    report = json.loads((tmp_path / "out" / names[-1] / "report.json").read_text())
+    assert report["batch"]["status"] == "done"
+
+
+def test_a_ray_cluster_that_is_not_there_is_one_sentence(one, tmp_path):
+    with pytest.raises(OSError, match="No Ray cluster answers at"):
+        run_batch(job_for(one, tmp_path / "out", address="auto"))
