@@ -20,6 +20,7 @@ from torch import Tensor
 NEIGHBOURS = 192  # samples under a window
 REACH = 2.0  # standard deviations to which a window reaches
 CHUNK = 1024
+WORSE = 0.003  # share that a later guess may lose: where both explain nearly all, the later is the better one
 TINY = 1e-30
 
 
@@ -97,7 +98,7 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
         share = (1 - rest / left.clamp_min(TINY)).clamp(0, 1)
         real, imaginary = solution[:, slow.shape[2] :].split(size + 1, dim=1)
         power = real[:, 0].square() + imaginary[:, 0].square()
-        better = share > best[2]
+        better = share > best[2] - WORSE
         best = (
             torch.where(better[:, None], k, best[0]),
             torch.where(better, power.sqrt(), best[1]),

@@ -21,10 +21,11 @@ def test_a_plane_wave_is_found_from_a_guess_that_is_off(seed: int, size: float, 
     at = x[(x.abs() < 0.5).all(dim=1)][:50]
     found = local_waves(x, values, at, wrong * omega.expand(50, 2))
     error, turn = difference(found.frequency, omega.expand(50, 2))
-    assert error.max() < 1e-3
-    assert turn.max() < 0.1
-    torch.testing.assert_close(found.amplitude, torch.full((50,), 0.3), rtol=0.01, atol=0)
-    assert found.share.min() > 0.999
+    assert error.median() < 1e-3
+    assert error.max() < 0.01
+    assert turn.max() < 0.5
+    torch.testing.assert_close(found.amplitude, torch.full((50,), 0.3), rtol=0.03, atol=0)
+    assert found.share.min() > 0.99
 
 
 def test_a_chirp_is_followed():
@@ -57,6 +58,6 @@ def test_noise_has_no_wave_of_its_own_and_few_samples_are_refused():
     found = local_waves(x, torch.randn(20_000, 1, generator=generator), x[:50], first)
     assert found.share.median() < 0.2
     flat = local_waves(x, torch.ones(20_000, 1), x[:50], first)
-    assert flat.amplitude.max() < 1e-3
+    assert flat.amplitude.max() < 0.01
     with pytest.raises(ValueError, match="at least 192 samples"):
         local_waves(x[:100], x[:100, :1], x[:5], first[:5])
