@@ -110,7 +110,7 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
     listener.stage("analyse")
     with clock("analyse"):
         relief = surface_relief(model.field, samples, generator)
-        config = AnalysisConfig(_fastest(job, model.field), OCTAVES, LOWEST, degree=0, iterations=12)
+        config = AnalysisConfig(_fastest(job, model.field), OCTAVES, LOWEST, degree=0, periods=0.6, iterations=12)
         found = relief_waves(relief, config, READ, generator)
         if job.phases:
             spectrum = _read(lambda at: phase_spectrum(model.field, at), found.points)
