@@ -60,7 +60,7 @@ def local_waves(
     sigma = 2 * math.pi * periods / guess.norm(dim=1).clamp_min(slowest)
     # Wide windows look at every second, fourth ... sample, in the order in which they came, so that all see as many.
     tree = KDTree(places.numpy())
-    room = torch.from_numpy(tree.query(at.numpy(), k=[NEIGHBOURS])[0][:, 0])
+    room = torch.from_numpy(tree.query(at.numpy(), k=[NEIGHBOURS])[0][:, 0])  # type: ignore[arg-type]
     thin = (
         torch.log2((REACH * sigma / room.clamp_min(1e-12)).pow(flat)).floor().clamp(0, math.log2(len(places) / NEIGHBOURS) // 1)
     )

@@ -106,7 +106,8 @@ def spread(places: Tensor, vectors: Tensor, at: Tensor, count: int = 6) -> Tenso
     nearest one and weighted by inverse square distance; zero where the nearest is zero."""
     from scipy.spatial import KDTree
 
-    distance, near = KDTree(places.numpy()).query(at.numpy(), k=list(range(1, min(count, len(places)) + 1)))
+    ranks = np.arange(1, min(count, len(places)) + 1)
+    distance, near = KDTree(places.numpy()).query(at.numpy(), k=ranks)  # type: ignore[arg-type]
     weight = torch.from_numpy(1 / np.maximum(distance, 1e-6) ** 2).float()
     around = vectors[torch.from_numpy(near)]
     against = (around * around[:, :1]).sum(dim=2) < 0
@@ -119,7 +120,7 @@ def nearest(places: Tensor, at: Tensor) -> np.ndarray:
     """Which of ``places (m, d)`` is nearest to each of ``at (n, d)``."""
     from scipy.spatial import KDTree
 
-    return KDTree(places.numpy()).query(at.numpy())[1]
+    return np.asarray(KDTree(places.numpy()).query(at.numpy())[1])
 
 
 def across(vectors: Tensor, normals: Tensor) -> Tensor:
