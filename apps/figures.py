@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nstr3d.compare import read_rows
+from nstr3d.flowjobs import FlowJob, run_flow
 from nstr3d.io import atomic_path
 from nstr3d.jobs import REPORT, MeshJob, run
 from nstr3d.presets import PRESETS
@@ -79,6 +80,15 @@ def presets(out: Path) -> None:
     print(f"wrote {FIGURES / 'bunny.png'} and {len(rows)} x {REPORT} in {RESULTS}")
 
 
+def flow(out: Path) -> None:
+    """Fits the ball whose ripples quicken, and follows their local frequency."""
+    job = MeshJob(ROOT / "assets" / "ripple.obj", out / "ripple", preset="standard", overwrite=True)
+    run(job)
+    run_flow(FlowJob(out / "ripple" / "model.safetensors", out / "ripple" / "flow", overwrite=True))
+    shutil.copy(out / "ripple" / "flow" / "flow.png", FIGURES / "flow.png")
+    print(f"wrote {FIGURES / 'flow.png'}")
+
+
 def comparison() -> None:
     """The tables and plots of the races in assets/results/, one kind of signal after the other."""
     parts = []
@@ -102,6 +112,7 @@ def main(args: Sequence[str] | None = None) -> int:
     FIGURES.mkdir(exist_ok=True)
     if not options.tables:
         presets(options.out)
+        flow(options.out)
     comparison()
     rewrite("speed", (RESULTS / "speed.md").read_text().rstrip())  # from apps/benchmark.py speed --out assets/results
     return 0

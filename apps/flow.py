@@ -30,8 +30,8 @@ class Flow:
     """How far a line is followed to each side, in the same units."""
     segments: int = 4
     """Regions of alike spectrum."""
-    analysis: bool = False
-    """Read a spectrum that is fitted to what the model says, not the model's own; images and sounds always are."""
+    phases: bool = False
+    """Read a shape's own phase waves instead of what its relief does; the report says how far they are apart."""
     highest: float | None = None
     """The highest frequency of that spectrum, in radians per box unit."""
     size: int = 768

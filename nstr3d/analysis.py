@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,42 +32,54 @@ COARSE_SAMPLES = 20_000
 
 @dataclass(frozen=True)
 class AnalysisConfig:
-    """``cells`` per axis of the unit box, ``highest`` local frequency in radians per unit length, ``degree`` of the polynomial
-    that is taken away as coarse, ``ridge`` and ``iterations`` of the least squares.
+    """``highest`` local frequency in radians per unit length of the unit box, ``octaves`` below it with a level each (the last
+    takes all that is slower), ``degree`` of the polynomial that is taken away as coarse, ``ridge`` and ``iterations`` of the
+    least squares. Waves below ``lowest`` help to fit but are not read.
 
-    ``spacing`` of the waves' frequencies is in units of 2 pi over a window's width, two cells: below 1, windows and waves can
-    represent anything in the ball. Waves below ``lowest`` help to fit but are not read. A frequency whose wavelength is longer
-    than a cell reads a few per cent low: the window cannot tell it from its negative.
+    A level's cells hold ``periods`` wavelengths of the lowest frequency of its octave: with much less than a half, a window
+    cannot tell a frequency from its negative. ``spacing`` of a level's frequencies is in units of 2 pi over a window's width,
+    two cells: below 1, windows and waves can represent anything in the band.
     """
 
-    cells: int = 8
     highest: float = 40.0
-    degree: int = 4
+    octaves: int = 2
     lowest: float = 0.0
+    degree: int = 4
+    periods: float = 0.75
     spacing: float = 0.85
     ridge: float = 3e-2
     iterations: int = 20
 
     def __post_init__(self):
-        if self.cells < 1 or self.iterations < 1 or self.degree < 0 or not 0 <= self.lowest < self.highest < math.inf:
-            raise ValueError("An analysis needs cells and iterations of at least 1, a degree of 0 or more, and lowest < highest.")
-        if not 0 < self.spacing <= 1:
-            raise ValueError(f"The spacing of the waves lies in (0, 1], not {self.spacing}.")
+        if self.octaves < 1 or self.iterations < 1 or self.degree < 0 or not 0 <= self.lowest < self.highest < math.inf:
+            raise ValueError("An analysis needs octaves and iterations of at least 1, degree of 0 or more, and lowest < highest.")
+        if not 0 < self.spacing <= 1 or not self.periods > 0:
+            raise ValueError("An analysis needs a spacing in (0, 1] and positive periods per cell.")
 
     @property
-    def cell(self) -> float:
-        """A cell's size in the unit box."""
-        return 2 / self.cells
+    def cells(self) -> tuple[int, ...]:
+        """Cells per axis of each level, fine to coarse."""
+        edges = [self.highest / 2 ** (octave + 1) for octave in range(self.octaves)]
+        return tuple(max(1, round(2 * edge / (2 * math.pi * self.periods))) for edge in edges)
 
-    def frequencies(self, dim: int) -> Tensor:
-        """The waves' frequencies ``(k, dim)``: a cubic lattice's points in a half ball, none of them the negative of another."""
-        gap = self.spacing * math.pi / self.cell
-        reach = math.ceil(self.highest / gap)
-        whole = np.arange(-reach, reach + 1)
-        grid = np.meshgrid(*[whole] * (dim - 1), np.arange(reach + 1) + 0.5, indexing="ij")
-        omega = np.stack(grid, axis=-1).reshape(-1, dim) * gap
-        length = np.linalg.norm(omega, axis=1)
-        return torch.from_numpy(omega[length <= max(self.highest, gap / 2) * (1 + 1e-9)].astype(np.float32))
+    def frequencies(self, dim: int) -> list[Tensor]:
+        """Each level's frequencies ``(k, dim)``: a cubic lattice's points in half of a shell, in the last of a ball, none of them
+        the negative of another."""
+        found = []
+        for octave, cells in enumerate(self.cells):
+            high = self.highest / 2**octave
+            gap = self.spacing * math.pi * cells / 2
+            reach = math.ceil(high / gap)
+            whole = np.arange(-reach, reach + 1)
+            grid = np.meshgrid(*[whole] * (dim - 1), np.arange(reach + 1) + 0.5, indexing="ij")
+            omega = np.stack(grid, axis=-1).reshape(-1, dim) * gap
+            length = np.linalg.norm(omega, axis=1)
+            # A step more than the band at its fast end, so that the levels' bands have no gap between them.
+            within = length <= max(high + gap / 2, gap) * (1 + 1e-9)
+            if octave + 1 < self.octaves:
+                within &= length >= high / 2
+            found.append(torch.from_numpy(omega[within].astype(np.float32)))
+        return found
 
 
 @dataclass(frozen=True)
@@ -95,11 +108,17 @@ class Analysis:
         """
         return torch.cat([self._mean_frequency(part) for part in points.split(CHUNK // NEIGHBOURS)])
 
+    def cell(self, points: Tensor) -> Tensor:
+        """The size of the cells that hold the power at ``points (n, d)``, the levels' geometric mean ``(n,)``."""
+        power = self.spectrum(points).power
+        sizes = [torch.full((level.config.features,), math.log(2 / level.config.resolution)) for level in self.field.spectra]
+        return (power @ torch.cat(sizes) / power.sum(dim=1).clamp_min(TINY)).exp()
+
     def _mean_frequency(self, points: Tensor) -> Tensor:
         dim = points.shape[1]
         # The same places of a cell for every point: an even cover of it, without a generator.
         places = torch.quasirandom.SobolEngine(dim).draw(NEIGHBOURS + 1)[1:].to(points) - 0.5
-        around = (points[:, None] + places * self.config.cell).clamp(-1, 1).reshape(-1, dim)
+        around = (points[:, None] + places * self.cell(points)[:, None, None]).clamp(-1, 1).reshape(-1, dim)
         current, energy, vector = self._analytic(around)
         current, vector = (values.reshape(len(points), NEIGHBOURS, dim) for values in (current, vector))
         energy = energy.reshape(len(points), NEIGHBOURS, 1)
@@ -143,28 +162,37 @@ def analyse(points: Tensor, values: Tensor, config: AnalysisConfig, sparse: bool
     size = float(detail.square().mean().sqrt())
     if size <= 1e-6 * float(values.abs().max()) + 1e-12:
         raise ValueError("There is no detail to analyse: a polynomial of the coarse degree already says all of it.")
-    dim, omega = points.shape[1], config.frequencies(points.shape[1])
-    level = LevelConfig(config.cells, waves=ComplexWaves(len(omega)), sparse=sparse)
-    field = NstrConfig((level,), hidden=0).build(dim, 1, points.numpy())
-    with torch.no_grad():
-        field.spectra[0].omega.copy_(omega)
+    dim, omegas = points.shape[1], config.frequencies(points.shape[1])
+    levels = [LevelConfig(n, waves=ComplexWaves(len(omega)), sparse=sparse) for n, omega in zip(config.cells, omegas)]
+    field = NstrConfig(tuple(levels), hidden=0).build(dim, 1, points.numpy())
+    for level, omega in zip(field.spectra, omegas):
+        level.omega.copy_(omega)
     data = Samples(points.float(), (detail / size).float())
     training = FitConfig(steps=config.iterations, batch=1, pool=1)
     for _ in least_squares(config.ridge, len(points))(field, data, value_objective(), training):
         pass
     with torch.no_grad():
         left = torch.cat([field(x) - y for x, y in zip(data.points.split(1 << 16), data.values.split(1 << 16))])
-        field.spectra[0].table.mul_(size)
+        for level in field.spectra:
+            level.table.mul_(size)
     return Analysis(config, field, 1 - float(left.square().mean()), size)
 
 
 def coarse(points: Tensor, values: Tensor, degree: int) -> Tensor:
     """The least-squares polynomial of total ``degree`` through ``values (n, 1)``, at the same ``points (n, d)``."""
+    return polynomial(points, values, degree)(points)
+
+
+def polynomial(points: Tensor, values: Tensor, degree: int) -> Callable[[Tensor], Tensor]:
+    """The least-squares polynomial of total ``degree`` through ``values (n, 1)`` at ``points (n, d)`` of the unit box."""
     apart = max(1, len(points) // COARSE_SAMPLES)
     few = _monomials(points[::apart].double(), degree)
     weights = torch.linalg.lstsq(few, values[::apart].double(), driver="gelsd").solution
-    parts = [_monomials(part.double(), degree) @ weights for part in points.split(1 << 16)]
-    return torch.cat(parts).to(values)
+
+    def at(places: Tensor) -> Tensor:
+        return torch.cat([_monomials(part.double(), degree) @ weights for part in places.split(1 << 16)]).to(values)
+
+    return at
 
 
 def _monomials(points: Tensor, degree: int) -> Tensor:

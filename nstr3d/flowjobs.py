@@ -25,6 +25,7 @@ from nstr3d.io import save_image, save_json, save_mesh
 from nstr3d.lines import save_lines
 from nstr3d.outputs import Clock, Listener, Outcome, check_output, machine, publish, tidy
 from nstr3d.panels import beside, coloured, opaque, spectrograms
+from nstr3d.relief import ReliefWaves, across, nearest, relief_waves, spread, surface_relief
 from nstr3d.render import render
 from nstr3d.segments import segment
 from nstr3d.signals import Signal
@@ -35,7 +36,8 @@ REPORT = "report.json"
 SURFACE_NAMES = ("flow.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", REPORT)
 SIGNAL_NAMES = ("flow.png", "lines.json", REPORT)
 CHUNK = 1 << 14
-SAMPLES, BAND = 24_000, 0.1  # of an analysis of a surface: points within this of it, in the unit box
+SAMPLES, READ, SOME = 24_000, 4000, 1000  # points of a surface: analysed, where waves are read, and of slower statistics
+OCTAVES = 3
 LOWEST = 6.0  # radians per unit length: what is slower is the shape, not its relief
 CELLS = 64  # of the grid on which the surface's line field is sampled
 TICK = 12  # pixels of a picture from one arrow to the next
@@ -46,8 +48,8 @@ class FlowJob:
     """What to read from the model at ``path``, and where to put it.
 
     ``seeds`` lines start on the surface (or in the picture), where they keep ``separation`` box units from each other; each is
-    followed for ``length`` box units to both sides. ``analysis`` reads the analysis spectrum, not the model's own; ``highest``
-    bounds its frequencies in radians per box unit.
+    followed for ``length`` box units to both sides. ``phases`` reads a shape's own phase waves instead of what its relief does;
+    ``highest`` bounds the analysis' frequencies in radians per box unit.
     """
 
     path: Path
@@ -56,7 +58,7 @@ class FlowJob:
     separation: float = 0.03
     length: float = 0.6
     segments: int = 4
-    analysis: bool = False
+    phases: bool = False
     highest: float | None = None
     size: int = 768
     seed: int = 0
@@ -80,11 +82,9 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
     check_output(job.out, names, job.overwrite)
     if surface and model.steps == 0:
         raise ValueError(f"{job.path} was not trained, so its waves mean nothing; fit it first.")
-    if surface and not job.analysis and not has_phases(model.field):
+    if job.phases and not has_phases(model.field):
         name = type(model.field).__name__
-        raise ValueError(
-            f"{job.path} is a {name} field without phase waves: it has no spectrum to read; pass --analysis to fit one."
-        )
+        raise ValueError(f"{job.path} is a {name} field without phase waves: it has no spectrum of its own; leave out --phases.")
     with tidy(job.out), publish(job.out) as folder:
         found = _surface(job, model, folder, clock, listener) if surface else _signal(job, model, folder, clock, listener)
         report = {
@@ -101,20 +101,27 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
 
 def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Listener) -> dict[str, Any]:
     sdf, generator = model.sdf(), np.random.default_rng([job.seed, 1])
+    scale = model.frame.scale
     listener.stage("extract")
     with clock("extract"):
         mesh = extract_mesh(sdf, resolution=128)
         unit = Mesh(model.frame.to_unit(mesh.vertices), mesh.faces)
-        seeds = torch.from_numpy(sample_surface(unit, job.seeds, generator)[0].clip(-1, 1).astype(np.float32))
+        samples = sample_surface(unit, SAMPLES, generator)[0]
     listener.stage("analyse")
     with clock("analyse"):
-        analysis = _band_analysis(job, model.field, unit, generator)
-    reading: Reading = analysis.spectrum if job.analysis else lambda points: phase_spectrum(model.field, points)
+        relief = surface_relief(model.field, samples, generator)
+        config = AnalysisConfig(_fastest(job, model.field), OCTAVES, LOWEST, degree=0, periods=0.6, iterations=12)
+        found = relief_waves(relief, config, READ, generator)
+        if job.phases:
+            spectrum = _read(lambda at: phase_spectrum(model.field, at), found.points)
+            vectors = across(spectrum.vector, found.relief.normals[:READ])
+        else:
+            spectrum, vectors = found.spectrum, found.waves.frequency
+        known = vectors * found.clear[:, None]
     listener.stage("follow")
     with clock("follow"):
-        flow = _surface_lines(job, model.field, reading, unit, seeds)
-    spectrum = _read(reading, torch.from_numpy(flow.lines.points).float())
-    size = spectrum.vector.norm(dim=1).double().numpy() / model.frame.scale
+        flow = _surface_lines(job, model.field, found.points, known, unit, relief.points[: job.seeds])
+    size = spread(found.points, vectors, torch.from_numpy(flow.lines.points).float()).norm(dim=1).double().numpy() / scale
     lines = Polylines(model.frame.to_world(flow.lines.points), flow.lines.starts, size)
     colours = _colours(size)
     listener.stage("write")
@@ -122,54 +129,51 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         for suffix in (".ply", ".glb", ".vtp", ".json"):
             save_lines(folder / f"lines{suffix}", lines, colours)
         camera = Camera.around(sdf.bounds, width=job.size, height=job.size)
-        save_image(folder / "flow.png", draw_lines(render(sdf, camera), camera, sdf, lines, colours, max(1.5, job.size / 400)))
+        picture = draw_lines(render(sdf, camera), camera, sdf, lines, colours, max(1.5, job.size / 320))
+        save_image(folder / "flow.png", picture)
     with clock("segment"):
-        corners = _read(reading, torch.from_numpy(unit.vertices).float().clamp(-1, 1))
-        labels = segment(corners, min(job.segments, len(unit.vertices)))
-        save_mesh(folder / "segments.ply", mesh, _colours(labels.astype(float), 0, max(1, job.segments - 1)))
-    about = {
+        labels = segment(spectrum, min(job.segments, len(found.points)))
+        corners = labels[nearest(found.points, torch.from_numpy(unit.vertices).float())]
+        save_mesh(folder / "segments.ply", mesh, _colours(corners.astype(float), 0, max(1, job.segments - 1)))
+    clear = found.clear.numpy()
+    return {
         "unit": "radians per world unit",
+        "reading": "the model's phases" if job.phases else "the relief's local waves",
         "lines": _about_lines(flow),
-        "local_frequency": _summary(corners, model.frame.scale),
+        "local_frequency": _summary(spectrum, vectors[clear] if clear.any() else vectors, scale),
+        "clear": float(clear.mean()),
+        "segments": _about_segments(labels, spectrum.centroid.numpy() / scale),
+        "analysis": _about_analysis(found.analysis),
+        "agreement": _agreement(model.field, found),
+        "spectral_flow": {
+            "unit": "nepers per box unit",
+            "median": float(_flow_of(model.field, job, found).norm(dim=1).median()),
+        },
+        "mean_curvature_rank_correlation": _curvature_correlation(model.field, found.points[:SOME], vectors[:SOME]),
+        "transport_residual": _transport_residual(model.field, found.points[:SOME]),
     }
-    about["segments"] = _about_segments(labels, corners.centroid.numpy() / model.frame.scale)
-    about["analysis"] = _about_analysis(analysis)
-    about["agreement"] = _agreement(model.field, analysis, seeds)
-    about["spectral_flow"] = {
-        "unit": "nepers per box unit",
-        "median": float(spectral_flow(reading, seeds, analysis.config.cell / 2).norm(dim=1).median()),
-    }
-    about["mean_curvature_rank_correlation"] = _curvature_correlation(model.field, reading, seeds)
-    if isinstance(model.field, Nstr) and model.field.transport is not None:
-        about["transport_residual"] = float(transport_map(model.field, seeds).residual.mean())
-    return about
 
 
-def _band_analysis(job: FlowJob, field: Field, unit: Mesh, generator: np.random.Generator) -> Analysis:
-    finest = max(level.config.resolution for level in field.spectra) * math.pi / 2 if isinstance(field, Nstr) else 40.0
-    highest = job.highest or min(finest, 60.0)
-    points = sample_surface(unit, SAMPLES, generator)[0] + generator.uniform(-BAND, BAND, (SAMPLES, 3))
-    places = torch.from_numpy(points.clip(-1, 1).astype(np.float32))
-    with torch.no_grad():
-        values = torch.cat([field(part) for part in places.split(CHUNK)])
-    lowest = LOWEST if highest > 2 * LOWEST else 0.0
-    return analyse(places, values, AnalysisConfig(max(2, round(highest / 5)), highest, lowest=lowest, iterations=12))
+def _fastest(job: FlowJob, field: Field) -> float:
+    """The highest frequency to look for, in radians per box unit: what the field's finest nodes can hold, within reason."""
+    if job.highest is not None:
+        return max(job.highest, 1.01 * LOWEST)
+    finest = max(level.config.resolution for level in field.spectra) * math.pi / 2 if isinstance(field, Nstr) else 60.0
+    return max(20.0, min(1.2 * finest, 60.0))
 
 
-def _surface_lines(job: FlowJob, field: Field, reading: Reading, unit: Mesh, seeds: Tensor) -> Streamlines:
-    """Lines along the local frequency's part within the surface."""
+def _surface_lines(job: FlowJob, field: Field, places: Tensor, vectors: Tensor, unit: Mesh, seeds: Tensor) -> Streamlines:
+    """Lines along ``vectors``, the line field known at ``places`` on the surface."""
     grown = unit.bounds.scaled(1.1)
     bounds = Box(tuple(np.maximum(grown.lower, -1.0).tolist()), tuple(np.minimum(grown.upper, 1.0).tolist()))
     near = 3 * float(bounds.extent.max()) / CELLS
 
     def within(points: Tensor) -> Tensor:
-        vectors = torch.zeros_like(points)
+        found = torch.zeros_like(points)
         chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
         if len(chosen):
-            normal = torch.nn.functional.normalize(gradient(field, points[chosen]), dim=1)
-            vector = _read(reading, points[chosen]).vector
-            vectors[chosen] = vector - (vector * normal).sum(dim=1, keepdim=True) * normal
-        return vectors
+            found[chosen] = spread(places, vectors, points[chosen])
+        return found
 
     def back(points: Tensor) -> Tensor:
         slope = gradient(field, points)
@@ -178,7 +182,7 @@ def _surface_lines(job: FlowJob, field: Field, reading: Reading, unit: Mesh, see
         return (points - step).clamp(-1, 1)
 
     grid = GridField.sampled(within, bounds, CELLS, signed=False)
-    least = 1e-3 * float(grid.table.norm(dim=1).max())
+    least = 1e-2 * float(grid.table.norm(dim=1).max())
     config = StreamConfig(job.length, 0.02, 2e-3, 80, least)
     inside = seeds.clamp(seeds.new_tensor(bounds.lower), seeds.new_tensor(bounds.upper))
     flow = evenly_spaced(
@@ -197,9 +201,8 @@ def _signal(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: List
     listener.stage("analyse")
     with clock("analyse"):
         highest = job.highest or _highest(grey, lattice)
-        cells = max(2, round(highest / (5 if grey.ndim == 2 else 20)))
         flat = torch.from_numpy(np.ascontiguousarray(grey)).float().reshape(-1, 1)
-        analysis = analyse(places, flat, AnalysisConfig(cells, highest, degree=0, iterations=12))
+        analysis = analyse(places, flat, AnalysisConfig(highest, 4 if grey.ndim == 2 else 6, degree=0, iterations=12))
     about = {"unit": "radians per sample", "analysis": _about_analysis(analysis), "highest": highest / lattice.frame.scale}
     draw = _picture if grey.ndim == 2 else _ridge
     listener.stage("follow")
@@ -216,17 +219,18 @@ def _picture(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndar
     middles = np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
     at = torch.from_numpy(lattice.frame.to_unit(middles)).float()
     spectrum = _read(analysis.spectrum, at)
-    vector = spectrum.vector.double().numpy()
+    vectors = analysis.frequency(at)
+    vector = vectors.double().numpy()
     size = np.linalg.norm(vector, axis=1)
     loud = spectrum.energy.numpy() > 0.02 * float(spectrum.energy.mean())
     way = vector[loud] / np.maximum(size[loud, None], 1e-30) * TICK * 0.4
     ends = np.stack([middles[loud] - way, middles[loud] + way], axis=1).reshape(-1, 2)
     arrows = Polylines(ends[:, ::-1], np.arange(0, len(ends) + 1, 2))
     seeds = torch.from_numpy(generator.uniform(box.lower, box.upper, (job.seeds, 2))).float()
-    field = GridField.sampled(lambda points: _read(analysis.spectrum, points).vector, box, 4 * analysis.config.cells, False)
+    field = GridField.sampled(analysis.frequency, box, min(96, 3 * analysis.config.cells[0]), signed=False)
     config = StreamConfig(job.length, 2 / scale, 0.05 / scale, 400, 1e-3 * float(field.table.norm(dim=1).max()))
     flow = evenly_spaced(streamlines(field, seeds, box, config, signed=False), job.separation, 2 * job.separation)
-    along = _read(analysis.spectrum, torch.from_numpy(flow.lines.points).float()).vector.norm(dim=1).double().numpy()
+    along = field(torch.from_numpy(flow.lines.points).float()).norm(dim=1).double().numpy()
     world = Polylines(lattice.frame.to_world(flow.lines.points), flow.lines.starts, along / scale)
     save_lines(folder / "lines.json", world, _colours(along))
     base = np.ascontiguousarray(opaque(values) * 0.6 + 0.2)
@@ -236,7 +240,7 @@ def _picture(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndar
     ]
     save_image(folder / "flow.png", beside(drawn))
     labels = segment(spectrum, min(job.segments, len(at)))
-    about = {"lines": _about_lines(flow), "local_frequency": _summary(spectrum, scale)}
+    about = {"lines": _about_lines(flow), "local_frequency": _summary(spectrum, vectors[torch.from_numpy(loud)], scale)}
     return about | {"segments": _about_segments(labels, spectrum.centroid.numpy() / scale)}
 
 
@@ -246,7 +250,8 @@ def _ridge(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarra
     moments = np.linspace(0.5, length - 0.5, min(length, 2000))
     at = torch.from_numpy(lattice.frame.to_unit(moments[:, None])).float()
     spectrum = _read(analysis.spectrum, at)
-    frequency = analysis.frequency(at).abs()[:, 0].double().numpy() / scale
+    vectors = analysis.frequency(at)
+    frequency = vectors.abs()[:, 0].double().numpy() / scale
     loud = spectrum.energy.numpy() > 1e-4 * float(spectrum.energy.max())
     picture = spectrograms([values])
     points = np.stack([moments / length * picture.shape[1], (1 - frequency / math.pi) * picture.shape[0]], axis=1)[loud]
@@ -257,7 +262,10 @@ def _ridge(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarra
     ridge = Polylines(np.stack([moments, frequency], axis=1)[loud], starts)
     save_lines(folder / "lines.json", ridge)
     labels = segment(spectrum, min(job.segments, len(at)))
-    about = {"local_frequency": _summary(spectrum, scale), "segments": _about_segments(labels, spectrum.centroid.numpy() / scale)}
+    about = {
+        "local_frequency": _summary(spectrum, vectors[torch.from_numpy(loud)], scale),
+        "segments": _about_segments(labels, spectrum.centroid.numpy() / scale),
+    }
     return about | {"ridge": {"axes": ["sample", "radians per sample"], "moments": int(loud.sum())}}
 
 
@@ -286,10 +294,9 @@ def _colours(values: np.ndarray, low: float | None = None, high: float | None = 
     return coloured(values[None].astype(np.float64), *ends)[0].clip(0, 1)
 
 
-def _summary(spectrum: LocalSpectrum, scale: float) -> dict[str, Any]:
+def _summary(spectrum: LocalSpectrum, vectors: Tensor, scale: float) -> dict[str, Any]:
     """Median and quantiles of the readings; lengths per ``scale`` box units."""
-    size = spectrum.vector.norm(dim=1) / scale
-    low, middle, high = size.quantile(torch.tensor([0.05, 0.5, 0.95])).tolist() if len(size) < 1 << 24 else (0.0, 0.0, 0.0)
+    low, middle, high = np.quantile(vectors.norm(dim=1).double().numpy() / scale, [0.05, 0.5, 0.95]).tolist()
     others = {name: float(getattr(spectrum, name).median()) / scale for name in ("centroid", "bandwidth")}
     return {"p5": low, "median": middle, "p95": high, **others, "entropy_nats": float(spectrum.entropy.median())}
 
@@ -309,22 +316,35 @@ def _about_analysis(analysis: Analysis) -> dict[str, Any]:
     return {
         "explained": analysis.explained,
         "detail_rms_box": analysis.detail,
-        "waves": analysis.field.spectra[0].config.waves.count,  # type: ignore[union-attr]
+        "waves": sum(level.config.features for level in analysis.field.spectra),
         "cells": config.cells,
         "highest_box": config.highest,
         "parameters": analysis.field.parameter_count,
     }
 
 
-def _agreement(field: Field, analysis: Analysis, points: Tensor) -> dict[str, float] | None:
-    """How far the model's own reading is from the analysis spectrum's, where it has one: medians."""
-    if not has_phases(field):
+def _agreement(field: Field, found: ReliefWaves) -> dict[str, float] | None:
+    """How far the model's own reading is from the relief's waves, where it has one: medians."""
+    if not has_phases(field) or not found.clear.any():
         return None
-    error, angle = difference(_read(lambda at: phase_spectrum(field, at), points).vector, _read(analysis.spectrum, points).vector)
+    at, normals = found.points[found.clear], found.relief.normals[:READ][found.clear]
+    own = across(_read(lambda places: phase_spectrum(field, places), at).vector, normals)
+    error, angle = difference(own, found.waves.frequency[found.clear])
     return {"median_relative_difference": float(error.median()), "median_angle_degrees": float(angle.median())}
 
 
-def _curvature_correlation(field: Field, reading: Reading, points: Tensor, distance: float = 0.02) -> float:
+def _flow_of(field: Field, job: FlowJob, found: ReliefWaves) -> Tensor:
+    reading: Reading = (lambda at: phase_spectrum(field, at)) if job.phases else found.analysis.spectrum
+    return spectral_flow(reading, found.points[:SOME], 1 / found.analysis.config.cells[0])
+
+
+def _transport_residual(field: Field, points: Tensor) -> float | None:
+    if not isinstance(field, Nstr) or field.transport is None:
+        return None
+    return float(transport_map(field, points).residual.mean())
+
+
+def _curvature_correlation(field: Field, points: Tensor, vectors: Tensor, distance: float = 0.02) -> float:
     """Spearman's rank correlation of the local frequency with |mean curvature|, half the divergence of the normals."""
     divergence = torch.zeros(len(points))
     for axis in range(3):
@@ -333,6 +353,6 @@ def _curvature_correlation(field: Field, reading: Reading, points: Tensor, dista
             moved = points.clone()
             moved[:, axis] += side * distance
             ends.append(torch.nn.functional.normalize(gradient(field, moved.clamp(-1, 1)), dim=1)[:, axis])
-        divergence += (ends[1] - ends[0]) / (2 * distance)
-    ranks = [values.argsort().argsort().double() for values in (divergence.abs(), _read(reading, points).vector.norm(dim=1))]
+        divergence += (ends[1] - ends[0]).detach() / (2 * distance)
+    ranks = [values.argsort().argsort().double() for values in (divergence.abs(), vectors.norm(dim=1))]
     return float(torch.corrcoef(torch.stack(ranks))[0, 1]) if len(points) > 2 else 0.0

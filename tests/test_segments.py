@@ -12,13 +12,13 @@ from nstr3d.spectral import LocalSpectrum
 def test_two_bands_are_told_apart_within_a_cell():
     x = ((torch.arange(6000) + 0.5) / 6000 * 2 - 1)[:, None]
     signal = torch.where(x < 0.2, torch.sin(60 * x), torch.sin(200 * x))
-    found = analyse(x, signal, AnalysisConfig(cells=16, highest=260.0, degree=0))
+    found = analyse(x, signal, AnalysisConfig(highest=260.0, octaves=3, degree=0))
     labels = segment(found.spectrum(x[::4]), 2)
     edges = x[::4][:-1, 0].numpy()[np.diff(labels) != 0]
     assert labels[0] == 0
     assert labels[-1] == 1
     assert len(edges) >= 1
-    assert np.abs(edges - 0.2).max() <= found.config.cell
+    assert np.abs(edges - 0.2).max() <= 2 / found.config.cells[0]
 
 
 def test_labels_are_stable_and_rise_with_frequency():

@@ -1,0 +1,63 @@
+"""Local waves of signals that are plane waves, chirps, and nothing."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nstr3d.localwave import local_waves
+from nstr3d.spectral import difference
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), size=st.floats(15, 60), angle=st.floats(0, 6.3), wrong=st.floats(0.85, 1.15))
+def test_a_plane_wave_is_found_from_a_guess_that_is_off(seed: int, size: float, angle: float, wrong: float):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(20_000, 2, generator=generator) * 2 - 1
+    omega = size * torch.tensor([math.cos(angle), math.sin(angle)])
+    values = 0.3 * torch.sin(x @ omega + 1)[:, None] + 0.5 + x[:, :1]
+    at = x[(x.abs() < 0.5).all(dim=1)][:50]
+    found = local_waves(x, values, at, wrong * omega.expand(50, 2))
+    error, turn = difference(found.frequency, omega.expand(50, 2))
+    assert error.median() < 1e-3
+    assert error.max() < 0.01
+    assert turn.max() < 0.5
+    torch.testing.assert_close(found.amplitude, torch.full((50,), 0.3), rtol=0.03, atol=0)
+    assert found.share.min() > 0.99
+
+
+def test_a_chirp_is_followed():
+    x = ((torch.arange(6000) + 0.5) / 6000 * 2 - 1)[:, None]
+    values = torch.sin(200 * x + 60 * x.square())
+    at = x[600:-600:20]
+    true = 200 + 120 * at
+    found = local_waves(x, values, at, 1.1 * true)
+    error, _ = difference(found.frequency, true)
+    assert error.median() < 1e-3
+    assert error.max() < 0.01
+
+
+def test_frequencies_lie_in_the_tangent_planes_of_a_surface():
+    way = torch.nn.functional.normalize(torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    values = torch.sin(60 * way[:, :1])
+    at = way[way[:, 0].abs() < 0.5][:100]
+    found = local_waves(way, values, at, torch.tensor([55.0, 5.0, 0.0]).expand(100, 3), at)
+    assert (found.frequency * at).sum(dim=1).abs().max() < 1e-2
+    along = torch.tensor([60.0, 0, 0]) - 60 * at[:, :1] * at
+    error, angle = difference(found.frequency, along)
+    assert error.median() < 0.01
+    assert angle.median() < 0.5
+
+
+def test_noise_has_no_wave_of_its_own_and_few_samples_are_refused():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(20_000, 2, generator=generator) * 2 - 1
+    first = torch.tensor([30.0, 0.0]).expand(50, 2)
+    found = local_waves(x, torch.randn(20_000, 1, generator=generator), x[:50], first)
+    assert found.share.median() < 0.2
+    flat = local_waves(x, torch.ones(20_000, 1), x[:50], first)
+    assert flat.amplitude.max() < 0.01
+    with pytest.raises(ValueError, match="at least 192 samples"):
+        local_waves(x[:100], x[:100, :1], x[:5], first[:5])
