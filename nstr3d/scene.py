@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.extract import extract_mesh
+from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fit import Fit, lipschitz_estimate
 from nstr3d.geometry.distance import MeshDistance
@@ -44,7 +45,7 @@ class Curves:
     colours: np.ndarray
 
 
-class Muted(nn.Module):
+class Muted(Field):
     """An NSTR field whose ``silent`` levels (indices) say nothing: their features are 0, and the decoder goes on without them."""
 
     def __init__(self, field: Nstr, silent: Collection[int]):
@@ -60,6 +61,9 @@ class Muted(nn.Module):
             for index, level in enumerate(levels)
         ]
         return self.field.decoder(torch.cat(features, dim=1))
+
+    def rates(self) -> list[dict]:
+        return self.field.rates()
 
 
 def levels_of(fit: Fit) -> list[str]:
@@ -78,7 +82,7 @@ def muted(fit: Fit, silent: Collection[int]) -> Sdf:
     field = Muted(fit.field, silent)
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(SAMPLES, 3, generator=generator) * 2 - 1
-    return from_field(field, fit.frame, fit.bounds, lipschitz_estimate(field, points))  # type: ignore[arg-type]
+    return from_field(field, fit.frame, fit.bounds, lipschitz_estimate(field, points))
 
 
 def surface(sdf: Sdf, resolution: int, level: float = 0.0) -> Mesh | None:

@@ -81,11 +81,12 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
         tab.goto(page.url)
         clients = page.server.get_clients
         served_until(tab, page, lambda: bool(clients()) and next(iter(clients().values())).camera.update_timestamp > 0)
-        camera = page.camera(next(iter(clients().values())))
-        expected = measure(model.sdf(), camera).mask
+
+        def camera() -> Any:  # the page's layout, and so its width, settles some time after its first message
+            return page.camera(next(iter(clients().values())))
 
         def matches(threshold: float) -> bool:
-            picture = seen(tab)
+            picture, expected = seen(tab), measure(model.sdf(), camera()).mask
             if picture.shape[:2] != expected.shape:
                 return False
             drawn = (picture < 0.985).any(axis=2)
@@ -107,7 +108,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
         tab.get_by_label("Cut", exact=True).uncheck()
         tab.get_by_label("Sphere traced", exact=True).check()
         served_until(tab, page, lambda: any(view for view, _ in page.views.values()))
-        served_until(tab, page, lambda: traced(seen(tab), camera, model))
+        served_until(tab, page, lambda: traced(seen(tab), camera(), model))
     assert {url.split("/")[2] for url in requests if url.startswith(("http", "ws"))} == {page.url.split("/")[2]}
 
 
