@@ -39,7 +39,7 @@ def test_ripples_that_quicken_by_a_factor_of_four_are_read_on_a_ball():
     error, angle = difference(found.waves.frequency, true)
     assert error.median() <= 0.03
     assert angle.median() <= 3
-    assert found.clear.float().mean() > 0.9
+    assert found.clear.float().mean() > 0.8  # not at the poles, where ripples are longer than the ball is straight
     assert found.waves.amplitude[found.clear].median() == pytest.approx(0.01 * SCALE, rel=0.1)
     # The waves' own mean, before beats and windows are counted, is a guess only.
     assert difference(found.spectrum.vector, true)[0].median() > error.median()
