@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nstr3d.extract import extract_mesh
 from nstr3d.fields.base import Field
