@@ -220,6 +220,8 @@ def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
 
     source = _obj_text(path) if file_type == "obj" else str(path)
     try:
+        if file_type == "stl":
+            _check_stl(path)
         scene = trimesh.load_scene(source, file_type=file_type, process=False, skip_materials=True)
         parts = list(_placed_parts(scene))
     except Exception as error:  # third-party parsers raise anything, and none of it says what is wrong with the file
@@ -247,6 +249,16 @@ def _obj_text(path: Path) -> io.StringIO:
         line = data.count(b"\n", 0, zero.end()) + 1
         raise ValueError(f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it again")
     return io.StringIO(data.decode("utf-8", errors="replace"))
+
+
+def _check_stl(path: Path) -> None:
+    """Raises ValueError for bytes that are no text and not as many as their count of facets says: where a guesser of encodings
+    is installed, the parser takes them for text without facets."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 12)
+    facets = int.from_bytes(head[80:84], "little")
+    if b"\0" in head and path.stat().st_size != 84 + 50 * facets:
+        raise ValueError("a binary STL of another length than its header says")
 
 
 def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
