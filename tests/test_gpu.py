@@ -83,3 +83,16 @@ def test_a_captured_step_trains_as_an_eager_one() -> None:
         optimizer.step()
     for one, other in zip(fields[0].parameters(), fields[1].parameters()):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
+
+
+@WITH_GPU
+@pytest.mark.gpu
+def test_the_picture_is_that_of_the_cpu():
+    from nstr3d.geometry.primitives import torus
+    from nstr3d.render import render
+    from nstr3d.types import Camera
+
+    shape = torus()
+    camera = Camera.around(shape.bounds, width=96, height=96)
+    difference = np.abs(render(shape, camera, device="cuda") - render(shape, camera))
+    assert np.quantile(difference, 0.99) < 0.02  # pixels at the silhouette may go either way

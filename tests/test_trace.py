@@ -214,3 +214,53 @@ def test_empty_space_never_claims_more_than_the_distance():
 def test_empty_space_knows_whether_there_is_a_surface():
     assert EmptySpace.of(TORUS).surface
     assert not EmptySpace.of(Sdf(lambda p: TORUS.distance(p) + 1.0, TORUS.bounds)).surface
+
+
+def torus_depth(rays: Rays, major: float, minor: float) -> np.ndarray:
+    """Depth of the first meeting with a torus about the y axis: the least positive root of its quartic; infinite on a miss."""
+    o, d = rays.origins.numpy(), rays.directions.numpy()
+    # (|p|^2 + R^2 - r^2)^2 = 4 R^2 (x^2 + z^2) along p = o + t d
+    square = np.stack([np.ones(len(o)), 2 * (o * d).sum(axis=1), (o * o).sum(axis=1) + major**2 - minor**2])
+    flat = np.stack([(d[:, [0, 2]] ** 2).sum(axis=1), 2 * (o * d)[:, [0, 2]].sum(axis=1), (o[:, [0, 2]] ** 2).sum(axis=1)])
+    depths = np.full(len(o), np.inf)
+    for index, (a, b) in enumerate(zip(square.T, flat.T)):
+        roots = np.roots(np.polysub(np.polymul(a, a), 4 * major**2 * b))
+        real = roots.real[(np.abs(roots.imag) < 1e-7) & (roots.real > 0)]
+        depths[index] = real.min(initial=np.inf)
+    return depths
+
+
+def test_torus_depths_are_the_roots_of_its_quartic_and_normals_point_from_its_ring() -> None:
+    major, minor = 1.0, 0.3
+    shape, rays = torus(major, minor), pencil(2000, seed=3)
+    hits, exact = sphere_trace(shape, rays), torus_depth(rays, major, minor)
+    found = hits.mask.numpy() & np.isfinite(exact)
+    assert found.sum() > 500
+    assert (hits.mask.numpy() == np.isfinite(exact)).mean() > 0.998  # tangent rays may go either way
+    error = np.abs(hits.depth.numpy()[found] - exact[found])
+    assert np.quantile(error, 0.99) < 1e-4  # of the box; a tangent ray's root moves by much for little
+    points = hits.points[hits.mask]
+    ring = points * torch.tensor([1.0, 0.0, 1.0], dtype=points.dtype)
+    ring = ring / ring.norm(dim=1, keepdim=True) * major
+    outward = torch.nn.functional.normalize(points - ring, dim=1)
+    assert float((shape.normals(points) * outward).sum(dim=1).min()) > 1 - 1e-4
+
+
+def test_normals_of_a_box_are_those_of_the_faces_that_rays_meet() -> None:
+    shape, rays = box((1.0, 0.6, 0.8)), pencil(2000, seed=4)
+    hits = sphere_trace(shape, rays)
+    points = hits.points[hits.mask]
+    half = torch.tensor([1.0, 0.6, 0.8], dtype=points.dtype)
+    share = (points / half).abs()
+    clear = share.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] > 1e-3  # not on an edge
+    face = torch.nn.functional.one_hot(share.argmax(dim=1), 3) * points.sign()
+    torch.testing.assert_close(shape.normals(points)[clear], face[clear].to(points.dtype), atol=1e-6, rtol=0)
+    assert int(clear.sum()) > 500
+
+
+def test_a_camera_at_the_surface_sees_it_at_depth_zero_or_looks_away_from_it() -> None:
+    origins = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    rays = Rays(origins, torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], dtype=torch.float64))
+    hits = sphere_trace(sphere(), rays)
+    assert bool(hits.mask[0])
+    assert float(hits.depth[0]) < 1e-4
