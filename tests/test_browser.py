@@ -92,7 +92,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
             drawn = (picture < 0.985).any(axis=2)
             return overlap(drawn[:, :-16], expected[:, :-16]) > threshold  # the panel's shadow falls on the right edge
 
-        served_until(tab, page, lambda: matches(0.97))  # on a white ground: the mesh has the traced silhouette
+        served_until(tab, page, lambda: matches(0.99))  # on a white ground: the mesh has the traced silhouette
 
         triangles = len(page.meshes[0].faces)
         thumb = tab.locator("[role=slider]").first  # the first slider is the resolution
