@@ -13,12 +13,15 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
+from nstr3d.kernels.adam import AdamW
+from nstr3d.kernels.interpolate import kernels_found
 from nstr3d.losses import Objective
 from nstr3d.sampling import Sampler
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.types import Box, Frame, Samples
 
 REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the device
+TOGETHER = 8  # batches that are taken from the pool at once
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def fit_steps(
     """
     if len(pool) < config.batch:
         raise ValueError(f"batch {config.batch} exceeds the pool of {len(pool)} samples.")
-    optimizer = torch.optim.AdamW(field.rates(), betas=config.betas, eps=1e-15, weight_decay=0.0, fused=True)
+    optimizer = AdamW(field.rates(), config.betas)
     peaks = [group["lr"] for group in optimizer.param_groups]
     step, spent = _restore(optimizer, resume) if resume else (0, 0.0)
     device = next(field.parameters()).device
@@ -229,15 +232,24 @@ def _cosine(done: float, final: float) -> float:
 
 def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
     """Batches from number ``step`` on: each epoch walks one permutation, which the seed and the epoch determine."""
-    per_epoch, order = len(pool) // config.batch, None
+    per_epoch = len(pool) // config.batch
     while True:
         epoch, position = divmod(step, per_epoch)
-        if order is None or position == 0:
-            generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-            order = torch.randperm(len(pool), generator=generator).to(pool.points.device)
-        chosen = order[position * config.batch : (position + 1) * config.batch]
-        yield Samples(pool.points[chosen], pool.values[chosen])
-        step += 1
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(pool), generator=generator)[: per_epoch * config.batch].to(pool.points.device)
+        for chosen in order[position * config.batch :].split(TOGETHER * config.batch):
+            several = _taken(pool, chosen)
+            for batch in zip(several.points.split(config.batch), several.values.split(config.batch)):
+                yield Samples(*batch)
+                step += 1
+
+
+def _taken(pool: Samples, chosen: Tensor) -> Samples:
+    if pool.points.device.type == "cpu" and pool.points.dtype == pool.values.dtype == torch.float32 and kernels_found():
+        from nstr3d.kernels.cpu import take
+
+        return Samples(*take(pool.points, pool.values, chosen))
+    return Samples(pool.points[chosen], pool.values[chosen])
 
 
 def _restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> tuple[int, float]:

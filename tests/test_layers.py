@@ -88,6 +88,7 @@ SIBLINGS = {
     "kernels.interpolate": {"kernels.cpu"},
     "kernels.cpu": {"kernels.threads"},
     "kernels.fused": {"kernels.interpolate", "kernels.fusedcpu", "kernels.gpu", "kernels.parts", "kernels.threads"},
+    "kernels.adam": {"kernels.adamcpu", "kernels.interpolate", "kernels.threads"},
     "kernels.simd": {"kernels.parts"},
     "kernels.fusedcpu": {"kernels.parts", "kernels.simd"},
     "kernels.gpu": {"kernels.parts"},
@@ -167,8 +168,8 @@ OWNERS = {
     "OpenEXR": {"footage"},
     "pyrender": {"raster"},
     "viser": {"browser"},
-    "numba": {"kernels.cpu", "kernels.entropy", "kernels.fusedcpu", "kernels.simd"},
-    "llvmlite": {"kernels.simd"},
+    "numba": {"kernels.adamcpu", "kernels.cpu", "kernels.entropy", "kernels.fusedcpu", "kernels.simd"},
+    "llvmlite": {"kernels.adamcpu", "kernels.simd"},
     "triton": {"kernels.gpu"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"tables"},
@@ -180,6 +181,7 @@ OWNERS = {
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_TOP = {
+    "kernels.adamcpu": {"numba", "llvmlite"},
     "kernels.cpu": {"numba"},
     "kernels.entropy": {"numba"},
     "kernels.fusedcpu": {"numba"},

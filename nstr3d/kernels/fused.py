@@ -8,11 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nstr3d.kernels.interpolate import differentiated, fused_applies, interpolate
-from nstr3d.kernels.parts import CARRIER, COMPLEX, KIND, LANES, PHASE, PLAIN, WAVES, WIDE, Layout, Part, Weights, up
+from nstr3d.kernels.parts import (
+    CARRIER,
+    CHANNELS,
+    COMPLEX,
+    KIND,
+    LANES,
+    PHASE,
+    PLAIN,
+    STRIDE,
+    TABLE,
+    WAVES,
+    WIDE,
+    Layout,
+    Part,
+    Weights,
+    up,
+)
 
 TRITON = False  # whether GPUs use `kernels.gpu`: off until it was measured on one; `apps/benchmark.py speed` turns it on
 
@@ -74,36 +91,34 @@ def _levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tens
     """The kernels' view of the levels: tables and carriers copied to where the layout has them."""
     from nstr3d.kernels import fusedcpu as cpu
 
-    carrier = torch.zeros(layout.carrier_size)
-    for (omega, phase), line in zip(waves, layout.meta):
+    table, carrier = torch.empty(layout.table_size).numpy(), _zeros(layout.carrier_size)
+    for given, (omega, phase), line in zip(tables, waves, layout.meta):
+        cpu.pack(given.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS])
         if omega is not None and phase is not None:
-            at = carrier[line[CARRIER] :][: 4 * up(len(phase), LANES)].view(4, -1)
-            at[:3, : len(phase)], at[3, : len(phase)] = omega.detach().T, phase.detach()
-    numbers = layout.inputs, layout.line, layout.local_line
-    table = torch.empty(layout.table_size).numpy()
-    levels = cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier.numpy(), *numbers)
-    for index, table in enumerate(tables):
-        cpu.pack(table.detach().contiguous().numpy(), index, levels)
-    levels.table[-2 * LANES :] = 0
-    return levels
+            at = carrier[line[CARRIER] :][: 4 * up(len(phase), LANES)].reshape(4, -1)
+            at[:3, : len(phase)], at[3, : len(phase)] = omega.detach().numpy().T, phase.detach().numpy()
+    table[-2 * LANES :] = 0
+    sizes = layout.inputs, layout.line, layout.local_line
+    return cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier, *sizes)
 
 
 def _decoder(weights: Weights | None, layout: Layout):
     """The kernels' view of the decoder: weights padded with zeros to whole vectors."""
-    import numpy as np
-
     from nstr3d.kernels import fusedcpu as cpu
 
     if weights is None:
         return cpu.Decoder._make([*(np.zeros(0, np.float32) for _ in range(5)), np.float32(1)])
-    hidden, inputs = weights.w1.shape
+    w1, b1, w2, b2 = (each.detach().numpy() for each in weights[:4])
+    hidden, inputs = w1.shape
     width, columns = up(hidden, WIDE), up(inputs, WIDE)
-    first, back = torch.zeros(inputs, width), torch.zeros(width, columns)
-    bias, last = torch.zeros(width), torch.zeros(len(weights.w2), width)
-    first[:, :hidden], back[:hidden, :inputs] = weights.w1.detach().T, weights.w1.detach()
-    bias[:hidden], last[:, :hidden] = weights.b1.detach(), weights.w2.detach()
-    flat = [tensor.view(-1).numpy() for tensor in (first, back, bias, last, weights.b2.detach())]
-    return cpu.Decoder._make([*flat, np.float32(weights.sharpness)])
+    first, back = _zeros(inputs, width), _zeros(width, columns)
+    bias, last = _zeros(width), _zeros(len(w2), width)
+    first[:, :hidden], back[:hidden, :inputs], bias[:hidden], last[:, :hidden] = w1.T, w1, b1, w2
+    return cpu.Decoder._make([first.ravel(), back.ravel(), bias, last.ravel(), b2, np.float32(weights.sharpness)])
+
+
+def _zeros(*shape: int) -> np.ndarray:
+    return torch.zeros(shape).numpy()  # torch's memory begins where a vector does, numpy's need not
 
 
 class _Fused(torch.autograd.Function):
@@ -137,34 +152,34 @@ class _Fused(torch.autograd.Function):
         from nstr3d.kernels.threads import parts, share
 
         given: tuple = *ctx.given, grad.contiguous().numpy()
-        layout = ctx.layout
-        points, levels, decoder, *_ = given
-        split, outputs, width = parts(len(points)), grad.shape[1], len(decoder.bias)
+        layout, (points, _, decoder, *_) = ctx.layout, given
+        outputs, width = grad.shape[1], len(decoder.bias)
         learned = any(ctx.needs_input_grad[len(ctx.needs_input_grad) - len(ctx.shapes) + ctx.count :])
-        g_table = torch.empty(split, layout.table_size)
-        g_carrier = torch.zeros(split, layout.carrier_size if learned else 0)
-        g_first = torch.zeros(split, (up(layout.inputs, cpu.TILE)) * width)
-        g_bias, g_last, g_offset = torch.zeros(split, width), torch.zeros(split, outputs * width), torch.zeros(split, outputs)
-        sums = [tensor.numpy() for tensor in (g_table, g_carrier, g_first, g_bias, g_last, g_offset)]
-        mine: list = [cpu.Sums._make([each[part] for each in sums]) for part in range(split)]
+        # Every thread has sums of its own, in one piece of memory.
+        first = up(layout.inputs, cpu.TILE) * width
+        sizes = layout.table_size, first, width, outputs * width, layout.carrier_size if learned else 0, outputs
+        ends = np.cumsum(sizes).tolist()
+        sums = torch.empty(parts(len(points)), up(ends[-1], WIDE)).numpy()
+        mine = [cpu.Sums._make(each[end - size : end] for size, end in zip(sizes, ends)) for each in sums]
         share(lambda part, low, high: cpu.backward(low, high, *given, sums=mine[part]), len(points), cpu.BLOCK)
+        small = torch.from_numpy(sums[:, ends[0] : ends[-1]].sum(axis=0))
+        g_first, g_bias, g_last, g_carrier, g_offset = small.split(list(sizes[1:]))
         found: list[Tensor | None] = []
         if ctx.hidden is not None:
             hidden, inputs = ctx.hidden
-            w1 = g_first.sum(dim=0).view(-1, width)[:inputs, :hidden].T
-            found += [w1, g_bias.sum(dim=0)[:hidden], g_last.sum(dim=0).view(outputs, width)[:, :hidden], g_offset.sum(dim=0)]
-        for index, shape in enumerate(ctx.shapes[: ctx.count]):
+            w1, w2 = g_first.view(-1, width)[:inputs, :hidden].T, g_last.view(outputs, width)[:, :hidden]
+            found += [w1, g_bias[:hidden], w2, g_offset]
+        for shape, line in zip(ctx.shapes, layout.meta):
             table = torch.empty(shape)
-            cpu.unpack(sums[0], index, levels, table.numpy())
+            cpu.unpack(sums, table.view(-1).numpy(), line[TABLE], line[STRIDE], line[CHANNELS])
             found.append(table)
         for line in layout.meta:
-            if line[KIND] != PLAIN:
+            if line[KIND] != PLAIN and learned:
                 waves, start = int(line[WAVES]), int(line[CARRIER])
-                if learned:
-                    turned = g_carrier.sum(dim=0)[start:][: 4 * up(waves, LANES)].view(4, -1)[:, :waves]
-                    found += [turned[:3].T, turned[3]]
-                else:
-                    found += [None, None]
+                turned = g_carrier[start:][: 4 * up(waves, LANES)].view(4, -1)[:, :waves]
+                found += [turned[:3].T, turned[3]]
+            elif line[KIND] != PLAIN:
+                found += [None, None]
         return None, None, None, None, *found
 
 

@@ -17,13 +17,13 @@ from nstr3d.kernels.simd import WIDE, decay, fma, load, load_wide, sine_and_cosi
 BLOCK = 64  # points; a multiple of TILE
 TILE = 8  # rows of a matrix product under way in registers
 
-# What `kernels.parts.Layout` holds, as the kernels see it: ``meta (levels, 10)`` int64, the rest flat float32 but for int32 rows.
+# What `kernels.parts.Layout` holds, as the kernels see it: ``meta (levels, 11)`` int64, the rest flat float32 but for int32 rows.
 Levels = namedtuple("Levels", "meta radians rows table carrier inputs line local_line")
 # Weights (features, hidden) and (hidden, features), padded to whole vectors; with no bias (0,) there is no decoder.
 Decoder = namedtuple("Decoder", "first back bias last offset sharpness")
 # What the backward pass needs of the forward one: features, the waves' derivatives, hidden values.
 Kept = namedtuple("Kept", "features local hidden")
-Sums = namedtuple("Sums", "table carrier first bias last offset")  # gradients
+Sums = namedtuple("Sums", "table first bias last carrier offset")  # gradients
 
 
 @njit(cache=True, fastmath=True, inline="always")
@@ -124,7 +124,7 @@ def _features(points, start, count, levels, level, spectrum, kept, first):
 
     Whole vectors are written: what they put past their end, the next ones overwrite.
     """
-    _, _, _, stride, plain, kind, waves, feature, carrier, place = levels.meta[level]
+    _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
     features, local, width, radians = kept.features, kept.local, _padded(waves), splat(levels.radians[level])
     for p in range(count):
         row, to, beside = p * stride, (first + p) * levels.line + feature, (first + p) * levels.local_line + place
@@ -154,7 +154,7 @@ def _features(points, start, count, levels, level, spectrum, kept, first):
 @njit(cache=True)
 def _feature_slopes(count, levels, level, slopes, local, features):
     """The derivatives of a block's features along the axes, three blocks ``(BLOCK, line)`` one after another."""
-    _, _, _, stride, plain, kind, waves, feature, carrier, place = levels.meta[level]
+    _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
     width, radians, size = _padded(waves), splat(levels.radians[level]), len(slopes) // 3
     for axis in range(3):
         for p in range(count):
@@ -251,29 +251,41 @@ def forward(low, high, points, levels, decoder, kept, out):
 
 
 @njit(cache=True)
-def pack(table, level, levels):
-    """Copy a level's ``table (rows, channels)`` to its place, a zero row before it and zeros after each row."""
-    at, stride, channels = levels.meta[level, TABLE], levels.meta[level, STRIDE], table.shape[1]
-    levels.table[at : at + stride] = 0
-    for row in range(len(table)):
+def pack(table, packed, at, stride, channels):
+    """Copy a flat ``table`` of rows of ``channels`` into ``packed`` from ``at`` on, a zero row before it and ``stride`` to a row.
+
+    Whole vectors are copied: a row is followed by the start of the next, which nobody reads, or by zeros.
+    """
+    packed[at : at + stride] = 0
+    safe = len(table) - stride
+    for row in range(0, len(table), channels):
         at += stride
-        for channel in range(channels):
-            levels.table[at + channel] = table[row, channel]
-        for channel in range(channels, stride):
-            levels.table[at + channel] = 0
+        if row <= safe:
+            for s in range(0, stride, LANES):
+                store(packed, at + s, load(table, row + s))
+        else:
+            packed[at : at + channels] = table[row : row + channels]
+            packed[at + channels : at + stride] = 0
 
 
 @njit(cache=True)
-def unpack(sums, level, levels, table):
-    """The gradient ``table (rows, channels)`` of a level from the threads' ``sums (threads, size)``, added in their order."""
-    at, stride, channels = levels.meta[level, TABLE], levels.meta[level, STRIDE], table.shape[1]
-    for row in range(len(table)):
+def unpack(sums, table, at, stride, channels):
+    """The gradient of what `pack` packed: the threads' ``sums (threads, size)``, added in their order."""
+    safe = len(table) - stride
+    for row in range(0, len(table), channels):
         at += stride
-        for channel in range(channels):
-            value = sums[0, at + channel]
-            for part in range(1, len(sums)):
-                value += sums[part, at + channel]
-            table[row, channel] = value
+        if row <= safe:  # what whole vectors put past a row's end, the next row overwrites
+            for s in range(0, stride, LANES):
+                value = load(sums[0], at + s)
+                for part in range(1, len(sums)):
+                    value = value + load(sums[part], at + s)
+                store(table, row + s, value)
+        else:
+            for channel in range(channels):
+                value = sums[0, at + channel]
+                for part in range(1, len(sums)):
+                    value += sums[part, at + channel]
+                table[row + channel] = value
 
 
 @njit(cache=True)
@@ -302,7 +314,7 @@ def _decode_backward(start, count, levels, decoder, kept, grad, change, back, su
 @njit(cache=True)
 def _scatter(points, start, count, levels, level, back, columns, kept, spectrum, sums):
     """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves'."""
-    _, _, _, stride, plain, kind, waves, feature, carrier, place = levels.meta[level]
+    _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
     local, width, radians = kept.local, _padded(waves), splat(levels.radians[level])
     g_table, g_carrier = sums.table, sums.carrier
     for p in range(count):
@@ -347,7 +359,7 @@ def backward(low, high, points, levels, decoder, kept, grad, sums):
     columns = len(decoder.back) // width if width else inputs
     spectrum, _ = _scratch(levels)
     change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
-    sums.table[:] = 0
+    sums.table[:], sums.first[:], sums.bias[:], sums.last[:], sums.carrier[:], sums.offset[:] = 0, 0, 0, 0, 0, 0
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
         if width:

@@ -98,7 +98,12 @@ def fused_applies(points: Tensor, table: Tensor) -> bool:
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     fits = points.shape[1] == 3 and points.dtype == table.dtype == torch.float32 and points.device.type == "cpu"
-    return fits and not _plain and not differentiated(points) and _numba_found()
+    return fits and not differentiated(points) and kernels_found()
+
+
+def kernels_found() -> bool:
+    """Whether there are kernels for the CPU: numba is installed, and nobody asked for plain torch."""
+    return not _plain and _numba_found()
 
 
 @contextmanager

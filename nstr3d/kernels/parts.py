@@ -14,7 +14,7 @@ from torch import Tensor
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
 LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
 WIDE = 16  # the same for a packed weight
-RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL = range(10)  # columns of a layout's meta
+RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL, CHANNELS = range(11)  # columns of a layout's meta
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,10 @@ class Layout:
     def __init__(self, parts: Sequence[Part]) -> None:
         lines, row, table, feature, carrier, local = [], 0, 0, 0, 0, 0
         for part in parts:
-            stride, width = up(part.table.shape[1], LANES), up(part.waves, LANES)
-            lines.append([part.resolution, row, table, stride, part.plain, part.kind, part.waves, feature, carrier, local])
+            channels = part.table.shape[1]
+            stride, width = up(channels, LANES), up(part.waves, LANES)
+            waves = part.plain, part.kind, part.waves
+            lines.append([part.resolution, row, table, stride, *waves, feature, carrier, local, channels])
             row, table = row + len(part.rows), table + (len(part.table) + 1) * stride
             feature += part.plain + part.waves
             carrier, local = carrier + 4 * width, local + width * (3 if part.kind == COMPLEX else 2)

@@ -16,14 +16,14 @@ import torch
 LEAST = 256  # points that are worth a thread
 
 
-def parts(count: int) -> int:
+def parts(count: int, least: int = LEAST) -> int:
     """Into how many shares ``count`` points are split: one a thread of torch's, fewer where there are few points."""
-    return max(1, min(torch.get_num_threads(), count // LEAST))
+    return max(1, min(torch.get_num_threads(), count // least))
 
 
-def share(kernel: Callable[[int, int, int], None], count: int, block: int = 1) -> None:
+def share(kernel: Callable[[int, int, int], None], count: int, block: int = 1, least: int = LEAST) -> None:
     """Calls ``kernel(part, low, high)`` for equal shares ``[low, high)`` of ``count`` points in whole blocks, all at once."""
-    shares, blocks = parts(count), -(-count // block)
+    shares, blocks = parts(count, least), -(-count // block)
     ends = [min(blocks * part // shares * block, count) for part in range(shares + 1)]
     waiting = [_pool(shares - 1).submit(kernel, part, ends[part], ends[part + 1]) for part in range(1, shares)]
     kernel(0, 0, ends[1])
