@@ -1,0 +1,51 @@
+"""Shares of the points: all of them, once each, and helpers that are out of the way of who asks them."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from nstr3d.kernels import threads
+from nstr3d.kernels.threads import share
+
+
+@pytest.fixture(autouse=True)
+def two() -> Iterator[None]:
+    """Two threads within the test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 511, 512, 5000])
+def test_every_point_is_in_one_share_of_whole_blocks(count: int) -> None:
+    found = []
+    share(lambda part, low, high: found.append((part, low, high)), count, block=64)
+    shares = sorted(found)
+    assert [part for part, _, _ in shares] == list(range(2 if count >= 512 else 1))
+    assert [low for _, low, _ in shares] == [0, *[high for _, _, high in shares[:-1]]]
+    assert shares[-1][2] == count
+    assert all(low % 64 == 0 for _, low, _ in shares)
+
+
+def test_what_a_helper_raises_reaches_who_asked() -> None:
+    def kernel(part: int, low: int, high: int) -> None:
+        if part == 1:
+            raise ArithmeticError("of the second share")
+
+    with pytest.raises(ArithmeticError, match="second share"):
+        share(kernel, 5000)
+
+
+def test_helpers_keep_off_the_processor_of_who_asks() -> None:
+    ids = {}
+    for _ in range(3):  # the first call starts the helper
+        share(lambda part, low, high: ids.update({part: threading.get_native_id()}), 5000)
+    team = threads._team(1)
+    assert ids[1] in team.helpers
+    assert ids[0] not in team.helpers
+    if team.processor >= 0 and len(os.sched_getaffinity(0)) > 1:  # never so where the system does not say where threads run
+        assert os.sched_getaffinity(ids[1]) == os.sched_getaffinity(0) - {team.processor}
