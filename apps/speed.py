@@ -15,8 +15,9 @@ from typing import Any
 
 import torch
 
+from nstr3d.checkpoint import save
 from nstr3d.cli import guarded
-from nstr3d.fit import FitConfig, draw_pool, fit
+from nstr3d.fit import Fit, FitConfig, draw_pool, fit
 from nstr3d.io import atomic_path
 from nstr3d.kernels import fused
 from nstr3d.losses import sdf_objective
@@ -38,6 +39,11 @@ field(points).sum().backward()
 field.value_and_gradient(points)
 print(time.process_time() - started)
 """
+MEMORY = """
+import json, sys, nstr3d
+from nstr3d.speed import memory
+print(json.dumps(memory(nstr3d.load(sys.argv[1]).sdf(), int(sys.argv[2]))))
+"""
 
 
 def compile_seconds() -> tuple[float, float]:
@@ -49,6 +55,15 @@ def compile_seconds() -> tuple[float, float]:
             for _ in range(2)
         )
     return float(first), float(second)
+
+
+def memory_rows(model: Fit, resolutions: Sequence[int]) -> list[dict[str, float]]:
+    """The memory of extraction at each resolution, in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save(path, model)
+        commands = [[sys.executable, "-c", MEMORY, str(path), str(resolution)] for resolution in resolutions]
+        return [json.loads(subprocess.run(each, capture_output=True, text=True, check=True).stdout) for each in commands]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -67,8 +82,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["costs"] = {name: vars(cost) for name, cost in costs(field, 8192).items()}
     found["ceilings"] = vars(ceilings())
     torch.set_num_threads(max(threads))
-    sdf = fit(field, data, sdf_objective(), FitConfig(steps=options.steps, pool=len(data)), bounds=track.near.bounds).sdf()
+    model = fit(field, data, sdf_objective(), FitConfig(steps=options.steps, pool=len(data)), bounds=track.near.bounds)
+    sdf = model.sdf()
     found["extraction"] = extraction(sdf, options.resolutions)
+    found["memory"] = memory_rows(model, options.memory)
     if options.dense:
         found["dense"] = dense(sdf, options.dense, _march)
     found["tracing"] = tracing(sdf, options.size)
@@ -120,6 +137,11 @@ def table(found: dict[str, Any]) -> str:
                 f"{race['rival near'] * 1e4:.2f} x 1e-4, is reached in {race['seconds']:.2f} s: "
                 f"{race['rival seconds'] / race['seconds']:.0f} times sooner."
             )
+    if found.get("memory"):
+        lines += ["", "| extraction at | faces | megabytes | bytes a square of the resolution |", "|---" * 4 + "|"]
+        for row in found["memory"]:
+            square = row["megabytes"] * 2**20 / row["resolution"] ** 2
+            lines.append(f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | {square:,.0f} |")
     where = f"{found['mesh']}, {found['parameters']:,} parameters, batch 8192, {found['device']}, commit {found['commit']}."
     return "\n".join([*lines, "", *words, where])
 
@@ -179,6 +201,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool", type=int, default=300_000, help="training samples")
     parser.add_argument("--steps", type=int, default=1500, help="training of the field that is extracted and traced")
     parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
+    parser.add_argument("--memory", nargs="*", type=int, default=[256, 512, 1024, 2048], help="resolutions to measure memory at")
     parser.add_argument("--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out")
     parser.add_argument("--size", type=int, default=512, help="of the picture that is traced")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out how long kernels take to compile")

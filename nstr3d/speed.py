@@ -1,6 +1,6 @@
 """How fast fields train and answer, surfaces are extracted and pictures traced; and how soon a field is as good as another.
 
-What is compared is timed turn by turn, so that whatever else the machine does hits all alike, and the least time counts.
+What is compared is timed turn by turn, so that whatever else the machine does hits all alike; the median over the turns counts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,18 +49,17 @@ def rates(
     """Every field of ``names`` on every number of threads, on the device of ``pool``."""
     device, before = pool.points.device, torch.get_num_threads()
     runners = {name: _Runner(name, near, pool, params, batch) for name in names}
-    least: dict[tuple[str, int], list[float]] = {(name, count): [np.inf, np.inf] for name in names for count in threads}
+    times: dict[tuple[str, int], list[tuple[float, float]]] = {(name, count): [] for name in names for count in threads}
     try:
         for _ in range(TURNS):
-            for (name, count), found in least.items():
+            for (name, count), found in times.items():
                 torch.set_num_threads(count)
                 with plain_torch() if name.endswith(PLAIN) else nullcontext():
-                    for index, call in enumerate((runners[name].train, runners[name].infer)):
-                        found[index] = min(found[index], _least(call, device))
+                    found.append((_typical(runners[name].train, device), _typical(runners[name].infer, device)))
     finally:
         torch.set_num_threads(before)
-    size = min(CHUNK, len(pool))
-    return [Rate(name, count, step, batch / step, size / query) for (name, count), (step, query) in least.items()]
+    size, middle = min(CHUNK, len(pool)), {key: np.median(found, axis=0).tolist() for key, found in times.items()}
+    return [Rate(name, count, step, batch / step, size / query) for (name, count), (step, query) in middle.items()]
 
 
 class _Runner:
@@ -85,33 +85,49 @@ class _Runner:
             self.field(self.points)
 
 
-def _least(call: Callable[[], None], device: torch.device) -> float:
-    least, until, count = np.inf, time.perf_counter() + TURN, 0
-    while count < 3 or time.perf_counter() < until:
+def _typical(call: Callable[[], None], device: torch.device) -> float:
+    """The median seconds of ``call``, of as many as fit in a turn; the first, which finds everything cold, does not count."""
+    times, until = [], time.perf_counter() + TURN
+    while len(times) < 4 or time.perf_counter() < until:
         started = time.perf_counter()
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        least, count = min(least, time.perf_counter() - started), count + 1
-    return least
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[1:]))
 
 
-def extraction(sdf: Sdf, resolutions: Sequence[int], repeats: int = 2) -> list[dict[str, float]]:
-    """For each resolution: seconds, distances evaluated, faces, and megabytes that the process grew by at most."""
-    rows = []
-    for resolution in resolutions:
-        before, seconds = _peak(), np.inf
-        for _ in range(repeats):
+def extraction(sdf: Sdf, resolutions: Sequence[int], repeats: int = 5) -> list[dict[str, float]]:
+    """For each resolution: median seconds of ``repeats`` in turn, distances evaluated, faces."""
+    times: dict[int, list[float]] = {resolution: [] for resolution in resolutions}
+    rows = {}
+    for _ in range(repeats):
+        for resolution, seconds in times.items():
             started = time.perf_counter()
             found = extract(sdf, resolution)
-            seconds = min(seconds, time.perf_counter() - started)
-        row = {"resolution": resolution, "seconds": seconds, "evaluations": found.evaluations, "faces": len(found.mesh.faces)}
-        rows.append(row | {"megabytes": _peak() - before})
-    return rows
+            seconds.append(time.perf_counter() - started)
+            rows[resolution] = {"evaluations": found.evaluations, "faces": len(found.mesh.faces)}
+    return [{"resolution": each, "seconds": float(np.median(times[each]))} | rows[each] for each in resolutions]
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def memory(sdf: Sdf, resolution: int) -> dict[str, float]:
+    """Megabytes that an extraction adds to the most that this process ever held: of use as the first work of a fresh one.
+
+    A small extraction before it loads what every one needs.
+    """
+    extract(sdf, 32)
+    before = peak_megabytes()
+    found = extract(sdf, resolution)
+    return {"resolution": resolution, "faces": len(found.mesh.faces), "megabytes": peak_megabytes() - before}
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process ever held. Of Linux's two counts, the other begins with the parent's memory."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS counts bytes
 
 
 def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> dict[str, float]:
@@ -130,21 +146,23 @@ def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> d
     return {"resolution": resolution, "evaluate": evaluated, "march": time.perf_counter() - started - evaluated}
 
 
-def tracing(sdf: Sdf, size: int, repeats: int = 3) -> dict[str, float]:
-    """Seconds of tracing ``size`` squared rays and of the normals where they hit, and distances evaluated a ray; plain, without
-    longer steps and without skipping empty space, too."""
+def tracing(sdf: Sdf, size: int, repeats: int = 5) -> dict[str, float]:
+    """Median seconds of tracing ``size`` squared rays and of the normals where they hit, and distances evaluated a ray; plain,
+    without longer steps and without skipping empty space, too, in turn with it."""
     camera = Camera.around(sdf.bounds, width=size, height=size)
-    rays, seconds, slopes = camera.rays(), np.inf, np.inf
+    rays, times, steps = camera.rays(), [], {}
     for _ in range(repeats):
-        started = time.perf_counter()
+        marks = [time.perf_counter()]
         hits = sphere_trace(sdf, rays, footprint=camera.pixel / 4, empty=EmptySpace.of(sdf))
-        seconds, started = min(seconds, time.perf_counter() - started), time.perf_counter()
+        marks.append(time.perf_counter())
         sdf.normals(hits.points[hits.mask])
-        slopes = min(slopes, time.perf_counter() - started)
-    started = time.perf_counter()
-    plain = sphere_trace(sdf, rays, relaxation=1.0)
-    found = {"size": size, "seconds": seconds, "normals": slopes, "steps": float(hits.steps.float().mean())}
-    return found | {"plain seconds": time.perf_counter() - started, "plain steps": float(plain.steps.float().mean())}
+        marks.append(time.perf_counter())
+        plain = sphere_trace(sdf, rays, relaxation=1.0)
+        marks.append(time.perf_counter())
+        times.append(np.diff(marks))
+        steps = {"steps": float(hits.steps.float().mean()), "plain steps": float(plain.steps.float().mean())}
+    middle = np.median(times, axis=0).tolist()
+    return {"size": size, **dict(zip(("seconds", "normals", "plain seconds"), middle)), **steps}
 
 
 def time_to_quality(track: Any, params: int, rival: str, steps: int, ladder: Sequence[int]) -> Mapping[str, float]:

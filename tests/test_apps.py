@@ -103,10 +103,11 @@ def test_benchmark_measures_speed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(measures, "TURNS", 1)
     monkeypatch.setattr(measures, "TURN", 0.0)
     options = ["--params", "8000", "--pool", "9000", "--steps", "300", "--threads", "1", "--resolutions", "24", "--size", "16"]
-    speed = ["speed", str(ROOT / "assets" / "torus.obj"), *options, "--dense", "24", "--no-compile", "--out", str(tmp_path)]
+    speed = ["speed", str(ROOT / "assets" / "torus.obj"), *options, "--dense", "24", "--memory", "48"]
+    speed += ["--no-compile", "--out", str(tmp_path)]
     assert app("benchmark").main(speed) == 0
     out = capsys.readouterr().out
-    for word in ("| nstr |", "| ngp, plain torch |", "24^3 in", "Tracing 16 x 16"):
+    for word in ("| nstr |", "| ngp, plain torch |", "24^3 in", "| 48^3 |", "Tracing 16 x 16"):
         assert word in out
     assert {path.name for path in tmp_path.iterdir()} == {"speed.json", "speed.md", "roofline.md"}
     found = json.loads((tmp_path / "speed.json").read_text())

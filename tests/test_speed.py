@@ -9,7 +9,7 @@ from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.geometry.primitives import sphere
 from nstr3d.kernels.interpolate import plain_torch
 from nstr3d.roofline import best, costs
-from nstr3d.speed import dense, extraction, tracing
+from nstr3d.speed import dense, extraction, memory, peak_megabytes, tracing
 
 
 def test_costs_of_a_field_are_counted() -> None:
@@ -35,6 +35,15 @@ def test_extraction_and_tracing_count_what_they_do() -> None:
     assert 3 < rows[1]["faces"] / rows[0]["faces"] < 5  # cost grows with the square
     found = tracing(sphere(), 24, repeats=1)
     assert 0 < found["steps"] < found["plain steps"]
+
+
+def test_the_most_memory_that_was_held_counts_what_is_freed_again() -> None:
+    before = peak_megabytes()
+    assert before > 50  # torch alone
+    held = np.ones(int(before + 64) << 17)  # of 8 bytes
+    del held
+    assert before + 64 < peak_megabytes() < 2 * before + 1000
+    assert memory(sphere(), 24)["megabytes"] >= 0
 
 
 def test_plain_torch_leaves_the_kernels_out_and_lets_them_back_in() -> None:
