@@ -27,7 +27,8 @@ FLATNESS = 0.95  # the share of a step to a flat surface's touching ball that is
 class EmptySpace:
     """Distance over Lipschitz bound, ``clearance (x, y, z)``, at the centres of a coarse grid's cells.
 
-    Sampled once for a picture, it takes all its rays through the open at the price of a lookup a step.
+    Sampled once for a picture, it takes all its rays through the open at the price of a lookup a step. The cells that a sparse
+    field stores clear less, and nothing that these distances do not.
     """
 
     origin: Tensor
