@@ -175,13 +175,22 @@ def _surface_lines(job: FlowJob, field: Field, places: Tensor, vectors: Tensor, 
             found[chosen] = spread(places, vectors, points[chosen])
         return found
 
-    def back(points: Tensor) -> Tensor:
-        slope = gradient(field, points)
-        with torch.no_grad():
-            step = field(points) * slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
-        return (points - step).clamp(-1, 1)
+    def steepest(points: Tensor) -> Tensor:
+        found = torch.zeros_like(points)
+        chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
+        if len(chosen):
+            with torch.enable_grad():
+                slope = gradient(field, points[chosen]).detach()
+            found[chosen] = slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
+        return found
 
+    # A step along the gradient of a grid is a Newton step but for a little of its direction, and needs no derivative.
     grid = GridField.sampled(within, bounds, CELLS, signed=False)
+    ways = GridField.sampled(steepest, bounds, CELLS)
+
+    def back(points: Tensor) -> Tensor:
+        return (points - field(points) * ways(points)).clamp(-1, 1)
+
     least = 1e-2 * float(grid.table.norm(dim=1).max())
     config = StreamConfig(job.length, 0.02, 2e-3, 80, least)
     inside = seeds.clamp(seeds.new_tensor(bounds.lower), seeds.new_tensor(bounds.upper))

@@ -144,8 +144,9 @@ SIBLINGS = {
 }
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}, "roofline": {"fields", "kernels"}}
+PACKAGES_SEEN["flow"] = {"kernels"}
 OWNERS = {
-    "trimesh": {"io", "lines", "interop"},
+    "trimesh": {"io", "interop"},
     "open3d": {"interop"},
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},
