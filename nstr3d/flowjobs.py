@@ -26,14 +26,16 @@ from nstr3d.lines import save_lines
 from nstr3d.outputs import Clock, Listener, Outcome, check_output, machine, publish, tidy
 from nstr3d.panels import beside, coloured, opaque, spectrograms
 from nstr3d.relief import ReliefWaves, across, nearest, relief_waves, spread, surface_relief
-from nstr3d.render import render
+from nstr3d.render import RenderConfig, render
+from nstr3d.sdf import Sdf
 from nstr3d.segments import segment
+from nstr3d.shading import GAMMA, Studio, colour_map
 from nstr3d.signals import Signal
 from nstr3d.spectral import LocalSpectrum, Reading, difference, has_phases, phase_spectrum, spectral_flow, transport_map
 from nstr3d.types import Box, Camera, Lattice, Mesh, Polylines
 
 REPORT = "report.json"
-SURFACE_NAMES = ("flow.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", REPORT)
+SURFACE_NAMES = ("flow.png", "residual.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", REPORT)
 SIGNAL_NAMES = ("flow.png", "lines.json", REPORT)
 CHUNK = 1 << 14
 SAMPLES, READ, SOME = 24_000, 4000, 1000  # points of a surface: analysed, where waves are read, and of slower statistics
@@ -131,6 +133,7 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         camera = Camera.around(sdf.bounds, width=job.size, height=job.size)
         picture = draw_lines(render(sdf, camera), camera, sdf, lines, colours, max(1.5, job.size / 320))
         save_image(folder / "flow.png", picture)
+        save_image(folder / "residual.png", _residual_map(model, sdf, found, camera))
     with clock("segment"):
         labels = segment(spectrum, min(job.segments, len(found.points)))
         corners = labels[nearest(found.points, torch.from_numpy(unit.vertices).float())]
@@ -142,6 +145,7 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         "lines": _about_lines(flow),
         "local_frequency": _summary(spectrum, vectors[clear] if clear.any() else vectors, scale),
         "clear": float(clear.mean()),
+        "unexplained": _quantiles(1 - found.waves.share),
         "segments": _about_segments(labels, spectrum.centroid.numpy() / scale),
         "analysis": _about_analysis(found.analysis),
         "agreement": _agreement(model.field, found),
@@ -152,6 +156,23 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         "mean_curvature_rank_correlation": _curvature_correlation(model.field, found.points[:SOME], vectors[:SOME]),
         "transport_residual": _transport_residual(model.field, found.points[:SOME]),
     }
+
+
+def _residual_map(model: Fit, sdf: Sdf, found: ReliefWaves, camera: Camera) -> np.ndarray:
+    """A picture of where the plane wave says what the relief is, dark violet, and where it says nothing, yellow. Beside it, of a
+    field with a transport law, where dS/dx is what the law says: yellow where they differ by as much as dS/dx is long."""
+    residuals = [1 - found.waves.share]
+    if isinstance(model.field, Nstr) and model.field.transport is not None:
+        residuals.append(torch.cat([transport_map(model.field, part).residual for part in found.points.split(CHUNK)]))
+    pictures = []
+    for residual in residuals:
+
+        def albedo(points: Tensor, residual: Tensor = residual) -> Tensor:
+            unit = (points - points.new_tensor(model.frame.centre)) / model.frame.scale
+            return colour_map(spread(found.points, residual[:, None], unit.float())[:, 0]) ** GAMMA
+
+        pictures.append(render(sdf, camera, RenderConfig(Studio(albedo=albedo))))
+    return beside(pictures)
 
 
 def _fastest(job: FlowJob, field: Field) -> float:
@@ -308,6 +329,11 @@ def _summary(spectrum: LocalSpectrum, vectors: Tensor, scale: float) -> dict[str
     low, middle, high = np.quantile(vectors.norm(dim=1).double().numpy() / scale, [0.05, 0.5, 0.95]).tolist()
     others = {name: float(getattr(spectrum, name).median()) / scale for name in ("centroid", "bandwidth")}
     return {"p5": low, "median": middle, "p95": high, **others, "entropy_nats": float(spectrum.entropy.median())}
+
+
+def _quantiles(values: Tensor) -> dict[str, float]:
+    low, middle, high = np.quantile(values.double().numpy(), [0.05, 0.5, 0.95]).tolist()
+    return {"p5": low, "median": middle, "p95": high, "mean": float(values.mean())}
 
 
 def _about_lines(flow: Streamlines) -> dict[str, Any]:

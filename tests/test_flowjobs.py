@@ -28,13 +28,15 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) -> None:
     assert flow.main([str(shape), "--out", str(tmp_path / "flow"), *SMALL]) == 0
-    names = {"flow.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", "report.json"}
+    names = {"flow.png", "residual.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", "report.json"}
     assert {path.name for path in (tmp_path / "flow").iterdir()} == names
     report = json.loads((tmp_path / "flow" / "report.json").read_text())
     assert 1 <= report["lines"]["count"] <= 40
     assert sum(part["share"] for part in report["segments"]) == pytest.approx(1)
     assert 0 < report["local_frequency"]["p5"] <= report["local_frequency"]["median"] <= report["local_frequency"]["p95"]
     assert 0 <= report["analysis"]["explained"] <= 1
+    assert 0 <= report["unexplained"]["p5"] <= report["unexplained"]["median"] <= report["unexplained"]["p95"] <= 1
+    assert Image.open(tmp_path / "flow" / "residual.png").size == (64, 64)
 
 
 def test_a_field_without_phases_says_so_and_its_relief_is_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
