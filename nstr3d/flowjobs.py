@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,31 +188,7 @@ def _surface_lines(job: FlowJob, field: Field, places: Tensor, vectors: Tensor, 
     """Lines along ``vectors``, the line field known at ``places`` on the surface."""
     grown = unit.bounds.scaled(1.1)
     bounds = Box(tuple(np.maximum(grown.lower, -1.0).tolist()), tuple(np.minimum(grown.upper, 1.0).tolist()))
-    near = 3 * float(bounds.extent.max()) / CELLS
-
-    def within(points: Tensor) -> Tensor:
-        found = torch.zeros_like(points)
-        chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
-        if len(chosen):
-            found[chosen] = spread(places, vectors, points[chosen])
-        return found
-
-    def steepest(points: Tensor) -> Tensor:
-        found = torch.zeros_like(points)
-        chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
-        if len(chosen):
-            with torch.enable_grad():
-                slope = gradient(field, points[chosen]).detach()
-            found[chosen] = slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
-        return found
-
-    # A step along the gradient of a grid is a Newton step but for a little of its direction, and needs no derivative.
-    grid = GridField.sampled(within, bounds, CELLS, signed=False)
-    ways = GridField.sampled(steepest, bounds, CELLS)
-
-    def back(points: Tensor) -> Tensor:
-        return (points - field(points) * ways(points)).clamp(-1, 1)
-
+    grid, back = surface_grid(field, places, vectors, bounds)
     least = 1e-2 * float(grid.table.norm(dim=1).max())
     config = StreamConfig(job.length, 0.02, 2e-3, 80, least)
     inside = seeds.clamp(seeds.new_tensor(bounds.lower), seeds.new_tensor(bounds.upper))
@@ -221,6 +198,32 @@ def _surface_lines(job: FlowJob, field: Field, places: Tensor, vectors: Tensor, 
     if not len(flow.lines):
         raise ValueError("No line is as long as twice the --separation; make it smaller, or give more --seeds.")
     return flow
+
+
+def surface_grid(field: Field, places: Tensor, vectors: Tensor, bounds: Box) -> tuple[GridField, Callable[[Tensor], Tensor]]:
+    """For `streamlines` on the surface of ``field``: the line field ``vectors (m, 3)``, known at ``places (m, 3)`` on it, on a
+    grid over ``bounds``, zero far from the surface; and what puts points near the surface back on it."""
+    near = 3 * float(bounds.extent.max()) / CELLS
+
+    def about_surface(vector: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def sampled(points: Tensor) -> Tensor:
+            found = torch.zeros_like(points)
+            chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
+            if len(chosen):
+                found[chosen] = vector(points[chosen])
+            return found
+
+        return sampled
+
+    def steepest(points: Tensor) -> Tensor:
+        with torch.enable_grad():
+            slope = gradient(field, points).detach()
+        return slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
+
+    # A step along the gradient of a grid is a Newton step but for a little of its direction, and needs no derivative.
+    grid = GridField.sampled(about_surface(lambda points: spread(places, vectors, points)), bounds, CELLS, signed=False)
+    ways = GridField.sampled(about_surface(steepest), bounds, CELLS)
+    return grid, lambda points: (points - field(points) * ways(points)).clamp(-1, 1)
 
 
 def _signal(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Listener) -> dict[str, Any]:
