@@ -14,7 +14,9 @@ from nstr3d.cli_render import check_new, load_shape
 from nstr3d.exchange import sample_grid, save_grid, save_onnx
 from nstr3d.extract import extract_mesh
 from nstr3d.io import atomic_path, save_mesh
+from nstr3d.lines import load_lines
 from nstr3d.page.html import page_html
+from nstr3d.scene import Curves
 from nstr3d.sdf import Sdf
 
 RESOLUTION = 256
@@ -36,21 +38,26 @@ class Export:
     """Of meshes and html: show the surface where the distance has this value, in the model's units; 0 by default."""
     title: str | None = None
     """Of html: what the page calls the shape."""
+    streamlines: Path | None = None
+    """Of html: a .ply or .json file of lines to show on the surface, such as the flow app writes."""
     overwrite: bool = False
     """Replace a file that is already there."""
 
 
 def export_model(options: Export) -> None:
     """Exports as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with one sentence."""
-    for name, formats in (("resolution", "glb ply obj stl npz"), ("iso", "html glb ply obj stl"), ("title", "html")):
+    allowed = {"resolution": "glb ply obj stl npz", "iso": "html glb ply obj stl", "title": "html", "streamlines": "html"}
+    for name, formats in allowed.items():
         if getattr(options, name) is not None and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     out = options.out or options.model.with_suffix(f".{options.to}")
     check_new(out, (f".{options.to}",), options.overwrite)
     iso, resolution = options.iso or 0.0, RESOLUTION if options.resolution is None else options.resolution
+    path = options.streamlines
+    curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
     if options.to == "html":
-        page = page_html(fit, _title(options), iso)
+        page = page_html(fit, _title(options), iso, curves)
         with atomic_path(out) as temporary:
             temporary.write_text(page, encoding="utf-8")
     elif options.to == "onnx":

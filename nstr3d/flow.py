@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.kernels.interpolate import fused_applies
 from nstr3d.types import Box, Polylines
 
 VectorField = Callable[[Tensor], Tensor]
@@ -295,6 +296,10 @@ class GridField:
 
     def __call__(self, points: Tensor) -> Tensor:
         """Vectors ``(n, d)`` at ``points (n, d)`` within the bounds."""
+        if fused_applies(points, self.table):
+            from nstr3d.kernels.cpu import grid_vectors
+
+            return grid_vectors(points, self.lower, self.inverse, self.cells, self.signed, self.table)
         scaled = (points - self.lower) * self.inverse
         cell = torch.minimum(scaled.floor().long().clamp_min(0), self.cells - 1)
         offset = (scaled - cell).to(self.table)[:, None, :]

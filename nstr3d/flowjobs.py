@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,16 @@ from nstr3d.lines import save_lines
 from nstr3d.outputs import Clock, Listener, Outcome, check_output, machine, publish, tidy
 from nstr3d.panels import beside, coloured, opaque, spectrograms
 from nstr3d.relief import ReliefWaves, across, nearest, relief_waves, spread, surface_relief
-from nstr3d.render import render
+from nstr3d.render import RenderConfig, render
+from nstr3d.sdf import Sdf
 from nstr3d.segments import segment
+from nstr3d.shading import GAMMA, Studio, colour_map
 from nstr3d.signals import Signal
 from nstr3d.spectral import LocalSpectrum, Reading, difference, has_phases, phase_spectrum, spectral_flow, transport_map
 from nstr3d.types import Box, Camera, Lattice, Mesh, Polylines
 
 REPORT = "report.json"
-SURFACE_NAMES = ("flow.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", REPORT)
+SURFACE_NAMES = ("flow.png", "residual.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", REPORT)
 SIGNAL_NAMES = ("flow.png", "lines.json", REPORT)
 CHUNK = 1 << 14
 SAMPLES, READ, SOME = 24_000, 4000, 1000  # points of a surface: analysed, where waves are read, and of slower statistics
@@ -131,6 +134,7 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         camera = Camera.around(sdf.bounds, width=job.size, height=job.size)
         picture = draw_lines(render(sdf, camera), camera, sdf, lines, colours, max(1.5, job.size / 320))
         save_image(folder / "flow.png", picture)
+        save_image(folder / "residual.png", _residual_map(model, sdf, found, camera))
     with clock("segment"):
         labels = segment(spectrum, min(job.segments, len(found.points)))
         corners = labels[nearest(found.points, torch.from_numpy(unit.vertices).float())]
@@ -142,6 +146,7 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         "lines": _about_lines(flow),
         "local_frequency": _summary(spectrum, vectors[clear] if clear.any() else vectors, scale),
         "clear": float(clear.mean()),
+        "unexplained": _quantiles(1 - found.waves.share),
         "segments": _about_segments(labels, spectrum.centroid.numpy() / scale),
         "analysis": _about_analysis(found.analysis),
         "agreement": _agreement(model.field, found),
@@ -152,6 +157,23 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
         "mean_curvature_rank_correlation": _curvature_correlation(model.field, found.points[:SOME], vectors[:SOME]),
         "transport_residual": _transport_residual(model.field, found.points[:SOME]),
     }
+
+
+def _residual_map(model: Fit, sdf: Sdf, found: ReliefWaves, camera: Camera) -> np.ndarray:
+    """A picture of where the plane wave says what the relief is, dark violet, and where it says nothing, yellow. Beside it, of a
+    field with a transport law, where dS/dx is what the law says: yellow where they differ by as much as dS/dx is long."""
+    residuals = [1 - found.waves.share]
+    if isinstance(model.field, Nstr) and model.field.transport is not None:
+        residuals.append(torch.cat([transport_map(model.field, part).residual for part in found.points.split(CHUNK)]))
+    pictures = []
+    for residual in residuals:
+
+        def albedo(points: Tensor, residual: Tensor = residual) -> Tensor:
+            unit = (points - points.new_tensor(model.frame.centre)) / model.frame.scale
+            return colour_map(spread(found.points, residual[:, None], unit.float())[:, 0]) ** GAMMA
+
+        pictures.append(render(sdf, camera, RenderConfig(Studio(albedo=albedo))))
+    return beside(pictures)
 
 
 def _fastest(job: FlowJob, field: Field) -> float:
@@ -166,22 +188,7 @@ def _surface_lines(job: FlowJob, field: Field, places: Tensor, vectors: Tensor, 
     """Lines along ``vectors``, the line field known at ``places`` on the surface."""
     grown = unit.bounds.scaled(1.1)
     bounds = Box(tuple(np.maximum(grown.lower, -1.0).tolist()), tuple(np.minimum(grown.upper, 1.0).tolist()))
-    near = 3 * float(bounds.extent.max()) / CELLS
-
-    def within(points: Tensor) -> Tensor:
-        found = torch.zeros_like(points)
-        chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
-        if len(chosen):
-            found[chosen] = spread(places, vectors, points[chosen])
-        return found
-
-    def back(points: Tensor) -> Tensor:
-        slope = gradient(field, points)
-        with torch.no_grad():
-            step = field(points) * slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
-        return (points - step).clamp(-1, 1)
-
-    grid = GridField.sampled(within, bounds, CELLS, signed=False)
+    grid, back = surface_grid(field, places, vectors, bounds)
     least = 1e-2 * float(grid.table.norm(dim=1).max())
     config = StreamConfig(job.length, 0.02, 2e-3, 80, least)
     inside = seeds.clamp(seeds.new_tensor(bounds.lower), seeds.new_tensor(bounds.upper))
@@ -191,6 +198,32 @@ def _surface_lines(job: FlowJob, field: Field, places: Tensor, vectors: Tensor, 
     if not len(flow.lines):
         raise ValueError("No line is as long as twice the --separation; make it smaller, or give more --seeds.")
     return flow
+
+
+def surface_grid(field: Field, places: Tensor, vectors: Tensor, bounds: Box) -> tuple[GridField, Callable[[Tensor], Tensor]]:
+    """For `streamlines` on the surface of ``field``: the line field ``vectors (m, 3)``, known at ``places (m, 3)`` on it, on a
+    grid over ``bounds``, zero far from the surface; and what puts points near the surface back on it."""
+    near = 3 * float(bounds.extent.max()) / CELLS
+
+    def about_surface(vector: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def sampled(points: Tensor) -> Tensor:
+            found = torch.zeros_like(points)
+            chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
+            if len(chosen):
+                found[chosen] = vector(points[chosen])
+            return found
+
+        return sampled
+
+    def steepest(points: Tensor) -> Tensor:
+        with torch.enable_grad():
+            slope = gradient(field, points).detach()
+        return slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
+
+    # A step along the gradient of a grid is a Newton step but for a little of its direction, and needs no derivative.
+    grid = GridField.sampled(about_surface(lambda points: spread(places, vectors, points)), bounds, CELLS, signed=False)
+    ways = GridField.sampled(about_surface(steepest), bounds, CELLS)
+    return grid, lambda points: (points - field(points) * ways(points)).clamp(-1, 1)
 
 
 def _signal(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Listener) -> dict[str, Any]:
@@ -299,6 +332,11 @@ def _summary(spectrum: LocalSpectrum, vectors: Tensor, scale: float) -> dict[str
     low, middle, high = np.quantile(vectors.norm(dim=1).double().numpy() / scale, [0.05, 0.5, 0.95]).tolist()
     others = {name: float(getattr(spectrum, name).median()) / scale for name in ("centroid", "bandwidth")}
     return {"p5": low, "median": middle, "p95": high, **others, "entropy_nats": float(spectrum.entropy.median())}
+
+
+def _quantiles(values: Tensor) -> dict[str, float]:
+    low, middle, high = np.quantile(values.double().numpy(), [0.05, 0.5, 0.95]).tolist()
+    return {"p5": low, "median": middle, "p95": high, "mean": float(values.mean())}
 
 
 def _about_lines(flow: Streamlines) -> dict[str, Any]:

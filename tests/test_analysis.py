@@ -26,28 +26,28 @@ def test_a_plane_wave_is_found_with_its_frequency_and_direction():
     x = torch.rand(20_000, 2, generator=generator) * 2 - 1
     omega = torch.tensor([36.0, -27.0])
     found = analyse(x, torch.sin(x @ omega + 0.3)[:, None], AnalysisConfig(highest=60.0, degree=0))
-    assert found.explained > 0.995
+    assert found.explained > 0.998
     assert found.detail == pytest.approx(math.sqrt(0.5), rel=0.02)
     inner = x[(x.abs() < 0.7).all(dim=1)][:400]
     error, angle = difference(found.frequency(inner), omega.expand(400, 2))
-    assert error.median() < 0.01
-    assert angle.median() < 0.5
+    assert error.median() < 0.004
+    assert angle.median() < 0.25
     error, angle = difference(found.spectrum(inner).vector, omega.expand(400, 2))
-    assert error.median() < 0.05  # the waves' own mean knows nothing of their beats
-    assert angle.median() < 3
+    assert 0.01 < error.median() < 0.03  # the waves' own mean knows nothing of their beats
+    assert angle.median() < 1.6
 
 
 def test_the_instantaneous_frequency_of_a_chirp_is_recovered():
-    """A chirp over a factor of ten: half a per cent in the median, two per cent nearly everywhere away from the ends."""
+    """A chirp over a factor of ten: 0.3% in the median, less than two nearly everywhere away from the ends."""
     x, drift = line(8000), Chirp(-1, 1, 40 * math.pi, 400 * math.pi)
     signal = torch.sin(drift.phase(x.double())).float()
     found = analyse(x, signal, AnalysisConfig(highest=480 * math.pi, octaves=4, degree=0))
-    assert found.explained > 0.998
+    assert found.explained > 0.9985
     inner = x[x[:, 0].abs() < 0.9]
     true = drift.frequency(inner)
     error, _ = difference(found.frequency(inner), true)
-    assert error.median() <= 0.005
-    assert error.quantile(0.98) < 0.02
+    assert error.median() <= 0.0035
+    assert error.quantile(0.98) < 0.018
 
 
 @pytest.mark.parametrize("size", [9.0, 15.0, 30.0, 60.0, 90.0])
@@ -59,8 +59,9 @@ def test_gratings_of_any_frequency_are_read_by_one_analysis(size: float, angle: 
     found = analyse(x, torch.sin(x @ omega + 0.4)[:, None], AnalysisConfig(100.0, octaves=4, degree=0, iterations=12))
     inner = x[(x.abs() < 0.8).all(dim=1)][::29]
     error, turn = difference(found.frequency(inner), omega.expand_as(inner))
-    assert error.median() < (0.01 if size > 20 else 0.03)
-    assert turn.median() < 1.5
+    # Three periods fill the picture at 9, five at 15; the phase moves these errors by a third.
+    assert error.median() < {9.0: 0.02, 15.0: 0.015}.get(size, 0.01)
+    assert turn.median() < (1.3 if size < 10 else 0.6)
 
 
 def test_the_rings_of_a_zone_plate_are_read():
@@ -70,8 +71,8 @@ def test_the_rings_of_a_zone_plate_are_read():
     )
     inner = x[(x.abs() < 0.9).all(dim=1) & (x.norm(dim=1) > 0.25)][::17]
     error, angle = difference(found.frequency(inner), 60 * inner)
-    assert error.median() < 0.01
-    assert angle.median() < 1
+    assert error.median() < 0.008
+    assert angle.median() < 0.35
 
 
 def test_two_waves_and_the_lowest_that_is_read():
@@ -81,8 +82,8 @@ def test_two_waves_and_the_lowest_that_is_read():
     fine = analyse(x, signal, AnalysisConfig(highest=120.0, degree=0, lowest=50.0))
     inner = x[x[:, 0].abs() < 0.8][::4]
     expected = (20 + 0.25 * 90) / 1.25
-    assert both.frequency(inner).abs().median() == pytest.approx(expected, rel=0.1)
-    assert fine.frequency(inner).abs().median() == pytest.approx(90, rel=0.03)
+    assert both.frequency(inner).abs().median() == pytest.approx(expected, rel=0.05)
+    assert fine.frequency(inner).abs().median() == pytest.approx(90, rel=0.025)
     assert fine.explained == both.explained
 
 

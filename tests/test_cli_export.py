@@ -1,6 +1,8 @@
 """``nstr3d export``: each format of a fitted ball read back; every refusal one sentence and no file."""
 
+import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ from nstr3d.fields.siren import SirenConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fit import Fit, FitConfig, fit
 from nstr3d.io import load_mesh
+from nstr3d.lines import save_lines
 from nstr3d.losses import sdf_objective
-from nstr3d.types import Box, Frame, Samples
+from nstr3d.types import Box, Frame, Polylines, Samples
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +111,28 @@ def test_what_is_no_shape_or_has_no_page_is_refused(model: Path, tmp_path: Path,
         assert cli.main(["export", str(tmp_path / f"{name}.safetensors"), "--to", "html"]) == 1
         assert sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("*.html"))
+
+
+def test_streamlines_come_along_with_a_page_only(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    around = np.linspace(0, 6, 40)
+    circle = np.stack([1 + 1.5 * np.cos(around), 2 + 1.5 * np.sin(around), np.full(40, 3.0)], axis=1)
+    for name in ("lines.ply", "lines.json"):
+        save_lines(tmp_path / name, Polylines(circle, np.array([0, 40]), around))
+        page = tmp_path / f"{name}.html"
+        assert cli.main(["export", str(model), "--to", "html", "--out", str(page), "--streamlines", str(tmp_path / name)]) == 0
+        about = json.loads(re.findall(r'"lines": (\{.*?\})', page.read_text(encoding="utf-8"))[0])
+        assert about["count"] == 40
+        np.testing.assert_allclose(about["extent"], np.ptp(circle, axis=0) / 3, atol=1e-6)  # the unit of the box
+    capsys.readouterr()
+    for form, file, sentence in (
+        ("glb", "lines.ply", "--streamlines is for html, not for glb"),
+        ("html", "none.ply", "none.ply"),
+        ("html", "lines.obj", "lines are read from"),
+    ):
+        (tmp_path / "lines.obj").write_text("v 0 0 0\n")
+        options = ["--to", form, "--out", str(tmp_path / f"ball.{form}"), "--streamlines", str(tmp_path / file)]
+        assert cli.main(["export", str(model), *options]) == 1
+        said = capsys.readouterr().err
+        assert sentence in said
+        assert said.count("\n") == 1
+        assert not (tmp_path / f"ball.{form}").exists()

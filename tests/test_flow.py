@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstr3d.flow import End, GridField, StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.kernels.interpolate import plain_torch
 from nstr3d.types import Box, Polylines
 
 SQUARE = Box((-1.0, -1.0), (1.0, 1.0))
@@ -157,6 +158,25 @@ def test_a_sampled_field_agrees_with_its_source():
     far = points[points.norm(dim=1) > 0.3]
     cosine = torch.cosine_similarity(scrambled(far), rotation(far)).abs()
     torch.testing.assert_close(cosine, torch.ones_like(cosine), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_the_fused_lookup_is_its_plain_twin(signed: bool):
+    generator = torch.Generator().manual_seed(0)
+    nodes = torch.randn(5, 8, 6, 3, generator=generator)
+    nodes[1, 2, 3] = 0
+    box = Box((-1.0, 0.0, -2.0), (0.5, 1.0, 0.7))
+    lower, extent = torch.tensor(box.lower), torch.tensor(box.extent).float()
+    points = lower + extent * torch.rand(5000, 3, generator=generator)
+    points[:8] = lower + extent * torch.tensor(list(np.ndindex(2, 2, 2)))  # the box's corners
+    grid = GridField(nodes, box, signed)
+    found = grid(points)
+    with plain_torch():
+        torch.testing.assert_close(found, grid(points), atol=1e-5, rtol=0)
+    exact = GridField(nodes.double(), box, signed)(points.double())
+    torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=0)
+    nodes[:] = math.nan
+    assert not torch.isfinite(GridField(nodes, box, signed)(points)).any()
 
 
 def test_lengths_along_lines_and_their_segments():

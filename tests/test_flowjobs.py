@@ -1,6 +1,7 @@
 """The flow app end to end: a shape, an image and a sound; every refusal one sentence and no file."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from apps import flow
+from apps import flow, flow_benchmark
 from nstr3d import cli
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -28,13 +29,16 @@ def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) -> None:
     assert flow.main([str(shape), "--out", str(tmp_path / "flow"), *SMALL]) == 0
-    names = {"flow.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", "report.json"}
+    names = {"flow.png", "residual.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", "report.json"}
     assert {path.name for path in (tmp_path / "flow").iterdir()} == names
     report = json.loads((tmp_path / "flow" / "report.json").read_text())
     assert 1 <= report["lines"]["count"] <= 40
     assert sum(part["share"] for part in report["segments"]) == pytest.approx(1)
     assert 0 < report["local_frequency"]["p5"] <= report["local_frequency"]["median"] <= report["local_frequency"]["p95"]
     assert 0 <= report["analysis"]["explained"] <= 1
+    assert 0 <= report["unexplained"]["p5"] <= report["unexplained"]["median"] <= report["unexplained"]["p95"] <= 1
+    with Image.open(tmp_path / "flow" / "residual.png") as picture:
+        assert picture.size == (64, 64)
 
 
 def test_a_field_without_phases_says_so_and_its_relief_is_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -63,6 +67,20 @@ def test_a_grating_has_its_frequency(tmp_path: Path) -> None:
     assert flow.main([str(tmp_path / "fit" / "model.safetensors"), "--out", str(tmp_path / "flow"), *SMALL]) == 0
     report = json.loads((tmp_path / "flow" / "report.json").read_text())
     assert report["local_frequency"]["median"] == pytest.approx(0.5, rel=0.01)
+
+
+def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(shape: Path, tmp_path: Path) -> None:
+    model = tmp_path / "fit" / shape.name
+    shutil.copytree(shape.parent, model.parent)
+    assert flow_benchmark.main(["--model", str(model), "--out", str(tmp_path / "table"), "--size", "64"]) == 0
+    table = (tmp_path / "table" / "flow.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][1:]
+    errors = {name: float(error.rstrip("%")) for name, error, *_ in rows}
+    assert max(error for name, error in errors.items() if name.startswith("grating")) < 2
+    assert errors["chirp over a factor of ten"] < 0.5
+    assert sum("phase waves" in name for name in errors) == 3
+    assert sum(name.startswith("ripples of a fit") for name in errors) == 1
+    assert "streamlines of 200 steps" in table
 
 
 @pytest.mark.parametrize(

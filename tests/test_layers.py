@@ -116,8 +116,9 @@ SIBLINGS = {
     "fields.waves": {"kernels.parts"},
     "fields.spectrum": {"fields.waves", "kernels.parts", "kernels.interpolate"},
     "fields.nstr": {"fields.base", "fields.layers", "fields.waves", "fields.spectrum", "kernels.fused", "kernels.parts"},
+    "page.lines": set(),
     "page.shader": set(),
-    "page.html": {"page.shader"},
+    "page.html": {"page.lines", "page.shader"},
     "cli_export": {"cli_render"},
     "cli": {"cli_render", "cli_export", "cli_view", "cli_batch"},
     "cli_view": {"cli_render"},
@@ -144,8 +145,9 @@ SIBLINGS = {
 }
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}, "roofline": {"fields", "kernels"}}
+PACKAGES_SEEN["flow"] = {"kernels"}
 OWNERS = {
-    "trimesh": {"io", "lines", "interop"},
+    "trimesh": {"io", "interop"},
     "open3d": {"interop"},
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},

@@ -33,23 +33,31 @@ def test_ply_holds_points_colours_values_and_edges(tmp_path):
     np.testing.assert_allclose(cloud.vertices, POINTS)
 
 
-def test_glb_holds_the_segments_and_their_colours(tmp_path):
+def test_glb_holds_points_colours_and_the_rows_of_the_ends(tmp_path):
     save_lines(tmp_path / "a.glb", LINES, COLOURS)
     data = (tmp_path / "a.glb").read_bytes()
+    assert int.from_bytes(data[8:12], "little") == len(data)
     size = int.from_bytes(data[12:16], "little")
     tree, buffer = json.loads(data[20 : 20 + size]), data[28 + size :]
+    assert tree["buffers"][0]["byteLength"] == len(buffer)
     primitive = tree["meshes"][0]["primitives"][0]
     assert primitive["mode"] == 1
 
-    def accessor(name: str, kind: str, width: int) -> np.ndarray:
-        entry = tree["accessors"][primitive["attributes"][name]]
-        start = tree["bufferViews"][entry["bufferView"]]["byteOffset"]
-        return np.frombuffer(buffer, kind, entry["count"] * width, start).reshape(-1, width)
+    def accessor(index: int, kind: str, width: int) -> np.ndarray:
+        entry = tree["accessors"][index]
+        view = tree["bufferViews"][entry["bufferView"]]
+        values = np.frombuffer(buffer, kind, entry["count"] * width, view["byteOffset"])
+        assert values.nbytes == view["byteLength"]
+        return values.reshape(-1, width)
 
-    ends = POINTS[LINES.segments]
-    np.testing.assert_allclose(accessor("POSITION", "<f4", 3).reshape(-1, 2, 3), ends, rtol=1e-6)
-    shades = COLOURS[LINES.segments].mean(axis=1) * 255
-    np.testing.assert_allclose(accessor("COLOR_0", "u1", 4)[::2, :3], shades, atol=1.01)
+    points = accessor(primitive["attributes"]["POSITION"], "<f4", 3)
+    np.testing.assert_array_equal(points, POINTS.astype(np.float32))
+    np.testing.assert_array_equal(tree["accessors"][0]["max"], points.max(axis=0))
+    np.testing.assert_array_equal(accessor(primitive["attributes"]["COLOR_0"], "u1", 4)[:, :3], np.round(COLOURS * 255))
+    np.testing.assert_array_equal(accessor(primitive["indices"], "<u4", 1).reshape(-1, 2), LINES.segments)
+    scene: Any = trimesh.load(tmp_path / "a.glb")  # which looks at the file's structure, and at points, not at segments
+    (path,) = scene.geometry.values()
+    np.testing.assert_array_equal(path.vertices, points)
 
 
 def test_vtp_holds_points_lines_and_values(tmp_path):

@@ -21,11 +21,12 @@ def test_a_plane_wave_is_found_from_a_guess_that_is_off(seed: int, size: float, 
     at = x[(x.abs() < 0.5).all(dim=1)][:50]
     found = local_waves(x, values, at, wrong * omega.expand(50, 2))
     error, turn = difference(found.frequency, omega.expand(50, 2))
-    assert error.median() < 1e-3
-    assert error.max() < 0.01
-    assert turn.max() < 0.5
-    torch.testing.assert_close(found.amplitude, torch.full((50,), 0.3), rtol=0.03, atol=0)
-    assert found.share.min() > 0.99
+    # Ten times what 60 draws have shown.
+    assert error.median() < 4e-5
+    assert error.max() < 5e-4
+    assert turn.max() < 0.3
+    torch.testing.assert_close(found.amplitude, torch.full((50,), 0.3), rtol=1e-3, atol=0)
+    assert found.share.min() > 0.999
 
 
 def test_a_chirp_is_followed():
@@ -35,8 +36,8 @@ def test_a_chirp_is_followed():
     true = 200 + 120 * at
     found = local_waves(x, values, at, 1.1 * true)
     error, _ = difference(found.frequency, true)
-    assert error.median() < 1e-3
-    assert error.max() < 0.01
+    assert error.median() < 1.2e-3
+    assert error.max() < 0.008
 
 
 def test_frequencies_lie_in_the_tangent_planes_of_a_surface():
@@ -44,11 +45,11 @@ def test_frequencies_lie_in_the_tangent_planes_of_a_surface():
     values = torch.sin(60 * way[:, :1])
     at = way[way[:, 0].abs() < 0.5][:100]
     found = local_waves(way, values, at, torch.tensor([55.0, 5.0, 0.0]).expand(100, 3), at)
-    assert (found.frequency * at).sum(dim=1).abs().max() < 1e-2
+    assert (found.frequency * at).sum(dim=1).abs().max() < 1e-4
     along = torch.tensor([60.0, 0, 0]) - 60 * at[:, :1] * at
     error, angle = difference(found.frequency, along)
-    assert error.median() < 0.01
-    assert angle.median() < 0.5
+    assert error.median() < 1.2e-3
+    assert angle.median() < 0.08
 
 
 def test_noise_has_no_wave_of_its_own_and_few_samples_are_refused():
@@ -56,8 +57,8 @@ def test_noise_has_no_wave_of_its_own_and_few_samples_are_refused():
     x = torch.rand(20_000, 2, generator=generator) * 2 - 1
     first = torch.tensor([30.0, 0.0]).expand(50, 2)
     found = local_waves(x, torch.randn(20_000, 1, generator=generator), x[:50], first)
-    assert found.share.median() < 0.2
+    assert found.share.median() < 0.04
     flat = local_waves(x, torch.ones(20_000, 1), x[:50], first)
-    assert flat.amplitude.max() < 0.01
+    assert flat.amplitude.max() < 0.02  # what rounding leaves over the polynomial
     with pytest.raises(ValueError, match="at least 192 samples"):
         local_waves(x[:100], x[:100, :1], x[:5], first[:5])

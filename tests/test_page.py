@@ -11,7 +11,9 @@ import pytest
 import torch
 from PIL import Image
 from programs import chromium
+from scipy.ndimage import binary_dilation
 
+from nstr3d.drawing import draw_lines
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.siren import SirenConfig
 from nstr3d.fields.spectrum import LevelConfig
@@ -23,8 +25,9 @@ from nstr3d.losses import sdf_objective
 from nstr3d.page.html import page_html
 from nstr3d.page.shader import field_code
 from nstr3d.render import RenderConfig, measure, render
-from nstr3d.shading import Studio
-from nstr3d.types import Box, Camera, Frame, Samples
+from nstr3d.scene import Curves
+from nstr3d.shading import Studio, colour_map
+from nstr3d.types import Box, Camera, Frame, Polylines, Samples
 
 SIDE, ONE_RAY = 200, "nstr3d.set({smooth: false})"
 EVERY_KIND = NstrConfig(
@@ -251,6 +254,55 @@ def test_a_page_is_one_file_that_names_no_other(model: Fit) -> None:
     assert not re.search(r"https?:|//[a-z]+\.|@import|src=|<link (?!rel=\"icon\" href=\"data:,\")|\{\{", page)
     assert "<title>A ring &amp; a &lt;ball&gt;</title>" in page
     assert len(page.encode()) < 300_000
+
+
+def circles(fit: Fit, *radii: float, values: bool = True) -> Curves:
+    """Level circles of ``radii`` about a fit's middle, in its world; their values rise around each."""
+    around = np.linspace(0, 2 * np.pi, 181)
+    ring = np.stack([np.sin(around), 0.1 * np.cos(5 * around), np.cos(around)], axis=1)
+    points = fit.frame.to_world(np.concatenate([radius * ring for radius in radii]))
+    rising = np.tile(around, len(radii)) if values else None
+    lines = Polylines(points, np.arange(0, len(points) + 1, len(ring)), rising)
+    return Curves("circles", lines, np.tile([[0.9, 0.1, 0.8]], (len(points), 1)))
+
+
+@pytest.mark.parametrize("valued", [True, False])
+def test_streamlines_are_drawn_where_the_surface_does_not_hide_them(browser, model: Fit, tmp_path: Path, valued: bool) -> None:
+    """On the same pixels, and in the same colours, as a picture's lines; a box takes them away, a slice cuts them."""
+    curves = circles(model, 0.95, 0.3, values=valued)  # around the ring; and through its hole and the ball
+    (tmp_path / "page.html").write_text(page_html(model, "lines", curves=curves), encoding="utf-8")
+    shown = Shown(browser, tmp_path / "page.html")
+    bare = shown.picture("nstr3d.set({lines: false})")
+    shown.tab.locator("#fold").click()
+    shown.tab.locator("#lines").check()
+    assert shown.tab.locator("#line-legend").count() == int(valued)
+    found = shown.picture()
+    share = np.tile(np.linspace(0, 1, 181), 2)
+    colours = colour_map(torch.from_numpy((share - 0.02) / 0.96)).numpy() if valued else curves.colours
+    expected = draw_lines(bare, camera(model), model.sdf(), curves.lines, colours, 1.5)
+    drawn, true = (np.abs(picture - bare).max(axis=-1) > 0.2 for picture in (found, expected))
+    whole = draw_lines(bare, camera(model), model.sdf().level(-9.0), curves.lines, colours, 1.5)
+    assert 200 < true.sum() < 0.8 * (np.abs(whole - bare).max(axis=-1) > 0.2).sum()  # much is hidden
+    assert (drawn & binary_dilation(true)).sum() >= 0.97 * drawn.sum()
+    assert (true & binary_dilation(drawn)).sum() >= 0.97 * true.sum()
+    assert np.abs(found - expected)[drawn & true].mean() < 0.1
+    shown.tab.locator("#lines").uncheck()
+    np.testing.assert_array_equal(shown.picture(), bare)
+    half = shown.picture("nstr3d.set({lines: false, axis: 'x', at: 0.5})")
+    cut = np.abs(shown.picture("nstr3d.set({lines: true})") - half).max(axis=-1) > 0.2
+    assert 0.2 * drawn.sum() < cut.sum() < 0.8 * drawn.sum()
+    assert shown.errors == []
+    assert len(shown.requests) == 1
+    shown.tab.close()
+
+
+def test_lines_of_another_shape_are_refused(model: Fit) -> None:
+    curves = circles(model, 0.9)
+    far = replace(curves, lines=replace(curves.lines, points=curves.lines.points + 100))
+    flat = replace(curves, lines=replace(curves.lines, points=curves.lines.points[:, :2]))
+    for wrong, words in ((far, "nowhere near the shape"), (flat, "have 2 dimensions")):
+        with pytest.raises(ValueError, match=words):
+            page_html(model, "ring", curves=wrong)
 
 
 def test_tables_are_rounded_finely(model: Fit) -> None:

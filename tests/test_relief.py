@@ -13,14 +13,14 @@ from nstr3d.spectral import difference
 SCALE = 0.87
 
 
-def read(turn: Tensor, count: int, shift: float = 0.0) -> tuple[ReliefWaves, Tensor]:
+def read(turn: Tensor, count: int, shift: float = 0.0, slow: float = 12.0, amplitude: float = 0.01) -> tuple[ReliefWaves, Tensor]:
     """The waves of a turned and moved ball whose ripples quicken by a factor of four, and what they are: its phase's gradient
     within the ball's tangent planes."""
-    ripple, generator = drifting_ripple(amplitude=0.01, slow=12.0, fast=48.0), torch.Generator().manual_seed(1)
+    ripple, generator = drifting_ripple(amplitude=amplitude, slow=slow, fast=4 * slow), torch.Generator().manual_seed(1)
     way = torch.nn.functional.normalize(torch.randn(12_000, 3, generator=generator), dim=1)
     radius = torch.ones(len(way))
     for _ in range(60):  # r = 1 + a sin(phase(r way)) is a contraction
-        radius = 1 + 0.01 * torch.sin(ripple.phase(way * radius[:, None]))
+        radius = 1 + amplitude * torch.sin(ripple.phase(way * radius[:, None]))
     points = way * radius[:, None]
 
     def field(places: Tensor) -> Tensor:
@@ -28,29 +28,42 @@ def read(turn: Tensor, count: int, shift: float = 0.0) -> tuple[ReliefWaves, Ten
 
     rng = np.random.default_rng(0)
     relief = surface_relief(field, (points * SCALE @ turn.T + shift).numpy(), rng)  # type: ignore[arg-type]
-    found = relief_waves(relief, AnalysisConfig(60.0, 2, 6.0, degree=0, iterations=8, periods=0.6), count, rng)
+    found = relief_waves(relief, AnalysisConfig(5 * slow, 2, 6.0, degree=0, iterations=8, periods=0.6), count, rng)
     return found, across(ripple.frequency(points[:count]) / SCALE, way[:count]) @ turn.T
 
 
 def test_ripples_that_quicken_by_a_factor_of_four_are_read_on_a_ball():
-    """Frequency within 3% and direction within 3 degrees in the median, over the whole ball, poles and all."""
+    """In the median over the whole ball, poles and all; other samples of it give 1.4 to 1.8% and 1.3 to 1.7 degrees."""
     found, true = read(torch.eye(3), 500)
-    assert found.analysis.explained > 0.99
+    assert found.analysis.explained > 0.997
     error, angle = difference(found.waves.frequency, true)
-    assert error.median() <= 0.03
-    assert angle.median() <= 3
-    assert found.clear.float().mean() > 0.8  # not at the poles, where ripples are longer than the ball is straight
-    assert found.waves.amplitude[found.clear].median() == pytest.approx(0.01 * SCALE, rel=0.1)
+    assert error.median() <= 0.02
+    assert angle.median() <= 2
+    assert found.clear.float().mean() > 0.88  # not at the poles, where ripples are longer than the ball is straight
+    assert found.waves.amplitude[found.clear].median() == pytest.approx(0.01 * SCALE, rel=0.03)
     # The waves' own mean, before beats and windows are counted, is a guess only.
     assert difference(found.spectrum.vector, true)[0].median() > error.median()
+
+
+def test_ripples_that_are_long_for_their_ball_are_read_by_an_analysis_of_their_octaves():
+    """From 7 to 28 radians per unit radius, 4 to 23 in the tangent planes: 2.2 to 2.8% and 3.5 to 3.8 degrees in its samples. An
+    analysis of the two octaves below 60 gives 3.2 to 4.4%, for the windows of the slowest ripples are too narrow then. What is
+    slower than about 10 is part of the coarse shape as well."""
+    found, true = read(torch.eye(3), 500, slow=7.0, amplitude=0.03)
+    error, angle = difference(found.waves.frequency, true)
+    assert error.median() <= 0.03
+    assert angle.median() <= 4
+    swift = true.norm(dim=1) > 18
+    assert error[swift].median() <= 0.015
+    assert found.clear.float().mean() > 0.84
 
 
 def test_a_turned_and_moved_shape_has_turned_waves():
     turn = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(2)))[0]
     found, true = read(turn, 300, shift=0.05)
     error, angle = difference(found.waves.frequency, true)
-    assert error.median() <= 0.03
-    assert angle.median() <= 3
+    assert error.median() <= 0.02
+    assert angle.median() <= 2
 
 
 def test_smoothed_normals_forget_the_ripples():

@@ -132,6 +132,42 @@ def take(points: Tensor, values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor
     return out
 
 
+@njit(cache=True, fastmath={"contract"}, nogil=True)  # not faster: vectors that are not finite stay so
+def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
+    base, share, corner = np.empty(3, np.int64), np.empty(3, np.float32), np.empty(3, np.float32)
+    for n in range(low, high):
+        nearest = 0
+        for axis in range(3):
+            scaled = (points[n, axis] - lower[axis]) * inverse[axis]
+            base[axis] = min(max(int(np.floor(scaled)), 0), cells[axis] - 1)
+            share[axis] = scaled - np.float32(base[axis])
+            nearest = nearest * (cells[axis] + 1) + base[axis] + (1 if share[axis] > np.float32(0.5) else 0)
+        out[n] = np.float32(0)
+        for k in range(8):
+            row, weight = 0, np.float32(1)
+            for axis in range(3):
+                bit = k >> (2 - axis) & 1
+                row = row * (cells[axis] + 1) + base[axis] + bit
+                weight *= share[axis] if bit else np.float32(1) - share[axis]
+            along = np.float32(0)
+            for axis in range(3):
+                corner[axis] = table[row, axis]
+                along += corner[axis] * table[nearest, axis]
+            if not signed and along < 0:
+                weight = -weight
+            for axis in range(3):
+                out[n, axis] += weight * corner[axis]
+
+
+def grid_vectors(points: Tensor, lower: Tensor, inverse: Tensor, cells: Tensor, signed: bool, table: Tensor) -> Tensor:
+    """Vectors ``(n, 3)`` between the nodes of a grid, all float32; see `nstr3d.flow.GridField`, its twin."""
+    out = torch.empty(len(points), 3)
+    grid = lower.numpy(), inverse.numpy(), cells.numpy(), signed, table.detach().contiguous().numpy()
+    given = points.detach().contiguous().numpy(), *grid, out.numpy()
+    share(lambda part, low, high: _grid_vectors(low, high, *given), len(points))
+    return out
+
+
 def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
     """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see `kernels.interpolate.interpolate`, its twin."""
     out = torch.empty(len(points), table.shape[1])

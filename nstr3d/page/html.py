@@ -14,10 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.drawing import BEFORE
 from nstr3d.fit import Fit
 from nstr3d.frequency import frequency_range
+from nstr3d.page.lines import LineCode, line_code
 from nstr3d.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.render import Backdrop
+from nstr3d.scene import Curves
 from nstr3d.sdf import from_field
 from nstr3d.shading import GAMMA, VIRIDIS, Studio
 from nstr3d.trace import MARGIN as SLACK
@@ -30,12 +33,14 @@ CONTOURS = 50  # lines of a slice to the diagonal, about
 PROBES = 1 << 17  # points at which the coarse grid's error is measured
 
 
-def page_html(fit: Fit, title: str, level: float = 0.0) -> str:
-    """The page of ``fit``, which begins with the surface where the distance is ``level``, in world units.
+def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = None) -> str:
+    """The page of ``fit``, which begins with the surface where the distance is ``level``, in world units, and shows ``curves``
+    on it where the surface does not hide them.
 
-    Raises ValueError for what `field_code` refuses, for numbers that are not finite, and for a level beyond those on offer.
+    Raises ValueError for what `field_code` and `line_code` refuse, for numbers that are not finite, and for a level beyond those
+    on offer.
     """
-    code = field_code(fit.field)
+    code, drawn = field_code(fit.field), line_code(fit, curves) if curves else None
     unit = Box(*(tuple(fit.frame.to_unit(np.array([corner]))[0].tolist()) for corner in (fit.bounds.lower, fit.bounds.upper)))
     coarse = _Coarse(fit, unit)
     levels = DEEPEST * min(coarse.lowest, 0.0) * fit.frame.scale, HIGHEST * unit.diagonal * fit.frame.scale
@@ -59,6 +64,7 @@ def page_html(fit: Fit, title: str, level: float = 0.0) -> str:
         "grid": {"origin": coarse.origin, "cell": coarse.cell, "shape": coarse.shape, "reach": coarse.reach},
         "key": _unit(Studio().key.direction),
         "frequencies": frequencies,
+        "lines": drawn and {**drawn.about, "slack": BEFORE * unit.diagonal},
         "colours": [f"rgb({', '.join(str(round(255 * c)) for c in colour)})" for colour in VIRIDIS],
     }
     parts = {
@@ -66,9 +72,9 @@ def page_html(fit: Fit, title: str, level: float = 0.0) -> str:
         "css": _text("page.css"),
         "facts": f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
         "model": json.dumps(model, allow_nan=False),
-        "data": base64.b64encode(zlib.compress(_payload(code, coarse), 9)).decode("ascii"),
+        "data": base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
         "shader": _shader(fit, code, coarse, unit),
-        "scripts": "\n".join(map(_text, ("orbit.js", "tracer.js", "main.js"))),
+        "scripts": "\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
     }
     page = _text("page.html")
     pieces = page.split("{{")
@@ -114,11 +120,12 @@ class _Coarse:
         return max(float(excess.max()), 0.0) + 0.05 * self.cell
 
 
-def _payload(code: FieldCode, coarse: _Coarse) -> bytes:
+def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
     """The numbers in the order in which main.js reads them; the tables' high and low bytes apart, which deflates better."""
     entries = code.texels.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)
     bitmaps = [np.packbits(stored).tobytes() for stored in code.bitmaps]
-    return b"".join([entries[:, 1].tobytes(), entries[:, 0].tobytes(), *bitmaps, coarse.codes.tobytes()])
+    parts = [entries[:, 1].tobytes(), entries[:, 0].tobytes(), *bitmaps, coarse.codes.tobytes()]
+    return b"".join([*parts, drawn.data if drawn else b""])
 
 
 def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box) -> str:

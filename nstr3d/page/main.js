@@ -4,7 +4,7 @@ const $ = (id) => document.getElementById(id);
 const SHADINGS = ["studio", "normals", "frequency"];
 const model = JSON.parse($("model").textContent);
 const canvas = $("view");
-const DEFAULTS = { shading: "studio", light: 0, level: model.level, axis: "", at: 0.5, flip: false, smooth: true };
+const DEFAULTS = { shading: "studio", light: 0, level: model.level, axis: "", at: 0.5, flip: false, smooth: true, lines: true };
 const state = { ...DEFAULTS };
 const orbit = new Orbit(model);
 let painter, coarse;
@@ -41,7 +41,26 @@ async function unpack() {
     return levels[codes[(cell[2] * shape[1] + cell[1]) * shape[0] + cell[0]]];
   };
   const halves = Uint16Array.from(levels, half);
-  return { table, rows, coarse: Uint16Array.from(codes, (code) => halves[code]) };
+  return { table, rows, coarse: Uint16Array.from(codes, (code) => halves[code]), lines: model.lines && strokes(take, model.lines) };
+}
+
+// The points and colours of lines; every number but a list's first is what it is more than the one before it.
+function strokes(take, { count, lower, extent }) {
+  const points = new Float32Array(4 * count), colours = new Uint8Array(4 * count);
+  for (let axis = 0; axis < 3; axis++) {
+    const high = take(count), low = take(count);
+    for (let i = 0, code = 0; i < count; i++) {
+      code = (code + (high[i] << 8) + low[i]) & 65535;
+      points[4 * i + axis] = lower[axis] + (code / 65535) * extent[axis];
+    }
+  }
+  for (let channel = 0; channel < 3; channel++) {
+    const more = take(count);
+    for (let i = 0, code = 0; i < count; i++) colours[4 * i + channel] = code = (code + more[i]) & 255;
+  }
+  const joined = take(Math.ceil(count / 8));
+  for (let i = 0; i < count; i++) points[4 * i + 3] = (joined[i >> 3] >> (7 - (i & 7))) & 1;
+  return { points, colours };
 }
 
 // A number's half-precision bits; small ones become zero.
@@ -73,7 +92,7 @@ function scene() {
   const light = [Math.cos(turn) * x + Math.sin(turn) * z, y, Math.cos(turn) * z - Math.sin(turn) * x];
   const key = add(add(add([0, 0, 0], camera.right, light[0]), camera.above, light[1]), camera.backward, light[2]);
   const shading = SHADINGS.indexOf(state.shading);
-  return { ...camera, ...bounds(), key, shading, iso: state.level / model.scale, plane: plane(), frequencies: model.frequencies ?? [0, 1] };
+  return { ...camera, ...bounds(), key, shading, iso: state.level / model.scale, plane: plane(), frequencies: model.frequencies ?? [0, 1], lines: state.lines };
 }
 
 // An eye within the solid would see nothing.
@@ -90,6 +109,7 @@ function show() {
   $("flip").disabled = $("at").disabled = !state.axis;
   $("legend").hidden = state.shading !== "frequency";
   for (const name of ["light", "level", "at"]) $(name).value = state[name];
+  $("lines").checked = state.lines;
   $("light-value").textContent = `${Math.round(state.light)}°`;
   $("level-value").textContent = Number(state.level.toPrecision(3));
   const i = "xyz".indexOf(state.axis || "?"), { lower, upper } = bounds();
@@ -107,9 +127,12 @@ function set(given, moving = false) {
   }
   if (next.shading === "frequency" && !model.frequencies) throw new RangeError("This field has no phase waves.");
   next.level = Math.min(model.levels[1], Math.max(model.levels[0], next.level));
+  const same = Object.keys(DEFAULTS).every((name) => name === "lines" || next[name] === state[name]);
+  const toggled = next.lines !== state.lines;
   Object.assign(state, next);
   show();
-  painter?.changed(moving);
+  if (same && toggled) painter?.show();
+  else painter?.changed(moving);
 }
 
 function controls() {
@@ -128,6 +151,12 @@ function controls() {
     $("colours").style.background = `linear-gradient(90deg, ${model.colours.join(", ")})`;
     [$("lowest").textContent, $("highest").textContent] = model.frequencies.map((value) => value.toFixed(1));
   } else $("shading").querySelector("[value=frequency]").remove();
+  $("streamlines").hidden = !model.lines;
+  if (model.lines?.values) {
+    $("line-colours").style.background = `linear-gradient(90deg, ${model.colours.join(", ")})`;
+    [$("line-lowest").textContent, $("line-highest").textContent] = model.lines.values.map((value) => value.toPrecision(3));
+  } else $("line-legend").remove();
+  $("lines").addEventListener("change", () => set({ lines: $("lines").checked }));
   $("flip").addEventListener("click", () => set({ flip: !state.flip }));
   const reset = () => {
     orbit.reset();
@@ -150,7 +179,7 @@ function controls() {
   $("fold").addEventListener("click", fold);
   $("save").addEventListener("click", save);
   if (innerWidth < 480) fold();
-  const keys = { r: reset, h: fold, s: save };
+  const keys = { r: reset, h: fold, s: save, l: () => model.lines && set({ lines: !state.lines }) };
   SHADINGS.forEach((name, i) => (keys[i + 1] = () => (name !== "frequency" || model.frequencies) && set({ shading: name })));
   addEventListener("keydown", (event) => {
     if (!event.ctrlKey && !event.metaKey && !event.altKey && event.target.tagName !== "INPUT") keys[event.key.toLowerCase()]?.();

@@ -174,4 +174,5 @@ void main() {
     shown = mix(shown, lines.rgb, lines.a);
   }
   colour = vec4(shown, 1);
+  gl_FragDepth = hit ? t / (1.0 + t) : 1.0; // the ray's length, whatever it is, between 0 and 1
 }

@@ -2,6 +2,7 @@
 
 const VERTEX = `#version 300 es
 void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
+const SPARE = 3; // the texture unit beside those that the tracer reads
 const BUDGET = 30; // milliseconds that a piece of work should take on the graphics card
 const REST = 180; // milliseconds without a change after which a picture is drawn in full
 // Where the rays of a smooth picture go through a pixel: the middle first, so that one ray alone is right.
@@ -36,12 +37,12 @@ class Tracer {
       throw new Error(`The graphics driver cannot compile this page's shader: ${log}`);
     }
     gl.useProgram(program);
-    this.at = new Proxy({}, { get: (known, name) => (known[name] ??= gl.getUniformLocation(program, name)) });
+    this.at = locations(gl, program);
     for (const [unit, name] of ["table", "rows", "coarse"].entries()) gl.uniform1i(this.at[name], unit);
-    gl.bindVertexArray(gl.createVertexArray());
+    this.vertices = gl.createVertexArray();
   }
 
-  upload({ table, rows, coarse }) {
+  upload({ table, rows, coarse, lines }) {
     const { gl } = this, { width, grid } = this.model;
     const texture = (unit, target, filter) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
@@ -61,29 +62,43 @@ class Tracer {
     texture(2, gl.TEXTURE_3D, gl.LINEAR);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, ...grid.shape, 0, gl.RED, gl.HALF_FLOAT, coarse);
-    gl.activeTexture(gl.TEXTURE3);
+    gl.activeTexture(gl.TEXTURE0 + SPARE);
+    if (lines) this.lines = new Lines(gl, lines, this.model.lines.slack);
   }
 
-  // A picture to draw into, in place of `old`.
+  // A picture to draw into, colours and depth, in place of `old`.
   picture(width, height, old) {
-    const { gl } = this;
-    if (old) gl.deleteTexture(old.texture), gl.deleteFramebuffer(old.buffer);
-    const texture = gl.createTexture(), buffer = gl.createFramebuffer();
-    gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, width, height);
+    const { gl } = this, buffer = gl.createFramebuffer();
+    if (old) this.drop(old);
     gl.bindFramebuffer(gl.FRAMEBUFFER, buffer);
-    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
-    return { texture, buffer, width, height };
+    const [colour, depth] = [[gl.RGBA8, gl.COLOR_ATTACHMENT0], [gl.DEPTH_COMPONENT24, gl.DEPTH_ATTACHMENT]].map(([kind, place]) => {
+      const texture = gl.createTexture();
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+      gl.texStorage2D(gl.TEXTURE_2D, 1, kind, width, height);
+      for (const name of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, name, gl.NEAREST);
+      gl.framebufferTexture2D(gl.FRAMEBUFFER, place, gl.TEXTURE_2D, texture, 0);
+      return texture;
+    });
+    return { colour, depth, buffer, width, height };
+  }
+
+  drop({ colour, depth, buffer }) {
+    for (const texture of [colour, depth]) this.gl.deleteTexture(texture);
+    this.gl.deleteFramebuffer(buffer);
   }
 
   // Traces `count` rows of the picture from `row` on, counted from below; `share` is how much they weigh against what is there.
   trace(picture, scene, row, count, steps, jitter = [0, 0], share = 1) {
     const { gl, at } = this;
+    gl.useProgram(this.program);
+    gl.bindVertexArray(this.vertices);
     gl.bindFramebuffer(gl.FRAMEBUFFER, picture.buffer);
     gl.viewport(0, 0, picture.width, picture.height);
     gl.enable(gl.SCISSOR_TEST);
     gl.scissor(0, row, picture.width, count);
     if (share < 1) gl.enable(gl.BLEND);
+    else gl.enable(gl.DEPTH_TEST); // depth is written by a pixel's first ray only
+    gl.depthFunc(gl.ALWAYS);
     gl.blendColor(0, 0, 0, share);
     gl.blendFunc(gl.CONSTANT_ALPHA, gl.ONE_MINUS_CONSTANT_ALPHA);
     for (const name of ["eye", "right", "above", "backward", "lower", "upper", "key"]) gl.uniform3fv(at[name], scene[name]);
@@ -95,18 +110,28 @@ class Tracer {
     gl.uniform2f(at.size, picture.width, picture.height);
     gl.uniform2fv(at.jitter, jitter);
     gl.drawArrays(gl.TRIANGLES, 0, 3);
-    gl.disable(gl.BLEND);
-    gl.disable(gl.SCISSOR_TEST);
+    for (const what of [gl.BLEND, gl.DEPTH_TEST, gl.SCISSOR_TEST]) gl.disable(what);
   }
 
   // Stretches one picture over another; over the canvas where there is no other.
-  copy(from, onto, filter = this.gl.LINEAR) {
+  copy(from, onto) {
     const { gl } = this, { width, height } = onto ?? gl.canvas;
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, from.buffer);
     gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, onto ? onto.buffer : null);
-    gl.blitFramebuffer(0, 0, from.width, from.height, 0, 0, width, height, gl.COLOR_BUFFER_BIT, filter);
+    for (const [what, filter] of [[gl.COLOR_BUFFER_BIT, gl.LINEAR], ...(onto ? [[gl.DEPTH_BUFFER_BIT, gl.NEAREST]] : [])]) {
+      gl.blitFramebuffer(0, 0, from.width, from.height, 0, 0, width, height, what, filter);
+    }
+  }
+
+  // A picture of the scene onto the canvas, and what lies over it.
+  show(picture, scene) {
+    this.copy(picture);
+    if (this.lines && scene.lines) this.lines.draw(picture, scene);
   }
 }
+
+// The places of a program's uniforms by their names.
+const locations = (gl, program) => new Proxy({}, { get: (known, name) => (known[name] ??= gl.getUniformLocation(program, name)) });
 
 // What to draw next: a small picture while things move, all rows once they rest, then more rays a pixel where that is quick.
 class Painter {
@@ -114,6 +139,11 @@ class Painter {
     Object.assign(this, { tracer, canvas, scene, smooth, speed: 20, movedAt: -Infinity, waiting: [], frames: 0 });
     this.tick = this.tick.bind(this);
     this.changed(false);
+  }
+
+  // What lies over the picture is another now.
+  show() {
+    this.tracer.show(this.full, this.scene());
   }
 
   // The scene is another now; `moving` says that it will go on changing.
@@ -143,7 +173,7 @@ class Painter {
     this.full = this.tracer.picture(width, height);
     if (old) this.tracer.copy(old, this.full);
     this.canvas.width = width, this.canvas.height = height;
-    if (old) this.tracer.copy(this.full), this.tracer.gl.deleteTexture(old.texture), this.tracer.gl.deleteFramebuffer(old.buffer);
+    if (old) this.tracer.copy(this.full), this.tracer.drop(old);
     this.changed(Boolean(old));
   }
 
@@ -171,9 +201,10 @@ class Painter {
       if (this.small?.width !== width || this.small.height !== height) this.small = tracer.picture(width, height, this.small);
       this.previewed = true;
       return this.start(width * height, () => {
-        tracer.trace(this.small, this.scene(), 0, height, this.tracer.model.steps / 2);
+        const scene = this.scene();
+        tracer.trace(this.small, scene, 0, height, this.tracer.model.steps / 2);
         tracer.copy(this.small, full);
-        tracer.copy(full);
+        tracer.show(full, scene);
       });
     }
     if (!resting && (affordable < pixels || this.sample > 0)) return false;
@@ -182,8 +213,9 @@ class Painter {
     const { row, sample } = this;
     this.row += count;
     return this.start(count * full.width, () => {
-      tracer.trace(full, this.scene(), row, count, this.tracer.model.steps, JITTERS[sample], 1 / (sample + 1));
-      tracer.copy(full);
+      const scene = this.scene();
+      tracer.trace(full, scene, row, count, this.tracer.model.steps, JITTERS[sample], 1 / (sample + 1));
+      tracer.show(full, scene);
     });
   }
 
