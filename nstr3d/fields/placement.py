@@ -85,23 +85,18 @@ class _Pursuit:
         self.mass = np.asarray(self.gathered.sum(axis=1)).ravel() + 1e-3
         self.remainder = _without_coarse(points, _principal(values), max(4, cells // 2))
         self.omega = _candidates(points.shape[1], cells, config, generator)
-        self.energy = np.full(len(self.omega), np.inf)  # of a candidate when it was last looked at
+        chunks = range(0, len(self.omega), CHUNK)
+        self.energy = np.concatenate([self._energies(self.omega[start : start + CHUNK]) for start in chunks])
 
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         """The best candidate and its complex amplitudes ``(nodes,)``, which are then subtracted.
 
-        Energies fall as waves are taken away, so an old energy bounds a new one: few candidates need a second look.
+        Energies fall as waves are taken away, so only the candidates that were best before are looked at again.
         """
-        fresh = np.zeros(len(self.omega), bool)
-        while True:
-            stale = np.flatnonzero(~fresh & (self.energy >= self.energy[fresh].max(initial=0.0)))
-            if not len(stale):
-                break
-            look = stale[np.argsort(-self.energy[stale])[:CHUNK]]
-            self.energy[look], fresh[look] = self._energies(self.omega[look]), True
-        best = int(np.where(fresh, self.energy, -1.0).argmax())
+        look = np.argsort(-self.energy)[:CHUNK]
+        self.energy[look] = self._energies(self.omega[look])
+        best = look[int(self.energy[look].argmax())]
         amplitude = self._fitted(self.omega[best])
-        self.energy[best] = np.inf
         return self.omega[best], amplitude
 
     def _energies(self, omega: np.ndarray) -> np.ndarray:
