@@ -101,6 +101,10 @@ def fit_steps(
     peaks = [group["lr"] for group in optimizer.param_groups]
     step, spent = _restore(optimizer, resume) if resume else (0, 0.0)
     device = next(field.parameters()).device
+    if not resume:
+        started = time.perf_counter()
+        field.prepare(pool, np.random.default_rng([config.seed, 2]))
+        spent = time.perf_counter() - started
     pool = Samples(pool.points.to(device), pool.values.to(device))
     recent, loss = [], math.nan
     for batch in _batches(pool, config, step):

@@ -41,7 +41,7 @@ def levels_for(finest: int) -> tuple[LevelConfig, ...]:
     Where the coarsest has fewer than 12 cells a second dense level joins, without which the error far from the surface doubles.
     """
     coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
-    last = LevelConfig(finest, plain=10, waves=PhaseWaves(6))
+    last = LevelConfig(finest, plain=6, waves=PhaseWaves(8))
     if coarse >= 12:
         return LevelConfig(coarse, plain=8, sparse=False), LevelConfig(middle, plain=8), last
     dense = LevelConfig(middle, plain=2, sparse=False)

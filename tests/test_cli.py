@@ -21,7 +21,7 @@ from nstr3d.checkpoint import load
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.jobs import CHECKPOINT, MODEL
 
-QUICK = ["--preset", "fast", "--steps", "30", "--params", "6000", "--resolution", "32"]
+QUICK = ["--preset", "fast", "--steps", "100", "--params", "6000", "--resolution", "32"]
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 BAD_MESHES = {
     "missing.obj": (None, "does not exist"),

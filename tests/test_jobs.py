@@ -38,7 +38,7 @@ def job_for(tmp_path, mesh: Mesh | None = None, **options) -> MeshJob:
     path = tmp_path / "input.ply"
     if mesh is not None or not path.exists():
         save_mesh(path, mesh or sphere(2))
-    chosen = {"preset": "fast", "steps": 30, "params": 6000, "resolution": 32, "picture": 24, "out": tmp_path / "new" / "out"}
+    chosen = {"preset": "fast", "steps": 100, "params": 6000, "resolution": 32, "picture": 24, "out": tmp_path / "new" / "out"}
     return MeshJob(path, **(chosen | options))
 
 
@@ -76,7 +76,7 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert report["input"]["watertight"] is True
     assert report["field"]["bytes"] == (job.out / MODEL).stat().st_size
     assert report["field"]["parameters"] <= 6000
-    assert report["field"]["steps"] == 30
+    assert report["field"]["steps"] == 100
     assert report["mesh"]["faces"] == len(load_mesh(job.out / MESH).faces)
     assert report["transport"] == {"loss": False, "weight": 0.0, "residual": None}
     stages = {"load", "build", "sample", "fit", "extract", "render", "score"}
@@ -89,7 +89,7 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
 
 def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path):
     first, second, other = (
-        run(job_for(tmp_path, out=tmp_path / name, seed=seed, steps=60)).report for name, seed in (("a", 1), ("b", 1), ("c", 2))
+        run(job_for(tmp_path, out=tmp_path / name, seed=seed, steps=120)).report for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     for report in (first, second, other):
         report.pop("seconds")
@@ -144,7 +144,7 @@ def test_open_surface_is_warned_of_and_reported(tmp_path):
     assert report["input"]["watertight"] is False
 
 
-@pytest.mark.parametrize("step", [7, 29, 30])
+@pytest.mark.parametrize("step", [7, 99, 100])
 def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
     whole = run(job_for(tmp_path, out=tmp_path / "whole")).report
     job = job_for(tmp_path)
@@ -154,7 +154,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
     assert load(job.out / MODEL).interrupted
     steps = []
     report = run(replace(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))).report
-    assert steps == list(range(step + 1, 31))
+    assert steps == list(range(step + 1, 101))
     assert names(job.out) == RESULTS
     expected, found = load_file(tmp_path / "whole" / MODEL), load_file(job.out / MODEL)
     assert expected.keys() == found.keys()
@@ -203,7 +203,7 @@ def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path, monke
     assert names(job.out) == {CHECKPOINT}
     with pytest.raises(FileExistsError, match="--resume to go on from the checkpoint, --overwrite"):
         run(job)
-    assert run(replace(job, resume=True)).report["field"]["steps"] == 30
+    assert run(replace(job, resume=True)).report["field"]["steps"] == 100
     assert names(job.out) == RESULTS
 
 

@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+
+from nstr3d.types import Samples
 
 
 class Field(nn.Module, ABC):
@@ -30,6 +33,9 @@ class Field(nn.Module, ABC):
     def rates(self) -> list[dict]:
         """Optimiser groups ``{"params": [...], "lr": peak learning rate}`` that cover every parameter, with a
         ``"weight_decay"`` (of AdamW, 0 without) where one pays."""
+
+    def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
+        """Called with the training samples before the first step: a field may start from what they say. Nothing by default."""
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``(n, 1)`` of a field of one output and their gradient in the points ``(n, in_dim)``, both detached."""

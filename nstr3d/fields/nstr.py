@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
+from nstr3d.fields.placement import PlacementConfig, place_waves
 from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.kernels.fused import applies, fused, fused_with_slope
 from nstr3d.kernels.parts import Layout, Part
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, Samples
+
+PLACEMENT = PlacementConfig()
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,20 @@ class NstrConfig:
     """Defaults: the phase field for 3D surfaces. ``hidden = 0`` makes the decoder the identity, the paper's literal sum.
 
     ``table_decay`` draws nodes that few samples see to zero (decoupled, Loshchilov and Hutter, 2019): without it the field
-    can cross zero at such a node, off the surface.
+    can cross zero at such a node, off the surface. ``placement`` is how phase waves find their frequencies in the training
+    samples; without it they keep the random ones that they are built with.
     """
 
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(8, plain=8, sparse=False),
         LevelConfig(16, plain=2, sparse=False),
         LevelConfig(16, plain=6),
-        LevelConfig(32, plain=10, waves=PhaseWaves(6)),
+        LevelConfig(32, plain=6, waves=PhaseWaves(8)),
     )
     hidden: int = 64
     sharpness: float = 50.0
     transport: TransportConfig | None = None
+    placement: PlacementConfig | None = PLACEMENT
     table_rate: float = 3e-2
     table_decay: float = 0.03
     decoder_rate: float = 1e-2
@@ -108,6 +113,15 @@ class Nstr(Field):
         if isinstance(self.decoder, Decoder):
             return fused(points, parts, self.decoder.weights(), self._layout_of(parts))
         return self.decoder(fused(points, parts, None, self._layout_of(parts)))
+
+    def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
+        """Places the phase waves, unless they have moved already."""
+        for level in self.spectra:
+            waves = level.config.waves
+            if self.config.placement is None or not isinstance(waves, PhaseWaves):
+                continue
+            if not level.table[:, level.config.plain + waves.count :].any():
+                place_waves(level, samples, self.config.placement, generator)
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         parts = [level.part() for level in self.spectra]
