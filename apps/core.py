@@ -41,15 +41,21 @@ def with_waves(waves: Any, plain: int) -> Callable[[int], tuple[LevelConfig, ...
     return levels
 
 
+def finer(finest: int) -> tuple[LevelConfig, ...]:
+    """The default levels on coarser grids, and one of three plain channels as fine as the budget allows."""
+    return *levels_for(max(8, round(finest * 0.6))), LevelConfig(max(10, finest), plain=3)
+
+
 def contenders() -> list[Contender]:
     """The default field, its controls, and the baseline."""
     fixed = {f"amplitude waves, {k}": with_waves(AmplitudeWaves(k, (0.3, 2.5)), 6) for k in (8, 16)}
     fixed |= {f"quadrature waves, {k}": with_waves(ComplexWaves(k, (0.3, 2.5)), 6) for k in (8,)}
     counts = {f"nstr, {k} waves": with_waves(PhaseWaves(k), plain) for k, plain in ((4, 8), (12, 4))}
-    random = partial(sized_nstr, template=NstrConfig(placement=None))
+    counts |= {"nstr, finer levels": finer}
     return [
         Contender("nstr", sized_nstr),
-        Contender("nstr, random waves", random),
+        Contender("nstr, random waves", partial(sized_nstr, template=NstrConfig(placement=None))),
+        Contender("nstr, decoder of 128", partial(sized_nstr, template=NstrConfig(hidden=128))),
         *(Contender(name, partial(sized_nstr, levels_for=levels)) for name, levels in (counts | fixed).items()),
         Contender(BASE, sized_waveless),
         Contender("ngp", sized_tuned_ngp),

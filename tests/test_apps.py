@@ -202,3 +202,16 @@ def test_waves_needed_are_read_off_the_rows():
     ]
     assert stress._needed(rows, "real") == "a real spectrum reaches 40 dB with 8 waves"
     assert "with none of 2, 8, 16 waves" in stress._needed(rows, "real", 60.0)
+
+
+def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
+    core = app("core")
+    monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
+    options = [str(ROOT / "assets" / "torus.obj"), "--seeds", "0", "--steps", "2", "--budget", "6000", "--relief-budget", "7000"]
+    assert core.main([*options, "--reliefs", "ball", "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    for word in ("drifting relief", "## Meshes", "| nstr |", "| nstr, random waves |", "| nstr without waves |", "| ngp |"):
+        assert word in text
+    rows = (tmp_path / "core.csv").read_text()
+    assert core.main([*options, "--reliefs", "ball", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "core.csv").read_text() == rows

@@ -29,7 +29,7 @@ from nstr3d.batch.worker import fit_shape
 from nstr3d.cli_batch import summary
 from nstr3d.io import save_mesh
 
-QUICK = {"cells": 4, "steps": 60, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
+QUICK = {"cells": 4, "steps": 120, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
 
 
 @pytest.fixture(params=["folder", "bucket"])

@@ -29,7 +29,7 @@ from nstr3d.io import save_mesh
 from nstr3d.outputs import Interrupted
 
 APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
-QUICK = {"cells": 4, "steps": 70, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
+QUICK = {"cells": 4, "steps": 120, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
 ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
 GOOD, BAD = 34, 8
 HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}  # Ray's own is 15: it would wait
