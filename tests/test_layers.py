@@ -107,6 +107,7 @@ SIBLINGS = {
     "geometry.repair": {"geometry.distance", "geometry.surface"},
     "geometry.cloudwinding": {"geometry.neighbours", "kernels.dipoles"},
     "geometry.patches": {"geometry.neighbours"},
+    "geometry.topology": {"geometry.neighbours"},
     "geometry.trim": {"geometry.neighbours"},
     "geometry.orient": {"geometry.neighbours", "geometry.cloudwinding", "geometry.patches", "kernels.dipoles"},
     "geometry.cloud": {"geometry.neighbours", "geometry.orient", "geometry.surface"},
