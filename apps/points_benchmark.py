@@ -49,7 +49,7 @@ class Race:
     shapes: tyro.conf.Positional[tuple[Path, ...]]
     """Closed meshes to sample."""
     out: Path = Path("out/points")
-    """Folder of points.csv; rows that it holds are not measured again."""
+    """Folder of points.csv, whose rows are not measured again, and of points.md, the table."""
     counts: tuple[int, ...] = (5000, 20_000, 100_000)
     """Numbers of points."""
     noises: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
@@ -147,7 +147,10 @@ def run(options: Race) -> None:
             writer = csv.DictWriter(file, list(COLUMNS))
             writer.writeheader()
             writer.writerows(rows)
-    print(table(rows))
+    text = table(rows)
+    with atomic_path(options.out / "points.md") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    print(text)
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -304,6 +304,7 @@ def points_table(outcome: Outcome) -> str:
         ]
     rows += [
         ("mesh", f"{mesh['faces']:,} faces, {mesh['components']} component(s), {'' if mesh['watertight'] else 'not '}watertight"),
+        ("genus", ", ".join("open" if genus is None else str(genus) for genus in mesh["genus"][:8])),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value)),
     ]
     return _aligned(rows, outcome)

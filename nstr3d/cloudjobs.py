@@ -24,6 +24,7 @@ from nstr3d.geometry.holes import close_holes
 from nstr3d.geometry.patches import fit_patches
 from nstr3d.geometry.repair import repair
 from nstr3d.geometry.surface import normalise
+from nstr3d.geometry.topology import genera
 from nstr3d.geometry.trim import supported, trim
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.jobs import (
@@ -165,9 +166,11 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
             if picture is not None:
                 save_image(folder / PICTURE, picture)
             size = (folder / MODEL).stat().st_size
+            described = describe(options, result, size, extracted)
+            described["mesh"]["genus"] = genera(extracted)
             report = {
                 "input": _about(job, first, warnings),
-                **describe(options, result, size, extracted),
+                **described,
                 "seconds": clock.seconds | {"total": clock.total, "import": options.import_seconds},
                 "points": fidelity,
                 "accuracy": accuracy,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles import sphere
 
 from nstr3d import speed as measures
 from nstr3d.audio import Sound, save_sound

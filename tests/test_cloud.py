@@ -6,7 +6,7 @@ import pytest
 from nstr3d.cloudjobs import first_surface
 from nstr3d.geometry.cloud import LEAST_POINTS, outliers, prepare
 from nstr3d.geometry.cloudwinding import CloudWinding
-from nstr3d.geometry.orient import estimate_normals, orient, turn_outward
+from nstr3d.geometry.orient import estimate_normals, orient, outward_normals, turn_outward
 from nstr3d.geometry.trim import supported, trim
 from nstr3d.types import Mesh, PointCloud
 
@@ -125,6 +125,27 @@ def test_estimated_normals_are_right_and_look_outward(shape):
     cosine = np.einsum("nd,nd->n", normals, cloud.normals)
     assert cosine.min() > 0.7
     assert np.degrees(np.arccos(np.minimum(cosine, 1))).mean() < 8
+
+
+def box(count: int, noise: float, seed: int = 0) -> PointCloud:
+    """Points on the faces of a box of 2 by 2 by 0.4, each coordinate off by ``noise``, and the faces' normals."""
+    generator = SEED(seed)
+    size = np.array([1.0, 1.0, 0.2])
+    axis = generator.choice(3, count, p=np.array([0.2, 0.2, 1]) / 1.4)
+    points = generator.uniform(-size, size, (count, 3))
+    normals = np.zeros((count, 3))
+    normals[np.arange(count), axis] = generator.choice([-1.0, 1.0], count)
+    points[np.arange(count), axis] = (normals * size)[np.arange(count), axis]
+    return PointCloud(points + noise * generator.standard_normal((count, 3)), normals)
+
+
+def test_noise_leaves_orientation_alone():
+    shell, hollow = ball(3000, 0.03), ball(1500, 0.03, radius=0.5, seed=1)
+    nested = both(shell, PointCloud(hollow.points, -hollow.normals))
+    for cloud in (box(3000, 0.04), box(3000, 0.0), nested):  # a fifth of the thickness and 1.3 spacings, twice
+        normals = outward_normals(cloud.points)
+        assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
+        assert np.mean(np.einsum("nd,nd->n", normals, cloud.normals) > 0) > 0.997
 
 
 def test_the_winding_number_is_one_inside_and_zero_outside():

@@ -63,6 +63,7 @@ def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(tmp_path):
     assert report["input"]["points"] == 1500
     assert report["input"]["measured"]
     assert report["mesh"]["watertight"]
+    assert report["mesh"]["genus"] == [0]
     mesh = load_mesh(out / MESH)
     error = np.abs(np.linalg.norm(mesh.vertices - [10, 0, 0], axis=1) - 3)
     assert error.mean() < 0.05

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.neighbours import Neighbours, connected
-from nstr3d.geometry.orient import estimate_normals, orient, turn_outward
+from nstr3d.geometry.orient import outward_normals, turn_outward
 from nstr3d.geometry.surface import UNIT_HALF_EXTENT
 from nstr3d.types import Frame, PointCloud
 
@@ -57,7 +57,7 @@ def prepare(cloud: PointCloud, estimate: bool = False, keep_outliers: bool = Fal
         normals = normals[kept] / np.linalg.norm(normals[kept], axis=1, keepdims=True)
     points, normals = _averaged(points, normals)
     if normals is None:
-        oriented, turned = orient(points, estimate_normals(points))
+        oriented, turned = outward_normals(points), 0
     else:
         oriented, turned = turn_outward(points, normals)
     done = Preparation(
@@ -65,7 +65,7 @@ def prepare(cloud: PointCloud, estimate: bool = False, keep_outliers: bool = Fal
         len(cloud.points) - len(first),
         int((~kept).sum()),
         len(points),
-        turned if normals is not None else 0,
+        turned,
         normals is not None,
     )
     return PointCloud(points, oriented), frame, done

@@ -4,16 +4,18 @@ for soups and clouds, 2018)."""
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nstr3d.geometry.neighbours import Neighbours
 
+if TYPE_CHECKING:
+    from nstr3d.kernels.dipoles import Dipoles
+
 AREA_NEIGHBOURS = 10
 WIDEST = 4.0  # times the median reach to that neighbour
-ORDER = 2  # of the far field's Taylor expansion
-ACCURACY = 2.0  # how many radii away a cell of the octree counts as far
+TOUCHING = 1e-5  # of the points' extent: no closer to a point is its own winding number told
 
 
 class CloudWinding:
@@ -25,12 +27,7 @@ class CloudWinding:
 
     def __call__(self, at: np.ndarray) -> np.ndarray:
         """Winding number ``(m,)`` at points ``(m, 3)``."""
-        import igl
-
-        cells, children, centre, radius, terms = self._octree
-        at = np.ascontiguousarray(at, np.float64)
-        discs = self.points, self.normals, self.areas
-        return np.asarray(igl.fast_winding_number(*discs, cells, children, centre, radius, terms, at, ACCURACY))
+        return self._dipoles.number(self.areas[:, None] * self.normals, TOUCHING * self._size, at)
 
     @cached_property
     def areas(self) -> np.ndarray:
@@ -53,9 +50,11 @@ class CloudWinding:
         return Neighbours(self.points)
 
     @cached_property
-    def _octree(self) -> tuple[Any, ...]:
-        import igl
+    def _dipoles(self) -> Dipoles:
+        from nstr3d.kernels.dipoles import Dipoles
 
-        cells, children, _, _ = igl.octree(self.points)
-        centre, radius, terms = igl.fast_winding_number_precompute(self.points, self.normals, self.areas, cells, children, ORDER)
-        return cells, children, centre, radius, terms
+        return Dipoles(self.points)
+
+    @cached_property
+    def _size(self) -> float:
+        return max(float(np.ptp(self.points, axis=0).max()), 1e-12)

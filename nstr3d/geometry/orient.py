@@ -1,9 +1,10 @@
 """Normals for points that have none, and outward directions for normals that do not agree about them.
 
 Directions are those of least variance among the neighbours (Hoppe et al., Surface reconstruction from unorganized points, 1992),
-of as many as it takes to see beyond the noise. Their signs spread along a minimum spanning tree of the neighbour graph, across
-nearly parallel normals first. What the tree leaves inside out, a whole component or a part, the winding number tells (Barill et
-al., Fast winding numbers for soups and clouds, 2018): it is about 1/2 on a surface that faces outward.
+of as many as it takes to see beyond the noise. Their signs come from the whole cloud at once: vectors are sought whose winding
+number is 1/2 on all points, and which point where it falls (Lin et al., Fast and globally consistent normal orientation based on
+the winding number normal consistency, 2024). Components given inside out are told by the winding number as well: it is about 1/2
+on a surface that faces outward.
 """
 
 from __future__ import annotations
@@ -12,11 +13,17 @@ import numpy as np
 
 from nstr3d.geometry.cloudwinding import CloudWinding
 from nstr3d.geometry.neighbours import Neighbours, connected
+from nstr3d.geometry.patches import noise_of, tangent_frames
 
 SCALES = (10, 16, 26, 42, 68, 110, 180, 290)  # neighbours to take directions from, in turn
 SLAB_RADII = 6.0  # how far the neighbourhood must reach, in standard deviations of the noise
-LINKS = 10  # neighbours that a point passes its sign on to
+LINKS = 10  # neighbours by which components hang together
 REPRESENTATIVES = 30_000  # points whose signs are sought; the others follow the nearest of them
+ROUNDS = 15  # of the search for vectors
+WIDEST = 0.06  # smoothing of the winding number to begin with, in units of the points' longest side
+FINEST, BLURRED = 0.5, 2.2  # smoothing at the end: root of the squares of so many spacings and so many deviations of the noise
+FUZZY = 0.15  # noise in spacings, from which on the vectors themselves are better directions than those of least variance
+AGREED = 0.7  # cosine of both directions below which, at creases, the vectors are better too
 DISCORD = 0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew
 OPPOSED = -0.5  # cosine of normals that disagree about their sign: at a crease it is about 0
 INVERTED = -0.1  # mean winding number on a component given inside out, which is -1/2 if closed
@@ -39,14 +46,44 @@ def estimate_normals(points: np.ndarray) -> np.ndarray:
     return np.concatenate([_spread(points[neighbours(points[rows], size)[1]])[1][:, :, 0] for rows in parts])
 
 
+def outward_normals(points: np.ndarray) -> np.ndarray:
+    """Unit normals ``(n, 3)`` of ``points (n, 3)`` that look outward."""
+    normals = estimate_normals(points)
+    chosen = _representatives(points)
+    noise, spacing = _scales(points[chosen], normals[chosen])
+    some = winding_normals(points[chosen], _width(noise, spacing))
+    result = _follow(points, normals, points[chosen], some)
+    doubtful = np.einsum("nd,nd->n", result[chosen], some) < AGREED
+    better = chosen if noise > FUZZY * spacing else chosen[doubtful]
+    result[better] = some[np.searchsorted(chosen, better)]
+    return result
+
+
 def orient(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
     """``normals (n, 3)`` of ``points (n, 3)`` turned outward whatever their signs, and how many were turned over."""
     chosen = _representatives(points)
-    some = _along_tree(points[chosen], normals[chosen])
-    some = _outward(points[chosen], some, nested=True)
-    _, nearest = Neighbours(points[chosen]).nearest(points)
-    turned = np.einsum("nd,nd->n", normals, some[nearest]) < 0
-    return np.where(turned[:, None], -normals, normals), int(turned.sum())
+    some = winding_normals(points[chosen], _width(*_scales(points[chosen], normals[chosen])))
+    result = _follow(points, normals, points[chosen], some)
+    return result, int((np.einsum("nd,nd->n", normals, result) < 0).sum())
+
+
+def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
+    """Unit outward normals ``(n, 3)`` of ``points (n, 3)``, from their places alone, by a winding number smoothed over ``width``.
+
+    Each round takes the steepest step towards a winding number of 1/2 on all points, then turns every vector to where that
+    number falls; the smoothing shrinks from round to round.
+    """
+    from nstr3d.kernels.dipoles import Dipoles
+
+    dipoles, vectors = Dipoles(points), np.zeros_like(points)
+    widest = max(width, WIDEST * float(np.ptp(points, axis=0).max()))
+    for blur in np.geomspace(widest, width, ROUNDS):
+        step = dipoles.adjoint(0.5 - dipoles.number(vectors, blur), blur)
+        change = dipoles.number(step, blur)
+        vectors += (step * step).sum() / max(change @ change, 1e-300) * step
+        slope = dipoles.slope(vectors, blur)
+        vectors = _unit(slope) * np.linalg.norm(vectors, axis=1, keepdims=True)
+    return _unit(vectors)
 
 
 def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
@@ -58,7 +95,7 @@ def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, i
     agree = np.einsum("nd,nkd->nk", normals, normals[near]) > OPPOSED
     if np.mean(~agree) > DISCORD:
         return orient(points, normals)
-    outward = _outward(points, normals, nested=False)
+    outward = _outward(points, normals)
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
 
 
@@ -80,54 +117,36 @@ def _links(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()
 
 
-def _along_tree(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """``normals`` whose signs agree along a spanning tree of the neighbours, in each component from its topmost point."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
-
-    start, end = _links(points)
-    flat = np.abs(np.einsum("md,md->m", normals[start], normals[end]))
-    weight = 1 + 1e-6 - np.minimum(flat, 1)
-    graph = coo_array((weight, (start, end)), shape=(len(points),) * 2).tocsr()
-    graph = graph.maximum(graph.T)
-    tree = minimum_spanning_tree(graph)
-    tree = tree + tree.T
-    label = connected_components(tree, directed=False)[1]
-    result = normals.copy()
-    order = np.lexsort((-points[:, 2], label))
-    for root in order[np.unique(label[order], return_index=True)[1]]:
-        if result[root, 2] < 0:
-            result[root] *= -1
-        visited, before = breadth_first_order(tree, root, directed=False)
-        for child in visited[1:]:
-            if result[child] @ result[before[child]] < 0:
-                result[child] *= -1
-    return result
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.where(length > 0, vectors / np.maximum(length, 1e-300), (0.0, 0.0, 1.0))
 
 
-def _outward(points: np.ndarray, normals: np.ndarray, nested: bool) -> np.ndarray:
-    """``normals`` with every connected component that faces the wrong way turned over.
+def _scales(points: np.ndarray, normals: np.ndarray) -> tuple[float, float]:
+    """Standard deviation of the points about the surface, and their spacing on it."""
+    noise, _ = noise_of(points, tangent_frames(normals), Neighbours(points), measured=False)
+    return noise, float(np.sqrt(np.median(CloudWinding(points, normals).areas)))
 
-    ``nested``: nothing is known of their signs, so what lies in another component bounds a cavity.
-    """
+
+def _width(noise: float, spacing: float) -> float:
+    return float(np.hypot(BLURRED * noise, FINEST * spacing))
+
+
+def _follow(points: np.ndarray, normals: np.ndarray, leaders: np.ndarray, outward: np.ndarray) -> np.ndarray:
+    """``normals (n, 3)`` with the signs of the ``outward`` normals of the nearest of ``leaders``."""
+    _, nearest = Neighbours(leaders).nearest(points)
+    turned = np.einsum("nd,nd->n", normals, outward[nearest]) < 0
+    return np.where(turned[:, None], -normals, normals)
+
+
+def _outward(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """``normals`` with every connected component that faces the wrong way turned over."""
     result, label = normals.copy(), _components(points, normals)
     size = np.bincount(label)
-    parts = [np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST]
-    for member in parts:
+    for member in (np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST):
         probes = np.arange(0, len(member), len(member) // PROBES + 1)
-        if nested:
-            inverted = CloudWinding(points[member], result[member]).side(probes) < 0
-        else:
-            inverted = CloudWinding(points, result).side(member[probes]) < INVERTED
-        if inverted:
+        if CloudWinding(points, result).side(member[probes]) < INVERTED:
             result[member] *= -1
-    if nested:
-        windings = [CloudWinding(points[member], result[member]) for member in parts]
-        for index, member in enumerate(parts):
-            some = points[member[:: len(member) // PROBES + 1]]
-            around = [winding(some).mean() for other, winding in enumerate(windings) if other != index]
-            if sum(number > 0.5 for number in around) % 2:
-                result[member] *= -1
     return result
 
 

@@ -18,7 +18,7 @@ SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, 
 CONFIDENCE = 1.5  # half width of an interval in standard deviations
 NOISE_RADII = 2.5  # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
-THINNING = 0.7  # edge of the cells of which one point each becomes a patch, in the same
+ROUGH, THINNING = 1.8, 1.0  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
 LEAST_NOISE = 1e-7  # of the cloud's size
 QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
 CHUNK = 1 << 11  # points at a time: bounds memory
@@ -76,7 +76,7 @@ def fit_patches(points: np.ndarray, normals: np.ndarray, measured: bool, noise: 
     least = LEAST_NOISE * float(np.ptp(points, axis=0).max())
     sigma = max(sigma if noise is None else noise, least)
     cloud = _Cloud(points, points, frames, tree, sigma, tilt if measured else None)
-    first = _fit_all(cloud, thinned(points, THINNING * sigma))
+    first = _fit_all(cloud, thinned(points, ROUGH * sigma))
     settled, near = settle(first, points)
     if not measured:
         frames = tangent_frames(first.normals[near])

@@ -1,0 +1,172 @@
+"""Sums over a cloud of dipoles by a tree of boxes (Barnes and Hut, 1986), compiled by numba, on as many threads as torch has.
+
+Each point j carries a vector m_j. With d = x_j - x and s = |d|^2 + width^2, the winding number at x is the sum of
+d . m_j / (4 pi s^(3/2)): smoothed over ``width``, so that it is finite and its gradient is too, on the points themselves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit
+
+from nstr3d.kernels.threads import share
+
+LEAF = 24  # points of a box that is not split
+OPENING = 0.4  # boxes whose radius is less than this share of their distance count as one point
+
+
+class Dipoles:
+    """The sums at ``points (n, 3)`` themselves, in a tree, to a few per cent; vectors and values are in the points' order."""
+
+    def __init__(self, points: np.ndarray):
+        self.order, self.begin, self.end, self.skip = _tree(np.asarray(points, np.float64))
+        ordered = np.asarray(points, np.float64)[self.order]
+        self.centre = self._sums(ordered) / (self.end - self.begin)[:, None]
+        corners = [np.minimum.reduceat, np.maximum.reduceat]
+        edges = np.stack([self.begin, self.end], axis=1).ravel()
+        padded = np.concatenate([ordered, ordered[-1:]])
+        low, high = (corner(padded, edges, axis=0)[::2] for corner in corners)
+        self.radius = np.linalg.norm(np.maximum(high - self.centre, self.centre - low), axis=1)
+        self.points = np.ascontiguousarray(ordered, np.float32)
+        self.boxes = np.ascontiguousarray(self.centre, np.float32)
+        self.reach = ((self.radius / OPENING) ** 2).astype(np.float32)
+
+    def number(self, vectors: np.ndarray, width: float, at: np.ndarray | None = None) -> np.ndarray:
+        """Winding number ``(n,)`` of ``vectors (n, 3)``, smoothed over ``width``; ``(m,)`` at points ``at (m, 3)`` if given."""
+        return self._run(_number, vectors, 1, width, at)[:, 0]
+
+    def slope(self, vectors: np.ndarray, width: float) -> np.ndarray:
+        """Minus the gradient ``(n, 3)`` of the winding number: it points outward."""
+        return self._run(_slope, vectors, 3, width)
+
+    def adjoint(self, values: np.ndarray, width: float) -> np.ndarray:
+        """``(n, 3)``: the adjoint of `number`, applied to ``values (n,)``."""
+        return self._run(_adjoint, values[:, None], 3, width)
+
+    def _run(
+        self, kernel: Callable[..., None], sources: np.ndarray, columns: int, width: float, at: np.ndarray | None = None
+    ) -> np.ndarray:
+        ordered = np.asarray(sources, np.float64)[self.order]
+        seen = self.points if at is None else np.ascontiguousarray(at, np.float32)
+        out = np.empty((len(seen), columns), np.float32)
+        given = (
+            *(seen, self.points, np.ascontiguousarray(ordered, np.float32)),
+            *(self.boxes, self._sums(ordered).astype(np.float32)),
+            *(self.reach, self.begin, self.end, self.skip, np.float32(width * width), out),
+        )
+        share(lambda part, low, high: kernel(low, high, *given), len(seen))
+        result = np.empty((len(seen), columns))
+        result[self.order if at is None else slice(None)] = out
+        return result / (4 * math.pi)
+
+    def _sums(self, ordered: np.ndarray) -> np.ndarray:
+        total = np.concatenate([np.zeros((1, ordered.shape[1])), np.cumsum(ordered, axis=0)])
+        return total[self.end] - total[self.begin]
+
+
+def _tree(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The order of the points, and of each box, parents before their children: its first and last point in that order, and
+    which box comes after all inside it."""
+    order, begin, end, skip = np.arange(len(points)), [], [], []
+
+    def split(low: int, high: int) -> None:
+        box = len(begin)
+        begin.append(low)
+        end.append(high)
+        skip.append(0)
+        if high - low > LEAF:
+            own = points[order[low:high]]
+            middle = (high - low) // 2
+            axis = int(np.argmax(np.ptp(own, axis=0)))
+            order[low:high] = order[low:high][np.argpartition(own[:, axis], middle)]
+            split(low, low + middle)
+            split(low + middle, high)
+        skip[box] = len(begin)
+
+    split(0, len(points))
+    return order, np.array(begin), np.array(end), np.array(skip)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _number(low, high, seen, points, vectors, boxes, sums, reach, begin, end, skip, soft, out):
+    for i in range(low, high):
+        x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
+        total = np.float32(0)
+        box = 0
+        while box < len(skip):
+            u, v, w = boxes[box, 0] - x, boxes[box, 1] - y, boxes[box, 2] - z
+            s = u * u + v * v + w * w
+            if s > reach[box]:
+                s += soft
+                total += (u * sums[box, 0] + v * sums[box, 1] + w * sums[box, 2]) / (s * np.sqrt(s))
+                box = skip[box]
+            elif skip[box] == box + 1:
+                for j in range(begin[box], end[box]):
+                    u, v, w = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
+                    s = u * u + v * v + w * w + soft
+                    total += (u * vectors[j, 0] + v * vectors[j, 1] + w * vectors[j, 2]) / (s * np.sqrt(s))
+                box += 1
+            else:
+                box += 1
+        out[i, 0] = total
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _adjoint(low, high, seen, points, values, boxes, sums, reach, begin, end, skip, soft, out):
+    for i in range(low, high):
+        x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
+        a, b, c = np.float32(0), np.float32(0), np.float32(0)
+        box = 0
+        while box < len(skip):
+            u, v, w = x - boxes[box, 0], y - boxes[box, 1], z - boxes[box, 2]
+            s = u * u + v * v + w * w
+            if s > reach[box]:
+                s += soft
+                f = sums[box, 0] / (s * np.sqrt(s))
+                a, b, c = a + u * f, b + v * f, c + w * f
+                box = skip[box]
+            elif skip[box] == box + 1:
+                for j in range(begin[box], end[box]):
+                    u, v, w = x - points[j, 0], y - points[j, 1], z - points[j, 2]
+                    s = u * u + v * v + w * w + soft
+                    f = values[j, 0] / (s * np.sqrt(s))
+                    a, b, c = a + u * f, b + v * f, c + w * f
+                box += 1
+            else:
+                box += 1
+        out[i, 0], out[i, 1], out[i, 2] = a, b, c
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _slope(low, high, seen, points, vectors, boxes, sums, reach, begin, end, skip, soft, out):
+    for i in range(low, high):
+        x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
+        a, b, c = np.float32(0), np.float32(0), np.float32(0)
+        box = 0
+        while box < len(skip):
+            u, v, w = boxes[box, 0] - x, boxes[box, 1] - y, boxes[box, 2] - z
+            s = u * u + v * v + w * w
+            if s > reach[box]:
+                q = 1 / (s + soft)
+                f = q * np.sqrt(q)
+                g = 3 * q * (u * sums[box, 0] + v * sums[box, 1] + w * sums[box, 2])
+                a += f * (sums[box, 0] - g * u)
+                b += f * (sums[box, 1] - g * v)
+                c += f * (sums[box, 2] - g * w)
+                box = skip[box]
+            elif skip[box] == box + 1:
+                for j in range(begin[box], end[box]):
+                    u, v, w = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
+                    q = 1 / (u * u + v * v + w * w + soft)
+                    f = q * np.sqrt(q)
+                    g = 3 * q * (u * vectors[j, 0] + v * vectors[j, 1] + w * vectors[j, 2])
+                    a += f * (vectors[j, 0] - g * u)
+                    b += f * (vectors[j, 1] - g * v)
+                    c += f * (vectors[j, 2] - g * w)
+                box += 1
+            else:
+                box += 1
+        out[i, 0], out[i, 1], out[i, 2] = a, b, c
