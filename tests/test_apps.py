@@ -208,7 +208,17 @@ def test_waves_needed_are_read_off_the_rows():
 def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
-    options = [str(ROOT / "assets" / "torus.obj"), "--seeds", "0", "--steps", "2", "--budget", "6000", "--relief-budget", "7000"]
+    options = [
+        str(ROOT / "assets" / "torus.obj"),
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--budget",
+        "12000",
+        "--relief-budget",
+        "12000",
+    ]
     assert core.main([*options, "--reliefs", "ball", "--out", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     for word in ("drifting relief", "## Meshes", "| nstr |", "| nstr, random waves |", "| nstr without waves |", "| ngp |"):

@@ -190,10 +190,10 @@ def test_a_fit_is_watched_and_served_when_done(tmp_path, monkeypatch: pytest.Mon
     monkeypatch.setattr(Page, "training", lambda page, *args: (training(page, *args), looks.append(page.status.content)))
     monkeypatch.setattr(cli, "serve", lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))))
     save_mesh(tmp_path / "ball.ply", sphere(3))
-    options = ["--preset", "fast", "--steps", "60", "--params", "6000", "--resolution", "24", "--view", "--port", "0"]
+    options = ["--preset", "fast", "--steps", "120", "--params", "6000", "--resolution", "24", "--view", "--port", "0"]
     assert cli.main(["fit", str(tmp_path / "ball.ply"), "--out", str(tmp_path / "out"), *options]) == 0
-    assert len(looks) == 60
-    assert looks[-1].startswith("Fitting: step 60, loss ")
+    assert len(looks) == 120
+    assert looks[-1].startswith("Fitting: step 120, loss ")
     ((url, said, faces),) = served
     assert f"look at {url}" in capsys.readouterr().out
     assert "triangles" in said
