@@ -208,7 +208,7 @@ def test_waves_needed_are_read_off_the_rows():
 def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
-    options = "--seeds 0 --steps 2 --budget 20000 --relief-budget 20000 --reliefs ball --out".split()
+    options = ["--seeds", "0", "--steps", "2", "--budget", "20000", "--relief-budget", "20000", "--reliefs", "ball", "--out"]
     options = [str(ROOT / "assets" / "torus.obj"), *options, str(tmp_path)]
     assert core.main(options) == 0
     text = capsys.readouterr().out
