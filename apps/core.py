@@ -8,6 +8,7 @@ to go on. Placed waves are the default field; the controls are random waves, oth
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -65,7 +66,8 @@ def contenders() -> list[Contender]:
 def run(options: argparse.Namespace) -> None:
     """Races what has not been raced, and writes the rows and the tables."""
     results = options.out / "core.csv"
-    rows = read_rows(results)
+    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    rows, commit = read_rows(results), git.stdout.strip()
     everybody = [c for c in contenders() if options.fields is None or c.name in options.fields]
     length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
     limit = f"{options.steps} steps" if options.steps else f"{options.seconds:g} s"
@@ -79,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
             left = [c for c in everybody if (label, c.name, budget, limit, seed) not in done]
             if left:
                 track = track or replace(make(), name=label, meshed=False)
-                rows += race(left, track, budget, seed, **length, marks=(), on_row=_tell)
+                rows += race(left, track, budget, seed, **length, marks=(), commit=commit, on_row=_tell)
                 write_rows(results, rows)
     text = table(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
@@ -94,7 +96,9 @@ def relief(name: str) -> MeshTrack:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: means over shapes and seeds of relief and of meshes, then shape by shape."""
-    parts = []
+    commits, threads = (list(dict.fromkeys(values)) for values in ([r.commit for r in rows], [r.threads for r in rows]))
+    where = f"commit {', '.join(commits)}; {', '.join(map(str, threads))} threads on a CPU; spread over seeds"
+    parts = [f"What each part of the field is worth, made by `python apps/core.py`: {where}.\n"]
     for words, kind in (("Shapes with drifting relief", "relief"), ("Meshes", "mesh")):
         own = [row for row in rows if row.track.endswith(f", {kind}")]
         if own:

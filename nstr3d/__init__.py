@@ -18,6 +18,7 @@ from nstr3d.checkpoint import load, save
 from nstr3d.extract import extract_mesh
 from nstr3d.fields.cosines import CosineConfig, fit_cosines
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.placement import PlacementConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.fit import Fit, FitConfig, fit, fit_steps
@@ -59,6 +60,7 @@ __all__ = [
     "Normals",
     "NstrConfig",
     "PhaseWaves",
+    "PlacementConfig",
     "PointCloud",
     "Raster",
     "Rays",
