@@ -228,7 +228,7 @@ def restart(options: Options) -> dict[str, Any]:
     first = next(shapes.iterdir())
     for number in range(options.finished - 1):
         shutil.copy(first, shapes / f"copy {number:05d}.ply")
-    quick = ShapeOptions(cells=4, steps=60, pool=8192, samples=1000, resolution=16, picture=0, device="cpu")
+    quick = ShapeOptions(cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu")
     shutil.rmtree(out, ignore_errors=True)
     subprocess.run(batch(shapes, out, quick), check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return {"shapes": options.finished, "seconds": min(timed(batch(shapes, out, quick)) for _ in range(3))}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -217,3 +218,34 @@ def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
     rows = (tmp_path / "core.csv").read_text()
     assert core.main(options) == 0
     assert (tmp_path / "core.csv").read_text() == rows
+
+
+def test_fit_dataset_fits_a_list_and_goes_on(tmp_path, capsys):
+    shapes, out = tmp_path / "shapes.txt", tmp_path / "out"
+    shapes.write_text(f"{ROOT / 'assets' / 'sphere.obj'}\n{tmp_path / 'none.obj'}\n")
+    options = shlex.split("--cells 4 --steps 120 --pool 9000 --samples 1000 --resolution 16 --picture 0 --device cpu")
+    fit_dataset = app("fit_dataset")
+    assert fit_dataset.main([str(shapes), *options, "--out", str(out)]) == 0
+    assert "2 shapes: 0 up to date, 1 fitted, 1 failed" in capsys.readouterr().out
+    (model,) = out.rglob("model.safetensors")
+    written = model.stat().st_mtime_ns
+    assert fit_dataset.main([str(shapes), *options, "--out", str(out)]) == 0
+    assert "2 shapes: 2 up to date, 0 fitted, 0 failed" in capsys.readouterr().out
+    assert model.stat().st_mtime_ns == written
+
+
+def test_fit_dataset_refuses_shapes_that_are_not_there(tmp_path, capsys):
+    assert app("fit_dataset").main([str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
+    assert "none" in capsys.readouterr().err
+
+
+def test_the_costs_of_data_sets_make_a_page():
+    costs = app("batch_benchmark")
+    workers = {"workers 1": {"shapes": 80.0, "wall": 90.0, "processor": 100.0}, "workers 2": {"wall": 50.0}}
+    scaling = {"shapes": 8, "bare": 76.0, "bare_processor": 95.0, "peak_memory": 1.2e9, "bytes": 4e5, "objects": 4.0, **workers}
+    catalogue = {"rows": 1000, "found": 10, "seconds": 0.3, "bytes": 600_000}
+    page = costs.page({"machine": "2 processors", "scaling": scaling, "catalogue": catalogue})
+    assert "50.0 s: 1.80 times as fast" in page
+    assert "+5.3%" in page
+    assert "| 10.0 s | 2,778 hours |" in page  # 80 s for 8 shapes
+    assert "| 600 bytes | 0.60 GB |" in page
