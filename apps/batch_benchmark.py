@@ -105,15 +105,16 @@ def scaling(options: Options) -> dict[str, Any]:
         f"bare({str(shapes)!r}, {str(bare)!r}, {json.dumps(vars(options.fit))!r})"
     )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    processors = len(os.sched_getaffinity(0))
+    pinned = ["taskset", "-c", "0"] if processors > 1 else []  # one processor, so that threads of libraries are alike
     before = processor_seconds()
-    seconds = json.loads(subprocess.check_output([sys.executable, "-c", program], env=environment))
+    seconds = json.loads(subprocess.check_output([*pinned, sys.executable, "-c", program], env=environment))
     bare_processor = (processor_seconds() - before) * options.scaled / (options.scaled + 1)  # one was a warming up
     found: dict[str, Any] = {"shapes": options.scaled, "bare": sum(seconds), "bare_processor": bare_processor}
-    processors = len(os.sched_getaffinity(0))
     for workers in (1, 2):
         out = options.out / f"workers-{workers}"
         shutil.rmtree(out, ignore_errors=True)
-        limits = ["taskset", "-c", "0"] if workers == 1 and processors > 1 else []  # one worker, one processor: threads alike
+        limits = pinned if workers == 1 else []
         before = processor_seconds()
         wall = timed([*limits, *batch(shapes, out, options.fit, "--workers", str(workers))])
         rows = select(out / CATALOGUE, ("seconds", "bytes", "peak_memory"), "status = 'done'")
