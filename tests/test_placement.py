@@ -99,6 +99,14 @@ def test_where_nothing_oscillates_the_random_start_stays(value: float) -> None:
     torch.testing.assert_close(field.spectra[0].table.detach(), before, rtol=0, atol=0)
 
 
+def test_what_plain_channels_carry_is_left_to_them() -> None:
+    samples = samples_of(lambda x: x @ torch.tensor([6.0, 0.0, 0.0]), 3)  # 0.48 x the nodes' Nyquist frequency
+    field = field_of(3)
+    before = field.spectra[0].table.detach().clone()
+    torch.testing.assert_close(placed(field, samples), before, rtol=0, atol=0)
+    assert not torch.equal(placed(field, samples, least=0.0), before)
+
+
 def test_the_same_generator_places_the_same_waves() -> None:
     samples = samples_of(lambda x: 15 * x[:, 0], 3)
     one, two = (placed(field_of(3, count=3), samples) for _ in range(2))
@@ -129,7 +137,8 @@ def test_without_placement_the_random_start_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"samples": 0}, {"candidates": 0}, {"band": (-1.0, 1.0)}, {"band": (2.0, 1.0)}, {"band": (0.0, math.inf)}]
+    "changes",
+    [{"samples": 0}, {"candidates": 0}, {"least": -0.1}, {"band": (-1.0, 1.0)}, {"band": (2.0, 1.0)}, {"band": (0.0, math.inf)}],
 )
 def test_settings_that_place_nothing_raise(changes: dict) -> None:
     with pytest.raises(ValueError, match=r"sample|band"):

@@ -24,16 +24,18 @@ CHUNK = 64  # candidate frequencies at a time
 @dataclass(frozen=True)
 class PlacementConfig:
     """How `place_waves` looks: at ``samples`` samples, for the best of ``candidates`` random frequencies between the shares
-    ``band`` of the nodes' Nyquist frequency; ``amplitude`` is the root mean square of the amplitudes that it starts with."""
+    ``band`` of the nodes' Nyquist frequency; ``amplitude`` is the root mean square of the amplitudes that it starts with. Where
+    the strongest wave is slower than the share ``least`` of that frequency, plain channels carry it, and nothing is placed."""
 
     samples: int = 30_000
     candidates: int = 400
     band: tuple[float, float] = (0.3, 2.5)
     amplitude: float = 0.03
+    least: float = 0.5
 
     def __post_init__(self):
-        if min(self.samples, self.candidates) < 1:
-            raise ValueError("Placing waves takes at least one sample and one candidate.")
+        if min(self.samples, self.candidates) < 1 or self.least < 0:
+            raise ValueError("Placing waves takes at least one sample and one candidate, and a least frequency of 0 or more.")
         if not 0 <= self.band[0] <= self.band[1] < math.inf:
             raise ValueError(
                 f"A band is (low, high) with 0 <= low <= high, in Nyquist frequencies of the nodes, not {self.band}."
@@ -46,7 +48,8 @@ def place_waves(level: Level, samples: Samples, config: PlacementConfig, generat
     Only samples in cells whose nodes are all stored count. From these a multilinear grid of half the level's resolution is
     subtracted. Then, wave by wave, the frequency whose demodulated remainder has the most energy is taken, its complex
     amplitude at every node is fitted by damped least squares, and what it explains is subtracted. Phases are unwrapped over
-    neighbouring nodes, strongest links first. Where nothing is left to explain the level keeps its random start.
+    neighbouring nodes, strongest links first. Where nothing is left to explain, or nothing that is fast enough, the level keeps
+    its random start.
     """
     waves = level.config.waves
     assert isinstance(waves, PhaseWaves)
@@ -55,6 +58,8 @@ def place_waves(level: Level, samples: Samples, config: PlacementConfig, generat
     if not len(inside):
         return
     found = _Pursuit(level, points[inside], values[inside], config, generator)
+    if np.linalg.norm(found.strongest) < config.least * math.pi * level.config.resolution / 2:
+        return
     chosen = [found.next() for _ in range(waves.count)]
     size = np.sqrt(np.mean([np.abs(amplitude) ** 2 for _, amplitude in chosen], axis=1))
     if not (np.isfinite(size).all() and size.min() > 0):
@@ -87,6 +92,11 @@ class _Pursuit:
         self.omega = _candidates(points.shape[1], cells, config, generator)
         chunks = range(0, len(self.omega), CHUNK)
         self.energy = np.concatenate([self._energies(self.omega[start : start + CHUNK]) for start in chunks])
+
+    @property
+    def strongest(self) -> np.ndarray:
+        """The candidate with the most energy, as far as they have been looked at ``(dim,)``."""
+        return self.omega[int(self.energy.argmax())]
 
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         """The best candidate and its complex amplitudes ``(nodes,)``, which are then subtracted.
