@@ -8,6 +8,7 @@ to go on. Placed waves are the default field; the controls are random waves, oth
 from __future__ import annotations
 
 import argparse
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.reliefs import RELIEFS
 from nstr3d.io import atomic_path
 from nstr3d.presets import levels_for, sized_nstr, sized_tuned_ngp, sized_waveless
-from nstr3d.tables import SURFACE, by_track, summary
+from nstr3d.tables import SURFACE, by_track, final, mean_of, summary
 from nstr3d.tracks import MeshTrack
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -96,14 +97,27 @@ def relief(name: str) -> MeshTrack:
 
 def table(rows: Sequence[Row]) -> str:
     """Markdown: means over shapes and seeds of relief and of meshes, then shape by shape."""
-    commits, threads = (list(dict.fromkeys(values)) for values in ([r.commit for r in rows], [r.threads for r in rows]))
-    where = f"commit {', '.join(commits)}; {', '.join(map(str, threads))} threads on a CPU; spread over seeds"
+    commits, threads = (", ".join(dict.fromkeys(str(value) for value in values)) for values in _places(rows))
+    where = f"commit {commits}; {threads} threads on a CPU; spread over seeds"
     parts = [f"What each part of the field is worth, made by `python apps/core.py`: {where}.\n"]
     for words, kind in (("Shapes with drifting relief", "relief"), ("Meshes", "mesh")):
         own = [row for row in rows if row.track.endswith(f", {kind}")]
         if own:
             parts.append(f"## {words}\n\n{summary(own, BASE, SURFACE[:5])}\n{by_track(own)}")
-    return "\n".join(parts)
+    return "\n".join([*parts, lost(rows)])
+
+
+def lost(rows: Sequence[Row]) -> str:
+    """A line that names what does no better than the default field on relief, with the ratio of the near errors."""
+    own = [row for row in final(rows) if row.track.endswith(", relief")]
+    errors = {name: mean_of([row for row in own if row.field == name], "near") for name in dict.fromkeys(r.field for r in own)}
+    best = errors.pop("nstr", math.nan)
+    worse = [f"{name} ({error / best:.2f})" for name, error in errors.items() if error >= best]
+    return f"On relief no better than the default field, and so not in it (near error over its): {', '.join(worse)}.\n"
+
+
+def _places(rows: Sequence[Row]) -> tuple[list[str], list[int]]:
+    return [row.commit for row in rows], [row.threads for row in rows]
 
 
 def _tell(row: Row) -> None:
