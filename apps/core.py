@@ -135,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--relief-budget", type=int, default=50_000, help="learned parameters for the relief shapes")
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters for meshes")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--steps", type=int, help="race to a number of steps instead")
     options = parser.parse_args(args)
     return guarded(lambda: run(options))

@@ -54,10 +54,13 @@ def place_waves(level: Level, samples: Samples, config: PlacementConfig, generat
     waves = level.config.waves
     assert isinstance(waves, PhaseWaves)
     points, values = (part[: 4 * config.samples].cpu().numpy() for part in (samples.points, samples.values))
-    inside = _inside(level, points)[: config.samples]
+    corners, weights = _corners(points, level.config.resolution)
+    rows = level.rows.cpu().numpy()[corners]
+    inside = np.flatnonzero((rows >= 0).all(axis=1))[: config.samples]
     if not len(inside):
         return
-    found = _Pursuit(level, points[inside], values[inside], config, generator)
+    spread = _matrix(rows[inside], weights[inside], level.table.shape[0])
+    found = _Pursuit(points[inside], values[inside], spread, level.config.resolution, config, generator)
     if np.linalg.norm(found.strongest) < config.least * math.pi * level.config.resolution / 2:
         return
     chosen = [found.next() for _ in range(waves.count)]
@@ -77,15 +80,21 @@ def place_waves(level: Level, samples: Samples, config: PlacementConfig, generat
 
 
 class _Pursuit:
-    """Matching pursuit on what a coarse grid leaves of ``values (n, c)`` at ``points (n, dim)``: the ``remainder (n,)``."""
+    """Matching pursuit on what a coarse grid leaves of ``values (n, c)`` at ``points (n, dim)``: the ``remainder (n,)``.
+
+    ``spread`` is the matrix that takes values at the nodes to the points, multilinearly.
+    """
 
     def __init__(
-        self, level: Level, points: np.ndarray, values: np.ndarray, config: PlacementConfig, generator: np.random.Generator
+        self,
+        points: np.ndarray,
+        values: np.ndarray,
+        spread: Any,
+        cells: int,
+        config: PlacementConfig,
+        generator: np.random.Generator,
     ):
-        cells = level.config.resolution
-        corners, weights = _corners(points, cells)
-        self.points, self.nodes = points, level.table.shape[0]
-        self.spread = _matrix(level.rows.cpu().numpy()[corners], weights, self.nodes)  # nodes to samples
+        self.points, self.spread, self.nodes = points, spread, spread.shape[1]
         self.gathered = self.spread.T.tocsr()
         self.mass = np.asarray(self.gathered.sum(axis=1)).ravel() + 1e-3
         self.remainder = _without_coarse(points, _principal(values), max(4, cells // 2))
@@ -131,12 +140,6 @@ class _Pursuit:
 
 
 DAMPING, ITERATIONS = 0.45, 15  # of the least squares; damping per root of samples per node
-
-
-def _inside(level: Level, points: np.ndarray) -> np.ndarray:
-    """Indices of the ``points (n, dim)`` in cells whose nodes are all stored."""
-    corners, _ = _corners(points, level.config.resolution)
-    return np.flatnonzero((level.rows.cpu().numpy()[corners] >= 0).all(axis=1))
 
 
 def _corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
