@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import huber_loss
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
@@ -59,8 +58,7 @@ def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None
     """
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        error = huber_loss(field(batch.points), batch.values, delta=delta) / delta
-        return error + _transport(transport, field, batch.points, progress)
+        return field.huber(batch.points, batch.values, delta) + _transport(transport, field, batch.points, progress)
 
     return loss
 

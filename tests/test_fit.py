@@ -200,10 +200,10 @@ def test_weights_that_are_not_finite_at_the_end_raise() -> None:
 
 
 def test_the_clock_ends_a_run_with_a_time_budget() -> None:
-    config = FitConfig(steps=1, batch=64, pool=500, seconds=0.2)
+    config = FitConfig(steps=1, batch=64, pool=500, seconds=1)
     result = fit(small_field(), Sphere(), sdf_objective(), config)
     assert result.steps > 1
-    assert result.seconds >= 0.2
+    assert result.seconds >= 1
     assert not result.interrupted
 
 

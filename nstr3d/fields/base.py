@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import huber_loss
 
 from nstr3d.types import Samples
 
@@ -36,6 +37,10 @@ class Field(nn.Module, ABC):
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
         """Called with the training samples before the first step: a field may start from what they say. Nothing by default."""
+
+    def huber(self, points: Tensor, values: Tensor, delta: float) -> Tensor:
+        """Mean Huber loss against ``values (n, out_dim)``, quadratic below ``delta`` and of slope 1 above."""
+        return huber_loss(self(points), values, delta=delta) / delta
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``(n, 1)`` of a field of one output and their gradient in the points ``(n, in_dim)``, both detached."""

@@ -17,7 +17,7 @@ from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.placement import PlacementConfig, place_waves
 from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.kernels.fused import applies, fused, fused_with_slope
+from nstr3d.kernels.fused import applies, fused, fused_huber, fused_with_slope
 from nstr3d.kernels.parts import Layout, Part
 from nstr3d.types import Mesh, Samples
 
@@ -113,6 +113,13 @@ class Nstr(Field):
         if isinstance(self.decoder, Decoder):
             return fused(points, parts, self.decoder.weights(), self._layout_of(parts))
         return self.decoder(fused(points, parts, None, self._layout_of(parts)))
+
+    def huber(self, points: Tensor, values: Tensor, delta: float) -> Tensor:
+        parts = [level.part() for level in self.spectra]
+        learning = torch.is_grad_enabled() and values.dtype == torch.float32 and not points.is_cuda
+        if not isinstance(self.decoder, Decoder) or not learning or not applies(points, parts):
+            return super().huber(points, values, delta)
+        return fused_huber(points, values, delta, parts, self.decoder.weights(), self._layout_of(parts))
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
         """Places the phase waves, unless they have moved already."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nstr3d.kernels.interpolate import differentiated, fused_applies, interpolate
 from nstr3d.kernels.parts import (
@@ -62,9 +63,19 @@ def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout
         from nstr3d.kernels.gpu import fused_on_gpu
 
         return fused_on_gpu(points, parts, weights)
-    tensors = [part.table for part in parts]
-    tensors += [tensor for part in parts for tensor in (part.omega, part.phase) if tensor is not None]
-    return _Fused.apply(points, layout, len(parts), weights and weights.sharpness, *(weights[:4] if weights else ()), *tensors)
+    return _Fused.apply(points, layout, len(parts), weights and weights.sharpness, *_learned(parts, weights))
+
+
+def fused_huber(points: Tensor, targets: Tensor, delta: float, parts: Sequence[Part], weights: Weights, layout: Layout) -> Tensor:
+    """The mean Huber loss of the values against ``targets (n, c)``, over ``delta``, and its gradient, block by block while one
+    is in the cache. Only on the CPU, where `applies`."""
+    return _Huber.apply(points, targets, delta, layout, weights.sharpness, *_learned(parts, weights))
+
+
+def _learned(parts: Sequence[Part], weights: Weights | None) -> list[Tensor]:
+    """Weights, tables, then frequencies and phases."""
+    tensors = [*(weights[:4] if weights else ()), *(part.table for part in parts)]
+    return tensors + [tensor for part in parts for tensor in (part.omega, part.phase) if tensor is not None]
 
 
 def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
@@ -142,45 +153,92 @@ class _Fused(torch.autograd.Function):
         ctx.layout, ctx.given = layout, (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy()))
         given: tuple = *ctx.given, out.numpy()
         share(lambda part, low, high: cpu.forward(low, high, *given), n, cpu.BLOCK)
-        ctx.shapes, ctx.count = [tensor.shape for tensor in tensors], count
+        ctx.shapes = [tensor.shape for tensor in tensors[:count]]
         ctx.hidden = None if weights is None else weights.w1.shape
         return out if weights else features.view(-1, layout.line)[:n, : layout.inputs].clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor):
         from nstr3d.kernels import fusedcpu as cpu
-        from nstr3d.kernels.threads import parts, share
+        from nstr3d.kernels.threads import share
 
         given: tuple = *ctx.given, grad.contiguous().numpy()
-        layout, (points, _, decoder, *_) = ctx.layout, given
-        outputs, width = grad.shape[1], len(decoder.bias)
-        learned = any(ctx.needs_input_grad[len(ctx.needs_input_grad) - len(ctx.shapes) + ctx.count :])
-        # Every thread has sums of its own, in one piece of memory.
-        first = up(layout.inputs, cpu.TILE) * width
-        sizes = layout.table_size, first, width, outputs * width, layout.carrier_size if learned else 0, outputs
-        ends = np.cumsum(sizes).tolist()
-        sums = torch.empty(parts(len(points)), up(ends[-1], WIDE)).numpy()
-        mine = [cpu.Sums._make(each[end - size : end] for size, end in zip(sizes, ends)) for each in sums]
-        share(lambda part, low, high: cpu.backward(low, high, *given, sums=mine[part]), len(points), cpu.BLOCK)
-        small = torch.from_numpy(sums[:, ends[0] : ends[-1]].sum(axis=0))
-        g_first, g_bias, g_last, g_carrier, g_offset = small.split(list(sizes[1:]))
+        carriers = ctx.needs_input_grad[4 + len(ctx.shapes) + (4 if ctx.hidden else 0) :]
+        sums = _Sums(ctx.layout, ctx.hidden, grad.shape[1], any(carriers), len(grad))
+        share(lambda part, low, high: cpu.backward(low, high, *given, sums=sums.mine[part]), len(grad), cpu.BLOCK)
+        return None, None, None, None, *sums.gradients(ctx.shapes)
+
+
+class _Huber(torch.autograd.Function):
+    """The loss as an autograd node; its gradient is found with it."""
+
+    @staticmethod
+    def forward(ctx, points: Tensor, targets: Tensor, delta: float, layout: Layout, sharpness: float, *tensors: Tensor) -> Tensor:
+        from nstr3d.kernels import fusedcpu as cpu
+        from nstr3d.kernels.threads import share
+
+        weights, count, n = Weights._make([*tensors[:4], sharpness]), len(layout.meta), len(points)
+        tables, carriers = tensors[4 : 4 + count], tensors[4 + count :]
+        levels, decoder = _levels(layout, tables, _pairs(layout, carriers)), _decoder(weights, layout)
+        sums = _Sums(layout, weights.w1.shape, len(weights.b2), any(ctx.needs_input_grad[9 + count :]), n)
+        losses = np.zeros(len(sums.mine))
+        at, goal = points.detach().contiguous().numpy(), targets.detach().contiguous().numpy()
+        given = at, goal, np.float32(delta), levels, decoder, losses
+        share(lambda part, low, high: cpu.descend(low, high, *given, part, sums.mine[part]), n, cpu.BLOCK)
+        ctx.gradients = sums.gradients([table.shape for table in tables])
+        return torch.tensor(losses.sum() / targets.numel() if n else np.nan, dtype=torch.float32)  # as torch's mean of nothing
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        factor, gradients = float(grad), ctx.gradients
+        ctx.gradients = None  # whom nobody else holds autograd takes without a copy
+        if factor != 1:
+            gradients = [None if each is None else each * factor for each in gradients]
+        return None, None, None, None, None, *gradients
+
+
+class _Sums:
+    """Gradients under way: every thread has sums of its own, ``mine``, in one piece of memory."""
+
+    def __init__(self, layout: Layout, hidden: torch.Size | None, outputs: int, learned: bool, count: int) -> None:
+        from nstr3d.kernels import fusedcpu as cpu
+        from nstr3d.kernels.threads import parts
+
+        self.layout, self.hidden, self.outputs, self.learned = layout, hidden, outputs, learned
+        self.width = up(hidden[0], WIDE) if hidden else 0
+        first = up(layout.inputs, cpu.TILE) * self.width
+        last, carrier = outputs * self.width, layout.carrier_size if learned else 0
+        self.sizes = layout.table_size, first, self.width, last, carrier, outputs
+        ends = np.cumsum(self.sizes).tolist()
+        self.all = torch.empty(parts(count), up(ends[-1], WIDE)).numpy()
+        self.mine = [cpu.Sums._make(each[end - size : end] for size, end in zip(self.sizes, ends)) for each in self.all]
+
+    def gradients(self, shapes: Sequence[torch.Size]) -> list[Tensor | None]:
+        """In weights, tables of these ``shapes``, and the waves, where those are learned."""
+        from nstr3d.kernels import fusedcpu as cpu
+
+        start, size, width, outputs = self.sizes[0], sum(self.sizes), self.width, self.outputs
+        small = torch.from_numpy(self.all[:, start:size].sum(axis=0))
+        first, bias, last, carrier, offset = small.split(list(self.sizes[1:]))
         found: list[Tensor | None] = []
-        if ctx.hidden is not None:
-            hidden, inputs = ctx.hidden
-            w1, w2 = g_first.view(-1, width)[:inputs, :hidden].T, g_last.view(outputs, width)[:, :hidden]
-            found += [w1, g_bias[:hidden], w2, g_offset]
-        for shape, line in zip(ctx.shapes, layout.meta):
+        if self.hidden:
+            hidden, inputs = self.hidden
+            w1, w2 = first.view(-1, width)[:inputs, :hidden].T, last.view(outputs, width)[:, :hidden]
+            found += [w1, bias[:hidden], w2, offset]
+        for shape, line in zip(shapes, self.layout.meta):
             table = torch.empty(shape)
-            cpu.unpack(sums, table.view(-1).numpy(), line[TABLE], line[STRIDE], line[CHANNELS])
+            cpu.unpack(self.all, table.view(-1).numpy(), line[TABLE], line[STRIDE], line[CHANNELS])
             found.append(table)
-        for line in layout.meta:
-            if line[KIND] != PLAIN and learned:
-                waves, start = int(line[WAVES]), int(line[CARRIER])
-                turned = g_carrier[start:][: 4 * up(waves, LANES)].view(4, -1)[:, :waves]
+        for line in self.layout.meta:
+            if line[KIND] != PLAIN and self.learned:
+                waves, place = int(line[WAVES]), int(line[CARRIER])
+                turned = carrier[place:][: 4 * up(waves, LANES)].view(4, -1)[:, :waves]
                 found += [turned[:3].T, turned[3]]
             elif line[KIND] != PLAIN:
                 found += [None, None]
-        return None, None, None, None, *found
+        return found
 
 
 def _pairs(layout: Layout, tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:

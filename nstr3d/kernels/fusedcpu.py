@@ -23,6 +23,8 @@ Levels = namedtuple("Levels", "meta radians rows table carrier inputs line local
 Decoder = namedtuple("Decoder", "first back bias last offset sharpness")
 # What the backward pass needs of the forward one: features, the waves' derivatives, hidden values.
 Kept = namedtuple("Kept", "features local hidden")
+# Of a block's points on every level: where in the table the corners' rows are, and the offsets in the cell.
+Cells = namedtuple("Cells", "places offsets")
 Sums = namedtuple("Sums", "table first bias last carrier offset")  # gradients
 
 
@@ -40,27 +42,34 @@ def _pair(levels, level, node):
     return at + (np.int64(levels.rows[node]) + 1) * stride, at + (np.int64(levels.rows[node + 1]) + 1) * stride
 
 
-@njit(cache=True, inline="always")
-def _corners(points, n, levels, level):
-    """The places of the eight corners' rows, and the point's offsets in its cell."""
+@njit(cache=True)
+def _locate(points, start, count, levels, level, cells):
+    """The places of the eight corners' rows of a block's points, and their offsets in their cells."""
     resolution = levels.meta[level, RESOLUTION]
-    i, u = _corner(points, n, 0, resolution)
-    j, v = _corner(points, n, 1, resolution)
-    k, w = _corner(points, n, 2, resolution)
-    edge = resolution + 1
-    low = levels.meta[level, ROW] + (i * edge + j) * edge + k
-    far, high = low + edge, low + edge * edge
-    top = high + edge
-    a, b = _pair(levels, level, low)
-    c, d = _pair(levels, level, far)
-    e, f = _pair(levels, level, high)
-    g, h = _pair(levels, level, top)
-    return (a, b, c, d), (e, f, g, h), u, v, w
+    edge, begin, places, offsets = resolution + 1, levels.meta[level, ROW], cells.places[level], cells.offsets[level]
+    for p in range(count):
+        i, offsets[p, 0] = _corner(points, start + p, 0, resolution)
+        j, offsets[p, 1] = _corner(points, start + p, 1, resolution)
+        k, offsets[p, 2] = _corner(points, start + p, 2, resolution)
+        low = begin + (i * edge + j) * edge + k
+        far, high = low + edge, low + edge * edge
+        top = high + edge
+        places[p, 0], places[p, 1] = _pair(levels, level, low)
+        places[p, 2], places[p, 3] = _pair(levels, level, far)
+        places[p, 4], places[p, 5] = _pair(levels, level, high)
+        places[p, 6], places[p, 7] = _pair(levels, level, top)
+
+
+@njit(cache=True, inline="always")
+def _cell(cells, level, p):
+    """What `_locate` found for a point of the block."""
+    at, offset = cells.places[level, p], cells.offsets[level, p]
+    return (at[0], at[1], at[2], at[3]), (at[4], at[5], at[6], at[7]), offset[0], offset[1], offset[2]
 
 
 @njit(cache=True, inline="always")
 def _weights(u, v, w):
-    """The weights of the eight corners, in the order of `_corners`."""
+    """The weights of the eight corners, in the order of `_cell`."""
     one = np.float32(1)
     a, b, c, d = (one - u) * (one - v), (one - u) * v, u * (one - v), u * v
     low = (splat(a * (one - w)), splat(a * w), splat(b * (one - w)), splat(b * w))
@@ -68,11 +77,11 @@ def _weights(u, v, w):
 
 
 @njit(cache=True)
-def _gather(points, start, count, levels, level, spectrum):
+def _gather(count, levels, level, cells, spectrum):
     """The level's channels of a block, a row of ``stride`` each."""
     table, stride = levels.table, levels.meta[level, STRIDE]
     for p in range(count):
-        (a, b, c, d), (e, f, g, h), u, v, w = _corners(points, start + p, levels, level)
+        (a, b, c, d), (e, f, g, h), u, v, w = _cell(cells, level, p)
         (wa, wb, wc, wd), (we, wf, wg, wh) = _weights(u, v, w)
         for s in range(0, stride, LANES):
             low = fma(wa, load(table, a + s), wb * load(table, b + s))
@@ -83,13 +92,13 @@ def _gather(points, start, count, levels, level, spectrum):
 
 
 @njit(cache=True)
-def _gather_with_slope(points, start, count, levels, level, spectrum, slopes):
+def _gather_with_slope(count, levels, level, cells, spectrum, slopes):
     """As `_gather`, with the derivatives along the axes: three arrays like ``spectrum`` one after another."""
     table, stride = levels.table, levels.meta[level, STRIDE]
     size = len(slopes) // 3
     scale = splat(np.float32(levels.meta[level, RESOLUTION] * 0.5))
     for p in range(count):
-        (a, b, c, d), (e, f, g, h), u, v, w = _corners(points, start + p, levels, level)
+        (a, b, c, d), (e, f, g, h), u, v, w = _cell(cells, level, p)
         u, v, w = splat(u), splat(v), splat(w)
         for s in range(0, stride, LANES):
             la, lc, le, lg = load(table, a + s), load(table, c + s), load(table, e + s), load(table, g + s)
@@ -227,22 +236,24 @@ def _decode(features, first, count, levels, decoder, hidden, out, start):
 
 @njit(cache=True, inline="always")
 def _scratch(levels):
-    """Room for a block's spectrum, and for what its forward pass leaves."""
+    """Room for a block's cells, its spectrum, and for what its forward pass leaves."""
+    cells = Cells(np.empty((len(levels.meta), BLOCK, 8), np.int64), np.empty((len(levels.meta), BLOCK, 3), np.float32))
     spectrum = np.zeros(BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES, np.float32)
     features, local = np.zeros(BLOCK * levels.line, np.float32), np.zeros(BLOCK * levels.local_line, np.float32)
-    return spectrum, Kept(features, local, np.zeros(0, np.float32))
+    return cells, spectrum, Kept(features, local, np.zeros(0, np.float32))
 
 
 @njit(cache=True, nogil=True)
 def forward(low, high, points, levels, decoder, kept, out):
     """One thread's share of the values; and of what `backward` needs, unless ``kept`` is empty."""
     width, keep = len(decoder.bias), len(kept.features) > 0
-    spectrum, block = _scratch(levels)
+    cells, spectrum, block = _scratch(levels)
     mine, hidden = kept if keep else block, np.zeros(BLOCK * width, np.float32)
     for start in range(low, high, BLOCK):
         count, first = min(BLOCK, high - start), start if keep else 0
         for level in range(len(levels.meta)):
-            _gather(points, start, count, levels, level, spectrum)
+            _locate(points, start, count, levels, level, cells)
+            _gather(count, levels, level, cells, spectrum)
             _features(points, start, count, levels, level, spectrum, mine, first)
         if width:
             _decode(mine.features, first, count, levels, decoder, hidden, out, start)
@@ -289,13 +300,14 @@ def unpack(sums, table, at, stride, channels):
 
 
 @njit(cache=True)
-def _decode_backward(start, count, levels, decoder, kept, grad, change, back, sums):
-    """Gradients of a block: in its features into ``back``, in the decoder's weights added to theirs."""
+def _decode_backward(start, count, levels, decoder, kept, first, grad, change, back, sums):
+    """Gradients of a block, which ``kept`` has from row ``first`` on and ``grad`` from ``start`` on: in its features into
+    ``back``, in the decoder's weights added to theirs."""
     width, outputs, columns = len(decoder.bias), grad.shape[1], len(decoder.back) // len(decoder.bias)
     sharp, one, line = splat_wide(decoder.sharpness), splat_wide(1.0), levels.line
     for p in range(count):
         for s in range(0, width, WIDE):
-            value, into = load_wide(kept.hidden, (start + p) * width + s), splat_wide(0.0)
+            value, into = load_wide(kept.hidden, (first + p) * width + s), splat_wide(0.0)
             for o in range(outputs):
                 scale = splat_wide(grad[start + p, o])
                 into = fma(scale, load_wide(decoder.last, o * width + s), into)
@@ -306,19 +318,20 @@ def _decode_backward(start, count, levels, decoder, kept, grad, change, back, su
         for o in range(outputs):
             sums.offset[o] += grad[start + p, o]
     rows = (levels.inputs + TILE - 1) // TILE * TILE
-    _multiply(kept.features, start * line, 1, line, change, sums.first, width, rows, count)
+    _multiply(kept.features, first * line, 1, line, change, sums.first, width, rows, count)
     back[:] = 0
     _multiply(change, 0, width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
 
 
 @njit(cache=True)
-def _scatter(points, start, count, levels, level, back, columns, kept, spectrum, sums):
-    """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves'."""
+def _scatter(points, start, count, levels, level, cells, back, columns, kept, first, spectrum, sums):
+    """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves'; ``kept`` has the block from row
+    ``first`` on."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
     local, width, radians = kept.local, _padded(waves), splat(levels.radians[level])
     g_table, g_carrier = sums.table, sums.carrier
     for p in range(count):
-        row, at, beside = p * stride, p * columns + feature, (start + p) * levels.local_line + place
+        row, at, beside = p * stride, p * columns + feature, (first + p) * levels.local_line + place
         for s in range(0, plain, LANES):
             store(spectrum, row + s, load(back, at + s))
         if kind != PLAIN:
@@ -338,7 +351,7 @@ def _scatter(points, start, count, levels, level, back, columns, kept, spectrum,
                         store(g_carrier, where, fma(splat(points[start + p, axis]), phase, load(g_carrier, where)))
                     store(g_carrier, to + 3 * width, load(g_carrier, to + 3 * width) + phase)
     for p in range(count):
-        (a, b, c, d), (e, f, g, h), u, v, w = _corners(points, start + p, levels, level)
+        (a, b, c, d), (e, f, g, h), u, v, w = _cell(cells, level, p)
         (wa, wb, wc, wd), (we, wf, wg, wh) = _weights(u, v, w)
         for s in range(0, stride, LANES):
             value = load(spectrum, p * stride + s)
@@ -357,17 +370,53 @@ def backward(low, high, points, levels, decoder, kept, grad, sums):
     """One thread's share, into sums of its own. Without a decoder ``grad`` is that of the features."""
     width, inputs = len(decoder.bias), levels.inputs
     columns = len(decoder.back) // width if width else inputs
-    spectrum, _ = _scratch(levels)
+    cells, spectrum, _ = _scratch(levels)
     change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
-    sums.table[:], sums.first[:], sums.bias[:], sums.last[:], sums.carrier[:], sums.offset[:] = 0, 0, 0, 0, 0, 0
+    _clear(sums)
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
         if width:
-            _decode_backward(start, count, levels, decoder, kept, grad, change, back, sums)
+            _decode_backward(start, count, levels, decoder, kept, start, grad, change, back, sums)
         else:
             back[: count * inputs] = grad[start : start + count].ravel()
         for level in range(len(levels.meta)):
-            _scatter(points, start, count, levels, level, back, columns, kept, spectrum, sums)
+            _locate(points, start, count, levels, level, cells)
+            _scatter(points, start, count, levels, level, cells, back, columns, kept, start, spectrum, sums)
+
+
+@njit(cache=True)
+def _clear(sums):
+    sums.table[:], sums.first[:], sums.bias[:], sums.last[:], sums.carrier[:], sums.offset[:] = 0, 0, 0, 0, 0, 0
+
+
+@njit(cache=True, nogil=True)
+def descend(low, high, points, targets, delta, levels, decoder, losses, part, sums):
+    """One thread's share of `forward`, the Huber loss against ``targets``, over delta, and `backward`, a block at a time: its sum
+    into ``losses[part]``, its gradient over the number of all targets into ``sums``."""
+    width, outputs = len(decoder.bias), targets.shape[1]
+    columns, share, total_loss = len(decoder.back) // width, np.float32(1 / max(targets.size, 1)), 0.0
+    cells, spectrum, block = _scratch(levels)
+    kept = Kept(block.features, block.local, np.zeros(BLOCK * width, np.float32))
+    values = np.zeros((BLOCK, outputs), np.float32)
+    change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
+    _clear(sums)
+    for start in range(low, high, BLOCK):
+        count = min(BLOCK, high - start)
+        for level in range(len(levels.meta)):
+            _locate(points, start, count, levels, level, cells)
+            _gather(count, levels, level, cells, spectrum)
+            _features(points, start, count, levels, level, spectrum, kept, 0)
+        _decode(kept.features, 0, count, levels, decoder, kept.hidden, values, 0)
+        for p in range(count):
+            for o in range(outputs):
+                error = (values[p, o] - targets[start + p, o]) / delta
+                slope = min(max(error, np.float32(-1)), np.float32(1))
+                total_loss += delta * slope * (error - np.float32(0.5) * slope)
+                values[p, o] = slope * share
+        _decode_backward(0, count, levels, decoder, kept, 0, values, change, back, sums)
+        for level in range(len(levels.meta)):
+            _scatter(points, start, count, levels, level, cells, back, columns, kept, 0, spectrum, sums)
+    losses[part] = total_loss
 
 
 @njit(cache=True, nogil=True)
@@ -375,14 +424,15 @@ def forward_with_slope(low, high, points, levels, decoder, out, slope):
     """One thread's share of values and gradients of a field of one output."""
     width, line = len(decoder.bias), levels.line
     columns = len(decoder.back) // width
-    spectrum, kept = _scratch(levels)
+    cells, spectrum, kept = _scratch(levels)
     slopes, turned = np.zeros(3 * len(spectrum), np.float32), np.zeros(3 * BLOCK * line + LANES, np.float32)
     hidden, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns, np.float32)
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
         for level in range(len(levels.meta)):
-            _gather_with_slope(points, start, count, levels, level, spectrum, slopes)
+            _locate(points, start, count, levels, level, cells)
+            _gather_with_slope(count, levels, level, cells, spectrum, slopes)
             _features(points, start, count, levels, level, spectrum, kept, 0)
             _feature_slopes(count, levels, level, slopes, kept.local, turned)
         _decode(kept.features, 0, count, levels, decoder, hidden, out, start)
