@@ -28,10 +28,6 @@ BRICK = 2  # cells to the edge of a brick
 BLOCKS = 64  # blocks to the longest axis, about
 
 OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))  # also the order of the eight nodes that a brick owns
-STENCIL = np.array(list(itertools.product((0, 1, 2), repeat=3)))  # the 27 nodes of a brick
-# Where in STENCIL the corners of the eight cells of a brick are, counted around the lower and upper face of each.
-CORNERS = OCTANTS[[0, 4, 6, 2, 1, 5, 7, 3]]
-CELLS = (OCTANTS[:, None] + CORNERS) @ np.array((9, 3, 1))
 Evaluate = Callable[[np.ndarray], np.ndarray]
 
 
@@ -169,22 +165,20 @@ class _Nodes:
 
     def at(self, bricks: np.ndarray) -> np.ndarray:
         """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known yet."""
-        index = self.index(bricks)
-        wanted = np.zeros(self.values.size, bool)
-        wanted[index.ravel()] = True
-        flat = self.values.reshape(-1)
-        new = np.flatnonzero(wanted & np.isnan(flat))
+        from nstr3d.kernels.cells import unknown
+
+        index, flat = self.index(bricks), self.values.reshape(-1)
+        new = unknown(index, flat)
         flat[new] = self.field(self.positions(new))
         return flat[index].reshape(-1, 3, 3, 3)
 
     def index(self, bricks: np.ndarray) -> np.ndarray:
         """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until bricks are added."""
-        owners = self.grid.keys(bricks[:, None] + OCTANTS)
-        self._own(owners.ravel())
-        slots = np.searchsorted(self.keys, owners)
-        weights = np.array((4, 2, 1))
-        owner, own = (STENCIL // 2) @ weights, (STENCIL % 2) @ weights
-        return slots[:, owner] * 8 + own
+        from nstr3d.kernels.cells import locate
+
+        keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
+        self._own((keys[:, None] + steps).ravel())
+        return locate(keys, steps, self.keys)
 
     def positions(self, index: np.ndarray) -> np.ndarray:
         """Grid positions ``(n, 3)`` of the nodes at ``index`` in the flattened values."""
@@ -286,22 +280,11 @@ def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: _Grid) -> np.n
 
 
 def _march(bricks: np.ndarray, nodes: _Nodes, grid: _Grid) -> Mesh:
-    """Marching cubes over the crossed cells of ``bricks (n, 3)``, vertices shared, in world units."""
-    import igl
+    """Marching cubes over ``bricks (n, 3)``, vertices shared, in world units."""
+    from nstr3d.kernels.cells import march
 
-    index = nodes.index(bricks)
-    inside = (nodes.values.reshape(-1) < 0)[index]
-    crossed = np.stack([_mixed(inside[:, cell]) for cell in CELLS], axis=1)
-    # Cells stay in the order of their bricks: neighbours in space are then neighbours in memory, which is faster to march.
-    brick, cell = np.nonzero(crossed)
-    corners = index[brick[:, None], CELLS[cell]]
-    used = np.zeros(nodes.values.size, bool)
-    used[corners.ravel()] = True
-    rank = np.cumsum(used) - 1
-    at = np.flatnonzero(used)
-    positions = nodes.positions(at).astype(np.float64)
-    vertices, faces, _ = igl.marching_cubes(nodes.values.reshape(-1)[at], positions, rank[corners], 0.0)
-    return _without_grains(Mesh(grid.origin + np.asarray(vertices) * grid.cell, np.asarray(faces)))
+    vertices, faces = march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
+    return _without_grains(Mesh(grid.origin + vertices * grid.cell, faces))
 
 
 def _without_grains(mesh: Mesh) -> Mesh:

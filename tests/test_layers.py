@@ -156,14 +156,14 @@ SIBLINGS = {
 }
 # Packages of a lower layer that a module may see; a module of layer 3 that is not named here sees none of them.
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}, "roofline": {"fields", "kernels"}}
-PACKAGES_SEEN["flow"] = {"kernels"}
+PACKAGES_SEEN |= {"flow": {"kernels"}, "extract": {"kernels"}}
 OWNERS = {
     "trimesh": {"io", "interop"},
     "open3d": {"interop"},
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},
     "laspy": {"clouds"},
-    "igl": {"geometry.distance", "extract", "contours"},
+    "igl": {"geometry.distance", "kernels.cells", "contours"},
     "scipy": {
         "geometry.repair",
         "geometry.holes",
@@ -182,7 +182,15 @@ OWNERS = {
     "OpenEXR": {"footage"},
     "pyrender": {"raster"},
     "viser": {"browser"},
-    "numba": {"kernels.adamcpu", "kernels.cpu", "kernels.dipoles", "kernels.entropy", "kernels.fusedcpu", "kernels.simd"},
+    "numba": {
+        "kernels.adamcpu",
+        "kernels.cells",
+        "kernels.cpu",
+        "kernels.dipoles",
+        "kernels.entropy",
+        "kernels.fusedcpu",
+        "kernels.simd",
+    },
     "llvmlite": {"kernels.adamcpu", "kernels.simd"},
     "triton": {"kernels.gpu"},
     "safetensors": {"checkpoint"},
@@ -196,6 +204,7 @@ OWNERS = {
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_TOP = {
     "kernels.adamcpu": {"numba", "llvmlite"},
+    "kernels.cells": {"numba"},
     "kernels.cpu": {"numba"},
     "kernels.dipoles": {"numba"},
     "kernels.entropy": {"numba"},

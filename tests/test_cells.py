@@ -1,0 +1,82 @@
+"""Bricks and marching cubes over them, against a search by hand and libigl."""
+
+import itertools
+
+import igl
+import numpy as np
+import pytest
+
+from nstr3d.kernels.cells import AROUND, cases, locate, march, unknown
+
+OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
+STENCIL = np.array(list(itertools.product((0, 1, 2), repeat=3)))
+SIDE = 5  # bricks to an axis, with the layer beyond
+
+
+def keys(bricks: np.ndarray) -> np.ndarray:
+    return bricks @ (SIDE * SIDE, SIDE, 1)
+
+
+def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Some of the bricks, in no order, where their nodes are, and the grid coordinates of all nodes that are held."""
+    generator = np.random.default_rng(seed)
+    bricks = np.array(list(itertools.product(range(SIDE - 1), repeat=3)))
+    bricks = bricks[generator.permutation(len(bricks))[: 40 if seed else 64]]
+    known = np.unique(keys(bricks[:, None] + OCTANTS))
+    owners = np.stack(np.unravel_index(known, (SIDE,) * 3), axis=1)
+    return bricks, locate(keys(bricks), keys(OCTANTS), known), (2 * owners[:, None] + OCTANTS).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_node_of_a_brick_is_where_it_is_said_to_be(seed: int) -> None:
+    bricks, index, nodes = scene(seed)
+    np.testing.assert_array_equal(nodes[index], 2 * bricks[:, None] + STENCIL)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_unknown_values_are_found_once(seed: int) -> None:
+    _, index, nodes = scene(seed)
+    values = np.where(np.random.default_rng(seed).random(len(nodes)) < 0.4, np.nan, 1.0)
+    expected = np.intersect1d(np.flatnonzero(np.isnan(values)), index)
+    found = unknown(index, values)
+    np.testing.assert_array_equal(np.sort(found), expected)
+    assert np.isinf(values[found]).all()
+    assert not len(unknown(index, values))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_surface_is_that_of_libigl(seed: int) -> None:
+    """Noise has every case: ambiguous faces, tunnels, and all that a smooth field seldom shows."""
+    bricks, index, nodes = scene(seed)
+    values = np.random.default_rng([seed, 1]).normal(size=len(nodes))
+    vertices, faces = march(index, values, 2 * bricks)
+    corners = (OCTANTS[:, None] + OCTANTS[list(AROUND)]) @ (9, 3, 1)
+    theirs, their_faces, _ = igl.marching_cubes(values, nodes.astype(float), index[:, corners].reshape(-1, 8), 0.0)
+    assert len(vertices) == len(theirs)
+    assert len(faces) == len(their_faces)
+    np.testing.assert_allclose(triangles(vertices, faces), triangles(theirs, their_faces), atol=1e-12)
+
+
+def triangles(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Corners of every face ``(n, 9)``, from its least corner on in their order, the faces sorted."""
+    corners = vertices[faces].round(9)
+    least = [min(range(3), key=lambda corner: tuple(face[corner])) for face in corners]
+    turned = np.stack([np.roll(face, -first, axis=0) for face, first in zip(corners, least)]).reshape(-1, 9)
+    return turned[np.lexsort(turned.T[::-1])]
+
+
+def test_a_cell_and_its_opposite_have_the_same_edges() -> None:
+    counts, edges = cases()
+    for case in range(256):
+        corners = [case >> corner & 1 for corner in range(8)]
+        crossed = {
+            3 * corner + axis
+            for corner, axis in itertools.product(range(8), range(3))
+            if not corner & (4 >> axis) and corners[corner] != corners[corner | (4 >> axis)]
+        }
+        assert set(edges[case, : 3 * counts[case]].tolist()) == crossed
+
+
+def test_nothing_makes_nothing() -> None:
+    vertices, faces = march(np.empty((0, 27), np.int64), np.empty(0), np.empty((0, 3), np.int64))
+    assert vertices.shape == faces.shape == (0, 3)
