@@ -14,7 +14,6 @@ from torch import Tensor
 
 from nstr3d.fields.base import Field
 from nstr3d.kernels.adam import AdamW
-from nstr3d.kernels.interpolate import kernels_found
 from nstr3d.losses import Objective
 from nstr3d.sampling import Sampler
 from nstr3d.sdf import Sdf, from_field
@@ -107,11 +106,10 @@ def fit_steps(
         spent = time.perf_counter() - started
     pool = Samples(pool.points.to(device), pool.values.to(device))
     recent, loss = [], math.nan
-    for batch in _batches(pool, config, step):
-        done = _done(step, spent, config)
-        if done >= 1:
-            return
+    batches = _batches(pool, config, step)
+    while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
+        batch = next(batches)
         rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate)
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * rate
@@ -236,24 +234,18 @@ def _cosine(done: float, final: float) -> float:
 
 def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
     """Batches from number ``step`` on: each epoch walks one permutation, which the seed and the epoch determine."""
-    per_epoch = len(pool) // config.batch
+    per_epoch, dim = len(pool) // config.batch, pool.points.shape[1]
+    rows = torch.cat([pool.points, pool.values], dim=1)  # what lies together is fetched at once
     while True:
         epoch, position = divmod(step, per_epoch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(pool), generator=generator)[: per_epoch * config.batch].to(pool.points.device)
+        order = torch.randperm(len(pool), generator=generator)[: per_epoch * config.batch].to(rows.device)
         for chosen in order[position * config.batch :].split(TOGETHER * config.batch):
-            several = _taken(pool, chosen)
-            for batch in zip(several.points.split(config.batch), several.values.split(config.batch)):
+            several = rows.index_select(0, chosen)
+            points, values = several[:, :dim].contiguous(), several[:, dim:].contiguous()
+            for batch in zip(points.split(config.batch), values.split(config.batch)):
                 yield Samples(*batch)
                 step += 1
-
-
-def _taken(pool: Samples, chosen: Tensor) -> Samples:
-    if pool.points.device.type == "cpu" and pool.points.dtype == pool.values.dtype == torch.float32 and kernels_found():
-        from nstr3d.kernels.cpu import take
-
-        return Samples(*take(pool.points, pool.values, chosen))
-    return Samples(pool.points[chosen], pool.values[chosen])
 
 
 def _restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> tuple[int, float]:

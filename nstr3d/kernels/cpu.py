@@ -113,25 +113,6 @@ def _hash_backward(low, high, points, resolutions, sizes, grad, out):
         start += size
 
 
-@njit(cache=True, nogil=True)
-def _take(low, high, points, values, chosen, out_points, out_values):
-    for n in range(low, high):
-        row = chosen[n]
-        for c in range(points.shape[1]):
-            out_points[n, c] = points[row, c]
-        for c in range(values.shape[1]):
-            out_values[n, c] = values[row, c]
-
-
-def take(points: Tensor, values: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """``points[chosen], values[chosen]`` of float32 rows, from both at once: they are far apart in memory, which is what takes
-    the time."""
-    out = torch.empty(len(chosen), points.shape[1]), torch.empty(len(chosen), values.shape[1])
-    given = [each.contiguous().numpy() for each in (points, values, chosen, *out)]
-    share(lambda part, low, high: _take(low, high, *given), len(chosen))
-    return out
-
-
 @njit(cache=True, fastmath={"contract"}, nogil=True)  # not faster: vectors that are not finite stay so
 def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
     base, share, corner = np.empty(3, np.int64), np.empty(3, np.float32), np.empty(3, np.float32)
