@@ -32,13 +32,15 @@ PAGE = """<!doctype html>
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 1.5em; color: #222 }}
 table {{ border-collapse: collapse }}
-th {{ position: sticky; top: 0; background: #eee; text-align: right; white-space: nowrap }}
-th button {{ all: unset; cursor: pointer; padding: .4em .7em }}
+th {{ position: sticky; top: 0; background: #eee; text-align: right; vertical-align: bottom }}
+th button {{ all: unset; cursor: pointer; padding: .4em .5em }}
 th[aria-sort] button {{ text-decoration: underline }}
-td {{ padding: .3em .7em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }}
+td {{ padding: .3em .5em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }}
 th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; max-width: 30em; overflow-wrap: anywhere }}
-td:nth-child(2), td:nth-child(3) {{ min-width: 12em }}
-img {{ height: 72px; display: block }}
+td:nth-child(2) {{ min-width: 7em }}
+td:nth-child(3) {{ min-width: 14em }}
+#filter {{ margin-bottom: 1em; width: 20em }}
+img {{ height: 60px; display: block }}
 .bad {{ color: #a00 }}
 </style>
 <h1>{title}</h1>
