@@ -168,9 +168,17 @@ def faults(options: Options) -> dict[str, Any]:
             code = process.wait()
         if code == 0:
             break
-    same = constant(calm) == constant(rough)
-    rows = len(constant(rough))
-    return {"shapes": options.shapes, "seconds": seconds, "starts": starts, "faults": counts, "same": same, "rows": rows}
+    return {"shapes": options.shapes, "seconds": seconds, "starts": starts, "faults": counts} | repaired(options)
+
+
+def repaired(options: Options) -> dict[str, Any]:
+    """How many shapes the faults cost, and the catalogue once those are run again."""
+    shapes, calm, rough = (options.out / name for name in ("shapes", "calm", "rough"))
+    hit = "status IN ('crashed', 'killed')"
+    lost = len(select(rough / CATALOGUE, ("id",), hit))
+    if lost:
+        timed(batch(shapes, rough, options.fit, "--where", hit))
+    return {"lost": lost, "rows": len(constant(rough)), "same": constant(calm) == constant(rough)}
 
 
 @contextlib.contextmanager
@@ -279,7 +287,8 @@ def page(found: dict[str, Any]) -> str:
         told = ", ".join(f"{count} x {name}" for name, count in rough["faults"].items())
         lines.append(
             f"| {rough['shapes']} shapes, {rough['shapes'] // 10} bad, {rough['starts']} starts; {told} | {rough['rows']} rows, "
-            f"{'the same' if rough['same'] else 'NOT the same'} as undisturbed |"
+            f"{rough['lost']} shapes hit twice; with --where on those {'the same' if rough['same'] else 'NOT the same'} "
+            "as undisturbed |"
         )
     if again := found.get("restart"):
         lines.append(f"| a finished run of {again['shapes']:,} started again | {again['seconds']:.1f} s |")
