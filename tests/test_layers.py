@@ -118,6 +118,7 @@ SIBLINGS = {
     "fields.waves": {"kernels.parts"},
     "fields.spectrum": {"fields.waves", "kernels.parts", "kernels.interpolate"},
     "fields.placement": {"fields.spectrum", "fields.waves"},
+    "fields.surfacewaves": {"fields.placement"},
     "fields.nstr": {
         "fields.base",
         "fields.layers",
@@ -173,6 +174,7 @@ OWNERS = {
         "fields.lapped",
         "fields.carried",
         "fields.placement",
+        "fields.surfacewaves",
         "flow",
         "segments",
         "localwave",
