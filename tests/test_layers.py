@@ -119,6 +119,7 @@ SIBLINGS = {
     "fields.spectrum": {"fields.waves", "kernels.parts", "kernels.interpolate"},
     "fields.placement": {"fields.spectrum", "fields.waves"},
     "fields.surfacewaves": {"fields.placement"},
+    "fields.warm": {"fields.layers", "fields.nstr", "fields.spectrum", "kernels.interpolate"},
     "fields.nstr": {
         "fields.base",
         "fields.layers",
@@ -175,6 +176,7 @@ OWNERS = {
         "fields.carried",
         "fields.placement",
         "fields.surfacewaves",
+        "fields.warm",
         "flow",
         "segments",
         "localwave",
