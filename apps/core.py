@@ -11,26 +11,58 @@ import argparse
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from scipy.spatial import KDTree
+
 from nstr3d.cli import guarded
 from nstr3d.compare import Contender, Row, race, read_rows, write_rows
+from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.surfacewaves import SurfaceWavesConfig, fit_surface_waves
+from nstr3d.fields.warm import warm_start
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
+from nstr3d.fit import FitConfig, fit_steps
 from nstr3d.geometry.reliefs import RELIEFS
 from nstr3d.io import atomic_path
-from nstr3d.presets import levels_for, sized_nstr, sized_tuned_ngp, sized_waveless
-from nstr3d.tables import SURFACE, by_track, final, mean_of, summary
+from nstr3d.losses import sdf_objective
+from nstr3d.presets import FAST, levels_for, sized_nstr, sized_tuned_ngp, sized_waveless
+from nstr3d.tables import SURFACE, Measure, by_track, final, mean_of, summary
 from nstr3d.tracks import MeshTrack
+from nstr3d.types import Mesh, Samples
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "bracket", "gyroid"))
 BASE = "nstr without waves"
+
+HOLES, HOLES_BUDGET = "25% hidden", 50_000
+HOLE_RADIUS, HOLE_BAND = 0.15, 0.03  # of a hidden patch; how far from the surface samples are looked at
+HOLE_POOL, HOLE_STEPS = 500_000, 500  # samples before any are hidden; of the trained fields
+SPLINE = "spline alone"
+WAVES = {
+    "surface waves, law": SurfaceWavesConfig(),
+    **{f"surface waves, F = 0, weight {w:g}": SurfaceWavesConfig(weight=w, carry=False) for w in (0.03, 0.1)},
+    **{f"surface waves, ridge {r:g}": SurfaceWavesConfig(weight=0, ridge=r) for r in (0.1, 1.0)},
+    SPLINE: SurfaceWavesConfig(weight=0, ridge=1e6),
+}
+HOLE_WORDS = (
+    f"A quarter of the surface hidden in patches of radius {HOLE_RADIUS}, of every sample too whose nearest point may lie there. "
+    f"Mean error of the distance within {HOLE_BAND} of the hidden and of the seen surface. `fit_surface_waves` has one default, "
+    f"its controls the weights named; trained fields have {HOLE_STEPS} steps on all that is seen. Seconds are of the processor."
+)
+START, WARM, COLD = "nearby shape", "from the unbent one's model", "from nothing"
+START_WORDS = "A mesh is twisted and widened, and fitted anew from the model of what it was (`warm_start`) and from nothing."
+STARTS = {WARM: (100, 200, 350), COLD: (200, 350, 700)}
+TRAINED = {"nstr": sized_nstr, "nstr without waves": sized_waveless}
 
 
 def with_waves(waves: Any, plain: int) -> Callable[[int], tuple[LevelConfig, ...]]:
@@ -84,6 +116,12 @@ def run(options: argparse.Namespace) -> None:
                 track = track or replace(make(), name=label, meshed=False)
                 rows += race(left, track, budget, seed, **length, marks=(), commit=commit, on_row=_tell)
                 write_rows(results, rows)
+    for name, seed in product(options.holes, options.seeds):
+        rows += holes(name, seed, {row.key for row in rows}, commit)
+        write_rows(results, rows)
+    for path, seed in product(options.starts, options.seeds):
+        rows += starts(path, options.budget, seed, {row.key for row in rows}, commit)
+        write_rows(results, rows)
     text = table(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
         temporary.write_text(text)
@@ -95,6 +133,109 @@ def relief(name: str) -> MeshTrack:
     return MeshTrack.around(name, RELIEFS[name]())
 
 
+def starts(path: Path, budget: int, seed: int, done: set[tuple], commit: str) -> list[Row]:
+    """Fits of a mesh after it was bent: from the model of the unbent one, and from nothing, in several numbers of steps."""
+    label = f"{path.stem} bent, start"
+    names = {f"{word}, {steps} steps": (word, steps) for word, counts in STARTS.items() for steps in counts}
+    left = {field: how for field, how in names.items() if (label, field, budget, START, seed) not in done}
+    if not left:
+        return []
+    before = MeshTrack.of(path)
+    after = MeshTrack.around(label, bent(before.near))
+    pool, earlier = (track.pool(FitConfig(seed=seed, pool=FAST.training.pool)) for track in (after, before))
+    first = sized_nstr(budget, before.near).build(3, 1, before.near, torch.Generator().manual_seed(seed))
+    drained(first, earlier, FAST.training.steps, seed)
+    found = []
+    for field, (word, steps) in left.items():
+        generator = torch.Generator().manual_seed(seed)
+        module = warm_start(first, after.near) if word == WARM else first.config.build(3, 1, after.near, generator)
+        started = time.process_time()
+        drained(module, pool, steps, seed)
+        spent, measures = time.process_time() - started, after.measure(module)
+        place = (commit, "cpu", torch.get_num_threads(), label, field, budget, START, seed)
+        found.append(Row(*place, 1.0, module.parameter_count, 0, steps, spent, measures))
+        _tell(found[-1])
+    return found
+
+
+def bent(mesh: Mesh) -> Mesh:
+    """The mesh twisted by a fifth of a radian per unit along y, and a twentieth wider."""
+    x, y, z = mesh.vertices.T
+    cosine, sine = np.cos(0.2 * y), np.sin(0.2 * y)
+    return Mesh(np.stack([1.05 * (x * cosine - z * sine), y, x * sine + z * cosine], axis=1), mesh.faces)
+
+
+def drained(field: Field, pool: Samples, steps: int, seed: int) -> None:
+    """Trains ``field`` in place."""
+    for _ in fit_steps(field, pool, sdf_objective(), FitConfig(steps=steps, pool=len(pool), seed=seed)):
+        pass
+
+
+def holes(name: str, seed: int, done: set[tuple], commit: str) -> list[Row]:
+    """A quarter of a relief's surface hidden in patches: mean errors of the distance over them (``near``) and where samples are
+    (``seen``), of `fit_surface_waves`, its controls at several weights, and trained fields."""
+    found, label = [], f"{name}, holes"
+    names = (*WAVES, *TRAINED)
+    if all((label, field, HOLES_BUDGET, HOLES, seed) in done for field in names):
+        return []
+    track = relief(name)
+    pool = track.pool(FitConfig(seed=seed, pool=HOLE_POOL))
+    points, values = pool.points.numpy(), pool.values.numpy()[:, 0]
+    centres = patches(track.surface_points[0], seed)
+    known, band = ~hidden(points, values, centres), np.abs(values) < HOLE_BAND
+    at, truth = track.near_points
+    near = np.abs(truth) < HOLE_BAND
+    inner = near & (KDTree(centres).query(at)[0] < HOLE_RADIUS - 0.01)
+    places = {"near": inner, "seen": near & ~hidden(at, truth, centres)}
+    for field in names:
+        if (label, field, HOLES_BUDGET, HOLES, seed) in done:
+            continue
+        started = time.process_time()
+        if field in WAVES:
+            given, generator = known & band, np.random.default_rng(seed)
+            model = fit_surface_waves(points[given], values[given], points[band][:60_000], WAVES[field], generator)
+            answer, size = model, model.spline.size + 2 * model.amplitudes.size
+        else:
+            answer, size = trained(TRAINED[field](HOLES_BUDGET, track.near), track.near, pool, known, seed)
+        spent = time.process_time() - started
+        measures = {key: float(np.abs(answer(at[part]) - truth[part]).mean()) for key, part in places.items()}
+        place = (commit, "cpu", torch.get_num_threads(), label, field, HOLES_BUDGET, HOLES, seed)
+        found.append(Row(*place, 1.0, size, 0, 0 if field in WAVES else HOLE_STEPS, spent, measures))
+        _tell(found[-1])
+    return found
+
+
+def patches(surface: np.ndarray, seed: int) -> np.ndarray:
+    """Centres of balls, apart from each other, that hide a quarter of the ``surface`` points."""
+    tree, chosen, gone = KDTree(surface), [], np.zeros(len(surface), bool)
+    for index in np.random.default_rng([seed, 5]).permutation(len(surface)):
+        if gone.mean() >= 0.25:
+            break
+        if not chosen or np.linalg.norm(surface[chosen] - surface[index], axis=1).min() >= 2.3 * HOLE_RADIUS:
+            chosen.append(index)
+            gone[tree.query_ball_point(surface[index], HOLE_RADIUS)] = True
+    return surface[chosen]
+
+
+def hidden(points: np.ndarray, distances: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Which samples could know of a hidden patch: those nearer to it than their distance."""
+    return KDTree(centres).query(points)[0] < HOLE_RADIUS + np.abs(distances)
+
+
+def trained(config: NstrConfig, near: Mesh, pool: Samples, known: np.ndarray, seed: int) -> tuple[Callable, int]:
+    """A field trained on the samples that are known, and its size."""
+    field = config.build(3, 1, near, torch.Generator().manual_seed(seed))
+    chosen = torch.from_numpy(known)
+    left = Samples(pool.points[chosen], pool.values[chosen])
+    drained(field, left, HOLE_STEPS, seed)
+
+    def answer(points: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return field(torch.from_numpy(points.astype(np.float32)))[:, 0].numpy()
+
+    return answer, field.parameter_count
+
+
 def table(rows: Sequence[Row]) -> str:
     """Markdown: means over shapes and seeds of relief and of meshes, then shape by shape."""
     commits, threads = (", ".join(dict.fromkeys(str(value) for value in values)) for values in _places(rows))
@@ -104,7 +245,26 @@ def table(rows: Sequence[Row]) -> str:
         own = [row for row in rows if row.track.endswith(f", {kind}")]
         if own:
             parts.append(f"## {words}\n\n{summary(own, BASE, SURFACE[:5])}\n{by_track(own)}")
-    return "\n".join([*parts, lost(rows)])
+    own = [row for row in rows if row.track.endswith(", start")]
+    if own:
+        parts.append(f"## Nearby shapes\n\n{START_WORDS}\n\n{summary(own, f'{COLD}, {STARTS[COLD][-1]} steps', SURFACE[:5])}")
+    own = [row for row in rows if row.track.endswith(", holes")]
+    if own:
+        columns = (Measure("near", "in the holes x 1e-4", 1e-4), Measure("seen", "elsewhere x 1e-4", 1e-4))
+        parts.append(f"## Relief with holes\n\n{HOLE_WORDS}\n\n{summary(own, SPLINE, columns)}\n{by_track(own, columns[0])}")
+    return "\n".join([*parts, choice(rows), lost(rows)])
+
+
+def choice(rows: Sequence[Row]) -> str:
+    """A line that says what choosing the number of waves shape by shape could gain at most."""
+    counts = {"nstr without waves": 0, "nstr, 4 waves": 4, "nstr": 8, "nstr, 12 waves": 12}
+    own = [row for row in final(rows) if row.field in counts and row.track.endswith((", relief", ", mesh"))]
+    tracks = list(dict.fromkeys(row.track for row in own))
+    errors = [[mean_of([r for r in own if (r.track, r.field) == (track, name)], "near") for name in counts] for track in tracks]
+    best, fixed = (sum(values) for values in zip(*((min(e), e[2]) for e in errors))) if errors else (0.0, math.nan)
+    return (
+        f"The best of 0, 4, 8 and 12 waves, chosen shape by shape after the fact: {best / fixed:.2f} of the error of always 8.\n"
+    )
 
 
 def lost(rows: Sequence[Row]) -> str:
@@ -131,6 +291,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("meshes", nargs="*", type=Path, default=list(OURS), help="meshes; ours by default")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
     parser.add_argument("--reliefs", nargs="*", choices=list(RELIEFS), default=list(RELIEFS))
+    parser.add_argument("--holes", nargs="*", choices=list(RELIEFS), default=list(RELIEFS), help="reliefs to hide parts of")
+    parser.add_argument("--starts", nargs="*", type=Path, default=[OURS[0]], help="meshes to bend and start from")
     parser.add_argument("--fields", nargs="+", help="only these contenders")
     parser.add_argument("--relief-budget", type=int, default=50_000, help="learned parameters for the relief shapes")
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters for meshes")

@@ -65,6 +65,8 @@ class FitMesh:
     """Replace results that are already there."""
     resume: bool = False
     """Go on from the checkpoint of an interrupted run with the same options."""
+    start: Path | None = None
+    """Start from the model.safetensors of a nearby shape, which takes fewer --steps; the field is as large as that model's."""
     view: bool = False
     """Watch the fit on a page in the browser, and go on looking when it is done; pip install nstr3d[viewer]."""
     port: int = 8080
@@ -222,6 +224,7 @@ def _mesh_job(options: FitMesh) -> MeshJob:
         seed=options.seed,
         overwrite=options.overwrite,
         resume=options.resume,
+        start=options.start,
         import_seconds=IMPORT_SECONDS,
     )
 

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.checkpoint import encode_config, load_training, save
+from nstr3d.checkpoint import encode_config, load, load_training, save
 from nstr3d.extract import Extraction, extract
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
+from nstr3d.fields.warm import warm_start
 from nstr3d.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import Closing, close_holes
@@ -45,10 +46,11 @@ from nstr3d.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
 from nstr3d.sdf import Sdf
-from nstr3d.types import Camera, Frame, Mesh
+from nstr3d.types import Camera, Frame, Mesh, Samples
 
 MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 20.0
+AGREEMENT = 1 << 14  # samples that say where a model to start from belongs
 SAMPLES = 100_000
 SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
 RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
@@ -61,7 +63,7 @@ class MeshJob:
     """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view, 0 for
     none; ``pool`` how many samples to train on, the preset's by default; ``samples`` how many points accuracy is measured with,
     `SAMPLES` by default; ``cells`` gives the finest level so many cells per axis, whatever the budget, so that shapes get
-    the same architecture.
+    the same architecture; ``start`` is the model of a nearby shape to start from, which decides the architecture too.
 
     Raises ValueError for options out of range.
     """
@@ -84,6 +86,7 @@ class MeshJob:
     pool: int | None = None
     samples: int | None = None
     cells: int | None = None
+    start: Path | None = None
 
     def __post_init__(self):
         if self.preset not in PRESETS:
@@ -102,6 +105,8 @@ class MeshJob:
             raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
         if self.cells is not None and (self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST):
             raise ValueError(f"--cells is {SMALLEST} to {LARGEST}, for --field nstr, not {self.cells} for {self.field}.")
+        if self.start is not None and (self.params or self.cells or self.transport or self.field != "nstr"):
+            raise ValueError("--start takes the field from that model; leave out --params, --cells, --field and --transport.")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
 
@@ -182,9 +187,16 @@ def train(
     """
     config, identity = job.training, _identity(job) | dict(options or {})
     resumed, state = _resume(job, identity, device) if job.resume else (None, {})
+    with clock("sample"):
+        sampler = SurfaceBand(unit, MeshDistance(unit))
+        pool = draw_pool(sampler, config)
+    if float(pool.values.min()) > -LEAST_DEPTH:
+        raise ValueError("The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, not a flat sheet.")
     with clock("build"):
         if resumed is not None:
             field = resumed.field
+        elif job.start is not None:
+            field = _started(job.start, unit, frame, pool, device)
         else:
             if job.cells:
                 template = NstrConfig(levels=levels_for(job.cells))
@@ -196,11 +208,6 @@ def train(
         # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
         field(torch.zeros(1, 3, device=device)).sum().backward()
         field.zero_grad()
-    with clock("sample"):
-        sampler = SurfaceBand(unit, MeshDistance(unit))
-        pool = draw_pool(sampler, config)
-    if float(pool.values.min()) > -LEAST_DEPTH:
-        raise ValueError("The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, not a flat sheet.")
     objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
     listener.fitting(unfinished)
@@ -257,6 +264,20 @@ def _resume(job: MeshJob, identity: dict[str, Any], device: torch.device) -> tup
     return unfinished, state
 
 
+def _started(path: Path, unit: Mesh, frame: Frame, pool: Samples, device: torch.device) -> Nstr:
+    """The field of the model in ``path``, carried over to the shape ``unit``, which ``frame`` places: where it is in the world,
+    or box to box, whichever agrees better with the samples."""
+    start = load(path, device)
+    if not isinstance(start.field, Nstr) or (start.field.in_dim, start.field.out_dim) != (3, 1):
+        raise ValueError(f"{path} is no NSTR field of a surface, so there is nothing to start from; fit one with --field nstr.")
+    shift = (np.array(frame.centre) - start.frame.centre) / start.frame.scale
+    fields = [warm_start(start.field, unit), warm_start(start.field, unit, frame.scale / start.frame.scale, shift.tolist())]
+    points, values = pool.points[:AGREEMENT].to(device), pool.values[:AGREEMENT].to(device)
+    with torch.no_grad():
+        errors = [float((field(points) - values).abs().mean()) for field in fields]
+    return fields[errors[1] < errors[0]]
+
+
 def _identity(job: MeshJob) -> dict[str, Any]:
     """What must agree for a run to be the same run; kept as the model's provenance."""
     training = encode_config(job.training)
@@ -269,6 +290,7 @@ def _identity(job: MeshJob) -> dict[str, Any]:
         "cells": job.cells,
         "field": job.field,
         "transport": job.transport,
+        **({"start": hashlib.sha256(job.start.read_bytes()).hexdigest()} if job.start else {}),
         **training,
         "nstr3d": package_version("nstr3d"),
     }
@@ -276,6 +298,8 @@ def _identity(job: MeshJob) -> dict[str, Any]:
 
 def check_files(job: MeshJob) -> None:
     """Refuses, before any work, to write where it may not or cannot."""
+    if job.start is not None and not job.start.is_file():
+        raise FileNotFoundError(f"{job.start} does not exist, so there is nothing to start from; name a model.safetensors.")
     if job.resume and not (job.out / CHECKPOINT).exists():
         raise FileNotFoundError(f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without --resume.")
     expected = {MODEL, CHECKPOINT} if job.resume else set()

@@ -210,10 +210,30 @@ def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
     options = ["--seeds", "0", "--steps", "2", "--budget", "20000", "--relief-budget", "20000", "--reliefs", "ball", "--out"]
-    options = [str(ROOT / "assets" / "torus.obj"), *options, str(tmp_path)]
+    options = [str(ROOT / "assets" / "torus.obj"), *options, str(tmp_path), "--holes", "--starts"]
     assert core.main(options) == 0
     text = capsys.readouterr().out
     for word in ("drifting relief", "## Meshes", "| nstr |", "| nstr, random waves |", "| nstr without waves |", "| ngp |"):
+        assert word in text
+    rows = (tmp_path / "core.csv").read_text()
+    assert core.main(options) == 0
+    assert (tmp_path / "core.csv").read_text() == rows
+
+
+def test_core_hides_parts_and_bends_shapes(tmp_path, capsys, monkeypatch):
+    core = app("core")
+    monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
+    monkeypatch.setattr(core, "HOLE_POOL", 20_000)
+    monkeypatch.setattr(core, "HOLE_STEPS", 2)
+    monkeypatch.setattr(core, "FAST", replace(core.FAST, training=replace(core.FAST.training, pool=20_000, steps=2)))
+    monkeypatch.setattr(core, "STARTS", {core.WARM: (1,), core.COLD: (2,)})
+    small = {name: replace(config, waves=2, cells=6, rounds=1, iterations=2) for name, config in core.WAVES.items()}
+    monkeypatch.setattr(core, "WAVES", small)
+    given = ["--seeds", "0", "--budget", "9000", "--reliefs", "--holes", "ball", "--out"]
+    options = [*given, str(tmp_path), "--starts", str(ROOT / "assets" / "torus.obj"), "--fields", "nobody"]
+    assert core.main(options) == 0
+    text = capsys.readouterr().out
+    for word in ("## Relief with holes", "| surface waves, law |", "## Nearby shapes", "| from nothing, 2 steps |"):
         assert word in text
     rows = (tmp_path / "core.csv").read_text()
     assert core.main(options) == 0

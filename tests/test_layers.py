@@ -118,6 +118,8 @@ SIBLINGS = {
     "fields.waves": {"kernels.parts"},
     "fields.spectrum": {"fields.waves", "kernels.parts", "kernels.interpolate"},
     "fields.placement": {"fields.spectrum", "fields.waves"},
+    "fields.surfacewaves": {"fields.placement"},
+    "fields.warm": {"fields.layers", "fields.nstr", "fields.spectrum", "kernels.interpolate"},
     "fields.nstr": {
         "fields.base",
         "fields.layers",
@@ -173,6 +175,8 @@ OWNERS = {
         "fields.lapped",
         "fields.carried",
         "fields.placement",
+        "fields.surfacewaves",
+        "fields.warm",
         "flow",
         "segments",
         "localwave",

@@ -54,12 +54,12 @@ def place_waves(level: Level, samples: Samples, config: PlacementConfig, generat
     waves = level.config.waves
     assert isinstance(waves, PhaseWaves)
     points, values = (part[: 4 * config.samples].cpu().numpy() for part in (samples.points, samples.values))
-    corners, weights = _corners(points, level.config.resolution)
+    corners, weights = lattice_corners(points, level.config.resolution)
     rows = level.rows.cpu().numpy()[corners]
     inside = np.flatnonzero((rows >= 0).all(axis=1))[: config.samples]
     if not len(inside):
         return
-    spread = _matrix(rows[inside], weights[inside], level.table.shape[0])
+    spread = sparse_rows(rows[inside], weights[inside], level.table.shape[0])
     found = _Pursuit(points[inside], values[inside], spread, level.config.resolution, config, generator)
     if np.linalg.norm(found.strongest) < config.least * math.pi * level.config.resolution / 2:
         return
@@ -142,7 +142,19 @@ class _Pursuit:
 DAMPING, ITERATIONS = 0.45, 15  # of the least squares; damping per root of samples per node
 
 
-def _corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+def strongest_frequencies(
+    points: np.ndarray, values: np.ndarray, cells: int, count: int, config: PlacementConfig, generator: np.random.Generator
+) -> np.ndarray:
+    """The ``count`` frequencies ``(count, dim)`` that say most about ``values (n, c)`` at ``points (n, dim)`` beyond a coarse
+    grid, with amplitudes on a grid of ``cells``: those that `place_waves` would take."""
+    corners, weights = lattice_corners(points, cells)
+    nodes, columns = np.unique(corners, return_inverse=True)
+    spread = sparse_rows(columns.reshape(corners.shape), weights, len(nodes))
+    found = _Pursuit(points, values, spread, cells, config, generator)
+    return np.array([found.next()[0] for _ in range(count)])
+
+
+def lattice_corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     """The lattice nodes around each of ``points (n, dim)`` and their multilinear weights, both ``(n, 2^dim)``."""
     dim = points.shape[1]
     scaled = (points + 1) * (cells / 2)
@@ -156,7 +168,8 @@ def _corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(nodes, axis=1), np.stack(weights, axis=1).astype(np.float32)
 
 
-def _matrix(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
+def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
+    """The matrix of ``width`` columns whose row i has ``weights[i]`` at ``columns[i]``, both ``(n, k)``."""
     from scipy.sparse import csr_array
 
     starts = np.arange(0, columns.size + 1, columns.shape[1])
@@ -167,10 +180,10 @@ def _without_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.nd
     """What a multilinear grid of ``cells`` per axis, fitted by least squares, leaves of ``values (n,)``."""
     from scipy.sparse.linalg import lsmr
 
-    corners, weights = _corners(points, cells)
+    corners, weights = lattice_corners(points, cells)
     _, columns = np.unique(corners, return_inverse=True)
     columns = columns.reshape(corners.shape)
-    grid = _matrix(columns, weights, int(columns.max()) + 1)
+    grid = sparse_rows(columns, weights, int(columns.max()) + 1)
     values = values.astype(float)
     return (values - grid @ lsmr(grid, values, damp=0.1, maxiter=30)[0]).astype(np.float32)
 

@@ -1,0 +1,98 @@
+"""Warm starts: a field carried over is the same function, its missing nodes take the nearest's, and a job needs fewer steps."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from oracles import sphere
+
+from nstr3d import jobs
+from nstr3d.checkpoint import load, save
+from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.siren import SirenConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.warm import _places, warm_start
+from nstr3d.fields.waves import PhaseWaves
+from nstr3d.fit import Fit
+from nstr3d.io import save_mesh
+from nstr3d.jobs import MODEL, MeshJob, run
+from nstr3d.types import Box, Frame, Mesh
+
+LEVELS = LevelConfig(4, plain=2, sparse=False), LevelConfig(6, plain=1, waves=PhaseWaves(2))
+
+
+def field_near(mesh: Mesh | None, transport: TransportConfig | None = None):
+    return NstrConfig(LEVELS, hidden=8, transport=transport).build(3, 1, mesh, torch.Generator().manual_seed(3))
+
+
+def inner(count: int = 500) -> torch.Tensor:
+    return torch.rand(count, 3, generator=torch.Generator().manual_seed(1)) * 1.2 - 0.6
+
+
+def test_carried_to_the_same_shape_it_is_the_same_field() -> None:
+    field = field_near(sphere(2), TransportConfig(hidden=4))
+    same = warm_start(field, sphere(2))
+    for name, tensor in field.state_dict().items():
+        torch.testing.assert_close(same.state_dict()[name], tensor, atol=1e-5, rtol=0, msg=name)
+
+
+def test_under_another_frame_it_is_the_same_distance() -> None:
+    """Where the spectrum is linear in x, interpolation at other nodes loses nothing."""
+    field = field_near(None)
+    with torch.no_grad():
+        for level in field.spectra:
+            slope = torch.randn(3, level.table.shape[1], generator=torch.Generator().manual_seed(2)) * 0.3
+            level.table.copy_(_places(level, 3) @ slope + 0.2)
+    scale, shift = 1.3, (0.1, -0.05, 0.15)
+    moved = warm_start(field, None, scale, shift)
+    points = inner() / 2  # its cells stay in both boxes
+    expected = field(points * scale + torch.tensor(shift)) / scale
+    torch.testing.assert_close(moved(points), expected, atol=1e-4, rtol=1e-3)
+
+
+def test_nodes_that_the_field_lacks_take_the_nearest() -> None:
+    small = sphere(2)
+    field = field_near(Mesh(small.vertices * 0.4, small.faces))
+    old, new = field.spectra[1], warm_start(field, Mesh(small.vertices * 0.9, small.faces)).spectra[1]
+    away = torch.cdist(_places(new, 3), _places(old, 3))
+    lacking = away.min(dim=1).values > 1e-3
+    assert 0 < int(lacking.sum()) < len(lacking)
+    reached = away.min(dim=1, keepdim=True).values + 1e-5
+    for row in lacking.nonzero()[:, 0].tolist():
+        ties = old.table[away[row] <= reached[row]]
+        assert (ties - new.table[row]).abs().amax(dim=1).min() < 1e-6
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch) -> MeshJob:
+    quick = {
+        name: replace(preset, training=replace(preset.training, pool=40_000, batch=2048, warmup=5))
+        for name, preset in jobs.PRESETS.items()
+    }
+    monkeypatch.setattr(jobs, "PRESETS", quick)
+    save_mesh(tmp_path / "ball.ply", sphere(2))
+    bent = sphere(2).vertices * [1.0, 0.9, 1.0] + [0.0, 0.0, 0.1] * sphere(2).vertices[:, :1] ** 2
+    save_mesh(tmp_path / "other.ply", Mesh(7 + 3 * bent, sphere(2).faces))  # elsewhere, and larger
+    shared = {"preset": "fast", "resolution": 32, "picture": 0, "samples": 5000}
+    first = MeshJob(tmp_path / "ball.ply", tmp_path / "ball", params=6000, steps=150, **shared)
+    run(first)
+    return MeshJob(tmp_path / "other.ply", tmp_path / "warm", start=first.out / MODEL, steps=20, **shared)
+
+
+def test_a_job_from_a_nearby_model_needs_fewer_steps(job, tmp_path) -> None:
+    with pytest.raises(ValueError, match="no closed surface yet"):
+        run(replace(job, out=tmp_path / "cold", start=None, params=6000))
+    assert run(job).report["accuracy"]["chamfer"] < 0.005
+    assert load(job.out / MODEL).field.config == load(tmp_path / "ball" / MODEL).field.config
+
+
+def test_what_cannot_be_started_from_is_refused(job, tmp_path) -> None:
+    with pytest.raises(ValueError, match="leave out --params"):
+        replace(job, params=5000)
+    with pytest.raises(FileNotFoundError, match=r"nothing to start from"):
+        run(replace(job, start=tmp_path / "none.safetensors"))
+    siren = SirenConfig(width=8, depth=1).build(3, 1)
+    save(tmp_path / "siren.safetensors", Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1.0))
+    with pytest.raises(ValueError, match="is no NSTR field of a surface"):
+        run(replace(job, start=tmp_path / "siren.safetensors"))
+    assert not (tmp_path / "warm").exists()
