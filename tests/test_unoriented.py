@@ -1,13 +1,18 @@
 """Orientation by a field that sees no normals and no winding number, on shapes whose normals are known."""
 
+import importlib.util
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import sphere
 from test_cloud import ball, ring
 
 from nstr3d import unoriented
 from nstr3d.cloudjobs import first_surface
+from nstr3d.io import save_mesh
 from nstr3d.types import PointCloud
 from nstr3d.unoriented import carried_normals, unsigned_samples
 
@@ -57,3 +62,22 @@ def test_a_first_surface_can_take_its_signs_from_the_carrier_and_ignores_given_n
 def test_bad_points_are_refused_before_any_training(points, reason):
     with pytest.raises(ValueError, match=reason):
         first_surface(PointCloud(points), carried_signs=True)
+
+
+def test_the_benchmark_counts_wrong_signs(tmp_path, capsys, monkeypatch):
+    spec = importlib.util.spec_from_file_location("race", Path(__file__).parents[1] / "apps" / "orientation_benchmark.py")
+    race = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "race", race)  # where dataclasses look for the names in their annotations
+    spec.loader.exec_module(race)
+    monkeypatch.setattr(race, "SAMPLES", 2000)
+    monkeypatch.setattr(race, "CELLS", 32)
+    radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
+    monkeypatch.setattr(race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)})
+    save_mesh(tmp_path / "ball.ply", sphere(3))
+    assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0"]) == 0
+    exact, right, inward = ([float(cell) for cell in line.split("|")[4:-1]] for line in capsys.readouterr().out.splitlines()[2:])
+    assert exact[0] == exact[2] == right[0] == right[2] == 0
+    assert inward[0] == 100
+    assert inward[2] > 50
+    assert right[1] < 2
+    assert race.main([str(tmp_path / "none.ply")]) == 1
