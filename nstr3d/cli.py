@@ -79,8 +79,9 @@ class FitPoints(FitMesh):
 
     mesh: tyro.conf.Positional[Path]
     """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or LAS with laspy."""
-    normals: Literal["given", "estimate"] = "given"
-    """Use the file's normals where it has them, or estimate all anew."""
+    normals: Literal["given", "estimate", "none"] = "given"
+    """Use the file's normals where it has them, or estimate all anew; with none a field trained on the points alone tells which
+    way is out, slower and less often right than the winding number, which tells it otherwise."""
     smooth: float | None = None
     """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the points closely."""
     trim: float | None = None
@@ -195,7 +196,8 @@ def fit_points(options: FitPoints) -> None:
     """Fits one point cloud as ``options`` say, showing progress and a table."""
     job = PointsJob(
         surface=_mesh_job(options),
-        estimate_normals=options.normals == "estimate",
+        estimate_normals=options.normals != "given",
+        carried_signs=options.normals == "none",
         smooth=options.smooth,
         trim=options.trim,
         reference=options.reference,

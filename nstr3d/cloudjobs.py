@@ -21,6 +21,7 @@ from nstr3d.geometry.cloud import FEW, Preparation, prepare
 from nstr3d.geometry.clouddistance import CloudDistance
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import close_holes
+from nstr3d.geometry.orient import outward_normals
 from nstr3d.geometry.patches import fit_patches
 from nstr3d.geometry.repair import repair
 from nstr3d.geometry.surface import normalise
@@ -47,6 +48,7 @@ from nstr3d.render import render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.splat import splat
 from nstr3d.types import Camera, Frame, Mesh, PointCloud
+from nstr3d.unoriented import carried_normals
 
 CELLS = (96, 448)  # of the first surface, at least and at most
 CELLS_PER_SPACING = 1.0
@@ -57,13 +59,15 @@ FEW_TURNED = 0.001  # share of given normals turned over, from which on it is wo
 class PointsJob:
     """What to fit and how: ``surface`` holds the options that it shares with a mesh, whose path is that of the points.
 
-    ``estimate_normals`` ignores the file's normals; ``smooth`` is the standard deviation of the noise in the points' units,
-    estimated where it is None; ``trim`` removes surface farther from every point than so many typical spacings; ``reference``
+    ``estimate_normals`` ignores the file's normals, and ``carried_signs`` does too and has a trained field tell which way is out
+    (`carried_normals`); ``smooth`` is the standard deviation of the noise in the points' units, estimated where it is None;
+    ``trim`` removes surface farther from every point than so many typical spacings; ``reference``
     is a mesh file to measure the result against. Raises ValueError for options out of range.
     """
 
     surface: MeshJob
     estimate_normals: bool = False
+    carried_signs: bool = False
     smooth: float | None = None
     trim: float | None = None
     reference: Path | None = None
@@ -78,7 +82,12 @@ class PointsJob:
     @property
     def options(self) -> dict[str, Any]:
         """What decides the first surface, beside the file."""
-        return {"estimate_normals": self.estimate_normals, "smooth": self.smooth, "keep_outliers": self.keep_outliers}
+        return {
+            "estimate_normals": self.estimate_normals,
+            "carried_signs": self.carried_signs,
+            "smooth": self.smooth,
+            "keep_outliers": self.keep_outliers,
+        }
 
 
 @dataclass(frozen=True)
@@ -94,14 +103,19 @@ class FirstSurface:
 
 
 def first_surface(
-    cloud: PointCloud, estimate_normals: bool = False, smooth: float | None = None, keep_outliers: bool = False
+    cloud: PointCloud,
+    estimate_normals: bool = False,
+    carried_signs: bool = False,
+    smooth: float | None = None,
+    keep_outliers: bool = False,
 ) -> FirstSurface:
     """A closed surface from ``cloud``, without training: see `prepare`, `fit_patches` and `CloudDistance`.
 
     ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is None. Raises ValueError for a
     cloud that `prepare` refuses, and where the points enclose nothing.
     """
-    clean, frame, preparation = prepare(cloud, estimate_normals, keep_outliers)
+    outward = carried_normals if carried_signs else outward_normals
+    clean, frame, preparation = prepare(cloud, estimate_normals or carried_signs, keep_outliers, outward)
     assert clean.normals is not None
     noise = None if smooth is None else smooth / frame.scale
     distance = CloudDistance(fit_patches(clean.points, clean.normals, preparation.measured, noise))

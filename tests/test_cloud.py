@@ -102,6 +102,14 @@ def test_right_normals_stay_as_they_are_at_creases_too():
     assert volume(first_surface(PointCloud(points, normals)).mesh) == pytest.approx(8, rel=0.05)
 
 
+@pytest.mark.parametrize("flip", [False, True])
+def test_the_given_sides_of_a_plate_thinner_than_the_spacing_stay_apart(flip):
+    plate = box(2000, 0.0, half=0.01)  # the spacing is 0.06
+    outward, count = turn_outward(plate.points, -plate.normals if flip else plate.normals)
+    assert np.mean(np.einsum("nd,nd->n", outward, plate.normals) > 0) > 0.999
+    assert count == pytest.approx(2000 if flip else 0, abs=2)
+
+
 def test_a_cavity_given_as_one_stays_one():
     shell, hollow = ball(3000), ball(1500, radius=0.5, seed=1)
     cloud = both(shell, PointCloud(hollow.points, -hollow.normals))
@@ -127,11 +135,11 @@ def test_estimated_normals_are_right_and_look_outward(shape):
     assert np.degrees(np.arccos(np.minimum(cosine, 1))).mean() < 8
 
 
-def box(count: int, noise: float, seed: int = 0) -> PointCloud:
-    """Points on the faces of a box of 2 by 2 by 0.4, each coordinate off by ``noise``, and the faces' normals."""
+def box(count: int, noise: float, seed: int = 0, half: float = 0.2) -> PointCloud:
+    """Points on the faces of a box of 2 by 2 by twice ``half``, each coordinate off by ``noise``, and the faces' normals."""
     generator = SEED(seed)
-    size = np.array([1.0, 1.0, 0.2])
-    axis = generator.choice(3, count, p=np.array([0.2, 0.2, 1]) / 1.4)
+    size = np.array([1.0, 1.0, half])
+    axis = generator.choice(3, count, p=np.array([half, half, 1]) / (1 + 2 * half))
     points = generator.uniform(-size, size, (count, 3))
     normals = np.zeros((count, 3))
     normals[np.arange(count), axis] = generator.choice([-1.0, 1.0], count)

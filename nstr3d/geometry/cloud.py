@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,12 +35,18 @@ class Preparation:
     measured: bool
 
 
-def prepare(cloud: PointCloud, estimate: bool = False, keep_outliers: bool = False) -> tuple[PointCloud, Frame, Preparation]:
+def prepare(
+    cloud: PointCloud,
+    estimate: bool = False,
+    keep_outliers: bool = False,
+    outward: Callable[[np.ndarray], np.ndarray] = outward_normals,
+) -> tuple[PointCloud, Frame, Preparation]:
     """``cloud`` in the unit box with unit outward normals, the frame that leads back, and what was done.
 
-    Given normals are kept, but components that face inward turned over, unless ``estimate`` asks for new ones. More than 300,000
-    points are averaged in cells, which takes off noise as well. Raises ValueError for points that are not ``(n, 3)`` or not
-    finite, normals that do not match, are not finite or have no length, fewer than 100 distinct points, or all in one plane.
+    Given normals are kept, but components that face inward turned over, unless ``estimate`` asks for new ones; ``outward`` makes
+    new ones of points in the unit box. More than 300,000 points are averaged in cells, which takes off noise as well. Raises
+    ValueError for points that are not ``(n, 3)`` or not finite, normals that do not match, are not finite or have no length,
+    fewer than 100 distinct points, or all in one plane.
     """
     given = None if estimate else cloud.normals
     check(PointCloud(cloud.points, given))
@@ -57,7 +64,7 @@ def prepare(cloud: PointCloud, estimate: bool = False, keep_outliers: bool = Fal
         normals = normals[kept] / np.linalg.norm(normals[kept], axis=1, keepdims=True)
     points, normals = _averaged(points, normals)
     if normals is None:
-        oriented, turned = outward_normals(points), 0
+        oriented, turned = outward(points), 0
     else:
         oriented, turned = turn_outward(points, normals)
     done = Preparation(

@@ -39,10 +39,8 @@ class CloudWinding:
 
     def side(self, rows: np.ndarray) -> float:
         """Mean winding number on the discs ``rows``: about 1/2 where they look outward and -1/2 where inward, if they enclose
-        anything. Taken on both sides of each disc, so that its own share cancels."""
-        shift = np.sqrt(self.areas[rows] / np.pi)[:, None] * self.normals[rows]
-        at = self.points[rows]
-        return float(np.mean(self(np.concatenate([at + shift, at - shift]))))
+        anything. A disc's own share at its centre is 0: thin parts count as thick ones do."""
+        return float(np.mean(self(self.points[rows])))
 
     @cached_property
     def near(self) -> Neighbours:

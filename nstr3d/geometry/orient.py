@@ -89,13 +89,15 @@ def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
 def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
     """``normals (n, 3)`` with every component that is inside out turned over, and how many normals that were.
 
-    Where neighbours disagree more often than noise and creases explain, all signs are sought anew.
+    Where neighbours disagree more often than noise and creases explain, all signs are sought anew, and kept if they enclose more:
+    around thin parts neighbours disagree too.
     """
     _, near = Neighbours(points)(points, LINKS + 1, skip=1)
     agree = np.einsum("nd,nkd->nk", normals, normals[near]) > OPPOSED
-    if np.mean(~agree) > DISCORD:
-        return orient(points, normals)
     outward = _outward(points, normals)
+    if np.mean(~agree) > DISCORD:
+        anew, probes = orient(points, normals)[0], _probes(points)
+        outward = max(outward, anew, key=lambda those: CloudWinding(points, those).side(probes))
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
 
 
@@ -144,10 +146,14 @@ def _outward(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     result, label = normals.copy(), _components(points, normals)
     size = np.bincount(label)
     for member in (np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST):
-        probes = np.arange(0, len(member), len(member) // PROBES + 1)
-        if CloudWinding(points, result).side(member[probes]) < INVERTED:
+        if CloudWinding(points, result).side(member[_probes(member)]) < INVERTED:
             result[member] *= -1
     return result
+
+
+def _probes(rows: np.ndarray) -> np.ndarray:
+    """Indices of about 2000 of ``rows``, evenly."""
+    return np.arange(0, len(rows), len(rows) // PROBES + 1)
 
 
 def _components(points: np.ndarray, normals: np.ndarray) -> np.ndarray:

@@ -1,0 +1,83 @@
+"""Orientation by a field that sees no normals and no winding number, on shapes whose normals are known."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracles import sphere
+from test_cloud import ball, ring
+
+from nstr3d import unoriented
+from nstr3d.cloudjobs import first_surface
+from nstr3d.io import save_mesh
+from nstr3d.types import PointCloud
+from nstr3d.unoriented import carried_normals, unsigned_samples
+
+
+@pytest.mark.parametrize("cloud", [ball(1500, 0.01, radius=0.9), ring(1500)], ids=["sphere", "torus"])
+def test_signs_are_right_everywhere(cloud):
+    normals = carried_normals(0.65 * cloud.points)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1)
+    assert np.einsum("nd,nd->n", normals, cloud.normals).min() > 0
+
+
+def test_samples_are_on_the_points_or_know_how_far_these_are():
+    points = 0.9 * ball(200).points
+    samples = unsigned_samples(points, 1000, np.random.default_rng(0))
+    at, value = samples.points.double().numpy(), samples.values[:, 0].double().numpy()
+    nearest = np.linalg.norm(at[:, None] - points, axis=2).min(axis=1)
+    np.testing.assert_allclose(value, nearest, atol=2e-6)
+    assert np.mean(value == 0) == pytest.approx(0.5)
+    assert np.abs(at).max() <= 1
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Training too short to be right."""
+    monkeypatch.setattr(unoriented, "BALL", replace(unoriented.BALL, steps=30))
+    monkeypatch.setattr(unoriented, "TRAINING", replace(unoriented.TRAINING, steps=10, pool=4000))
+
+
+@pytest.mark.usefixtures("short")
+def test_the_same_points_give_the_same_bits():
+    points = 0.65 * ring(500).points
+    np.testing.assert_array_equal(carried_normals(points), carried_normals(points))
+
+
+@pytest.mark.usefixtures("short")
+def test_a_first_surface_can_take_its_signs_from_the_carrier_and_ignores_given_normals():
+    cloud = ball(1000)
+    first = first_surface(PointCloud(cloud.points, np.zeros_like(cloud.points)), carried_signs=True)
+    assert not first.preparation.measured
+    assert np.abs(np.linalg.norm(first.mesh.vertices, axis=1) - 1).max() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("points", "reason"),
+    [(ball(50).points, "at least 100"), (ball(200).points * [1, 1, 0], "in a plane"), (np.full((200, 3), np.nan), "not finite")],
+)
+def test_bad_points_are_refused_before_any_training(points, reason):
+    with pytest.raises(ValueError, match=reason):
+        first_surface(PointCloud(points), carried_signs=True)
+
+
+def test_the_benchmark_counts_wrong_signs(tmp_path, capsys, monkeypatch):
+    spec = importlib.util.spec_from_file_location("race", Path(__file__).parents[1] / "apps" / "orientation_benchmark.py")
+    race = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "race", race)  # where dataclasses look for the names in their annotations
+    spec.loader.exec_module(race)
+    monkeypatch.setattr(race, "SAMPLES", 2000)
+    monkeypatch.setattr(race, "CELLS", 32)
+    radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
+    monkeypatch.setattr(race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)})
+    save_mesh(tmp_path / "ball.ply", sphere(3))
+    assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0"]) == 0
+    exact, right, inward = ([float(cell) for cell in line.split("|")[4:-1]] for line in capsys.readouterr().out.splitlines()[2:])
+    assert exact[0] == exact[2] == right[0] == right[2] == 0
+    assert inward[0] == 100
+    assert inward[2] > 50
+    assert right[1] < 2
+    assert race.main([str(tmp_path / "none.ply")]) == 1
