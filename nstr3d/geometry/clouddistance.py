@@ -2,7 +2,8 @@
 
 Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003). Elsewhere the sign
 is that of the points' winding number, each counting as a small disc (Barill et al., Fast winding numbers for soups and
-clouds, 2018): it changes smoothly across what the cloud lacks, so that holes are spanned.
+clouds, 2018), balanced so that it is 1/2 on the points: it changes smoothly across what the cloud lacks, and holes are spanned
+by a surface that goes on as it does at their rims.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from nstr3d.types import Box
 
 BLENDED = 8  # patches that a point is measured from
 CLOSE, FAR = 1.5, 3.0  # in spacings: up to where the patches alone decide, and from where on the winding number alone
-BLUR = 1.0  # width of the blend in spacings
+BLUR = 0.6  # width of the blend in spacings
 MARGIN = 0.15  # around the points, in their extents: holes may bulge
 CHUNK = 1 << 16
 
@@ -38,8 +39,8 @@ class CloudDistance:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def winding(self, points: np.ndarray) -> np.ndarray:
-        """Winding number ``(n,)`` of the discs: about 1 inside and 0 outside."""
-        return self._winding(points)
+        """Winding number ``(n,)`` of the balanced discs: about 1 inside and 0 outside."""
+        return self._winding.balanced(points)
 
     def gap(self, points: np.ndarray) -> np.ndarray:
         """Distance ``(n,)`` to the nearest patch's centre in local spacings: large where the cloud says nothing."""
