@@ -3,8 +3,8 @@
 Each point gets a height function over its tangent plane, a quadratic that is fitted to its k nearest neighbours, to their
 normals too where these are measured. The more neighbours, the less noise and the more bias; how many a point takes is
 decided by the intersection of confidence intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as
-possible while the heights and slopes from fewer agree within what the noise explains. Measured normals tell slopes so well
-that these show bias long before heights do.
+possible while the heights from fewer agree within what the noise explains, and the slopes where normals are measured: these
+show bias long before heights do.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ LEAST_NOISE = 1e-7  # of the cloud's size
 QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
 CHUNK = 1 << 11  # points at a time: bounds memory
 FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to another sheet
-JUDGED = 3  # of the coefficients must agree: height and slopes
 TERMS = 6  # 1, u, v, u^2/2, uv, v^2/2
 # What is believed before any neighbour is seen, as precisions where the nearest few are within 1: that slopes and curvatures are
 # no larger than such points could show. It decides only where facing neighbours are fewer than terms, at tips and rims.
@@ -187,7 +186,8 @@ class _Fitting:
         self.cloud, self.rows = cloud, rows
         count = len(rows)
         self.matrix, self.right = np.zeros((count, TERMS, TERMS)), np.zeros((count, TERMS))
-        self.lower, self.upper = np.full((count, JUDGED), -np.inf), np.full((count, JUDGED), np.inf)
+        judged = 1 if cloud.tilt is None else 3  # heights and, where normals tell them, slopes
+        self.lower, self.upper = np.full((count, judged), -np.inf), np.full((count, judged), np.inf)
         self.best, self.radius, self.deviation = np.zeros((count, TERMS)), np.zeros(count), np.zeros(count)
         self.scale, self.unit = np.zeros(count, np.int64), np.ones(count)
 
@@ -231,12 +231,13 @@ class _Fitting:
         doubt = ((self.cloud.sigma / self.unit[which]) ** 2)[:, None, None] * np.diag(SHAPELY)
         inverse = np.linalg.inv(matrix + ridge + doubt)
         solution = np.einsum("mij,mj->mi", inverse, self.right[which])
-        variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :JUDGED], 0)
+        judged = self.lower.shape[1]
+        variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :judged], 0)
         deviation = (self.cloud.sigma / self.unit[which])[:, None] * np.sqrt(variance)
         wide = reach > NOISE_RADII * self.cloud.sigma
         half = np.where(wide[:, None], CONFIDENCE * deviation, np.inf)
-        lower = np.maximum(self.lower[which], solution[:, :JUDGED] - half)
-        upper = np.minimum(self.upper[which], solution[:, :JUDGED] + half)
+        lower = np.maximum(self.lower[which], solution[:, :judged] - half)
+        upper = np.minimum(self.upper[which], solution[:, :judged] + half)
         good = (lower <= upper).all(axis=1)
         kept = which[good]
         self.lower[kept], self.upper[kept] = lower[good], upper[good]
