@@ -36,7 +36,7 @@ from nstr3d.presets import FAST, sized_nstr
 from nstr3d.sampling import SurfaceBand
 from nstr3d.types import Mesh, PointCloud
 
-SETTING = ("shape", "points", "noise", "normals", "missing", "method")
+SETTING = ("shape", "points", "noise", "normals", "missing", "method", "seed")
 COLUMNS: tuple[str, ...] = (*SETTING, "chamfer", "normal_error", "f_score", "seconds")
 SAMPLES = 50_000
 Method = Callable[[PointCloud], Mesh]
@@ -58,16 +58,18 @@ class Race:
     """With normals, without, or both."""
     missing: tuple[float, ...] = (0.0, 0.3)
     """Shares of the points that are missing, all on one side."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of the points and their noise."""
     depths: tuple[int, ...] = (8, 9)
     """Depths of the Poisson reconstruction; none leaves it out."""
     field: bool = False
     """Fit the field too, by the fast preset."""
 
 
-def sample(mesh: Mesh, count: int, noise: float, missing: float) -> PointCloud:
+def sample(mesh: Mesh, count: int, noise: float, missing: float, seed: int) -> PointCloud:
     """Points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of the longest side, with exact normals; the
     share ``missing`` with the largest coordinate along (1, 1, 1) is left out and ``count`` remain."""
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     points, faces = sample_surface(mesh, round(count / (1 - missing)), generator)
     kept = np.argsort(points.sum(axis=1), kind="stable")[:count]
     shift = noise / 100 * mesh.bounds.extent.max() * generator.standard_normal((len(kept), 3))
@@ -113,10 +115,11 @@ def races(options: Race, methods: dict[str, Method], done: set[tuple[str, ...]])
     for path in options.shapes:
         shape, _ = normalise(close_holes(repair(load_mesh(path))[0])[0])
         distance, diagonal = MeshDistance(shape), shape.bounds.diagonal
-        for count, noise, normals, missing in product(options.counts, options.noises, options.normals, options.missing):
-            cloud = sample(shape, count, noise, missing)
+        settings = product(options.counts, options.noises, options.normals, options.missing, options.seeds)
+        for count, noise, normals, missing, seed in settings:
+            cloud = sample(shape, count, noise, missing, seed)
             for name, method in methods.items():
-                key = (path.stem, str(count), str(noise), str(normals), str(missing), name)
+                key = (path.stem, str(count), str(noise), str(normals), str(missing), name, str(seed))
                 if key in done:
                     continue
                 started = time.perf_counter()
@@ -154,7 +157,8 @@ def run(options: Race) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Geometric means over the shapes of Chamfer and normals relative to the better Poisson, one line per setting and method."""
+    """Geometric means over shapes and seeds of Chamfer and normals relative to the better Poisson, one line per setting and
+    method."""
     settings = sorted({tuple(row[name] for name in SETTING[1:5]) for row in rows}, key=str)
     lines = ["| points | noise | normals | missing | method | Chamfer / Poisson | normals / Poisson | F-score | seconds |"]
     lines.append("|" + "---|" * 9)
@@ -163,7 +167,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         best = {}
         for row in (row for row in group if row["method"].startswith("poisson")):
             for figure in ("chamfer", "normal_error"):
-                best[row["shape"], figure] = min(float(row[figure]), best.get((row["shape"], figure), np.inf))
+                key = row["shape"], row["seed"], figure
+                best[key] = min(float(row[figure]), best.get(key, np.inf))
         for method in dict.fromkeys(row["method"] for row in group):
             own = [row for row in group if row["method"] == method]
             ratios = [_relative(own, best, figure) for figure in ("chamfer", "normal_error")]
@@ -172,8 +177,9 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _relative(rows: list[dict[str, Any]], best: dict[tuple[str, str], float], figure: str) -> str:
-    known = [float(row[figure]) / best[row["shape"], figure] for row in rows if (row["shape"], figure) in best]
+def _relative(rows: list[dict[str, Any]], best: dict[tuple[str, str, str], float], figure: str) -> str:
+    keys = [(row["shape"], row["seed"], figure) for row in rows]
+    known = [float(row[figure]) / best[key] for row, key in zip(rows, keys) if key in best]
     return f"{np.exp(np.mean(np.log(known))):.2f}" if known else ""
 
 

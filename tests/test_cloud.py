@@ -46,6 +46,27 @@ def volume(mesh: Mesh) -> float:
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
+def pancake(count: int, noise: float, thickness: float, radius: float = 0.6, seed: int = 0) -> PointCloud:
+    """Points at ``thickness`` from the flat disc of ``radius`` about z, each coordinate off by ``noise``, and exact normals."""
+    generator = SEED(seed)
+    flat, rim = radius**2, thickness * (np.pi * radius + 2 * thickness)
+    lower = round(count * flat / (flat + rim))  # points on the flat sides, uniform in area; on the rim uniform in its angles
+    slope = generator.uniform(-np.pi / 2, np.pi / 2, count)
+    slope[:lower] = generator.choice([-np.pi / 2, np.pi / 2], lower)
+    reach = np.full(count, radius)
+    reach[:lower] *= np.sqrt(generator.uniform(0, 1, lower))
+    around = generator.uniform(0, 2 * np.pi, count)
+    outward = np.stack([np.cos(around), np.sin(around), np.zeros(count)], axis=1)
+    normals = np.cos(slope)[:, None] * outward + np.sin(slope)[:, None] * [0, 0, 1]
+    points = reach[:, None] * outward + thickness * normals
+    return PointCloud(points + noise * generator.standard_normal((count, 3)), normals)
+
+
+def pancake_error(points: np.ndarray, thickness: float, radius: float = 0.6) -> np.ndarray:
+    beyond = np.maximum(np.hypot(points[:, 0], points[:, 1]) - radius, 0)
+    return np.abs(np.hypot(beyond, points[:, 2]) - thickness)
+
+
 def turned(seed: int) -> np.ndarray:
     """A random rotation."""
     q, r = np.linalg.qr(SEED(seed).standard_normal((3, 3)))
@@ -76,6 +97,36 @@ def test_a_hole_is_filled_smoothly():
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.05)
     inside = first.mesh.vertices[first.mesh.vertices[:, 2] > 0.8]
     assert np.abs(np.linalg.norm(inside, axis=1) - 1).max() < 0.25
+
+
+def test_a_large_hole_is_spanned_as_its_rim_goes_on():
+    cloud = ball(4000)
+    kept = cloud.points[:, 2] < 0.4  # 30% of the area is missing, and with a flat lid 22% of the volume
+    first = first_surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
+    assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.1)
+    rim = first.mesh.vertices[np.abs(first.mesh.vertices[:, 2] - 0.45) < 0.05]
+    assert np.abs(np.linalg.norm(rim, axis=1) - 1).mean() < 0.02
+
+
+def test_balanced_discs_say_one_half_where_an_open_surface_says_less():
+    cloud = ball(3000)
+    kept = cloud.points[:, 2] < 0.4
+    winding = CloudWinding(cloud.points[kept], cloud.normals[kept])
+    both_sides = np.concatenate([0.9 * cloud.points[kept], 1.1 * cloud.points[kept]])
+    assert winding(both_sides).mean() < 0.4
+    assert winding.balanced(both_sides).mean() == pytest.approx(0.5, abs=0.05)
+    closed = CloudWinding(cloud.points, cloud.normals)
+    np.testing.assert_allclose(closed.balanced(0.5 * cloud.points), 1, atol=0.15)
+    np.testing.assert_allclose(closed.balanced(1.5 * cloud.points), 0, atol=0.15)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_raises_no_bulges_on_a_rim_as_sharp_as_itself(seed):
+    noise, thickness = 0.03, 0.05
+    cloud = pancake(1500, noise, thickness, seed=seed)
+    error = pancake_error(first_surface(cloud).mesh.vertices, thickness)
+    assert error.mean() < 0.35 * noise
+    assert error.max() < 3 * noise
 
 
 @pytest.mark.parametrize("flip", ["first", "all"])

@@ -213,6 +213,7 @@ def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(tmp_path, 
     assert module.main([*small, "--depths"]) == 0
     rows = (tmp_path / "out" / "points.csv").read_text().splitlines()
     assert [row.split(",")[3] for row in rows[1:]] == ["True", "False"]
-    assert all(float(row.split(",")[6]) < 0.02 for row in rows[1:])
+    assert [row.split(",")[6] for row in rows[1:]] == ["0", "0"]
+    assert all(float(row.split(",")[7]) < 0.02 for row in rows[1:])
     assert module.main([*small, "--depths"]) == 0  # nothing left to do
     assert (tmp_path / "out" / "points.csv").read_text().splitlines() == rows

@@ -2,7 +2,8 @@
 
 Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003). Elsewhere the sign
 is that of the points' winding number, each counting as a small disc (Barill et al., Fast winding numbers for soups and
-clouds, 2018): it changes smoothly across what the cloud lacks, so that holes are spanned.
+clouds, 2018), balanced so that it is 1/2 on the points: it changes smoothly across what the cloud lacks, and holes are spanned
+by a surface that goes on as it does at their rims.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
 BLENDED = 8  # patches that a point is measured from
-CLOSE, FAR = 1.5, 3.0  # in spacings: up to where the patches alone decide, and from where on the winding number alone
-BLUR = 1.0  # width of the blend in spacings
+CLOSE, FAR = 0.75, 1.5  # in spacings: up to where the patches alone decide, and from where on the winding number alone
+BLUR, BLURRED = 0.6, 1.3  # width of the blend: root of the squares of so many spacings and so many deviations of the noise
 MARGIN = 0.15  # around the points, in their extents: holes may bulge
 CHUNK = 1 << 16
 
@@ -38,8 +39,8 @@ class CloudDistance:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def winding(self, points: np.ndarray) -> np.ndarray:
-        """Winding number ``(n,)`` of the discs: about 1 inside and 0 outside."""
-        return self._winding(points)
+        """Winding number ``(n,)`` of the balanced discs: about 1 inside and 0 outside."""
+        return self._winding.balanced(points)
 
     def gap(self, points: np.ndarray) -> np.ndarray:
         """Distance ``(n,)`` to the nearest patch's centre in local spacings: large where the cloud says nothing."""
@@ -80,7 +81,7 @@ class CloudDistance:
         return value
 
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-        """Mean signed distance ``(m,)`` to the quadratics of ``near (m, k)``, the nearer and the surer the more it counts."""
+        """Mean signed distance ``(m,)`` to the quadratics of ``near (m, k)``, the nearer the more it counts."""
         patches = self.patches
         offset = np.einsum("mkd,mkcd->mkc", points[:, None] - patches.centres[near], patches.frames[near])
         reach_of = patches.radius[near]
@@ -91,6 +92,6 @@ class CloudDistance:
         height = c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2
         slope_u, slope_v = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
         distance = (z - height) / np.sqrt(1 + slope_u**2 + slope_v**2)
-        width = BLUR * spacing[:, None]
+        width = np.hypot(BLUR * spacing, BLURRED * patches.noise)[:, None]
         weight = np.exp(-(reach**2 - reach[:, :1] ** 2) / width**2)
         return (weight * distance).sum(axis=1) / weight.sum(axis=1)

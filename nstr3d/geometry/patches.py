@@ -3,7 +3,8 @@
 Each point gets a height function over its tangent plane, a quadratic that is fitted to its k nearest neighbours, to their
 normals too where these are measured. The more neighbours, the less noise and the more bias; how many a point takes is
 decided by the intersection of confidence intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as
-possible while the estimates from fewer agree within what the noise explains.
+possible while the heights from fewer agree within what the noise explains, and the slopes where normals are measured: these
+show bias long before heights do.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from nstr3d.geometry.neighbours import Neighbours
 
 SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
-CONFIDENCE = 1.5  # half width of an interval in standard deviations
+CONFIDENCE = 1.25  # half width of an interval in standard deviations
 NOISE_RADII = 2.5  # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
 ROUGH, THINNING = 1.8, 1.0  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
@@ -24,6 +25,9 @@ QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise 
 CHUNK = 1 << 11  # points at a time: bounds memory
 FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to another sheet
 TERMS = 6  # 1, u, v, u^2/2, uv, v^2/2
+# What is believed before any neighbour is seen, as precisions where the nearest few are within 1: that slopes and curvatures are
+# no larger than such points could show. It decides only where facing neighbours are fewer than terms, at tips and rims.
+SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class _Fitting:
         self.cloud, self.rows = cloud, rows
         count = len(rows)
         self.matrix, self.right = np.zeros((count, TERMS, TERMS)), np.zeros((count, TERMS))
-        self.lower, self.upper = np.full(count, -np.inf), np.full(count, np.inf)
+        judged = 1 if cloud.tilt is None else 3  # heights and, where normals tell them, slopes
+        self.lower, self.upper = np.full((count, judged), -np.inf), np.full((count, judged), np.inf)
         self.best, self.radius, self.deviation = np.zeros((count, TERMS)), np.zeros(count), np.zeros(count)
         self.scale, self.unit = np.zeros(count, np.int64), np.ones(count)
 
@@ -222,17 +227,20 @@ class _Fitting:
     def _consistent(self, which: np.ndarray, reach: np.ndarray, size: int) -> np.ndarray:
         """Solves, and keeps what agrees with the smaller neighbourhoods: the mask of rows that may go on growing."""
         matrix = self.matrix[which]
-        ridge = 1e-6 * np.trace(matrix, axis1=1, axis2=2)[:, None, None] * np.eye(TERMS) + 1e-12 * np.eye(TERMS)
-        inverse = np.linalg.inv(matrix + ridge)
+        ridge = (1e-6 * np.trace(matrix, axis1=1, axis2=2) + 1e-12)[:, None, None] * np.eye(TERMS)
+        doubt = ((self.cloud.sigma / self.unit[which]) ** 2)[:, None, None] * np.diag(SHAPELY)
+        inverse = np.linalg.inv(matrix + ridge + doubt)
         solution = np.einsum("mij,mj->mi", inverse, self.right[which])
-        deviation = self.cloud.sigma / self.unit[which] * np.sqrt(np.maximum(inverse[:, 0, 0], 0))
+        judged = self.lower.shape[1]
+        variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :judged], 0)
+        deviation = (self.cloud.sigma / self.unit[which])[:, None] * np.sqrt(variance)
         wide = reach > NOISE_RADII * self.cloud.sigma
-        half = np.where(wide, CONFIDENCE * deviation, np.inf)
-        lower = np.maximum(self.lower[which], solution[:, 0] - half)
-        upper = np.minimum(self.upper[which], solution[:, 0] + half)
-        good = lower <= upper
+        half = np.where(wide[:, None], CONFIDENCE * deviation, np.inf)
+        lower = np.maximum(self.lower[which], solution[:, :judged] - half)
+        upper = np.minimum(self.upper[which], solution[:, :judged] + half)
+        good = (lower <= upper).all(axis=1)
         kept = which[good]
         self.lower[kept], self.upper[kept] = lower[good], upper[good]
-        self.best[kept], self.deviation[kept] = solution[good], deviation[good]
+        self.best[kept], self.deviation[kept] = solution[good], deviation[good, 0]
         self.radius[kept], self.scale[kept] = reach[good], size
         return good
