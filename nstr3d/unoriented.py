@@ -13,7 +13,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.siren import SirenConfig
 from nstr3d.fit import FitConfig, fit_steps
 from nstr3d.geometry.neighbours import Neighbours
-from nstr3d.geometry.orient import AGREED, estimate_normals
+from nstr3d.geometry.orient import AGREED, estimate_normals, without_strays
 from nstr3d.losses import Objective, sdf_objective
 from nstr3d.types import Samples
 from nstr3d.unsigned import directional_divergence, unsigned_objective
@@ -37,7 +37,7 @@ def carried_normals(points: np.ndarray, objective: Objective | None = None) -> n
     normals[cosine < 0] *= -1
     doubtful = np.abs(cosine) < AGREED
     normals[doubtful] = slope[doubtful]
-    return normals
+    return without_strays(points, normals)
 
 
 def carrier(points: np.ndarray, objective: Objective | None = None) -> Field:

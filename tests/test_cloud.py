@@ -140,6 +140,18 @@ def test_components_given_inside_out_are_turned_over(flip):
     assert volume(first_surface(cloud).mesh) == pytest.approx(8 / 3 * np.pi, rel=0.02)
 
 
+@pytest.mark.parametrize("share", [0.005, 0.03])
+def test_single_normals_that_point_the_wrong_way_are_turned_over(share):
+    cloud = both(ball(1500), ball(600, centre=(3.0, 0.0, 0.0), radius=0.5))
+    assert cloud.normals is not None
+    wrong = np.random.default_rng(0).permutation(len(cloud.points))[: round(share * len(cloud.points))]
+    given = cloud.normals.copy()
+    given[wrong] *= -1
+    oriented, turned = turn_outward(cloud.points, given)
+    np.testing.assert_array_equal(oriented, cloud.normals)
+    assert turned == len(wrong)
+
+
 def test_right_normals_stay_as_they_are_at_creases_too():
     generator = SEED(0)
     axis, sign = generator.integers(0, 3, 1000), generator.choice([-1.0, 1.0], 1000)

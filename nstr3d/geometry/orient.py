@@ -101,6 +101,21 @@ def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, i
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
 
 
+def without_strays(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang together with too few others to
+    be another sheet."""
+    label = _components(points, normals)
+    few = np.bincount(label)[label] < SMALLEST
+    stray = np.flatnonzero(few)
+    if not 0 < len(stray) < len(points):
+        return normals
+    _, near = Neighbours(points)(points[stray], LINKS + 1, skip=1)
+    agreement = np.einsum("nd,nkd,nk->n", normals[stray], normals[near], ~few[near])
+    result = normals.copy()
+    result[stray[agreement < 0]] *= -1
+    return result
+
+
 def _spread(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variances ``(m, 3)``, ascending, and their directions ``(m, 3, 3)`` in columns, of the groups ``near (m, k, 3)``."""
     offset = near - near.mean(axis=1, keepdims=True)
@@ -148,7 +163,7 @@ def _outward(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     for member in (np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST):
         if CloudWinding(points, result).side(member[_probes(member)]) < INVERTED:
             result[member] *= -1
-    return result
+    return without_strays(points, result)
 
 
 def _probes(rows: np.ndarray) -> np.ndarray:

@@ -238,7 +238,7 @@ class _Fitting:
         half = np.where(wide[:, None], CONFIDENCE * deviation, np.inf)
         lower = np.maximum(self.lower[which], solution[:, :judged] - half)
         upper = np.minimum(self.upper[which], solution[:, :judged] + half)
-        good = (lower <= upper).all(axis=1)
+        good = np.all(lower <= upper, axis=1)
         kept = which[good]
         self.lower[kept], self.upper[kept] = lower[good], upper[good]
         self.best[kept], self.deviation[kept] = solution[good], deviation[good, 0]
