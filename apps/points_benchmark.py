@@ -12,7 +12,7 @@ import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,14 @@ import tyro
 from nstr3d.cli import guarded
 from nstr3d.cloudjobs import first_surface
 from nstr3d.extract import extract_mesh
+from nstr3d.fields.nstr import TransportConfig
 from nstr3d.fit import fit
 from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import close_holes
 from nstr3d.geometry.repair import repair
 from nstr3d.geometry.surface import face_normals, normalise, sample_surface
 from nstr3d.io import atomic_path, load_mesh
-from nstr3d.losses import sdf_objective
+from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.metrics import TAU, compare_surfaces
 from nstr3d.presets import FAST, sized_nstr
 from nstr3d.sampling import SurfaceBand
@@ -64,6 +65,10 @@ class Race:
     """Depths of the Poisson reconstruction; none leaves it out."""
     field: bool = False
     """Fit the field too, by the fast preset."""
+    steps: int = FAST.training.steps
+    """Training steps of the field."""
+    transport: float = 0.0
+    """With --field, fit it with a transport loss of this weight as well, for F(x, S) and for F = 0."""
 
 
 def sample(mesh: Mesh, count: int, noise: float, missing: float, seed: int) -> PointCloud:
@@ -81,13 +86,18 @@ def ours(cloud: PointCloud) -> Mesh:
     return first_surface(cloud).mesh
 
 
-def fitted(cloud: PointCloud) -> Mesh:
-    """The surface of the field that the fast preset fits to ours."""
-    unit, frame = normalise(close_holes(repair(ours(cloud))[0])[0])
-    config = sized_nstr(FAST.params, unit)
-    field = config.build(3, 1, near=unit, generator=torch.Generator().manual_seed(0))
-    result = fit(field, SurfaceBand(unit, MeshDistance(unit)), sdf_objective(), FAST.training, frame)
-    return extract_mesh(result.sdf(), 384)
+def fitted(steps: int, transport: TransportConfig | None = None, weight: float = 0.0) -> Method:
+    """The surface of the field that the fast preset fits to ours in ``steps``, with the ``transport`` loss if given."""
+    objective = sdf_objective(transport=TransportPenalty(weight) if transport else None)
+
+    def run(cloud: PointCloud) -> Mesh:
+        unit, frame = normalise(close_holes(repair(ours(cloud))[0])[0])
+        config = replace(sized_nstr(FAST.params, unit), transport=transport)
+        field = config.build(3, 1, near=unit, generator=torch.Generator().manual_seed(0))
+        result = fit(field, SurfaceBand(unit, MeshDistance(unit)), objective, replace(FAST.training, steps=steps), frame)
+        return extract_mesh(result.sdf(), 384)
+
+    return run
 
 
 def poisson(depth: int) -> Method:
@@ -136,7 +146,10 @@ def races(options: Race, methods: dict[str, Method], done: set[tuple[str, ...]])
 
 def run(options: Race) -> None:
     """Runs the races, writing points.csv after each."""
-    methods = {"ours": ours} | ({"field": fitted} if options.field else {})
+    methods = {"ours": ours} | ({"field": fitted(options.steps)} if options.field else {})
+    if options.field and options.transport:
+        kinds = {"field, F(x, S)": TransportConfig(), "field, F = 0": TransportConfig(hidden=0)}
+        methods |= {name: fitted(options.steps, kind, options.transport) for name, kind in kinds.items()}
     methods |= {f"poisson {depth}": poisson(depth) for depth in options.depths}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "points.csv"

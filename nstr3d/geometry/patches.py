@@ -16,7 +16,7 @@ import numpy as np
 from nstr3d.geometry.neighbours import Neighbours
 
 SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
-CONFIDENCE = 1.25  # half width of an interval in standard deviations
+CONFIDENCE = 1.25, 1.5  # half width of an interval in standard deviations, of heights alone and of heights and slopes
 NOISE_RADII = 2.5  # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
 ROUGH, THINNING = 1.8, 1.0  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
@@ -235,7 +235,7 @@ class _Fitting:
         variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :judged], 0)
         deviation = (self.cloud.sigma / self.unit[which])[:, None] * np.sqrt(variance)
         wide = reach > NOISE_RADII * self.cloud.sigma
-        half = np.where(wide[:, None], CONFIDENCE * deviation, np.inf)
+        half = np.where(wide[:, None], CONFIDENCE[judged > 1] * deviation, np.inf)
         lower = np.maximum(self.lower[which], solution[:, :judged] - half)
         upper = np.minimum(self.upper[which], solution[:, :judged] + half)
         good = np.all(lower <= upper, axis=1)
