@@ -89,6 +89,7 @@ def contenders() -> list[Contender]:
     return [
         Contender("nstr", sized_nstr),
         Contender("nstr, random waves", partial(sized_nstr, template=NstrConfig(placement=None))),
+        Contender("nstr, random start", partial(sized_nstr, template=NstrConfig(start=None))),
         Contender("nstr, decoder of 128", partial(sized_nstr, template=NstrConfig(hidden=128))),
         *(Contender(name, partial(sized_nstr, levels_for=levels)) for name, levels in (counts | fixed).items()),
         Contender(BASE, sized_waveless),
