@@ -60,8 +60,11 @@ HOLE_WORDS = (
     f"its controls the weights named; trained fields have {HOLE_STEPS} steps on all that is seen. Seconds are of the processor."
 )
 START, WARM, COLD = "nearby shape", "from the unbent one's model", "from nothing"
-START_WORDS = "A mesh is twisted and widened, and fitted anew from the model of what it was (`warm_start`) and from nothing."
-STARTS = {WARM: (100, 200, 350), COLD: (200, 350, 700)}
+START_WORDS = (
+    "A mesh is twisted (radians per unit) and widened, and fitted anew, from the model of what it was (`warm_start`) and from "
+    "nothing, which is the least-squares start."
+)
+STARTS, BENDS = {WARM: (100, 200), COLD: (200, 350, 700)}, (0.05, 0.2)
 TRAINED = {"nstr": sized_nstr, "nstr without waves": sized_waveless}
 
 
@@ -120,8 +123,8 @@ def run(options: argparse.Namespace) -> None:
     for name, seed in product(options.holes, options.seeds):
         rows += holes(name, seed, {row.key for row in rows}, commit)
         write_rows(results, rows)
-    for path, seed in product(options.starts, options.seeds):
-        rows += starts(path, options.budget, seed, {row.key for row in rows}, commit)
+    for path, bend, seed in product(options.starts, BENDS, options.seeds):
+        rows += starts(path, bend, options.budget, seed, {row.key for row in rows}, commit)
         write_rows(results, rows)
     text = table(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
@@ -134,15 +137,15 @@ def relief(name: str) -> MeshTrack:
     return MeshTrack.around(name, RELIEFS[name]())
 
 
-def starts(path: Path, budget: int, seed: int, done: set[tuple], commit: str) -> list[Row]:
+def starts(path: Path, bend: float, budget: int, seed: int, done: set[tuple], commit: str) -> list[Row]:
     """Fits of a mesh after it was bent: from the model of the unbent one, and from nothing, in several numbers of steps."""
-    label = f"{path.stem} bent, start"
+    label = f"{path.stem} bent by {bend:g}, start"
     names = {f"{word}, {steps} steps": (word, steps) for word, counts in STARTS.items() for steps in counts}
     left = {field: how for field, how in names.items() if (label, field, budget, START, seed) not in done}
     if not left:
         return []
     before = MeshTrack.of(path)
-    after = MeshTrack.around(label, bent(before.near))
+    after = MeshTrack.around(label, bent(before.near, bend))
     pool, earlier = (track.pool(FitConfig(seed=seed, pool=FAST.training.pool)) for track in (after, before))
     first = sized_nstr(budget, before.near).build(3, 1, before.near, torch.Generator().manual_seed(seed))
     drained(first, earlier, FAST.training.steps, seed)
@@ -159,11 +162,11 @@ def starts(path: Path, budget: int, seed: int, done: set[tuple], commit: str) ->
     return found
 
 
-def bent(mesh: Mesh) -> Mesh:
-    """The mesh twisted by a fifth of a radian per unit along y, and a twentieth wider."""
+def bent(mesh: Mesh, bend: float) -> Mesh:
+    """The mesh twisted by ``bend`` radians per unit along y, and wider by a quarter of that share."""
     x, y, z = mesh.vertices.T
-    cosine, sine = np.cos(0.2 * y), np.sin(0.2 * y)
-    return Mesh(np.stack([1.05 * (x * cosine - z * sine), y, x * sine + z * cosine], axis=1), mesh.faces)
+    cosine, sine = np.cos(bend * y), np.sin(bend * y)
+    return Mesh(np.stack([(1 + bend / 4) * (x * cosine - z * sine), y, x * sine + z * cosine], axis=1), mesh.faces)
 
 
 def drained(field: Field, pool: Samples, steps: int, seed: int) -> None:
@@ -248,7 +251,8 @@ def table(rows: Sequence[Row]) -> str:
             parts.append(f"## {words}\n\n{summary(own, BASE, SURFACE[:5])}\n{by_track(own)}")
     own = [row for row in rows if row.track.endswith(", start")]
     if own:
-        parts.append(f"## Nearby shapes\n\n{START_WORDS}\n\n{summary(own, f'{COLD}, {STARTS[COLD][-1]} steps', SURFACE[:5])}")
+        means = summary(own, f"{COLD}, {STARTS[COLD][-1]} steps", SURFACE[:5])
+        parts.append(f"## Nearby shapes\n\n{START_WORDS}\n\n{means}\n{by_track(own)}")
     own = [row for row in rows if row.track.endswith(", holes")]
     if own:
         columns = (Measure("near", "in the holes x 1e-4", 1e-4), Measure("seen", "elsewhere x 1e-4", 1e-4))
