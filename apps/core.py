@@ -266,11 +266,10 @@ def choice(rows: Sequence[Row]) -> str:
     own = [row for row in final(rows) if row.field in counts and row.track.endswith((", relief", ", mesh"))]
     tracks = list(dict.fromkeys(row.track for row in own))
     errors = [[mean_of([r for r in own if (r.track, r.field) == (track, name)], "near") for name in counts] for track in tracks]
-    errors = [several for several in errors if not any(map(math.isnan, several))]
-    if not errors:
-        return ""
-    gain = sum(map(min, errors)) / sum(several[list(counts).index("nstr")] for several in errors)
-    return f"The best of 0, 4, 8 and 12 waves, chosen shape by shape after the fact: {gain:.2f} of the error of always 8.\n"
+    best, fixed = (sum(values) for values in zip(*((min(e), e[2]) for e in errors))) if errors else (0.0, math.nan)
+    return (
+        f"The best of 0, 4, 8 and 12 waves, chosen shape by shape after the fact: {best / fixed:.2f} of the error of always 8.\n"
+    )
 
 
 def lost(rows: Sequence[Row]) -> str:

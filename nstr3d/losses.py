@@ -50,25 +50,17 @@ def relative_objective(offset: float = 0.01) -> Objective:
     return loss
 
 
-def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None, steady: float = 0.0) -> Objective:
+def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None) -> Objective:
     """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above, divided by ``delta``
     so that the linear part has slope 1.
 
     A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part prevents it. With ``transport``,
-    adds the transport loss of an NSTR field that was built with a transport network. ``steady`` weighs how unevenly the local
-    frequency of its phase waves moves: 1e-3 suits relief of which there are few samples.
+    adds the transport loss of an NSTR field that was built with a transport network.
     """
-    if steady < 0:
-        raise ValueError(f"The weight of steady waves must not be below 0, not {steady}.")
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
         error = huber_loss(field(batch.points), batch.values, delta=delta) / delta
-        error = error + _transport(transport, field, batch.points, progress)
-        if not steady:
-            return error
-        if not isinstance(field, Nstr):
-            raise ValueError(f"Steady waves need an NSTR field, not {type(field).__name__}.")
-        return error + steady * field.unsteadiness()
+        return error + _transport(transport, field, batch.points, progress)
 
     return loss
 

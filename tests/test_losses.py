@@ -80,18 +80,3 @@ def test_transport_needs_an_nstr_field_with_a_transport_network() -> None:
 def test_penalties_out_of_range_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="transport penalty needs"):
         TransportPenalty(**wrong)
-
-
-def test_steady_waves_need_phase_waves_and_a_weight():
-    points = torch.rand(20, 3) * 2 - 1
-    batch = Samples(points, points[:, :1])
-    field = NstrConfig(placement=None).build(3, 1)
-    plain = sdf_objective()(field, batch, 0.0)
-    steady = sdf_objective(steady=2.0)(field, batch, 0.0)
-    assert float((steady - plain).detach()) == pytest.approx(2 * float(field.unsteadiness().detach()), rel=1e-4)
-    with pytest.raises(ValueError, match="must not be below 0"):
-        sdf_objective(steady=-1.0)
-    with pytest.raises(ValueError, match="no phase waves"):
-        NstrConfig((LevelConfig(2, plain=1),)).build(3, 1).unsteadiness()
-    with pytest.raises(ValueError, match="Steady waves need an NSTR field"):
-        sdf_objective(steady=1.0)(Constant(0.5), batch, 0.0)

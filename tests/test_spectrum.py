@@ -259,19 +259,3 @@ def test_no_waves_raise(form: type, arguments: tuple) -> None:
 def test_a_band_that_is_none_raises(form: type, band: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="A band is"):
         form(3, band)
-
-
-def test_waves_of_constant_frequency_are_steady_and_chirps_are_not():
-    level = Level(LevelConfig(6, plain=1, waves=PhaseWaves(2)), 3, np.ones(7**3, bool), torch.Generator().manual_seed(0))
-    places = torch.nonzero(level.rows.reshape(7, 7, 7) >= 0).float()
-    assert len(level.triples) == 3 * 5 * 49
-    with torch.no_grad():
-        level.table[:, 1:3] = 0.03 + 0.01 * places[:, :1]
-        level.table[:, 3:] = places @ torch.tensor([[0.1, 0.2], [0.0, -0.3], [0.4, 0.0]]) + 1
-        assert float(level.unsteadiness()) < 1e-6
-        level.table[:, 3] += (
-            0.05 * places[:, 2] ** 2
-        )  # second difference 0.1, times 8 radians, on one of two waves and three axes
-    power = level.table.detach()[level.triples[:, 1], 1].square()
-    share = float(power[-5 * 49 :].mean() / power.mean())
-    assert float(level.unsteadiness().detach()) == pytest.approx(share * 0.8**2 / 6, rel=1e-4)

@@ -179,13 +179,6 @@ class Nstr(Field):
         spectrum, slope = self.spectrum(points)
         return (slope - self.transport(points, spectrum)).square().sum(dim=(1, 2)).mean()
 
-    def unsteadiness(self) -> Tensor:
-        """How unevenly the phase waves move, summed over levels (`Level.unsteadiness`). Raises ValueError without phase waves."""
-        levels = [level for level in self.spectra if isinstance(level.config.waves, PhaseWaves)]
-        if not levels:
-            raise ValueError("This field has no phase waves that could be held steady; use levels with PhaseWaves.")
-        return torch.stack([level.unsteadiness() for level in levels]).sum()
-
     def local_frequency(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Local frequency omega_k + grad phi_k ``(n, waves, in_dim)`` and amplitude ``(n, waves)`` of the phase-field waves.
 

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding
 
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
 from nstr3d.kernels.interpolate import gather, interpolate_with_slope
 from nstr3d.kernels.parts import Part
 from nstr3d.types import Mesh
-
-STRENGTH = 0.03  # of a wave's amplitude, as placement starts it
 
 
 @dataclass(frozen=True)
@@ -97,29 +92,6 @@ class Level(nn.Module):
     def spectrum(self, points: Tensor) -> Tensor:
         """S(x) ``(n, channels)``."""
         return gather(points, self.rows, self.config.resolution, self.table)
-
-    @cached_property
-    def triples(self) -> Tensor:
-        """Rows of stored nodes that follow each other along an axis ``(m, 3)``."""
-        edge = self.config.resolution + 1
-        grid = self.rows.long().reshape((edge,) * round(math.log(len(self.rows), edge)))
-        lines = [torch.stack([grid.narrow(a, k, edge - 2).reshape(-1) for k in range(3)], dim=1) for a in range(grid.dim())]
-        found = torch.cat(lines)
-        return found[(found >= 0).all(dim=1)]
-
-    def unsteadiness(self) -> Tensor:
-        """How unevenly the phase waves move: the mean over triples of neighbouring nodes of the squared second differences of
-        phases, in radians and weighted by squared amplitudes over their mean, and of amplitudes in units of `STRENGTH`.
-
-        It is 0 where every local frequency is constant: the transport law dS/dx ~ F(x) with an F that does not vary.
-        """
-        waves = self.config.waves
-        assert isinstance(waves, PhaseWaves)
-        before, here, after = (embedding(rows, self.table)[:, self.config.plain :] for rows in self.triples.T)
-        amplitude, phase = (before - 2 * here + after).split(waves.count, dim=1)
-        power = here[:, : waves.count].detach().square()
-        weight = power / power.mean().clamp_min(1e-12)
-        return (weight * (waves.radians * phase).square()).mean() + (amplitude / STRENGTH).square().mean()
 
     def spectrum_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """S(x) ``(n, channels)`` and dS/dx ``(n, channels, dim)`` in closed form, from one gather."""
