@@ -98,7 +98,7 @@ def one_level(params: int, near: np.ndarray, waves: type, count: int, plain: int
     spent = (plain + count + 2) * hidden + 1 if hidden else 0
     cells = max(2, int(((params - spent) / channels) ** (1 / dim)) - 1)
     made = waves(count, band=(0.0, (CYCLES if dim == 1 else SIDE / 6) / (cells / 2))) if count else None
-    return NstrConfig((LevelConfig(cells, plain, made, sparse=False),), hidden=hidden)
+    return NstrConfig((LevelConfig(cells, plain, made, sparse=False),), hidden=hidden, start=None)
 
 
 def fields(dim: int) -> list[Contender]:

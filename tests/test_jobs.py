@@ -120,7 +120,7 @@ def test_sizes_beyond_double_precision_are_refused(tmp_path, scale, what):
 
 def test_a_field_without_a_closed_surface_asks_for_more_training(tmp_path):
     with pytest.raises(ValueError, match=r"no closed surface yet; train for more --steps or --seconds"):
-        run(job_for(tmp_path, steps=1))
+        run(job_for(tmp_path, steps=1, field="siren"))
     assert names(tmp_path) == {"input.ply"}
 
 

@@ -120,11 +120,13 @@ SIBLINGS = {
     "fields.waves": {"kernels.parts"},
     "fields.spectrum": {"fields.waves", "kernels.parts", "kernels.interpolate"},
     "fields.placement": {"fields.spectrum", "fields.waves"},
+    "fields.linear": {"fields.layers", "fields.spectrum", "kernels.interpolate"},
     "fields.surfacewaves": {"fields.placement"},
     "fields.warm": {"fields.layers", "fields.nstr", "fields.spectrum", "kernels.interpolate"},
     "fields.nstr": {
         "fields.base",
         "fields.layers",
+        "fields.linear",
         "fields.placement",
         "fields.spectrum",
         "fields.waves",

@@ -131,7 +131,7 @@ def test_a_field_that_has_learned_is_not_placed_again() -> None:
 
 def test_without_placement_the_random_start_stays() -> None:
     field = field_of(3)
-    still = replace(field.config, placement=None).build(3, 1)
+    still = replace(field.config, placement=None, start=None).build(3, 1)
     still.prepare(samples_of(lambda x: 15 * x[:, 0], 3), np.random.default_rng(0))
     torch.testing.assert_close(still.spectra[0].table, field.spectra[0].table, rtol=0, atol=0)
 

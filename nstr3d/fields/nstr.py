@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
+from nstr3d.fields.linear import LinearStartConfig, start_linear
 from nstr3d.fields.placement import PlacementConfig, place_waves
 from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.waves import PhaseWaves
@@ -22,6 +23,7 @@ from nstr3d.kernels.parts import Layout, Part
 from nstr3d.types import Mesh, Samples
 
 PLACEMENT = PlacementConfig()
+START = LinearStartConfig()
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class NstrConfig:
 
     ``table_decay`` draws nodes that few samples see to zero (decoupled, Loshchilov and Hutter, 2019): without it the field
     can cross zero at such a node, off the surface. ``placement`` is how phase waves find their frequencies in the training
-    samples; without it they keep the random ones that they are built with.
+    samples; without it they keep the random ones that they are built with. ``start`` is the closed form that training starts
+    from, for fields of one value; without it tables and decoder start random.
     """
 
     levels: tuple[LevelConfig, ...] = (
@@ -54,6 +57,7 @@ class NstrConfig:
     sharpness: float = 50.0
     transport: TransportConfig | None = None
     placement: PlacementConfig | None = PLACEMENT
+    start: LinearStartConfig | None = START
     table_rate: float = 3e-2
     table_decay: float = 0.03
     decoder_rate: float = 1e-2
@@ -68,7 +72,9 @@ class NstrConfig:
         """A field with random weights, drawn from ``generator`` (by default one with seed 0), whose sparse levels cover ``near``,
         a mesh or points in the unit box."""
         generator = generator or torch.Generator().manual_seed(0)
-        return Nstr(self, in_dim, out_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator)
+        field = Nstr(self, in_dim, out_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator)
+        field.fresh = True
+        return field
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Nstr:
         """The field that ``tensors`` (its saved state) came from. Raises ValueError naming what is missing or misshapen."""
@@ -82,7 +88,10 @@ class NstrConfig:
 
 
 class Nstr(Field):
-    """An NSTR field; see `NstrConfig`. ``transport`` holds F where the config asks for it."""
+    """An NSTR field; see `NstrConfig`. ``transport`` holds F where the config asks for it; ``fresh`` says that the weights are
+    random, so that training may choose others to start from."""
+
+    fresh = False
 
     def __init__(
         self, config: NstrConfig, in_dim: int, out_dim: int, stored: list[np.ndarray], generator: torch.Generator | None
@@ -122,7 +131,10 @@ class Nstr(Field):
         return fused_huber(points, values, delta, parts, self.decoder.weights(), self._layout_of(parts))
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
-        """Places the phase waves, unless they have moved already."""
+        """Starts a fresh field in closed form, and places the phase waves unless they have moved already."""
+        if self.fresh and self.config.start is not None and self.out_dim == 1 and isinstance(self.decoder, Decoder):
+            start_linear(self.spectra, self.decoder, samples, self.config.start)
+        self.fresh = False
         for level in self.spectra:
             waves = level.config.waves
             if self.config.placement is None or not isinstance(waves, PhaseWaves):

@@ -22,6 +22,7 @@ def warm_start(field: Nstr, near: Mesh | np.ndarray | None, scale: float = 1.0, 
     """
     device = next(field.parameters()).device
     made = field.config.build(field.in_dim, field.out_dim, near).to(device)
+    made.fresh = False
     offset = torch.zeros(field.in_dim) if shift is None else torch.as_tensor(shift, dtype=torch.float32)
     with torch.no_grad():
         for old, new in zip(field.spectra, made.spectra):
