@@ -15,7 +15,12 @@ from nstr3d.kernels.interpolate import interpolate
 from nstr3d.losses import sdf_objective
 from nstr3d.types import Samples
 
-LEVELS = LevelConfig(3, plain=2, sparse=False), LevelConfig(4, waves=PhaseWaves(1)), LevelConfig(6, plain=1)
+LEVELS = (
+    LevelConfig(3, plain=2, sparse=False),
+    LevelConfig(4, waves=PhaseWaves(1)),
+    LevelConfig(6, plain=1, sparse=False),
+    LevelConfig(5, plain=1),
+)
 
 
 def samples(count: int = 3000, dim: int = 3) -> Samples:
@@ -50,11 +55,13 @@ def test_it_reaches_the_minimiser_of_the_normal_equations(dim: int) -> None:
 
 def test_the_decoder_passes_the_sum_on() -> None:
     field, data = field_near(sphere(2)), samples()
+    sparse = field.spectra[3].table.detach().clone()
     with torch.no_grad():
         start_linear(field.spectra, decoder_of(field), data, LinearStartConfig(iterations=60))
         decoder_of(field).out.weight[:, 2:] = 0
         total = (field.spectra[0].spectrum(data.points)[:, :1] + field.spectra[2].spectrum(data.points)[:, :1]) / GAIN
         torch.testing.assert_close(field(data.points), total, atol=1e-4, rtol=1e-3)
+    assert torch.equal(sparse, field.spectra[3].table)
 
 
 def error_after(steps: int, **changes) -> float:

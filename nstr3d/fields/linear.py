@@ -1,7 +1,7 @@
 """The start of training in closed form: a sum of plain grids fitted to the samples by least squares, no learning rate.
 
-Conjugate gradients on the normal equations, scaled by each node's sum of weights; the grids are those of the field's levels. The
-decoder then passes the sum on exactly, with two units: softplus(z) - softplus(-z) = z.
+Conjugate gradients on the normal equations, scaled by each node's sum of weights; the grids are those of the field's dense
+levels. The decoder then passes the sum on exactly, with two units: softplus(z) - softplus(-z) = z.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ class LinearStartConfig:
 
 
 def start_linear(levels: Sequence[Level], decoder: Decoder, samples: Samples, config: LinearStartConfig) -> None:
-    """Sets the first plain channel of every level that has one to the least-squares sum, and the decoder to pass it on, in place.
+    """Sets the first plain channel of every dense level that has one to the least-squares sum, and the decoder to pass it on, in
+    place.
 
-    Nothing is done for a decoder of fewer than four units or where no level has a plain channel.
+    Sparse levels stay as they are: a start on them gains no more, and costs a long training its last few per cent. Nothing is
+    done for a decoder of fewer than four units or where no dense level has a plain channel.
     """
-    chosen = [level for level in levels if level.config.plain]
+    chosen = [level for level in levels if level.config.plain and not level.config.sparse]
     if not chosen or decoder.hidden.out_features < 4:
         return
     device = chosen[0].table.device
@@ -48,7 +50,7 @@ def start_linear(levels: Sequence[Level], decoder: Decoder, samples: Samples, co
     with torch.no_grad():
         columns, start = [], 0
         for level in levels:
-            if level.config.plain:
+            if level in chosen:
                 columns.append(start)
             start += level.config.features
         for level, table in zip(chosen, solution):
