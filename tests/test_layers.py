@@ -109,7 +109,7 @@ SIBLINGS = {
     "geometry.normals": set(),
     "geometry.repair": {"geometry.distance", "geometry.surface"},
     "geometry.cloudwinding": {"geometry.neighbours", "kernels.dipoles"},
-    "geometry.patches": {"geometry.neighbours"},
+    "geometry.patches": {"geometry.neighbours", "kernels.threads"},
     "geometry.topology": {"geometry.neighbours"},
     "geometry.trim": {"geometry.neighbours"},
     "geometry.orient": {"geometry.neighbours", "geometry.cloudwinding", "geometry.patches", "kernels.dipoles"},

@@ -36,8 +36,7 @@ def test_samples_are_on_the_points_or_know_how_far_these_are():
 
 @pytest.fixture
 def short(monkeypatch):
-    """Training too short to be right."""
-    monkeypatch.setattr(unoriented, "BALL", replace(unoriented.BALL, steps=30))
+    """Training too short to leave the ball that it starts from."""
     monkeypatch.setattr(unoriented, "TRAINING", replace(unoriented.TRAINING, steps=10, pool=4000))
 
 

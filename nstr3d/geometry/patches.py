@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nstr3d.geometry.neighbours import Neighbours
+from nstr3d.kernels.threads import share
 
 SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
 CONFIDENCE = 1.25, 1.5  # half width of an interval in standard deviations, of heights alone and of heights and slopes
 NOISE_RADII = 2.5  # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
+TOGETHER = 3  # scales whose neighbours are looked up at once
 ROUGH, THINNING = 1.8, 1.0  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
 LEAST_NOISE = 1e-7  # of the cloud's size
 QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
@@ -172,8 +174,15 @@ def _rows_of(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
 
 def _fit_all(cloud: _Cloud, rows: np.ndarray) -> Patches:
     """The patches at ``rows`` of the cloud."""
-    parts = [_Fitting(cloud, part).run() for part in np.array_split(rows, len(rows) // CHUNK + 1)]
-    coefficients, radius, scale, deviation = (np.concatenate(part) for part in zip(*parts))
+    chunks = np.array_split(rows, len(rows) // CHUNK + 1)
+    fitted: list[tuple[np.ndarray, ...]] = [()] * len(chunks)
+
+    def fit(thread: int, low: int, high: int) -> None:
+        for index in range(low, high):
+            fitted[index] = _Fitting(cloud, chunks[index]).run()
+
+    share(fit, len(chunks), least=1)
+    coefficients, radius, scale, deviation = (np.concatenate(part) for part in zip(*fitted))
     centres = cloud.settled[rows] + coefficients[:, :1] * cloud.frames[rows, 2]
     coefficients[:, 0] = 0
     return Patches(centres, cloud.frames[rows], coefficients, radius, scale, deviation, cloud.sigma)
@@ -193,15 +202,19 @@ class _Fitting:
 
     def run(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Coefficients ``(m, 6)``, radius, neighbours and standard deviation of the height ``(m,)``."""
-        growing, start = np.arange(len(self.rows)), 0
+        growing, start, first = np.arange(len(self.rows)), 0, 0
+        reach, near = np.zeros((0, 0)), np.zeros((0, 0), np.int64)
         sizes = [k for k in SCALES if k <= len(self.cloud.points)] or [len(self.cloud.points)]
-        for size in sizes:
-            reach, near = self.cloud.tree(self.cloud.settled[self.rows[growing]], size, skip=start)
+        for step, size in enumerate(sizes):
+            if step % TOGETHER == 0:
+                most = sizes[min(step + TOGETHER, len(sizes)) - 1]
+                reach, near = self.cloud.tree(self.cloud.settled[self.rows[growing]], most, skip=start)
+                first = start
             if not start:
-                self.unit = np.maximum(reach[:, -1], 1e-12)  # keeps the systems well scaled
-            self._add(growing, near)
-            growing = growing[self._consistent(growing, reach[:, -1], size)]
-            start = size
+                self.unit = np.maximum(reach[:, size - 1], 1e-12)  # keeps the systems well scaled
+            self._add(growing, near[:, start - first : size - first])
+            good = self._consistent(growing, reach[:, size - first - 1], size)
+            growing, reach, near, start = growing[good], reach[good], near[good], size
             if not len(growing):
                 break
         powers = self.unit[:, None] ** np.array([1, 0, 0, -1, -1, -1])
@@ -219,8 +232,8 @@ class _Fitting:
             trust = weight * ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None]  # of a slope against a height
             flat = np.maximum(normal[..., 2], FACING)
             equations += [(rows, trust, -normal[..., axis] / flat) for axis, rows in enumerate(slopes)]
-        for rows, share, value in equations:
-            weighted = (rows * share[..., None]).transpose(0, 2, 1)
+        for rows, counts, value in equations:
+            weighted = (rows * counts[..., None]).transpose(0, 2, 1)
             self.matrix[which] += weighted @ rows
             self.right[which] += (weighted @ value[..., None])[..., 0]
 
