@@ -265,8 +265,18 @@ NOTES = """## Measured once, not by this script
 One thread, near error x 1e-4.
 
 - Linear start: 5, 10 and 20 iterations come to 2.52, 2.54 and 2.49 after 500 steps (Nefertiti, 100k, seed 0; random start 2.90
-  after 560); the decoder's two units without the least squares to 2.80. After 2,000 steps the start no longer tells: 2.12 against
-  2.13 (Nefertiti), 1.64 against 1.53 (fandisk); the error over the box stays lower, 8.9 against 10.9 and 10.2 against 15.5.
+  after 560); the decoder's two units without the least squares to 2.80. On all levels instead of the dense ones it is as good
+  after 700 steps, but worse than a random start after 3,300: 1.07, 1.01, 0.98 and 1.06 times its error (fandisk, Stanford
+  bunny, Nefertiti, spot; seed 0), where dense levels alone come to 0.91, 0.97, 0.93 and 0.99, and the box to 0.67 to 0.82.
+- On relief before the linear start (commit 52148d1, 5 s, 4 shapes, 2 seeds; near error over that of 8 placed waves): 12 waves
+  1.01, 4 waves 1.14, a decoder of 128 1.07, finer levels 1.11, amplitude waves, 8 or 16, 1.69. The best of 0, 4, 8 and 12
+  waves, chosen shape by shape after the fact: 0.99.
+- Decoders of 48 and 32 at the processor time of 64 (3,300 steps; four meshes, 100k): 0.976 and 1.00; on the four reliefs (50k)
+  0.99 and 0.98. Batches of 4,096 at the processor time of 8,192: 0.99, 0.95 and 0.96 (Stanford bunny, fandisk, spot); on two
+  threads their overhead eats the gain.
+- Nodes by error: a fifth level of 64 cells where a first fit is worst, paid for by coarser other levels, 1,500 steps, 15 or 30%
+  of the budget, 4 or 8 channels: 1.01 to 1.06 (Stanford bunny), 1.16 to 1.19 (fandisk), 1.07 (Nefertiti) times the default's
+  error.
 - Warm starts at 0.3 of the learning rates: 12.78 instead of 7.21 after 100 steps.
 - Surface waves with frequencies on a lattice instead of by pursuit: 41 in the holes of the thread instead of 25; with the law
   only where samples are missing: 48 to 54.
