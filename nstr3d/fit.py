@@ -14,13 +14,13 @@ from torch import Tensor
 
 from nstr3d.fields.base import Field
 from nstr3d.kernels.adam import AdamW
-from nstr3d.losses import Objective
+from nstr3d.losses import Objective, SdfObjective
 from nstr3d.sampling import Sampler
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.types import Box, Frame, Samples
 
 REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the device
-TOGETHER = 8  # batches that are taken from the pool at once
+PIECE = 32  # samples that stay together when a pool is shuffled anew: one at a time they come from memory, not from a cache
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class FitConfig:
     """How to train: AdamW (decay where a field's `rates` ask for it) with a linear warm-up and a cosine from each group's peak
     rate down to ``final_rate`` of it.
 
-    ``pool`` samples are drawn once and shuffled anew every epoch. With ``seconds`` the schedule follows the clock and ``steps``
-    is ignored. The same seed, thread count and machine give the same bits, unless the clock decides.
+    ``pool`` samples are drawn and shuffled once, and every epoch takes pieces of up to 32 in another order. With ``seconds`` the
+    schedule follows the clock and ``steps`` is ignored. The same seed, thread count and machine give the same bits, unless the
+    clock decides.
     """
 
     steps: int = 3000
@@ -106,19 +107,15 @@ def fit_steps(
         spent = time.perf_counter() - started
     pool = Samples(pool.points.to(device), pool.values.to(device))
     recent, loss = [], math.nan
-    batches = _batches(pool, config, step)
+    batches, train = _batches(pool, config, step), _training_steps(objective, field, optimizer)
     while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
         batch = next(batches)
         rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate)
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * rate
-        optimizer.zero_grad()
-        value = objective(field, batch, done)
-        value.backward()
-        optimizer.step()
+        recent.append(train(batch, done))
         step += 1
-        recent.append(value.detach())
         if step % REPORT_EVERY == 0:
             loss = float(torch.stack(recent).mean())
             recent.clear()
@@ -233,19 +230,39 @@ def _cosine(done: float, final: float) -> float:
 
 
 def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
-    """Batches from number ``step`` on: each epoch walks one permutation, which the seed and the epoch determine."""
-    per_epoch, dim = len(pool) // config.batch, pool.points.shape[1]
-    rows = torch.cat([pool.points, pool.values], dim=1)  # what lies together is fetched at once
+    """Batches from number ``step`` on: each epoch takes the pieces of the pool, which was shuffled once, in an order of its own;
+    the seed and the epoch determine it."""
+    piece = math.gcd(PIECE, config.batch)
+    count, per_epoch, per_batch = len(pool) // piece, len(pool) // config.batch, config.batch // piece
+    shuffled = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.seed))[: count * piece]
+    points, values = (tensor.index_select(0, shuffled.to(tensor.device)).view(count, -1) for tensor in (pool.points, pool.values))
     while True:
         epoch, position = divmod(step, per_epoch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(pool), generator=generator)[: per_epoch * config.batch].to(rows.device)
-        for chosen in order[position * config.batch :].split(TOGETHER * config.batch):
-            several = rows.index_select(0, chosen)
-            points, values = several[:, :dim].contiguous(), several[:, dim:].contiguous()
-            for batch in zip(points.split(config.batch), values.split(config.batch)):
-                yield Samples(*batch)
-                step += 1
+        order = torch.randperm(count, generator=generator)[: per_epoch * per_batch].to(points.device)
+        for chosen in order[position * per_batch :].split(per_batch):
+            yield Samples(
+                points.index_select(0, chosen).view(config.batch, -1), values.index_select(0, chosen).view(config.batch, -1)
+            )
+            step += 1
+
+
+def _training_steps(objective: Objective, field: Field, optimizer: AdamW) -> Callable[[Samples, float], Tensor]:
+    """Steps of ``optimizer`` down the loss: ``(batch, progress)`` -> the loss before the step, detached; compiled where the field
+    has such steps for this objective."""
+    if isinstance(objective, SdfObjective) and objective.transport is None:
+        compiled = field.compiled_steps(objective.delta, optimizer)
+        if compiled is not None:
+            return lambda batch, progress: compiled(batch.points, batch.values)
+
+    def step(batch: Samples, progress: float) -> Tensor:
+        optimizer.zero_grad()
+        loss = objective(field, batch, progress)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
 
 
 def _restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> tuple[int, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
+from torch.nn.functional import huber_loss
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
@@ -56,11 +57,19 @@ def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None
     A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part prevents it. With ``transport``,
     adds the transport loss of an NSTR field that was built with a transport network.
     """
+    return SdfObjective(delta, transport)
 
-    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        return field.huber(batch.points, batch.values, delta) + _transport(transport, field, batch.points, progress)
 
-    return loss
+@dataclass(frozen=True)
+class SdfObjective:
+    """What `sdf_objective` returns; training looks into it for steps that a field has compiled."""
+
+    delta: float
+    transport: TransportPenalty | None
+
+    def __call__(self, field: Field, batch: Samples, progress: float) -> Tensor:
+        loss = huber_loss(field(batch.points), batch.values, delta=self.delta) / self.delta
+        return loss + _transport(self.transport, field, batch.points, progress)
 
 
 def _transport(penalty: TransportPenalty | None, field: Field, points: Tensor, progress: float) -> Tensor | float:

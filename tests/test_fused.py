@@ -7,16 +7,15 @@ import numpy as np
 import pytest
 import torch
 from test_kernels import awkward_points
-from torch import Tensor, nn
+from torch import Tensor
 
 from nstr3d.autodiff import gradient
-from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.fit import FitConfig, fit_steps
 from nstr3d.kernels import interpolate as switch
-from nstr3d.kernels.fused import evaluate, fused, fused_huber, fused_with_slope
+from nstr3d.kernels.fused import evaluate, fused, fused_with_slope
 from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
 from nstr3d.losses import sdf_objective
 from nstr3d.sdf import from_field
@@ -104,49 +103,13 @@ def test_values_and_gradients_equal_double_precision(levels, hidden, outputs, co
         torch.testing.assert_close(fused(points, mine, my_weights, Layout(mine)), values.detach(), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize(("levels", "hidden", "outputs"), FIELDS[:3])
-@pytest.mark.parametrize("count", [1, 9, 1300])
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.usefixtures("threads")
-def test_the_loss_and_its_gradient_equal_double_precision(levels, hidden, outputs, count, workers) -> None:
-    torch.set_num_threads(workers)
-    parts, weights = model(levels, hidden, outputs)
-    (exact, exact_weights), (mine, my_weights) = (learned(parts, weights, kind) for kind in (torch.float64, torch.float32))
-    assert my_weights is not None
-    points, delta = points_of(count), 0.5
-    spread = torch.randn(len(points), outputs, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    values = evaluate(points.double(), exact, exact_weights)
-    targets = (values.detach() + spread * delta).float()  # a third of the errors are beyond delta
-    truth = nn.functional.huber_loss(values, targets.double(), delta=delta) / delta
-    (3 * truth).backward()
-    loss = fused_huber(points, targets, delta, mine, my_weights, Layout(mine))
-    (3 * loss).backward()
-    assert float(loss.detach()) == pytest.approx(float(truth.detach()), rel=1e-4)
-    for found, expected in zip(leaves(mine, my_weights), leaves(exact, exact_weights), strict=True):
-        assert found.grad is not None
-        assert expected.grad is not None
-        np.testing.assert_allclose(found.grad, expected.grad, atol=1e-4 * max(1e-2, float(expected.grad.abs().max())))
-
-
-def test_the_loss_of_nothing_is_the_mean_of_nothing() -> None:
-    parts, weights = learned(*model(DEFAULT, 8, 1), torch.float32)
-    assert weights is not None
-    loss = fused_huber(torch.empty(0, 3), torch.empty(0, 1), 1.0, parts, weights, Layout(parts))
-    assert torch.isnan(loss)
-    loss.backward()
-    assert not any(leaf.grad is None or leaf.grad.any() for leaf in leaves(parts, weights))
-
-
 def test_second_derivatives_are_refused() -> None:
     parts, weights = learned(*model(DEFAULT, 8, 1), torch.float32)
     assert weights is not None
-    for loss in (
-        fused(points_of(9), parts, weights, Layout(parts)).square().sum(),
-        fused_huber(points_of(9), torch.zeros(len(points_of(9)), 1), 1.0, parts, weights, Layout(parts)),
-    ):
-        (slope,) = torch.autograd.grad(loss, weights.b1, create_graph=True)
-        with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
-            slope.sum().backward()
+    loss = fused(points_of(9), parts, weights, Layout(parts)).square().sum()
+    (slope,) = torch.autograd.grad(loss, weights.b1, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+        slope.sum().backward()
 
 
 @pytest.mark.parametrize("levels", [DEFAULT, MIXED])
@@ -189,19 +152,6 @@ def field(**changes):
     )
     near = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(3)), dim=1) * 0.7
     return NstrConfig(levels, **changes).build(3, 1, near.numpy())
-
-
-@pytest.mark.parametrize("hidden", [0, 16])
-def test_a_field_trains_alike_with_its_own_loss_and_with_torchs(hidden: int) -> None:
-    one, other = field(hidden=hidden), field(hidden=hidden)
-    points = points_of(400)
-    values = torch.rand(len(points), 1, generator=torch.Generator().manual_seed(4)) - 0.5
-    one.huber(points, values, 0.01).backward()
-    Field.huber(other, points, values, 0.01).backward()
-    with torch.no_grad():
-        torch.testing.assert_close(one.huber(points, values, 0.01), Field.huber(other, points, values, 0.01))
-    for mine, twin in zip(one.parameters(), other.parameters(), strict=True):
-        torch.testing.assert_close(mine.grad, twin.grad, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("hidden", [0, 16])

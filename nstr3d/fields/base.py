@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import huber_loss
 
+from nstr3d.kernels.adam import AdamW
 from nstr3d.types import Samples
 
 
@@ -38,9 +38,13 @@ class Field(nn.Module, ABC):
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
         """Called with the training samples before the first step: a field may start from what they say. Nothing by default."""
 
-    def huber(self, points: Tensor, values: Tensor, delta: float) -> Tensor:
-        """Mean Huber loss against ``values (n, out_dim)``, quadratic below ``delta`` and of slope 1 above."""
-        return huber_loss(self(points), values, delta=delta) / delta
+    def compiled_steps(self, delta: float, optimizer: AdamW) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Training steps down the mean Huber loss, quadratic below ``delta`` and divided by it, of points ``(n, in_dim)`` and
+        values ``(n, out_dim)``: they update the parameters as ``optimizer`` would and return the loss, detached.
+
+        None, the default, where a field has nothing better than autograd.
+        """
+        return None
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Values ``(n, 1)`` of a field of one output and their gradient in the points ``(n, in_dim)``, both detached."""

@@ -5,7 +5,7 @@ Form: arXiv 2511.18384 (withdrawn; its details are not public). The phase field,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,9 @@ from nstr3d.fields.linear import LinearStartConfig, start_linear
 from nstr3d.fields.placement import PlacementConfig, place_waves
 from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.kernels.fused import applies, fused, fused_huber, fused_with_slope
+from nstr3d.kernels.adam import AdamW
+from nstr3d.kernels.descent import Descent
+from nstr3d.kernels.fused import applies, fused, fused_with_slope
 from nstr3d.kernels.parts import Layout, Part
 from nstr3d.types import Mesh, Samples
 
@@ -123,12 +125,11 @@ class Nstr(Field):
             return fused(points, parts, self.decoder.weights(), self._layout_of(parts))
         return self.decoder(fused(points, parts, None, self._layout_of(parts)))
 
-    def huber(self, points: Tensor, values: Tensor, delta: float) -> Tensor:
+    def compiled_steps(self, delta: float, optimizer: AdamW) -> Callable[[Tensor, Tensor], Tensor] | None:
         parts = [level.part() for level in self.spectra]
-        learning = torch.is_grad_enabled() and values.dtype == torch.float32 and not points.is_cuda
-        if not isinstance(self.decoder, Decoder) or not learning or not applies(points, parts):
-            return super().huber(points, values, delta)
-        return fused_huber(points, values, delta, parts, self.decoder.weights(), self._layout_of(parts))
+        if not isinstance(self.decoder, Decoder) or not Descent.applies(parts, self.decoder.weights(), optimizer):
+            return None
+        return Descent(parts, self.decoder.weights(), self._layout_of(parts), delta, optimizer)
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
         """Starts a fresh field in closed form, and places the phase waves unless they have moved already."""

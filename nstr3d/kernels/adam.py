@@ -31,7 +31,7 @@ class AdamW(torch.optim.AdamW):
         for group in self.param_groups:
             learned = [self.state[parameter]["step"] for parameter in group["params"] if parameter.grad is not None]
             steps += learned
-            rates += [_rates(group, float(step) + 1) for step in learned]
+            rates += [rates_of(group, float(step) + 1) for step in learned]
         for step in steps:
             step += 1
         given = np.array(places, np.int64), np.array(rates, np.float32)
@@ -62,7 +62,7 @@ def _fits(tensor: torch.Tensor) -> bool:
     return tensor.dtype == torch.float32 and tensor.is_cpu and tensor.is_contiguous()
 
 
-def _rates(group: dict, step: float) -> tuple[float, ...]:
+def rates_of(group: dict, step: float) -> tuple[float, ...]:
     """What the kernel needs to know of a parameter's update number ``step``."""
     (first, second), rate = group["betas"], group["lr"]
     length = rate / (1 - first**step)

@@ -8,6 +8,11 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, extending, njit, types  # type: ignore[attr-defined]
 
+from nstr3d.kernels.parts import LANES
+from nstr3d.kernels.simd import load, store
+
+CHUNK = 2048  # elements at a time, which stay in the first cache
+SPARE = LANES  # rows at a share's end that are copied value by value
 intrinsic: Any = extending.intrinsic  # what it decorates is called without its first argument
 
 
@@ -26,6 +31,19 @@ def _from(address, start, end):
     return carray(_floats(address + 4 * start), end - start)
 
 
+@njit(cache=True, inline="always", error_model="numpy", fastmath={"contract"})
+def _descend(rates, grads, values, means, squares):
+    """AdamW's update with the ``rates (7,)`` that `kernels.adam` says."""
+    keep, mean_rate, square_keep, square_rate = rates[0], rates[1], rates[2], rates[3]
+    length, scale, least = rates[4], rates[5], rates[6]
+    for n in range(len(values)):
+        grad = grads[n]
+        mean = means[n] + mean_rate * (grad - means[n])
+        square = square_keep * squares[n] + square_rate * grad * grad
+        means[n], squares[n] = mean, square
+        values[n] = keep * values[n] - length * mean / (np.sqrt(square) * scale + least)
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def update(low, high, places, rates):
     """One thread's share of all elements: ``places (parameters, 5)`` holds addresses of gradients, values and both moments, and
@@ -39,11 +57,31 @@ def update(low, high, places, rates):
             continue
         grads, values = _from(places[index, 0], start, end), _from(places[index, 1], start, end)
         means, squares = _from(places[index, 2], start, end), _from(places[index, 3], start, end)
-        keep, mean_rate, square_keep, square_rate = rates[index, 0], rates[index, 1], rates[index, 2], rates[index, 3]
-        length, scale, least = rates[index, 4], rates[index, 5], rates[index, 6]
-        for n in range(len(values)):
-            grad = grads[n]
-            mean = means[n] + mean_rate * (grad - means[n])
-            square = square_keep * squares[n] + square_rate * grad * grad
-            means[n], squares[n] = mean, square
-            values[n] = keep * values[n] - length * mean / (np.sqrt(square) * scale + least)
+        _descend(rates[index], grads, values, means, squares)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def update_rows(part, workers, segments, rates, sums, values, means, squares):
+    """One thread's share, ``part`` of ``workers``, of the update of rows in flat arrays, see `kernels.descent`: gradients are the
+    ``sums (threads, size)``, added in their order; the new values go to the parameters too."""
+    for index in range(len(segments)):
+        start, rows, stride, columns, to_row, to_column, address = segments[index]
+        target = _from(address, 0, rows * columns)
+        end, together = rows * (part + 1) // workers, max(1, CHUNK // stride)
+        for low in range(rows * part // workers, end, together):
+            high = min(low + together, end)
+            a, b = start + low * stride, start + high * stride
+            grads = sums[0, a:b]
+            for other in range(1, len(sums)):
+                more = sums[other, a:b]
+                for n in range(len(grads)):
+                    grads[n] += more[n]
+            _descend(rates[index], grads, values[a:b], means[a:b], squares[a:b])
+            for row in range(low, high):
+                at, to = start + row * stride, row * to_row
+                if to_column == 1 and row < end - SPARE:  # what whole vectors put past a row's end, the next rows overwrite
+                    for s in range(0, columns, LANES):
+                        store(target, to + s, load(values, at + s))
+                else:
+                    for column in range(columns):
+                        target[to + column * to_column] = values[at + column]

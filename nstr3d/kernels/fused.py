@@ -66,12 +66,6 @@ def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout
     return _Fused.apply(points, layout, len(parts), weights and weights.sharpness, *_learned(parts, weights))
 
 
-def fused_huber(points: Tensor, targets: Tensor, delta: float, parts: Sequence[Part], weights: Weights, layout: Layout) -> Tensor:
-    """The mean Huber loss of the values against ``targets (n, c)``, over ``delta``, and its gradient, block by block while one
-    is in the cache. Only on the CPU, where `applies`."""
-    return _Huber.apply(points, targets, delta, layout, weights.sharpness, *_learned(parts, weights))
-
-
 def _learned(parts: Sequence[Part], weights: Weights | None) -> list[Tensor]:
     """Weights, tables, then frequencies and phases."""
     tensors = [*(weights[:4] if weights else ()), *(part.table for part in parts)]
@@ -83,9 +77,9 @@ def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, la
     from nstr3d.kernels import fusedcpu as cpu
     from nstr3d.kernels.threads import share
 
-    levels = _levels(layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts])
+    levels = packed_levels(layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts])
     value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
-    given = points.detach().contiguous().numpy(), levels, _decoder(weights, layout), value.numpy(), slope.numpy()
+    given = points.detach().contiguous().numpy(), levels, packed_decoder(weights, layout), value.numpy(), slope.numpy()
     share(lambda part, low, high: cpu.forward_with_slope(low, high, *given), len(points), cpu.BLOCK)
     return value, slope
 
@@ -98,22 +92,22 @@ def applies(points: Tensor, parts: Sequence[Part]) -> bool:
     return all(fused_applies(points, part.table) for part in parts)
 
 
-def _levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]):
+def packed_levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]):
     """The kernels' view of the levels: tables and carriers copied to where the layout has them."""
     from nstr3d.kernels import fusedcpu as cpu
 
-    table, carrier = torch.empty(layout.table_size).numpy(), _zeros(layout.carrier_size)
+    table, carrier = torch.empty(layout.table_size).numpy(), zeros(layout.carrier_size)
+    table[-2 * LANES - WIDE :] = 0  # what follows the last row
     for given, (omega, phase), line in zip(tables, waves, layout.meta):
         cpu.pack(given.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS])
         if omega is not None and phase is not None:
             at = carrier[line[CARRIER] :][: 4 * up(len(phase), LANES)].reshape(4, -1)
             at[:3, : len(phase)], at[3, : len(phase)] = omega.detach().numpy().T, phase.detach().numpy()
-    table[-2 * LANES :] = 0
     sizes = layout.inputs, layout.line, layout.local_line
     return cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier, *sizes)
 
 
-def _decoder(weights: Weights | None, layout: Layout):
+def packed_decoder(weights: Weights | None, layout: Layout):
     """The kernels' view of the decoder: weights padded with zeros to whole vectors."""
     from nstr3d.kernels import fusedcpu as cpu
 
@@ -122,13 +116,13 @@ def _decoder(weights: Weights | None, layout: Layout):
     w1, b1, w2, b2 = (each.detach().numpy() for each in weights[:4])
     hidden, inputs = w1.shape
     width, columns = up(hidden, WIDE), up(inputs, WIDE)
-    first, back = _zeros(inputs, width), _zeros(width, columns)
-    bias, last = _zeros(width), _zeros(len(w2), width)
+    first, back = zeros(inputs, width), zeros(width, columns)
+    bias, last = zeros(width), zeros(len(w2), width)
     first[:, :hidden], back[:hidden, :inputs], bias[:hidden], last[:, :hidden] = w1.T, w1, b1, w2
     return cpu.Decoder._make([first.ravel(), back.ravel(), bias, last.ravel(), b2, np.float32(weights.sharpness)])
 
 
-def _zeros(*shape: int) -> np.ndarray:
+def zeros(*shape: int) -> np.ndarray:
     return torch.zeros(shape).numpy()  # torch's memory begins where a vector does, numpy's need not
 
 
@@ -144,7 +138,7 @@ class _Fused(torch.autograd.Function):
         if sharpness is not None:
             weights, tensors = Weights._make([*tensors[:4], sharpness]), tensors[4:]
         waves = _pairs(layout, tensors[count:])
-        levels, decoder = _levels(layout, tensors[:count], waves), _decoder(weights, layout)
+        levels, decoder = packed_levels(layout, tensors[:count], waves), packed_decoder(weights, layout)
         kept = n + cpu.TILE if any(ctx.needs_input_grad) or weights is None else 0
         features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
         hidden = torch.empty(kept * len(decoder.bias))
@@ -165,41 +159,12 @@ class _Fused(torch.autograd.Function):
 
         given: tuple = *ctx.given, grad.contiguous().numpy()
         carriers = ctx.needs_input_grad[4 + len(ctx.shapes) + (4 if ctx.hidden else 0) :]
-        sums = _Sums(ctx.layout, ctx.hidden, grad.shape[1], any(carriers), len(grad))
+        sums = Sums(ctx.layout, ctx.hidden, grad.shape[1], any(carriers), len(grad))
         share(lambda part, low, high: cpu.backward(low, high, *given, sums=sums.mine[part]), len(grad), cpu.BLOCK)
         return None, None, None, None, *sums.gradients(ctx.shapes)
 
 
-class _Huber(torch.autograd.Function):
-    """The loss as an autograd node; its gradient is found with it."""
-
-    @staticmethod
-    def forward(ctx, points: Tensor, targets: Tensor, delta: float, layout: Layout, sharpness: float, *tensors: Tensor) -> Tensor:
-        from nstr3d.kernels import fusedcpu as cpu
-        from nstr3d.kernels.threads import share
-
-        weights, count, n = Weights._make([*tensors[:4], sharpness]), len(layout.meta), len(points)
-        tables, carriers = tensors[4 : 4 + count], tensors[4 + count :]
-        levels, decoder = _levels(layout, tables, _pairs(layout, carriers)), _decoder(weights, layout)
-        sums = _Sums(layout, weights.w1.shape, len(weights.b2), any(ctx.needs_input_grad[9 + count :]), n)
-        losses = np.zeros(len(sums.mine))
-        at, goal = points.detach().contiguous().numpy(), targets.detach().contiguous().numpy()
-        given = at, goal, np.float32(delta), levels, decoder, losses
-        share(lambda part, low, high: cpu.descend(low, high, *given, part, sums.mine[part]), n, cpu.BLOCK)
-        ctx.gradients = sums.gradients([table.shape for table in tables])
-        return torch.tensor(losses.sum() / targets.numel() if n else np.nan, dtype=torch.float32)  # as torch's mean of nothing
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        factor, gradients = float(grad), ctx.gradients
-        ctx.gradients = None  # whom nobody else holds autograd takes without a copy
-        if factor != 1:
-            gradients = [None if each is None else each * factor for each in gradients]
-        return None, None, None, None, None, *gradients
-
-
-class _Sums:
+class Sums:
     """Gradients under way: every thread has sums of its own, ``mine``, in one piece of memory."""
 
     def __init__(self, layout: Layout, hidden: torch.Size | None, outputs: int, learned: bool, count: int) -> None:

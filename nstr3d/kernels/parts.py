@@ -67,7 +67,7 @@ class Layout:
         self.key = self.key_of(parts)
         self.meta = np.array(lines, np.int64)
         self.radians = np.array([part.radians for part in parts], np.float32)
-        self.table_size, self.carrier_size, self.inputs = table + 2 * LANES, carrier, feature
+        self.table_size, self.carrier_size, self.inputs = up(table, WIDE) + 2 * LANES, carrier, feature
         # A row of features has room for what whole vectors write past its end.
         self.line, self.local_line = max(up(feature, WIDE), up(feature + LANES - 1, LANES)), local
 

@@ -1,0 +1,143 @@
+"""Training steps on the Huber loss, compiled: the loss with its gradient, then the update. Only on the CPU (numba).
+
+Values, gradients and moments stay in the kernels' order from step to step, in flat arrays that are alike: the tables as `Layout`
+has them, then the decoder's weights. So a step lays nothing out, and autograd is not asked. Twin: `torch.optim.AdamW` along the
+gradient of `torch.nn.functional.huber_loss`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.kernels.adam import LEAST, AdamW, rates_of
+from nstr3d.kernels.fused import Sums, packed_decoder, packed_levels, zeros
+from nstr3d.kernels.interpolate import fused_applies
+from nstr3d.kernels.parts import CHANNELS, STRIDE, TABLE, Layout, Part, Weights
+from nstr3d.kernels.threads import parts as shares_of
+from nstr3d.kernels.threads import share
+
+
+class Descent:
+    """Steps of ``optimizer`` down the mean Huber loss over ``delta``, where it `applies`.
+
+    The optimiser's state is looked after as its own step would, and parameters that somebody changes between steps are read anew.
+    """
+
+    def __init__(self, parts: Sequence[Part], weights: Weights, layout: Layout, delta: float, optimizer: AdamW) -> None:
+        self.parts, self.weights, self.layout, self.delta = parts, weights, layout, np.float32(delta)
+        self.learned = _learned(parts, weights)
+        self.groups = [next(g for g in optimizer.param_groups if any(p is each for p in g["params"])) for each in self.learned]
+        self.sums = self._sums(0)
+        self.values, self.means, self.squares = (zeros(sum(self.sums.sizes)) for _ in range(3))
+        self.seen: list[tuple[int, int]] = []
+        self._read()
+        self.segments = self._segments()
+        self.steps = self._adopt(optimizer)
+
+    @staticmethod
+    def applies(parts: Sequence[Part], weights: Weights, optimizer: AdamW) -> bool:
+        """Whether there is such a step: everything in float32 on the CPU, tables and decoder learned, the waves' carriers not."""
+        learned, points = _learned(parts, weights), torch.empty(0, 3)
+        known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        carriers = [carrier for part in parts for carrier in (part.omega, part.phase) if carrier is not None]
+        return (
+            all(fused_applies(points, part.table) for part in parts)
+            and all(each.requires_grad and each.is_contiguous() and id(each) in known for each in learned)
+            and all(each.dtype == torch.float32 and each.is_cpu for each in learned)
+            and not any(carrier.requires_grad for carrier in carriers)
+        )
+
+    def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
+        """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes."""
+        if self.seen != _stamp(self.learned):
+            self._read()
+        total = self._descend(points.detach().contiguous().numpy(), targets.detach().contiguous().numpy())
+        self._update()
+        return torch.tensor(total / targets.numel() if len(points) else np.nan, dtype=torch.float32)  # as torch's mean of nothing
+
+    def _descend(self, points: np.ndarray, targets: np.ndarray) -> float:
+        """The sum of all losses; the gradient of their mean into the threads' sums."""
+        from nstr3d.kernels import fusedcpu as cpu
+
+        if len(self.sums.mine) != shares_of(len(points)):
+            self.sums = self._sums(len(points))
+        losses, mine = np.zeros(len(self.sums.mine)), self.sums.mine
+        given = points, targets, self.delta, self.levels, self.decoder, losses
+        share(lambda part, low, high: cpu.descend(low, high, *given, part, mine[part]), len(points), cpu.BLOCK)
+        hidden, width = self.weights.w1.shape[0], self.sums.width
+        for each in mine if width > hidden else ():  # the padding of hidden values is log 2, so its weights must not learn
+            each.last.reshape(-1, width)[:, hidden:] = 0
+        return float(losses.sum())
+
+    def _update(self) -> None:
+        """AdamW's step along the threads' sums."""
+        from nstr3d.kernels.adamcpu import update_rows
+
+        self.steps += 1
+        known = {id(group): rates_of(group, step) for group, step in zip(self.groups, self.steps.tolist())}
+        rates = np.array([known[id(group)] for group in self.groups], np.float32)
+        given = self.segments, rates, self.sums.all, self.values, self.means, self.squares
+        workers = shares_of(len(self.values), LEAST)
+        share(lambda part, low, high: update_rows(part, workers, *given), len(self.values), 1, LEAST)
+        self.back[...] = self.learned[0].detach().numpy()
+
+    def _sums(self, count: int) -> Sums:
+        return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)
+
+    def _read(self) -> None:
+        """Lays out the values that the parameters have now."""
+        waves = [(part.omega, part.phase) for part in self.parts]
+        levels, decoder = packed_levels(self.layout, self.learned[4:], waves), packed_decoder(self.weights, self.layout)
+        table, first, bias, last, _, offset = np.split(self.values, np.cumsum(self.sums.sizes)[:-1])
+        mine = table, first[: len(decoder.first)], bias, last, offset
+        for place, content in zip(mine, (levels.table, decoder.first, decoder.bias, decoder.last, decoder.offset)):
+            place[:] = content
+        self.levels = levels._replace(table=mine[0])
+        self.decoder = decoder._replace(first=mine[1], bias=mine[2], last=mine[3], offset=mine[4])
+        hidden, inputs = self.weights.w1.shape
+        self.back = decoder.back.reshape(len(bias), -1)[:hidden, :inputs]
+        self.seen = _stamp(self.learned)
+
+    def _segments(self) -> np.ndarray:
+        """Of each parameter, for `update_rows`: where its first row is in the flat arrays, how many there are, how far apart, of
+        how many values; how far apart rows and values are in the parameter; and its address."""
+        _, first, bias, last, _, offset = (np.cumsum(self.sums.sizes) - self.sums.sizes).tolist()
+        (hidden, inputs), outputs, width = self.weights.w1.shape, len(self.weights.b2), self.sums.width
+        rows = [
+            [first, inputs, width, hidden, 1, inputs],  # transposed
+            [bias, 1, width, hidden, hidden, 1],
+            [last, outputs, width, hidden, hidden, 1],
+            [offset, 1, outputs, outputs, outputs, 1],
+        ]
+        for line, table in zip(self.layout.meta.tolist(), self.learned[4:]):
+            stride, channels = line[STRIDE], line[CHANNELS]
+            rows.append([line[TABLE] + stride, len(table), stride, channels, channels, 1])  # after the row that stays zero
+        return np.array([[*row, each.data_ptr()] for row, each in zip(rows, self.learned)], np.int64)
+
+    def _adopt(self, optimizer: AdamW) -> Tensor:
+        """Makes the optimiser's state views of the moments here, which take over what it was; the number of updates of each."""
+        steps = torch.zeros(len(self.learned))
+        for index, (parameter, segment) in enumerate(zip(self.learned, self.segments.tolist())):
+            start, _, stride, *_ = segment
+            strides = (1, stride) if index == 0 else (stride, 1)[-parameter.dim() :]
+            before, state = optimizer.state[parameter], {"step": steps[index]}
+            for name, moments in (("exp_avg", self.means), ("exp_avg_sq", self.squares)):
+                state[name] = torch.from_numpy(moments).as_strided(parameter.shape, strides, start)
+            for name, view in state.items() if before else ():
+                view.copy_(before[name])
+            optimizer.state[parameter] = state
+        return steps
+
+
+def _learned(parts: Sequence[Part], weights: Weights) -> list[Tensor]:
+    """The decoder's weights, then the tables."""
+    return [*weights[:4], *(part.table for part in parts)]
+
+
+def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """What changes when somebody else writes to the ``tensors``, or moves them."""
+    return [(tensor.data_ptr(), tensor._version) for tensor in tensors]

@@ -1,0 +1,185 @@
+"""Compiled training steps against torch's AdamW along autograd's gradient, in double precision."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from test_fused import DEFAULT, FIELDS, learned, model, points_of
+from torch import Tensor, nn
+
+from nstr3d.fields.nstr import Nstr, NstrConfig
+from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.waves import AmplitudeWaves, PhaseWaves
+from nstr3d.fit import FitConfig, fit_steps
+from nstr3d.kernels import descent
+from nstr3d.kernels.adam import AdamW
+from nstr3d.kernels.descent import Descent
+from nstr3d.kernels.fused import evaluate
+from nstr3d.kernels.interpolate import plain_torch
+from nstr3d.kernels.parts import Layout, Part, Weights
+from nstr3d.losses import sdf_objective
+from nstr3d.types import Samples
+
+DELTA = 0.5
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Puts torch's thread count back after the test."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def trained(levels, hidden: int, outputs: int, dtype: torch.dtype) -> tuple[list[Part], Weights]:
+    """A model whose tables and decoder are learned, its carriers not."""
+    parts, weights = learned(*model(levels, hidden, outputs), dtype)
+    for part in parts:
+        for carrier in (part.omega, part.phase):
+            if carrier is not None:
+                carrier.requires_grad_(False)
+    assert weights is not None
+    return parts, weights
+
+
+def groups(parts: list[Part], weights: Weights) -> list[dict]:
+    """As a field's `rates`: the tables decay."""
+    return [
+        {"params": [part.table for part in parts], "lr": 3e-2, "weight_decay": 0.3},
+        {"params": list(weights[:4]), "lr": 1e-2},
+    ]
+
+
+def loss_of(points: Tensor, targets: Tensor, parts: list[Part], weights: Weights) -> Tensor:
+    return nn.functional.huber_loss(evaluate(points, parts, weights), targets, delta=DELTA) / DELTA
+
+
+def batch(count: int, outputs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    points = points_of(count)
+    return points, torch.randn(len(points), outputs, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("levels", "hidden", "outputs"), FIELDS[:3])
+@pytest.mark.parametrize("count", [1, 9, 1300])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_step_is_torchs_in_double_precision(levels, hidden, outputs, count, workers, monkeypatch) -> None:
+    monkeypatch.setattr(descent, "LEAST", 256)
+    torch.set_num_threads(workers)
+    (exact, exact_weights), (mine, my_weights) = (
+        trained(levels, hidden, outputs, kind) for kind in (torch.float64, torch.float32)
+    )
+    twin = torch.optim.AdamW(groups(exact, exact_weights), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
+    optimizer = AdamW(groups(mine, my_weights), (0.9, 0.99))
+    step = Descent(mine, my_weights, Layout(mine), DELTA, optimizer)
+    pairs = [(a, b) for one, two in zip(optimizer.param_groups, twin.param_groups) for a, b in zip(one["params"], two["params"])]
+    for turn in range(4):
+        points, targets = batch(count, outputs, turn)
+        for one, two in zip(optimizer.param_groups, twin.param_groups):
+            one["lr"] = two["lr"] = one["lr"] * 0.8
+        twin.zero_grad()
+        truth = loss_of(points.double(), targets.double(), exact, exact_weights)
+        truth.backward()
+        twin.step()
+        assert float(step(points, targets)) == pytest.approx(float(truth.detach()), rel=1e-4)
+        for found, expected in pairs:
+            state, other = optimizer.state[found], twin.state[expected]
+            assert float(state["step"]) == float(other["step"]) == turn + 1
+            mean = other["exp_avg"]
+            np.testing.assert_allclose(state["exp_avg"], mean, atol=1e-4 * max(1e-3, float(mean.abs().max())))
+            clear = mean.abs() > 1e-3 * mean.abs().max()  # where the gradient is next to nothing its sign is a matter of rounding
+            torch.testing.assert_close(found.detach().double()[clear], expected.detach()[clear], rtol=0, atol=1e-3)
+            with torch.no_grad():  # both go on from the same place
+                expected.copy_(found)
+                for name in ("exp_avg", "exp_avg_sq"):
+                    other[name].copy_(state[name])
+
+
+@pytest.mark.parametrize(("levels", "hidden", "outputs"), FIELDS[:3])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_loss_is_always_that_of_the_parameters(levels, hidden, outputs, workers) -> None:
+    torch.set_num_threads(workers)
+    parts, weights = trained(levels, hidden, outputs, torch.float32)
+    step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+    points, targets = batch(600, outputs)
+    losses = []
+    for _ in range(60):
+        with torch.no_grad():
+            expected = float(loss_of(points, targets, parts, weights))
+        losses.append(float(step(points, targets)))
+        assert losses[-1] == pytest.approx(expected, rel=1e-4)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_what_others_write_between_steps_counts() -> None:
+    parts, weights = trained(DEFAULT, 8, 1, torch.float32)
+    step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+    points, targets = batch(100, 1)
+    step(points, targets)
+    with torch.no_grad():
+        parts[3].table.mul_(2)
+        weights.b2.add_(0.5)
+        expected = float(loss_of(points, targets, parts, weights))
+    assert float(step(points, targets)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_loss_of_nothing_is_the_mean_of_nothing() -> None:
+    parts, weights = trained(DEFAULT, 8, 1, torch.float32)
+    before = [part.table.detach().clone() for part in parts]
+    optimizer = AdamW([group | {"weight_decay": 0.0} for group in groups(parts, weights)], (0.9, 0.99))
+    step = Descent(parts, weights, Layout(parts), DELTA, optimizer)
+    assert torch.isnan(step(torch.empty(0, 3), torch.empty(0, 1)))
+    assert all(torch.equal(part.table, old) for part, old in zip(parts, before))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_steps_repeat_bit_for_bit_and_on_any_number_of_threads_alike(workers: int, monkeypatch) -> None:
+    monkeypatch.setattr(descent, "LEAST", 256)
+    found = []
+    for threads in (workers, workers, 1):
+        torch.set_num_threads(threads)
+        parts, weights = trained(DEFAULT, 20, 1, torch.float32)
+        step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+        for turn in range(5):
+            loss = step(*batch(1300, 1, turn))
+        found.append((loss, parts[0].table.detach().clone()))
+    assert torch.equal(found[0][1], found[1][1])
+    assert float(found[0][0]) == pytest.approx(float(found[2][0]), rel=1e-3)
+
+
+WAVES = PhaseWaves(3)
+
+
+def field(waves: PhaseWaves | AmplitudeWaves = WAVES) -> Nstr:
+    levels = (LevelConfig(4, plain=3, sparse=False), LevelConfig(5, plain=2, waves=waves))
+    return NstrConfig(levels, hidden=8, start=None, placement=None).build(3, 1)
+
+
+def test_a_field_trains_alike_compiled_and_in_plain_torch() -> None:
+    points, values = batch(4000, 1)
+    pool, config = Samples(points, values * 0.1), FitConfig(steps=20, batch=500, pool=4000)
+    one, other = field(), field()
+    compiled = [progress.loss for progress in fit_steps(one, pool, sdf_objective(0.05), config)]
+    with plain_torch():
+        plain = [progress.loss for progress in fit_steps(other, pool, sdf_objective(0.05), config)]
+    assert len(compiled) == len(plain) == 20
+    with torch.no_grad():
+        torch.testing.assert_close(one(points), other(points), rtol=0, atol=5e-3)
+
+
+def test_it_leaves_to_autograd_what_it_cannot_do() -> None:
+    points, values = batch(50, 1)
+    frozen, learning, double = field(), field(AmplitudeWaves(2, learned=True)), field().double()
+    frozen.levels[0].table.requires_grad_(False)
+    for each in (frozen, learning, double):
+        optimizer = AdamW(each.rates(), (0.9, 0.99))
+        assert each.compiled_steps(0.1, optimizer) is None
+        pool, before = Samples(points, values), each.decoder.out.weight.detach().clone()
+        if each is double:
+            pool = Samples(points.double(), values.double())
+        *_, last = fit_steps(each, pool, sdf_objective(), FitConfig(steps=3, batch=20, pool=len(points)))
+        assert last.step == 3
+        assert not torch.equal(each.decoder.out.weight, before)
+    assert field().compiled_steps(0.1, AdamW(frozen.rates(), (0.9, 0.99))) is None  # of another field
+    with plain_torch():
+        assert field().compiled_steps(0.1, AdamW(frozen.rates(), (0.9, 0.99))) is None
