@@ -60,7 +60,7 @@ class Progress:
     done: float
     seconds: float
     loss: float
-    optimizer: torch.optim.Optimizer | None = None
+    optimizer: AdamW | None = None
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _training_steps(objective: Objective, field: Field, optimizer: AdamW) -> Cal
     return step
 
 
-def _restore(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> tuple[int, float]:
+def _restore(optimizer: AdamW, state: Mapping[str, Tensor]) -> tuple[int, float]:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters):
         prefix = f"adam.{index}."
