@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from nstr3d.kernels.parts import Weights
 
 
+class _Linear(nn.Linear):
+    def reset_parameters(self) -> None:
+        """Nothing: a layer's own start would draw from the global generator."""
+
+
 def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
     """A linear layer with U(-1, 1) / sqrt(fan_in) weights and biases, drawn from ``generator``."""
-    # A layer's own start would draw from the global generator: without memory there is none.
-    layer = nn.Linear(fan_in, fan_out, device="meta").to_empty(device="cpu")
+    layer = _Linear(fan_in, fan_out)
     bound = 1 / math.sqrt(max(fan_in, 1))
     with torch.no_grad():
         for parameter in layer.parameters():
