@@ -140,6 +140,28 @@ def largest(typing, a, b):
 
 
 @intrinsic
+def at_most(typing, a, b):
+    """A bit for each lane, the first lane's the lowest: whether ``a`` is not more than ``b``."""
+
+    def build(context, builder, signature, args):
+        lanes = builder.fcmp_ordered("<=", *args)
+        bits = builder.bitcast(lanes, ir.IntType(lanes.type.count))
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(a, b), build
+
+
+@intrinsic
+def lowest(typing, bits):
+    """The place of the lowest bit that is set in an int64 that is not 0."""
+
+    def build(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(bits), build
+
+
+@intrinsic
 def magnitude(typing, a):
     """Absolute values."""
 

@@ -1,0 +1,104 @@
+"""The nearest triangle against libigl's tree; who is on whose side against the winding number."""
+
+from collections.abc import Iterator
+
+import igl
+import numpy as np
+import oracles
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nstr3d.kernels.triangles import Triangles, along
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """Puts torch's thread count back after the test."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def soup(count: int, size: float = 0.1, seed: int = 0) -> np.ndarray:
+    """Triangles anywhere, through each other, some without an area."""
+    generator = np.random.default_rng(seed)
+    corners = generator.uniform(-0.5, 0.5, (count, 1, 3)) + generator.normal(size=(count, 3, 3)) * size
+    corners[::7, 2] = corners[::7, 1]
+    corners[::13] = corners[::13, :1]
+    corners[5:6, 2] = corners[5:6, 0] + 2 * (corners[5:6, 1] - corners[5:6, 0])
+    return corners
+
+
+def libigl(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    vertices, faces = corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3)
+    tree = igl.AABB()
+    tree.init(vertices, faces)
+    squared, _, closest = tree.squared_distance(vertices, faces, points)
+    return np.sqrt(squared), closest
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 65, 3000])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_it_finds_what_libigl_finds(count: int, workers: int) -> None:
+    torch.set_num_threads(workers)
+    corners, generator = soup(count), np.random.default_rng(1)
+    points = np.concatenate([generator.uniform(-1.5, 1.5, (900, 3)), corners[:50].mean(axis=1), corners[:50, 0]])
+    found = Triangles(corners).nearest(points)
+    distance, _ = libigl(corners, points)
+    np.testing.assert_allclose(found.distance, distance, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(points - found.closest, axis=1), found.distance, atol=1e-12)
+    own, _ = zip(*(libigl(corners[face][None], point[None]) for face, point in zip(found.face[:100], points[:100])))
+    np.testing.assert_allclose(np.concatenate(own), found.distance[:100], atol=1e-12)
+
+
+@given(st.integers(0, 10**6), st.floats(-6, 2), st.floats(-3, 12))
+@settings(max_examples=30, deadline=None)
+def test_the_size_of_triangles_and_the_way_to_them_do_not_matter(seed: int, size: float, away: float) -> None:
+    corners, generator = soup(40, 10.0**size / 100, seed), np.random.default_rng(seed + 1)
+    points = generator.normal(size=(20, 3)) * 10.0**away
+    found, (distance, _) = Triangles(corners).nearest(points), libigl(corners, points)
+    np.testing.assert_allclose(found.distance, distance, rtol=1e-9, atol=1e-12)
+
+
+def test_neither_order_nor_threads_change_which_of_equals_is_taken() -> None:
+    mesh, generator = oracles.torus(), np.random.default_rng(2)
+    corners = mesh.vertices[mesh.faces] / 4
+    points = np.concatenate([corners[:, 0], generator.uniform(-0.6, 0.6, (2000, 3))])
+    tree, order, found = Triangles(corners), generator.permutation(len(points)), []
+    for workers in (1, 2):
+        torch.set_num_threads(workers)
+        found += [tree.nearest(points), tree.nearest(points[order])]
+    for one in found[::2]:
+        for other in found[1::2]:
+            np.testing.assert_array_equal(one.face[order], other.face)
+            np.testing.assert_array_equal(one.distance[order], other.distance)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_points_that_are_alike_are_on_the_same_side(workers: int) -> None:
+    torch.set_num_threads(workers)
+    mesh, generator = oracles.sphere(3), np.random.default_rng(3)
+    corners = mesh.vertices[mesh.faces] * 0.4 / np.abs(mesh.vertices).max()
+    points = np.concatenate([generator.uniform(-1, 1, (3000, 3)), corners[:, 0] * generator.normal(1, 0.02, (len(corners), 1))])
+    alike = Triangles(corners).nearest(points).alike
+    tree = igl.FastWindingNumberBVH()
+    tree.init(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))
+    inside = tree.winding_number(points) > 0.5
+    assert 0.05 < inside.mean() < 0.95
+    np.testing.assert_array_equal(inside[alike], inside)
+    np.testing.assert_array_equal(alike[alike], alike)
+    assert len(np.unique(alike)) < len(points) / 4
+
+
+def test_nothing_is_nearest_to_no_points() -> None:
+    found = Triangles(soup(10)).nearest(np.empty((0, 3)))
+    assert [len(each) for each in found] == [0, 0, 0, 0]
+
+
+def test_the_curve_visits_neighbours_one_after_another() -> None:
+    axis = (np.arange(8) + 0.5) / 4 - 1
+    cells = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
+    walk = cells[np.argsort(along(cells))]
+    np.testing.assert_allclose(np.abs(np.diff(walk, axis=0)).sum(axis=1), 0.25)
