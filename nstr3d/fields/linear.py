@@ -75,7 +75,9 @@ def least_squares_sum(levels: Sequence[Level], points: Tensor, values: Tensor, c
         with torch.enable_grad():
             parts = (gather(points, level.rows, level.config.resolution, table) for level, table in zip(levels, tables))
             value = torch.stack(list(parts)).sum(dim=0)
-        return torch.cat(torch.autograd.grad(value, tables, value.detach() if weights is None else weights))
+            # Of a sum: told what to multiply the gradient with, torch would import its symbolic shapes, which takes a while.
+            total = (value * (value.detach() if weights is None else weights)).sum()
+        return torch.cat(torch.autograd.grad(total, tables))
 
     mass = pulled(None, torch.ones_like(values))
     shift = config.ridge * mass.mean()
