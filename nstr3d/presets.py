@@ -13,7 +13,7 @@ from nstr3d.fields.fourier import sized_fourier
 from nstr3d.fields.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.siren import sized_siren
-from nstr3d.fields.spectrum import LevelConfig, stored_nodes, surface_lattice
+from nstr3d.fields.spectrum import LevelConfig, stored_nodes
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.fit import FitConfig
 from nstr3d.types import Mesh
@@ -75,12 +75,11 @@ def sized_nstr(
 
     Raises ValueError for a budget below that of the coarsest field, saying what that takes.
     """
-    points = surface_lattice(near, 4 / LARGEST) if isinstance(near, Mesh) else near
-    template = template or NstrConfig()
+    template, dim = template or NstrConfig(), 3 if isinstance(near, Mesh) else near.shape[1]
 
-    def cost(finest: int, shape: Mesh | np.ndarray = points) -> int:
+    def cost(finest: int) -> int:
         levels = levels_for(finest)
-        tables = sum(int(stored_nodes(level, points.shape[1], shape).sum()) * level.channels for level in levels)
+        tables = sum(int(stored_nodes(level, dim, near).sum()) * level.channels for level in levels)
         features = sum(level.features for level in levels)
         return tables + ((features + 2) * template.hidden + 1 if template.hidden else 0)
 
@@ -92,8 +91,6 @@ def sized_nstr(
         spent = cost(guess)
         low, high = (guess, high) if spent <= params else (low, guess)
         guess = min(max(round(guess * math.sqrt(params / spent)), low + 1), high - 1)
-    while low > SMALLEST and cost(low, near) > params:  # the lattice is coarser than the finest levels' cells
-        low -= 1
     return replace(template, levels=levels_for(low))
 
 
