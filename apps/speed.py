@@ -24,11 +24,12 @@ from nstr3d.losses import sdf_objective
 from nstr3d.presets import FIELDS
 from nstr3d.roofline import ceilings, costs
 from nstr3d.sampling import SurfaceBand
-from nstr3d.speed import dense, extraction, rates, time_to_quality, tracing
+from nstr3d.speed import dense, extraction, rates, time_to_quality, together, tracing
 from nstr3d.tracks import MeshTrack
 from nstr3d.types import Samples
 
 ROOT = Path(__file__).resolve().parents[1]
+TOGETHER = (1, 4, 16)  # fields that a GPU trains at once
 COMPILE = """
 import time, torch
 torch.set_num_threads(1)
@@ -77,6 +78,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     if options.compile:
         found["compile"] = compile_seconds()
     found["rates"] = [vars(rate) for rate in rates(track.near, pool, options.params, threads)]
+    if options.device != "cpu":
+        found["together"] = together(track.near, pool, options.params, TOGETHER)
     field = FIELDS["nstr"](options.params, track.near).build(3, 1, track.near)
     found["parameters"] = field.parameter_count
     found["costs"] = {name: vars(cost) for name, cost in costs(field, 8192).items()}
@@ -118,6 +121,9 @@ def table(found: dict[str, Any]) -> str:
     if "compile" in found:
         first, second = found["compile"]
         words.append(f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that.")
+    if "together" in found:
+        several = ", ".join(f"{row['fields']} at once {row['seconds'] * 1e6:.0f} us" for row in found["together"])
+        words.append(f"A field's step, of so many: {several}.")
     rows = ", ".join(f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in found["extraction"])
     words.append(f"Extraction: {rows}.")
     if "dense" in found:

@@ -19,7 +19,7 @@ import torch
 from nstr3d.extract import extract
 from nstr3d.fields.base import Field
 from nstr3d.fit import FitConfig, fit_steps
-from nstr3d.graphs import CapturedStep
+from nstr3d.graphs import CapturedSteps
 from nstr3d.kernels.interpolate import plain_torch
 from nstr3d.losses import sdf_objective
 from nstr3d.presets import FIELDS
@@ -71,8 +71,8 @@ class _Runner:
         self.points = pool.points[:CHUNK]
         if device.type == "cuda" and not name.endswith(PLAIN):
             part = Samples(pool.points[:batch], pool.values[:batch])
-            captured = CapturedStep(self.field, sdf_objective(), part)
-            self.steps: Iterator[Any] = iter(lambda: captured.step(part, 1.0), None)
+            captured = CapturedSteps([self.field], sdf_objective(), [part])
+            self.steps: Iterator[Any] = iter(lambda: captured.step([part], 1.0), None)
         else:
             training = FitConfig(steps=1 << 30, batch=batch, pool=len(pool))
             self.steps = fit_steps(self.field, pool, sdf_objective(), training)
@@ -83,6 +83,19 @@ class _Runner:
     def infer(self) -> None:
         with torch.no_grad():
             self.field(self.points)
+
+
+def together(near: Mesh, pool: Samples, params: int, counts: Sequence[int], batch: int = 8192) -> list[dict[str, float]]:
+    """For each number of fields, the seconds a field of steps that train so many at once on the pool's GPU, turn by turn."""
+    part, device = Samples(pool.points[:batch], pool.values[:batch]), pool.points.device
+    captured, times = {}, {count: [] for count in counts}
+    for count in counts:
+        fields = [FIELDS["nstr"](params, near).build(3, 1, near).to(device) for _ in range(count)]
+        captured[count] = CapturedSteps(fields, sdf_objective(), [part] * count)
+    for _ in range(TURNS):
+        for count, steps in captured.items():
+            times[count].append(_typical(lambda steps=steps, count=count: steps.step([part] * count, 1.0), device) / count)
+    return [{"fields": count, "seconds": float(np.median(found))} for count, found in times.items()]
 
 
 def _typical(call: Callable[[], None], device: torch.device) -> float:

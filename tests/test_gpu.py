@@ -65,24 +65,30 @@ def test_narrow_products_lose_only_their_digits(precision: str, error: float) ->
 
 @pytest.mark.gpu
 @WITH_GPU
-def test_a_captured_step_trains_as_an_eager_one() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_captured_steps_train_as_eager_ones(count: int) -> None:
     from nstr3d.fields.nstr import NstrConfig
-    from nstr3d.graphs import CapturedStep
+    from nstr3d.graphs import CapturedSteps
     from nstr3d.losses import sdf_objective
     from nstr3d.types import Samples
 
     points = torch.rand(4096, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    batch = Samples(points.cuda(), (points.norm(dim=1, keepdim=True) - 0.7).cuda())
-    fields = [NstrConfig().build(3, 1).cuda() for _ in range(2)]
-    captured = CapturedStep(fields[0], sdf_objective(), batch)
-    optimizer = torch.optim.AdamW(fields[1].rates(), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0, fused=True)
+    radii = [0.4 + 0.1 * index for index in range(count)]
+    batches = [Samples(points.cuda(), (points.norm(dim=1, keepdim=True) - radius).cuda()) for radius in radii]
+    fields, twins = ([NstrConfig().build(3, 1).cuda() for _ in range(count)] for _ in range(2))
+    captured = CapturedSteps(fields, sdf_objective(), batches)
+    optimizers = [torch.optim.AdamW(t.rates(), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0, fused=True) for t in twins]
     for _ in range(20):
-        captured.step(batch, 1.0)
-        optimizer.zero_grad()
-        sdf_objective()(fields[1], batch, 0.0).backward()
-        optimizer.step()
-    for one, other in zip(fields[0].parameters(), fields[1].parameters()):
-        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
+        losses = captured.step(batches, 1.0)
+        for index, (twin, batch, optimizer) in enumerate(zip(twins, batches, optimizers)):
+            optimizer.zero_grad()
+            loss = sdf_objective()(twin, batch, 0.0)
+            loss.backward()
+            optimizer.step()
+            torch.testing.assert_close(losses[index], loss.detach(), atol=1e-3, rtol=1e-2)
+    for field, twin in zip(fields, twins):
+        for one, other in zip(field.parameters(), twin.parameters()):
+            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
 
 
 @WITH_GPU
