@@ -26,7 +26,7 @@ PIECE = 32  # samples that stay together when a pool is shuffled anew: one at a 
 @dataclass(frozen=True)
 class FitConfig:
     """How to train: AdamW (decay where a field's `rates` ask for it) with a linear warm-up and a cosine from each group's peak
-    rate down to ``final_rate`` of it.
+    rate down to ``final_rate`` of it. Peaks fall with the cube root of the steps beyond ``settle``, unless that is None.
 
     ``pool`` samples are drawn and shuffled once, and every epoch takes pieces of up to 32 in another order. With ``seconds`` the
     schedule follows the clock and ``steps`` is ignored. The same seed, thread count and machine give the same bits, unless the
@@ -34,17 +34,18 @@ class FitConfig:
     """
 
     steps: int = 3000
-    batch: int = 8192
+    batch: int = 4096
     pool: int = 1_000_000
     warmup: int = 50
     final_rate: float = 0.01
+    settle: int | None = 1400
     betas: tuple[float, float] = (0.9, 0.99)
     seconds: float | None = None
     seed: int = 0
 
     def __post_init__(self):
-        if min(self.steps, self.batch, self.pool) < 1 or self.warmup < 0:
-            raise ValueError("steps, batch and pool must be at least 1 and warmup at least 0.")
+        if min(self.steps, self.batch, self.pool, self.settle or 1) < 1 or self.warmup < 0:
+            raise ValueError("steps, batch, pool and settle must be at least 1 and warmup at least 0.")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"seconds must be positive, not {self.seconds}.")
         if self.batch > self.pool:
@@ -107,11 +108,13 @@ def fit_steps(
         spent = time.perf_counter() - started
     pool = Samples(pool.points.to(device), pool.values.to(device))
     recent, loss = [], math.nan
+    first, began = step, spent
     batches, train = _batches(pool, config, step), _training_steps(objective, field, optimizer)
     while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
         batch = next(batches)
-        rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate)
+        total = _expected(config, step, spent, step - first, spent - began)
+        rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate) * _peak(config, total)
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * rate
         recent.append(train(batch, done))
@@ -223,6 +226,19 @@ def _checked(pool: Samples) -> Samples:
 
 def _done(step: int, seconds: float, config: FitConfig) -> float:
     return min(1.0, step / config.steps if config.seconds is None else seconds / config.seconds)
+
+
+def _expected(config: FitConfig, step: int, seconds: float, steps: int, spent: float) -> float:
+    """How many steps a run will take that is at ``step`` after ``seconds``, having taken ``steps`` in the time ``spent`` since it
+    began or went on."""
+    if config.seconds is None or not spent > 0:
+        return config.steps if config.seconds is None else step
+    return step + steps * (config.seconds - seconds) / spent
+
+
+def _peak(config: FitConfig, total: float) -> float:
+    """The share of the peak rates that a run of ``total`` steps takes."""
+    return 1.0 if config.settle is None else min(1.0, (config.settle / max(total, 1.0)) ** (1 / 3))
 
 
 def _cosine(done: float, final: float) -> float:

@@ -89,7 +89,7 @@ class SignalJob:
     @property
     def training(self) -> FitConfig:
         """How a trained field is trained."""
-        return FitConfig(self.steps or 2000, seconds=self.seconds, seed=self.seed)
+        return FitConfig(self.steps or 2000, batch=8192, settle=None, seconds=self.seconds, seed=self.seed)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -
         nyquist = max(lattice.shape) / max(resolution, 1)  # of the samples, in units of the nodes'
         waves = AmplitudeWaves(count, band=(0.0, max(1.0, nyquist / 2)), learned=True) if count else None
         level = LevelConfig(resolution, plain=plain, waves=waves, sparse=False)
-        return NstrConfig((level,), table_rate=1e-1, table_decay=0.0, start=None)
+        return NstrConfig((level,), table_rate=1e-1, decoder_rate=1e-2, table_decay=0.0, start=None)
 
     def cost(resolution: int) -> int:
         nodes = (plain + count) * (resolution + 1) ** dim

@@ -191,7 +191,7 @@ def time_to_quality(track: Any, params: int, rival: str, steps: int, ladder: Seq
         return last.seconds, track.measure(field)["near"]
 
     with plain_torch():
-        seconds, error = run(rival, FitConfig(steps=steps))
+        seconds, error = run(rival, FitConfig(steps=steps, batch=8192, settle=None))
     found = {"rival seconds": seconds, "rival near": error}
     for count in ladder:
         ours, near = run("nstr", replace(FitConfig(), steps=count, warmup=min(50, count // 4)))

@@ -218,6 +218,24 @@ def test_rates_warm_up_and_then_fall_along_a_cosine() -> None:
     np.testing.assert_allclose(done, (np.arange(100) + 1) / 100)
 
 
+def test_long_runs_have_lower_peaks() -> None:
+    pool, rates = draw_pool(Sphere(), SHORT), {}
+    for settle in (None, 1000, 8000, 64_000):
+        config = FitConfig(steps=64_000, batch=64, pool=500, warmup=0, settle=settle)
+        rates[settle] = next(iter(fit_steps(small_field(), pool, sdf_objective(), config))).optimizer.param_groups[0]["lr"]
+    assert rates[None] == rates[64_000]
+    assert rates[8000] == pytest.approx(rates[None] / 2)
+    assert rates[1000] == pytest.approx(rates[None] / 4)
+
+
+def test_a_run_that_the_clock_ends_has_the_peaks_of_as_many_steps() -> None:
+    config = FitConfig(batch=64, pool=500, warmup=0, final_rate=1.0, settle=1, seconds=0.5)
+    field = Plane((1.0, 0.0, 0.0), rate=1e-3)
+    *_, last = fit_steps(field, draw_pool(Sphere(), config), sdf_objective(), config)
+    assert last.step > 10
+    assert last.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last.step ** (-1 / 3), rel=0.05)
+
+
 def test_every_epoch_shows_every_sample_once_in_another_order() -> None:
     pool = Samples(torch.arange(12.0)[:, None], torch.zeros(12, 1))
     config, seen = FitConfig(steps=6, batch=4, pool=12), []

@@ -60,9 +60,9 @@ class NstrConfig:
     transport: TransportConfig | None = None
     placement: PlacementConfig | None = PLACEMENT
     start: LinearStartConfig | None = START
-    table_rate: float = 3e-2
+    table_rate: float = 2e-2
     table_decay: float = 0.03
-    decoder_rate: float = 1e-2
+    decoder_rate: float = 7e-3
 
     def __post_init__(self):
         if not self.levels:
