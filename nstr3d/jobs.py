@@ -122,6 +122,14 @@ class MeshJob:
         changes |= {name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value}
         return replace(PRESETS[self.preset].training, **changes)
 
+    def config(self, near: Mesh | np.ndarray) -> Any:
+        """The config of a new field near a shape, a mesh or points in the unit box."""
+        if self.cells:
+            config = NstrConfig(levels=levels_for(self.cells))
+        else:
+            config = FIELDS[self.field](self.params or PRESETS[self.preset].params, near)
+        return replace(config, transport=TransportConfig()) if self.transport else config
+
 
 def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which --resume goes on from, may be
@@ -198,13 +206,8 @@ def train(
         elif job.start is not None:
             field = _started(job.start, unit, frame, pool, device)
         else:
-            if job.cells:
-                template = NstrConfig(levels=levels_for(job.cells))
-            else:
-                template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
-            if job.transport:
-                template = replace(template, transport=TransportConfig())
-            field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
+            generator = torch.Generator().manual_seed(job.seed)
+            field = job.config(unit).build(3, 1, near=unit, generator=generator).to(device)
         # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
         field(torch.zeros(1, 3, device=device)).sum().backward()
         field.zero_grad()
