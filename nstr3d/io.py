@@ -198,7 +198,7 @@ def check_readable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} {'is a link to nothing' if path.is_symlink() else 'does not exist'}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
 
