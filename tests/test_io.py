@@ -150,6 +150,9 @@ def test_truncated_binaries_are_refused(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("load", [load_mesh, load_image])
 def test_missing_files_and_folders_are_refused(tmp_path: Path, load) -> None:
+    (tmp_path / "loop.obj").symlink_to("loop.obj")
+    with pytest.raises(FileNotFoundError, match=r"loop\.obj is a link to nothing"):
+        load_mesh(tmp_path / "loop.obj")
     with pytest.raises(FileNotFoundError, match=r"lost\.obj does not exist"):
         load(tmp_path / "lost.obj")
     with pytest.raises(IsADirectoryError, match="is a folder"):
