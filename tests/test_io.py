@@ -190,6 +190,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("result.txt", "old")]
 
 
+def test_a_disk_that_fills_up_says_which_file_it_was_for(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.bin"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.bin")
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.bin") as temporary:
+        raise OSError(28, "No space left on device", str(temporary))
+    assert caught.value.filename == str(tmp_path / "a.bin")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_write_that_succeeds_replaces_what_a_link_points_at(tmp_path: Path) -> None:
     target = written(tmp_path, "real.txt", "old")
     link = tmp_path / "link.txt"
