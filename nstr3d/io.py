@@ -50,9 +50,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except BaseException as error:
-        if (
-            isinstance(error, OSError) and error.strerror and error.filename in (None, str(temporary))
-        ):  # a full disk does not say where
+        if isinstance(error, OSError) and error.strerror and error.filename in (None, str(temporary)):
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
