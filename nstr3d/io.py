@@ -45,9 +45,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
     try:
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(mode)  # some writers, that of safetensors for one, make a file that only its owner may read
         os.replace(temporary, target)
     except BaseException as error:
         if isinstance(error, OSError) and error.strerror and error.filename in (None, str(temporary)):
