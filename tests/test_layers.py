@@ -82,6 +82,7 @@ LAYER = {
     "batch": 8,
     "cli_batch": 9,
     "cli": 10,
+    "__main__": 11,
 }
 # Within a layer, only these.
 SIBLINGS = {
