@@ -27,7 +27,7 @@ from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.flow import StreamConfig, streamlines
 from nstr3d.flowjobs import FlowJob, run_flow, surface_grid
-from nstr3d.geometry.primitives import Chirp, drifting_ripple
+from nstr3d.geometry.ripples import Chirp, drifting_ripple
 from nstr3d.io import atomic_path
 from nstr3d.lines import load_lines
 from nstr3d.relief import across

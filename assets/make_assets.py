@@ -20,6 +20,7 @@ from torch import Tensor
 
 from nstr3d.audio import Sound, save_sound
 from nstr3d.geometry import primitives as shapes
+from nstr3d.geometry.ripples import Chirp, drifting_ripple
 from nstr3d.io import save_image
 from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh
@@ -32,7 +33,7 @@ DECIMALS = 4
 
 # Wavelength 0.3 at the neck and chest, 0.1 at the rump, by distance from a point in the throat.
 THROAT = (0.0, 0.35, 0.35)
-COAT = shapes.Chirp(0.35, 1.3, 2 * math.pi / 0.3, 2 * math.pi / 0.1)
+COAT = Chirp(0.35, 1.3, 2 * math.pi / 0.3, 2 * math.pi / 0.1)
 
 
 def bunny() -> Sdf:
@@ -125,7 +126,7 @@ RECIPES = {
     # The last nodes within lie as near to the rim as to the flat sides, so that cells much wider than high find it.
     "plate": Recipe(shapes.thin_plate, (1.99 / 21, 0.01, 1.99 / 21), sharpen=3),
     "shells": Recipe(shapes.shells, (0.11,) * 3, relax=8),
-    "ripple": Recipe(lambda: shapes.drifting_ripple().sdf, (0.05,) * 3, relax=8),
+    "ripple": Recipe(lambda: drifting_ripple().sdf, (0.05,) * 3, relax=8),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io import atomic_path
+from nstr3d.io import atomic_path, check_readable
 
 WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 
@@ -31,10 +31,7 @@ def load_sound(path: str | os.PathLike[str]) -> Sound:
     is no sound, has no samples, or some that are not finite.
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
+    check_readable(path)
     library = _library()
     try:
         with library.SoundFile(path) as file:

@@ -11,7 +11,7 @@ import importlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from nstr3d.io import atomic_path
 from nstr3d.types import Box, Frame
 
 FORMAT = "nstr3d-1"
+OTHER_VERSION = "the version of nstr3d that wrote it, or fit anew"
 TRAINING = "training/"  # prefix of the optimiser's tensors in a checkpoint that can be resumed
 
 
@@ -73,6 +74,10 @@ def load_training(
     try:
         header = json.loads(text)
         field = _rebuild(header, tensors, configs).to(device)
+        held = set(_options(header["config"]))
+        if training and (lacking := [name for name in _options(encode_config(field.config)) if name not in held]):
+            # A finished model goes without it; a run that went on with today's default would not be the same run.
+            raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")
         frame, bounds = header["frame"], header["bounds"]
         fit = Fit(
             field,
@@ -103,13 +108,25 @@ def encode_config(value: Any) -> Any:
 
 
 def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
-    """The inverse of `encode_config`. Raises ValueError for a class that is neither ours nor in ``configs``."""
+    """The inverse of `encode_config`. Raises ValueError for a class that is neither ours nor in ``configs``, and for an option
+    that its class does not have."""
     if isinstance(data, list):
         return tuple(decode_config(item, configs) for item in data)
     if not isinstance(data, dict):
         return data
     values = {name: decode_config(item, configs) for name, item in data.items() if name != "class"}
-    return _config_class(data.get("class"), configs)(**values)
+    kind = _config_class(data.get("class"), configs)
+    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(kind)}):
+        raise ValueError(f"it has the option {kind.__name__}.{unknown[0]}, which is unknown here; use {OTHER_VERSION}")
+    return kind(**values)
+
+
+def _options(data: Any) -> Iterator[str]:
+    """The names of all options in an encoded config, a config's own before those inside them."""
+    if isinstance(data, dict):
+        yield from (f"{str(data.get('class')).rpartition(':')[2]}.{name}" for name in data if name != "class")
+    for inner in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+        yield from _options(inner)
 
 
 def _config_class(path: Any, configs: Sequence[type]) -> type:

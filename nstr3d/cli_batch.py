@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field
 from typing import Literal
 
 import tyro
@@ -21,35 +21,9 @@ class Batch:
     """A folder, searched recursively; a list (.txt: paths; .csv: a column path and, if wanted, id); or a URL of either."""
     out: str
     """Folder or URL (s3://, gs:// ...) of the data set."""
-    preset: Literal["fast", "standard", "fine"] = "fast"
-    """How much to spend on a shape, as for nstr3d fit."""
-    params: int | None = None
-    """Budget of learned parameters of each field."""
-    cells: int | None = None
-    """Cells per axis of the finest level instead of a budget: all fields get one architecture, and Dataset.stack takes them."""
-    seconds: float | None = None
-    """Train each for this long instead of the preset's number of steps."""
-    steps: int | None = None
-    """Train each for this many steps instead of the preset's."""
-    pool: int | None = None
-    """Samples of a shape to train on; the preset's by default."""
-    resolution: int = 128
-    """Cells of the extraction grid along the longest side."""
-    samples: int | None = None
-    """Points to measure accuracy with; 100,000 by default."""
-    field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
-    """The kind of field."""
-    transport: float = 0.0
-    """Weight of the transport loss; 0 leaves the transport network out."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
-    seed: int = 0
-    """Seed of everything random, the same for every shape."""
-    picture: int = 128
-    """Pixels to a side of the two views in a thumbnail; 0 for none."""
-    mesh: bool = False
-    """Keep each extracted surface as mesh.ply."""
-    workers: int | None = None
+    fit: tyro.conf.OmitArgPrefixes[ShapeOptions] = field(default_factory=ShapeOptions)
+    """How each shape is fitted, and what is kept of it."""
+    workers: int | None = BatchJob.workers
     """Shapes at a time on this machine: one per processor by default, or as many as have room on its GPUs."""
     engine: Literal["local", "ray"] = "local"
     """Work on this machine, or on all of a Ray cluster."""
@@ -57,17 +31,17 @@ class Batch:
     """Of the Ray cluster; auto is the one that this machine is part of."""
     shard: str = "1/1"
     """i/n: do only part i of n, counted from 1, so that n jobs of any scheduler share the work and the output."""
-    timeout: float = 3600.0
+    timeout: float = BatchJob.timeout
     """Seconds after which a shape is given up."""
-    memory: float | None = None
+    memory: float | None = BatchJob.memory
     """Gigabytes that a shape may take, beyond which it is given up."""
-    gpu_memory: float = 4.0
+    gpu_memory: float = BatchJob.gpu_memory
     """Gigabytes of a GPU's memory that a shape gets."""
-    attempts: int = 2
+    attempts: int = BatchJob.attempts
     """Times that a shape is tried whose process dies, as that need not be its fault."""
-    grace: float = 20.0
+    grace: float = BatchJob.grace
     """Seconds that shapes in progress may take to end when the run is told to stop."""
-    where: str = ""
+    where: str = BatchJob.where
     """Fit again only shapes whose row satisfies this SQL condition, such as "status <> 'done'" or "chamfer > 0.001"."""
 
 
@@ -76,15 +50,13 @@ def fit_batch(options: Batch) -> None:
 
     Raises ValueError where not one shape could be fitted: then it is not the shapes.
     """
-    values = asdict(options)
-    shared = {name: values[name] for name in (field.name for field in fields(ShapeOptions))}
-    names = ("out", "workers", "timeout", "memory", "gpu_memory", "attempts", "grace", "where")
+    same = ("out", "workers", "timeout", "memory", "gpu_memory", "attempts", "grace", "where")
     job = BatchJob(
         source=options.shapes,
-        options=ShapeOptions(**shared),
+        options=options.fit,
         address=options.address if options.engine == "ray" else None,
         shard=_shard(options.shard),
-        **{name: values[name] for name in names},
+        **{name: getattr(options, name) for name in same},
     )
     with _Bar() as bar:
         standing = run_batch(job, bar.show)

@@ -1,4 +1,4 @@
-"""Files in and out: meshes, images and JSON. The only module that knows file formats.
+"""Files in and out: meshes, images and JSON.
 
 Every reader answers bad input with one sentence that names the file; every writer publishes a complete file or nothing.
 """
@@ -23,10 +23,9 @@ from typing import Any
 
 import numpy as np
 
+from nstr3d.meshformats import ENCODERS, encode_ply, fits_float32
 from nstr3d.types import Mesh
 
-# Above this share of the extent, rounding to float32 would be visible in the geometry.
-FLOAT32_TOLERANCE = 1e-6
 LARGE = 1 << 24  # values of a picture
 
 
@@ -46,11 +45,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
     try:
         temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
+        temporary.chmod(mode)  # some writers, that of safetensors for one, make a file that only its owner may read
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.strerror and error.filename in (None, str(temporary)):
+            error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
 
@@ -84,18 +87,18 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
     Raises ``ValueError`` for an unknown extension, a mesh without faces, non-finite vertices or faces out of range.
     """
     path = Path(path)
-    encode = _ENCODERS.get(path.suffix.lower())
+    encode = ENCODERS.get(path.suffix.lower())
     if encode is None:
-        raise ValueError(f"{path}: cannot write the extension '{path.suffix}'; use one of {', '.join(_ENCODERS)}")
+        raise ValueError(f"{path}: cannot write the extension '{path.suffix}'; use one of {', '.join(ENCODERS)}")
     if len(mesh.faces) == 0:
         raise ValueError(f"{path}: the mesh to save has no faces")
     _check_mesh(mesh, f"the mesh to save to {path}")
     if colours is not None:
-        if encode is not _encode_ply or colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1):
+        if encode is not encode_ply or colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1):
             raise ValueError(f"{path}: colours (v, 3) in [0, 1], one for each vertex, go into .ply, not {colours.shape}")
-        data = _encode_ply(mesh, _fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
+        data = encode_ply(mesh, fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
     else:
-        data = encode(mesh, _fits_float32(mesh))
+        data = encode(mesh, fits_float32(mesh))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -198,7 +201,7 @@ def check_readable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist")
+        raise FileNotFoundError(f"{path} {'is a link to nothing' if path.is_symlink() else 'does not exist'}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
 
@@ -282,81 +285,6 @@ def _check_mesh(mesh: Mesh, what: str) -> None:
         raise ValueError(
             f"{what}: face {face} names vertex {mesh.faces[face, corner]}, but vertices run from 0 to {len(mesh.vertices) - 1}"
         )
-
-
-def _fits_float32(mesh: Mesh) -> bool:
-    extent = np.ptp(mesh.vertices, axis=0).max()
-    with np.errstate(over="ignore"):
-        loss = np.abs(mesh.vertices.astype(np.float32).astype(np.float64) - mesh.vertices).max()
-    return bool(loss <= FLOAT32_TOLERANCE * extent)
-
-
-def _encode_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
-    kind, dtype = ("float", "<f4") if single else ("double", "<f8")
-    shades = "" if colours is None else "property uchar red\nproperty uchar green\nproperty uchar blue\n"
-    header = (
-        "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty {kind} z\n{shades}"
-        f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    vertices = mesh.vertices.astype(dtype)
-    if colours is not None:
-        rows = np.empty(len(vertices), [("place", dtype, 3), ("colour", "u1", 3)])
-        rows["place"], rows["colour"] = vertices, colours
-        vertices = rows
-    faces = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.faces
-    return header.encode("ascii") + vertices.tobytes() + faces.tobytes()
-
-
-def _encode_obj(mesh: Mesh, single: bool) -> bytes:
-    return (_lines("v {} {} {}\n", mesh.vertices, single) + _lines("f {} {} {}\n", mesh.faces + 1, single)).encode("ascii")
-
-
-def _encode_off(mesh: Mesh, single: bool) -> bytes:
-    header = f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n"
-    return (header + _lines("{} {} {}\n", mesh.vertices, single) + _lines("3 {} {} {}\n", mesh.faces, single)).encode("ascii")
-
-
-def _encode_stl(mesh: Mesh, single: bool) -> bytes:
-    corners = mesh.corners
-    if not single:  # binary STL has no doubles
-        vertex = "vertex {} {} {}\n"
-        facet = f"facet normal 0 0 0\nouter loop\n{vertex * 3}endloop\nendfacet\n"
-        return f"solid mesh\n{_lines(facet, corners.reshape(-1, 9), single)}endsolid mesh\n".encode("ascii")
-    facets = np.zeros(len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
-    facets["corners"] = corners  # the normal may be zero: readers take it from the winding
-    return b"binary STL".ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
-
-
-def _encode_glb(mesh: Mesh, single: bool) -> bytes:
-    import trimesh
-    from trimesh.exchange.gltf import export_glb
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
-
-    placement, vertices = np.eye(4), mesh.vertices
-    if not single:  # glTF has no doubles, but its node transforms are decimal text
-        lower, upper = vertices.min(axis=0), vertices.max(axis=0)
-        scale = float((upper - lower).max())
-        placement[:3] = np.column_stack([np.eye(3) * scale, (lower + upper) / 2])
-        vertices = (vertices - placement[:3, 3]) / scale
-    # Without a material, viewers assume metal and show it black.
-    material = PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0)
-    visual = TextureVisuals(material=material)
-    scene = trimesh.Scene()
-    scene.add_geometry(trimesh.Trimesh(vertices, mesh.faces, visual=visual, process=False), transform=placement)
-    return export_glb(scene)
-
-
-_ENCODERS = {".ply": _encode_ply, ".obj": _encode_obj, ".stl": _encode_stl, ".off": _encode_off, ".glb": _encode_glb}
-
-
-def _lines(template: str, rows: np.ndarray, single: bool) -> str:
-    """``template`` filled with each row: integers as they are, floats to the digits that single or double precision needs."""
-    number = "%d" if np.issubdtype(rows.dtype, np.integer) else "%.9g" if single else "%.17g"
-    line = template.replace("{}", number)
-    return "".join((line * len(block)) % tuple(block.ravel().tolist()) for block in np.array_split(rows, len(rows) // 65536 + 1))
 
 
 def _eight_bit_mode(picture: Any) -> str:

@@ -122,6 +122,14 @@ class MeshJob:
         changes |= {name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value}
         return replace(PRESETS[self.preset].training, **changes)
 
+    def config(self, near: Mesh | np.ndarray) -> Any:
+        """The config of a new field near a shape, a mesh or points in the unit box."""
+        if self.cells:
+            config = NstrConfig(levels=levels_for(self.cells))
+        else:
+            config = FIELDS[self.field](self.params or PRESETS[self.preset].params, near)
+        return replace(config, transport=TransportConfig()) if self.transport else config
+
 
 def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which --resume goes on from, may be
@@ -187,6 +195,7 @@ def train(
     """
     config, identity = job.training, _identity(job) | dict(options or {})
     resumed, state = _resume(job, identity, device) if job.resume else (None, {})
+    template = None if resumed or job.start else job.config(unit)  # before any work: a budget may be too small
     with clock("sample"):
         sampler = SurfaceBand(unit, MeshDistance(unit))
         pool = draw_pool(sampler, config)
@@ -198,12 +207,7 @@ def train(
         elif job.start is not None:
             field = _started(job.start, unit, frame, pool, device)
         else:
-            if job.cells:
-                template = NstrConfig(levels=levels_for(job.cells))
-            else:
-                template = FIELDS[job.field](job.params or PRESETS[job.preset].params, unit)
-            if job.transport:
-                template = replace(template, transport=TransportConfig())
+            assert template is not None
             field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
         # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
         field(torch.zeros(1, 3, device=device)).sum().backward()
@@ -258,7 +262,11 @@ def _resume(job: MeshJob, identity: dict[str, Any], device: torch.device) -> tup
     unfinished, state = load_training(path, device)
     if not {"step", "seconds"} <= state.keys():
         raise ValueError(f"{path} is a finished model, not a checkpoint, so there is nothing to resume; run without --resume.")
-    differing = [name for name, value in identity.items() if unfinished.provenance.get(name) != value]
+    before = unfinished.provenance
+    if one_sided := sorted(identity.keys() ^ before.keys()):
+        words = f"belongs to another run or another version of nstr3d: {', '.join(one_sided)} is not an option of both"
+        raise ValueError(f"{path} {words}; use the same options and version, or --overwrite to fit anew.")
+    differing = [name for name, value in identity.items() if before[name] != value]
     if differing:
         raise ValueError(f"{path} belongs to another run: {', '.join(differing)} differ; use the same options and input.")
     return unfinished, state

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.analysis import AnalysisConfig, analyse, coarse
-from nstr3d.geometry.primitives import Chirp
+from nstr3d.geometry.ripples import Chirp
 from nstr3d.spectral import difference
 
 

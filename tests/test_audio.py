@@ -48,9 +48,12 @@ def test_bad_sounds_are_refused(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "empty.wav", np.zeros((0, 1)), 8000)
     with pytest.raises(ValueError, match="without samples"):
         load_sound(tmp_path / "empty.wav")
-    for name, data in (("junk.wav", np.random.default_rng(0).bytes(3000)), ("nothing.wav", b"")):
+    for name, data, words in (
+        ("junk.wav", np.random.default_rng(0).bytes(3000), "could not be read as a sound"),
+        ("nothing.wav", b"", "is empty"),
+    ):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ValueError, match="could not be read as a sound"):
+        with pytest.raises(ValueError, match=words):
             load_sound(tmp_path / name)
     soundfile.write(tmp_path / "nan.wav", np.array([0.0, 0.5, np.nan]), 8000, subtype="FLOAT")
     with pytest.raises(ValueError, match="sample 2 is not finite"):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from oracles import sphere
 
+from nstr3d import presets
 from nstr3d.batch.attempt import Rules, Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
 from nstr3d.batch.engines import RayEngine, local_slots, packed
@@ -363,6 +365,24 @@ def test_keys_follow_content_reading_and_options_but_not_the_device():
     assert key_of("1", ".OBJ", ShapeOptions(device="cpu")) == key_of("1", ".obj", base)
 
 
+@pytest.mark.parametrize(("field", "rate"), [("nstr", "decoder_rate"), ("siren", "rate")])
+def test_digests_follow_the_defaults_of_presets_and_fields(monkeypatch, field, rate):
+    def digest(**options) -> str:
+        return ShapeOptions(field=field, **options).digest
+
+    before = digest()
+    assert before == digest(device="cpu")
+    assert len({before, digest(preset="standard"), digest(params=2000)}) == 3
+    preset, sized = presets.PRESETS["fast"], presets.FIELDS[field]
+    with monkeypatch.context() as changed:
+        changed.setitem(presets.PRESETS, "fast", replace(preset, training=replace(preset.training, batch=64)))
+        assert digest() != before
+    with monkeypatch.context() as changed:
+        changed.setitem(presets.FIELDS, field, lambda params, near: replace(sized(params, near), **{rate: 1.0}))
+        assert digest() != before
+    assert digest() == before
+
+
 @pytest.mark.parametrize(
     ("options", "part"),
     [
@@ -383,9 +403,9 @@ def test_options_out_of_range_are_refused(options, part):
 
 def test_shape_options_are_checked_at_once():
     with pytest.raises(ValueError, match="--cells"):
-        ShapeOptions(cells=1)
+        BatchJob("in", "out", ShapeOptions(cells=1))
     with pytest.raises(ValueError, match="--cells"):
-        ShapeOptions(cells=16, field="siren")
+        BatchJob("in", "out", ShapeOptions(cells=16, field="siren"))
     with pytest.raises(ValueError, match="--workers"):
         local_slots(0, "cpu", 1.0)
 

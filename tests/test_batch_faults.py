@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import signal
@@ -21,9 +22,10 @@ import torch
 from datasets import constant_part, good_shape, workers_of, write_shapes
 
 from nstr3d import load
+from nstr3d.batch import options
 from nstr3d.batch.attempt import Slot
 from nstr3d.batch.catalogue import CATALOGUE, select
-from nstr3d.batch.options import ShapeOptions
+from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.run import BatchJob, Standing, run_batch
 from nstr3d.io import save_mesh
 from nstr3d.outputs import Interrupted
@@ -145,6 +147,29 @@ def test_finished_shapes_are_skipped_by_content(shapes, undisturbed, tmp_path):
     assert run_batch(job).skipped == 2
     assert run_batch(replace(job, options=replace(job.options, seed=1))).ended == 2
     assert run_batch(replace(job, where="status <> 'done'")).failed == 1
+
+
+def test_fits_of_other_code_are_made_anew(one, tmp_path, monkeypatch):
+    job = job_for(one, tmp_path / "out", workers=1)
+    assert run_batch(job).fitted == 1
+    place = next((tmp_path / "out").rglob("report.json"))
+    report = json.loads(place.read_text())
+    now = dict(report["batch"])
+    shape = next(one.iterdir())
+    content = hashlib.sha256(shape.read_bytes()).hexdigest()
+    assert now["key"] == key_of(content, shape.suffix, job.options)
+    with monkeypatch.context() as then:
+        then.setattr(options, "FORMAT", options.FORMAT - 1)
+        former = ShapeOptions(**QUICK)
+        report["batch"] |= {"config": former.digest, "key": key_of(content, shape.suffix, former)}
+    place.write_text(json.dumps(report))
+    model = place.parent / "model.safetensors"
+    model.write_bytes(b"of the code that was")
+    assert run_batch(job).fitted == 1
+    again = json.loads(place.read_text())["batch"]
+    assert (again["config"], again["key"]) == (now["config"], now["key"])
+    assert load(model).steps == QUICK["steps"]
+    assert run_batch(job).skipped == 1
 
 
 def test_shards_share_an_output(shapes, tmp_path):

@@ -249,6 +249,12 @@ def test_a_header_that_is_no_header_raises(header: str | None, model: Path) -> N
     one_sentence(caught.value, model)
 
 
+def test_who_may_read_a_file_may_read_a_model(model: Path) -> None:
+    other = model.with_name("other")
+    other.touch()
+    assert model.stat().st_mode == other.stat().st_mode
+
+
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
 def test_a_truncated_file_raises(keep: int, model: Path) -> None:
     model.write_bytes(model.read_bytes()[:keep])

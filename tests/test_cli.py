@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import runpy
 import select
 import signal
 import struct
@@ -155,6 +156,14 @@ def test_sigterm_is_taken_like_ctrl_c():
     before = signal.getsignal(signal.SIGTERM)
     assert cli.guarded(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["nstr3d", "render", "nowhere.safetensors", "--out", "a.png"])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("nstr3d", run_name="__main__")
+    assert stop.value.code == 1
+    assert "nowhere.safetensors does not exist" in capsys.readouterr().err
 
 
 def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_path):

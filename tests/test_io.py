@@ -150,6 +150,9 @@ def test_truncated_binaries_are_refused(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("load", [load_mesh, load_image])
 def test_missing_files_and_folders_are_refused(tmp_path: Path, load) -> None:
+    (tmp_path / "loop.obj").symlink_to("loop.obj")
+    with pytest.raises(FileNotFoundError, match=r"loop\.obj is a link to nothing"):
+        load_mesh(tmp_path / "loop.obj")
     with pytest.raises(FileNotFoundError, match=r"lost\.obj does not exist"):
         load(tmp_path / "lost.obj")
     with pytest.raises(IsADirectoryError, match="is a folder"):
@@ -185,6 +188,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         fail()
     assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("result.txt", "old")]
+
+
+def test_a_disk_that_fills_up_says_which_file_it_was_for(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.bin"):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(tmp_path / "a.bin")
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.bin") as temporary:
+        raise OSError(28, "No space left on device", str(temporary))
+    assert caught.value.filename == str(tmp_path / "a.bin")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_write_that_succeeds_replaces_what_a_link_points_at(tmp_path: Path) -> None:

@@ -316,6 +316,46 @@ def test_resuming_from_a_damaged_checkpoint_is_refused(stopped, tmp_path, damage
         run(job_for(tmp_path, resume=True))
 
 
+def _of_newer_code(header):
+    header["config"]["sparkle"] = 3
+
+
+def _of_older_code(header):
+    del header["config"]["start"]
+
+
+def _of_a_run_with_an_option_more(header):
+    header["provenance"]["sparkle"] = 3
+
+
+def _of_a_run_with_an_option_less(header):
+    del header["provenance"]["pool"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_of_newer_code, "has the option NstrConfig.sparkle, which is unknown here; use the version of nstr3d that wrote it"),
+        (_of_older_code, "lacks the option NstrConfig.start; go on with the version of nstr3d that wrote it, or fit anew"),
+        (_of_a_run_with_an_option_more, "version of nstr3d: sparkle is not an option of both; use the same .*, or --overwrite"),
+        (_of_a_run_with_an_option_less, "version of nstr3d: pool is not an option of both; use the same .*, or --overwrite"),
+    ],
+)
+def test_a_checkpoint_of_other_code_says_what_to_do(stopped, tmp_path, change, message):
+    import safetensors
+
+    shutil.copytree(stopped, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "new" / "out" / CHECKPOINT
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    header = json.loads(metadata["nstr3d"])
+    change(header)
+    save_file(load_file(path), path, metadata | {"nstr3d": json.dumps(header)})
+    with pytest.raises(ValueError, match=message) as caught:
+        run(job_for(tmp_path, resume=True))
+    assert str(caught.value).count(". ") == 0  # one sentence
+
+
 def test_resuming_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         run(job_for(tmp_path, resume=True))

@@ -20,6 +20,7 @@ LAYER = {
     "types": 0,
     "autodiff": 1,
     "sdf": 1,
+    "meshformats": 1,
     "io": 1,
     "audio": 1,
     "clouds": 1,
@@ -52,6 +53,7 @@ LAYER = {
     "window": 6,
     "browser": 6,
     "cli_view": 7,
+    "cli_tables": 7,
     "frequency": 5,
     "checkpoint": 5,
     "presets": 5,
@@ -80,10 +82,12 @@ LAYER = {
     "batch": 8,
     "cli_batch": 9,
     "cli": 10,
+    "__main__": 11,
 }
 # Within a layer, only these.
 SIBLINGS = {
     "sdf": {"autodiff"},
+    "io": {"meshformats"},
     "audio": {"io"},
     "clouds": {"io"},
     "lines": {"io"},
@@ -118,6 +122,7 @@ SIBLINGS = {
     "fields.cosines": {"fields.base", "fields.lapped", "fields.positions", "kernels.interpolate"},
     "geometry.distance": {"geometry.surface", "kernels.triangles"},
     "geometry.normals": set(),
+    "geometry.ripples": {"geometry.primitives"},
     "geometry.repair": {"geometry.distance", "geometry.surface"},
     "geometry.cloudwinding": {"geometry.neighbours", "kernels.dipoles"},
     "geometry.patches": {"geometry.neighbours", "kernels.threads"},
@@ -177,7 +182,7 @@ SIBLINGS = {
 PACKAGES_SEEN = {"sampling": {"geometry"}, "metrics": {"geometry"}, "losses": {"fields"}, "roofline": {"fields", "kernels"}}
 PACKAGES_SEEN |= {"flow": {"kernels"}, "extract": {"kernels"}}
 OWNERS = {
-    "trimesh": {"io", "interop"},
+    "trimesh": {"io", "meshformats", "interop"},
     "open3d": {"interop"},
     "PIL": {"io", "footage", "cli_render"},
     "soundfile": {"audio"},

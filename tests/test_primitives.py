@@ -19,6 +19,7 @@ from scipy.spatial import cKDTree
 
 from nstr3d.autodiff import jacobian
 from nstr3d.geometry import primitives as P
+from nstr3d.geometry.ripples import drifting_ripple
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
@@ -48,7 +49,7 @@ EXACT = {
 BOUNDS = {
     "gyroid_slab": P.gyroid_slab(0.9, 0.15, 1.0, 0.1),
     "bracket": P.bracket(),
-    "ripple": P.drifting_ripple().sdf,
+    "ripple": drifting_ripple().sdf,
     "union": P.union(EXACT["sphere"], EXACT["box"], EXACT["torus"]),
     "intersection": P.intersection(EXACT["ellipsoid"], P.rotate(EXACT["box"], *TILT)),
     "difference": P.difference(EXACT["box"], EXACT["sphere"], EXACT["capsule"]),
@@ -339,32 +340,6 @@ def test_gyroid_wall_is_as_thick_as_stated():
     assert slab(direction * thickness / 2 * 0.98).item() < 0 < slab(direction * thickness / 2 * 1.05).item()
 
 
-# ------------------------------------------------------------------------------------------------------- drifting frequency
-
-
-def test_local_frequency_is_the_gradient_of_the_phase_and_drifts_by_four():
-    ripple, points, h = P.drifting_ripple(), _points(500, seed=15), 1e-6
-    steps = h * torch.eye(3, dtype=points.dtype)
-    central = torch.stack([ripple.phase(points + s) - ripple.phase(points - s) for s in steps], dim=-1) / (2 * h)
-    assert torch.allclose(ripple.frequency(points), central, atol=1e-4)
-    ends = ripple.frequency(torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
-    assert ends[:, 0].tolist() == pytest.approx([7.0, 28.0])
-
-
-def test_ripple_surface_lies_where_its_phase_says():
-    ripple, points = P.drifting_ripple(radius=1.0, amplitude=0.05), _points(500, seed=16)
-    expected = points.norm(dim=-1) - 1.0 - 0.05 * torch.sin(ripple.phase(points))
-    assert torch.allclose(ripple.sdf(points), expected)
-
-
-def test_chirp_phase_is_the_integral_of_its_frequency():
-    chirp = P.Chirp(-0.5, 1.5, 3.0, 20.0)
-    along = torch.linspace(-1.0, 2.0, 30001, dtype=torch.float64)
-    integral = torch.cumulative_trapezoid(chirp.frequency(along), along)
-    assert torch.allclose(chirp.phase(along)[1:] - chirp.phase(along)[0], integral, atol=1e-6)
-    assert chirp.phase(torch.tensor([-0.5])).item() == 0.0
-
-
 # ------------------------------------------------------------------------------------------------------------------ errors
 
 
@@ -384,8 +359,6 @@ def test_chirp_phase_is_the_integral_of_its_frequency():
         (lambda: P.ellipsoid((1.0, 0.0, 1.0)), "radii must be positive"),
         (lambda: P.shells(1.0, 0.5, 0.8), "inner < cavity < outer"),
         (lambda: P.gyroid_slab(period=0.0), "period must be positive"),
-        (lambda: P.drifting_ripple(slow=-1.0), "slow must be positive"),
-        (lambda: P.Chirp(1.0, 1.0, 2.0, 3.0), "must end after it starts"),
         (lambda: P.union(), "union needs at least one shape"),
         (lambda: P.intersection(), "intersection needs at least one shape"),
         (lambda: P.intersection(P.sphere(), P.sphere(1.0, (3.0, 0.0, 0.0))), "the intersection is empty"),

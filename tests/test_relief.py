@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.analysis import AnalysisConfig
-from nstr3d.geometry.primitives import drifting_ripple
+from nstr3d.geometry.ripples import drifting_ripple
 from nstr3d.relief import Relief, ReliefWaves, across, nearest, relief_waves, smoothed, spread, surface_relief
 from nstr3d.spectral import difference
 

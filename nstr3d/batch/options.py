@@ -4,51 +4,65 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
+
+from nstr3d.checkpoint import encode_config
 from nstr3d.jobs import MeshJob
 
 LOG = "log.txt"  # what a shape's worker said
-FORMAT = 1  # of keys: another number fits everything anew
+FORMAT = 2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew
 
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """How each shape is fitted and what is kept of it; see `MeshJob`. ``mesh`` keeps the extracted surface, ``picture`` is the
-    pixels to a side of the two views that make the thumbnail, 0 for none.
+    """How each shape is fitted and what is kept of it; see `MeshJob`, which refuses options out of range."""
 
-    Raises ValueError for options out of range.
-    """
-
-    preset: str = "fast"
+    preset: Literal["fast", "standard", "fine"] = "fast"
+    """How much to spend on a shape, as for nstr3d fit."""
     params: int | None = None
+    """Budget of learned parameters of each field."""
     cells: int | None = None
+    """Cells per axis of the finest level instead of a budget: all fields get one architecture, and Dataset.stack takes them."""
     seconds: float | None = None
+    """Train each for this long instead of the preset's number of steps."""
     steps: int | None = None
+    """Train each for this many steps instead of the preset's."""
     pool: int | None = None
+    """Samples of a shape to train on; the preset's by default."""
     resolution: int = 128
+    """Cells of the extraction grid along the longest side."""
     samples: int | None = None
-    field: str = "nstr"
+    """Points to measure accuracy with; 100,000 by default."""
+    field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
+    """The kind of field."""
     transport: float = 0.0
-    device: str = "auto"
+    """Weight of the transport loss; 0 leaves the transport network out."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train."""
     seed: int = 0
+    """Seed of everything random, the same for every shape."""
     picture: int = 128
+    """Pixels to a side of the two views in a thumbnail; 0 for none."""
     mesh: bool = False
-
-    def __post_init__(self):
-        self.job(Path(), Path())
+    """Keep each extracted surface as mesh.ply."""
 
     def job(self, path: Path, out: Path) -> MeshJob:
-        """The job of one shape."""
+        """The job of one shape. Raises ValueError for options out of range."""
         options = asdict(self)
         del options["mesh"]
         return MeshJob(path, out, **options)
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Changes with what changes the results; the device does not count."""
-        options = asdict(self) | {"format": FORMAT}
+        """Changes with what changes the results, the defaults behind the options too; the device does not count."""
+        job = replace(self, params=None).job(Path(), Path())  # a budget that is too small is for each shape to say
+        defaults = [encode_config(config) for config in (job.training, job.config(np.zeros((1, 3))))]
+        options = asdict(self) | {"format": FORMAT, "defaults": defaults}
         del options["device"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nstr3d.batch.attempt import Cancelled, Rules, Task
 from nstr3d.batch.catalogue import Catalogue, Known
@@ -48,6 +49,7 @@ class BatchJob:
     where: str = ""
 
     def __post_init__(self):
+        self.options.job(Path(), Path())
         index, count = self.shard
         if not 1 <= index <= count:
             raise ValueError(f"--shard is i/n with i from 1 to n, not {index}/{count}.")

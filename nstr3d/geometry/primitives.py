@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ ELLIPSOID_STEPS = 12
 
 def sphere(radius: float = 1.0, centre: Vector = (0.0, 0.0, 0.0)) -> Sdf:
     """A ball of ``radius`` about ``centre``; exact."""
-    _require_positive(radius=radius)
+    require_positive(radius=radius)
     middle = _vector("centre", centre)
 
     def distance(points: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
 
     Raises ``ValueError`` unless ``minor < major``: a tube that meets itself has no closed form.
     """
-    _require_positive(major=major, minor=minor)
+    require_positive(major=major, minor=minor)
     if minor >= major:
         raise ValueError(f"torus minor radius {minor} must be smaller than its major radius {major}")
 
@@ -64,7 +64,7 @@ def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
 def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
     """A box about the origin with the given half edge lengths; exact."""
     half = _vector("half_extents", half_extents)
-    _require_positive(half_extents=min(half))
+    require_positive(half_extents=min(half))
 
     def distance(points: Tensor) -> Tensor:
         return _corner_distance(points.abs() - _like(half, points))
@@ -75,7 +75,7 @@ def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
 def rounded_box(half_extents: Vector, radius: float) -> Sdf:
     """A box whose edges and corners are rounded to ``radius``; ``half_extents`` includes the rounding. Exact."""
     half = _vector("half_extents", half_extents)
-    _require_positive(half_extents=min(half), radius=radius)
+    require_positive(half_extents=min(half), radius=radius)
     if radius >= min(half):
         raise ValueError(f"rounding radius {radius} must be smaller than the smallest half extent {min(half)}")
     core = box([h - radius for h in half])
@@ -90,7 +90,7 @@ def thin_plate(size: float = 2.0, thickness: float = 0.02) -> Sdf:
 def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
     """All points within ``radius`` of the segment from ``a`` to ``b``; exact. Raises ``ValueError`` where ``a`` equals ``b``."""
     start, end = _vector("a", a), _vector("b", b)
-    _require_positive(radius=radius)
+    require_positive(radius=radius)
     axis = np.subtract(end, start)
     if not axis.any():
         raise ValueError(f"capsule ends coincide at {start}: use a sphere")
@@ -107,7 +107,7 @@ def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
 
 def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
     """A capped cylinder about the y axis, from ``-half_height`` to ``half_height``; exact."""
-    _require_positive(radius=radius, half_height=half_height)
+    require_positive(radius=radius, half_height=half_height)
 
     def distance(points: Tensor) -> Tensor:
         beyond = torch.stack([_radius_about_y(points) - radius, points[:, 1].abs() - half_height], dim=-1)
@@ -124,7 +124,7 @@ def ellipsoid(radii: Vector) -> Sdf:
     and the start is left of the root with a value of at most 3, so Newton's method climbs to the root without a safeguard.
     """
     semi = _vector("radii", radii)
-    _require_positive(radii=min(semi))
+    require_positive(radii=min(semi))
     shortest = min(semi)
 
     def distance(points: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
 
     Raises ``ValueError`` unless ``inner < cavity < outer``.
     """
-    _require_positive(outer=outer, cavity=cavity, inner=inner)
+    require_positive(outer=outer, cavity=cavity, inner=inner)
     if not inner < cavity < outer:
         raise ValueError(f"shells need inner < cavity < outer, not {inner}, {cavity}, {outer}")
     return union(difference(sphere(outer), sphere(cavity)), sphere(inner))
@@ -164,7 +164,7 @@ def gyroid_slab(period: float = 1.2, thickness: float = 0.2, radius: float = 1.0
     each component) and is divided by it. On the sheet's middle the gradient lies between sqrt(2) and sqrt(3), so a thin wall
     is between ``thickness`` and 1.22 times that.
     """
-    _require_positive(period=period, thickness=thickness, radius=radius, rim=rim)
+    require_positive(period=period, thickness=thickness, radius=radius, rim=rim)
     omega = 2 * math.pi / period
 
     def emptiness(points: Tensor) -> Tensor:
@@ -187,65 +187,6 @@ def bracket() -> Sdf:
     bore = translate(rotate(cylinder(0.27, 1.0), (1.0, 0.0, 0.0), 90.0), (0.0, 0.15, 0.0))
     holes = [translate(cylinder(0.2, 1.0), (x, -0.65, 0.1)) for x in (-0.65, 0.65)]
     return difference(union(base, wall, boss), bore, *holes)
-
-
-@dataclass(frozen=True)
-class Ripple:
-    """A shape with relief of known spectrum: ``sdf``; ``phase (n, 3) -> (n,)`` in radians; and its gradient, the local
-    ``frequency (n, 3) -> (n, 3)`` in radians per world unit."""
-
-    sdf: Sdf
-    phase: Callable[[Tensor], Tensor]
-    frequency: Callable[[Tensor], Tensor]
-
-
-def drifting_ripple(radius: float = 1.0, amplitude: float = 0.03, slow: float = 7.0, fast: float = 28.0) -> Ripple:
-    """A ball with sinusoidal relief whose frequency drifts along x from ``slow`` at ``-radius`` to ``fast`` at ``radius``.
-
-    Frequencies are in radians per world unit; the defaults drift by a factor of four. A fixed Fourier basis has to carry every
-    frequency everywhere to represent it, a space-varying spectrum carries one.
-    """
-    _require_positive(radius=radius, amplitude=amplitude, slow=slow, fast=fast)
-    drift = Chirp(-radius, radius, slow, fast)
-
-    def phase(points: Tensor) -> Tensor:
-        return drift.phase(points[:, 0])
-
-    def frequency(points: Tensor) -> Tensor:
-        along = drift.frequency(points[:, 0])
-        return torch.stack([along, torch.zeros_like(along), torch.zeros_like(along)], dim=-1)
-
-    def relief(points: Tensor) -> Tensor:
-        return torch.sin(phase(points))
-
-    return Ripple(displace(sphere(radius), relief, amplitude, max(slow, fast)), phase, frequency)
-
-
-@dataclass(frozen=True)
-class Chirp:
-    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``, and is constant beyond them."""
-
-    start: float
-    end: float
-    slow: float
-    fast: float
-
-    def __post_init__(self) -> None:
-        _require_positive(slow=self.slow, fast=self.fast)
-        if not self.start < self.end:
-            raise ValueError(f"a chirp must end after it starts, not go from {self.start} to {self.end}")
-
-    def phase(self, along: Tensor) -> Tensor:
-        """The phase in radians at positions ``along (n,)``: continuously differentiable, zero at ``start``."""
-        within = along.clamp(self.start, self.end)
-        travelled = within - self.start
-        rate = (self.fast - self.slow) / (self.end - self.start)
-        return self.slow * travelled + rate / 2 * travelled.square() + self.frequency(along) * (along - within)
-
-    def frequency(self, along: Tensor) -> Tensor:
-        """The phase's derivative ``(n,)``, in radians per unit."""
-        share = (along.clamp(self.start, self.end) - self.start) / (self.end - self.start)
-        return self.slow + (self.fast - self.slow) * share
 
 
 # ----------------------------------------------------------------------------------------------------------- combinators
@@ -290,7 +231,7 @@ def smooth_union(*parts: Sdf, k: float) -> Sdf:
     combination of the parts' gradients, so the Lipschitz bound is the largest of theirs; the bounds grow by ``k / 4`` a fold.
     """
     _require_parts("smooth_union", parts)
-    _require_positive(k=k)
+    require_positive(k=k)
 
     def blend(a: Tensor, b: Tensor) -> Tensor:
         return torch.minimum(a, b) - (k - (a - b).abs()).clamp_min(0).square() / (4 * k)
@@ -305,7 +246,7 @@ def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
     Like `smooth_union` it moves the surface only where two distances differ by less than ``k``, and only inwards.
     """
     _require_parts("smooth_difference", cuts)
-    _require_positive(k=k)
+    require_positive(k=k)
 
     def carve(a: Tensor, b: Tensor) -> Tensor:
         return torch.maximum(a, -b) + (k - (a + b).abs()).clamp_min(0).square() / (4 * k)
@@ -319,7 +260,7 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
     ``relief`` maps points ``(n, 3)`` to ``(n,)`` in [-1, 1] and is as smooth as ``lipschitz``, its largest slope per world
     unit; the result's Lipschitz bound is the shape's plus ``amplitude * lipschitz``.
     """
-    _require_positive(amplitude=amplitude, lipschitz=lipschitz)
+    require_positive(amplitude=amplitude, lipschitz=lipschitz)
 
     def distance(points: Tensor) -> Tensor:
         return shape.distance(points) - amplitude * relief(points)
@@ -346,7 +287,7 @@ def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
 
 def scale(shape: Sdf, factor: float) -> Sdf:
     """``shape`` enlarged about the origin by ``factor`` in every direction; the Lipschitz bound stays."""
-    _require_positive(factor=factor)
+    require_positive(factor=factor)
     bounds = Box(*(tuple(np.multiply(corner, factor).tolist()) for corner in (shape.bounds.lower, shape.bounds.upper)))
     return replace(shape, distance=lambda points: shape.distance(points / factor) * factor, bounds=bounds)
 
@@ -354,7 +295,8 @@ def scale(shape: Sdf, factor: float) -> Sdf:
 # --------------------------------------------------------------------------------------------------------------- helpers
 
 
-def _require_positive(**sizes: float) -> None:
+def require_positive(**sizes: float) -> None:
+    """Raises ValueError naming the first of ``sizes`` that is not positive and finite."""
     for name, size in sizes.items():
         if not (math.isfinite(size) and size > 0):
             raise ValueError(f"{name} must be positive and finite, not {size}")

@@ -36,29 +36,27 @@ class Dipoles:
 
     def number(self, vectors: np.ndarray, width: float, at: np.ndarray | None = None) -> np.ndarray:
         """Winding number ``(n,)`` of ``vectors (n, 3)``, smoothed over ``width``; ``(m,)`` at points ``at (m, 3)`` if given."""
-        return self._run(_number, vectors, 1, width, at)[:, 0]
+        return self._run(_number, vectors, width, at)[:, 0]
 
     def slope(self, vectors: np.ndarray, width: float) -> np.ndarray:
         """Minus the gradient ``(n, 3)`` of the winding number: it points outward."""
-        return self._run(_slope, vectors, 3, width)
+        return self._run(_slope, vectors, width)
 
     def adjoint(self, values: np.ndarray, width: float) -> np.ndarray:
         """``(n, 3)``: the adjoint of `number`, applied to ``values (n,)``."""
-        return self._run(_adjoint, values[:, None], 3, width)
+        return self._run(_adjoint, values[:, None], width)
 
-    def _run(
-        self, kernel: Callable[..., None], sources: np.ndarray, columns: int, width: float, at: np.ndarray | None = None
-    ) -> np.ndarray:
+    def _run(self, kernel: Callable[..., None], sources: np.ndarray, width: float, at: np.ndarray | None = None) -> np.ndarray:
         ordered = np.asarray(sources, np.float64)[self.order]
         seen = self.points if at is None else np.ascontiguousarray(at, np.float32)
-        out = np.empty((len(seen), columns), np.float32)
+        out = np.empty((len(seen), 3), np.float32)
         given = (
             *(seen, self.points, np.ascontiguousarray(ordered, np.float32)),
             *(self.boxes, self._sums(ordered).astype(np.float32)),
             *(self.reach, self.begin, self.end, self.skip, np.float32(width * width), out),
         )
         share(lambda part, low, high: kernel(low, high, *given), len(seen))
-        result = np.empty((len(seen), columns))
+        result = np.empty((len(seen), 3))
         result[self.order if at is None else slice(None)] = out
         return result / (4 * math.pi)
 
@@ -90,58 +88,9 @@ def _tree(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
     return order, np.array(begin), np.array(end), np.array(skip)
 
 
-@njit(cache=True, fastmath=True, nogil=True)
-def _number(low, high, seen, points, vectors, boxes, sums, reach, begin, end, skip, soft, out):
-    for i in range(low, high):
-        x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
-        total = np.float32(0)
-        box = 0
-        while box < len(skip):
-            u, v, w = boxes[box, 0] - x, boxes[box, 1] - y, boxes[box, 2] - z
-            s = u * u + v * v + w * w
-            if s > reach[box]:
-                s += soft
-                total += (u * sums[box, 0] + v * sums[box, 1] + w * sums[box, 2]) / (s * np.sqrt(s))
-                box = skip[box]
-            elif skip[box] == box + 1:
-                for j in range(begin[box], end[box]):
-                    u, v, w = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
-                    s = u * u + v * v + w * w + soft
-                    total += (u * vectors[j, 0] + v * vectors[j, 1] + w * vectors[j, 2]) / (s * np.sqrt(s))
-                box += 1
-            else:
-                box += 1
-        out[i, 0] = total
-
-
-@njit(cache=True, fastmath=True, nogil=True)
-def _adjoint(low, high, seen, points, values, boxes, sums, reach, begin, end, skip, soft, out):
-    for i in range(low, high):
-        x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
-        a, b, c = np.float32(0), np.float32(0), np.float32(0)
-        box = 0
-        while box < len(skip):
-            u, v, w = x - boxes[box, 0], y - boxes[box, 1], z - boxes[box, 2]
-            s = u * u + v * v + w * w
-            if s > reach[box]:
-                s += soft
-                f = sums[box, 0] / (s * np.sqrt(s))
-                a, b, c = a + u * f, b + v * f, c + w * f
-                box = skip[box]
-            elif skip[box] == box + 1:
-                for j in range(begin[box], end[box]):
-                    u, v, w = x - points[j, 0], y - points[j, 1], z - points[j, 2]
-                    s = u * u + v * v + w * w + soft
-                    f = values[j, 0] / (s * np.sqrt(s))
-                    a, b, c = a + u * f, b + v * f, c + w * f
-                box += 1
-            else:
-                box += 1
-        out[i, 0], out[i, 1], out[i, 2] = a, b, c
-
-
-@njit(cache=True, fastmath=True, nogil=True)
-def _slope(low, high, seen, points, vectors, boxes, sums, reach, begin, end, skip, soft, out):
+@njit(inline="always")  # so that each kernel below is compiled, and cached, around its own term
+def _sum(term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
+    """Rows ``low`` to ``high`` of ``out``: of ``term(d, |d|^2 + soft, source)``, over boxes far away and points of near ones."""
     for i in range(low, high):
         x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
         a, b, c = np.float32(0), np.float32(0), np.float32(0)
@@ -150,23 +99,50 @@ def _slope(low, high, seen, points, vectors, boxes, sums, reach, begin, end, ski
             u, v, w = boxes[box, 0] - x, boxes[box, 1] - y, boxes[box, 2] - z
             s = u * u + v * v + w * w
             if s > reach[box]:
-                q = 1 / (s + soft)
-                f = q * np.sqrt(q)
-                g = 3 * q * (u * sums[box, 0] + v * sums[box, 1] + w * sums[box, 2])
-                a += f * (sums[box, 0] - g * u)
-                b += f * (sums[box, 1] - g * v)
-                c += f * (sums[box, 2] - g * w)
+                p, q, r = term(u, v, w, s + soft, sums, box)
+                a, b, c = a + p, b + q, c + r
                 box = skip[box]
-            elif skip[box] == box + 1:
+                continue
+            if skip[box] == box + 1:
                 for j in range(begin[box], end[box]):
                     u, v, w = points[j, 0] - x, points[j, 1] - y, points[j, 2] - z
-                    q = 1 / (u * u + v * v + w * w + soft)
-                    f = q * np.sqrt(q)
-                    g = 3 * q * (u * vectors[j, 0] + v * vectors[j, 1] + w * vectors[j, 2])
-                    a += f * (vectors[j, 0] - g * u)
-                    b += f * (vectors[j, 1] - g * v)
-                    c += f * (vectors[j, 2] - g * w)
-                box += 1
-            else:
-                box += 1
+                    p, q, r = term(u, v, w, u * u + v * v + w * w + soft, sources, j)
+                    a, b, c = a + p, b + q, c + r
+            box += 1
         out[i, 0], out[i, 1], out[i, 2] = a, b, c
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _number_term(u, v, w, s, vectors, j):
+    f = (u * vectors[j, 0] + v * vectors[j, 1] + w * vectors[j, 2]) / (s * np.sqrt(s))
+    return f, np.float32(0), np.float32(0)
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _adjoint_term(u, v, w, s, values, j):
+    f = values[j, 0] / (s * np.sqrt(s))
+    return -u * f, -v * f, -w * f
+
+
+@njit(cache=True, fastmath=True, inline="always")
+def _slope_term(u, v, w, s, vectors, j):
+    q = np.float32(1) / s
+    f = q * np.sqrt(q)
+    a, b, c = vectors[j, 0], vectors[j, 1], vectors[j, 2]
+    g = np.float32(3) * q * (u * a + v * b + w * c)
+    return f * (a - g * u), f * (b - g * v), f * (c - g * w)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _number(low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
+    _sum(_number_term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _adjoint(low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
+    _sum(_adjoint_term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out)
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _slope(low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
+    _sum(_slope_term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out)
