@@ -25,6 +25,7 @@ from scipy.spatial import KDTree
 
 from nstr3d.cli import guarded
 from nstr3d.compare import Contender, Row, race, read_rows, write_rows
+from nstr3d.contenders import NGP
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.spectrum import LevelConfig
@@ -35,7 +36,7 @@ from nstr3d.fit import FitConfig, fit_steps
 from nstr3d.geometry.reliefs import RELIEFS
 from nstr3d.io import atomic_path
 from nstr3d.losses import sdf_objective
-from nstr3d.presets import FAST, levels_for, sized_nstr, sized_tuned_ngp, sized_waveless
+from nstr3d.presets import FAST, levels_for, sized_nstr, sized_waveless
 from nstr3d.tables import SURFACE, Measure, by_track, final, mean_of, summary
 from nstr3d.tracks import MeshTrack
 from nstr3d.types import Mesh, Samples
@@ -96,7 +97,7 @@ def contenders() -> list[Contender]:
         Contender("nstr, decoder of 128", partial(sized_nstr, template=NstrConfig(hidden=128))),
         *(Contender(name, partial(sized_nstr, levels_for=levels)) for name, levels in (counts | fixed).items()),
         Contender(BASE, sized_waveless),
-        Contender("ngp", sized_tuned_ngp),
+        NGP,
     ]
 
 

@@ -26,10 +26,11 @@ TUNED = FitConfig(batch=1024, settle=None)  # what measured best for the baselin
 SIGNALS = FitConfig(batch=8192, settle=None)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
+NGP = Contender("ngp", changed(FIELDS["ngp"], table_rate=1.5e-2, mlp_rate=5e-3), training=TUNED)
 SURFACES = [
     Contender("nstr", FIELDS["nstr"]),
     Contender("grid", FIELDS["grid"]),
-    Contender("ngp", changed(FIELDS["ngp"], table_rate=1.5e-2, mlp_rate=5e-3), training=TUNED),
+    NGP,
     Contender("siren", FIELDS["siren"], training=TUNED),
     Contender("fourier", FIELDS["fourier"], training=TUNED),
     Contender("nstr without waves", sized_waveless),
