@@ -3,8 +3,7 @@
 Each point gets a height function over its tangent plane, a quadratic that is fitted to its k nearest neighbours, to their
 normals too where these are measured. The more neighbours, the less noise and the more bias; how many a point takes is
 decided by the intersection of confidence intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as
-possible while the heights from fewer agree within what the noise explains, and the slopes where normals are measured: these
-show bias long before heights do.
+possible while the heights and slopes from fewer agree within what the noise explains: slopes show bias long before heights do.
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ from nstr3d.geometry.neighbours import Neighbours
 from nstr3d.kernels.threads import share
 
 SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
-CONFIDENCE = 1.25, 1.5  # half width of an interval in standard deviations, of heights alone and of heights and slopes
+# Half width of an interval in standard deviations, of the height and the two slopes: from heights alone, and from normals too.
+CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
 NOISE_RADII = 2.5  # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
 TOGETHER = 3  # scales whose neighbours are looked up at once
@@ -26,7 +26,7 @@ LEAST_NOISE = 1e-7  # of the cloud's size
 QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
 CHUNK = 1 << 11  # points at a time: bounds memory
 FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to another sheet
-TERMS = 6  # 1, u, v, u^2/2, uv, v^2/2
+TERMS, JUDGED = 6, 3  # 1, u, v, u^2/2, uv, v^2/2, and how many of their coefficients have intervals
 # What is believed before any neighbour is seen, as precisions where the nearest few are within 1: that slopes and curvatures are
 # no larger than such points could show. It decides only where facing neighbours are fewer than terms, at tips and rims.
 SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
@@ -189,14 +189,13 @@ def _fit_all(cloud: _Cloud, rows: np.ndarray) -> Patches:
 
 
 class _Fitting:
-    """The growing least squares systems of some rows, and the intervals that their heights must lie in."""
+    """The growing least squares systems of some rows, and the intervals that their heights and slopes must lie in."""
 
     def __init__(self, cloud: _Cloud, rows: np.ndarray):
         self.cloud, self.rows = cloud, rows
         count = len(rows)
         self.matrix, self.right = np.zeros((count, TERMS, TERMS)), np.zeros((count, TERMS))
-        judged = 1 if cloud.tilt is None else 3  # heights and, where normals tell them, slopes
-        self.lower, self.upper = np.full((count, judged), -np.inf), np.full((count, judged), np.inf)
+        self.lower, self.upper = np.full((count, JUDGED), -np.inf), np.full((count, JUDGED), np.inf)
         self.best, self.radius, self.deviation = np.zeros((count, TERMS)), np.zeros(count), np.zeros(count)
         self.scale, self.unit = np.zeros(count, np.int64), np.ones(count)
 
@@ -244,13 +243,12 @@ class _Fitting:
         doubt = ((self.cloud.sigma / self.unit[which]) ** 2)[:, None, None] * np.diag(SHAPELY)
         inverse = np.linalg.inv(matrix + ridge + doubt)
         solution = np.einsum("mij,mj->mi", inverse, self.right[which])
-        judged = self.lower.shape[1]
-        variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :judged], 0)
+        variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :JUDGED], 0)
         deviation = (self.cloud.sigma / self.unit[which])[:, None] * np.sqrt(variance)
         wide = reach > NOISE_RADII * self.cloud.sigma
-        half = np.where(wide[:, None], CONFIDENCE[judged > 1] * deviation, np.inf)
-        lower = np.maximum(self.lower[which], solution[:, :judged] - half)
-        upper = np.minimum(self.upper[which], solution[:, :judged] + half)
+        half = np.where(wide[:, None], CONFIDENCE[int(self.cloud.tilt is not None)] * deviation, np.inf)
+        lower = np.maximum(self.lower[which], solution[:, :JUDGED] - half)
+        upper = np.minimum(self.upper[which], solution[:, :JUDGED] + half)
         good = np.all(lower <= upper, axis=1)
         kept = which[good]
         self.lower[kept], self.upper[kept] = lower[good], upper[good]
