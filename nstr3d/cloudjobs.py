@@ -162,7 +162,7 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
         sdf = result.sdf()
         listener.stage("extract")
         with clock("extract"):
-            extracted = extract_surface(sdf, options.resolution).mesh
+            extracted = supported(extract_surface(sdf, options.resolution).mesh, first.cloud.points, FEW)
             if job.trim is not None:
                 extracted = trim(extracted, first.cloud.points, job.trim * first.spacing)
         listener.stage("render")

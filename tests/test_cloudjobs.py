@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from oracles import sphere
 
-from nstr3d import jobs
+from nstr3d import cloudjobs, jobs
 from nstr3d.checkpoint import load
 from nstr3d.cli import main
 from nstr3d.cloudjobs import PointsJob, run_points
+from nstr3d.geometry.topology import genera
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.jobs import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob
 from nstr3d.splat import splat
-from nstr3d.types import Camera, PointCloud
+from nstr3d.types import Camera, Mesh, PointCloud
 
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
 QUICK = ["--preset", "fast", "--steps", "150", "--params", "6000", "--resolution", "40"]
@@ -100,6 +101,23 @@ def test_trimming_opens_the_mesh_where_there_were_no_points(tmp_path):
     report = run_points(job_for(tmp_path, table[table[:, 2] < 1.5], trim=3.0)).report
     assert not report["mesh"]["watertight"]
     assert load_mesh(tmp_path / "new" / "out" / MESH).vertices[:, 2].max() < 2.5
+
+
+def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept(tmp_path, monkeypatch):
+    def with_bubble(sdf, resolution):
+        found, ball = jobs.extract_surface(sdf, resolution), sphere(1)
+        low = found.mesh.bounds.centre
+        pieces = [found.mesh, Mesh(ball.vertices * 0.01 + low, ball.faces)]
+        first = len(pieces[0].vertices)
+        joined = np.concatenate([piece.vertices for piece in pieces]), np.concatenate([pieces[0].faces, pieces[1].faces + first])
+        return replace(found, mesh=Mesh(*joined))
+
+    monkeypatch.setattr(cloudjobs, "extract_surface", with_bubble)
+    away = np.array([9.0, 0, 0, 0, 0, 0])
+    for name, table, components in (("one", points(), 1), ("two", np.concatenate([points(), points() + away]), 2)):
+        job = job_for(tmp_path, table, {"out": tmp_path / name})
+        assert run_points(job).report["mesh"]["components"] == components
+        assert len(genera(load_mesh(tmp_path / name / MESH))) == components
 
 
 def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path):
