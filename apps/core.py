@@ -282,7 +282,8 @@ One thread, near error x 1e-4.
   Exponential and squared cosine schedules: 1.10 and 1.05 at 1,365 steps.
 - Baselines on batches of 4,096, 2,048, 1,024 and 256 in 8 s (our bunny and Nefertiti, 100k; near error over that on batches of
   8,192, the best of two or three rates each): Instant-NGP 0.91, 0.85, 0.82; SIREN on 1,024 and 256 0.42 and 0.41; Fourier
-  features 0.32 and 0.32. Instant-NGP at 25k and 400k: 0.95, 0.96, 0.94 and 0.88, 0.81, 0.81. They race on batches of 1,024.
+  features 0.32 and 0.32. Instant-NGP at 25k and 400k: 0.95, 0.96, 0.94 and 0.88, 0.81, 0.81. On two threads, where small batches
+  cost more, 8,192 is better at 25k and 400k: they race on both.
 - Nodes by error: a fifth level of 64 cells where a first fit is worst, paid for by coarser other levels, 1,500 steps, 15 or 30%
   of the budget, 4 or 8 channels: 1.01 to 1.06 (Stanford bunny), 1.16 to 1.19 (fandisk), 1.07 (Nefertiti) times the default's
   error.
