@@ -108,7 +108,8 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
             for number, field in enumerate(fields):
                 points = _curve([row for row in chosen if row.field == field], x, measure)
                 if points:
-                    axes.plot(*zip(*points), marker="o", markersize=3, label=field, color=f"C{number}")
+                    style = {"color": f"C{number}", "linestyle": ("-", "--")[number // 10 % 2], "marker": "os"[number // 10 % 2]}
+                    axes.plot(*zip(*points), markersize=3, label=field, **style)
             axes.set(xscale="log", yscale="linear" if measure.rising else "log", xlabel=x)
             axes.set_title(f"{budget:,} parameters" if budget else "")
             axes.xaxis.set_minor_formatter(NullFormatter())
