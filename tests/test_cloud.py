@@ -120,6 +120,19 @@ def test_balanced_discs_say_one_half_where_an_open_surface_says_less():
     np.testing.assert_allclose(closed.balanced(1.5 * cloud.points), 0, atol=0.15)
 
 
+def test_strengths_count_only_where_the_discs_alone_leave_doubt():
+    generator, cloud = np.random.default_rng(4), ball(6000)  # more discs than strengths are sought for
+    whole = CloudWinding(cloud.points, cloud.normals)
+    open_below = CloudWinding(*(each[cloud.points[:, 2] > -0.5] for each in (cloud.points, cloud.normals)))
+    at = generator.uniform(-1.5, 1.5, (2000, 3))
+    at = at[np.abs(np.linalg.norm(at, axis=1) - 1) > 0.1]
+    np.testing.assert_array_equal(whole.balanced(at), whole(at))
+    plain, balanced = open_below(at), open_below.balanced(at)
+    sure = np.minimum(np.abs(plain), np.abs(1 - plain)) < 0.1
+    np.testing.assert_array_equal(balanced[sure], plain[sure])
+    assert np.abs(balanced - plain)[~sure].max() > 0.05
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_raises_no_bulges_on_a_rim_as_sharp_as_itself(seed):
     noise, thickness = 0.03, 0.05
