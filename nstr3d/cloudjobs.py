@@ -51,7 +51,7 @@ from nstr3d.types import Camera, Frame, Mesh, PointCloud
 from nstr3d.unoriented import carried_normals
 
 CELLS = (96, 448)  # of the first surface, at least and at most
-CELLS_PER_SPACING = 1.0
+CELLS_PER_SPACING = 1.5
 FEW_TURNED = 0.001  # share of given normals turned over, from which on it is worth a warning
 
 
