@@ -213,7 +213,14 @@ def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
     options = [str(ROOT / "assets" / "torus.obj"), *options, str(tmp_path), "--holes", "--starts"]
     assert core.main(options) == 0
     text = capsys.readouterr().out
-    for word in ("drifting relief", "## Meshes", "| nstr |", "| nstr, random waves |", "| nstr without waves |", "| ngp |"):
+    for word in (
+        "drifting relief",
+        "## Meshes",
+        "| nstr |",
+        "| nstr, random waves |",
+        "| nstr without waves |",
+        "| ngp, batches of 1,024 |",
+    ):
         assert word in text
     rows = (tmp_path / "core.csv").read_text()
     assert core.main(options) == 0
