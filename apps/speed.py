@@ -29,15 +29,21 @@ from nstr3d.tracks import MeshTrack
 from nstr3d.types import Samples
 
 ROOT = Path(__file__).resolve().parents[1]
+BUNNY = ROOT / "assets" / "bunny.obj"
 TOGETHER = (1, 4, 16)  # fields that a GPU trains at once
 COMPILE = """
 import time, torch
 torch.set_num_threads(1)
-from nstr3d import NstrConfig
+from nstr3d import FitConfig, NstrConfig, fit_steps, load_mesh, sdf_objective
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.types import Samples
 field, points = NstrConfig().build(3, 1), torch.rand(64, 3)
+mesh = load_mesh("MESH")
 started = time.process_time()
 field(points).sum().backward()
 field.value_and_gradient(points)
+next(fit_steps(field, Samples(points, points[:, :1]), sdf_objective(), FitConfig(batch=64, pool=64)))
+MeshDistance(mesh)(points.numpy())
 print(time.process_time() - started)
 """
 MEMORY = """
@@ -52,7 +58,9 @@ def compile_seconds() -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         where = os.environ | {"NUMBA_CACHE_DIR": folder}
         first, second = (
-            subprocess.run([sys.executable, "-c", COMPILE], env=where, capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                [sys.executable, "-c", COMPILE.replace("MESH", str(BUNNY))], env=where, capture_output=True, text=True, check=True
+            ).stdout
             for _ in range(2)
         )
     return float(first), float(second)
@@ -199,7 +207,7 @@ def run(options: argparse.Namespace) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmark.py speed", description=__doc__)
-    parser.add_argument("mesh", nargs="?", type=Path, default=ROOT / "assets" / "bunny.obj")
+    parser.add_argument("mesh", nargs="?", type=Path, default=BUNNY)
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed", help="folder for the results")
     parser.add_argument("--device", default="cpu", help="cuda measures the GPU's kernels")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])

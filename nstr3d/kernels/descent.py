@@ -37,6 +37,7 @@ class Descent:
         self._read()
         self.segments = self._segments()
         self.steps = self._adopt(optimizer)
+        self._compile()
 
     @staticmethod
     def applies(parts: Sequence[Part], weights: Weights, optimizer: AdamW) -> bool:
@@ -84,6 +85,14 @@ class Descent:
         workers = shares_of(len(self.values), LEAST)
         share(lambda part, low, high: update_rows(part, workers, *given), len(self.values), 1, LEAST)
         self.back[...] = self.learned[0].detach().numpy()
+
+    def _compile(self) -> None:
+        """Compiles or loads the kernels, on no points and no parameters: a training's first step, on its clock, does not."""
+        from nstr3d.kernels.adamcpu import update_rows
+
+        self._descend(np.empty((0, 3), np.float32), np.empty((0, len(self.weights.b2)), np.float32))
+        rates = np.empty((0, 7), np.float32)
+        update_rows(0, 1, self.segments[:0], rates, self.sums.all, self.values, self.means, self.squares)
 
     def _sums(self, count: int) -> Sums:
         return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)
