@@ -116,8 +116,9 @@ class Tracer {
   // Stretches one picture over another; over the canvas where there is no other.
   copy(from, onto) {
     const { gl } = this, { width, height } = onto ?? gl.canvas;
+    // Both first: Chromium 156 may show the canvas and leave it bound for reading where we had bound `from`, and skip binding that anew.
+    gl.bindFramebuffer(gl.FRAMEBUFFER, onto ? onto.buffer : null);
     gl.bindFramebuffer(gl.READ_FRAMEBUFFER, from.buffer);
-    gl.bindFramebuffer(gl.DRAW_FRAMEBUFFER, onto ? onto.buffer : null);
     for (const [what, filter] of [[gl.COLOR_BUFFER_BIT, gl.LINEAR], ...(onto ? [[gl.DEPTH_BUFFER_BIT, gl.NEAREST]] : [])]) {
       gl.blitFramebuffer(0, 0, from.width, from.height, 0, 0, width, height, what, filter);
     }
