@@ -12,7 +12,6 @@ from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, PhaseWaves
 from nstr3d.fit import FitConfig, fit_steps
-from nstr3d.kernels import descent
 from nstr3d.kernels.adam import AdamW
 from nstr3d.kernels.descent import Descent
 from nstr3d.kernels.fused import evaluate
@@ -63,8 +62,7 @@ def batch(count: int, outputs: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(("levels", "hidden", "outputs"), FIELDS[:3])
 @pytest.mark.parametrize("count", [1, 9, 1300])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_every_step_is_torchs_in_double_precision(levels, hidden, outputs, count, workers, monkeypatch) -> None:
-    monkeypatch.setattr(descent, "LEAST", 256)
+def test_every_step_is_torchs_in_double_precision(levels, hidden, outputs, count, workers) -> None:
     torch.set_num_threads(workers)
     (exact, exact_weights), (mine, my_weights) = (
         trained(levels, hidden, outputs, kind) for kind in (torch.float64, torch.float32)
@@ -133,8 +131,7 @@ def test_the_loss_of_nothing_is_the_mean_of_nothing() -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_steps_repeat_bit_for_bit_and_on_any_number_of_threads_alike(workers: int, monkeypatch) -> None:
-    monkeypatch.setattr(descent, "LEAST", 256)
+def test_steps_repeat_bit_for_bit_and_on_any_number_of_threads_alike(workers: int) -> None:
     found = []
     for threads in (workers, workers, 1):
         torch.set_num_threads(threads)

@@ -44,7 +44,7 @@ def test_helpers_keep_off_the_processor_of_who_asks() -> None:
     ids = {}
     for _ in range(3):  # the first call starts the helper
         share(lambda part, low, high: ids.update({part: threading.get_native_id()}), 5000)
-    team = threads._team(1)
+    team = threads.team_of(1)
     assert ids[1] in team.helpers
     assert ids[0] not in team.helpers
     if team.processor >= 0 and len(os.sched_getaffinity(0)) > 1:  # never so where the system does not say where threads run

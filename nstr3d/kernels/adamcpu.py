@@ -17,7 +17,7 @@ intrinsic: Any = extending.intrinsic  # what it decorates is called without its 
 
 
 @intrinsic
-def _floats(typing, address):
+def floats_at(typing, address):
     """The float32 at an address."""
 
     def build(context, builder, signature, args):
@@ -28,7 +28,7 @@ def _floats(typing, address):
 
 @njit(cache=True, inline="always")
 def _from(address, start, end):
-    return carray(_floats(address + 4 * start), end - start)
+    return carray(floats_at(address + 4 * start), end - start)
 
 
 @njit(cache=True, inline="always", error_model="numpy", fastmath={"contract"})
@@ -64,6 +64,7 @@ def update(low, high, places, rates):
 def update_rows(part, workers, segments, rates, sums, values, means, squares):
     """One thread's share, ``part`` of ``workers``, of the update of rows in flat arrays, see `kernels.descent`: gradients are the
     ``sums (threads, size)``, added in their order; the new values go to the parameters too."""
+    both = np.empty(max(CHUNK, segments[:, 2].max()), np.float32)
     for index in range(len(segments)):
         start, rows, stride, columns, to_row, to_column, address = segments[index]
         target = _from(address, 0, rows * columns)
@@ -73,9 +74,9 @@ def update_rows(part, workers, segments, rates, sums, values, means, squares):
             a, b = start + low * stride, start + high * stride
             grads = sums[0, a:b]
             for other in range(1, len(sums)):
-                more = sums[other, a:b]
+                first, second, grads = grads, sums[other, a:b], both[: b - a]
                 for n in range(len(grads)):
-                    grads[n] += more[n]
+                    grads[n] = first[n] + second[n]
             _descend(rates[index], grads, values[a:b], means[a:b], squares[a:b])
             for row in range(low, high):
                 at, to = start + row * stride, row * to_row

@@ -7,18 +7,25 @@ gradient of `torch.nn.functional.huber_loss`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.kernels.adam import LEAST, AdamW, rates_of
+from nstr3d.kernels.adam import AdamW, rates_of
 from nstr3d.kernels.fused import Sums, packed_decoder, packed_levels, zeros
 from nstr3d.kernels.interpolate import fused_applies
 from nstr3d.kernels.parts import CHANNELS, STRIDE, TABLE, Layout, Part, Weights
 from nstr3d.kernels.threads import parts as shares_of
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import team_of
+from nstr3d.kernels.tickets import DONE, no_tickets
+
+FOREVER = 1 << 62  # tickets
+PATIENCE = 1 << 13  # looks, some 0.2 ms of them, until a thread goes
+LULL = 1e-5  # seconds
 
 
 class Descent:
@@ -33,10 +40,11 @@ class Descent:
         self.groups = [next(g for g in optimizer.param_groups if any(p is each for p in g["params"])) for each in self.learned]
         self.sums = self._sums(0)
         self.values, self.means, self.squares = (zeros(sum(self.sums.sizes)) for _ in range(3))
-        self.seen: list[tuple[int, int]] = []
-        self._read()
+        self.batch, self.rates = np.zeros(3, np.int64), np.zeros((len(self.learned), 7), np.float32)
         self.segments = self._segments()
         self.steps = self._adopt(optimizer)
+        self._read()
+        self._share(0)
         self._compile()
 
     @staticmethod
@@ -54,45 +62,52 @@ class Descent:
 
     def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
         """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes."""
-        if self.seen != _stamp(self.learned):
+        points, targets = points.detach().contiguous(), targets.detach().contiguous()
+        written = self.seen != _stamp(self.learned)
+        if written:
             self._read()
-        total = self._descend(points.detach().contiguous().numpy(), targets.detach().contiguous().numpy())
-        self._update()
-        return torch.tensor(total / targets.numel() if len(points) else np.nan, dtype=torch.float32)  # as torch's mean of nothing
-
-    def _descend(self, points: np.ndarray, targets: np.ndarray) -> float:
-        """The sum of all losses; the gradient of their mean into the threads' sums."""
-        from nstr3d.kernels import fusedcpu as cpu
-
-        if len(self.sums.mine) != shares_of(len(points)):
-            self.sums = self._sums(len(points))
-        losses, mine = np.zeros(len(self.sums.mine)), self.sums.mine
-        given = points, targets, self.delta, self.levels, self.decoder, losses
-        share(lambda part, low, high: cpu.descend(low, high, *given, part, mine[part]), len(points), cpu.BLOCK)
-        hidden, width = self.weights.w1.shape[0], self.sums.width
-        for each in mine if width > hidden else ():  # the padding of hidden values is log 2, so its weights must not learn
-            each.last.reshape(-1, width)[:, hidden:] = 0
-        return float(losses.sum())
-
-    def _update(self) -> None:
-        """AdamW's step along the threads' sums."""
-        from nstr3d.kernels.adamcpu import update_rows
-
+        if written or len(self.sums.mine) != shares_of(len(points)):
+            self._share(len(points))
         self.steps += 1
         known = {id(group): rates_of(group, step) for group, step in zip(self.groups, self.steps.tolist())}
-        rates = np.array([known[id(group)] for group in self.groups], np.float32)
-        given = self.segments, rates, self.sums.all, self.values, self.means, self.squares
-        workers = shares_of(len(self.values), LEAST)
-        share(lambda part, low, high: update_rows(part, workers, *given), len(self.values), 1, LEAST)
+        self.rates[...] = [known[id(group)] for group in self.groups]
+        self.batch[...] = len(points), points.data_ptr(), targets.data_ptr()
+        self._work()
         self.back[...] = self.learned[0].detach().numpy()
+        loss = float(self.losses.sum()) / targets.numel() if len(points) else np.nan  # as torch's mean of nothing
+        return torch.tensor(loss, dtype=torch.float32)
+
+    def _work(self) -> None:
+        """One step on ``batch``, with the help of threads that are kept from step to step while it does not take long to the
+        next."""
+        from nstr3d.kernels.descentcpu import work
+
+        workers = len(self.sums.mine)
+        until = int(self.counts[DONE]) + 2 * workers
+        if workers > 1:
+            team = team_of(workers - 1)
+            team.make_way()
+            self.helpers = [each for each in self.helpers if not each.done()]
+            for _ in range(workers - 1 - len(self.helpers)):
+                self.helpers.append(team.pool.submit(work, FOREVER, 0, PATIENCE, *self.given))
+        work(until, workers, PATIENCE, *self.given)
+        while self.counts[DONE] < until:  # by a helper that has begun, and is kept from it
+            time.sleep(LULL)
+            work(until, 0, PATIENCE, *self.given)
 
     def _compile(self) -> None:
-        """Compiles or loads the kernels, on no points and no parameters: a training's first step, on its clock, does not."""
-        from nstr3d.kernels.adamcpu import update_rows
+        """Compiles or loads the kernels: a training's first step, on its clock, does not."""
+        from nstr3d.kernels.descentcpu import work
 
-        self._descend(np.empty((0, 3), np.float32), np.empty((0, len(self.weights.b2)), np.float32))
-        rates = np.empty((0, 7), np.float32)
-        update_rows(0, 1, self.segments[:0], rates, self.sums.all, self.values, self.means, self.squares)
+        work(0, 0, 0, *self.given)
+
+    def _share(self, count: int) -> None:
+        """Makes ready for batches of ``count`` points; threads that help with others are left to go."""
+        self.sums, self.counts = self._sums(count), no_tickets()
+        self.helpers: list[Future] = []
+        self.losses, sizes = np.zeros(len(self.sums.mine)), np.array(self.sums.sizes, np.int64)
+        batch = self.counts, self.batch, self.delta, self.levels, self.decoder, self.losses
+        self.given = *batch, sizes, self.sums.all, self.segments, self.rates, self.values, self.means, self.squares
 
     def _sums(self, count: int) -> Sums:
         return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)

@@ -30,7 +30,7 @@ def share(kernel: Callable[[int, int, int], None], count: int, block: int = 1, l
     ends = [min(blocks * part // shares * block, count) for part in range(shares + 1)]
     waiting = []
     if shares > 1:
-        team = _team(shares - 1)
+        team = team_of(shares - 1)
         team.make_way()
         waiting = [team.pool.submit(kernel, part, ends[part], ends[part + 1]) for part in range(1, shares)]
     kernel(0, 0, ends[1])
@@ -62,7 +62,8 @@ class _Team:
 
 
 @lru_cache
-def _team(workers: int) -> _Team:
+def team_of(workers: int) -> _Team:
+    """So many threads, the same ones every time."""
     return _Team(workers)
 
 
@@ -76,4 +77,4 @@ except (AttributeError, OSError, TypeError):  # not Linux
     _processor = _no_processor
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_team.cache_clear)  # threads do not survive a fork
+    os.register_at_fork(after_in_child=team_of.cache_clear)  # threads do not survive a fork
