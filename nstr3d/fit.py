@@ -20,6 +20,7 @@ from nstr3d.sdf import Sdf, from_field
 from nstr3d.types import Box, Frame, Samples
 
 REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the device
+BINS = 1 << 14  # of coordinates that are sorted
 PIECE = 32  # samples that stay together when a pool is shuffled anew: one at a time they come from memory, not from a cache
 
 
@@ -246,21 +247,33 @@ def _cosine(done: float, final: float) -> float:
 
 
 def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
-    """Batches from number ``step`` on: each epoch takes the pieces of the pool, which was shuffled once, in an order of its own;
-    the seed and the epoch determine it."""
+    """Batches from number ``step`` on, each a piece from every slab across the first axis, in the slabs' order: neighbours are
+    trained on one after the other, and what they touch stays in the cache. The pool is shuffled once, and every epoch takes the
+    pieces in an order of its own; the seed and the epoch determine it."""
     piece = math.gcd(PIECE, config.batch)
-    count, per_epoch, per_batch = len(pool) // piece, len(pool) // config.batch, config.batch // piece
-    shuffled = torch.randperm(len(pool), generator=torch.Generator().manual_seed(config.seed))[: count * piece]
-    points, values = (tensor.index_select(0, shuffled.to(tensor.device)).view(count, -1) for tensor in (pool.points, pool.values))
+    slabs, per_epoch = config.batch // piece, len(pool) // config.batch
+    order = _slabs(pool.points[:, 0], slabs, config.seed)[:, : per_epoch * piece].reshape(-1).to(pool.points.device)
+    points, values = (each.index_select(0, order).view(slabs * per_epoch, -1) for each in (pool.points, pool.values))
+    firsts = torch.arange(slabs).unsqueeze(1) * per_epoch
     while True:
         epoch, position = divmod(step, per_epoch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-        order = torch.randperm(count, generator=generator)[: per_epoch * per_batch].to(points.device)
-        for chosen in order[position * per_batch :].split(per_batch):
+        turns = torch.rand(slabs, per_epoch, generator=generator).argsort(dim=1) + firsts
+        for chosen in turns.T.contiguous().to(points.device)[position:]:
             yield Samples(
                 points.index_select(0, chosen).view(config.batch, -1), values.index_select(0, chosen).view(config.batch, -1)
             )
             step += 1
+
+
+def _slabs(coordinate: Tensor, count: int, seed: int) -> Tensor:
+    """Indices ``(count, n // count)`` of ``coordinate (n,)``, which is in [-1, 1], in random order, and all of a row in one of
+    ``count`` quantiles but for a few at its ends."""
+    shuffled = torch.randperm(len(coordinate), generator=torch.Generator().manual_seed(seed))
+    bins = ((coordinate.cpu().index_select(0, shuffled) + 1) * (BINS / 2)).clamp_(0, BINS - 1).int()
+    counts = bins.bincount(minlength=BINS)
+    slabs = ((counts.cumsum(0) - counts) * count // len(bins)).int().index_select(0, bins)
+    return shuffled[slabs.argsort(stable=True)][: len(bins) // count * count].view(count, -1)
 
 
 def _training_steps(objective: Objective, field: Field, optimizer: AdamW) -> Callable[[Samples, float], Tensor]:

@@ -1,5 +1,6 @@
 """Compiled training steps against torch's AdamW along autograd's gradient, in double precision."""
 
+import threading
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +18,7 @@ from nstr3d.kernels.descent import Descent
 from nstr3d.kernels.fused import evaluate
 from nstr3d.kernels.interpolate import plain_torch
 from nstr3d.kernels.parts import Layout, Part, Weights
+from nstr3d.kernels.threads import team_of
 from nstr3d.losses import sdf_objective
 from nstr3d.types import Samples
 
@@ -107,6 +109,58 @@ def test_the_loss_is_always_that_of_the_parameters(levels, hidden, outputs, work
         losses.append(float(step(points, targets)))
         assert losses[-1] == pytest.approx(expected, rel=1e-4)
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("corner", [-1.0, 0.0, 0.9])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_points_in_order_or_in_a_corner_give_the_step_that_those_everywhere_do(workers: int, corner: float) -> None:
+    torch.set_num_threads(workers)
+    (exact, exact_weights), (mine, my_weights) = (trained(DEFAULT, 20, 1, kind) for kind in (torch.float64, torch.float32))
+    twin = torch.optim.AdamW(groups(exact, exact_weights), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
+    optimizer = AdamW(groups(mine, my_weights), (0.9, 0.99))
+    step = Descent(mine, my_weights, Layout(mine), DELTA, optimizer)
+    generator = torch.Generator().manual_seed(3)
+    everywhere = torch.rand(1300, 3, generator=generator) * 2 - 1
+    some = everywhere[(everywhere[:, 0] > corner) & (everywhere[:, 0] < corner + 0.5)]
+    for points in (everywhere, some, everywhere[everywhere[:, 0].argsort()], some[some[:, 0].argsort(descending=True)]):
+        targets = torch.randn(len(points), 1, generator=generator)
+        twin.zero_grad()
+        loss_of(points.double(), targets.double(), exact, exact_weights).backward()
+        twin.step()
+        step(points, targets)
+        for found, expected in zip((each for group in optimizer.param_groups for each in group["params"]), _parameters(twin)):
+            mean, size = twin.state[expected]["exp_avg"], twin.state[expected]["exp_avg"].abs().max()
+            np.testing.assert_allclose(optimizer.state[found]["exp_avg"], mean, atol=1e-4 * max(1e-3, float(size)))
+            with torch.no_grad():  # both go on from the same place
+                expected.copy_(found)
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [each for group in optimizer.param_groups for each in group["params"]]
+
+
+def test_a_step_does_not_wait_for_help_that_is_late() -> None:
+    torch.set_num_threads(2)
+    go = threading.Event()
+    busy = team_of(1).pool.submit(go.wait)  # the only helper
+    found = []
+    for _ in range(2):
+        parts, weights = trained(DEFAULT, 20, 1, torch.float32)
+        step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+        for turn in range(3):
+            step(*batch(1300, 1, turn))
+        found.append(parts[0].table.detach().clone())
+        go.set()
+        assert busy.result(timeout=10)
+    assert torch.equal(*found)  # who did which part makes no difference
+
+
+@pytest.mark.parametrize(("points", "targets"), [((5, 2), (5, 1)), ((5, 3), (5, 2)), ((5, 3), (4, 1)), ((5, 3), (5,))])
+def test_batches_of_another_shape_are_refused(points: tuple[int, ...], targets: tuple[int, ...]) -> None:
+    parts, weights = trained(DEFAULT, 8, 1, torch.float32)
+    step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+    with pytest.raises(ValueError, match="points \\(n, 3\\) and targets \\(n, 1\\)"):
+        step(torch.zeros(points), torch.zeros(targets))
 
 
 def test_what_others_write_between_steps_counts() -> None:

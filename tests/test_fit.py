@@ -251,6 +251,23 @@ def test_every_epoch_shows_every_sample_once_in_another_order() -> None:
     assert first != second
 
 
+def test_every_batch_has_the_same_share_of_each_slab_in_order() -> None:
+    count, slabs = 8192, 32
+    across = torch.linspace(-1, 1, count)[torch.randperm(count, generator=torch.Generator().manual_seed(2))]
+    pool, seen = Samples(torch.stack([across, -across, across], dim=1), torch.zeros(count, 1)), []
+
+    def objective(field: Field, batch: Samples, progress: float) -> Tensor:
+        seen.append(batch.points[:, 0].view(slabs, -1))
+        return field(batch.points).square().mean()
+
+    list(fit_steps(Plane((1.0, 0.0, 0.0)), pool, objective, FitConfig(steps=8, batch=1024, pool=count)))
+    ends, slack = torch.linspace(-1, 1, slabs + 1), 4 / count
+    assert torch.cat(seen).flatten().unique().numel() == count
+    for batch in seen:
+        assert (batch >= ends[:-1, None] - slack).all()
+        assert (batch <= ends[1:, None] + slack).all()
+
+
 def test_the_pool_depends_on_the_seed_alone() -> None:
     one, two, other = (draw_pool(Sphere(), FitConfig(batch=8, pool=100, seed=seed)) for seed in (4, 4, 5))
     assert torch.equal(one.points, two.points)

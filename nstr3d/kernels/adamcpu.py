@@ -31,7 +31,7 @@ def _from(address, start, end):
     return carray(floats_at(address + 4 * start), end - start)
 
 
-@njit(cache=True, inline="always", error_model="numpy", fastmath={"contract"})
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
 def _descend(rates, grads, values, means, squares):
     """AdamW's update with the ``rates (7,)`` that `kernels.adam` says."""
     keep, mean_rate, square_keep, square_rate = rates[0], rates[1], rates[2], rates[3]
@@ -60,23 +60,40 @@ def update(low, high, places, rates):
         _descend(rates[index], grads, values, means, squares)
 
 
+@njit(cache=True, inline="always")
+def _added(start, end, reach, sums, room):
+    """From place ``start`` to ``end`` the sum of ``sums (threads, size)``, each within its ``reach (threads, 2)``; in ``room``
+    unless one has all."""
+    for thread in range(len(sums)):
+        alone = reach[thread, 0] <= start and reach[thread, 1] >= end
+        for other in range(len(sums)):
+            alone = alone and (other == thread or reach[other, 0] >= end or reach[other, 1] <= start)
+        if alone:
+            return sums[thread, start:end]
+    room[: end - start] = 0
+    for thread in range(len(sums)):
+        first, last = max(start, reach[thread, 0]), min(end, reach[thread, 1])
+        if first < last:
+            more, total = sums[thread, first:last], room[first - start : last - start]
+            for n in range(len(more)):
+                total[n] += more[n]
+    return room[: end - start]
+
+
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def update_rows(part, workers, segments, rates, sums, values, means, squares):
-    """One thread's share, ``part`` of ``workers``, of the update of rows in flat arrays, see `kernels.descent`: gradients are the
-    ``sums (threads, size)``, added in their order; the new values go to the parameters too."""
-    both = np.empty(max(CHUNK, segments[:, 2].max()), np.float32)
+def update_rows(part, segments, rates, reach, sums, values, means, squares):
+    """One thread's share of the update of rows in flat arrays, see `kernels.descent`: a gradient is the sum of those in
+    ``sums (threads, size)``, in their order, each between the places that ``reach (threads, segments, 2)`` says; the new values
+    go to the parameters too."""
+    threads, room = len(sums), np.empty(max(CHUNK, segments[:, 2].max()), np.float32)
     for index in range(len(segments)):
         start, rows, stride, columns, to_row, to_column, address = segments[index]
         target = _from(address, 0, rows * columns)
-        end, together = rows * (part + 1) // workers, max(1, CHUNK // stride)
-        for low in range(rows * part // workers, end, together):
+        end, together = rows * (part + 1) // threads, max(1, CHUNK // stride)
+        for low in range(rows * part // threads, end, together):
             high = min(low + together, end)
             a, b = start + low * stride, start + high * stride
-            grads = sums[0, a:b]
-            for other in range(1, len(sums)):
-                first, second, grads = grads, sums[other, a:b], both[: b - a]
-                for n in range(len(grads)):
-                    grads[n] = first[n] + second[n]
+            grads = _added(a, b, reach[:, index], sums, room)
             _descend(rates[index], grads, values[a:b], means[a:b], squares[a:b])
             for row in range(low, high):
                 at, to = start + row * stride, row * to_row

@@ -18,7 +18,7 @@ from torch import Tensor
 from nstr3d.kernels.adam import AdamW, rates_of
 from nstr3d.kernels.fused import Sums, packed_decoder, packed_levels, zeros
 from nstr3d.kernels.interpolate import fused_applies
-from nstr3d.kernels.parts import CHANNELS, STRIDE, TABLE, Layout, Part, Weights
+from nstr3d.kernels.parts import CHANNELS, RESOLUTION, ROW, STRIDE, TABLE, Layout, Part, Weights
 from nstr3d.kernels.threads import parts as shares_of
 from nstr3d.kernels.threads import team_of
 from nstr3d.kernels.tickets import DONE, no_tickets
@@ -41,7 +41,7 @@ class Descent:
         self.sums = self._sums(0)
         self.values, self.means, self.squares = (zeros(sum(self.sums.sizes)) for _ in range(3))
         self.batch, self.rates = np.zeros(3, np.int64), np.zeros((len(self.learned), 7), np.float32)
-        self.segments = self._segments()
+        self.segments, self.layers = self._segments(), self._layers()
         self.steps = self._adopt(optimizer)
         self._read()
         self._share(0)
@@ -61,8 +61,11 @@ class Descent:
         )
 
     def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
-        """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes."""
-        points, targets = points.detach().contiguous(), targets.detach().contiguous()
+        """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes; ValueError for others."""
+        points, targets = (each.detach().to(torch.float32).contiguous() for each in (points, targets))
+        shapes, outputs = [tuple(each.shape) for each in (points, targets)], len(self.weights.b2)
+        if shapes != [(len(points), 3), (len(points), outputs)]:
+            raise ValueError(f"A step takes points (n, 3) and targets (n, {outputs}), not {shapes[0]} and {shapes[1]}.")
         written = self.seen != _stamp(self.learned)
         if written:
             self._read()
@@ -103,11 +106,15 @@ class Descent:
 
     def _share(self, count: int) -> None:
         """Makes ready for batches of ``count`` points; threads that help with others are left to go."""
+        from nstr3d.kernels.descentcpu import Given
+
         self.sums, self.counts = self._sums(count), no_tickets()
         self.helpers: list[Future] = []
-        self.losses, sizes = np.zeros(len(self.sums.mine)), np.array(self.sums.sizes, np.int64)
-        batch = self.counts, self.batch, self.delta, self.levels, self.decoder, self.losses
-        self.given = *batch, sizes, self.sums.all, self.segments, self.rates, self.values, self.means, self.squares
+        workers, sizes = len(self.sums.mine), np.array(self.sums.sizes, np.int64)
+        self.losses = np.zeros(workers)
+        reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
+        field = Given(self.delta, self.layers, sizes, self.segments, self.rates), self.levels, self.decoder
+        self.given = self.counts, self.batch, *field, self.losses, reach, self.sums.all, self.values, self.means, self.squares
 
     def _sums(self, count: int) -> Sums:
         return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)
@@ -141,6 +148,19 @@ class Descent:
             stride, channels = line[STRIDE], line[CHANNELS]
             rows.append([line[TABLE] + stride, len(table), stride, channels, channels, 1])  # after the row that stays zero
         return np.array([[*row, each.data_ptr()] for row, each in zip(rows, self.learned)], np.int64)
+
+    def _layers(self) -> np.ndarray:
+        """For each level and layer of nodes across the first axis, between which places of the flat arrays their rows are."""
+        edges = self.layout.meta[:, RESOLUTION] + 1
+        layers, rows = np.zeros((len(edges), edges.max(), 2), np.int64), self.layout.rows.numpy()
+        layers[:, :, 0] = self.layout.table_size
+        for line, edge, found in zip(self.layout.meta, edges, layers):
+            of_nodes = rows[line[ROW] :][: edge**3].reshape(edge, -1)
+            there = (of_nodes >= 0).any(axis=1)
+            lowest, highest = np.where(of_nodes < 0, len(rows), of_nodes).min(axis=1), of_nodes.max(axis=1)
+            places = np.stack([lowest + 1, highest + 2], axis=1) * line[STRIDE] + line[TABLE]  # after the row that stays zero
+            found[:edge][there] = places[there]
+        return layers
 
     def _adopt(self, optimizer: AdamW) -> Tensor:
         """Makes the optimiser's state views of the moments here, which take over what it was; the number of updates of each."""

@@ -29,7 +29,7 @@ Sums = namedtuple("Sums", "table first bias last carrier offset")  # gradients
 
 
 @njit(cache=True, fastmath=True, inline="always")
-def _corner(points, n, axis, resolution):
+def corner(points, n, axis, resolution):
     scaled = (points[n, axis] + np.float32(1)) * np.float32(resolution * 0.5)
     cell = min(max(int(np.floor(scaled)), 0), resolution - 1)
     return cell, scaled - np.float32(cell)
@@ -43,14 +43,14 @@ def _pair(levels, level, node):
 
 
 @njit(cache=True)
-def _locate(points, start, count, levels, level, cells):
+def locate(points, start, count, levels, level, cells):
     """The places of the eight corners' rows of a block's points, and their offsets in their cells."""
     resolution = levels.meta[level, RESOLUTION]
     edge, begin, places, offsets = resolution + 1, levels.meta[level, ROW], cells.places[level], cells.offsets[level]
     for p in range(count):
-        i, offsets[p, 0] = _corner(points, start + p, 0, resolution)
-        j, offsets[p, 1] = _corner(points, start + p, 1, resolution)
-        k, offsets[p, 2] = _corner(points, start + p, 2, resolution)
+        i, offsets[p, 0] = corner(points, start + p, 0, resolution)
+        j, offsets[p, 1] = corner(points, start + p, 1, resolution)
+        k, offsets[p, 2] = corner(points, start + p, 2, resolution)
         low = begin + (i * edge + j) * edge + k
         far, high = low + edge, low + edge * edge
         top = high + edge
@@ -62,7 +62,7 @@ def _locate(points, start, count, levels, level, cells):
 
 @njit(cache=True, inline="always")
 def _cell(cells, level, p):
-    """What `_locate` found for a point of the block."""
+    """What `locate` found for a point of the block."""
     at, offset = cells.places[level, p], cells.offsets[level, p]
     return (at[0], at[1], at[2], at[3]), (at[4], at[5], at[6], at[7]), offset[0], offset[1], offset[2]
 
@@ -77,7 +77,7 @@ def _weights(u, v, w):
 
 
 @njit(cache=True)
-def _gather(count, levels, level, cells, spectrum):
+def gather(count, levels, level, cells, spectrum):
     """The level's channels of a block, a row of ``stride`` each."""
     table, stride = levels.table, levels.meta[level, STRIDE]
     for p in range(count):
@@ -127,7 +127,7 @@ def _padded(count):
 
 
 @njit(cache=True)
-def _features(points, start, count, levels, level, spectrum, kept, first):
+def featurise(points, start, count, levels, level, spectrum, kept, first):
     """What the decoder reads, from the channels of a block, into rows from ``first`` on; and the derivatives of the waves'
     features in their channels and in their phase.
 
@@ -215,7 +215,7 @@ def _multiply(a, first, row, step, b, c, columns, rows, inner):
 
 
 @njit(cache=True)
-def _decode(features, first, count, levels, decoder, hidden, out, start):
+def decode(features, first, count, levels, decoder, hidden, out, start):
     """The hidden values of a block, ``(BLOCK, width)``, and the values ``out`` from row ``start`` on."""
     width, outputs = len(decoder.bias), out.shape[1]
     rows = (count + TILE - 1) // TILE * TILE
@@ -235,7 +235,7 @@ def _decode(features, first, count, levels, decoder, hidden, out, start):
 
 
 @njit(cache=True, inline="always")
-def _scratch(levels):
+def scratch(levels):
     """Room for a block's cells, its spectrum, and for what its forward pass leaves."""
     cells = Cells(np.empty((len(levels.meta), BLOCK, 8), np.int64), np.empty((len(levels.meta), BLOCK, 3), np.float32))
     spectrum = np.zeros(BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES, np.float32)
@@ -247,16 +247,16 @@ def _scratch(levels):
 def forward(low, high, points, levels, decoder, kept, out):
     """One thread's share of the values; and of what `backward` needs, unless ``kept`` is empty."""
     width, keep = len(decoder.bias), len(kept.features) > 0
-    cells, spectrum, block = _scratch(levels)
+    cells, spectrum, block = scratch(levels)
     mine, hidden = kept if keep else block, np.zeros(BLOCK * width, np.float32)
     for start in range(low, high, BLOCK):
         count, first = min(BLOCK, high - start), start if keep else 0
         for level in range(len(levels.meta)):
-            _locate(points, start, count, levels, level, cells)
-            _gather(count, levels, level, cells, spectrum)
-            _features(points, start, count, levels, level, spectrum, mine, first)
+            locate(points, start, count, levels, level, cells)
+            gather(count, levels, level, cells, spectrum)
+            featurise(points, start, count, levels, level, spectrum, mine, first)
         if width:
-            _decode(mine.features, first, count, levels, decoder, hidden, out, start)
+            decode(mine.features, first, count, levels, decoder, hidden, out, start)
             if keep:
                 kept.hidden[start * width : (start + count) * width] = hidden[: count * width]
 
@@ -300,7 +300,7 @@ def unpack(sums, table, at, stride, channels):
 
 
 @njit(cache=True)
-def _decode_backward(start, count, levels, decoder, kept, first, grad, change, back, sums):
+def decode_backward(start, count, levels, decoder, kept, first, grad, change, back, sums):
     """Gradients of a block, which ``kept`` has from row ``first`` on and ``grad`` from ``start`` on: in its features into
     ``back``, in the decoder's weights added to theirs."""
     width, outputs, columns = len(decoder.bias), grad.shape[1], len(decoder.back) // len(decoder.bias)
@@ -324,7 +324,7 @@ def _decode_backward(start, count, levels, decoder, kept, first, grad, change, b
 
 
 @njit(cache=True)
-def _scatter(points, start, count, levels, level, cells, back, columns, kept, first, spectrum, sums):
+def scatter(points, start, count, levels, level, cells, back, columns, kept, first, spectrum, sums):
     """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves'; ``kept`` has the block from row
     ``first`` on."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
@@ -370,18 +370,18 @@ def backward(low, high, points, levels, decoder, kept, grad, sums):
     """One thread's share, into sums of its own. Without a decoder ``grad`` is that of the features."""
     width, inputs = len(decoder.bias), levels.inputs
     columns = len(decoder.back) // width if width else inputs
-    cells, spectrum, _ = _scratch(levels)
+    cells, spectrum, _ = scratch(levels)
     change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
     _clear(sums)
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
         if width:
-            _decode_backward(start, count, levels, decoder, kept, start, grad, change, back, sums)
+            decode_backward(start, count, levels, decoder, kept, start, grad, change, back, sums)
         else:
             back[: count * inputs] = grad[start : start + count].ravel()
         for level in range(len(levels.meta)):
-            _locate(points, start, count, levels, level, cells)
-            _scatter(points, start, count, levels, level, cells, back, columns, kept, start, spectrum, sums)
+            locate(points, start, count, levels, level, cells)
+            scatter(points, start, count, levels, level, cells, back, columns, kept, start, spectrum, sums)
 
 
 @njit(cache=True)
@@ -390,52 +390,22 @@ def _clear(sums):
 
 
 @njit(cache=True, nogil=True)
-def descend(low, high, points, targets, delta, levels, decoder, losses, part, sums):
-    """One thread's share of `forward`, the Huber loss against ``targets``, over delta, and `backward`, a block at a time: its sum
-    into ``losses[part]``, its gradient over the number of all targets into ``sums``."""
-    width, outputs = len(decoder.bias), targets.shape[1]
-    columns, share, total_loss = len(decoder.back) // width, np.float32(1 / max(targets.size, 1)), 0.0
-    cells, spectrum, block = _scratch(levels)
-    kept = Kept(block.features, block.local, np.zeros(BLOCK * width, np.float32))
-    values = np.zeros((BLOCK, outputs), np.float32)
-    change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
-    _clear(sums)
-    for start in range(low, high, BLOCK):
-        count = min(BLOCK, high - start)
-        for level in range(len(levels.meta)):
-            _locate(points, start, count, levels, level, cells)
-            _gather(count, levels, level, cells, spectrum)
-            _features(points, start, count, levels, level, spectrum, kept, 0)
-        _decode(kept.features, 0, count, levels, decoder, kept.hidden, values, 0)
-        for p in range(count):
-            for o in range(outputs):
-                error = (values[p, o] - targets[start + p, o]) / delta
-                slope = min(max(error, np.float32(-1)), np.float32(1))
-                total_loss += delta * slope * (error - np.float32(0.5) * slope)
-                values[p, o] = slope * share
-        _decode_backward(0, count, levels, decoder, kept, 0, values, change, back, sums)
-        for level in range(len(levels.meta)):
-            _scatter(points, start, count, levels, level, cells, back, columns, kept, 0, spectrum, sums)
-    losses[part] = total_loss
-
-
-@njit(cache=True, nogil=True)
 def forward_with_slope(low, high, points, levels, decoder, out, slope):
     """One thread's share of values and gradients of a field of one output."""
     width, line = len(decoder.bias), levels.line
     columns = len(decoder.back) // width
-    cells, spectrum, kept = _scratch(levels)
+    cells, spectrum, kept = scratch(levels)
     slopes, turned = np.zeros(3 * len(spectrum), np.float32), np.zeros(3 * BLOCK * line + LANES, np.float32)
     hidden, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns, np.float32)
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
         for level in range(len(levels.meta)):
-            _locate(points, start, count, levels, level, cells)
+            locate(points, start, count, levels, level, cells)
             _gather_with_slope(count, levels, level, cells, spectrum, slopes)
-            _features(points, start, count, levels, level, spectrum, kept, 0)
+            featurise(points, start, count, levels, level, spectrum, kept, 0)
             _feature_slopes(count, levels, level, slopes, kept.local, turned)
-        _decode(kept.features, 0, count, levels, decoder, hidden, out, start)
+        decode(kept.features, 0, count, levels, decoder, hidden, out, start)
         for p in range(count):
             for s in range(0, width, WIDE):
                 value = one - decay(sharp * load_wide(hidden, p * width + s))
