@@ -68,7 +68,7 @@ def _sums(mine, sizes):
     return Sums(mine[:a], mine[a:b], mine[b:c], mine[c:d], mine[d:e], mine[e:f])
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
     """One thread's share of a batch, a block at a time: `fusedcpu.forward`, the Huber loss over delta, its sum into
     ``losses[part]``, and `fusedcpu.backward`, the gradient over the number of all targets into ``sums``, of the tables only
@@ -88,17 +88,17 @@ def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
         for level in range(len(levels.meta)):
             locate(points, start, count, levels, level, cells)
             gather(count, levels, level, cells, spectrum)
-            featurise(points, start, count, levels, level, spectrum, kept, 0)
-        decode(kept.features, 0, count, levels, decoder, kept.hidden, values, 0)
+            featurise(points, start, count, levels, level, spectrum, kept, np.int64(0))
+        decode(kept.features, np.int64(0), count, levels, decoder, kept.hidden, values, np.int64(0))
         for p in range(count):
             for o in range(outputs):
                 error = (values[p, o] - targets[start + p, o]) / delta
                 slope = min(max(error, np.float32(-1)), np.float32(1))
                 total += delta * slope * (error - np.float32(0.5) * slope)
                 values[p, o] = slope * share
-        decode_backward(0, count, levels, decoder, kept, 0, values, change, back, sums)
+        decode_backward(np.int64(0), count, levels, decoder, kept, np.int64(0), values, change, back, sums)
         for level in range(len(levels.meta)):
-            scatter(points, start, count, levels, level, cells, back, columns, kept, 0, spectrum, sums)
+            scatter(points, start, count, levels, level, cells, back, columns, kept, np.int64(0), spectrum, sums)
     losses[part] = total
 
 
@@ -115,8 +115,10 @@ def _reach(points, levels, layers, reach):
         if len(points):
             lowest, _ = corner(points, first, 0, levels.meta[level, RESOLUTION])
             highest, _ = corner(points, last, 0, levels.meta[level, RESOLUTION])
-            reach[level, 0] = layers[level, lowest : highest + 2, 0].min()
-            reach[level, 1] = layers[level, lowest : highest + 2, 1].max()
+            reach[level] = layers[level, lowest]
+            for layer in range(lowest + 1, highest + 2):
+                reach[level, 0] = min(reach[level, 0], layers[level, layer, 0])
+                reach[level, 1] = max(reach[level, 1], layers[level, layer, 1])
 
 
 @njit(cache=True)

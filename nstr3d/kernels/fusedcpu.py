@@ -320,7 +320,7 @@ def decode_backward(start, count, levels, decoder, kept, first, grad, change, ba
     rows = (levels.inputs + TILE - 1) // TILE * TILE
     _multiply(kept.features, first * line, 1, line, change, sums.first, width, rows, count)
     back[:] = 0
-    _multiply(change, 0, width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
+    _multiply(change, np.int64(0), width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
 
 
 @njit(cache=True)
@@ -403,15 +403,15 @@ def forward_with_slope(low, high, points, levels, decoder, out, slope):
         for level in range(len(levels.meta)):
             locate(points, start, count, levels, level, cells)
             _gather_with_slope(count, levels, level, cells, spectrum, slopes)
-            featurise(points, start, count, levels, level, spectrum, kept, 0)
+            featurise(points, start, count, levels, level, spectrum, kept, np.int64(0))
             _feature_slopes(count, levels, level, slopes, kept.local, turned)
-        decode(kept.features, 0, count, levels, decoder, hidden, out, start)
+        decode(kept.features, np.int64(0), count, levels, decoder, hidden, out, start)
         for p in range(count):
             for s in range(0, width, WIDE):
                 value = one - decay(sharp * load_wide(hidden, p * width + s))
                 store(hidden, p * width + s, value * load_wide(decoder.last, s))
         back[:] = 0
-        _multiply(hidden, 0, width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
+        _multiply(hidden, np.int64(0), width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
         for axis in range(3):
             for p in range(count):
                 value, at = splat_wide(0.0), (axis * BLOCK + p) * line
