@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
+from nstr3d.graphs import CapturedSteps
 from nstr3d.kernels.adam import AdamW
+from nstr3d.kernels.fused import triton_wanted
 from nstr3d.losses import Objective, SdfObjective
 from nstr3d.sampling import Sampler
 from nstr3d.sdf import Sdf, from_field
@@ -110,7 +112,8 @@ def fit_steps(
     pool = Samples(pool.points.to(device), pool.values.to(device))
     recent, loss = [], math.nan
     first, began = step, spent
-    batches, train = _batches(pool, config, step), _training_steps(objective, field, optimizer)
+    train = _training_steps(objective, field, optimizer, Samples(pool.points[: config.batch], pool.values[: config.batch]))
+    batches = _batches(pool, config, step)
     while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
         batch = next(batches)
@@ -276,13 +279,16 @@ def _slabs(coordinate: Tensor, count: int, seed: int) -> Tensor:
     return shuffled[slabs.argsort(stable=True)][: len(bins) // count * count].view(count, -1)
 
 
-def _training_steps(objective: Objective, field: Field, optimizer: AdamW) -> Callable[[Samples, float], Tensor]:
-    """Steps of ``optimizer`` down the loss: ``(batch, progress)`` -> the loss before the step, detached; compiled where the field
-    has such steps for this objective."""
+def _training_steps(objective: Objective, field: Field, optimizer: AdamW, like: Samples) -> Callable[[Samples, float], Tensor]:
+    """Steps of ``optimizer`` down the loss: ``(batch, progress)`` -> the loss before the step, detached. Where the objective
+    allows they are compiled, if the field has such steps, or captured as a graph on a GPU, for batches ``like`` those."""
     if isinstance(objective, SdfObjective) and objective.transport is None:
         compiled = field.compiled_steps(objective.delta, optimizer)
         if compiled is not None:
             return lambda batch, progress: compiled(batch.points, batch.values)
+        if like.points.is_cuda and triton_wanted():
+            captured = CapturedSteps([field], objective, [like], optimizer)
+            return lambda batch, progress: captured.step([batch])[0].clone()
 
     def step(batch: Samples, progress: float) -> Tensor:
         optimizer.zero_grad()

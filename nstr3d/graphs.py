@@ -11,27 +11,27 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
+from nstr3d.kernels.adam import AdamW
 from nstr3d.losses import Objective
 from nstr3d.types import Samples
 
 
 class CapturedSteps:
-    """One AdamW step of each of ``fields`` under an ``objective`` that does not change with progress, for ``batches`` like these.
+    """Steps of ``optimizer`` down an ``objective`` of each of ``fields`` that does not change with progress, for ``batches`` like
+    these, one a field.
 
-    Weights and moments are as before the capture when it is done. Needs a CUDA device.
+    Rates and state are the optimiser's: it may be looked into, kept and restored as if it made the steps. The weights are as
+    before the capture when it is done. Needs a CUDA device.
     """
 
-    def __init__(
-        self, fields: Sequence[Field], objective: Objective, batches: Sequence[Samples], betas: tuple[float, float] = (0.9, 0.99)
-    ) -> None:
-        self.fields, self.objective = list(fields), objective
+    def __init__(self, fields: Sequence[Field], objective: Objective, batches: Sequence[Samples], optimizer: AdamW) -> None:
+        self.fields, self.objective, self.optimizer = list(fields), objective, optimizer
         self.batches = [Samples(batch.points.clone(), batch.values.clone()) for batch in batches]
         device = self.batches[0].points.device
-        groups = [group | {"lr": torch.tensor(float(group["lr"]), device=device)} for field in fields for group in field.rates()]
-        self.peaks = [float(group["lr"]) for group in groups]
-        self.optimizer = torch.optim.AdamW(groups, betas=betas, eps=1e-15, weight_decay=0.0, fused=True, capturable=True)
+        groups = [group | {"lr": torch.tensor(float(group["lr"]), device=device)} for group in optimizer.param_groups]
+        self.twin = torch.optim.AdamW(groups, fused=True, capturable=True)
         self.streams = [torch.cuda.Stream() for _ in fields]
-        parameters = [parameter for field in fields for parameter in field.parameters()]
+        parameters = [parameter for group in groups for parameter in group["params"]]
         self.graph, before = torch.cuda.CUDAGraph(), [parameter.detach().clone() for parameter in parameters]
         side = torch.cuda.Stream()  # a capture needs a stream of its own, and every kernel compiled and every moment allocated
         side.wait_stream(torch.cuda.current_stream())
@@ -44,23 +44,28 @@ class CapturedSteps:
         with torch.no_grad():
             for parameter, value in zip(parameters, before):
                 parameter.copy_(value)
-            for state in self.optimizer.state.values():
-                for moment in state.values():
-                    moment.zero_()
+        self._adopt(parameters)
 
-    def step(self, batches: Sequence[Samples], share: float) -> Tensor:
-        """Trains on ``batches``, one a field, at ``share`` of the peak rates; the losses ``(fields,)``, which the next step
-        overwrites."""
+    def step(self, batches: Sequence[Samples]) -> Tensor:
+        """Trains on ``batches``, one a field; the losses ``(fields,)``, which the next step overwrites."""
         for mine, batch in zip(self.batches, batches, strict=True):
             mine.points.copy_(batch.points, non_blocking=True)
             mine.values.copy_(batch.values, non_blocking=True)
-        for group, peak in zip(self.optimizer.param_groups, self.peaks):
-            group["lr"].fill_(peak * share)
+        for mine, group in zip(self.twin.param_groups, self.optimizer.param_groups):
+            mine["lr"].fill_(group["lr"])
         self.graph.replay()
         return self.losses
 
+    def _adopt(self, parameters: Sequence[Tensor]) -> None:
+        """Makes the optimiser's state the graph's, which takes over what it was."""
+        for parameter in parameters:
+            mine, before = self.twin.state[parameter], self.optimizer.state[parameter]
+            for name, tensor in mine.items():
+                tensor.copy_(before[name]) if before else tensor.zero_()
+            self.optimizer.state[parameter] = mine
+
     def _step(self) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=False)
+        self.twin.zero_grad(set_to_none=False)
         main, losses = torch.cuda.current_stream(), []
         for stream, field, batch in zip(self.streams, self.fields, self.batches):
             stream.wait_stream(main)
@@ -70,5 +75,5 @@ class CapturedSteps:
                 losses.append(loss.detach())
         for stream in self.streams:
             main.wait_stream(stream)
-        self.optimizer.step()
+        self.twin.step()
         return torch.stack(losses)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from nstr3d.extract import extract
 from nstr3d.fields.base import Field
 from nstr3d.fit import FitConfig, fit_steps
 from nstr3d.graphs import CapturedSteps
+from nstr3d.kernels.adam import AdamW
 from nstr3d.kernels.interpolate import plain_torch
 from nstr3d.losses import sdf_objective
 from nstr3d.presets import FIELDS
@@ -66,16 +67,11 @@ class _Runner:
     """A field and what is timed of it."""
 
     def __init__(self, name: str, near: Mesh, pool: Samples, params: int, batch: int) -> None:
-        device, config = pool.points.device, FIELDS[name.removesuffix(PLAIN)](params, near)
-        self.field: Field = config.build(3, 1, near).to(device)
+        config = FIELDS[name.removesuffix(PLAIN)](params, near)
+        self.field: Field = config.build(3, 1, near).to(pool.points.device)
         self.points = pool.points[:CHUNK]
-        if device.type == "cuda" and not name.endswith(PLAIN):
-            part = Samples(pool.points[:batch], pool.values[:batch])
-            captured = CapturedSteps([self.field], sdf_objective(), [part])
-            self.steps: Iterator[Any] = iter(lambda: captured.step([part], 1.0), None)
-        else:
-            training = FitConfig(steps=1 << 30, batch=batch, pool=len(pool))
-            self.steps = fit_steps(self.field, pool, sdf_objective(), training)
+        training = FitConfig(steps=1 << 30, batch=batch, pool=len(pool))
+        self.steps = fit_steps(self.field, pool, sdf_objective(), training)
 
     def train(self) -> None:
         next(self.steps)
@@ -91,10 +87,11 @@ def together(near: Mesh, pool: Samples, params: int, counts: Sequence[int], batc
     captured, times = {}, {count: [] for count in counts}
     for count in counts:
         fields = [FIELDS["nstr"](params, near).build(3, 1, near).to(device) for _ in range(count)]
-        captured[count] = CapturedSteps(fields, sdf_objective(), [part] * count)
+        optimizer = AdamW([group for field in fields for group in field.rates()], FitConfig.betas)
+        captured[count] = CapturedSteps(fields, sdf_objective(), [part] * count, optimizer)
     for _ in range(TURNS):
         for count, steps in captured.items():
-            times[count].append(_typical(lambda steps=steps, count=count: steps.step([part] * count, 1.0), device) / count)
+            times[count].append(_typical(lambda steps=steps, count=count: steps.step([part] * count), device) / count)
     return [{"fields": count, "seconds": float(np.median(found))} for count, found in times.items()]
 
 

@@ -69,6 +69,7 @@ def test_narrow_products_lose_only_their_digits(precision: str, error: float) ->
 def test_captured_steps_train_as_eager_ones(count: int) -> None:
     from nstr3d.fields.nstr import NstrConfig
     from nstr3d.graphs import CapturedSteps
+    from nstr3d.kernels.adam import AdamW
     from nstr3d.losses import sdf_objective
     from nstr3d.types import Samples
 
@@ -76,10 +77,11 @@ def test_captured_steps_train_as_eager_ones(count: int) -> None:
     radii = [0.4 + 0.1 * index for index in range(count)]
     batches = [Samples(points.cuda(), (points.norm(dim=1, keepdim=True) - radius).cuda()) for radius in radii]
     fields, twins = ([NstrConfig().build(3, 1).cuda() for _ in range(count)] for _ in range(2))
-    captured = CapturedSteps(fields, sdf_objective(), batches)
+    optimizer = AdamW([group for field in fields for group in field.rates()], (0.9, 0.99))
+    captured = CapturedSteps(fields, sdf_objective(), batches, optimizer)
     optimizers = [torch.optim.AdamW(t.rates(), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0, fused=True) for t in twins]
     for _ in range(20):
-        losses = captured.step(batches, 1.0)
+        losses = captured.step(batches)
         for index, (twin, batch, optimizer) in enumerate(zip(twins, batches, optimizers)):
             optimizer.zero_grad()
             loss = sdf_objective()(twin, batch, 0.0)
@@ -89,6 +91,31 @@ def test_captured_steps_train_as_eager_ones(count: int) -> None:
     for field, twin in zip(fields, twins):
         for one, other in zip(field.parameters(), twin.parameters()):
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
+
+
+@pytest.mark.gpu
+@WITH_GPU
+def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
+    from nstr3d.fields.nstr import NstrConfig
+    from nstr3d.fit import FitConfig, fit_steps, training_state
+    from nstr3d.kernels import fused
+    from nstr3d.losses import sdf_objective
+    from nstr3d.types import Samples
+
+    monkeypatch.setattr(fused, "TRITON", True)
+    points = torch.rand(8192, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pool, config = Samples(points, points.norm(dim=1, keepdim=True) - 0.6), FitConfig(steps=60, batch=1024, pool=8192)
+    whole, half, rest = (NstrConfig().build(3, 1, generator=torch.Generator().manual_seed(1)).cuda() for _ in range(3))
+    losses = [progress.loss for progress in fit_steps(whole, pool, sdf_objective(), config)]
+    assert losses[-1] < 0.1
+    for progress in fit_steps(half, pool, sdf_objective(), config):
+        if progress.step == 30:
+            state = training_state(progress)
+            break
+    rest.load_state_dict(half.state_dict())
+    assert len(list(fit_steps(rest, pool, sdf_objective(), config, state))) == 30
+    for one, other in zip(rest.parameters(), whole.parameters()):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
 
 
 @WITH_GPU

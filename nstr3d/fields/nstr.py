@@ -145,7 +145,7 @@ class Nstr(Field):
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         parts = [level.part() for level in self.spectra]
-        if self.out_dim != 1 or not isinstance(self.decoder, Decoder) or not applies(points.detach(), parts):
+        if points.is_cuda or self.out_dim != 1 or not isinstance(self.decoder, Decoder) or not applies(points.detach(), parts):
             return super().value_and_gradient(points)
         return fused_with_slope(points, parts, self.decoder.weights(), self._layout_of(parts))
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nstr3d.kernels.interpolate import differentiated, fused_applies, interpolate
+from nstr3d.kernels.interpolate import differentiated, fused_applies, interpolate, plain_wanted
 from nstr3d.kernels.parts import (
     CARRIER,
     CHANNELS,
@@ -88,8 +88,13 @@ def applies(points: Tensor, parts: Sequence[Part]) -> bool:
     """Whether the fused form may answer."""
     if points.is_cuda:
         single = points.dtype == torch.float32 and all(part.table.dtype == torch.float32 for part in parts)
-        return TRITON and single and points.shape[1] == 3 and not differentiated(points)
+        return triton_wanted() and single and points.shape[1] == 3 and not differentiated(points)
     return all(fused_applies(points, part.table) for part in parts)
+
+
+def triton_wanted() -> bool:
+    """Whether GPUs use `kernels.gpu`, and steps captured as a graph."""
+    return TRITON and not plain_wanted()
 
 
 def packed_levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]):

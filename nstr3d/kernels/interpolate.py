@@ -106,6 +106,11 @@ def kernels_found() -> bool:
     return not _plain and _numba_found()
 
 
+def plain_wanted() -> bool:
+    """Whether somebody asked for plain torch."""
+    return _plain
+
+
 @contextmanager
 def plain_torch() -> Iterator[None]:
     """Within it no fused kernel answers: for comparisons."""
