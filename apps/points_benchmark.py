@@ -8,7 +8,6 @@ normals from Open3D where there are none. Goes on where it stopped.
 from __future__ import annotations
 
 import csv
-import importlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +29,7 @@ from nstr3d.geometry.distance import MeshDistance
 from nstr3d.geometry.holes import close_holes
 from nstr3d.geometry.repair import repair
 from nstr3d.geometry.surface import face_normals, normalise, sample_surface
+from nstr3d.interop import import_open3d
 from nstr3d.io import atomic_path, load_mesh
 from nstr3d.losses import TransportPenalty, sdf_objective
 from nstr3d.metrics import TAU, compare_surfaces
@@ -102,10 +102,7 @@ def fitted(steps: int, transport: TransportConfig | None = None, weight: float =
 
 def poisson(depth: int) -> Method:
     """Screened Poisson of ``depth``. Raises ModuleNotFoundError where there is no Open3D."""
-    try:
-        open3d: Any = importlib.import_module("open3d")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("the yardstick needs Open3D: pip install open3d, or pass --depths with nothing") from error
+    open3d = import_open3d()
 
     def run(cloud: PointCloud) -> Mesh:
         points = open3d.geometry.PointCloud(open3d.utility.Vector3dVector(cloud.points))
