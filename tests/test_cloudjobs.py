@@ -227,7 +227,7 @@ def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(tmp_path, 
         str(tmp_path / "out"),
     ]
     assert module.main(small) == 1
-    assert "pip install open3d" in capsys.readouterr().err
+    assert "pip install 'nstr3d[open3d]'" in capsys.readouterr().err
     assert module.main([*small, "--depths"]) == 0
     rows = (tmp_path / "out" / "points.csv").read_text().splitlines()
     assert [row.split(",")[3] for row in rows[1:]] == ["True", "False"]

@@ -1,6 +1,7 @@
 """Signed distance to an oriented cloud: quadratics near the points, the winding number of the points elsewhere.
 
-Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003). Elsewhere the sign
+Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003), but for those on
+either side of a crease (`kernels.sides`). Elsewhere the sign
 is that of the points' winding number, each counting as a small disc (Barill et al., Fast winding numbers for soups and
 clouds, 2018), balanced so that it is 1/2 on the points: it changes smoothly across what the cloud lacks, and holes are spanned
 by a surface that goes on as it does at their rims.
@@ -17,6 +18,8 @@ from torch import Tensor
 
 from nstr3d.geometry.cloudwinding import CloudWinding
 from nstr3d.geometry.patches import Patches
+from nstr3d.kernels.sides import Quadratics, distances
+from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
@@ -64,6 +67,12 @@ class CloudDistance:
         return 2 * np.sqrt(self._winding.areas / np.pi)
 
     @cached_property
+    def _quadratics(self) -> Quadratics:
+        patches = self.patches
+        arrays = patches.centres, patches.frames, patches.normals, patches.coefficients, patches.radius
+        return Quadratics._make(np.ascontiguousarray(each, np.float64) for each in arrays)
+
+    @cached_property
     def _winding(self) -> CloudWinding:
         return CloudWinding(self.patches.centres, self.patches.normals)
 
@@ -81,17 +90,8 @@ class CloudDistance:
         return value
 
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-        """Mean signed distance ``(m,)`` to the quadratics of ``near (m, k)``, the nearer the more it counts."""
-        patches = self.patches
-        offset = np.einsum("mkd,mkcd->mkc", points[:, None] - patches.centres[near], patches.frames[near])
-        reach_of = patches.radius[near]
-        flat = np.hypot(offset[..., 0], offset[..., 1])
-        shrink = np.minimum(1, reach_of / np.maximum(flat, 1e-12))  # a quadratic means little beyond its radius
-        u, v, z = offset[..., 0] * shrink, offset[..., 1] * shrink, offset[..., 2]
-        c = np.moveaxis(patches.coefficients[near], -1, 0)
-        height = c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2
-        slope_u, slope_v = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
-        distance = (z - height) / np.sqrt(1 + slope_u**2 + slope_v**2)
-        width = np.hypot(BLUR * spacing, BLURRED * patches.noise)[:, None]
-        weight = np.exp(-(reach**2 - reach[:, :1] ** 2) / width**2)
-        return (weight * distance).sum(axis=1) / weight.sum(axis=1)
+        """Signed distance ``(m,)`` from the quadratics of ``near (m, k)``, the nearer the more it counts."""
+        width, out = np.hypot(BLUR * spacing, BLURRED * self.patches.noise), np.empty(len(points))
+        given = np.ascontiguousarray(points, np.float64), near, reach, width, self._quadratics, out
+        share(lambda part, low, high: distances(low, high, *given), len(points))
+        return out

@@ -1,0 +1,132 @@
+"""Distances to patches against closed forms: planes that meet in edges and corners, and the blend of what faces one way."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from scipy.spatial import KDTree
+
+from nstr3d.kernels.sides import Quadratics, distances
+
+SPACING = 0.1
+CENTRES = np.stack(np.meshgrid(*[np.arange(0.05, 1, SPACING)] * 2), axis=-1).reshape(-1, 2)
+Solid = Callable[[np.ndarray], np.ndarray]
+
+
+def plane(axis: int, sign: float, keep: Sequence[float] = (1, 1, 1), offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Patches on a quadrant of the plane across ``axis``, which looks along ``sign``; ``keep`` says on which side of 0."""
+    others = [other for other in range(3) if other != axis]
+    centres = np.full((len(CENTRES), 3), offset)
+    centres[:, others] = CENTRES * np.asarray(keep, float)[others]
+    return centres, np.eye(3)[axis] * sign
+
+
+def patches(*planes: tuple[np.ndarray, np.ndarray]) -> Quadratics:
+    centres, normals = np.concatenate([centres for centres, _ in planes]), np.concatenate([len(c) * [n] for c, n in planes])
+    tangents = np.roll(normals, 1, axis=1)
+    frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
+    return Quadratics(centres, frames, normals, np.zeros((len(centres), 6)), np.full(len(centres), 0.3))
+
+
+def measured(given: Quadratics, points: np.ndarray, width: float = 0.06) -> np.ndarray:
+    reach, near = KDTree(given.centres).query(points, k=8)
+    out = np.empty(len(points))
+    distances(0, len(points), points, near, reach, np.full(len(points), width), given, out)
+    return out
+
+
+def x(p: np.ndarray) -> np.ndarray:
+    return p[:, 0]
+
+
+def y(p: np.ndarray) -> np.ndarray:
+    return p[:, 1]
+
+
+def z(p: np.ndarray) -> np.ndarray:
+    return p[:, 2]
+
+
+CASES: list[tuple[str, list[tuple[np.ndarray, np.ndarray]], Solid]] = [
+    ("ridge", [plane(0, 1, (1, -1, 1)), plane(1, 1, (-1, 1, 1))], lambda p: np.maximum(x(p), y(p))),
+    ("valley", [plane(0, 1), plane(1, 1)], lambda p: np.minimum(x(p), y(p))),
+    (
+        "corner",
+        [plane(0, 1, (1, -1, -1)), plane(1, 1, (-1, 1, -1)), plane(2, 1, (-1, -1, 1))],
+        lambda p: np.maximum.reduce([x(p), y(p), z(p)]),
+    ),
+    ("niche", [plane(0, 1), plane(1, 1), plane(2, 1)], lambda p: np.minimum.reduce([x(p), y(p), z(p)])),
+    (  # a valley cut off by a plane, whichever of the three is nearest
+        "end of a valley",
+        [plane(0, 1, (1, 1, -1)), plane(1, 1, (1, 1, -1)), plane(2, 1, (-1, -1, 1))],
+        lambda p: np.maximum(np.minimum(x(p), y(p)), z(p)),
+    ),
+]
+
+
+@pytest.mark.parametrize(("planes", "solid"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_planes_that_meet_are_cut_where_they_do(planes: list, solid: Solid) -> None:
+    given = patches(*planes)
+    generator = np.random.default_rng(0)
+    points = generator.uniform(-0.06, 0.06, (4000, 3))  # around the corner; along the edge of two planes there is no other
+    if len(planes) == 2:
+        points[:, 2] = generator.uniform(0.3, 0.7, len(points))
+    _, near = KDTree(given.centres).query(points, k=8)
+    seen = (near[:, :, None] // len(CENTRES) == np.arange(len(planes))).any(axis=1).all(axis=1)  # all of the planes
+    assert seen.sum() > 500
+    np.testing.assert_allclose(measured(given, points[seen]), solid(points[seen]), atol=1e-12)
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_thin_walls_and_thin_gaps_have_two_sides(gap: bool) -> None:
+    given = patches(plane(2, -1 if gap else 1, offset=0.02), plane(2, 1 if gap else -1, offset=-0.02))
+    points = np.random.default_rng(1).uniform([0.3, 0.3, -0.06], [0.7, 0.7, 0.06], (1000, 3))
+    wall = np.abs(z(points)) - 0.02
+    np.testing.assert_allclose(measured(given, points), -wall if gap else wall, atol=1e-12)
+
+
+def test_what_faces_one_way_is_blended() -> None:
+    generator = np.random.default_rng(2)
+    count = 300
+    normals = np.array([0, 0, 1]) + 0.15 * generator.normal(size=(count, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    tangents = np.cross(normals, [0, 1, 0])
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
+    centres = generator.uniform(-1, 1, (count, 3)) * [1, 1, 0.05]
+    coefficients, radius = 0.3 * generator.normal(size=(count, 6)), generator.uniform(0.05, 0.4, count)
+    given = Quadratics(centres, frames, normals, coefficients, radius)
+    points, width = generator.uniform(-0.8, 0.8, (200, 3)) * [1, 1, 0.2], 0.1
+    reach, near = KDTree(centres).query(points, k=8)
+    offset = np.einsum("mkd,mkcd->mkc", points[:, None] - centres[near], frames[near])
+    shrink = np.minimum(1, radius[near] / np.hypot(offset[..., 0], offset[..., 1]))
+    u, v = offset[..., 0] * shrink, offset[..., 1] * shrink
+    c = np.moveaxis(coefficients[near], -1, 0)
+    height = c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2
+    slopes = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
+    expected = (offset[..., 2] - height) / np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
+    weight = np.exp(-(reach**2 - reach[:, :1] ** 2) / width**2)
+    alike = (np.einsum("mkd,md->mk", normals[near], normals[near[:, 0]]) >= 0.5).all(axis=1)
+    assert alike.sum() > 150
+    mean = (weight * expected).sum(axis=1) / weight.sum(axis=1)
+    np.testing.assert_allclose(measured(given, points, width)[alike], mean[alike], rtol=1e-9, atol=1e-12)
+
+
+def test_where_more_sides_seem_to_meet_than_can_all_are_blended() -> None:
+    generator = np.random.default_rng(3)
+    normals = generator.normal(size=(60, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    tangents = np.cross(normals, [0.3, 0.5, 0.8])
+    tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
+    frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
+    centres = generator.uniform(-0.1, 0.1, (60, 3))
+    given = Quadratics(centres, frames, normals, np.zeros((60, 6)), np.full(60, 1.0))
+    points = generator.uniform(-0.1, 0.1, (300, 3))
+    values = measured(given, points, 0.2)
+    reach, near = KDTree(centres).query(points, k=8)
+    planes = np.einsum("mkd,mkd->mk", points[:, None] - centres[near], normals[near])
+    weight = np.exp(-(reach**2 - reach[:, :1] ** 2) / 0.04)
+    mean = (weight * planes).sum(axis=1) / weight.sum(axis=1)
+    blended = np.isclose(values, mean, rtol=1e-9)
+    assert blended.mean() > 0.3
+    assert ((values >= planes.min(axis=1) - 1e-12) & (values <= planes.max(axis=1) + 1e-12)).all()
