@@ -25,7 +25,7 @@ def patches(*planes: tuple[np.ndarray, np.ndarray]) -> Quadratics:
     centres, normals = np.concatenate([centres for centres, _ in planes]), np.concatenate([len(c) * [n] for c, n in planes])
     tangents = np.roll(normals, 1, axis=1)
     frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
-    return Quadratics(centres, frames, normals, np.zeros((len(centres), 6)), np.full(len(centres), 0.3))
+    return Quadratics(centres, frames, normals, np.zeros((len(centres), 6)), np.full(len(centres), 0.3), np.ones(len(centres)))
 
 
 def measured(given: Quadratics, points: np.ndarray, width: float = 0.06) -> np.ndarray:
@@ -95,7 +95,8 @@ def test_what_faces_one_way_is_blended() -> None:
     frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
     centres = generator.uniform(-1, 1, (count, 3)) * [1, 1, 0.05]
     coefficients, radius = 0.3 * generator.normal(size=(count, 6)), generator.uniform(0.05, 0.4, count)
-    given = Quadratics(centres, frames, normals, coefficients, radius)
+    scale = generator.choice([7.0, 10.0, 26.0], count)
+    given = Quadratics(centres, frames, normals, coefficients, radius, scale)
     points, width = generator.uniform(-0.8, 0.8, (200, 3)) * [1, 1, 0.2], 0.1
     reach, near = KDTree(centres).query(points, k=8)
     offset = np.einsum("mkd,mkcd->mkc", points[:, None] - centres[near], frames[near])
@@ -105,11 +106,27 @@ def test_what_faces_one_way_is_blended() -> None:
     height = c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2
     slopes = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
     expected = (offset[..., 2] - height) / np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
-    weight = np.exp(-(reach**2 - reach[:, :1] ** 2) / width**2)
-    alike = (np.einsum("mkd,md->mk", normals[near], normals[near[:, 0]]) >= 0.5).all(axis=1)
+    weight = scale[near] * np.exp(-(reach**2 - reach[:, :1] ** 2) / width**2)
+    first = near[np.arange(len(near)), scale[near].argmax(axis=1)]
+    alike = (np.einsum("mkd,md->mk", normals[near], normals[first]) >= 0.5).all(axis=1)
     assert alike.sum() > 150
     mean = (weight * expected).sum(axis=1) / weight.sum(axis=1)
     np.testing.assert_allclose(measured(given, points, width)[alike], mean[alike], rtol=1e-9, atol=1e-12)
+
+
+def test_patches_on_a_crease_do_not_make_a_side() -> None:
+    right, top = plane(0, 1, (1, -1, 1)), plane(1, 1, (-1, 1, 1))
+    slanted = np.zeros((10, 3))
+    slanted[:, 2] = np.arange(0.05, 1, SPACING)  # on the edge, between both
+    given = patches(right, top, (slanted, np.array([1.0, 1.0, 0.0])))
+    given.normals[-10:] /= np.sqrt(2)
+    given.frames[-10:] = [[1 / np.sqrt(2), -1 / np.sqrt(2), 0], [0, 0, 1], [1 / np.sqrt(2), 1 / np.sqrt(2), 0]]
+    given = given._replace(scale=np.where(np.arange(len(given.centres)) < len(given.centres) - 10, 1e6, 1.0))
+    points = np.random.default_rng(4).uniform([-0.06, -0.06, 0.3], [0.06, 0.06, 0.7], (2000, 3))
+    _, near = KDTree(given.centres).query(points, k=8)
+    seen = ((near < 100).any(axis=1)) & ((near >= 100) & (near < 200)).any(axis=1)
+    assert seen.sum() > 500
+    np.testing.assert_allclose(measured(given, points[seen]), np.maximum(x(points), y(points))[seen], atol=1e-5)
 
 
 def test_where_more_sides_seem_to_meet_than_can_all_are_blended() -> None:
@@ -120,7 +137,7 @@ def test_where_more_sides_seem_to_meet_than_can_all_are_blended() -> None:
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
     centres = generator.uniform(-0.1, 0.1, (60, 3))
-    given = Quadratics(centres, frames, normals, np.zeros((60, 6)), np.full(60, 1.0))
+    given = Quadratics(centres, frames, normals, np.zeros((60, 6)), np.full(60, 1.0), np.ones(60))
     points = generator.uniform(-0.1, 0.1, (300, 3))
     values = measured(given, points, 0.2)
     reach, near = KDTree(centres).query(points, k=8)

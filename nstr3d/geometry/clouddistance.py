@@ -69,7 +69,7 @@ class CloudDistance:
     @cached_property
     def _quadratics(self) -> Quadratics:
         patches = self.patches
-        arrays = patches.centres, patches.frames, patches.normals, patches.coefficients, patches.radius
+        arrays = patches.centres, patches.frames, patches.normals, patches.coefficients, patches.radius, patches.scale
         return Quadratics._make(np.ascontiguousarray(each, np.float64) for each in arrays)
 
     @cached_property

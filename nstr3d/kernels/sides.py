@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 
 SIDES = 3  # that meet at most; where more seem to, all are blended
-FACING = 0.5  # patches whose normals are within 60 degrees of its nearest one's belong to a side
+FACING = 0.5  # patches whose normals are within 60 degrees of those of the one with the largest scale belong to a side
 
-# Of all patches, see `geometry.patches.Patches`: arrays of n, float64.
-Quadratics = namedtuple("Quadratics", "centres frames normals coefficients radius")
+# Of all patches, see `geometry.patches.Patches`: arrays of n, float64. One is worth as much as its scale, the neighbours it took.
+Quadratics = namedtuple("Quadratics", "centres frames normals coefficients radius scale")
 
 
 @njit(cache=True, nogil=True)
@@ -26,23 +26,25 @@ def distances(low, high, points, near, reach, width, patches, out):
     side = np.empty(near.shape[1], np.int64)
     means, places, normals = np.empty(SIDES), np.empty((SIDES, 3)), np.empty((SIDES, 3))
     for p in range(low, high):
-        sides = _sides(near[p], patches.normals, side)
+        sides = _sides(near[p], patches.normals, patches.scale, side)
         for which in range(sides):
             means[which] = _mean(points[p], near[p], reach[p], width[p], patches, side, which, places[which], normals[which])
         out[p] = _joined(sides, means, places, normals)
 
 
 @njit(cache=True)
-def _sides(near, normals, side):
-    """How many sides there are, and into ``side (k,)`` to which each patch belongs."""
+def _sides(near, normals, scale, side):
+    """How many sides there are, and into ``side (k,)`` to which each patch belongs: those on a crease, whose neighbours soon do
+    not fit, to whichever of them that they face."""
     count, left = 0, len(near)
     side[:] = -1
     while left and count < SIDES:
-        first = 0
-        while side[first] >= 0:
-            first += 1
-        for k in range(first, len(near)):
-            if side[k] < 0 and np.dot(normals[near[k]], normals[near[first]]) >= (FACING if k > first else -1.0):
+        first = -1
+        for k in range(len(near)):
+            if side[k] < 0 and (first < 0 or scale[near[k]] > scale[near[first]]):
+                first = k
+        for k in range(len(near)):
+            if side[k] < 0 and (k == first or np.dot(normals[near[k]], normals[near[first]]) >= FACING):
                 side[k] = count
                 left -= 1
         count += 1
@@ -54,14 +56,14 @@ def _sides(near, normals, side):
 
 @njit(cache=True)
 def _mean(point, near, reach, width, patches, side, which, place, normal):
-    """The distance to a side's patches, the nearer the more they count; into ``place`` and ``normal`` their mean centre and
+    """The distance to a side's patches, by scale and the nearer the more; into ``place`` and ``normal`` their mean centre and
     normal."""
     total, value, members, nearest = 0.0, 0.0, 0, 0.0
     place[:], normal[:] = 0.0, 0.0
     for k in range(len(near)):
         if side[k] == which:
             nearest = reach[k] if members == 0 else nearest
-            weight = np.exp((nearest * nearest - reach[k] * reach[k]) / (width * width))
+            weight = patches.scale[near[k]] * np.exp((nearest * nearest - reach[k] * reach[k]) / (width * width))
             total += weight
             value += weight * _distance(point, patches, near[k])
             members += 1
