@@ -23,9 +23,10 @@ from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
-BLENDED = 8  # patches that a point is measured from
+BLENDED = 10  # patches that a point is measured from
 CLOSE, FAR = 0.75, 1.5  # in spacings: up to where the patches alone decide, and from where on the winding number alone
 BLUR, BLURRED = 0.6, 1.3  # width of the blend: root of the squares of so many spacings and so many deviations of the noise
+CRISP = 0.5  # spacings: where the noise is larger, what looks like a crease may be none
 MARGIN = 0.15  # around the points, in their extents: holes may bulge
 CHUNK = 1 << 16
 
@@ -92,6 +93,7 @@ class CloudDistance:
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         """Signed distance ``(m,)`` from the quadratics of ``near (m, k)``, the nearer the more it counts."""
         width, out = np.hypot(BLUR * spacing, BLURRED * self.patches.noise), np.empty(len(points))
-        given = np.ascontiguousarray(points, np.float64), near, reach, width, self._quadratics, out
+        crisp = self.patches.noise < CRISP * spacing
+        given = np.ascontiguousarray(points, np.float64), near, reach, width, crisp, self._quadratics, out
         share(lambda part, low, high: distances(low, high, *given), len(points))
         return out

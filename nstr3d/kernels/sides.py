@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit
 
 SIDES = 3  # that meet at most; where more seem to, all are blended
+LEAST = 3  # patches that make a side; fewer belong to none, as astray
+NONE, ASTRAY = -1, -2  # where a patch belongs before it is looked at, and where it is in no side
 FACING = 0.5  # patches whose normals are within 60 degrees of those of the one with the largest scale belong to a side
 
 # Of all patches, see `geometry.patches.Patches`: arrays of n, float64. One is worth as much as its scale, the neighbours it took.
@@ -20,13 +22,14 @@ Quadratics = namedtuple("Quadratics", "centres frames normals coefficients radiu
 
 
 @njit(cache=True, nogil=True)
-def distances(low, high, points, near, reach, width, patches, out):
+def distances(low, high, points, near, reach, width, crisp, patches, out):
     """One thread's share of signed distances ``out (m,)`` at ``points (m, 3)`` from the patches ``near (m, k)``, the nearest
-    first, whose centres are at distances ``reach (m, k)``; how much one counts falls over ``width (m,)``."""
+    first, whose centres are at distances ``reach (m, k)``; how much one counts falls over ``width (m,)``. All are one
+    side but where it is ``crisp (m,)``."""
     side = np.empty(near.shape[1], np.int64)
     means, places, normals = np.empty(SIDES), np.empty((SIDES, 3)), np.empty((SIDES, 3))
     for p in range(low, high):
-        sides = _sides(near[p], patches.normals, patches.scale, side)
+        sides = _sides(near[p], patches.normals, patches.scale, side) if crisp[p] else _one(side)
         for which in range(sides):
             means[which] = _mean(points[p], near[p], reach[p], width[p], patches, side, which, places[which], normals[which])
         out[p] = _joined(sides, means, places, normals)
@@ -37,21 +40,30 @@ def _sides(near, normals, scale, side):
     """How many sides there are, and into ``side (k,)`` to which each patch belongs: those on a crease, whose neighbours soon do
     not fit, to whichever of them that they face."""
     count, left = 0, len(near)
-    side[:] = -1
+    side[:] = NONE
     while left and count < SIDES:
         first = -1
         for k in range(len(near)):
-            if side[k] < 0 and (first < 0 or scale[near[k]] > scale[near[first]]):
+            if side[k] == NONE and (first < 0 or scale[near[k]] > scale[near[first]]):
                 first = k
+        members = 0
         for k in range(len(near)):
-            if side[k] < 0 and (k == first or np.dot(normals[near[k]], normals[near[first]]) >= FACING):
+            if side[k] == NONE and (k == first or np.dot(normals[near[k]], normals[near[first]]) >= FACING):
                 side[k] = count
+                members += 1
                 left -= 1
-        count += 1
-    if left:
-        side[:] = 0
-        return 1
-    return count
+        if members >= LEAST:
+            count += 1
+        else:
+            for k in range(len(near)):
+                side[k] = ASTRAY if side[k] == count else side[k]
+    return count if count and not left else _one(side)
+
+
+@njit(cache=True)
+def _one(side):
+    side[:] = 0
+    return 1
 
 
 @njit(cache=True)
