@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from nstr3d.geometry.cloudwinding import CloudWinding
 from nstr3d.geometry.patches import Patches
-from nstr3d.kernels.sides import Quadratics, distances
 from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
@@ -68,7 +68,9 @@ class CloudDistance:
         return 2 * np.sqrt(self._winding.areas / np.pi)
 
     @cached_property
-    def _quadratics(self) -> Quadratics:
+    def _quadratics(self) -> Any:
+        from nstr3d.kernels.sides import Quadratics
+
         patches = self.patches
         arrays = patches.centres, patches.frames, patches.normals, patches.coefficients, patches.radius, patches.scale
         return Quadratics._make(np.ascontiguousarray(each, np.float64) for each in arrays)
@@ -92,6 +94,8 @@ class CloudDistance:
 
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         """Signed distance ``(m,)`` from the quadratics of ``near (m, k)``, the nearer the more it counts."""
+        from nstr3d.kernels.sides import distances
+
         width, out = np.hypot(BLUR * spacing, BLURRED * self.patches.noise), np.empty(len(points))
         crisp = self.patches.noise < CRISP * spacing
         given = np.ascontiguousarray(points, np.float64), near, reach, width, crisp, self._quadratics, out

@@ -21,7 +21,6 @@ from nstr3d.kernels.interpolate import fused_applies
 from nstr3d.kernels.parts import CHANNELS, RESOLUTION, ROW, STRIDE, TABLE, Layout, Part, Weights
 from nstr3d.kernels.threads import parts as shares_of
 from nstr3d.kernels.threads import team_of
-from nstr3d.kernels.tickets import DONE, no_tickets
 
 FOREVER = 1 << 62  # tickets
 PATIENCE = 1 << 13  # looks, some 0.2 ms of them, until a thread goes
@@ -84,6 +83,7 @@ class Descent:
         """One step on ``batch``, with the help of threads that are kept from step to step while it does not take long to the
         next."""
         from nstr3d.kernels.descentcpu import work
+        from nstr3d.kernels.tickets import DONE
 
         workers = len(self.sums.mine)
         until = int(self.counts[DONE]) + 2 * workers
@@ -107,6 +107,7 @@ class Descent:
     def _share(self, count: int) -> None:
         """Makes ready for batches of ``count`` points; threads that help with others are left to go."""
         from nstr3d.kernels.descentcpu import Given
+        from nstr3d.kernels.tickets import no_tickets
 
         self.sums, self.counts = self._sums(count), no_tickets()
         self.helpers: list[Future] = []
