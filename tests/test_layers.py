@@ -109,6 +109,7 @@ SIBLINGS = {
     "kernels.descentcpu": {"kernels.adamcpu", "kernels.fusedcpu", "kernels.parts", "kernels.tickets"},
     "kernels.dipoles": {"kernels.threads"},
     "kernels.simd": {"kernels.parts"},
+    "kernels.tickets": {"kernels.simd"},
     "kernels.triangles": {"kernels.parts", "kernels.simd", "kernels.threads"},
     "kernels.fusedcpu": {"kernels.parts", "kernels.simd"},
     "kernels.gpu": {"kernels.parts"},

@@ -31,7 +31,7 @@ def patches(*planes: tuple[np.ndarray, np.ndarray]) -> Quadratics:
 def measured(given: Quadratics, points: np.ndarray, width: float = 0.06, crisp: bool = True) -> np.ndarray:
     reach, near = KDTree(given.centres).query(points, k=12)
     out = np.empty(len(points))
-    distances(0, len(points), points, near, reach, np.full(len(points), width), np.full(len(points), crisp), given, out)
+    distances(0, len(points), points, near, reach, np.full(len(points), width), np.full(len(points), crisp), 0.5, given, out)
     return out
 
 

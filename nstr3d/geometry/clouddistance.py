@@ -1,10 +1,9 @@
 """Signed distance to an oriented cloud: quadratics near the points, the winding number of the points elsewhere.
 
 Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003), but for those on
-either side of a crease (`kernels.sides`). Elsewhere the sign
-is that of the points' winding number, each counting as a small disc (Barill et al., Fast winding numbers for soups and
-clouds, 2018), balanced so that it is 1/2 on the points: it changes smoothly across what the cloud lacks, and holes are spanned
-by a surface that goes on as it does at their rims.
+either side of a crease (`kernels.sides`). Elsewhere the sign is that of the points' winding number, each counting as a small disc
+(Barill et al., Fast winding numbers for soups and clouds, 2018), balanced so that it is 1/2 on the points: it changes smoothly
+across what the cloud lacks, and holes are spanned by a surface that goes on as it does at their rims.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.geometry.cloudwinding import CloudWinding
-from nstr3d.geometry.patches import Patches
+from nstr3d.geometry.patches import FACING, Patches
 from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
@@ -98,6 +97,6 @@ class CloudDistance:
 
         width, out = np.hypot(BLUR * spacing, BLURRED * self.patches.noise), np.empty(len(points))
         crisp = self.patches.noise < CRISP * spacing
-        given = np.ascontiguousarray(points, np.float64), near, reach, width, crisp, self._quadratics, out
+        given = np.ascontiguousarray(points, np.float64), near, reach, width, crisp, FACING, self._quadratics, out
         share(lambda part, low, high: distances(low, high, *given), len(points))
         return out

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
-from numba import carray, extending, njit, types  # type: ignore[attr-defined]
+from numba import carray, njit, types  # type: ignore[attr-defined]
 
 from nstr3d.kernels.parts import LANES
-from nstr3d.kernels.simd import load, store
+from nstr3d.kernels.simd import intrinsic, load, store
 
 CHUNK = 2048  # elements at a time, which stay in the first cache
 SPARE = LANES  # rows at a share's end that are copied value by value
-intrinsic: Any = extending.intrinsic  # what it decorates is called without its first argument
 
 
 @intrinsic

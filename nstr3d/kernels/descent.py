@@ -23,7 +23,7 @@ from nstr3d.kernels.threads import parts as shares_of
 from nstr3d.kernels.threads import team_of
 
 FOREVER = 1 << 62  # tickets
-PATIENCE = 1 << 13  # looks, some 0.2 ms of them, until a thread goes
+PATIENCE = 1 << 13  # looks, some 0.3 ms of them, until a thread goes
 LULL = 1e-5  # seconds
 
 

@@ -73,7 +73,7 @@ def _learned(parts: Sequence[Part], weights: Weights | None) -> list[Tensor]:
 
 
 def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, for one output; only where `applies`."""
+    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, of one output; where `applies`, on the CPU."""
     from nstr3d.kernels import fusedcpu as cpu
     from nstr3d.kernels.threads import share
 

@@ -15,30 +15,30 @@ from numba import njit
 SIDES = 3  # that meet at most; where more seem to, all are blended
 LEAST = 3  # patches that make a side; fewer belong to none, as astray
 NONE, ASTRAY = -1, -2  # where a patch belongs before it is looked at, and where it is in no side
-FACING = 0.5  # patches whose normals are within 60 degrees of those of the one with the largest scale belong to a side
 
 # Of all patches, see `geometry.patches.Patches`: arrays of n, float64. One is worth as much as its scale, the neighbours it took.
 Quadratics = namedtuple("Quadratics", "centres frames normals coefficients radius scale")
 
 
 @njit(cache=True, nogil=True)
-def distances(low, high, points, near, reach, width, crisp, patches, out):
+def distances(low, high, points, near, reach, width, crisp, facing, patches, out):
     """One thread's share of signed distances ``out (m,)`` at ``points (m, 3)`` from the patches ``near (m, k)``, the nearest
     first, whose centres are at distances ``reach (m, k)``; how much one counts falls over ``width (m,)``. All are one
-    side but where it is ``crisp (m,)``."""
+    side but where it is ``crisp (m,)``: there those are whose normals are within an angle, of cosine ``facing``, of the normal of
+    the one with the largest scale."""
     side = np.empty(near.shape[1], np.int64)
     means, places, normals = np.empty(SIDES), np.empty((SIDES, 3)), np.empty((SIDES, 3))
     for p in range(low, high):
-        sides = _sides(near[p], patches.normals, patches.scale, side) if crisp[p] else _one(side)
+        sides = _sides(near[p], patches.normals, patches.scale, facing, side) if crisp[p] else _one(side)
         for which in range(sides):
             means[which] = _mean(points[p], near[p], reach[p], width[p], patches, side, which, places[which], normals[which])
         out[p] = _joined(sides, means, places, normals)
 
 
 @njit(cache=True)
-def _sides(near, normals, scale, side):
+def _sides(near, normals, scale, facing, side):
     """How many sides there are, and into ``side (k,)`` to which each patch belongs: those on a crease, whose neighbours soon do
-    not fit, to whichever of them that they face."""
+    not fit, to whichever of them that they face, and too few for a side to none."""
     count, left = 0, len(near)
     side[:] = NONE
     while left and count < SIDES:
@@ -48,7 +48,7 @@ def _sides(near, normals, scale, side):
                 first = k
         members = 0
         for k in range(len(near)):
-            if side[k] == NONE and (k == first or np.dot(normals[near[k]], normals[near[first]]) >= FACING):
+            if side[k] == NONE and (k == first or np.dot(normals[near[k]], normals[near[first]]) >= facing):
                 side[k] = count
                 members += 1
                 left -= 1

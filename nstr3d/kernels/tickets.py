@@ -7,15 +7,15 @@ waits for a thread that is late to begin, and what a part gives does not depend 
 from __future__ import annotations
 
 import platform
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import extending, njit, types
+from numba import njit, types
+
+from nstr3d.kernels.simd import intrinsic
 
 LINE = 16  # int64 that threads may write to side by side: two lines of a cache, which are fetched in pairs
 OPEN, NEXT, DONE = 0, LINE, 2 * LINE  # how many tickets there are, are taken, are done, since the start
-intrinsic: Any = extending.intrinsic  # what it decorates is called without its first argument
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
