@@ -175,6 +175,19 @@ def test_what_others_write_between_steps_counts() -> None:
     assert float(step(points, targets)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_parameters_that_move_between_steps_are_followed() -> None:
+    parts, weights = trained(DEFAULT, 8, 1, torch.float32)
+    step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+    points, targets = batch(100, 1)
+    step(points, targets)
+    old, moved = parts[3].table.detach(), parts[3].table.detach().clone()
+    parts[3].table.data = moved
+    before = old.clone()
+    step(points, targets)
+    assert torch.equal(old, before)
+    assert not torch.equal(moved, before)
+
+
 def test_the_loss_of_nothing_is_the_mean_of_nothing() -> None:
     parts, weights = trained(DEFAULT, 8, 1, torch.float32)
     before = [part.table.detach().clone() for part in parts]

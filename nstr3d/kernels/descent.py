@@ -40,9 +40,9 @@ class Descent:
         self.sums = self._sums(0)
         self.values, self.means, self.squares = (zeros(sum(self.sums.sizes)) for _ in range(3))
         self.batch, self.rates = np.zeros(3, np.int64), np.zeros((len(self.learned), 7), np.float32)
-        self.segments, self.layers = self._segments(), self._layers()
-        self.steps = self._adopt(optimizer)
+        self.layers = self._layers()
         self._read()
+        self.steps = self._adopt(optimizer)
         self._share(0)
         self._compile()
 
@@ -121,7 +121,8 @@ class Descent:
         return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)
 
     def _read(self) -> None:
-        """Lays out the values that the parameters have now."""
+        """Lays out the values that the parameters have now, and notes where those are."""
+        self.segments = self._segments()
         waves = [(part.omega, part.phase) for part in self.parts]
         levels, decoder = packed_levels(self.layout, self.learned[4:], waves), packed_decoder(self.weights, self.layout)
         table, first, bias, last, _, offset = np.split(self.values, np.cumsum(self.sums.sizes)[:-1])
