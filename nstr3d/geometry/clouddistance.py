@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from nstr3d.geometry.cloudwinding import CloudWinding
-from nstr3d.geometry.patches import FACING, Patches
+from nstr3d.geometry.patches import FACING, Patches, thinned
+from nstr3d.geometry.spline import HermiteSpline
 from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
@@ -27,6 +28,9 @@ CLOSE, FAR = 0.75, 1.5  # in spacings: up to where the patches alone decide, and
 BLUR, BLURRED = 0.6, 1.3  # width of the blend: root of the squares of so many spacings and so many deviations of the noise
 CRISP = 0.5  # spacings: where the noise is larger, what looks like a crease may be none
 MARGIN = 0.15  # around the points, in their extents: holes may bulge
+SURE = 0.05
+BOX = 0.075
+SPLINED = 1000
 CHUNK = 1 << 16
 
 
@@ -40,10 +44,6 @@ class CloudDistance:
         """Signed distance ``(n,)``."""
         parts = [self._part(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
         return np.concatenate(parts) if parts else np.zeros(0)
-
-    def winding(self, points: np.ndarray) -> np.ndarray:
-        """Winding number ``(n,)`` of the balanced discs: about 1 inside and 0 outside."""
-        return self._winding.balanced(points)
 
     def gap(self, points: np.ndarray) -> np.ndarray:
         """Distance ``(n,)`` to the nearest patch's centre in local spacings: large where the cloud says nothing."""
@@ -78,6 +78,21 @@ class CloudDistance:
     def _winding(self) -> CloudWinding:
         return CloudWinding(self.patches.centres, self.patches.normals)
 
+    @cached_property
+    def _box(self):
+        centres = self.patches.centres
+        lower, upper = centres.min(axis=0), centres.max(axis=0)
+        return (lower + upper) / 2, (upper - lower) / 2 + BOX * float((upper - lower).max())
+
+    @cached_property
+    def _spline(self) -> HermiteSpline:
+        centres = self.patches.centres
+        cell = np.ptp(centres, axis=0).max() / 64
+        while len(thinned(centres, cell)) > SPLINED:
+            cell *= 1.1
+        chosen = thinned(centres, cell)
+        return HermiteSpline(centres[chosen], self.patches.normals[chosen])
+
     def _part(self, points: np.ndarray) -> np.ndarray:
         reach, near = self._winding.near(points, BLENDED)
         spacing = self.spacing[near[:, 0]]
@@ -87,8 +102,19 @@ class CloudDistance:
         value = np.zeros(len(points))
         value[local] = (1 - share[local]) * self._blend(points[local], reach[local], near[local], spacing[local])
         if apart.any():
-            outside = np.clip(1 - 2 * self.winding(points[apart]), -1, 1)
-            value[apart] += share[apart] * outside * reach[apart, 0]
+            value[apart] += share[apart] * self._apart(points[apart], reach[apart, 0])
+        return value
+
+    def _apart(self, points: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """Signed distance ``(m,)`` of points ``(m, 3)`` whose nearest patch is at ``reach (m,)``, roughly: its sign counts."""
+        number = self._winding(points)
+        value = np.clip(1 - 2 * number, -1, 1) * reach
+        doubt = np.clip((np.minimum(number, 1 - number) - SURE) / SURE, 0, 1)
+        asked = np.flatnonzero(doubt)
+        if len(asked):
+            beyond = (np.abs(points[asked] - self._box[0]) - self._box[1]).max(axis=1)
+            spline = np.clip(np.maximum(self._spline(points[asked]), beyond), -reach[asked], reach[asked])
+            value[asked] += doubt[asked] * (spline - value[asked])
         return value
 
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:
