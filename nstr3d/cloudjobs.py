@@ -50,7 +50,7 @@ from nstr3d.splat import splat
 from nstr3d.types import Camera, Frame, Mesh, PointCloud
 from nstr3d.unoriented import carried_normals
 
-CELLS = (96, 512)  # of the first surface, at least and at most
+CELLS = (120, 640)  # of the first surface, at least and at most
 CELLS_PER_SPACING = 2.0
 FEW_TURNED = 0.001  # share of given normals turned over, from which on it is worth a warning
 

@@ -6,7 +6,10 @@ import pytest
 from nstr3d.cloudjobs import first_surface
 from nstr3d.geometry.cloud import LEAST_POINTS, outliers, prepare
 from nstr3d.geometry.cloudwinding import CloudWinding
+from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.holes import Closing, close_holes
 from nstr3d.geometry.orient import estimate_normals, orient, outward_normals, turn_outward
+from nstr3d.geometry.spanning import Spanning
 from nstr3d.geometry.trim import supported, trim
 from nstr3d.types import Mesh, PointCloud
 
@@ -108,29 +111,56 @@ def test_a_large_hole_is_spanned_as_its_rim_goes_on():
     assert np.abs(np.linalg.norm(rim, axis=1) - 1).mean() < 0.02
 
 
-def test_balanced_discs_say_one_half_where_an_open_surface_says_less():
-    cloud = ball(3000)
-    kept = cloud.points[:, 2] < 0.4
-    winding = CloudWinding(cloud.points[kept], cloud.normals[kept])
-    both_sides = np.concatenate([0.9 * cloud.points[kept], 1.1 * cloud.points[kept]])
-    assert winding(both_sides).mean() < 0.4
-    assert winding.balanced(both_sides).mean() == pytest.approx(0.5, abs=0.05)
-    closed = CloudWinding(cloud.points, cloud.normals)
-    np.testing.assert_allclose(closed.balanced(0.5 * cloud.points), 1, atol=0.15)
-    np.testing.assert_allclose(closed.balanced(1.5 * cloud.points), 0, atol=0.15)
-
-
-def test_strengths_count_only_where_the_discs_alone_leave_doubt():
-    generator, cloud = np.random.default_rng(4), ball(6000)  # more discs than strengths are sought for
-    whole = CloudWinding(cloud.points, cloud.normals)
-    open_below = CloudWinding(*(each[cloud.points[:, 2] > -0.5] for each in (cloud.points, cloud.normals)))
+def test_the_spline_counts_only_where_the_winding_number_leaves_doubt():
+    generator, cloud = np.random.default_rng(4), ball(3000)
     at = generator.uniform(-1.5, 1.5, (2000, 3))
     at = at[np.abs(np.linalg.norm(at, axis=1) - 1) > 0.1]
-    np.testing.assert_array_equal(whole.balanced(at), whole(at))
-    plain, balanced = open_below(at), open_below.balanced(at)
-    sure = np.minimum(np.abs(plain), np.abs(1 - plain)) < 0.1
-    np.testing.assert_array_equal(balanced[sure], plain[sure])
-    assert np.abs(balanced - plain)[~sure].max() > 0.05
+    for kept in (cloud.points[:, 2] < 2, cloud.points[:, 2] > -0.5):
+        winding = CloudWinding(cloud.points[kept], cloud.normals[kept])
+        number, reach = winding(at), winding.near.nearest(at)[0]
+        found = Spanning(winding)(at, reach)
+        sure = np.minimum(np.abs(number), np.abs(1 - number)) < 0.05
+        np.testing.assert_array_equal(found[sure], (np.clip(1 - 2 * number, -1, 1) * reach)[sure])
+        np.testing.assert_array_equal(found < 0, np.linalg.norm(at, axis=1) < 1)
+
+
+def sheet(count: int, seed: int = 0) -> PointCloud:
+    """Points on a wave over the unit square, which encloses nothing, and normals."""
+    x, y = SEED(seed).uniform(-1, 1, (2, count))
+    slope = np.stack([-0.4 * np.cos(4 * x) * np.cos(3 * y), 0.3 * np.sin(4 * x) * np.sin(3 * y), np.ones(count)], axis=1)
+    points = np.stack([x, y, 0.1 * np.sin(4 * x) * np.cos(3 * y)], axis=1)
+    return PointCloud(points, slope / np.linalg.norm(slope, axis=1, keepdims=True))
+
+
+def pipe(count: int, seed: int = 0) -> PointCloud:
+    """Points on a cylinder without ends, and normals."""
+    around, z = SEED(seed).uniform(-1, 1, (2, count))
+    normals = np.stack([np.cos(np.pi * around), np.sin(np.pi * around), np.zeros(count)], axis=1)
+    return PointCloud(0.4 * normals + z[:, None] * [0, 0, 1], normals)
+
+
+def bowl(count: int, seed: int = 0) -> PointCloud:
+    """Points on the lower half of a sphere, and normals."""
+    cloud = ball(2 * count, seed=seed)
+    kept = cloud.points[:, 2] < 0
+    return PointCloud(cloud.points[kept], cloud.normals[kept])
+
+
+@pytest.mark.parametrize("shape", [sheet, pipe, bowl])
+@pytest.mark.parametrize("given", [True, False])
+def test_open_scans_get_a_closed_surface_that_goes_through_them(shape, given):
+    cloud = shape(4000)
+    mesh = first_surface(cloud if given else PointCloud(cloud.points)).mesh
+    assert volume(mesh) > 0
+    assert close_holes(mesh)[1] == Closing(0, 0.0, 0)
+    assert np.abs(MeshDistance(mesh)(cloud.points)).mean() < 2e-3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_normals_of_a_sheet_that_encloses_nothing_agree(seed):
+    cloud = sheet(4000, seed)
+    up = np.einsum("nd,nd->n", outward_normals(cloud.points), cloud.normals) > 0
+    assert up.mean() < 0.001 or up.mean() > 0.999
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,9 +1,7 @@
-"""Signed distance to an oriented cloud: quadratics near the points, the winding number of the points elsewhere.
+"""Signed distance to an oriented cloud: quadratics near the points, their winding number and a spline elsewhere.
 
 Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et al., 2003), but for those on
-either side of a crease (`kernels.sides`). Elsewhere the sign is that of the points' winding number, each counting as a small disc
-(Barill et al., Fast winding numbers for soups and clouds, 2018), balanced so that it is 1/2 on the points: it changes smoothly
-across what the cloud lacks, and holes are spanned by a surface that goes on as it does at their rims.
+either side of a crease (`kernels.sides`). Elsewhere `spanning` says what is inside.
 """
 
 from __future__ import annotations
@@ -17,20 +15,17 @@ import torch
 from torch import Tensor
 
 from nstr3d.geometry.cloudwinding import CloudWinding
-from nstr3d.geometry.patches import FACING, Patches, thinned
-from nstr3d.geometry.spline import HermiteSpline
+from nstr3d.geometry.patches import FACING, Patches
+from nstr3d.geometry.spanning import Spanning
 from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
 BLENDED = 10  # patches that a point is measured from
-CLOSE, FAR = 0.75, 1.5  # in spacings: up to where the patches alone decide, and from where on the winding number alone
+CLOSE, FAR = 0.75, 1.5  # in spacings: up to where the patches alone decide, and from where on `Spanning` alone
 BLUR, BLURRED = 0.6, 1.3  # width of the blend: root of the squares of so many spacings and so many deviations of the noise
 CRISP = 0.5  # spacings: where the noise is larger, what looks like a crease may be none
-MARGIN = 0.15  # around the points, in their extents: holes may bulge
-SURE = 0.05
-BOX = 0.075
-SPLINED = 1000
+MARGIN = 0.3  # around the points, in their extents: holes may bulge
 CHUNK = 1 << 16
 
 
@@ -44,11 +39,6 @@ class CloudDistance:
         """Signed distance ``(n,)``."""
         parts = [self._part(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
         return np.concatenate(parts) if parts else np.zeros(0)
-
-    def gap(self, points: np.ndarray) -> np.ndarray:
-        """Distance ``(n,)`` to the nearest patch's centre in local spacings: large where the cloud says nothing."""
-        reach, near = self._winding.near.nearest(points)
-        return reach / self.spacing[near]
 
     def sdf(self) -> Sdf:
         """The distance as an `Sdf` without derivatives, for extraction."""
@@ -79,19 +69,8 @@ class CloudDistance:
         return CloudWinding(self.patches.centres, self.patches.normals)
 
     @cached_property
-    def _box(self):
-        centres = self.patches.centres
-        lower, upper = centres.min(axis=0), centres.max(axis=0)
-        return (lower + upper) / 2, (upper - lower) / 2 + BOX * float((upper - lower).max())
-
-    @cached_property
-    def _spline(self) -> HermiteSpline:
-        centres = self.patches.centres
-        cell = np.ptp(centres, axis=0).max() / 64
-        while len(thinned(centres, cell)) > SPLINED:
-            cell *= 1.1
-        chosen = thinned(centres, cell)
-        return HermiteSpline(centres[chosen], self.patches.normals[chosen])
+    def _spanning(self) -> Spanning:
+        return Spanning(self._winding)
 
     def _part(self, points: np.ndarray) -> np.ndarray:
         reach, near = self._winding.near(points, BLENDED)
@@ -102,19 +81,7 @@ class CloudDistance:
         value = np.zeros(len(points))
         value[local] = (1 - share[local]) * self._blend(points[local], reach[local], near[local], spacing[local])
         if apart.any():
-            value[apart] += share[apart] * self._apart(points[apart], reach[apart, 0])
-        return value
-
-    def _apart(self, points: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        """Signed distance ``(m,)`` of points ``(m, 3)`` whose nearest patch is at ``reach (m,)``, roughly: its sign counts."""
-        number = self._winding(points)
-        value = np.clip(1 - 2 * number, -1, 1) * reach
-        doubt = np.clip((np.minimum(number, 1 - number) - SURE) / SURE, 0, 1)
-        asked = np.flatnonzero(doubt)
-        if len(asked):
-            beyond = (np.abs(points[asked] - self._box[0]) - self._box[1]).max(axis=1)
-            spline = np.clip(np.maximum(self._spline(points[asked]), beyond), -reach[asked], reach[asked])
-            value[asked] += doubt[asked] * (spline - value[asked])
+            value[apart] += share[apart] * self._spanning(points[apart], reach[apart, 0])
         return value
 
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -30,6 +30,8 @@ INVERTED = -0.1  # mean winding number on a component given inside out, which is
 SMALLEST = 50  # points of a component whose side can be told
 PROBES = 2000  # points that a component's side is told from
 CHUNK = 1 << 14
+OPEN = 0.35  # mean winding number on the points below which they may be a sheet that encloses nothing
+SEAMS = 0.005  # share of neighbours that disagree, from which on it is one whose signs change along seams
 
 
 def estimate_normals(points: np.ndarray) -> np.ndarray:
@@ -52,6 +54,9 @@ def outward_normals(points: np.ndarray) -> np.ndarray:
     chosen = _representatives(points)
     noise, spacing = _scales(points[chosen], normals[chosen])
     some = winding_normals(points[chosen], _width(noise, spacing))
+    if _discord(points[chosen], some) > SEAMS and CloudWinding(points[chosen], some).side(_probes(chosen)) < OPEN:
+        sheet = spread_signs(points[chosen], normals[chosen])
+        some = min(some, sheet, key=lambda those: _discord(points[chosen], those))
     result = _follow(points, normals, points[chosen], some)
     doubtful = np.einsum("nd,nd->n", result[chosen], some) < AGREED
     better = chosen if noise > FUZZY * spacing else chosen[doubtful]
@@ -86,16 +91,34 @@ def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
     return _unit(vectors)
 
 
+def spread_signs(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """``normals (n, 3)`` of one sign wherever ``points (n, 3)`` hang together: the first's, carried along the neighbours
+    that are most nearly parallel (Hoppe et al., 1992). For sheets that enclose nothing: where parts are thin it jumps across."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
+
+    start, end = _links(points)
+    bend = 1 - np.abs(np.einsum("md,md->m", normals[start], normals[end]))
+    count = len(points)
+    graph = coo_array((bend + 1e-6, (start, end)), shape=(count, count)).tocsr()  # a link of 0 would be none
+    tree = minimum_spanning_tree(graph.maximum(graph.T))
+    label, sign = connected(count, *tree.nonzero()), np.ones(count)
+    for first in np.unique(label, return_index=True)[1]:
+        order, parent = breadth_first_order(tree, first, directed=False)
+        agree = np.einsum("md,md->m", normals[order[1:]], normals[parent[order[1:]]]) >= 0
+        for each, same in zip(order[1:], agree):
+            sign[each] = sign[parent[each]] if same else -sign[parent[each]]
+    return normals * sign[:, None]
+
+
 def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
     """``normals (n, 3)`` with every component that is inside out turned over, and how many normals that were.
 
     Where neighbours disagree more often than noise and creases explain, all signs are sought anew, and kept if they enclose more:
     around thin parts neighbours disagree too.
     """
-    _, near = Neighbours(points)(points, LINKS + 1, skip=1)
-    agree = np.einsum("nd,nkd->nk", normals, normals[near]) > OPPOSED
     outward = _outward(points, normals)
-    if np.mean(~agree) > DISCORD:
+    if _discord(points, normals) > DISCORD:
         anew, probes = orient(points, normals)[0], _probes(points)
         outward = max(outward, anew, key=lambda those: CloudWinding(points, those).side(probes))
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
@@ -132,6 +155,12 @@ def _links(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both ends ``(m,)`` of the edges to each point's nearest neighbours."""
     _, near = Neighbours(points)(points, LINKS + 1, skip=1)
     return np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()
+
+
+def _discord(points: np.ndarray, normals: np.ndarray) -> float:
+    """Share of neighbours that disagree about their sign."""
+    start, end = _links(points)
+    return float(np.mean(np.einsum("md,md->m", normals[start], normals[end]) <= OPPOSED))
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The smoothest function that is 0 with given slopes at given points: how a surface goes on where nothing was measured.
 
-Of all functions with those values and gradients it has the least square of third derivatives, integrated over space (Duchon, 1977;
-as an implicit surface: Macedo et al., Hermite radial basis functions implicits, 2011; Huang et al., Variational implicit point set
-surfaces, 2019). Flat parts go on flat and round ones round.
+Of all functions with those values and gradients it has the least square of third derivatives, integrated over space (Duchon,
+1977; for surfaces: Macedo et al., Hermite radial basis functions implicits, 2011, and Huang et al., Variational implicit point
+set surfaces, 2019). Flat parts go on flat and round ones round.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from nstr3d.kernels.threads import share
 
 
 class HermiteSpline:
-    """The spline through ``points (n, 3)``, no two of them alike and not all on one plane, with gradients ``(n, 3)`` there."""
+    """The spline through ``points (n, 3)``, no two of them alike, with gradients ``(n, 3)`` there.
+
+    Takes time as n^3: a second for 1000.
+    """
 
     def __init__(self, points: np.ndarray, gradients: np.ndarray):
         count = len(points)

@@ -8,8 +8,8 @@ from numba import njit
 
 @njit(cache=True, nogil=True, fastmath=True)
 def values(low, high, points, centres, slopes, heights, linear, out):
-    """One thread's share of ``out (m,)`` at ``points (m, 3)``: the sum over ``centres (3, n)`` of heights[j] r^3 - 3 r (d . slopes[:, j]),
-    where d = x - x_j and r = |d|, plus ``linear (4,)`` applied to 1, x, y, z. ``slopes (3, n)``, ``heights (n,)``; float64."""
+    """One thread's share of ``out (m,)`` at ``points (m, 3)``, all float64: over ``centres (3, n)`` the sum of ``heights (n,)``
+    times r^3 less 3 r (d . slope) of ``slopes (3, n)``, where d = x - x_j and r = |d|, and ``linear (4,)`` of 1, x, y, z."""
     for i in range(low, high):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         total = 0.0
