@@ -29,6 +29,11 @@ FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to 
 TERMS, JUDGED = 6, 3  # 1, u, v, u^2/2, uv, v^2/2, and how many of their coefficients have intervals
 # What is believed before any neighbour is seen, as precisions where the nearest few are within 1: that slopes and curvatures are
 # no larger than such points could show. It decides only where facing neighbours are fewer than terms, at tips and rims.
+BESIDE = 24  # patches that a point without a measured normal may get one from
+TWICE = 2.0  # as many neighbours must a patch have taken as the nearest, at least, to be believed instead
+REACHING = 1.5  # radii: no farther does a patch speak
+TURN = 0.4  # cosine of the most that a normal turns by it
+FINE = 0.2  # spacings: where the noise is less, creases are looked for a second time
 SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
@@ -75,19 +80,22 @@ def fit_patches(points: np.ndarray, normals: np.ndarray, measured: bool, noise: 
     """Quadratics near ``points (n, 3)`` with unit ``normals (n, 3)``, whose slopes count as data where they were ``measured``.
 
     ``noise``, the standard deviation of the points along the normal, is estimated where it is None. Patches lie no closer than
-    the noise can tell apart. Two rounds: the second looks for neighbours where the first has put the points.
+    the noise can tell apart. Several rounds: the next looks for neighbours where the last has put the points, and where normals
+    were not measured with what it says about them.
     """
     tree, frames = Neighbours(points), tangent_frames(normals)
     sigma, tilt = noise_of(points, frames, tree, measured)
     least = LEAST_NOISE * float(np.ptp(points, axis=0).max())
     sigma = max(sigma if noise is None else noise, least)
     cloud = _Cloud(points, points, frames, tree, sigma, tilt if measured else None)
-    first = _fit_all(cloud, thinned(points, ROUGH * sigma))
-    settled, near = settle(first, points)
-    if not measured:
-        frames = tangent_frames(first.normals[near])
-    again = replace(cloud, settled=settled, frames=frames, tree=Neighbours(settled))
-    return _fit_all(again, thinned(settled, THINNING * sigma))
+    rounds = 1 if measured or sigma > FINE * _spacing(points, tree) else 2
+    for _ in range(rounds):
+        patches = _fit_all(cloud, thinned(cloud.settled, ROUGH * sigma))
+        settled, near = settle(patches, points)
+        if not measured:
+            frames = tangent_frames(normals_beside_creases(patches, points, near))
+        cloud = replace(cloud, settled=settled, frames=frames, tree=Neighbours(settled))
+    return _fit_all(cloud, thinned(cloud.settled, THINNING * sigma))
 
 
 def thinned(points: np.ndarray, cell: float) -> np.ndarray:
@@ -106,6 +114,32 @@ def settle(patches: Patches, points: np.ndarray) -> tuple[np.ndarray, np.ndarray
     c = patches.coefficients[near].T
     lift = z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2)
     return points - lift[:, None] * patches.frames[near, 2], near
+
+
+def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarray) -> np.ndarray:
+    """Unit normals ``(n, 3)`` of ``points (n, 3)``, of which ``near (n,)`` are the nearest patches.
+
+    A patch at a crease is a blend of both sides and takes few neighbours before they disagree. Where another one close by took
+    many more and passes the point within the noise, the normal is its.
+    """
+    centres, normals = Neighbours(patches.centres), patches.normals
+    result = normals[near]
+    for rows in np.array_split(np.arange(len(points)), len(points) // CHUNK + 1):
+        beside = centres(points[rows], BESIDE)[1]
+        u, v, z = np.einsum("mkd,mkcd->cmk", points[rows, None] - patches.centres[beside], patches.frames[beside])
+        c = np.moveaxis(patches.coefficients[beside], -1, 0)
+        slopes = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
+        steep = np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
+        off = (z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2)) / steep
+        facing = np.einsum("mkd,md->mk", normals[beside], result[rows]) > TURN
+        speaks = facing & (np.hypot(u, v) < REACHING * patches.radius[beside]) & (np.abs(off) < NOISE_RADII * patches.noise)
+        worth = np.where(speaks, patches.scale[beside] * np.exp(-((off / patches.noise) ** 2) / 2), 0)
+        best = (np.arange(len(rows)), worth.argmax(axis=1))
+        vector = np.stack([-slopes[0][best], -slopes[1][best], np.ones(len(rows))], axis=1) / steep[best][:, None]
+        normal = np.einsum("mc,mcd->md", vector, patches.frames[beside[best]])
+        taken = (worth[best] > TWICE * patches.scale[near[rows]]) & (np.einsum("md,md->m", normal, result[rows]) > TURN)
+        result[rows[taken]] = normal[taken]
+    return result
 
 
 def tangent_frames(normals: np.ndarray) -> np.ndarray:
@@ -149,6 +183,12 @@ def noise_of(points: np.ndarray, frames: np.ndarray, tree: Neighbours, measured:
         if np.median(reach[:, -1]) > SLAB_RADII * sigma:
             break
     return sigma, max(tilt, 1e-2)
+
+
+def _spacing(points: np.ndarray, tree: Neighbours) -> float:
+    """Root of a point's share of the surface, typically."""
+    reach, _ = tree(points[:: max(len(points) // 2000, 1)], SCALES[0] + 1, skip=SCALES[0])
+    return float(np.median(reach)) * np.sqrt(np.pi / SCALES[0])
 
 
 def _left_over(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
