@@ -24,7 +24,7 @@ from nstr3d.geometry.holes import close_holes
 from nstr3d.geometry.orient import outward_normals
 from nstr3d.geometry.patches import fit_patches
 from nstr3d.geometry.repair import repair
-from nstr3d.geometry.surface import face_normals, normalise, sample_surface
+from nstr3d.geometry.surface import area, face_normals, normalise, sample_surface
 from nstr3d.geometry.trim import supported
 from nstr3d.io import load_mesh
 from nstr3d.metrics import TAU, compare_surfaces
@@ -34,7 +34,7 @@ from nstr3d.unoriented import carried_normals
 SAMPLES = 20_000
 CELLS = 128  # of the surface that is measured
 BAND = 0.01  # of the longest side: how far from the surface the points near it are, in standard deviations, and beyond it "far"
-HEADER = "| shape | noise % | signs from | normals wrong % | box wrong % | far wrong % | near wrong % | Chamfer | CPU seconds |"
+HEADER = "| shape | noise % | signs from | normals wrong % | sides wrong % | box wrong % | far wrong % | near wrong % | Chamfer | CPU seconds |"
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"winding number": outward_normals, "carrier": carried_normals}
 
 
@@ -70,16 +70,22 @@ def rows(options: Race) -> Iterator[str]:
             for noise in options.noises:
                 for seed in options.seeds:
                     cloud = sample(shape, count, noise, seed)
-                    yield _line(path.stem, noise, "exact normals", *figures(cloud, shape, distance, None))
+                    yield _line(path.stem, noise, "exact normals", *figures(cloud, noise, shape, distance, None))
                     for name, method in METHODS.items():
-                        yield _line(path.stem, noise, name, *figures(cloud, shape, distance, method))
+                        yield _line(path.stem, noise, name, *figures(cloud, noise, shape, distance, method))
 
 
 def figures(
-    cloud: PointCloud, shape: Mesh, distance: MeshDistance, method: Callable[[np.ndarray], np.ndarray] | None
+    cloud: PointCloud,
+    noise: float,
+    shape: Mesh,
+    distance: MeshDistance,
+    method: Callable[[np.ndarray], np.ndarray] | None,
 ) -> tuple[float, ...]:
-    """Shares in per cent of normals, and of points in the box, in the box but ``BAND`` off the surface, and near it, on the wrong
-    side; Chamfer distance of the first surface in 1e-4 of the diagonal, and CPU seconds of the orientation."""
+    """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along whose normal the true distance
+    falls (from as far before as behind: half a spacing, and the noise); and of places in the box, in the box but ``BAND`` off the
+    surface, and near it, on the wrong side; Chamfer distance of the first surface in 1e-4 of the diagonal, and CPU seconds of the
+    orientation."""
     started, exact = time.process_time(), cloud.normals
     assert exact is not None
     given = cloud if method is None else PointCloud(cloud.points)
@@ -87,6 +93,9 @@ def figures(
     seconds, oriented = time.process_time() - started, clean.normals
     assert oriented is not None
     wrong = np.einsum("nd,nd->n", oriented, exact) < 0
+    step = np.hypot(np.sqrt(area(shape) / len(exact)) / 2, noise / 100 * shape.bounds.extent.max()) * oriented
+    at = frame.to_world(clean.points)
+    aside = distance(at + step) < distance(at - step)
     found = CloudDistance(fit_patches(clean.points, oriented, done.measured))
     generator = np.random.default_rng(7)
     reach = BAND * float(shape.bounds.extent.max())
@@ -101,7 +110,7 @@ def figures(
         chamfer = compare_surfaces(mesh, shape, distance, generator, TAU * shape.bounds.diagonal, SAMPLES).chamfer
     except ValueError:  # the signs enclose nothing
         chamfer = np.nan
-    shares = (100 * float(np.mean(those)) for those in (wrong, box_wrong, box_wrong[far], near_wrong))
+    shares = (100 * float(np.mean(those)) for those in (wrong, aside, box_wrong, box_wrong[far], near_wrong))
     return *shares, 1e4 * chamfer / shape.bounds.diagonal, seconds
 
 
@@ -112,7 +121,7 @@ def _line(shape: str, noise: float, name: str, *found: float) -> str:
 
 def run(options: Race) -> None:
     """Prints the table."""
-    print(HEADER + "\n|" + "---|" * 9, flush=True)
+    print(HEADER + "\n|" + "---|" * 10, flush=True)
     for line in rows(options):
         print(line, flush=True)
 
