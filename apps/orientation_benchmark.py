@@ -34,7 +34,8 @@ from nstr3d.unoriented import carried_normals
 SAMPLES = 20_000
 CELLS = 128  # of the surface that is measured
 BAND = 0.01  # of the longest side: how far from the surface the points near it are, in standard deviations, and beyond it "far"
-HEADER = "| shape | noise % | signs from | normals wrong % | sides wrong % | box wrong % | far wrong % | near wrong % | Chamfer | CPU seconds |"
+SHARES = ("normals", "sides", "box", "far", "near")
+HEADER = f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} | Chamfer | CPU seconds |"
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"winding number": outward_normals, "carrier": carried_normals}
 
 
