@@ -81,7 +81,7 @@ class CloudDistance:
         value = np.zeros(len(points))
         value[local] = (1 - share[local]) * self._blend(points[local], reach[local], near[local], spacing[local])
         if apart.any():
-            value[apart] += share[apart] * self._spanning(points[apart], reach[apart, 0])
+            value[apart] += share[apart] * self._spanning(points[apart], reach[apart], near[apart])
         return value
 
     def _blend(self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray) -> np.ndarray:

@@ -16,6 +16,8 @@ from nstr3d.geometry.patches import thinned
 from nstr3d.geometry.spline import HermiteSpline
 
 SURE = 0.05  # from 0 or 1: a winding number that is nearer is believed, one twice as far is not
+LEVEL = 0.15  # a winding number no farther from that on the points beside says nothing either, one twice as far does
+CLOSE = 1.5  # spacings: so far that counts in full, and twice as far not at all
 SPLINED = 1000  # points of the spline at most
 FINEST, COARSER = 1 / 64, 1.1  # of the extent: cells of which one point each is in the spline, to begin with, and from try to try
 BULGE = 0.28  # of the extent: how far the surface may go on beyond the points' bounds
@@ -30,17 +32,43 @@ class Spanning:
         self.extent = float((upper - lower).max())
         self.middle, self.half = (lower + upper) / 2, (upper - lower) / 2 + BULGE * self.extent
 
-    def __call__(self, at: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        """Distance ``(m,)`` of ``at (m, 3)``, no more than ``reach (m,)``, that to the nearest point."""
-        number = self.winding(at)
-        value = np.clip(1 - 2 * number, -1, 1) * reach
-        doubt = np.clip(np.minimum(number, 1 - number) / SURE - 1, 0, 1)
+    def __call__(self, at: np.ndarray, reach: np.ndarray, near: np.ndarray) -> np.ndarray:
+        """Distance ``(m,)`` of ``at (m, 3)``, no more than to the nearest point; the nearest points, in order, are ``near (m, k)``,
+        ``reach (m, k)`` away."""
+        number, most = self.winding(at), reach[:, 0]
+        value = np.clip(1 - 2 * number, -1, 1) * most
+        share = 1 / reach**2
+        share /= share.sum(axis=1, keepdims=True)
+        doubt = self._doubt(number, (share * self._level[near]).sum(axis=1), most / self._spacing[near[:, 0]])
         asked = np.flatnonzero(doubt)
         if len(asked):
             beyond = (np.abs(at[asked] - self.middle) - self.half).max(axis=1)
-            found = np.clip(np.maximum(self._spline(at[asked]), beyond), -reach[asked], reach[asked])
-            value[asked] += doubt[asked] * (found - value[asked])
+            missed = (share[asked] * self._missed[near[asked]]).sum(axis=1)
+            found = np.maximum(self._spline(at[asked]) - missed, beyond)
+            value[asked] += doubt[asked] * (np.clip(found, -most[asked], most[asked]) - value[asked])
         return value
+
+    def _doubt(self, number: np.ndarray, level: np.ndarray, gap: np.ndarray) -> np.ndarray:
+        """How little the winding ``number (m,)`` says, from 0 to 1: nothing between 0 and 1, and nothing where it is as the ``level
+        (m,)`` on the points around, which is near 0 on open sheets, if these are no more than a few spacings, ``gap (m,)``, away."""
+        between = np.clip(np.minimum(number, 1 - number) / SURE - 1, 0, 1)
+        beside = np.clip(2 - np.abs(number - level) / LEVEL, 0, 1) * np.clip(2 - gap / CLOSE, 0, 1)
+        return np.maximum(between, beside)
+
+    @cached_property
+    def _level(self) -> np.ndarray:
+        """The winding number on the points ``(n,)``: 1/2 on closed surfaces."""
+        return self.winding(self.winding.points)
+
+    @cached_property
+    def _spacing(self) -> np.ndarray:
+        """Diameters ``(n,)`` of the points' discs."""
+        return 2 * np.sqrt(self.winding.areas / np.pi)
+
+    @cached_property
+    def _missed(self) -> np.ndarray:
+        """The spline at the points ``(n,)``, where it should be 0: without it the surface would have steps around them."""
+        return self._spline(self.winding.points)
 
     @cached_property
     def _spline(self) -> HermiteSpline:
