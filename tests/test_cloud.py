@@ -119,7 +119,8 @@ def test_the_spline_counts_only_where_the_winding_number_leaves_doubt():
         winding = CloudWinding(cloud.points[kept], cloud.normals[kept])
         number, (reach, near) = winding(at), winding.near(at, 10)
         found = Spanning(winding)(at, reach, near)
-        sure = np.minimum(np.abs(number), np.abs(1 - number)) < 0.05
+        sure = (np.minimum(np.abs(number), np.abs(1 - number)) < 0.05) & (reach[:, 0] > 0.25)  # beside the points a level counts
+        assert sure.sum() > 100
         np.testing.assert_array_equal(found[sure], (np.clip(1 - 2 * number, -1, 1) * reach[:, 0])[sure])
         np.testing.assert_array_equal(found < 0, np.linalg.norm(at, axis=1) < 1)
 
@@ -160,7 +161,7 @@ def test_an_open_scan_has_no_dents_between_its_points():
     vertices = first_surface(sheet(4000)).mesh.vertices
     vertices = vertices[(np.abs(vertices[:, :2]) < 0.8).all(axis=1) & (vertices[:, 2] > -0.12)]
     off = vertices[:, 2] - 0.1 * np.sin(4 * vertices[:, 0]) * np.cos(3 * vertices[:, 1])
-    assert len(off) > 10_000
+    assert len(off) > 5000
     assert np.abs(off).max() < 5e-3
 
 

@@ -33,8 +33,8 @@ class Spanning:
         self.middle, self.half = (lower + upper) / 2, (upper - lower) / 2 + BULGE * self.extent
 
     def __call__(self, at: np.ndarray, reach: np.ndarray, near: np.ndarray) -> np.ndarray:
-        """Distance ``(m,)`` of ``at (m, 3)``, no more than to the nearest point; the nearest points, in order, are ``near (m, k)``,
-        ``reach (m, k)`` away."""
+        """Distance ``(m,)`` of ``at (m, 3)``, no more than to the nearest point: ``near (m, k)``, ``reach (m, k)`` away, are
+        the nearest ones in order."""
         number, most = self.winding(at), reach[:, 0]
         value = np.clip(1 - 2 * number, -1, 1) * most
         share = 1 / reach**2
@@ -49,8 +49,8 @@ class Spanning:
         return value
 
     def _doubt(self, number: np.ndarray, level: np.ndarray, gap: np.ndarray) -> np.ndarray:
-        """How little the winding ``number (m,)`` says, from 0 to 1: nothing between 0 and 1, and nothing where it is as the ``level
-        (m,)`` on the points around, which is near 0 on open sheets, if these are no more than a few spacings, ``gap (m,)``, away."""
+        """How much the winding ``number (m,)`` leaves open, from 0 to 1: all between 0 and 1; all, too, where it is like the
+        ``level (m,)`` on the points around, which is about 0 on open sheets, if those are but ``gap (m,)`` spacings away."""
         between = np.clip(np.minimum(number, 1 - number) / SURE - 1, 0, 1)
         beside = np.clip(2 - np.abs(number - level) / LEVEL, 0, 1) * np.clip(2 - gap / CLOSE, 0, 1)
         return np.maximum(between, beside)
