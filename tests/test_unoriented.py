@@ -74,9 +74,12 @@ def test_the_benchmark_counts_wrong_signs(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)})
     save_mesh(tmp_path / "ball.ply", sphere(3))
     assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0"]) == 0
-    exact, right, inward = ([float(cell) for cell in line.split("|")[4:-1]] for line in capsys.readouterr().out.splitlines()[2:])
+    exact, signed, right, inward = (
+        [float(cell) for cell in line.split("|")[4:-1]] for line in capsys.readouterr().out.splitlines()[2:]
+    )
     normals, sides, box, far = range(4)
     assert exact[normals] == exact[sides] == exact[far] == right[normals] == right[sides] == right[far] == 0
+    assert signed[normals] == signed[sides] == 0
     assert inward[normals] == inward[sides] == 100
     assert inward[far] > 50
     assert right[box] < 2
