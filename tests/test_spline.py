@@ -1,4 +1,4 @@
-"""The Hermite spline against what defines it: values, slopes, the polynomials it contains, its energy."""
+"""The Hermite spline against what defines it: values, slopes, the planes it contains, and that it is the smoothest."""
 
 import numpy as np
 import pytest

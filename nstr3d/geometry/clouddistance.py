@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nstr3d.geometry.cloudwinding import CloudWinding
 from nstr3d.geometry.patches import FACING, Patches
-from nstr3d.geometry.spanning import Spanning
+from nstr3d.geometry.spanning import BULGE, Spanning
 from nstr3d.kernels.threads import share
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
@@ -25,7 +25,7 @@ BLENDED = 10  # patches that a point is measured from
 CLOSE, FAR = 0.75, 1.5  # in spacings: up to where the patches alone decide, and from where on `Spanning` alone
 BLUR, BLURRED = 0.6, 1.3  # width of the blend: root of the squares of so many spacings and so many deviations of the noise
 CRISP = 0.5  # spacings: where the noise is larger, what looks like a crease may be none
-MARGIN = 0.3  # around the points, in their extents: holes may bulge
+MARGIN = BULGE + 0.02  # around the points, in their extents: the surface ends before
 CHUNK = 1 << 16
 
 
@@ -54,7 +54,7 @@ class CloudDistance:
     @cached_property
     def spacing(self) -> np.ndarray:
         """Diameter ``(n,)`` of the disc that is each patch's share of the surface."""
-        return 2 * np.sqrt(self._winding.areas / np.pi)
+        return self._winding.spacing
 
     @cached_property
     def _quadratics(self) -> Any:

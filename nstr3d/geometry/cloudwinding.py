@@ -38,6 +38,11 @@ class CloudWinding:
         widest = WIDEST * np.median(reach)  # a point far from all others is no large piece of surface
         return np.pi * np.clip(reach, 1e-12, max(widest, 1e-12)) ** 2 / size
 
+    @cached_property
+    def spacing(self) -> np.ndarray:
+        """Diameters ``(n,)`` of discs of these areas."""
+        return 2 * np.sqrt(self.areas / np.pi)
+
     def side(self, rows: np.ndarray) -> float:
         """Mean winding number on the discs ``rows``: about 1/2 where they look outward and -1/2 where inward, if they enclose
         anything. A disc's own share at its centre is 0: thin parts count as thick ones do."""

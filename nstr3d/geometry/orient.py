@@ -4,7 +4,7 @@ Directions are those of least variance among the neighbours (Hoppe et al., Surfa
 of as many as it takes to see beyond the noise. Their signs come from the whole cloud at once: vectors are sought whose winding
 number is 1/2 on all points, and which point where it falls (Lin et al., Fast and globally consistent normal orientation based on
 the winding number normal consistency, 2024). Components given inside out are told by the winding number as well: it is about 1/2
-on a surface that faces outward.
+on a surface that faces outward. A sheet that encloses nothing has no outside: there signs only agree (`spread_signs`).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ WIDEST = 0.06  # smoothing of the winding number to begin with, in units of the 
 FINEST, BLURRED = 0.5, 2.2  # smoothing at the end: root of the squares of so many spacings and so many deviations of the noise
 FUZZY = 0.15  # noise in spacings, from which on the vectors themselves are better directions than those of least variance
 AGREED = 0.7  # cosine of both directions below which, at creases, the vectors are better too
+OPEN = 0.35  # mean winding number on the points below which they may be a sheet that encloses nothing
+SEAMS = 0.005  # share of neighbours that disagree, from which on it is one whose signs change along seams
 DISCORD = 0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew
 OPPOSED = -0.5  # cosine of normals that disagree about their sign: at a crease it is about 0
 INVERTED = -0.1  # mean winding number on a component given inside out, which is -1/2 if closed
 SMALLEST = 50  # points of a component whose side can be told
 PROBES = 2000  # points that a component's side is told from
 CHUNK = 1 << 14
-OPEN = 0.35  # mean winding number on the points below which they may be a sheet that encloses nothing
-SEAMS = 0.005  # share of neighbours that disagree, from which on it is one whose signs change along seams
 
 
 def estimate_normals(points: np.ndarray) -> np.ndarray:

@@ -110,10 +110,15 @@ def thinned(points: np.ndarray, cell: float) -> np.ndarray:
 def settle(patches: Patches, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``points (n, 3)`` moved onto the patch with the nearest centre, along its frame's normal, and which patch that is."""
     near = Neighbours(patches.centres).nearest(points)[1]
-    u, v, z = np.einsum("nd,ncd->cn", points - patches.centres[near], patches.frames[near])
-    c = patches.coefficients[near].T
-    lift = z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2)
+    _, _, lift = _over(patches, near, points)
     return points - lift[:, None] * patches.frames[near, 2], near
+
+
+def _over(patches: Patches, which: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Where ``points (..., 3)`` are over the patches ``which (...)``: along two tangents and above, ``(3, ...)``."""
+    u, v, z = np.einsum("...d,...cd->c...", points - patches.centres[which], patches.frames[which])
+    c = np.moveaxis(patches.coefficients[which], -1, 0)
+    return np.stack([u, v, z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2)])
 
 
 def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -126,11 +131,11 @@ def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarra
     result = normals[near]
     for rows in np.array_split(np.arange(len(points)), len(points) // CHUNK + 1):
         beside = centres(points[rows], BESIDE)[1]
-        u, v, z = np.einsum("mkd,mkcd->cmk", points[rows, None] - patches.centres[beside], patches.frames[beside])
+        u, v, lift = _over(patches, beside, points[rows, None])
         c = np.moveaxis(patches.coefficients[beside], -1, 0)
         slopes = c[1] + c[3] * u + c[4] * v, c[2] + c[4] * u + c[5] * v
         steep = np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
-        off = (z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2)) / steep
+        off = lift / steep
         facing = np.einsum("mkd,md->mk", normals[beside], result[rows]) > TURN
         speaks = facing & (np.hypot(u, v) < REACHING * patches.radius[beside]) & (np.abs(off) < NOISE_RADII * patches.noise)
         worth = np.where(speaks, patches.scale[beside] * np.exp(-((off / patches.noise) ** 2) / 2), 0)

@@ -39,7 +39,7 @@ class Spanning:
         value = np.clip(1 - 2 * number, -1, 1) * most
         share = 1 / reach**2
         share /= share.sum(axis=1, keepdims=True)
-        doubt = self._doubt(number, (share * self._level[near]).sum(axis=1), most / self._spacing[near[:, 0]])
+        doubt = self._doubt(number, (share * self._level[near]).sum(axis=1), most / self.winding.spacing[near[:, 0]])
         asked = np.flatnonzero(doubt)
         if len(asked):
             beyond = (np.abs(at[asked] - self.middle) - self.half).max(axis=1)
@@ -59,11 +59,6 @@ class Spanning:
     def _level(self) -> np.ndarray:
         """The winding number on the points ``(n,)``: 1/2 on closed surfaces."""
         return self.winding(self.winding.points)
-
-    @cached_property
-    def _spacing(self) -> np.ndarray:
-        """Diameters ``(n,)`` of the points' discs."""
-        return 2 * np.sqrt(self.winding.areas / np.pi)
 
     @cached_property
     def _missed(self) -> np.ndarray:
