@@ -1,26 +1,30 @@
-# `make demo` and `make test` set everything up in .venv and then run; a second run reuses it.
+# `make demo` and `make test` set up all they need in .venv and then run; a second run reuses it.
+# TORCH=cpu|cuda|default chooses the build of PyTorch; see .ci/environment.py.
 PYTHON ?= python3
 VENV ?= .venv
-READY := $(VENV)/.ready
+SETUP := $(PYTHON) .ci/environment.py $(VENV)
+export TORCH
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-core lint clean
 
-demo: $(READY)
+demo:
+	$(SETUP)
 	$(VENV)/bin/python apps/fit_mesh.py assets/bunny.obj --out out/bunny --overwrite
 
-test: $(READY)
+test:
+	$(SETUP) --tests
 	$(VENV)/bin/python -m pytest
 
-lint: $(READY)
+# The tests that need no optional part.
+test-core:
+	$(SETUP) --tests --core
+	$(VENV)/bin/python -m pytest
+
+lint:
+	$(SETUP) --tests
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
-
-$(READY): setup.cfg constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "nstr3d needs Python 3.10 or newer, not " + sys.version.split()[0])'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $(READY)
 
 clean:
 	rm -rf $(VENV) out

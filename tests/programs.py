@@ -1,10 +1,17 @@
-"""Programs and system libraries that are not Python packages and that some tests need; .ci/system-packages installs them."""
+"""What some tests need beyond the core: programs and system libraries, and optional parts of nstr3d.
 
+.ci/system-packages installs the former, .ci/environment.py the latter.
+"""
+
+import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes.util import find_library
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -14,29 +21,64 @@ FOUND = {
     "egl": find_library("EGL") and find_library("GL"),
     "open3d": find_library("usb-1.0") and find_library("GL"),
 }
+# A package of each optional part of setup.cfg that tests use.
+PARTS = {
+    "audio": "soundfile",
+    "batch": "ray",
+    "bench": "matplotlib",
+    "export": "onnxruntime",
+    "las": "laspy",
+    "open3d": "open3d",
+    "render": "pyrender",
+    "viewer": "viser",
+}
 # Software rendering, and nothing that a browser does on its own account.
-CHROMIUM = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run", "--hide-scrollbars")
-CHROMIUM += ("--disable-background-networking", "--disable-component-update", "--disable-sync")
+CHROMIUM = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run")
+CHROMIUM += ("--hide-scrollbars", "--disable-background-networking")
+CHROMIUM += ("--disable-component-update", "--disable-sync")
+
+
+def left_out_parts(folder: Path = Path(sys.prefix)) -> dict[str, str]:
+    """The optional parts that .ci/environment.py could not or should not install, and why."""
+    file = folder / "left-out.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
-    """Skips a test where one of ``names`` is absent, saying which; but not where CI is set, which promises to have it: there the
-    test runs and fails."""
+    """Skips a test where one of ``names`` is absent, and says which.
+
+    Where CI is set, everything is promised: the test runs, and fails without it.
+    """
     absent = [name for name in names if not FOUND[name]]
     reason = f"{', '.join(absent)} not found; as root on Debian, .ci/system-packages installs it"
     return pytest.mark.skipif(bool(absent) and "CI" not in os.environ, reason=reason)
 
 
+def needs_parts(*names: str) -> pytest.MarkDecorator:
+    """Skips a test where one of the optional parts ``names`` is left out, and says why.
+
+    Where CI is set, only what .ci/environment.py left out is skipped.
+    """
+    reasons = {name: left_out_parts().get(name) for name in names}
+    if "CI" not in os.environ:
+        missing = [name for name in names if not reasons[name] and find_spec(PARTS[name]) is None]
+        reasons |= {name: "not installed" for name in missing}
+    absent = [f"[{name}] {reason}" for name, reason in reasons.items() if reason]
+    return pytest.mark.skipif(bool(absent), reason=f"left out: {'; '.join(absent)}")
+
+
 @contextmanager
 def chromium() -> Iterator:
-    """A headless Chromium with a profile of its own (playwright's Browser); skips where `needs` would."""
+    """A headless Chromium with a profile of its own (playwright's Browser); skips as `needs`."""
     mark = needs("chromium").mark
     if mark.args[0]:
         pytest.skip(mark.kwargs["reason"])
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=FOUND["chromium"], args=list(CHROMIUM), chromium_sandbox=False)
+        browser = playwright.chromium.launch(
+            executable_path=FOUND["chromium"], args=list(CHROMIUM), chromium_sandbox=False
+        )
         try:
             yield browser
         finally:
