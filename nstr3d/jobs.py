@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.checkpoint import encode_config, load, load_training, save
+from nstr3d.checkpoint import load, load_training, save
 from nstr3d.extract import Extraction, extract
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.warm import warm_start
@@ -46,6 +46,7 @@ from nstr3d.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 from nstr3d.render import RenderConfig, render, side_by_side
 from nstr3d.sampling import SurfaceBand
 from nstr3d.sdf import Sdf
+from nstr3d.tags import TAG, encode_config
 from nstr3d.types import Camera, Frame, Mesh, Samples
 
 MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
@@ -289,7 +290,7 @@ def _started(path: Path, unit: Mesh, frame: Frame, pool: Samples, device: torch.
 def _identity(job: MeshJob) -> dict[str, Any]:
     """What must agree for a run to be the same run; kept as the model's provenance."""
     training = encode_config(job.training)
-    del training["class"]
+    del training[TAG]
     return {
         "input": job.path.name,
         "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from nstr3d.audio import Sound, load_sound, save_sound
-from nstr3d.checkpoint import encode_config, save
+from nstr3d.checkpoint import save
 from nstr3d.codec import compress, decompress, save_compressed
 from nstr3d.fidelity import spectral_error, ssim
 from nstr3d.fields.carried import CarryConfig, bridge
@@ -27,6 +27,7 @@ from nstr3d.outputs import Clock, Interrupted, Listener, Outcome, check_output, 
 from nstr3d.panels import comparison, spectrograms
 from nstr3d.sampling import Raster
 from nstr3d.signals import TRAINED, Signal, kind_of
+from nstr3d.tags import encode_config
 
 COMPRESSED = "model.nstq"
 MODEL, PICTURE, SOUND, COMPARISON, REPORT = "model.safetensors", "image.png", "sound.wav", "comparison.png", "report.json"

@@ -1,9 +1,11 @@
 """Models on disk: bit for bit there and back, and one clear sentence about everything else."""
 
 import dataclasses
+import importlib
 import json
 import math
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nstr3d.checkpoint import FORMAT, decode_config, encode_config, load, load_training, save
+from nstr3d.checkpoint import FORMAT, load, load_training, save
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.fit import Fit
+from nstr3d.tags import decode_config, encode_config
 from nstr3d.types import Box, Frame
 
 PLAIN = LevelConfig(3, plain=2)
@@ -213,6 +216,50 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         lambda _, header: header.update(config=header["config"]["levels"][0]),
         "not a usable nstr3d model",
     ),
+    "an unknown tag": (
+        lambda _, header: move(header, tag="nstr-9"),
+        "its config class nstr-9 is unknown here; pass it in configs",
+    ),
+    "an import path for a tag": (
+        lambda _, header: move(header, tag="nstr3d.fields.nstr:NstrConfig"),
+        "nstr:NstrConfig is unknown here",
+    ),
+    "a number for a tag": (lambda _, header: move(header, tag=3), "its config class 3 is unknown here"),
+    "a list for a tag": (lambda _, header: move(header, tag=["nstr"]), "is unknown here"),
+    "a config for a tag": (lambda _, header: move(header, tag={"tag": "nstr"}), "is unknown here"),
+    "no tag": (lambda _, header: header["config"].pop("tag"), "its config class None is unknown here"),
+    "no tag within": (lambda _, header: header["config"]["levels"][0].pop("tag"), "its config class None is unknown here"),
+    "two names": (lambda _, header: move(header, **{"class": "nstr3d.fields.nstr:NstrConfig"}), r"option NstrConfig\.tag"),
+    "a line break in a name": (lambda _, header: move(header, tag="a\nb"), "its config class a b is unknown here"),
+    "a tag of other options": (lambda _, header: move(header, tag="siren"), r"option SirenConfig\.\w+, which is unknown here"),
+    "a config of no field": (
+        lambda _, header: header.update(config={"tag": "training"}),
+        "its config is of no field but of the type FitConfig",
+    ),
+    "a number for a config": (lambda _, header: header.update(config=3), "its config is of no field but of the type int"),
+    "a list for a config": (lambda _, header: header.update(config=[header["config"]]), "of the type tuple"),
+    "a field for a level": (
+        lambda _, header: move(header, levels=[{"tag": "siren"}]),
+        r"its option NstrConfig\.levels is not of the type tuple\[LevelConfig, \.\.\.\]",
+    ),
+    "a number for levels": (lambda _, header: move(header, levels=5), r"option NstrConfig\.levels is not of the type"),
+    "a level for waves": (
+        lambda _, header: header["config"]["levels"][0].update(waves={"tag": "level", "resolution": 2, "plain": 1}),
+        r"option LevelConfig\.waves is not of the type",
+    ),
+    "a config for a number": (
+        lambda _, header: move(header, hidden={"tag": "siren"}),
+        r"\.hidden is not of the type int",
+    ),
+    "text for a rate": (lambda _, header: move(header, table_rate="fast"), r"NstrConfig\.table_rate is not of the type float"),
+    "a start for a placement": (
+        lambda _, header: move(header, placement={"tag": "linear-start"}),
+        r"option NstrConfig\.placement is not of the type PlacementConfig \| None",
+    ),
+    "a band of three": (
+        lambda _, header: header["config"]["placement"].update(band=[0.1, 0.2, 0.3]),
+        r"option PlacementConfig\.band is not of the type tuple\[float, float\]",
+    ),
     "a config of a newer version": (lambda _, header: move(header, novelty=3), "novelty"),
     "a config that does not hold": (lambda _, header: move(header, levels=[]), "needs at least one level"),
     "no frame": (lambda _, header: header.pop("frame"), "its header lacks 'frame'"),
@@ -236,6 +283,58 @@ def test_a_damaged_model_says_what_is_wrong_and_where(name: str, model: Path) ->
     damage(tensors, header)
     save_file(tensors, model, {"format": FORMAT, "nstr3d": json.dumps(header)})
     with pytest.raises(ValueError, match=message) as caught:
+        load(model)
+    one_sentence(caught.value, model)
+
+
+NAMES = [{"tag": "trap:Config"}, {"class": "trap:Config"}, {"class": "nstr3d.fields.trap:Config"}]
+NAMES += [{key: name} for key in ("tag", "class") for name in ("os:system", "nstr3d.checkpoint:save", "nstr3d.fields.nstr:Nstr")]
+
+
+@pytest.mark.parametrize("place", ["at the top", "within"])
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: " ".join(*name.items()))
+def test_nothing_that_a_file_names_is_imported(
+    name: dict[str, str], place: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trap.py").write_text("import dataclasses\n\n\n@dataclasses.dataclass\nclass Config:\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    load(model)
+    tensors, metadata = contents(model)
+    header = json.loads(metadata["nstr3d"])
+    if place == "within":
+        move(header, start=name)
+    else:
+        header["config"] = name
+    save_file(tensors, model, {"format": FORMAT, "nstr3d": json.dumps(header)})
+    before = set(sys.modules)
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("something was imported")
+
+    monkeypatch.setattr(importlib, "import_module", forbidden)
+    with pytest.raises(ValueError, match=f"its config class {next(iter(name.values()))} is unknown here") as caught:
+        load(model)
+    one_sentence(caught.value, model)
+    assert set(sys.modules) == before
+
+
+@pytest.mark.parametrize("depth", [300, 100_000])
+def test_a_header_that_is_nested_too_deeply_is_refused(depth: int, model: Path) -> None:
+    tensors, metadata = contents(model)
+    deep = "[" * depth + "]" * depth
+    text = metadata["nstr3d"].replace('"hidden": 5', f'"hidden": {deep}')
+    assert deep in text
+    save_file(tensors, model, {"format": FORMAT, "nstr3d": text})
+    with pytest.raises(ValueError, match="not a usable nstr3d model") as caught:
+        load(model)
+    one_sentence(caught.value, model)
+
+
+@pytest.mark.parametrize("name", ["nstr3d-3", "nstr3d-10", "nstr3d-next"])
+def test_a_newer_format_asks_for_a_newer_version(name: str, model: Path) -> None:
+    tensors, metadata = contents(model)
+    save_file(tensors, model, metadata | {"format": name})
+    with pytest.raises(ValueError, match=f"of the format '{name}', which this version .* update nstr3d") as caught:
         load(model)
     one_sentence(caught.value, model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 from saved_files import (
     CONFIGS,
     EXPECTED,
@@ -25,9 +27,11 @@ from saved_files import (
 )
 
 from nstr3d import Dataset, jobs, presets
+from nstr3d.batch.options import key_of
 from nstr3d.batch.run import Standing, run_batch
 from nstr3d.checkpoint import FORMAT, load
 from nstr3d.jobs import CHECKPOINT, MODEL, REPORT, Listener, run
+from nstr3d.tags import encode_formerly
 
 FORMATS = sorted(path.name for path in FIXTURES.iterdir())
 MODELS = [(name, model) for name in FORMATS for model in json.loads((FIXTURES / name / EXPECTED).read_text())]
@@ -60,6 +64,13 @@ def test_a_model_is_what_it_was_bit_for_bit(name: str, model: str) -> None:
     assert field.config == CONFIGS[model]
     assert fingerprint(field) == expected["tensors"]
     np.testing.assert_allclose(values(field), expected["values"], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("model", [model for name, model in MODELS if name == "nstr3d-1" and not model.endswith(".nstq")])
+def test_configs_are_written_as_formerly_for_keys_of_then(model: str) -> None:
+    with safe_open(FIXTURES / "nstr3d-1" / "models" / model, framework="pt") as file:
+        header = json.loads(file.metadata()["nstr3d"])
+    assert encode_formerly(CONFIGS[model]) == header["config"]
 
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(folder: Path) -> None:
@@ -106,5 +117,8 @@ def test_a_data_set_is_not_fitted_anew(folder: Path) -> None:
     assert (standing.fitted, standing.failed) == (1, 1)  # which counts what a worker looked at
     assert before == {path: path.read_bytes() for path in (folder / "dataset").rglob("model.safetensors")}
     for path, batch in reports.items():
-        assert json.loads(path.read_text())["batch"]["finished"] == batch["finished"]
+        now = json.loads(path.read_text())["batch"]
+        assert now["finished"] == batch["finished"]
+        content = hashlib.sha256((folder / "shapes" / path.parent.name).read_bytes()).hexdigest()
+        assert (now["config"], now["key"]) == (job.options.digest, key_of(content, ".ply", job.options))
     assert run_batch(job) == Standing(total=2, skipped=2)

@@ -178,7 +178,7 @@ def attempt(task: Task, slot: Slot) -> dict[str, Any]:
                 continue
             store = open_store(task.out)
             if answer["status"] == "same":
-                return _renewed(store, task)
+                return _renewed(store, task, answer["key"])
             report = _report(task, answer, number, time.perf_counter() - started)
             publish(store, task, Path(scratch), report)
             return report
@@ -272,10 +272,14 @@ def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float
     }
 
 
-def _renewed(store: Store, task: Task) -> dict[str, Any]:
-    """The report that is there, with the input's new stamp: the file was touched, its content is the same."""
+def _renewed(store: Store, task: Task, key: str) -> dict[str, Any]:
+    """The report that is there, with the input's new stamp: the file was touched, its content is the same.
+
+    The report gets today's key too, for an earlier version may have written its own.
+    """
     name = f"{task.shape.id}/{REPORT}"
     report = json.loads(store.read(name))
-    report["batch"] |= {"stamp": task.shape.stamp, "path": task.shape.place}
+    now = {"stamp": task.shape.stamp, "path": task.shape.place, "key": key, "config": task.options.digest}
+    report["batch"] |= now
     store.write(name, json.dumps(report, indent=2, allow_nan=False).encode())
     return report

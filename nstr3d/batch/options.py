@@ -7,12 +7,12 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from nstr3d.checkpoint import encode_config
 from nstr3d.jobs import MeshJob
+from nstr3d.tags import encode_config, encode_formerly
 
 LOG = "log.txt"  # what a shape's worker said
 FORMAT = 2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew
@@ -57,11 +57,19 @@ class ShapeOptions:
         del options["mesh"]
         return MeshJob(path, out, **options)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Changes with what changes the results, the defaults behind the options too; the device does not count."""
+        return self.digests[0]
+
+    @cached_property
+    def digests(self) -> tuple[str, str]:
+        """`digest`, and the digest of versions that named configs by import path. Both stand for the same results."""
         job = replace(self, params=None).job(Path(), Path())  # a budget that is too small is for each shape to say
-        defaults = [encode_config(config) for config in (job.training, job.config(np.zeros((1, 3))))]
+        configs = job.training, job.config(np.zeros((1, 3)))
+        return self._digest([encode_config(each) for each in configs]), self._digest([encode_formerly(each) for each in configs])
+
+    def _digest(self, defaults: list[Any]) -> str:
         options = asdict(self) | {"format": FORMAT, "defaults": defaults}
         del options["device"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
@@ -69,4 +77,10 @@ class ShapeOptions:
 
 def key_of(content: str, suffix: str, options: ShapeOptions) -> str:
     """The key of a result: of the input's ``content`` hash, how it is read, and the options."""
-    return hashlib.sha256(f"{content} {suffix.lower()} {options.digest}".encode()).hexdigest()
+    return keys_of(content, suffix, options)[0]
+
+
+def keys_of(content: str, suffix: str, options: ShapeOptions) -> tuple[str, ...]:
+    """`key_of`, and the key of the same result in versions that named configs by import path; see `ShapeOptions.digests`."""
+    texts = (f"{content} {suffix.lower()} {digest}" for digest in options.digests)
+    return tuple(hashlib.sha256(text.encode()).hexdigest() for text in texts)

@@ -131,7 +131,7 @@ def _task(job: BatchJob, out: str, shape: Shape, known: Known | None, chosen: se
         return Task(shape, out, job.options, job.rules, replaces=True) if shape.id in chosen else None
     if known is None:
         return Task(shape, out, job.options, job.rules)
-    if known.config == job.options.digest and known.stamp == shape.stamp:
+    if known.config in job.options.digests and known.stamp == shape.stamp:
         return None
     return Task(shape, out, job.options, job.rules, known.key, replaces=True)
 

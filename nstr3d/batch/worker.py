@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from nstr3d.batch.options import LOG, ShapeOptions, key_of
+from nstr3d.batch.options import LOG, ShapeOptions, keys_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
 from nstr3d.cloudjobs import PointsJob, run_points
@@ -48,8 +48,9 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     path = Path(request["place"])
     try:
         path = _at_hand(request["place"], scratch)
-        answer["key"] = key_of(_digest(path), path.suffix, options)
-        if answer["key"] == request["known_key"]:
+        keys = keys_of(_digest(path), path.suffix, options)
+        answer["key"] = keys[0]
+        if request["known_key"] in keys:
             return answer | {"status": "same"}
         return answer | {"status": "done", "report": _fit(path, scratch / "out", options).report}
     except EXPECTED as error:

@@ -19,7 +19,8 @@ class Field(nn.Module, ABC):
 
     A new field is one file: a subclass with `forward` and `rates`, and beside it a frozen config dataclass, which the field
     keeps as ``config``, with ``build(in_dim, out_dim, near, generator)`` to make the field and
-    ``restore(in_dim, out_dim, tensors)`` to make one that the saved ``tensors`` fit.
+    ``restore(in_dim, out_dim, tensors)`` to make one that the saved ``tensors`` fit. Files name the config by a tag: its class
+    attribute ``tag``, or for a field of nstr3d a row of the table in `nstr3d.tags`.
     """
 
     config: Any
