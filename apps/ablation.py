@@ -17,19 +17,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nstr3d.cli import guarded
-from nstr3d.compare import Contender, Row, race, read_rows, write_rows
+from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
+from nstr3d.bench.tables import PICTURE, SURFACE, Measure, summary
+from nstr3d.bench.tracks import MeshTrack, RasterTrack
+from nstr3d.cli.command import guarded
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
+from nstr3d.fields.level import Level, stored_nodes
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.fields.spectrum import Level, stored_nodes
-from nstr3d.io import atomic_path
-from nstr3d.kernels.interpolate import gather
-from nstr3d.losses import TransportPenalty, sdf_objective, value_objective
-from nstr3d.presets import changed, sized_nstr, sized_waveless
-from nstr3d.signals import kind_of, sized_waves
-from nstr3d.tables import PICTURE, SURFACE, Measure, summary
-from nstr3d.tracks import MeshTrack, RasterTrack
+from nstr3d.io.files import atomic_path
+from nstr3d.kernels.field.interpolate import gather
+from nstr3d.signals.signal import kind_of, sized_waves
+from nstr3d.training.losses import TransportPenalty, sdf_objective, value_objective
+from nstr3d.training.presets import changed, sized_nstr, sized_waveless
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / name for name in ("bunny.obj", "ripple.obj", "texture.png"))

@@ -28,12 +28,12 @@ import tyro
 
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, CREATE, UPSERT, row_of, select
 from nstr3d.batch.options import ShapeOptions
-from nstr3d.cli import guarded
-from nstr3d.extract import extract_mesh
-from nstr3d.geometry import primitives
-from nstr3d.io import atomic_path, save_json, save_mesh
-from nstr3d.jobs import run
-from nstr3d.outputs import machine, pick_device
+from nstr3d.cli.command import guarded
+from nstr3d.geometry.shapes import primitives
+from nstr3d.io.files import atomic_path, save_json, save_mesh
+from nstr3d.jobs.mesh import run
+from nstr3d.jobs.stages import machine, pick_device
+from nstr3d.surface.extract import extract_mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 Part = Literal["scaling", "faults", "restart", "catalogue"]

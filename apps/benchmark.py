@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nstr3d.cli import guarded
-from nstr3d.compare import MARKS, Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
-from nstr3d.contenders import SURFACES, only, rasters, tunings
-from nstr3d.fields.cosines import fit_cosines
-from nstr3d.fit import Progress
-from nstr3d.io import atomic_path
-from nstr3d.signals import IMAGES, SOUNDS
-from nstr3d.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
-from nstr3d.tracks import MeshTrack, RasterTrack
+from nstr3d.bench.compare import MARKS, Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
+from nstr3d.bench.contenders import SURFACES, only, rasters, tunings
+from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
+from nstr3d.bench.tracks import MeshTrack, RasterTrack
+from nstr3d.cli.command import guarded
+from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.io.files import atomic_path
+from nstr3d.signals.signal import IMAGES, SOUNDS
+from nstr3d.training.fit import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))

@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nstr3d.compare import read_rows
-from nstr3d.flowjobs import FlowJob, run_flow
-from nstr3d.io import atomic_path
-from nstr3d.jobs import REPORT, MeshJob, run
-from nstr3d.presets import PRESETS
-from nstr3d.tables import PICTURE, SOUND, SURFACE, plot, summary
+from nstr3d.bench.compare import read_rows
+from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, plot, summary
+from nstr3d.io.files import atomic_path
+from nstr3d.jobs.flow import FlowJob, run_flow
+from nstr3d.jobs.mesh import REPORT, MeshJob, run
+from nstr3d.training.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, FIGURES = ROOT / "assets" / "results", ROOT / "assets" / "figures"

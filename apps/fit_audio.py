@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from nstr3d.cli import FitSignal, fit_signal, guarded
+from nstr3d.cli.command import FitSignal, fit_signal, guarded
 
 
 def main(args: Sequence[str] | None = None) -> int:

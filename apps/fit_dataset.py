@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import tyro
 
-from nstr3d.cli import guarded
-from nstr3d.cli_batch import Batch, fit_batch
+from nstr3d.cli.batch import Batch, fit_batch
+from nstr3d.cli.command import guarded
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from nstr3d.cli import FitMesh, fit_mesh, guarded
+from nstr3d.cli.command import FitMesh, fit_mesh, guarded
 
 
 def main(args: Sequence[str] | None = None) -> int:

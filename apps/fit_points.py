@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from nstr3d.cli import FitPoints, fit_points, guarded
+from nstr3d.cli.command import FitPoints, fit_points, guarded
 
 
 def main(args: Sequence[str] | None = None) -> int:

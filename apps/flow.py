@@ -9,9 +9,9 @@ from pathlib import Path
 
 import tyro
 
-from nstr3d.cli import guarded
-from nstr3d.flowjobs import FlowJob, run_flow
-from nstr3d.outputs import Listener
+from nstr3d.cli.command import guarded
+from nstr3d.jobs.flow import FlowJob, run_flow
+from nstr3d.jobs.stages import Listener
 
 
 @dataclass(frozen=True)

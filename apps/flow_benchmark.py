@@ -19,19 +19,19 @@ import torch
 import tyro
 from torch import Tensor
 
-from nstr3d import cli
-from nstr3d.analysis import AnalysisConfig, analyse
-from nstr3d.checkpoint import load
+from nstr3d.cli import command as cli
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.flow import StreamConfig, streamlines
-from nstr3d.flowjobs import FlowJob, run_flow, surface_grid
-from nstr3d.geometry.ripples import Chirp, drifting_ripple
-from nstr3d.io import atomic_path
-from nstr3d.lines import load_lines
-from nstr3d.relief import across
-from nstr3d.spectral import LocalSpectrum, difference
+from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
+from nstr3d.io.files import atomic_path
+from nstr3d.io.lines import load_lines
+from nstr3d.jobs.flow import FlowJob, run_flow, surface_grid
+from nstr3d.model.checkpoint import load
+from nstr3d.spectrum.analysis import AnalysisConfig, analyse
+from nstr3d.spectrum.flow import StreamConfig, streamlines
+from nstr3d.spectrum.reading import LocalSpectrum, difference
+from nstr3d.spectrum.relief import across
 from nstr3d.types import Box
 
 ROOT = Path(__file__).parents[1]

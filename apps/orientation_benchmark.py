@@ -17,21 +17,21 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from nstr3d.cli import guarded
-from nstr3d.extract import extract
-from nstr3d.geometry.cloud import FEW, prepare
-from nstr3d.geometry.clouddistance import CloudDistance
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.holes import close_holes
-from nstr3d.geometry.orient import outward_normals
-from nstr3d.geometry.patches import fit_patches
-from nstr3d.geometry.repair import repair
-from nstr3d.geometry.surface import area, face_normals, normalise, sample_surface
-from nstr3d.geometry.trim import supported
-from nstr3d.io import load_mesh
-from nstr3d.metrics import TAU, compare_surfaces
+from nstr3d.cli.command import guarded
+from nstr3d.geometry.cloud.distance import CloudDistance
+from nstr3d.geometry.cloud.orient import outward_normals
+from nstr3d.geometry.cloud.patches import fit_patches
+from nstr3d.geometry.cloud.prepare import FEW, prepare
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.holes import close_holes
+from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.surface import area, face_normals, normalise, sample_surface
+from nstr3d.geometry.mesh.trim import supported
+from nstr3d.io.files import load_mesh
+from nstr3d.surface.extract import extract
+from nstr3d.surface.metrics import TAU, compare_surfaces
+from nstr3d.training.unoriented import carried_normals
 from nstr3d.types import Mesh, PointCloud
-from nstr3d.unoriented import carried_normals
 
 SAMPLES = 20_000
 CELLS = 128  # of the surface that is measured

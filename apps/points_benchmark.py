@@ -20,21 +20,21 @@ import numpy as np
 import torch
 import tyro
 
-from nstr3d.cli import guarded
-from nstr3d.cloudjobs import first_surface
-from nstr3d.extract import extract_mesh
+from nstr3d.cli.command import guarded
 from nstr3d.fields.nstr import TransportConfig
-from nstr3d.fit import fit
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.holes import close_holes
-from nstr3d.geometry.repair import repair
-from nstr3d.geometry.surface import face_normals, normalise, sample_surface
-from nstr3d.interop import import_open3d
-from nstr3d.io import atomic_path, load_mesh
-from nstr3d.losses import TransportPenalty, sdf_objective
-from nstr3d.metrics import TAU, compare_surfaces
-from nstr3d.presets import FAST, sized_nstr
-from nstr3d.sampling import SurfaceBand
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.holes import close_holes
+from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
+from nstr3d.io.files import atomic_path, load_mesh
+from nstr3d.io.interop import import_open3d
+from nstr3d.jobs.cloud import first_surface
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.surface.metrics import TAU, compare_surfaces
+from nstr3d.training.fit import fit
+from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.presets import FAST, sized_nstr
+from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Mesh, PointCloud
 
 SETTING = ("shape", "points", "noise", "normals", "missing", "method", "seed")

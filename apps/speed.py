@@ -15,17 +15,17 @@ from typing import Any
 
 import torch
 
-from nstr3d.checkpoint import save
-from nstr3d.cli import guarded
-from nstr3d.fit import Fit, FitConfig, draw_pool, fit
-from nstr3d.io import atomic_path
-from nstr3d.kernels import fused
-from nstr3d.losses import sdf_objective
-from nstr3d.presets import FIELDS
-from nstr3d.roofline import ceilings, costs
-from nstr3d.sampling import SurfaceBand
-from nstr3d.speed import dense, extraction, rates, time_to_quality, together, tracing
-from nstr3d.tracks import MeshTrack
+from nstr3d.bench.roofline import ceilings, costs
+from nstr3d.bench.speed import dense, extraction, rates, time_to_quality, together, tracing
+from nstr3d.bench.tracks import MeshTrack
+from nstr3d.cli.command import guarded
+from nstr3d.io.files import atomic_path
+from nstr3d.kernels.field import fused
+from nstr3d.model.checkpoint import save
+from nstr3d.training.fit import Fit, FitConfig, draw_pool, fit
+from nstr3d.training.losses import sdf_objective
+from nstr3d.training.presets import FIELDS
+from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Samples
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +35,7 @@ COMPILE = """
 import time, torch
 torch.set_num_threads(1)
 from nstr3d import FitConfig, NstrConfig, fit_steps, load_mesh, sdf_objective
-from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.types import Samples
 field, points = NstrConfig().build(3, 1), torch.rand(64, 3)
 mesh = load_mesh("MESH")
@@ -48,7 +48,7 @@ print(time.process_time() - started)
 """
 MEMORY = """
 import json, sys, nstr3d
-from nstr3d.speed import memory
+from nstr3d.bench.speed import memory
 print(json.dumps(memory(nstr3d.load(sys.argv[1]).sdf(), int(sys.argv[2]))))
 """
 

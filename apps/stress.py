@@ -17,21 +17,21 @@ from pathlib import Path
 
 import numpy as np
 
-from nstr3d.cli import guarded
-from nstr3d.compare import Contender, Row, Track, limit_of, place_of, race, read_rows, row_of, write_rows
-from nstr3d.fields.cosines import fit_cosines
-from nstr3d.fields.fourier import sized_fourier
-from nstr3d.fields.ngp import NgpConfig, sized_ngp
+from nstr3d.bench.compare import Contender, Row, Track, limit_of, place_of, race, read_rows, row_of, write_rows
+from nstr3d.bench.tables import SURFACE, Measure, final, mean_of, summary
+from nstr3d.bench.tracks import MeshTrack, RasterTrack
+from nstr3d.cli.command import guarded
+from nstr3d.fields.baselines.fourier import sized_fourier
+from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
+from nstr3d.fields.baselines.siren import sized_siren
+from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.siren import sized_siren
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import FitConfig, Progress
-from nstr3d.io import atomic_path
-from nstr3d.presets import FIELDS, changed, sized_waveless
-from nstr3d.solve import least_squares
-from nstr3d.tables import SURFACE, Measure, final, mean_of, summary
-from nstr3d.tracks import MeshTrack, RasterTrack
+from nstr3d.io.files import atomic_path
+from nstr3d.training.fit import FitConfig, Progress
+from nstr3d.training.presets import FIELDS, changed, sized_waveless
+from nstr3d.training.solve import least_squares
 from nstr3d.types import Mesh
 
 ROOT = Path(__file__).resolve().parents[1]

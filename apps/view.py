@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import tyro
 
-from nstr3d.cli import guarded
-from nstr3d.cli_view import View, view
+from nstr3d.cli.command import guarded
+from nstr3d.cli.view import View, view
 
 
 def main(args: Sequence[str] | None = None) -> int:

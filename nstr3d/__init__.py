@@ -12,28 +12,28 @@ import os
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-from nstr3d.audio import Sound, load_sound, save_sound
 from nstr3d.batch.dataset import Dataset
-from nstr3d.checkpoint import load, save
-from nstr3d.extract import extract_mesh
-from nstr3d.fields.cosines import CosineConfig, fit_cosines
+from nstr3d.fields.closed.cosines import CosineConfig, fit_cosines
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.fields.placement import PlacementConfig
-from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.start.placement import PlacementConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import Fit, FitConfig, fit, fit_steps
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.repair import repair
-from nstr3d.geometry.surface import normalise
-from nstr3d.io import load_image, load_mesh, save_image, save_mesh
-from nstr3d.losses import TransportPenalty, sdf_objective
-from nstr3d.metrics import score
-from nstr3d.presets import PRESETS, sized_nstr
-from nstr3d.render import Backdrop, RenderConfig, measure, render, turntable
-from nstr3d.sampling import Raster, SurfaceBand
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.io.audio import Sound, load_sound, save_sound
+from nstr3d.io.files import load_image, load_mesh, save_image, save_mesh
+from nstr3d.model.checkpoint import load, save
+from nstr3d.render.shading import Curvature, Depth, Normals, Studio
+from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable
 from nstr3d.sdf import Sdf
-from nstr3d.shading import Curvature, Depth, Normals, Studio
-from nstr3d.trace import sphere_trace
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.surface.metrics import score
+from nstr3d.surface.trace import sphere_trace
+from nstr3d.training.fit import Fit, FitConfig, fit, fit_steps
+from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.presets import PRESETS, sized_nstr
+from nstr3d.training.sampling import Raster, SurfaceBand
 from nstr3d.types import Box, Camera, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
 
 __version__ = "0.1.0"

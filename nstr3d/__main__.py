@@ -2,7 +2,7 @@
 
 import sys
 
-from nstr3d.cli import main
+from nstr3d.cli.command import main
 
 if __name__ == "__main__":
     sys.exit(main())

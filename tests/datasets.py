@@ -11,7 +11,7 @@ import numpy as np
 from oracles import sphere
 
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, select
-from nstr3d.io import save_mesh
+from nstr3d.io.files import save_mesh
 from nstr3d.types import Mesh
 
 PLACES = ("{}.ply", "sub dir/{}.obj", "ünï çode/{}.stl", "sub dir/deeper/{}.off", "twice/{}.ply", "twice/{}.obj")

@@ -76,9 +76,7 @@ def chromium() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=FOUND["chromium"], args=list(CHROMIUM), chromium_sandbox=False
-        )
+        browser = playwright.chromium.launch(executable_path=FOUND["chromium"], args=list(CHROMIUM), chromium_sandbox=False)
         try:
             yield browser
         finally:

@@ -21,33 +21,33 @@ import numpy as np
 import torch
 from oracles import sphere
 
-from nstr3d.audio import Sound, save_sound
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.run import BatchJob, run_batch
-from nstr3d.checkpoint import FORMAT, load, save
-from nstr3d.codec import load_compressed
 from nstr3d.fields.base import Field
-from nstr3d.fields.cosines import CosineConfig
-from nstr3d.fields.finer import FinerConfig
-from nstr3d.fields.fourier import FourierConfig
-from nstr3d.fields.linear import LinearStartConfig
-from nstr3d.fields.ngp import NgpConfig
+from nstr3d.fields.baselines.finer import FinerConfig
+from nstr3d.fields.baselines.fourier import FourierConfig
+from nstr3d.fields.baselines.ngp import NgpConfig
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.closed.cosines import CosineConfig
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.fields.placement import PlacementConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.start.linear import LinearStartConfig
+from nstr3d.fields.start.placement import PlacementConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import Fit, FitConfig, fit
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.surface import normalise
-from nstr3d.io import Picture, save_mesh, save_picture
-from nstr3d.jobs import MeshJob, run
-from nstr3d.kernels.interpolate import plain_torch
-from nstr3d.losses import sdf_objective
-from nstr3d.outputs import Interrupted, Listener
-from nstr3d.presets import Preset
-from nstr3d.sampling import SurfaceBand
-from nstr3d.signaljobs import COMPRESSED, MODEL, SignalJob, run_signal
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.io.audio import Sound, save_sound
+from nstr3d.io.files import Picture, save_mesh, save_picture
+from nstr3d.jobs.mesh import MeshJob, run
+from nstr3d.jobs.signal import COMPRESSED, MODEL, SignalJob, run_signal
+from nstr3d.jobs.stages import Interrupted, Listener
+from nstr3d.kernels.field.interpolate import plain_torch
+from nstr3d.model.checkpoint import FORMAT, load, save
+from nstr3d.model.codec import load_compressed
+from nstr3d.training.fit import Fit, FitConfig, fit
+from nstr3d.training.losses import sdf_objective
+from nstr3d.training.presets import Preset
+from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Box, Frame, Mesh
 
 FIXTURES = Path(__file__).parent / "fixtures"

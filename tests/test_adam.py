@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from nstr3d.kernels import adam
-from nstr3d.kernels.adam import AdamW
-from nstr3d.kernels.interpolate import plain_torch
+from nstr3d.kernels.field.interpolate import plain_torch
+from nstr3d.kernels.step import adam
+from nstr3d.kernels.step.adam import AdamW
 
 
 def groups(dtype: torch.dtype = torch.float32) -> list[dict]:

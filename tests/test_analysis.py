@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstr3d.analysis import AnalysisConfig, analyse, coarse
-from nstr3d.geometry.ripples import Chirp
-from nstr3d.spectral import difference
+from nstr3d.geometry.shapes.ripples import Chirp
+from nstr3d.spectrum.analysis import AnalysisConfig, analyse, coarse
+from nstr3d.spectrum.reading import difference
 
 
 def line(count: int) -> Tensor:

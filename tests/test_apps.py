@@ -12,12 +12,12 @@ import pytest
 import torch
 from oracles import sphere
 
-from nstr3d import speed as measures
-from nstr3d.audio import Sound, save_sound
 from nstr3d.autodiff import gradient
-from nstr3d.compare import Row, read_rows
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.io import load_mesh, save_image
+from nstr3d.bench import speed as measures
+from nstr3d.bench.compare import Row, read_rows
+from nstr3d.fields.level import LevelConfig
+from nstr3d.io.audio import Sound, save_sound
+from nstr3d.io.files import load_mesh, save_image
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from nstr3d.audio import Sound, load_sound, save_sound
+from nstr3d.io.audio import Sound, load_sound, save_sound
 
 STEP = {"PCM_U8": 1 / 128, "PCM_16": 1 / 32768, "PCM_24": 2**-23, "PCM_32": 1e-7, "FLOAT": 1e-12, "DOUBLE": 1e-7}
 

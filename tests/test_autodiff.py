@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from nstr3d.autodiff import gradient, jacobian
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import PhaseWaves
 
 # torch's own forward mode compiles its rules with a function that torch has deprecated.

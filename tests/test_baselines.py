@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from nstr3d.autodiff import gradient
-from nstr3d.checkpoint import load, save
 from nstr3d.fields.base import Field, largest
-from nstr3d.fields.finer import FinerConfig, sized_finer
-from nstr3d.fields.fourier import FourierConfig, sized_fourier
-from nstr3d.fields.ngp import NgpConfig, sized_ngp
-from nstr3d.fields.siren import SirenConfig, sized_siren
-from nstr3d.fit import Fit, FitConfig, fit
-from nstr3d.kernels.hashing import HashGrid, encode, hash_encode
-from nstr3d.losses import relative_objective, sdf_objective
-from nstr3d.presets import FIELDS
+from nstr3d.fields.baselines.finer import FinerConfig, sized_finer
+from nstr3d.fields.baselines.fourier import FourierConfig, sized_fourier
+from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
+from nstr3d.fields.baselines.siren import SirenConfig, sized_siren
+from nstr3d.kernels.field.hashing import HashGrid, encode, hash_encode
+from nstr3d.model.checkpoint import load, save
+from nstr3d.training.fit import Fit, FitConfig, fit
+from nstr3d.training.losses import relative_objective, sdf_objective
+from nstr3d.training.presets import FIELDS
 from nstr3d.types import Box, Frame, Samples
 
 SMALL = [

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from oracles import sphere
 
-from nstr3d import presets
 from nstr3d.batch import options
 from nstr3d.batch.attempt import Rules, Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
@@ -29,8 +28,9 @@ from nstr3d.batch.run import BatchJob, Standing
 from nstr3d.batch.shapes import Shape, find_shapes, in_shard, printable
 from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
-from nstr3d.cli_batch import summary
-from nstr3d.io import save_mesh
+from nstr3d.cli.batch import summary
+from nstr3d.io.files import save_mesh
+from nstr3d.training import presets
 
 QUICK = {"cells": 4, "steps": 120, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
 

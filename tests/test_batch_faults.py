@@ -27,8 +27,8 @@ from nstr3d.batch.attempt import Slot
 from nstr3d.batch.catalogue import CATALOGUE, select
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.run import BatchJob, Standing, run_batch
-from nstr3d.io import save_mesh
-from nstr3d.outputs import Interrupted
+from nstr3d.io.files import save_mesh
+from nstr3d.jobs.stages import Interrupted
 
 APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
 QUICK = {"cells": 4, "steps": 120, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}

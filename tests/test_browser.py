@@ -14,20 +14,20 @@ from oracles import sphere, torus
 from PIL import Image
 from programs import FOUND, needs
 
-from nstr3d import cli
-from nstr3d.browser import LivePage, Page
-from nstr3d.extract import extract_mesh
+from nstr3d.cli import command as cli
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.fit import Fit, FitConfig, Progress, fit
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.surface import normalise
-from nstr3d.io import save_mesh
-from nstr3d.losses import sdf_objective
-from nstr3d.render import measure
-from nstr3d.sampling import SurfaceBand
-from nstr3d.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.io.files import save_mesh
+from nstr3d.render.traced import measure
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.training.fit import Fit, FitConfig, Progress, fit
+from nstr3d.training.losses import sdf_objective
+from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Polylines
+from nstr3d.view.browser import LivePage, Page
+from nstr3d.view.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
 
 SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SIZE = {"width": 900, "height": 600}
@@ -114,7 +114,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
 
 def traced(picture: np.ndarray, camera: Any, model: Fit) -> bool:
     """Whether a picture is the tracer's of the same camera, but for a pixel at edges."""
-    from nstr3d.render import RenderConfig, render
+    from nstr3d.render.traced import RenderConfig, render
 
     expected = render(model.sdf(), camera, RenderConfig(samples_per_axis=2))
     return picture.shape == expected.shape and float(np.quantile(np.abs(picture - expected), 0.97)) < 0.03
@@ -133,7 +133,7 @@ def test_levels_can_be_silenced(model: Fit) -> None:
 
 
 def test_errors_are_the_distances_as_colours() -> None:
-    from nstr3d.geometry.primitives import sphere as ball
+    from nstr3d.geometry.shapes.primitives import sphere as ball
 
     colours, limit = error_colours(sphere(3, radius=1.1), ball())
     assert limit == pytest.approx(0.1)
@@ -142,7 +142,7 @@ def test_errors_are_the_distances_as_colours() -> None:
 
 
 def test_lines_are_raised_off_their_surface_and_others_stay() -> None:
-    from nstr3d.geometry.primitives import sphere as ball
+    from nstr3d.geometry.shapes.primitives import sphere as ball
 
     points = np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 3.0, 0]])
     raised = lifted(Curves("a", Polylines(points, np.array([0, 3])), np.zeros((3, 3))), ball()).lines.points
@@ -185,8 +185,8 @@ def test_without_viser_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPa
 def test_a_fit_is_watched_and_served_when_done(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     looks, served = [], []
     training = Page.training
-    monkeypatch.setattr("nstr3d.browser.LIVE_SECONDS", 0.0)
-    monkeypatch.setattr("nstr3d.browser.LIVE_RESOLUTION", 16)
+    monkeypatch.setattr("nstr3d.view.browser.LIVE_SECONDS", 0.0)
+    monkeypatch.setattr("nstr3d.view.browser.LIVE_RESOLUTION", 16)
     monkeypatch.setattr(Page, "training", lambda page, *args: (training(page, *args), looks.append(page.status.content)))
     monkeypatch.setattr(cli, "serve", lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))))
     save_mesh(tmp_path / "ball.ply", sphere(3))

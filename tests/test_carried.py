@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from nstr3d.fields.carried import Carried, CarryConfig, bridge, carry, spin
+from nstr3d.fields.closed.carried import Carried, CarryConfig, bridge, carry, spin
 
 RATE = 4000
 TIME = np.arange(RATE) / RATE
@@ -55,7 +55,7 @@ def test_with_every_sample_the_sound_is_reproduced() -> None:
 def test_the_frame_and_its_adjoint_agree() -> None:
     generator = np.random.default_rng(0)
     model = carry(generator.normal(size=100), np.ones(100, bool), CarryConfig(hop=10, rounds=1))
-    from nstr3d.fields.carried import _Frame
+    from nstr3d.fields.closed.carried import _Frame
 
     frame = _Frame(10)
     spectrum = generator.normal(size=model.spectrum.shape) + 1j * generator.normal(size=model.spectrum.shape)

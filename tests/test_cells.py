@@ -6,7 +6,7 @@ import igl
 import numpy as np
 import pytest
 
-from nstr3d.kernels.cells import AROUND, cases, locate, march, unknown
+from nstr3d.kernels.geometry.cells import AROUND, cases, locate, march, unknown
 
 OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
 STENCIL = np.array(list(itertools.product((0, 1, 2), repeat=3)))

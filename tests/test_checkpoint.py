@@ -17,13 +17,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nstr3d.checkpoint import FORMAT, load, load_training, save
 from nstr3d.fields.base import Field
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import Fit
-from nstr3d.tags import decode_config, encode_config
+from nstr3d.model.checkpoint import FORMAT, load, load_training, save
+from nstr3d.model.tags import decode_config, encode_config
+from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
 PLAIN = LevelConfig(3, plain=2)

@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from oracles import sphere
 
-from nstr3d import cli, jobs
-from nstr3d.checkpoint import load
-from nstr3d.io import load_image, load_mesh, save_mesh
-from nstr3d.jobs import CHECKPOINT, MODEL
+from nstr3d.cli import command as cli
+from nstr3d.io.files import load_image, load_mesh, save_mesh
+from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs.mesh import CHECKPOINT, MODEL
+from nstr3d.model.checkpoint import load
 
 QUICK = ["--preset", "fast", "--steps", "100", "--params", "6000", "--resolution", "32"]
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
@@ -45,7 +46,7 @@ def quick(monkeypatch):
     """A short training on a small pool, scored on few samples."""
     training = replace(jobs.PRESETS["fast"].training, pool=40_000, batch=2048, warmup=5)
     monkeypatch.setitem(jobs.PRESETS, "fast", replace(jobs.PRESETS["fast"], training=training))
-    monkeypatch.setattr("nstr3d.presets.LARGEST", 64)
+    monkeypatch.setattr("nstr3d.training.presets.LARGEST", 64)
     monkeypatch.setattr(jobs, "SAMPLES", 5000)
 
 

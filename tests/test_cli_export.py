@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from nstr3d import cli
-from nstr3d.checkpoint import load, save
-from nstr3d.fields.cosines import fit_cosines
+from nstr3d.cli import command as cli
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.fit import Fit, FitConfig, fit
-from nstr3d.io import load_mesh
-from nstr3d.lines import save_lines
-from nstr3d.losses import sdf_objective
+from nstr3d.io.files import load_mesh
+from nstr3d.io.lines import save_lines
+from nstr3d.model.checkpoint import load, save
+from nstr3d.training.fit import Fit, FitConfig, fit
+from nstr3d.training.losses import sdf_objective
 from nstr3d.types import Box, Frame, Polylines, Samples
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstr3d import cli
-from nstr3d.checkpoint import save
-from nstr3d.fields.cosines import fit_cosines
-from nstr3d.fit import Fit
+from nstr3d.cli import command as cli
+from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.model.checkpoint import save
+from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
 ASSETS = Path(__file__).parent.parent / "assets"

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from nstr3d.cloudjobs import first_surface
-from nstr3d.geometry.cloud import LEAST_POINTS, outliers, prepare
-from nstr3d.geometry.cloudwinding import CloudWinding
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.holes import Closing, close_holes
-from nstr3d.geometry.orient import estimate_normals, orient, outward_normals, turn_outward
-from nstr3d.geometry.spanning import Spanning
-from nstr3d.geometry.trim import supported, trim
+from nstr3d.geometry.cloud.orient import estimate_normals, orient, outward_normals, turn_outward
+from nstr3d.geometry.cloud.prepare import LEAST_POINTS, outliers, prepare
+from nstr3d.geometry.cloud.spanning import Spanning
+from nstr3d.geometry.cloud.winding import CloudWinding
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.holes import Closing, close_holes
+from nstr3d.geometry.mesh.trim import supported, trim
+from nstr3d.jobs.cloud import first_surface
 from nstr3d.types import Mesh, PointCloud
 
 SEED = np.random.default_rng
@@ -307,7 +307,7 @@ def test_the_same_points_give_the_same_bits():
 
 
 def test_too_many_points_are_averaged(monkeypatch):
-    monkeypatch.setattr("nstr3d.geometry.cloud.MOST_POINTS", 2000)
+    monkeypatch.setattr("nstr3d.geometry.cloud.prepare.MOST_POINTS", 2000)
     cloud = ball(20_000, 0.01)
     clean, frame, done = prepare(cloud)
     assert 500 < done.averaged <= 2000

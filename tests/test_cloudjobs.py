@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from oracles import sphere
 
-from nstr3d import cloudjobs, jobs
-from nstr3d.checkpoint import load
-from nstr3d.cli import main
-from nstr3d.cloudjobs import PointsJob, run_points
-from nstr3d.geometry.topology import genera
-from nstr3d.io import load_image, load_mesh, save_mesh
-from nstr3d.jobs import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob
-from nstr3d.splat import splat
+from nstr3d.cli.command import main
+from nstr3d.geometry.mesh.topology import genera
+from nstr3d.io.files import load_image, load_mesh, save_mesh
+from nstr3d.jobs import cloud as cloudjobs
+from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs.cloud import PointsJob, run_points
+from nstr3d.jobs.mesh import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob
+from nstr3d.model.checkpoint import load
+from nstr3d.render.points import splat
 from nstr3d.types import Camera, Mesh, PointCloud
 
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
@@ -31,7 +32,7 @@ def quick():
     presets = {name: replace(preset, training=replace(preset.training, **changes)) for name, preset in jobs.PRESETS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "PRESETS", presets)
-        patch.setattr("nstr3d.presets.LARGEST", 64)
+        patch.setattr("nstr3d.training.presets.LARGEST", 64)
         patch.setattr(jobs, "SAMPLES", 4000)
         yield
 

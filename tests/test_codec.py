@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nstr3d.audio import load_sound
-from nstr3d.codec import compress, decompress, load_compressed, save_compressed
-from nstr3d.io import load_image
-from nstr3d.kernels.entropy import decode, encode
-from nstr3d.signaljobs import SignalJob, run_signal
+from nstr3d.io.audio import load_sound
+from nstr3d.io.files import load_image
+from nstr3d.jobs.signal import SignalJob, run_signal
+from nstr3d.kernels.coding import decode, encode
+from nstr3d.model.codec import compress, decompress, load_compressed, save_compressed
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

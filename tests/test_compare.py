@@ -8,16 +8,16 @@ import oracles
 import pytest
 import torch
 
-from nstr3d.compare import MARKS, Contender, Row, race, read_rows, write_rows
+from nstr3d.bench.compare import MARKS, Contender, Row, race, read_rows, write_rows
+from nstr3d.bench.tables import Measure, _main, by_track, plot, summary
+from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.fields.base import Field
-from nstr3d.fields.ngp import NgpConfig, sized_ngp
-from nstr3d.fields.siren import sized_siren
-from nstr3d.fit import FitConfig
-from nstr3d.io import save_mesh
-from nstr3d.presets import sized_linear
-from nstr3d.solve import least_squares
-from nstr3d.tables import Measure, _main, by_track, plot, summary
-from nstr3d.tracks import TESTS, MeshTrack, RasterTrack
+from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
+from nstr3d.fields.baselines.siren import sized_siren
+from nstr3d.io.files import save_mesh
+from nstr3d.training.fit import FitConfig
+from nstr3d.training.presets import sized_linear
+from nstr3d.training.solve import least_squares
 
 BUDGET = 3000
 MEASURES = {"near": 2e-4, "surface": 1e-4, "volume": 3e-3, "normals": 1.5, "iou_near": 0.9, "iou_volume": 0.95}

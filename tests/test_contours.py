@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from oracles import cube, sphere
 
-from nstr3d.contours import Plane, contour_colours, contours, cut, rounded
-from nstr3d.geometry import primitives
+from nstr3d.geometry.shapes import primitives
+from nstr3d.render.contours import Plane, contour_colours, contours, cut, rounded
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

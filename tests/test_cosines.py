@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from nstr3d.checkpoint import load, save
-from nstr3d.fields import positions
-from nstr3d.fields.cosines import CosineConfig, Cosines, fit_cosines
-from nstr3d.fields.lapped import MATRIX_HOP, analyse, basis, blocks, resample, synthesise
-from nstr3d.fields.positions import pack, packed_size, unpack
-from nstr3d.fit import Fit
+from nstr3d.fields.closed import positions
+from nstr3d.fields.closed.cosines import CosineConfig, Cosines, fit_cosines
+from nstr3d.fields.closed.lapped import MATRIX_HOP, analyse, basis, blocks, resample, synthesise
+from nstr3d.fields.closed.positions import pack, packed_size, unpack
+from nstr3d.model.checkpoint import load, save
+from nstr3d.training.fit import Fit
 from nstr3d.types import Lattice
 
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

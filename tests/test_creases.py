@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from nstr3d.cloudjobs import first_surface
-from nstr3d.geometry.orient import outward_normals
-from nstr3d.geometry.patches import Patches, fit_patches, normals_beside_creases
+from nstr3d.geometry.cloud.orient import outward_normals
+from nstr3d.geometry.cloud.patches import Patches, fit_patches, normals_beside_creases
+from nstr3d.jobs.cloud import first_surface
 from nstr3d.types import PointCloud
 
 

@@ -13,11 +13,11 @@ from oracles import sphere
 from nstr3d import Dataset, load
 from nstr3d.batch.catalogue import Catalogue
 from nstr3d.batch.store import Folder, open_store
-from nstr3d.checkpoint import save
+from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fit import Fit
-from nstr3d.presets import levels_for
+from nstr3d.model.checkpoint import save
+from nstr3d.training.fit import Fit
+from nstr3d.training.presets import levels_for
 from nstr3d.types import Box, Frame, Mesh
 
 BOUNDS = Box((-1.0,) * 3, (1.0,) * 3)

@@ -9,17 +9,17 @@ import torch
 from test_fused import DEFAULT, FIELDS, learned, model, points_of
 from torch import Tensor, nn
 
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, PhaseWaves
-from nstr3d.fit import FitConfig, fit_steps
-from nstr3d.kernels.adam import AdamW
-from nstr3d.kernels.descent import Descent
-from nstr3d.kernels.fused import evaluate
-from nstr3d.kernels.interpolate import plain_torch
-from nstr3d.kernels.parts import Layout, Part, Weights
+from nstr3d.kernels.field.fused import evaluate
+from nstr3d.kernels.field.interpolate import plain_torch
+from nstr3d.kernels.field.layout import Layout, Part, Weights
+from nstr3d.kernels.step.adam import AdamW
+from nstr3d.kernels.step.descent import Descent
 from nstr3d.kernels.threads import team_of
-from nstr3d.losses import sdf_objective
+from nstr3d.training.fit import FitConfig, fit_steps
+from nstr3d.training.losses import sdf_objective
 from nstr3d.types import Samples
 
 DELTA = 0.5

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nstr3d.kernels.dipoles import Dipoles
+from nstr3d.kernels.geometry.dipoles import Dipoles
 
 WIDTH = 0.1
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.geometry import distance as distance_module
-from nstr3d.geometry.distance import MeshDistance
+from nstr3d.geometry.mesh import distance as distance_module
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.types import Mesh
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from nstr3d.drawing import draw_flat, draw_lines, project
-from nstr3d.geometry.primitives import sphere
+from nstr3d.geometry.shapes.primitives import sphere
+from nstr3d.render.drawing import draw_flat, draw_lines, project
 from nstr3d.types import Box, Camera, Polylines
 
 CAMERA = Camera.around(Box((-1.0,) * 3, (1.0,) * 3), width=60, height=48)

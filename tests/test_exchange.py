@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from nstr3d import exchange
-from nstr3d.exchange import sample_grid, save_grid, save_onnx
-from nstr3d.fields.ngp import NgpConfig
+from nstr3d.fields.baselines.ngp import NgpConfig
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.fit import Fit
-from nstr3d.geometry.primitives import torus
+from nstr3d.geometry.shapes.primitives import torus
+from nstr3d.model import exchange
+from nstr3d.model.exchange import sample_grid, save_grid, save_onnx
+from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
 FRAME, BOUNDS = Frame((3.0, -2.0, 1.0), 2.5), Box((1.0, -4.0, -1.0), (5.0, 0.0, 3.0))

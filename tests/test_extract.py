@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstr3d.extract import Extraction, extract, extract_mesh
-from nstr3d.geometry.primitives import bracket, gyroid_slab, scale, sphere, torus, translate
-from nstr3d.geometry.repair import structure
-from nstr3d.geometry.surface import area, volume
+from nstr3d.geometry.mesh.repair import structure
+from nstr3d.geometry.mesh.surface import area, volume
+from nstr3d.geometry.shapes.primitives import bracket, gyroid_slab, scale, sphere, torus, translate
 from nstr3d.sdf import Sdf
+from nstr3d.surface.extract import Extraction, extract, extract_mesh
 from nstr3d.types import Box, Mesh
 
 CUBE = Box((-1.0,) * 3, (1.0,) * 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from nstr3d.fidelity import ROWS, magnitudes, spectral_error, ssim
+from nstr3d.signals.fidelity import ROWS, magnitudes, spectral_error, ssim
 
 
 def picture(*shape: int, seed: int = 0) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_long_sounds_are_compared_in_parts(monkeypatch) -> None:
     sound = np.random.default_rng(0).normal(size=(20_000, 1)).astype(np.float32)
     other = sound + 0.1 * np.random.default_rng(1).normal(size=sound.shape).astype(np.float32)
     whole = spectral_error(other, sound)
-    monkeypatch.setattr("nstr3d.fidelity.FRAMES", 8192)
+    monkeypatch.setattr("nstr3d.signals.fidelity.FRAMES", 8192)
     parts = spectral_error(other, sound)
     assert whole is not None
     assert parts is not None

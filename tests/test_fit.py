@@ -11,13 +11,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nstr3d.checkpoint import load_training, save
 from nstr3d.fields.base import Field
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.fit import REPORT_EVERY, Fit, FitConfig, Progress, draw_pool, fit, fit_steps, lipschitz_estimate, training_state
-from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.model.checkpoint import load_training, save
+from nstr3d.training.fit import (
+    REPORT_EVERY,
+    Fit,
+    FitConfig,
+    Progress,
+    draw_pool,
+    fit,
+    fit_steps,
+    lipschitz_estimate,
+    training_state,
+)
+from nstr3d.training.losses import TransportPenalty, sdf_objective
 from nstr3d.types import Box, Frame, Samples
 
 RADIUS = 0.6

@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 
 from apps import flow, flow_benchmark
-from nstr3d import cli
+from nstr3d.cli import command as cli
 
 ASSETS = Path(__file__).parent.parent / "assets"
 SMALL = ["--seeds", "40", "--size", "64"]

@@ -10,15 +10,15 @@ from test_kernels import awkward_points
 from torch import Tensor
 
 from nstr3d.autodiff import gradient
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import FitConfig, fit_steps
-from nstr3d.kernels import interpolate as switch
-from nstr3d.kernels.fused import evaluate, fused, fused_with_slope
-from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
-from nstr3d.losses import sdf_objective
+from nstr3d.kernels.field import interpolate as switch
+from nstr3d.kernels.field.fused import evaluate, fused, fused_with_slope
+from nstr3d.kernels.field.layout import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
 from nstr3d.sdf import from_field
+from nstr3d.training.fit import FitConfig, fit_steps
+from nstr3d.training.losses import sdf_objective
 from nstr3d.types import Box, Frame, Samples
 
 DEFAULT = ((5, 8, PLAIN, 0), (4, 2, PLAIN, 0), (6, 6, PLAIN, 0), (5, 10, PHASE, 6))

@@ -11,8 +11,8 @@ if not torch.cuda.is_available():
 
 from test_fused import DEFAULT, MIXED, learned, leaves, model, points_of
 
-from nstr3d.kernels.fused import evaluate
-from nstr3d.kernels.gpu import fused_on_gpu
+from nstr3d.kernels.field.fused import evaluate
+from nstr3d.kernels.field.gpu import fused_on_gpu
 
 WITH_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -68,9 +68,9 @@ def test_narrow_products_lose_only_their_digits(precision: str, error: float) ->
 @pytest.mark.parametrize("count", [1, 3])
 def test_captured_steps_train_as_eager_ones(count: int) -> None:
     from nstr3d.fields.nstr import NstrConfig
-    from nstr3d.graphs import CapturedSteps
-    from nstr3d.kernels.adam import AdamW
-    from nstr3d.losses import sdf_objective
+    from nstr3d.kernels.step.adam import AdamW
+    from nstr3d.training.graphs import CapturedSteps
+    from nstr3d.training.losses import sdf_objective
     from nstr3d.types import Samples
 
     points = torch.rand(4096, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -97,9 +97,9 @@ def test_captured_steps_train_as_eager_ones(count: int) -> None:
 @WITH_GPU
 def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
     from nstr3d.fields.nstr import NstrConfig
-    from nstr3d.fit import FitConfig, fit_steps, training_state
-    from nstr3d.kernels import fused
-    from nstr3d.losses import sdf_objective
+    from nstr3d.kernels.field import fused
+    from nstr3d.training.fit import FitConfig, fit_steps, training_state
+    from nstr3d.training.losses import sdf_objective
     from nstr3d.types import Samples
 
     monkeypatch.setattr(fused, "TRITON", True)
@@ -121,8 +121,8 @@ def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
 @WITH_GPU
 @pytest.mark.gpu
 def test_the_picture_is_that_of_the_cpu():
-    from nstr3d.geometry.primitives import torus
-    from nstr3d.render import render
+    from nstr3d.geometry.shapes.primitives import torus
+    from nstr3d.render.traced import render
     from nstr3d.types import Camera
 
     shape = torus()

@@ -6,9 +6,9 @@ import numpy as np
 import oracles
 import pytest
 
-from nstr3d.geometry.holes import close_holes
-from nstr3d.geometry.repair import repair
-from nstr3d.geometry.surface import volume
+from nstr3d.geometry.mesh.holes import close_holes
+from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.surface import volume
 from nstr3d.types import Mesh
 
 

@@ -8,11 +8,11 @@ import torch
 from oracles import cube, torus
 from programs import needs
 
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.fit import Fit
-from nstr3d.geometry import primitives
-from nstr3d.interop import cube_sdf, from_line_set, from_open3d, from_trimesh, line_set, to_open3d, to_trimesh
+from nstr3d.geometry.shapes import primitives
+from nstr3d.io.interop import cube_sdf, from_line_set, from_open3d, from_trimesh, line_set, to_open3d, to_trimesh
+from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame, Polylines
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3))

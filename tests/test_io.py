@@ -11,9 +11,19 @@ import tifffile
 import trimesh
 from PIL import Image
 
-from nstr3d import io
-from nstr3d.geometry.surface import volume
-from nstr3d.io import Picture, atomic_path, load_image, load_mesh, load_picture, save_image, save_json, save_mesh, save_picture
+from nstr3d.geometry.mesh.surface import volume
+from nstr3d.io import files as io
+from nstr3d.io.files import (
+    Picture,
+    atomic_path,
+    load_image,
+    load_mesh,
+    load_picture,
+    save_image,
+    save_json,
+    save_mesh,
+    save_picture,
+)
 from nstr3d.types import Mesh
 
 FORMATS = [".ply", ".obj", ".stl", ".off", ".glb"]

@@ -13,10 +13,11 @@ import torch
 from oracles import cube, sphere
 from safetensors.torch import load_file, save_file
 
-from nstr3d import jobs, outputs
-from nstr3d.checkpoint import load
-from nstr3d.io import load_mesh, save_mesh
-from nstr3d.jobs import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob, run
+from nstr3d.io.files import load_mesh, save_mesh
+from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs import stages as outputs
+from nstr3d.jobs.mesh import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob, run
+from nstr3d.model.checkpoint import load
 from nstr3d.types import Mesh
 
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
@@ -29,7 +30,7 @@ def quick():
     presets = {name: replace(preset, training=replace(preset.training, **changes)) for name, preset in jobs.PRESETS.items()}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jobs, "PRESETS", presets)
-        patch.setattr("nstr3d.presets.LARGEST", 64)
+        patch.setattr("nstr3d.training.presets.LARGEST", 64)
         patch.setattr(jobs, "SAMPLES", 5000)
         yield
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 
-from nstr3d.kernels import interpolate as module
-from nstr3d.kernels.interpolate import corners, gather, interpolate, interpolate_with_slope
+from nstr3d.kernels.field import interpolate as module
+from nstr3d.kernels.field.interpolate import corners, gather, interpolate, interpolate_with_slope
 
 # torch's own forward mode compiles its rules with a function that torch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")

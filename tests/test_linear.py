@@ -6,13 +6,13 @@ import torch
 from oracles import sphere
 
 from nstr3d.fields.layers import Decoder
-from nstr3d.fields.linear import GAIN, LinearStartConfig, least_squares_sum, start_linear
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.start.linear import GAIN, LinearStartConfig, least_squares_sum, start_linear
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.fit import FitConfig, fit_steps
-from nstr3d.kernels.interpolate import interpolate
-from nstr3d.losses import sdf_objective
+from nstr3d.kernels.field.interpolate import interpolate
+from nstr3d.training.fit import FitConfig, fit_steps
+from nstr3d.training.losses import sdf_objective
 from nstr3d.types import Samples
 
 LEVELS = (

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.localwave import local_waves
-from nstr3d.spectral import difference
+from nstr3d.spectrum.localwave import local_waves
+from nstr3d.spectrum.reading import difference
 
 
 @settings(max_examples=15, deadline=None)

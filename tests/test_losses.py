@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.losses import TransportPenalty, sdf_objective
+from nstr3d.training.losses import TransportPenalty, sdf_objective
 from nstr3d.types import Samples
 
 

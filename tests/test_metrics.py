@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from nstr3d.extract import extract_mesh
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.primitives import scale, sphere, translate
-from nstr3d.geometry.surface import normalise
-from nstr3d.metrics import (
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.geometry.shapes.primitives import scale, sphere, translate
+from nstr3d.sdf import Sdf
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.surface.metrics import (
     TAU,
     chamfer,
     compare_surfaces,
@@ -24,7 +25,6 @@ from nstr3d.metrics import (
     score,
     snr,
 )
-from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh
 
 FORWARD, BACKWARD = np.array([1.0, 2.0, 3.0]), np.array([0.0, 6.0])

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nstr3d.autodiff import gradient
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 
 LEVELS = (

@@ -13,21 +13,21 @@ from PIL import Image
 from programs import chromium
 from scipy.ndimage import binary_dilation
 
-from nstr3d.drawing import draw_lines
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.fit import Fit, FitConfig, fit
-from nstr3d.frequency import frequency_colours
-from nstr3d.geometry.primitives import smooth_union, sphere, torus
-from nstr3d.losses import sdf_objective
-from nstr3d.page.html import page_html
-from nstr3d.page.shader import field_code
-from nstr3d.render import RenderConfig, measure, render
-from nstr3d.scene import Curves
-from nstr3d.shading import Studio, colour_map
+from nstr3d.geometry.shapes.primitives import smooth_union, sphere, torus
+from nstr3d.render.drawing import draw_lines
+from nstr3d.render.frequency import frequency_colours
+from nstr3d.render.shading import Studio, colour_map
+from nstr3d.render.traced import RenderConfig, measure, render
+from nstr3d.training.fit import Fit, FitConfig, fit
+from nstr3d.training.losses import sdf_objective
 from nstr3d.types import Box, Camera, Frame, Polylines, Samples
+from nstr3d.view.page.html import page_html
+from nstr3d.view.page.shader import field_code
+from nstr3d.view.scene import Curves
 
 SIDE, ONE_RAY = 200, "nstr3d.set({smooth: false})"
 EVERY_KIND = NstrConfig(

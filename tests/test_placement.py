@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
-from nstr3d.fields.placement import PlacementConfig, _links, _unwrapped, place_waves
-from nstr3d.fields.spectrum import LevelConfig
+from nstr3d.fields.start.placement import PlacementConfig, _links, _unwrapped, place_waves
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.fit import FitConfig, fit_steps
-from nstr3d.losses import value_objective
+from nstr3d.training.fit import FitConfig, fit_steps
+from nstr3d.training.losses import value_objective
 from nstr3d.types import Samples
 
 

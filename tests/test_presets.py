@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.presets import PRESETS, levels_for, sized_nstr
+from nstr3d.training.presets import PRESETS, levels_for, sized_nstr
 
 
 @pytest.mark.parametrize("budget", [15_000, 50_000, 120_000])

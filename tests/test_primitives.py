@@ -18,8 +18,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from nstr3d.autodiff import jacobian
-from nstr3d.geometry import primitives as P
-from nstr3d.geometry.ripples import drifting_ripple
+from nstr3d.geometry.shapes import primitives as P
+from nstr3d.geometry.shapes.ripples import drifting_ripple
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 

@@ -9,18 +9,18 @@ import pytest
 from oracles import cube, sphere, torus
 from programs import needs
 
-from nstr3d.extract import extract_mesh
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.fit import FitConfig, fit
-from nstr3d.geometry import primitives
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.surface import normalise
-from nstr3d.losses import sdf_objective
-from nstr3d.raster import raster_turntable, rasterise
-from nstr3d.render import Backdrop, measure, render
-from nstr3d.sampling import SurfaceBand
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.geometry.shapes import primitives
+from nstr3d.render.opengl import raster_turntable, rasterise
+from nstr3d.render.traced import Backdrop, measure, render
 from nstr3d.sdf import Sdf
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.training.fit import FitConfig, fit
+from nstr3d.training.losses import sdf_objective
+from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Camera, Mesh
 
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)

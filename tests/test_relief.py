@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstr3d.analysis import AnalysisConfig
-from nstr3d.geometry.ripples import drifting_ripple
-from nstr3d.relief import Relief, ReliefWaves, across, nearest, relief_waves, smoothed, spread, surface_relief
-from nstr3d.spectral import difference
+from nstr3d.geometry.shapes.ripples import drifting_ripple
+from nstr3d.spectrum.analysis import AnalysisConfig
+from nstr3d.spectrum.reading import difference
+from nstr3d.spectrum.relief import Relief, ReliefWaves, across, nearest, relief_waves, smoothed, spread, surface_relief
 
 SCALE = 0.87
 

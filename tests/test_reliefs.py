@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from nstr3d.geometry.reliefs import RELIEFS, barrel, cloth, drifting
+from nstr3d.geometry.shapes.reliefs import RELIEFS, barrel, cloth, drifting
 from nstr3d.types import Mesh
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from nstr3d.extract import extract_mesh
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.primitives import scale, sphere, torus, translate, union
-from nstr3d.render import RenderConfig, render, side_by_side
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.shapes.primitives import scale, sphere, torus, translate, union
+from nstr3d.render.shading import Studio
+from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.sdf import Sdf
-from nstr3d.shading import Studio
+from nstr3d.surface.extract import extract_mesh
 from nstr3d.types import Box, Camera
 
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)

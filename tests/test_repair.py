@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.geometry.repair import RepairReport, repair, structure
-from nstr3d.geometry.surface import volume
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.repair import RepairReport, repair, structure
+from nstr3d.geometry.mesh.surface import volume
 from nstr3d.types import Mesh
 
 SOUND = RepairReport(

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nstr3d.geometry.ripples import Chirp, drifting_ripple
+from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
 
 
 def random_points() -> torch.Tensor:

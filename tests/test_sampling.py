@@ -5,8 +5,8 @@ import oracles
 import pytest
 import torch
 
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.sampling import Raster, SurfaceBand
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.training.sampling import Raster, SurfaceBand
 from nstr3d.types import Lattice, Mesh, Samples
 
 

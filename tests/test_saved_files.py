@@ -26,12 +26,14 @@ from saved_files import (
     values,
 )
 
-from nstr3d import Dataset, jobs, presets
+from nstr3d import Dataset
 from nstr3d.batch.options import key_of
 from nstr3d.batch.run import Standing, run_batch
-from nstr3d.checkpoint import FORMAT, load
-from nstr3d.jobs import CHECKPOINT, MODEL, REPORT, Listener, run
-from nstr3d.tags import encode_formerly
+from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs.mesh import CHECKPOINT, MODEL, REPORT, Listener, run
+from nstr3d.model.checkpoint import FORMAT, load
+from nstr3d.model.tags import encode_formerly
+from nstr3d.training import presets
 
 FORMATS = sorted(path.name for path in FIXTURES.iterdir())
 MODELS = [(name, model) for name in FORMATS for model in json.loads((FIXTURES / name / EXPECTED).read_text())]

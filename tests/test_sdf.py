@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d import sdf as module
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.types import Box, Frame
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from nstr3d.analysis import AnalysisConfig, analyse
-from nstr3d.segments import band_shares, segment
-from nstr3d.spectral import LocalSpectrum
+from nstr3d.spectrum.analysis import AnalysisConfig, analyse
+from nstr3d.spectrum.reading import LocalSpectrum
+from nstr3d.spectrum.segments import band_shares, segment
 
 
 def test_two_bands_are_told_apart_within_a_cell():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial import KDTree
 
-from nstr3d.kernels.sides import Quadratics, distances
+from nstr3d.kernels.geometry.sides import Quadratics, distances
 
 SPACING = 0.1
 CENTRES = np.stack(np.meshgrid(*[np.arange(0.05, 1, SPACING)] * 2), axis=-1).reshape(-1, 2)

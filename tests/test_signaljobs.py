@@ -10,15 +10,15 @@ import pytest
 import soundfile
 from PIL import Image
 
-from nstr3d import cli
-from nstr3d.audio import load_sound
-from nstr3d.checkpoint import load
-from nstr3d.fields.completion import fill
-from nstr3d.fields.cosines import fit_cosines, local_frequency
-from nstr3d.io import load_image, load_picture
-from nstr3d.panels import GAP, comparison, opaque, shrunk
-from nstr3d.signaljobs import SignalJob, budget, run_signal, score_signal
-from nstr3d.signals import TRAINED, Signal, kind_of
+from nstr3d.cli import command as cli
+from nstr3d.fields.closed.completion import fill
+from nstr3d.fields.closed.cosines import fit_cosines, local_frequency
+from nstr3d.io.audio import load_sound
+from nstr3d.io.files import load_image, load_picture
+from nstr3d.jobs.signal import SignalJob, budget, run_signal, score_signal
+from nstr3d.model.checkpoint import load
+from nstr3d.render.panels import GAP, comparison, opaque, shrunk
+from nstr3d.signals.signal import TRAINED, Signal, kind_of
 from nstr3d.types import Lattice
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves
-from nstr3d.fit import FitConfig, training_state
-from nstr3d.losses import sdf_objective
-from nstr3d.solve import least_squares
+from nstr3d.training.fit import FitConfig, training_state
+from nstr3d.training.losses import sdf_objective
+from nstr3d.training.solve import least_squares
 from nstr3d.types import Samples
 
 LEVELS = (LevelConfig(3, plain=1), LevelConfig(5, waves=ComplexWaves(2)), LevelConfig(4, waves=AmplitudeWaves(3)))

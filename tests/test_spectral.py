@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fields.spectrum import LevelConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.spectral import LocalSpectrum, complex_spectrum, has_phases, phase_spectrum, spectral_flow, transport_map
+from nstr3d.spectrum.reading import LocalSpectrum, complex_spectrum, has_phases, phase_spectrum, spectral_flow, transport_map
 
 
 def points(count: int, dim: int, seed: int = 0) -> Tensor:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from nstr3d.bench.roofline import best, costs
+from nstr3d.bench.speed import dense, extraction, memory, peak_megabytes, tracing
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.geometry.primitives import sphere
-from nstr3d.kernels.interpolate import plain_torch
-from nstr3d.roofline import best, costs
-from nstr3d.speed import dense, extraction, memory, peak_megabytes, tracing
+from nstr3d.geometry.shapes.primitives import sphere
+from nstr3d.kernels.field.interpolate import plain_torch
 
 
 def test_costs_of_a_field_are_counted() -> None:

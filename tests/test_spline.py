@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nstr3d.geometry.spline import HermiteSpline
+from nstr3d.geometry.cloud.spline import HermiteSpline
 
 
 def scattered(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

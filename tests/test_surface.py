@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.geometry.surface import area, face_areas, face_normals, normalise, sample_surface, volume
+from nstr3d.geometry.mesh.surface import area, face_areas, face_normals, normalise, sample_surface, volume
 from nstr3d.types import Mesh
 
 

@@ -10,10 +10,10 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from nstr3d import fields
+from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fit import FitConfig
-from nstr3d.tags import FORMER_PATHS, TAGS, decode_config, encode_config, encode_formerly, option_names, tag_of
+from nstr3d.model.tags import FORMER_PATHS, TAGS, decode_config, encode_config, encode_formerly, option_names, tag_of
+from nstr3d.training.fit import FitConfig
 
 
 def foreign(name: str = "Mine", **attributes: Any) -> type:

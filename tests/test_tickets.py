@@ -5,7 +5,7 @@ import threading
 import numpy as np
 from numba import njit
 
-from nstr3d.kernels.tickets import DONE, NEXT, OPEN, look, no_tickets, pause, raised, take
+from nstr3d.kernels.step.tickets import DONE, NEXT, OPEN, look, no_tickets, pause, raised, take
 
 
 @njit(nogil=True)

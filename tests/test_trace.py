@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstr3d.geometry.primitives import box, gyroid_slab, scale, sphere, torus, translate
+from nstr3d.geometry.shapes.primitives import box, gyroid_slab, scale, sphere, torus, translate
 from nstr3d.sdf import Sdf
-from nstr3d.trace import EmptySpace, sphere_trace
+from nstr3d.surface.trace import EmptySpace, sphere_trace
 from nstr3d.types import Box, Camera, Rays
 
 TORUS = torus()

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.kernels.triangles import Triangles, along
+from nstr3d.kernels.geometry.triangles import Triangles, along
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,11 @@ import pytest
 from oracles import sphere
 from test_cloud import ball, ring
 
-from nstr3d import unoriented
-from nstr3d.cloudjobs import first_surface
-from nstr3d.io import save_mesh
+from nstr3d.io.files import save_mesh
+from nstr3d.jobs.cloud import first_surface
+from nstr3d.training import unoriented
+from nstr3d.training.unoriented import carried_normals, unsigned_samples
 from nstr3d.types import PointCloud
-from nstr3d.unoriented import carried_normals, unsigned_samples
 
 
 @pytest.mark.parametrize("cloud", [ball(1500, 0.01, radius=0.9), ring(1500)], ids=["sphere", "torus"])

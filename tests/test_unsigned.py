@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nstr3d.fields.siren import SirenConfig
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.training.unsigned import AWAY, EIKONAL, SHARPNESS, directional_divergence, unsigned_objective
 from nstr3d.types import Samples
-from nstr3d.unsigned import AWAY, EIKONAL, SHARPNESS, directional_divergence, unsigned_objective
 
 
 class Known(nn.Module):

@@ -7,16 +7,16 @@ import pytest
 import torch
 from oracles import sphere
 
-from nstr3d import jobs
-from nstr3d.checkpoint import load, save
+from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.fields.siren import SirenConfig
-from nstr3d.fields.spectrum import LevelConfig
-from nstr3d.fields.warm import _places, warm_start
+from nstr3d.fields.start.warm import _places, warm_start
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.fit import Fit
-from nstr3d.io import save_mesh
-from nstr3d.jobs import MODEL, MeshJob, run
+from nstr3d.io.files import save_mesh
+from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs.mesh import MODEL, MeshJob, run
+from nstr3d.model.checkpoint import load, save
+from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame, Mesh
 
 LEVELS = LevelConfig(4, plain=2, sparse=False), LevelConfig(6, plain=1, waves=PhaseWaves(2))

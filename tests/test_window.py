@@ -11,20 +11,20 @@ import pytest
 from oracles import torus
 from programs import needs
 
-from nstr3d import cli
-from nstr3d.geometry.distance import MeshDistance
-from nstr3d.io import save_mesh
-from nstr3d.render import measure
+from nstr3d.cli import command as cli
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.io.files import save_mesh
+from nstr3d.render.traced import measure
 from nstr3d.types import Camera
 
 PROGRAM = """
 import sys
 import numpy as np
 from pathlib import Path
-from nstr3d.io import load_mesh
-from nstr3d.scene import Curves, Shape
+from nstr3d.io.files import load_mesh
+from nstr3d.view.scene import Curves, Shape
 from nstr3d.types import Polylines
-from nstr3d.window import Window
+from nstr3d.view.window import Window
 
 folder = Path(sys.argv[1])
 mesh = load_mesh(folder / "torus.ply")

@@ -17,11 +17,11 @@ from torch.func import functional_call, stack_module_state
 from nstr3d.autodiff import gradient
 from nstr3d.batch.catalogue import CATALOGUE, select
 from nstr3d.batch.store import Folder, open_store
-from nstr3d.checkpoint import load
 from nstr3d.fields.base import Field
-from nstr3d.fields.spectrum import Level
-from nstr3d.fit import Fit
-from nstr3d.tags import encode_config
+from nstr3d.fields.level import Level
+from nstr3d.model.checkpoint import load
+from nstr3d.model.tags import encode_config
+from nstr3d.training.fit import Fit
 from nstr3d.types import Frame
 
 MODEL = "model.safetensors"

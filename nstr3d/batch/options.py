@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from nstr3d.jobs import MeshJob
-from nstr3d.tags import encode_config, encode_formerly
+from nstr3d.jobs.mesh import MeshJob
+from nstr3d.model.tags import encode_config, encode_formerly
 
 LOG = "log.txt"  # what a shape's worker said
 FORMAT = 2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from nstr3d.batch.catalogue import Catalogue, select
 from nstr3d.batch.store import Store
-from nstr3d.jobs import PICTURE
+from nstr3d.jobs.mesh import PICTURE
 
 OVERVIEW = "index.html"
 ROWS = 2000  # a page of more is slow to open

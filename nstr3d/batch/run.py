@@ -19,7 +19,7 @@ from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import Shape, find_shapes, in_shard
 from nstr3d.batch.store import is_local, local_path, open_store
-from nstr3d.outputs import Interrupted, stop_on_signal
+from nstr3d.jobs.stages import Interrupted, stop_on_signal
 
 POLL = 0.5  # seconds between looks at whether to stop
 REFRESH = 60.0  # seconds between overviews, and copies of the catalogue into stores that are not local

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nstr3d.kernels.adam import AdamW
+from nstr3d.kernels.step.adam import AdamW
 from nstr3d.types import Samples
 
 
@@ -20,7 +20,7 @@ class Field(nn.Module, ABC):
     A new field is one file: a subclass with `forward` and `rates`, and beside it a frozen config dataclass, which the field
     keeps as ``config``, with ``build(in_dim, out_dim, near, generator)`` to make the field and
     ``restore(in_dim, out_dim, tensors)`` to make one that the saved ``tensors`` fit. Files name the config by a tag: its class
-    attribute ``tag``, or for a field of nstr3d a row of the table in `nstr3d.tags`.
+    attribute ``tag``, or for a field of nstr3d a row of the table in `nstr3d.model.tags`.
     """
 
     config: Any

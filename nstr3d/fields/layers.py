@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from nstr3d.kernels.parts import Weights
+from nstr3d.kernels.field.layout import Weights
 
 
 class _Linear(nn.Linear):

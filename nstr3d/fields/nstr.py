@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
-from nstr3d.fields.linear import LinearStartConfig, start_linear
-from nstr3d.fields.placement import PlacementConfig, place_waves
-from nstr3d.fields.spectrum import Level, LevelConfig, stored_nodes, unpack_nodes
+from nstr3d.fields.level import Level, LevelConfig, stored_nodes, unpack_nodes
+from nstr3d.fields.start.linear import LinearStartConfig, start_linear
+from nstr3d.fields.start.placement import PlacementConfig, place_waves
 from nstr3d.fields.waves import PhaseWaves
-from nstr3d.kernels.adam import AdamW
-from nstr3d.kernels.descent import Descent
-from nstr3d.kernels.fused import applies, fused, fused_with_slope
-from nstr3d.kernels.parts import Layout, Part
+from nstr3d.kernels.field.fused import applies, fused, fused_with_slope
+from nstr3d.kernels.field.layout import Layout, Part
+from nstr3d.kernels.step.adam import AdamW
+from nstr3d.kernels.step.descent import Descent
 from nstr3d.types import Mesh, Samples
 
 PLACEMENT = PlacementConfig()

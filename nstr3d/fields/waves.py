@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nstr3d.kernels.parts import AMPLITUDE, COMPLEX, PHASE
+from nstr3d.kernels.field.layout import AMPLITUDE, COMPLEX, PHASE
 
 Waves = "AmplitudeWaves | ComplexWaves | PhaseWaves"
 

@@ -17,7 +17,7 @@ from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.extending import models, register_model
 
-from nstr3d.kernels.parts import LANES
+from nstr3d.kernels.field.layout import LANES
 
 WIDE = 16 if llvm.get_host_cpu_features().get("avx512f") else 8  # of a vector in matrix products
 

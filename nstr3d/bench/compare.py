@@ -1,0 +1,232 @@
+"""Fair races between fields: the same samples, budget and seconds, turn by turn on the same machine.
+
+A race trains every contender on one track: a signal to fit, with training data and a way to measure. They take turns of a
+fraction of a second, so that whatever else the machine does hits all alike, and the clock of each stands while the others
+work. Learning rates follow each contender's own clock, so all end annealed. Data, compilation and measuring are not on the
+clock.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from nstr3d.fields.base import Field
+from nstr3d.io.files import atomic_path
+from nstr3d.model.checkpoint import save
+from nstr3d.training.fit import Fit, FitConfig, Progress, fit_steps
+from nstr3d.training.losses import Objective, sdf_objective
+from nstr3d.types import Box, Frame, Mesh, Samples
+
+TURN = 0.3  # seconds of training before it is the next contender's turn
+MARKS = (0.05, 0.1, 0.2, 0.4, 0.7)  # shares of a contender's training after which it is measured, besides the end
+
+Training = Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]
+
+
+class Track(Protocol):
+    """A signal to fit: a function from [-1, 1]^in_dim to out_dim values, of which ``near`` says where fields need detail (a
+    mesh, or points ``(n, in_dim)``)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def in_dim(self) -> int: ...
+    @property
+    def out_dim(self) -> int: ...
+    @property
+    def near(self) -> Mesh | np.ndarray: ...
+
+    def pool(self, config: FitConfig) -> Samples:
+        """The training data that ``config.seed`` determines, the same for every contender."""
+        ...
+
+    def measure(self, field: Field) -> dict[str, float]:
+        """Figures of ``field`` that are cheap enough for several looks at every training."""
+        ...
+
+    def measure_end(self, field: Field) -> dict[str, float]:
+        """Figures that are measured once, when training has ended."""
+        ...
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A field, how it is sized, and how it is trained: ``config(params, near)`` makes the field's config, and ``steps``
+    trains the field that it builds."""
+
+    name: str
+    config: Callable[[int, Any], Any]
+    objective: Objective = field(default_factory=sdf_objective)
+    training: FitConfig = field(default_factory=FitConfig)
+    steps: Training = fit_steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """A field at a moment of a race; ``limit`` is what ended the race: seconds or steps. ``measures`` are its track's."""
+
+    commit: str
+    device: str
+    threads: int
+    track: str
+    field: str
+    budget: int
+    limit: str
+    seed: int
+    done: float
+    parameters: int
+    bytes: int
+    steps: int
+    seconds: float
+    measures: Mapping[str, float]
+
+    @property
+    def key(self) -> tuple[str, str, int, str, int]:
+        """What a finished race need not run again for."""
+        return self.track, self.field, self.budget, self.limit, self.seed
+
+
+def race(
+    contenders: Sequence[Contender],
+    track: Track,
+    params: int,
+    seed: int,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    marks: Sequence[float] = MARKS,
+    commit: str = "",
+    on_row: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Trains all contenders for ``seconds`` or ``steps`` each; their rows, at ``marks`` and at the end, in the order they were
+    measured.
+
+    Raises ValueError unless exactly one of the two is given.
+    """
+    if (seconds is None) == (steps is None):
+        raise ValueError("A race is over after seconds or after steps: give exactly one of them.")
+    limit = limit_of(seconds, steps)
+    length = {"seconds": seconds} if seconds is not None else {"steps": steps, "seconds": None}
+    pool = track.pool(FitConfig(seed=seed))
+    runners = []
+    for contender in contenders:
+        generator = torch.Generator().manual_seed(seed)
+        module = contender.config(params, track.near).build(track.in_dim, track.out_dim, track.near, generator)
+        batch = min(contender.training.batch, len(pool))
+        training = replace(contender.training, seed=seed, batch=batch, **length)
+        module(pool.points[: training.batch]).sum().backward()  # compiles, off the clock
+        module.zero_grad(set_to_none=True)
+        steps_left = contender.steps(module, pool, contender.objective, training)
+        runners.append(_Runner(contender.name, module, steps_left, marks))
+    place = place_of(track, params, seed, limit, commit)
+    rows = []
+    while runners:
+        for runner in tuple(runners):
+            for moment in runner.turn():
+                rows.append(row_of(runner.field, runner.name, moment, track, place))
+                on_row(rows[-1])
+            if runner.finished:
+                runners.remove(runner)
+    return rows
+
+
+def limit_of(seconds: float | None, steps: int | None) -> str:
+    """What ends a race, in words."""
+    return f"{seconds:g} s" if seconds is not None else f"{steps} steps"
+
+
+class _Runner:
+    """A contender under way."""
+
+    def __init__(self, name: str, field: Field, steps: Iterator[Progress], marks: Sequence[float]):
+        self.name, self.field, self.steps = name, field, steps
+        self.marks, self.finished, self.last, self.spent = list(marks), False, None, 0.0
+
+    def turn(self) -> Iterator[Progress]:
+        """Trains for a turn; yields the moments at which the field is due to be measured."""
+        until = self.spent + TURN
+        while self.spent < until:
+            progress = next(self.steps, None)
+            if progress is None:
+                break
+            self.last, self.spent = progress, progress.seconds
+            if progress.done >= 1:
+                break
+            if self.marks and progress.done >= self.marks[0]:
+                yield replace(progress, done=self.marks.pop(0))
+        else:
+            return
+        self.finished = True
+        if self.last is not None:
+            yield replace(self.last, done=1.0)
+
+
+def row_of(field: Field, name: str, moment: Progress, track: Track, place: Mapping[str, Any]) -> Row:
+    """The row of a field at ``moment`` of its training; ``place`` is from `place_of`."""
+    measures = track.measure(field)
+    if moment.done == 1:
+        measures |= track.measure_end(field)
+    parameters = getattr(field, "stored_parameters", field.parameter_count)  # with positions, where a field has them
+    numbers = {"parameters": parameters, "bytes": _bytes(field), "steps": moment.step, "seconds": moment.seconds}
+    return Row(**place, field=name, done=moment.done, **numbers, measures=measures)
+
+
+def place_of(track: Track, params: int, seed: int, limit: str, commit: str) -> dict[str, Any]:
+    """The columns that say where and under what a race is run."""
+    machine = {"commit": commit, "device": "cpu", "threads": torch.get_num_threads()}
+    return machine | {"track": track.name, "budget": params, "limit": limit, "seed": seed}
+
+
+def _bytes(field: Field) -> int:
+    """The size of the field's file."""
+    box = Box((-1.0,) * field.in_dim, (1.0,) * field.in_dim)
+    with tempfile.TemporaryDirectory() as folder:
+        save(Path(folder) / "model.safetensors", Fit(field, Frame.identity(field.in_dim), box, 1.0))
+        return (Path(folder) / "model.safetensors").stat().st_size
+
+
+_PLACES = {column.name: str(column.type) for column in dataclasses.fields(Row) if column.name != "measures"}
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The rows in a CSV file of `write_rows`; none when there is no file. Raises ValueError for a file that is another's."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if list(reader.fieldnames or ())[: len(_PLACES)] != list(_PLACES):
+            raise ValueError(f"{path} has other columns than a benchmark's; name another --out or remove it.")
+        return [_parsed(line) for line in reader]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """All ``rows`` as a CSV file, whole or not at all: a column for each measure that any of them has."""
+    rows = list(rows)
+    measures = list(dict.fromkeys(name for row in rows for name in row.measures))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*_PLACES, *measures], restval="")
+        writer.writeheader()
+        writer.writerows(
+            {name: _text(getattr(row, name)) for name in _PLACES} | {name: _text(value) for name, value in row.measures.items()}
+            for row in rows
+        )
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _parsed(line: Mapping[str, str]) -> Row:
+    kinds = {"str": str, "int": int, "float": float}
+    place: dict[str, Any] = {name: kinds[kind](line[name]) for name, kind in _PLACES.items()}
+    return Row(**place, measures={name: float(text) for name, text in line.items() if name not in _PLACES and text})

@@ -1,0 +1,85 @@
+"""What a sample costs a field in operations and bytes, and what a machine can do at most: the two sides of a roofline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nstr3d.fields.layers import Decoder
+from nstr3d.fields.nstr import Nstr
+from nstr3d.kernels.field.layout import COMPLEX, PLAIN
+
+SINE = 20  # operations of a sine and cosine by polynomials
+SOFTPLUS = 25  # of a softplus
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Floating-point operations, and bytes of tables and arrays touched, of one sample."""
+
+    operations: float
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """Of the machine, on one thread: operations per second of a matrix product, sines per second, rows of 32 bytes gathered per
+    second from a table in the second cache, and bytes per second copied in memory."""
+
+    product: float
+    sine: float
+    gather: float
+    copy: float
+
+
+def costs(field: Nstr, batch: int) -> dict[str, Cost]:
+    """The cost of a sample in each part of a training step with ``batch`` samples. Raises ValueError without a decoder."""
+    if not isinstance(field.decoder, Decoder):
+        raise ValueError("The costs are those of a field with a decoder; this one has none.")
+    parts, weights = [level.part() for level in field.spectra], field.decoder.weights()
+    channels, levels = sum(part.table.shape[1] for part in parts), len(parts)
+    waves, features = sum(part.waves for part in parts), sum(part.plain + part.waves for part in parts)
+    local = sum(part.waves * (0 if part.kind == PLAIN else 3 if part.kind == COMPLEX else 2) for part in parts)
+    hidden, outputs = weights.w1.shape[0], weights.w2.shape[0]
+    products = 2 * hidden * (features + outputs)
+    kept = 4 * (features + local + hidden)  # what the forward pass leaves
+    rows = 8 * (4 * channels + 4 * levels)  # eight corners: values, and where they are
+    return {
+        "encode": Cost(16 * channels + 30 * levels + waves * (8 + SINE), 12 + rows),
+        "decode": Cost(products + SOFTPLUS * hidden, 4 * outputs),
+        "backward": Cost(2 * products + SOFTPLUS * hidden + 16 * channels + 30 * levels, kept + 2 * rows),
+        "Adam": Cost(15 * field.parameter_count / batch, 28 * field.parameter_count / batch),
+    }
+
+
+def ceilings() -> Ceilings:
+    """Measured on this machine, on one thread. Takes about two seconds."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        a, long = torch.rand(1024, 1024), torch.rand(1 << 25)
+        angles, out = torch.rand(1 << 14) * 6, torch.empty(1 << 14)
+        table, index = torch.rand(1 << 14, 8), torch.randint(0, 1 << 14, (1 << 16,))
+        target = torch.empty_like(long)
+        return Ceilings(
+            2 * 1024**3 / best(lambda: a @ a),
+            len(angles) / best(lambda: torch.sin(angles, out=out)),
+            len(index) / best(lambda: torch.index_select(table, 0, index)),
+            8 * len(long) / best(lambda: target.copy_(long)),
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def best(call: Callable[[], Tensor | None], seconds: float = 0.4) -> float:
+    """The least seconds that ``call`` took, of as many calls as fit in ``seconds``, three at least."""
+    least, started, count = float("inf"), time.perf_counter(), 0
+    while count < 3 or time.perf_counter() - started < seconds:
+        begun = time.perf_counter()
+        call()
+        least, count = min(least, time.perf_counter() - begun), count + 1
+    return least

@@ -1,0 +1,180 @@
+"""Tables and plots of benchmark rows: markdown, and pictures through matplotlib (the ``bench`` extra)."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nstr3d.bench.compare import Row
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column: the measure's name in a row, its head, the number that it is shown in units of, and its format. ``axis``
+    names it in a plot; ``rising`` says that more is better."""
+
+    name: str
+    head: str
+    unit: float = 1.0
+    form: str = ".2f"
+    axis: str = ""
+    rising: bool = False
+
+    def text(self, value: float) -> str:
+        """``value`` as a cell; empty where it is not a number."""
+        return "" if math.isnan(value) else f"{value / self.unit:{self.form}}"
+
+
+SURFACE = (
+    Measure("near", "near x 1e-4", 1e-4, axis="mean |f - d| near the surface"),
+    Measure("surface", "on x 1e-4", 1e-4),
+    Measure("volume", "box x 1e-4", 1e-4, ".1f"),
+    Measure("normals", "normals"),
+    Measure("iou_near", "IoU near", form=".4f"),
+    Measure("iou_volume", "IoU", form=".4f"),
+    Measure("hausdorff", "Hausdorff", form=".2%"),
+)
+"""Of distance fields; the first is what tables are sorted by and plots show."""
+PICTURE = (Measure("psnr", "PSNR dB", axis="PSNR dB", rising=True),)
+SOUND = (Measure("snr", "SNR dB", axis="SNR dB", rising=True),)
+
+
+def final(rows: Sequence[Row]) -> list[Row]:
+    """The rows that end a contender's training."""
+    return [row for row in rows if row.done == 1]
+
+
+def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFACE) -> str:
+    """Markdown: for each limit and budget a line per field, means over tracks and seeds, best first by the first of
+    ``measures``, with that one's ratio to ``base`` (its difference where more is better). The spread is half the range of a
+    seed's mean over tracks.
+
+    Only tracks and seeds that every field of the group has finished count.
+    """
+    lines, first = [], measures[0]
+    for (budget, limit), group in sorted(_grouped(final(rows), lambda row: (row.budget, row.limit)).items()):
+        fields = list(dict.fromkeys(row.field for row in group))
+        common = set.intersection(*({(row.track, row.seed) for row in group if row.field == field} for field in fields))
+        if not common:
+            continue
+        own = {field: [row for row in group if row.field == field and (row.track, row.seed) in common] for field in fields}
+        tracks, seeds = len({track for track, _ in common}), len({seed for _, seed in common})
+        sign = "-" if first.rising else "/"
+        head = ("field", "parameters", "steps", "seconds", f"{first.name} {sign} {base}", *(m.head for m in measures))
+        lines += [f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds", ""]
+        lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+        order = sorted(fields, key=lambda name: mean_of(own[name], first.name), reverse=first.rising)
+        lines += [_line(field, own[field], own.get(base), measures) for field in order]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
+    """Markdown: the mean over seeds of one measure, of each field on each track."""
+    lines = []
+    for (budget, limit), group in sorted(_grouped(final(rows), lambda row: (row.budget, row.limit)).items()):
+        tracks = list(dict.fromkeys(row.track for row in group))
+        lines += [f"**{budget:,} parameters, {limit}**: {measure.head}", ""]
+        lines += ["| field | " + " | ".join(tracks) + " |", "|" + "---|" * (len(tracks) + 1)]
+        for field, own in _grouped(group, lambda row: row.field).items():
+            means = [mean_of([row for row in own if row.track == track], measure.name) for track in tracks]
+            lines.append(f"| {field} | " + " | ".join(map(measure.text, means)) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> list[Path]:
+    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and SVG in ``folder``; of each
+    budget the race that most took part in, on the clock if there is one.
+
+    Raises ModuleNotFoundError without matplotlib, saying what to install.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import NullFormatter
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("Plots need matplotlib; install nstr3d[bench].") from error
+    timed = _main(row for row in rows if row.limit.endswith(" s")) or _main(rows)
+    fields = sorted({row.field for row in timed})
+    written = []
+    for x in ("seconds", "parameters", "bytes"):
+        budgets = sorted({row.budget for row in timed}) if x == "seconds" else [0]
+        figure = Figure(figsize=(4 * len(budgets) + 2, 4), layout="constrained")
+        for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
+            chosen = [row for row in timed if row.budget == budget] if x == "seconds" else final(timed)
+            for number, field in enumerate(fields):
+                points = _curve([row for row in chosen if row.field == field], x, measure)
+                if points:
+                    style = {"color": f"C{number}", "linestyle": ("-", "--")[number // 10 % 2], "marker": "os"[number // 10 % 2]}
+                    axes.plot(*zip(*points), markersize=3, label=field, **style)
+            axes.set(xscale="log", yscale="linear" if measure.rising else "log", xlabel=x)
+            axes.set_title(f"{budget:,} parameters" if budget else "")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.grid(True, which="both", alpha=0.2)
+        figure.axes[0].set_ylabel(measure.axis)
+        fullest = max(figure.axes, key=lambda axes: len(axes.lines))
+        figure.legend(handles=fullest.get_legend_handles_labels()[0], fontsize=7, loc="outside right upper")
+        for suffix in (".png", ".svg"):
+            written.append(folder / f"{measure.name}_{x}{suffix}")
+            figure.savefig(written[-1], dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
+    return written
+
+
+def mean_of(rows: Sequence[Row], name: str) -> float:
+    """The mean of a column or measure over ``rows``; not a number where it is missing from any."""
+    values = [row.measures.get(name, getattr(row, name, math.nan)) for row in rows]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _main(rows: Iterable[Row]) -> list[Row]:
+    """Of each budget, the rows with the limit that has most of them."""
+    budgets = _grouped(list(rows), lambda row: row.budget).values()
+    return [row for group in budgets for row in max(_grouped(group, lambda row: row.limit).values(), key=len)]
+
+
+def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, float]]:
+    """Means of x and the measure (geometric ones of what is shown on a logarithmic scale) at each mark of the training (over
+    seconds) or each budget (over anything else)."""
+    marks = _grouped(rows, lambda row: row.done if x == "seconds" else row.budget)
+    mean = _arithmetic if measure.rising else _geometric
+    points = [
+        (_geometric([mean_of([row], x) for row in own]), mean([mean_of([row], measure.name) for row in own]))
+        for own in marks.values()
+    ]
+    return sorted(points)
+
+
+def _line(field: str, rows: Sequence[Row], base: Sequence[Row] | None, measures: Sequence[Measure]) -> str:
+    first = measures[0]
+    per_seed = [mean_of(own, first.name) for own in _grouped(rows, lambda row: row.seed).values()]
+    value = mean_of(rows, first.name)
+    against = mean_of(base, first.name) if base else math.nan
+    ratio = (value - against) / first.unit if first.rising else value / against
+    cells = [
+        field,
+        f"{mean_of(rows, 'parameters'):,.0f}",
+        f"{mean_of(rows, 'steps'):,.0f}",
+        f"{mean_of(rows, 'seconds'):.1f}",
+        "" if math.isnan(ratio) else f"{ratio:+.2f}" if first.rising else f"{ratio:.2f}",
+        f"{first.text(value)} ± {(max(per_seed) - min(per_seed)) / 2 / first.unit:{first.form}}",
+        *(measure.text(mean_of(rows, measure.name)) for measure in measures[1:]),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _arithmetic(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _geometric(values: Sequence[float]) -> float:
+    return math.exp(sum(math.log(max(value, 1e-12)) for value in values) / len(values))
+
+
+def _grouped(rows: Sequence[Row], key: Callable) -> dict:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    return dict(groups)

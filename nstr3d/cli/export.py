@@ -1,0 +1,85 @@
+"""``nstr3d export model.safetensors --to html``: a model for browsers and for other programs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from tqdm import tqdm
+
+from nstr3d.cli.render import check_new, load_shape
+from nstr3d.io.files import atomic_path, save_mesh
+from nstr3d.io.lines import load_lines
+from nstr3d.model.exchange import sample_grid, save_grid, save_onnx
+from nstr3d.sdf import Sdf
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.view.page.html import page_html
+from nstr3d.view.scene import Curves
+
+RESOLUTION = 256
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a model as a web page that traces it, as a mesh, as distances on a grid, or as ONNX."""
+
+    model: tyro.conf.Positional[Path]
+    """A model.safetensors of a shape."""
+    to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
+    """One page to open in a browser, a mesh, distances on a grid (npz), or the distance as a network (onnx)."""
+    out: Path | None = None
+    """The file; by default the model's name with the format's ending, beside it."""
+    resolution: int | None = None
+    """Cells along the longest side, of meshes and npz; 256 by default."""
+    iso: float | None = None
+    """Of meshes and html: show the surface where the distance has this value, in the model's units; 0 by default."""
+    title: str | None = None
+    """Of html: what the page calls the shape."""
+    streamlines: Path | None = None
+    """Of html: a .ply or .json file of lines to show on the surface, such as the flow app writes."""
+    overwrite: bool = False
+    """Replace a file that is already there."""
+
+
+def export_model(options: Export) -> None:
+    """Exports as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with one sentence."""
+    allowed = {"resolution": "glb ply obj stl npz", "iso": "html glb ply obj stl", "title": "html", "streamlines": "html"}
+    for name, formats in allowed.items():
+        if getattr(options, name) is not None and options.to not in formats.split():
+            raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
+    out = options.out or options.model.with_suffix(f".{options.to}")
+    check_new(out, (f".{options.to}",), options.overwrite)
+    iso, resolution = options.iso or 0.0, RESOLUTION if options.resolution is None else options.resolution
+    path = options.streamlines
+    curves = Curves(path.name, *load_lines(path)) if path else None
+    fit, sdf = load_shape(options.model, iso, "cpu")
+    if options.to == "html":
+        page = page_html(fit, _title(options), iso, curves)
+        with atomic_path(out) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    elif options.to == "onnx":
+        save_onnx(out, fit)
+    elif options.to == "npz":
+        _save_npz(out, sdf, resolution)
+    else:
+        save_mesh(out, extract_mesh(sdf, resolution))
+    print(f"wrote {out} ({out.stat().st_size:,} bytes)")
+
+
+def _title(options: Export) -> str:
+    """The page's name for the shape: jobs call every model "model" and the folder after the shape."""
+    name = options.model.stem
+    return options.title or (options.model.absolute().parent.name if name == "model" else name)
+
+
+def _save_npz(out: Path, sdf: Sdf, resolution: int) -> None:
+    with tqdm(total=1, desc="distances", unit="slab", disable=not sys.stderr.isatty()) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        save_grid(out, sample_grid(sdf, resolution, show))

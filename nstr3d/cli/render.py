@@ -1,0 +1,168 @@
+"""``nstr3d render model.safetensors``: a picture, a turntable, or depth and normals; a mesh is drawn by OpenGL."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from nstr3d.io.files import load_mesh, save_image
+from nstr3d.jobs.mesh import pick_device
+from nstr3d.model.checkpoint import load
+from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
+from nstr3d.render.frequency import frequency_colours
+from nstr3d.render.opengl import raster_turntable, rasterise
+from nstr3d.render.shading import GAMMA, Curvature, Depth, Normals, Shading, Studio, Vector
+from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
+from nstr3d.sdf import Sdf
+from nstr3d.surface.trace import EmptySpace
+from nstr3d.training.fit import Fit
+from nstr3d.types import Box, Camera
+
+MODEL = ".safetensors"
+LARGEST = 16384  # pixels to a side
+
+
+@dataclass(frozen=True)
+class Render:
+    """Take a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the file is an animation."""
+
+    model: tyro.conf.Positional[Path]
+    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which takes pip install nstr3d[render]."""
+    out: Path
+    """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and normals."""
+    size: tuple[int, int] = (512, 512)
+    """Width and height in pixels."""
+    shading: Literal["studio", "normals", "depth", "curvature", "frequency"] = "studio"
+    """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase field."""
+    azimuth: float = 30.0
+    """Where the camera stands: degrees about +y from +z."""
+    elevation: float = 15.0
+    """Degrees above the horizon."""
+    fov: float = 35.0
+    """Vertical angle of view in degrees."""
+    orthographic: bool = False
+    """Parallel rays instead of a pinhole."""
+    eye: tuple[float, float, float] | None = None
+    """Stand here, in the model's units, instead of where azimuth and elevation say."""
+    target: tuple[float, float, float] | None = None
+    """Look at this point; the middle of the shape by default."""
+    samples: int = 2
+    """Rays per pixel and axis where the picture is not smooth; 1 turns anti-aliasing off."""
+    background: str = "studio"
+    """A colour such as white or #203040, the studio's grey, or none for transparency."""
+    iso: float = 0.0
+    """Show the surface where the distance has this value, in the model's units."""
+    frames: int = 36
+    """Pictures of a turntable."""
+    rate: float = 18.0
+    """Pictures a second."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to trace."""
+    overwrite: bool = False
+    """Replace a file that is already there."""
+
+
+def render_model(options: Render) -> None:
+    """Renders as ``options`` say. Raises ValueError or OSError with one sentence."""
+    suffix = options.out.suffix.lower()
+    check_new(options.out, (".png", *ANIMATIONS, *BUFFERS), options.overwrite)
+    if not all(1 <= side <= LARGEST for side in options.size):
+        raise ValueError(f"--size is 1 to {LARGEST} pixels to a side, not {options.size[0]} x {options.size[1]}.")
+    backdrop = _backdrop(options.background)
+    if backdrop is None and suffix != ".png":
+        raise ValueError(f"--background none needs a PNG, which can be transparent, not {suffix}.")
+    if options.model.suffix.lower() != MODEL:
+        _render_mesh(options, backdrop)
+        return
+    device = pick_device(options.device)
+    fit, sdf = load_shape(options.model, options.iso, device)
+    config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples)
+    camera = _camera(options, sdf.bounds)
+    if suffix in BUFFERS:
+        save_buffers(options.out, measure(sdf, camera, device), camera)
+    elif suffix == ".png":
+        save_image(options.out, next(turntable(sdf, [camera], config, device)))
+    else:
+        _animate(options, turntable(sdf, camera.orbit(options.frames), config, device))
+    print(f"wrote {options.out}")
+
+
+def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
+    suffix = options.out.suffix.lower()
+    if suffix in BUFFERS or options.shading != "studio" or options.iso:
+        raise ValueError("A mesh is drawn in studio light; --shading, --iso and .npz or .exr files are for models.")
+    mesh = load_mesh(options.model)
+    camera = _camera(options, mesh.bounds)
+    if suffix == ".png":
+        save_image(options.out, rasterise(mesh, camera, backdrop=backdrop).picture)
+    else:
+        drawn = raster_turntable(mesh, camera.orbit(options.frames), backdrop=backdrop)
+        _animate(options, (raster.picture for raster in drawn))
+    print(f"wrote {options.out}")
+
+
+def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:
+    with tqdm(pictures, total=options.frames, desc="render", disable=not sys.stderr.isatty()) as bar:
+        save_animation(options.out, bar, options.rate)
+
+
+def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
+    """Refuses, before any work, a file of another kind, one that is there, and a folder that is not."""
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path}: the name must end in one of {', '.join(suffixes)}.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file inside it.")
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} is already there; pass --overwrite or another name.")
+    if not path.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder {path.parent} does not exist; create it, or choose another.")
+
+
+def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
+    """A model of a shape and the distance to its level set ``iso``. Raises ValueError for an image, a sound or no surface."""
+    fit = load(path, device)
+    if (fit.field.in_dim, fit.field.out_dim) != (3, 1):
+        kind = {1: "a sound", 2: "an image"}.get(fit.field.in_dim, "no shape")
+        raise ValueError(f"{path} is a model of {kind}; this needs the model of a shape, 3 dimensions to 1 distance.")
+    sdf = fit.sdf().level(iso) if iso else fit.sdf()
+    empty = EmptySpace.of(sdf, device)
+    if not empty.surface or bool((empty.clearance < 0).all()):
+        where = f"has no surface where the distance is {iso:g}" if iso else "has no surface; fit it for longer"
+        raise ValueError(f"{path} {where}.")
+    return fit, sdf
+
+
+def _shading(name: str, fit: Fit) -> Shading:
+    if name == "frequency":
+        return Studio(albedo=frequency_colours(fit))
+    return {"studio": Studio(), "normals": Normals(), "depth": Depth(), "curvature": Curvature()}[name]
+
+
+def _backdrop(name: str) -> Backdrop | None:
+    from PIL import ImageColor
+
+    if name in ("none", "studio"):
+        return None if name == "none" else Backdrop()
+    try:
+        red, green, blue = ((value / 255) ** GAMMA for value in ImageColor.getrgb(name)[:3])
+    except ValueError as error:
+        raise ValueError(f"--background is studio, none or a colour like white or #203040, not {name}.") from error
+    colour: Vector = (red, green, blue)
+    return Backdrop(colour, colour)
+
+
+def _camera(options: Render, bounds: Box) -> Camera:
+    width, height = options.size
+    around = Camera.around(
+        bounds, options.azimuth, options.elevation, options.fov, width, height, orthographic=options.orthographic
+    )
+    if options.eye is None and options.target is None:
+        return around
+    return replace(around, eye=options.eye or around.eye, target=options.target or around.target)

@@ -1,0 +1,94 @@
+"""``nstr3d view model.safetensors mesh.ply lines.ply``: a window on the desktop, or a page in the browser."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from nstr3d.cli.render import load_shape
+from nstr3d.io.files import load_mesh
+from nstr3d.io.lines import holds_lines, load_lines
+from nstr3d.jobs.mesh import pick_device
+from nstr3d.surface.extract import extract_mesh
+from nstr3d.view.browser import Page
+from nstr3d.view.scene import Curves, Shape, lifted
+from nstr3d.view.window import KEYS, Window, has_display
+
+RESOLUTIONS = (8, 1024)
+
+
+@dataclass(frozen=True)
+class View:
+    """Look at models, meshes and lines: in a window where there is a display, or with --browser on a page."""
+
+    files: tyro.conf.Positional[tuple[Path, ...]]
+    """Models (.safetensors) of shapes, meshes (OBJ, PLY, STL ...), and lines that flow wrote (.ply, .json)."""
+    input: Path | None = None
+    """The mesh that a model was fitted to: shown beside or over it, and the error measured against it."""
+    browser: bool = False
+    """Serve a page with sliders instead of opening a window."""
+    resolution: int = 128
+    """Cells of the extraction grid along a model's longest side, to begin with."""
+    iso: float = 0.0
+    """Show a model's surface where the distance has this value, in its own units."""
+    size: tuple[int, int] = (1280, 800)
+    """Width and height of the window in pixels."""
+    host: str = "127.0.0.1"
+    """Where the page is served: this machine only; 0.0.0.0 lets the network in, without a password."""
+    port: int = 8080
+    """Port of the page; 0 takes any that is free."""
+
+
+def view(options: View) -> None:
+    """Shows what ``options`` say until it is closed or interrupted. Raises ValueError or OSError with one sentence."""
+    if not options.files:
+        raise ValueError("There is nothing to look at; name a model, a mesh or lines.")
+    if not RESOLUTIONS[0] <= options.resolution <= RESOLUTIONS[1]:
+        raise ValueError(f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {options.resolution}.")
+    if min(options.size) < 16:
+        raise ValueError(f"--size is at least 16 pixels to a side, not {options.size[0]} x {options.size[1]}.")
+    if not options.browser and not has_display():
+        raise OSError(
+            "There is no display to open a window on; look in a browser with --browser, or take a picture with "
+            f"nstr3d render {options.files[0]} --out picture.png."
+        )
+    shapes, curves = load_scene(options)
+    reference = load_mesh(options.input) if options.input else None
+    if not options.browser:
+        with Window(shapes, curves, reference, options.size, print) as window:
+            print("keys: " + "; ".join(f"{key} {meaning}" for key, meaning in KEYS.items()))
+            window.run()
+        return
+    with Page(shapes, curves, reference, options.host, options.port) as page:
+        serve(page)
+
+
+def serve(page: Page) -> None:
+    """Serves ``page`` until Ctrl-C."""
+    print(f"look at {page.url}; Ctrl-C ends", flush=True)
+    try:
+        page.run()
+    except KeyboardInterrupt:
+        print("ended")
+
+
+def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
+    """The shapes and lines of the files, lines raised off the first shape. Raises ValueError or OSError naming the file."""
+    shapes, curves = [], []
+    for path in options.files:
+        if holds_lines(path):
+            curves.append(Curves(path.stem, *load_lines(path)))
+        elif path.suffix.lower() == ".safetensors":
+            fit, sdf = load_shape(path, options.iso, pick_device("cpu"))
+            mesh = extract_mesh(sdf, options.resolution)
+            shapes.append(Shape(path.parent.name if path.stem == "model" else path.stem, mesh, fit))
+        else:
+            shapes.append(Shape(path.stem, load_mesh(path)))
+    flat = next((one for one in curves if one.lines.points.shape[1] != 3), None)
+    if flat is not None:
+        raise ValueError(
+            f"The lines {flat.name} have {flat.lines.points.shape[1]} dimensions; the viewer shows those of shapes, 3."
+        )
+    return shapes, [lifted(one, shapes[0].sdf()) for one in curves] if shapes else curves

@@ -1,0 +1,38 @@
+"""Removes surface that no point supports: what a reconstruction invented to close an open scan."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nstr3d.geometry.cloud.neighbours import Neighbours, connected
+from nstr3d.types import Mesh
+
+
+def trim(mesh: Mesh, points: np.ndarray, reach: float) -> Mesh:
+    """``mesh`` without the faces that have no vertex within ``reach`` of one of ``points (n, 3)``.
+
+    Raises ValueError where nothing would be left.
+    """
+    near = Neighbours(points).nearest(mesh.vertices)[0] <= reach
+    faces = mesh.faces[near[mesh.faces].any(axis=1)]
+    if len(faces) == 0:
+        raise ValueError(f"no surface lies within {reach:.3g} of a point, so --trim would remove all; raise it")
+    return _of_faces(mesh, faces)
+
+
+def supported(mesh: Mesh, points: np.ndarray, least: int) -> Mesh:
+    """``mesh`` without the components that are nearest to fewer than ``least`` of ``points (n, 3)``; the one with most stays.
+
+    A reconstruction makes such bubbles around a few wrong normals, where no point lies.
+    """
+    label = connected(len(mesh.vertices), mesh.faces[:, :2].ravel(), mesh.faces[:, 1:].ravel())
+    near = Neighbours(mesh.vertices).nearest(points)[1]
+    support = np.bincount(label[near], minlength=int(label.max()) + 1)
+    kept = support >= min(least, int(support.max()))
+    return _of_faces(mesh, mesh.faces[kept[label[mesh.faces[:, 0]]]])
+
+
+def _of_faces(mesh: Mesh, faces: np.ndarray) -> Mesh:
+    used = np.zeros(len(mesh.vertices), bool)
+    used[faces] = True
+    return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[faces])

@@ -1,0 +1,71 @@
+"""Waves whose local frequency is known in closed form: a phase that quickens, and a ball with such relief."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nstr3d.geometry.shapes.primitives import displace, require_positive, sphere
+from nstr3d.sdf import Sdf
+
+
+@dataclass(frozen=True)
+class Ripple:
+    """A shape with relief of known spectrum: ``sdf``; ``phase (n, 3) -> (n,)`` in radians; and its gradient, the local
+    ``frequency (n, 3) -> (n, 3)`` in radians per world unit."""
+
+    sdf: Sdf
+    phase: Callable[[Tensor], Tensor]
+    frequency: Callable[[Tensor], Tensor]
+
+
+def drifting_ripple(radius: float = 1.0, amplitude: float = 0.03, slow: float = 7.0, fast: float = 28.0) -> Ripple:
+    """A ball with sinusoidal relief whose frequency drifts along x from ``slow`` at ``-radius`` to ``fast`` at ``radius``.
+
+    Frequencies are in radians per world unit; the defaults drift by a factor of four. A fixed Fourier basis has to carry every
+    frequency everywhere to represent it, a space-varying spectrum carries one.
+    """
+    require_positive(radius=radius, amplitude=amplitude, slow=slow, fast=fast)
+    drift = Chirp(-radius, radius, slow, fast)
+
+    def phase(points: Tensor) -> Tensor:
+        return drift.phase(points[:, 0])
+
+    def frequency(points: Tensor) -> Tensor:
+        along = drift.frequency(points[:, 0])
+        return torch.stack([along, torch.zeros_like(along), torch.zeros_like(along)], dim=-1)
+
+    def relief(points: Tensor) -> Tensor:
+        return torch.sin(phase(points))
+
+    return Ripple(displace(sphere(radius), relief, amplitude, max(slow, fast)), phase, frequency)
+
+
+@dataclass(frozen=True)
+class Chirp:
+    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``, and is constant beyond them."""
+
+    start: float
+    end: float
+    slow: float
+    fast: float
+
+    def __post_init__(self) -> None:
+        require_positive(slow=self.slow, fast=self.fast)
+        if not self.start < self.end:
+            raise ValueError(f"a chirp must end after it starts, not go from {self.start} to {self.end}")
+
+    def phase(self, along: Tensor) -> Tensor:
+        """The phase in radians at positions ``along (n,)``: continuously differentiable, zero at ``start``."""
+        within = along.clamp(self.start, self.end)
+        travelled = within - self.start
+        rate = (self.fast - self.slow) / (self.end - self.start)
+        return self.slow * travelled + rate / 2 * travelled.square() + self.frequency(along) * (along - within)
+
+    def frequency(self, along: Tensor) -> Tensor:
+        """The phase's derivative ``(n,)``, in radians per unit."""
+        share = (along.clamp(self.start, self.end) - self.start) / (self.end - self.start)
+        return self.slow + (self.fast - self.slow) * share

@@ -1,0 +1,114 @@
+"""Other toolkits' types: Open3D's and trimesh's meshes and lines, and the callable that kaolin's voxel grids ask for.
+
+Vertices and faces keep their order, orientation and double precision; nothing is merged or repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from nstr3d.io.lines import joined
+from nstr3d.sdf import Sdf
+from nstr3d.types import Box, Mesh, Polylines
+
+
+def to_open3d(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
+    """``mesh`` as an ``open3d.geometry.TriangleMesh``, with ``colours (v, 3)`` in [0, 1] of its vertices where given.
+
+    Raises ModuleNotFoundError where Open3D cannot be imported, ValueError for colours that do not fit.
+    """
+    open3d = import_open3d()
+    _check_colours(mesh, colours)
+    found = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(np.ascontiguousarray(mesh.vertices, np.float64)),
+        open3d.utility.Vector3iVector(np.ascontiguousarray(mesh.faces, np.int32)),
+    )
+    if colours is not None:
+        found.vertex_colors = open3d.utility.Vector3dVector(np.ascontiguousarray(colours, np.float64))
+    return found
+
+
+def from_open3d(mesh: Any) -> Mesh:
+    """The `Mesh` of an ``open3d.geometry.TriangleMesh``, or of the tensor-based ``open3d.t.geometry.TriangleMesh``."""
+    if hasattr(mesh, "to_legacy"):
+        mesh = mesh.to_legacy()
+    return Mesh(np.array(mesh.vertices, np.float64).reshape(-1, 3), np.array(mesh.triangles, np.int64).reshape(-1, 3))
+
+
+def line_set(lines: Polylines, colours: np.ndarray | None = None) -> Any:
+    """``lines`` as an ``open3d.geometry.LineSet``, a segment in the mean colour of its ends.
+
+    Raises ValueError for lines in other than 3 dimensions, ModuleNotFoundError where Open3D cannot be imported.
+    """
+    if lines.points.shape[1] != 3:
+        raise ValueError(f"A line set holds lines in 3 dimensions, not {lines.points.shape[1]}.")
+    open3d = import_open3d()
+    segments = lines.segments
+    found = open3d.geometry.LineSet(
+        open3d.utility.Vector3dVector(np.ascontiguousarray(lines.points, np.float64)),
+        open3d.utility.Vector2iVector(segments.astype(np.int32)),
+    )
+    if colours is not None:
+        found.colors = open3d.utility.Vector3dVector(colours[segments].mean(axis=1).astype(np.float64))
+    return found
+
+
+def from_line_set(lines: Any) -> Polylines:
+    """The `Polylines` of an ``open3d.geometry.LineSet``: segments that continue each other in its order become one line."""
+    points, ends = np.array(lines.points, np.float64).reshape(-1, 3), np.array(lines.lines, np.int64).reshape(-1, 2)
+    order, starts = joined(ends)
+    return Polylines(points[order], starts)
+
+
+def to_trimesh(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
+    """``mesh`` as a ``trimesh.Trimesh`` that was not processed, with ``colours (v, 3)`` in [0, 1] where given."""
+    import trimesh
+
+    _check_colours(mesh, colours)
+    shades = None if colours is None else np.round(np.column_stack([colours, np.ones(len(colours))]) * 255).astype(np.uint8)
+    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=shades, process=False)
+
+
+def from_trimesh(mesh: Any) -> Mesh:
+    """The `Mesh` of a ``trimesh.Trimesh``."""
+    return Mesh(np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64))
+
+
+def cube_sdf(sdf: Sdf, bounds: Box | None = None) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """``sdf`` over the cube [-1/2, 1/2]^3 that kaolin's voxel grids span by default, and the way back to world points.
+
+    The first maps torch points ``(..., 3)`` of the cube to signed distances ``(...)`` in the cube's units, negative inside and
+    differentiable; the second maps points ``(..., 3)`` of the cube to the world. ``bounds`` (by default those of ``sdf``, 5%
+    larger) fit into the cube. Over world points the `Sdf` itself is such a callable.
+    """
+    box = bounds or sdf.bounds.scaled(1.05)
+    side = float(box.extent.max())
+
+    def to_world(points: Tensor) -> Tensor:
+        return points * side + points.new_tensor(box.centre.tolist())
+
+    def distance(points: Tensor) -> Tensor:
+        return (sdf(to_world(points).reshape(-1, 3)) / side).reshape(points.shape[:-1])
+
+    return distance, to_world
+
+
+def import_open3d() -> Any:
+    """The module. Raises ModuleNotFoundError with one sentence where it cannot be imported."""
+    try:
+        import open3d  # pyright: ignore[reportMissingImports]
+    except (ImportError, OSError) as error:  # a missing system library is an OSError
+        raise ModuleNotFoundError(
+            f"Open3D could not be imported ({error}): pip install 'nstr3d[open3d]'; on Linux it also needs "
+            "libusb-1.0-0, libgl1, libegl1, libgomp1 and libx11-6."
+        ) from error
+    return open3d
+
+
+def _check_colours(mesh: Mesh, colours: np.ndarray | None) -> None:
+    if colours is not None and (colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1)):
+        raise ValueError(f"{len(mesh.vertices)} vertices take colours (v, 3) in [0, 1], not {colours.shape}.")

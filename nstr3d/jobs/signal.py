@@ -1,0 +1,324 @@
+"""One image or sound file in; a model, a reconstruction, pictures and a report out."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nstr3d.fields.closed.carried import CarryConfig, bridge
+from nstr3d.fields.closed.completion import fill
+from nstr3d.fields.closed.cosines import Cosines, fit_cosines, local_frequency
+from nstr3d.fields.nstr import TransportConfig
+from nstr3d.io.audio import Sound, load_sound, save_sound
+from nstr3d.io.files import Picture, load_picture, save_image, save_json, save_picture
+from nstr3d.jobs.stages import Clock, Interrupted, Listener, Outcome, check_output, machine, pick_device, publish, tidy
+from nstr3d.model.checkpoint import save
+from nstr3d.model.codec import compress, decompress, save_compressed
+from nstr3d.model.tags import encode_config
+from nstr3d.render.panels import comparison, spectrograms
+from nstr3d.signals.fidelity import spectral_error, ssim
+from nstr3d.signals.signal import TRAINED, Signal, kind_of
+from nstr3d.surface.metrics import psnr, snr
+from nstr3d.training.fit import Fit, FitConfig, fit
+from nstr3d.training.losses import TransportPenalty, value_objective
+from nstr3d.training.sampling import Raster
+
+COMPRESSED = "model.nstq"
+MODEL, PICTURE, SOUND, COMPARISON, REPORT = "model.safetensors", "image.png", "sound.wav", "comparison.png", "report.json"
+BITS = {"image": 16.0, "sound": 8.0}  # per pixel or frame of samples that the default budget comes to
+LARGEST_SIDE = 8192
+LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
+LARGEST_SEED = 2**32 - 1
+GAPS = CarryConfig(hop=512, reach=6, iterations=30)  # how gaps of a sound are filled
+ANALYSIS = {"image": 8, "sound": 512}  # hop of the local frequency
+
+
+@dataclass(frozen=True)
+class SignalJob:
+    """What to fit and how; see the command line's help for each option.
+
+    Raises ValueError for options out of range or at odds with each other.
+    """
+
+    path: Path
+    out: Path
+    params: int | None = None
+    bpp: float | None = None
+    bytes: int | None = None
+    field: str = "cosines"
+    scale: int = 1
+    transport: float = 0.0
+    mask: Path | None = None
+    noise: float = 0.0
+    seconds: float | None = None
+    steps: int | None = None
+    device: str = "auto"
+    seed: int = 0
+    overwrite: bool = False
+    import_seconds: float | None = None
+
+    def __post_init__(self):
+        for name in ("params", "bpp", "bytes", "seconds", "steps"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"--{name} must be positive and finite, not {value}.")
+        if sum(value is not None for value in (self.params, self.bpp, self.bytes)) > 1:
+            raise ValueError("--params, --bpp and --bytes each set the budget; give one of them.")
+        if self.bytes is not None and (self.field != "cosines" or self.noise):
+            raise ValueError("--bytes is for the closed-form field of samples without noise; use --params.")
+        if self.field not in ("cosines", *TRAINED):
+            raise ValueError(f"--field is one of cosines, {', '.join(TRAINED)} for an image or a sound, not {self.field}.")
+        if self.field == "cosines" and (self.seconds or self.steps):
+            raise ValueError("--steps and --seconds are for a trained --field; the default has a closed form.")
+        if self.transport and self.field != "nstr":
+            raise ValueError("--transport needs a trained local spectrum; use --field nstr.")
+        if not 0 <= self.transport < math.inf:
+            raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
+        if not 1 <= self.scale <= 64:
+            raise ValueError(f"--scale is 1 to 64, not {self.scale}.")
+        if not 0 <= self.noise < math.inf:
+            raise ValueError(f"--noise must be finite and not negative, not {self.noise}.")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
+
+    @property
+    def training(self) -> FitConfig:
+        """How a trained field is trained."""
+        return FitConfig(self.steps or 2000, batch=8192, settle=None, seconds=self.seconds, seed=self.seed)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files that it writes."""
+        return (
+            MODEL if self.bytes is None else COMPRESSED,
+            PICTURE if kind_of(self.path) == "image" else SOUND,
+            COMPARISON,
+            REPORT,
+        )
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read: ``values (*shape, c)``, and the picture or sound that says how to write it again."""
+
+    values: np.ndarray
+    file: Picture | Sound
+    notes: tuple[str, ...]
+
+    def like(self, values: np.ndarray, scale: int) -> Picture | Sound:
+        """``values`` as a file of the same depth, or type and rate, at ``scale`` times the resolution."""
+        if isinstance(self.file, Picture):
+            return dataclasses.replace(self.file, values=values.clip(0, 1))
+        return dataclasses.replace(self.file, values=values, rate=self.file.rate * scale)
+
+
+def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
+    """Does the job. All files appear together at the end or not at all.
+
+    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
+    """
+    listener, clock, kind = listener or Listener(), Clock(), kind_of(job.path)
+    device = pick_device(job.device)
+    check_output(job.out, job.names, job.overwrite)
+    with tidy(job.out):
+        listener.stage("load")
+        with clock("load"):
+            source = load_source(job.path)
+            known = _mask(job, source.values.shape[:-1])
+        for note in source.notes:
+            listener.warn(f"{job.path}: {note}.")
+        _check_size(source.values.shape[:-1], job.scale, kind)
+        seen = source.values
+        if job.noise:
+            noise = np.random.default_rng([job.seed, 2]).standard_normal(seen.shape, np.float32)
+            seen = seen + np.float32(job.noise) * noise
+        params = budget(job, seen.shape, kind)
+        listener.stage("fit")
+        with clock("fit"):
+            compressed = None if job.bytes is None else compress(_completed(seen, known), job.bytes)
+            result = _fit(job, seen, known, params, device, listener, compressed)
+        signal = Signal(result.field, Raster(source.values).lattice)
+        listener.stage("write")
+        with clock("reconstruct"):
+            fitted = signal.raster()
+            enlarged = signal.raster(job.scale) if job.scale > 1 else fitted
+        with clock("score"):
+            accuracy = score_signal(fitted, source.values, known)
+        with publish(job.out) as folder:
+            with clock("write"):
+                if compressed is None:
+                    save(folder / MODEL, result)
+                else:
+                    save_compressed(folder / COMPRESSED, compressed)
+                again = source.like(enlarged, job.scale)
+                if isinstance(again, Picture):
+                    save_picture(folder / PICTURE, again)
+                else:
+                    save_sound(folder / SOUND, again)
+                shown = seen if known is None else np.where(known[..., None], seen, 0)
+                save_image(folder / COMPARISON, _comparison(source.values if not job.noise else shown, fitted))
+            size = (folder / job.names[0]).stat().st_size
+            report = _report(job, source, known, result, size, accuracy, clock, device)
+            save_json(folder / REPORT, report)
+    return Outcome(report, tuple(job.out / name for name in job.names))
+
+
+def load_source(path: Path) -> Source:
+    """The image or sound in the file. Raises what `load_picture` and `load_sound` do, ValueError for another kind of file."""
+    if kind_of(path) == "mesh":
+        raise ValueError(f"{path} is neither a picture nor a sound by its extension '{path.suffix}'; .png or .wav work.")
+    if kind_of(path) == "image":
+        picture = load_picture(path)
+        return Source(picture.values, picture, picture.notes)
+    sound = load_sound(path)
+    return Source(sound.values, sound, ())
+
+
+def budget(job: SignalJob, shape: tuple[int, ...], kind: str) -> int:
+    """Stored parameters that ``job`` allows for samples of ``shape (*shape, c)``: 32 bits each."""
+    if job.params is not None:
+        return job.params
+    bits = job.bpp if job.bpp is not None else BITS[kind] * (shape[-1] if kind == "sound" else 1)
+    return max(1, int(bits * math.prod(shape[:-1]) / 32), 64 if job.bpp is None else 1)
+
+
+def score_signal(fitted: np.ndarray, target: np.ndarray, known: np.ndarray | None) -> dict[str, Any]:
+    """How near ``fitted`` is to ``target (*shape, c)``; in the hidden part alone too, where there is one. None where a measure
+    has no meaning: a ratio to silence, an error of zero in dB, similarity of pictures below 11 pixels."""
+    if target.ndim == 3:
+        fitted = fitted.clip(0, 1)
+    found: dict[str, Any] = {"psnr": _finite(psnr(fitted, target, 1.0)), "peak": 1.0}
+    found["snr"] = _finite(snr(fitted, target)) if target.any() else None
+    if target.ndim == 3:
+        found["ssim"] = ssim(fitted, target)
+    else:
+        error = spectral_error(fitted, target)
+        found["spectral_error"] = None if error is None else dataclasses.asdict(error)
+    if known is not None and not known.all():
+        hidden = ~known
+        found["psnr_hidden"] = _finite(psnr(fitted[hidden], target[hidden], 1.0))
+        found["snr_hidden"] = _finite(snr(fitted[hidden], target[hidden])) if target[hidden].any() else None
+    return found
+
+
+def _fit(
+    job: SignalJob,
+    seen: np.ndarray,
+    known: np.ndarray | None,
+    params: int,
+    device: torch.device,
+    listener: Listener,
+    compressed: bytes | None,
+) -> Fit:
+    raster = Raster(seen, known)
+    lattice, channels = raster.lattice, seen.shape[-1]
+    provenance = {"input": job.path.name, "field": job.field, "params": params, "seed": job.seed}
+    if job.field == "cosines":
+        stored = None if compressed is None else decompress(compressed)
+        field = stored or fit_cosines(_completed(seen, known), params, noise=job.noise)
+        return Fit(field, lattice.frame, lattice.bounds, math.inf, provenance=provenance)
+    generator = torch.Generator().manual_seed(job.seed)
+    config = TRAINED[job.field](params, lattice, channels)
+    if job.transport:
+        config = dataclasses.replace(config, transport=TransportConfig())
+    field = config.build(len(lattice.shape), channels, generator=generator).to(device)
+    result = fit(
+        field,
+        raster,
+        value_objective(TransportPenalty(job.transport) if job.transport else None),
+        job.training,
+        lattice.frame,
+        lattice.bounds,
+        listener.step,
+    )
+    if result.interrupted:
+        raise Interrupted(f"Stopped after {result.steps} steps; nothing was written.")
+    return dataclasses.replace(result, lipschitz=math.inf, provenance=provenance)
+
+
+def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
+    if known is None:
+        return seen
+    return fill(seen, known) if seen.ndim == 3 else bridge(seen, known, GAPS)
+
+
+def _mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Which samples are known: where the mask, of the same size, is brighter than half, or the masking sound not silent."""
+    if job.mask is None:
+        return None
+    values = load_source(job.mask).values
+    if values.shape[:-1] != shape:
+        raise ValueError(f"--mask {job.mask} has {values.shape[:-1]} samples where {job.path} has {shape}; make them equal.")
+    bright = values[..., : min(3, values.shape[-1])].mean(axis=-1) > 0.5
+    known = np.asarray(bright if len(shape) == 2 else values.any(axis=-1))
+    if not known.any():
+        raise ValueError(f"--mask {job.mask} is dark throughout, so it hides every sample; what is white is known.")
+    return known
+
+
+def _check_size(shape: tuple[int, ...], scale: int, kind: str) -> None:
+    if kind == "image" and max(shape) > LARGEST_SIDE:
+        raise ValueError(f"The picture measures {shape[1]} x {shape[0]} pixels; sides up to {LARGEST_SIDE} work, so shrink it.")
+    if math.prod(shape) * scale ** len(shape) > LARGEST_OUTPUT:
+        raise ValueError(f"--scale {scale} would make more than {LARGEST_OUTPUT:,} samples; use a smaller one.")
+
+
+def _comparison(target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    if target.ndim == 3:
+        return comparison(target, fitted, local_frequency(fitted, ANALYSIS["image"]))
+    return spectrograms([target, fitted, fitted - target])
+
+
+def _report(
+    job: SignalJob,
+    source: Source,
+    known: np.ndarray | None,
+    result: Fit,
+    size: int,
+    accuracy: dict[str, Any],
+    clock: Clock,
+    device: torch.device,
+) -> dict[str, Any]:
+    field, shape = result.field, source.values.shape
+    stored = field.stored_parameters if isinstance(field, Cosines) else field.parameter_count
+    count = math.prod(shape[:-1])
+    about = {"bits": source.file.bits} if isinstance(source.file, Picture) else _about(source.file)
+    return {
+        "input": {
+            "path": str(job.path),
+            "kind": kind_of(job.path),
+            "shape": list(shape),
+            **about,
+            "notes": list(source.notes),
+            "known": None if known is None else float(known.mean()),
+            "noise": job.noise,
+        },
+        "field": {
+            "name": job.field,
+            "config": encode_config(field.config),
+            "parameters": stored,
+            "amplitudes": field.parameter_count if isinstance(field, Cosines) else None,
+            "bytes": size,
+            "bits_per_sample": size * 8 / count,
+            "steps": result.steps,
+        },
+        "scale": job.scale,
+        "accuracy": accuracy,
+        "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
+        "machine": machine(device),
+        "seed": job.seed,
+    }
+
+
+def _about(sound: Sound) -> dict[str, Any]:
+    return {"rate": sound.rate, "subtype": sound.subtype, "seconds": len(sound.values) / sound.rate}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,82 @@
+"""What the fused kernels are told of a field: its levels as `Part`, its decoder as `Weights`, and where all that lies in flat
+arrays as `Layout`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
+LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
+WIDE = 16  # the same for a packed weight
+RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL, CHANNELS = range(11)  # columns of a layout's meta
+
+
+@dataclass(frozen=True)
+class Part:
+    """One level: node grid ``rows`` of ``resolution`` cells, ``table (m, c)`` with ``plain`` channels first, then those of
+    ``kind`` waves: amplitudes; real, then imaginary parts; or amplitudes, then phases in units of ``radians``.
+
+    The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See `kernels.field.interpolate` and `fields.waves`.
+    """
+
+    rows: Tensor
+    resolution: int
+    table: Tensor
+    plain: int
+    kind: int = PLAIN
+    omega: Tensor | None = None
+    phase: Tensor | None = None
+    radians: float = 1.0
+
+    @property
+    def waves(self) -> int:
+        """How many waves there are."""
+        return 0 if self.phase is None else len(self.phase)
+
+
+class Weights(NamedTuple):
+    """A decoder of one hidden layer: ``w2 softplus(w1 f + b1) + b2``, softplus of the given sharpness."""
+
+    w1: Tensor
+    b1: Tensor
+    w2: Tensor
+    b2: Tensor
+    sharpness: float
+
+
+class Layout:
+    """Where in the kernels' flat arrays everything of some parts is; made once for a field."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        lines, row, table, feature, carrier, local = [], 0, 0, 0, 0, 0
+        for part in parts:
+            channels = part.table.shape[1]
+            stride, width = up(channels, LANES), up(part.waves, LANES)
+            waves = part.plain, part.kind, part.waves
+            lines.append([part.resolution, row, table, stride, *waves, feature, carrier, local, channels])
+            row, table = row + len(part.rows), table + (len(part.table) + 1) * stride
+            feature += part.plain + part.waves
+            carrier, local = carrier + 4 * width, local + width * (3 if part.kind == COMPLEX else 2)
+        self.rows = torch.cat([part.rows for part in parts]).int().contiguous()
+        self.key = self.key_of(parts)
+        self.meta = np.array(lines, np.int64)
+        self.radians = np.array([part.radians for part in parts], np.float32)
+        self.table_size, self.carrier_size, self.inputs = up(table, WIDE) + 2 * LANES, carrier, feature
+        # A row of features has room for what whole vectors write past its end.
+        self.line, self.local_line = max(up(feature, WIDE), up(feature + LANES - 1, LANES)), local
+
+    @staticmethod
+    def key_of(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
+        """What changes when a layout no longer fits."""
+        return tuple((part.rows.data_ptr(), len(part.table)) for part in parts)
+
+
+def up(count: int, multiple: int) -> int:
+    """``count`` rounded up to a ``multiple``."""
+    return -(-count // multiple) * multiple

@@ -1,0 +1,102 @@
+"""The update of `kernels.step.adam` on the CPU (numba)."""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types  # type: ignore[attr-defined]
+
+from nstr3d.kernels.field.layout import LANES
+from nstr3d.kernels.simd import intrinsic, load, store
+
+CHUNK = 2048  # elements at a time, which stay in the first cache
+SPARE = LANES  # rows at a share's end that are copied value by value
+
+
+@intrinsic
+def floats_at(typing, address):
+    """The float32 at an address."""
+
+    def build(context, builder, signature, args):
+        return builder.inttoptr(args[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), build
+
+
+@njit(cache=True, inline="always")
+def _from(address, start, end):
+    return carray(floats_at(address + 4 * start), end - start)
+
+
+@njit(cache=True, error_model="numpy", fastmath={"contract"})
+def _descend(rates, grads, values, means, squares):
+    """AdamW's update with the ``rates (7,)`` that `kernels.step.adam` says."""
+    keep, mean_rate, square_keep, square_rate = rates[0], rates[1], rates[2], rates[3]
+    length, scale, least = rates[4], rates[5], rates[6]
+    for n in range(len(values)):
+        grad = grads[n]
+        mean = means[n] + mean_rate * (grad - means[n])
+        square = square_keep * squares[n] + square_rate * grad * grad
+        means[n], squares[n] = mean, square
+        values[n] = keep * values[n] - length * mean / (np.sqrt(square) * scale + least)
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def update(low, high, places, rates):
+    """One thread's share of all elements: ``places (parameters, 5)`` holds addresses of gradients, values and both moments, and
+    how many elements there are, ``rates (parameters, 7)`` what `kernels.step.adam` says of each."""
+    first = 0
+    for index in range(len(places)):
+        count = places[index, 4]
+        start, end = max(low - first, 0), min(high - first, count)
+        first += count
+        if start >= end:
+            continue
+        grads, values = _from(places[index, 0], start, end), _from(places[index, 1], start, end)
+        means, squares = _from(places[index, 2], start, end), _from(places[index, 3], start, end)
+        _descend(rates[index], grads, values, means, squares)
+
+
+@njit(cache=True, inline="always")
+def _added(start, end, reach, sums, room):
+    """From place ``start`` to ``end`` the sum of ``sums (threads, size)``, each within its ``reach (threads, 2)``; in ``room``
+    unless one has all."""
+    for thread in range(len(sums)):
+        alone = reach[thread, 0] <= start and reach[thread, 1] >= end
+        for other in range(len(sums)):
+            alone = alone and (other == thread or reach[other, 0] >= end or reach[other, 1] <= start)
+        if alone:
+            return sums[thread, start:end]
+    room[: end - start] = 0
+    for thread in range(len(sums)):
+        first, last = max(start, reach[thread, 0]), min(end, reach[thread, 1])
+        if first < last:
+            more, total = sums[thread, first:last], room[first - start : last - start]
+            for n in range(len(more)):
+                total[n] += more[n]
+    return room[: end - start]
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def update_rows(part, segments, rates, reach, sums, values, means, squares):
+    """One thread's share of the update of rows in flat arrays, see `kernels.step.descent`: a gradient is the sum of those in
+    ``sums (threads, size)``, in their order, each between the places that ``reach (threads, segments, 2)`` says; the new values
+    go to the parameters too."""
+    threads, room = len(sums), np.empty(max(CHUNK, segments[:, 2].max()), np.float32)
+    for index in range(len(segments)):
+        start, rows, stride, columns, to_row, to_column, address = segments[index]
+        target = _from(address, 0, rows * columns)
+        end, together = rows * (part + 1) // threads, max(1, CHUNK // stride)
+        for low in range(rows * part // threads, end, together):
+            high = min(low + together, end)
+            a, b = start + low * stride, start + high * stride
+            grads = _added(a, b, reach[:, index], sums, room)
+            _descend(rates[index], grads, values[a:b], means[a:b], squares[a:b])
+            for row in range(low, high):
+                at, to = start + row * stride, row * to_row
+                if to_column == 1 and row < end - SPARE:  # what whole vectors put past a row's end, the next rows overwrite
+                    for s in range(0, columns, LANES):
+                        store(target, to + s, load(values, at + s))
+                else:
+                    for column in range(columns):
+                        target[to + column * to_column] = values[at + column]

@@ -1,0 +1,197 @@
+"""Closed-form fields in few bytes: amplitudes quantised and entropy coded, in a file of their own.
+
+A file is the magic ``NSTQ1``, a header (shape, hops, colours, step), the code, and a checksum. The step is the finest whose file
+fits; amplitudes are rounded towards zero where that saves more bits than it costs accuracy (a dead zone), and each magnitude is
+decoded to the mean of what was rounded to it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nstr3d.fields.closed.cosines import HOPS, CosineConfig, Cosines, analyse_all, fitting, principal_axes
+from nstr3d.fields.closed.positions import pack
+from nstr3d.io.files import atomic_path
+
+MAGIC = b"NSTQ1"
+ROUNDING = 0.36  # of a step is added before rounding down; 0.5 would be the nearest
+CENTRES = 3  # magnitudes whose decoded value is stored: 1, 2, and 3 or more
+LARGEST = 1 << 30  # amplitudes that a header may ask for: 4 GB
+STEPS = 20  # at most, of the search for the quantisation step
+
+
+@dataclass(frozen=True)
+class _Quantised:
+    """Levels of the table of ``config`` in units of ``step``, strongest channel first, with what turns them back to values."""
+
+    config: CosineConfig
+    levels: np.ndarray
+    step: float
+    offset: np.ndarray
+    colours: np.ndarray
+    shrink: tuple[int, ...]
+
+
+def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -> bytes:
+    """The closed-form field nearest to ``values (*shape, c)`` float32 in a file of at most ``size`` bytes.
+
+    Each of ``hops`` is tried. Raises ValueError for a size that cannot hold it and for values that are not finite.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
+    *shape, _ = values.shape
+    offset, colours = principal_axes(values.reshape(-1, values.shape[-1]))
+    colours = np.ascontiguousarray(colours[:, ::-1])  # the strongest first: it predicts the others
+    best, error = None, np.inf
+    for hop in dict.fromkeys(tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]):
+        config = CosineConfig(tuple(shape), hop, smooth=len(shape) == 1)
+        table = analyse_all(np.asarray(values, np.float32), config, offset, colours)
+        data, lost = _finest(table, config, offset, colours, size)
+        if data is not None and lost < error:
+            best, error = data, lost
+    if best is None:
+        raise ValueError(f"{size} bytes are too few for these samples; allow more.")
+    return best
+
+
+def decompress(data: bytes, name: str = "the data") -> Cosines:
+    """The field that `compress` coded. Raises ValueError, naming ``name``, for damaged or other data."""
+    if data[: len(MAGIC)] != MAGIC:
+        raise ValueError(f"{name} is not a compressed nstr3d field: it does not begin with {MAGIC.decode()}.")
+    if len(data) < len(MAGIC) + 6 or zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+        raise ValueError(f"{name} is damaged: it is truncated or was changed.")
+    from nstr3d.kernels.coding import decode
+
+    reader = _Reader(data[len(MAGIC) : -4])
+    try:
+        dim, channels, smooth = reader.take("<BBB")
+        shape, hops = reader.take(f"<{dim}I"), reader.take(f"<{dim}H")
+        config = CosineConfig(shape, hops, bool(smooth))
+    except (struct.error, ValueError) as error:
+        raise ValueError(f"{name} is damaged: its header makes no sense.") from error
+    if not 1 <= dim <= 2 or not channels >= 1 or math.prod(config.table(channels)) > LARGEST:
+        raise ValueError(f"{name} claims to hold {channels} x {shape} samples, which no file of ours does; it was not read.")
+    step, *shrink = reader.take(f"<f{CENTRES}B")
+    offset = np.array(reader.take(f"<{channels}f"), np.float32)
+    colours = np.array(reader.take(f"<{channels * channels}f"), np.float32).reshape(channels, channels)
+    levels = decode(reader.rest(), _planes(config, channels))
+    return _field(_Quantised(config, levels, step, offset, colours, tuple(shrink)))
+
+
+def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write what `compress` made, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load_compressed(path: str | os.PathLike[str]) -> Cosines:
+    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError, or ValueError as `decompress` does."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; fit a model first.")
+    return decompress(path.read_bytes(), str(path))
+
+
+def _finest(
+    table: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray, size: int
+) -> tuple[bytes | None, float]:
+    """The file of the finest step that fits, and its squared error; None where none does."""
+    largest = float(np.abs(table).max())
+    if largest == 0:
+        data = _write(_quantise(table, config, 1.0, offset, colours), size)
+        return data, 0.0 if data else np.inf
+    # Bytes fall about in proportion to a power of the step: a few guesses by that rule, kept within a bracket, find it.
+    low, high, guess = np.log(largest * 1e-6), np.log(largest * 4), np.log(largest / 64)
+    best, found = None, None
+    for _ in range(STEPS):
+        quantised = _quantise(table, config, float(np.float32(np.exp(guess))), offset, colours)
+        data = _write(quantised, 2 * size)
+        if data is not None and len(data) <= size:
+            high, best, found = guess, data, quantised
+        else:
+            low = guess
+        if high - low < 1e-3 or (data is not None and 0.998 * size < len(data) <= size):
+            break
+        near = guess + np.log(len(data) / (0.999 * size)) if data is not None else high
+        guess = near if low + 1e-4 < near < high - 1e-4 else (low + high) / 2
+    if found is None:
+        return None, np.inf
+    return best, float(np.square(_values(found) - table.ravel(), dtype=np.float64).sum())
+
+
+def _quantise(table: np.ndarray, config: CosineConfig, step: float, offset: np.ndarray, colours: np.ndarray) -> _Quantised:
+    scaled = np.abs(table) / np.float32(step)
+    magnitude = np.floor(scaled + np.float32(ROUNDING)).astype(np.int32)
+    shrink = []
+    for level in range(1, CENTRES + 1):
+        chosen = magnitude == level if level < CENTRES else magnitude >= level
+        mean = float((scaled[chosen] - magnitude[chosen]).mean()) if chosen.any() else 0.0
+        shrink.append(int(np.clip(round((mean + 0.5) * 255), 0, 255)))
+    levels = np.where(table < 0, -magnitude, magnitude).reshape(_planes(config, len(offset)))
+    return _Quantised(config, levels, step, offset, colours, tuple(shrink))
+
+
+def _values(quantised: _Quantised) -> np.ndarray:
+    """Amplitudes ``(rows * columns,)`` float32."""
+    levels = quantised.levels.ravel()
+    centres = np.array([0.0, *(byte / 255 - 0.5 for byte in quantised.shrink)], np.float32)
+    magnitude = np.abs(levels)
+    shifted = magnitude + centres[np.minimum(magnitude, CENTRES)]
+    return (np.sign(levels) * shifted * np.float32(quantised.step)).astype(np.float32)
+
+
+def _field(quantised: _Quantised) -> Cosines:
+    config, channels = quantised.config, len(quantised.offset)
+    kept = quantised.levels.ravel() != 0
+    packed = pack(kept.reshape(config.packing(channels)))
+    field = Cosines(config, len(config.shape), channels, packed, _values(quantised)[kept])
+    field.colours.copy_(torch.from_numpy(quantised.colours.T.copy()))
+    field.offset.copy_(torch.from_numpy(quantised.offset))
+    return field
+
+
+def _write(quantised: _Quantised, size: int) -> bytes | None:
+    """The file, or None where it would exceed ``size`` bytes."""
+    from nstr3d.kernels.coding import encode
+
+    config, channels = quantised.config, len(quantised.offset)
+    dim = len(config.shape)
+    head = MAGIC + struct.pack("<BBB", dim, channels, config.smooth) + struct.pack(f"<{dim}I{dim}H", *config.shape, *config.hops)
+    head += struct.pack(f"<f{CENTRES}B", quantised.step, *quantised.shrink)
+    head += quantised.offset.astype("<f4").tobytes() + quantised.colours.astype("<f4").tobytes()
+    code = encode(quantised.levels, max(0, size - len(head) - 4))
+    if code is None:
+        return None
+    return head + code + struct.pack("<I", zlib.crc32(head + code))
+
+
+def _planes(config: CosineConfig, channels: int) -> tuple[int, int, int, int, int]:
+    """Channels, frequencies and blocks along two axes, the first of length 1 for a line."""
+    hops, blocks = ((1,) * (2 - len(along)) + along for along in (config.hops, config.blocks))
+    return channels, hops[0], hops[1], blocks[0], blocks[1]
+
+
+class _Reader:
+    """Takes numbers off the front of bytes."""
+
+    def __init__(self, data: bytes):
+        self.data, self.place = data, 0
+
+    def take(self, form: str) -> tuple:
+        values = struct.unpack_from(form, self.data, self.place)
+        self.place += struct.calcsize(form)
+        return values
+
+    def rest(self) -> bytes:
+        return self.data[self.place :]

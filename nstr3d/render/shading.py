@@ -1,0 +1,230 @@
+"""What a surface looks like: shadings turn the points that a camera sees into colours. Each takes any `Sdf`.
+
+A shading is a frozen dataclass with ``colours(seen: Surface) -> (n, 3)``, display RGB in [0, 1]; one of your own is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from nstr3d.sdf import Sdf
+from nstr3d.surface.trace import EmptySpace
+
+Vector = tuple[float, float, float]
+GAMMA = 2.2  # between linear light and what a screen shows
+
+# The colour map "viridis" (van der Walt and Smith, 2015, CC0) at nine even steps, display RGB.
+VIRIDIS = (
+    (0.267, 0.005, 0.329),
+    (0.278, 0.176, 0.482),
+    (0.229, 0.322, 0.546),
+    (0.173, 0.448, 0.558),
+    (0.128, 0.567, 0.551),
+    (0.158, 0.684, 0.502),
+    (0.369, 0.789, 0.383),
+    (0.678, 0.864, 0.190),
+    (0.993, 0.906, 0.144),
+)
+# From hollow through flat to ridge, display RGB.
+BLUE_TO_RED = ((0.08, 0.26, 0.62), (0.45, 0.66, 0.85), (0.93, 0.93, 0.91), (0.93, 0.58, 0.42), (0.70, 0.09, 0.15))
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What a camera sees of ``sdf``: ``points (n, 3)``, unit outward ``normals (n, 3)``, ``steepness (n,)`` (the length of the
+    gradient there), unit ``directions (n, 3)`` of the rays and their ``depth (n,)``.
+
+    ``axes (3, 3)`` are the camera's right, up and backward, ``up (3,)`` the world's; ``span`` is the nearest and the farthest
+    depth that the bounds have from the camera, and ``empty`` the empty space of ``sdf``.
+    """
+
+    sdf: Sdf
+    empty: EmptySpace
+    axes: Tensor
+    up: Tensor
+    span: tuple[float, float]
+    points: Tensor
+    normals: Tensor
+    steepness: Tensor
+    directions: Tensor
+    depth: Tensor
+
+    @property
+    def facing(self) -> Tensor:
+        """The normals, turned towards the eye where they are seen from behind: a step along them leaves the surface."""
+        away = (self.normals * self.directions).sum(dim=-1, keepdim=True)
+        return torch.where(away > 0, self.normals - 2 * away * self.directions, self.normals)
+
+
+class Shading(Protocol):
+    """How a surface looks."""
+
+    def colours(self, seen: Surface) -> Tensor:
+        """Display RGB ``(n, 3)`` of what is seen."""
+        ...
+
+
+@dataclass(frozen=True)
+class Light:
+    """A distant light: the ``direction`` towards it as (right, up, towards the camera), and its linear RGB ``colour``."""
+
+    direction: Vector
+    colour: Vector
+
+
+@dataclass(frozen=True)
+class Studio:
+    """Three lights, a sky and a ground. Colours are linear RGB; lights turn with the camera, sky and ground do not.
+
+    ``albedo`` is the surface's colour, or a function from world points ``(n, 3)`` to the colours ``(n, 3)`` there.
+    ``occlusion_taps`` distances along the normal, up to ``occlusion_reach`` diagonals of the bounds, darken hollows.
+    ``shadow_steps`` steps towards the key light cast its shadow, the softer the larger ``shadow_softness`` (the tangent of the
+    light's half angle). 0 turns either off.
+    """
+
+    albedo: Vector | Callable[[Tensor], Tensor] = (0.66, 0.62, 0.57)
+    key: Light = Light((-0.55, 0.75, 0.70), (1.00, 0.95, 0.88))
+    fill: Light = Light((0.90, 0.15, 0.55), (0.17, 0.20, 0.25))
+    rim: Light = Light((0.45, 0.55, -0.80), (0.42, 0.45, 0.50))
+    sky: Vector = (0.30, 0.32, 0.35)
+    ground: Vector = (0.16, 0.14, 0.13)
+    gloss: float = 0.10
+    occlusion_taps: int = 4
+    occlusion_reach: float = 0.06
+    shadow_steps: int = 16
+    shadow_softness: float = 0.12
+
+    def colours(self, seen: Surface) -> Tensor:
+        points, normals, directions = seen.points, seen.facing, seen.directions
+        row = points.new_tensor
+        albedo = self.albedo(points).to(points) if callable(self.albedo) else row(self.albedo)
+        open_sky = self.openness(seen, normals)[:, None]
+        above = 0.5 + 0.5 * (normals @ seen.up)[:, None]
+        light = (row(self.ground) * (1 - above) + row(self.sky) * above) * open_sky
+        key = _towards(self.key, seen)
+        shadow = self.shadow(seen, normals, key)[:, None]
+        lit = (normals @ key).clamp_min(0)[:, None] * shadow
+        light = light + lit * row(self.key.colour)
+        # The fill light is a broad panel: it wraps around the terminator, and hollows see less of it.
+        fill = (0.75 * (normals @ _towards(self.fill, seen)) + 0.25).clamp_min(0)[:, None]
+        light = light + fill * open_sky * row(self.fill.colour)
+        grazing = (1 + (normals * directions).sum(dim=-1, keepdim=True)).clamp(0, 1)
+        rim = (normals @ _towards(self.rim, seen)).clamp_min(0)[:, None] * grazing**2
+        light = light + 2 * rim * open_sky * row(self.rim.colour)
+        half = key - directions
+        half = half / half.norm(dim=-1, keepdim=True).clamp_min(1e-12)
+        shine = (normals * half).sum(dim=-1, keepdim=True).clamp_min(0) ** 48 * lit
+        return display(light * albedo + self.gloss * shine * row(self.key.colour))
+
+    def openness(self, seen: Surface, normals: Tensor) -> Tensor:
+        """How much of the sky each point sees ``(n,)``, in [0, 1]: near walls, distance falls short of height."""
+        taps = self.occlusion_taps
+        blocked, total = torch.zeros_like(seen.depth), 0.0
+        for tap in range(1, taps + 1):
+            height = self.occlusion_reach * seen.sdf.bounds.diagonal * (tap / taps) ** 2
+            weight = 0.75**tap
+            free = _distance(seen.sdf, seen.points + height * normals) / (height * seen.steepness)
+            blocked += weight * (1 - free).clamp(0, 1)
+            total += weight
+        return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
+
+    def shadow(self, seen: Surface, normals: Tensor, towards: Tensor) -> Tensor:
+        """How much of a light each point sees ``(n,)``, in [0, 1]: the narrowest clearance on the way, over its travel.
+
+        Quilez, "Soft shadows in raymarched SDFs".
+        """
+        size = seen.sdf.bounds.diagonal
+        lit = torch.ones_like(seen.depth)
+        # Lifted off the surface, so that the surface does not shade itself; what faces away is dark already.
+        start = seen.points + 0.004 * size * normals
+        travel = torch.full_like(lit, 0.01 * size)
+        active = torch.nonzero(normals @ towards > 0).squeeze(1)
+        for _ in range(self.shadow_steps):
+            if not len(active):
+                break
+            along = travel[active]
+            at = start[active] + along[:, None] * towards
+            # Where the coarse grid already promises enough room for the whole light, it need not be measured.
+            clear = seen.empty.at(at)
+            tight = torch.nonzero(clear < torch.clamp(self.shadow_softness * along, min=0.02 * size)).squeeze(1)
+            clear[tight] = _distance(seen.sdf, at[tight]) / seen.steepness[active[tight]]
+            ratio = 0.5 + 0.5 * clear / (self.shadow_softness * along)
+            lit[active] = torch.minimum(lit[active], ratio.clamp(0, 1))
+            travel[active] = along + clear.clamp(0.01 * size, 0.1 * size)
+            active = active[(lit[active] > 0) & (travel[active] < size / 2)]
+        return lit * lit * (3 - 2 * lit)
+
+
+@dataclass(frozen=True)
+class Normals:
+    """The unit outward normal n as the colour (n + 1) / 2, in world axes."""
+
+    def colours(self, seen: Surface) -> Tensor:
+        return 0.5 + 0.5 * seen.normals
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Light where near, dark where far; the range is that of the bounds."""
+
+    def colours(self, seen: Surface) -> Tensor:
+        near, far = seen.span
+        share = ((seen.depth - near) / (far - near)).clamp(0, 1)
+        return (0.95 - 0.85 * share)[:, None].expand(-1, 3)
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Mean curvature: blue in hollows, red on ridges, full colour at a radius of ``radius`` diagonals of the bounds.
+
+    Measured over ``reach`` diagonals to every side; finer relief is averaged over.
+    """
+
+    radius: float = 0.03
+    reach: float = 0.004
+
+    def colours(self, seen: Surface) -> Tensor:
+        size = seen.sdf.bounds.diagonal
+        bend = self.mean_curvature(seen) * self.radius * size
+        light = (0.55 - 0.45 * (seen.facing * seen.directions).sum(dim=-1, keepdim=True)).clamp(0, 1)
+        return colour_map(0.5 + 0.5 * torch.tanh(bend), BLUE_TO_RED) * light
+
+    def mean_curvature(self, seen: Surface) -> Tensor:
+        """Half the divergence of the normals ``(n,)``, 1 / length: 1 / r on a ball of radius r, by central differences."""
+        h = self.reach * seen.sdf.bounds.diagonal
+        helper = torch.eye(3, dtype=seen.points.dtype, device=seen.points.device)[seen.normals.abs().argmin(dim=-1)]
+        first = torch.nn.functional.normalize(torch.linalg.cross(seen.normals, helper), dim=-1)
+        total = torch.zeros_like(seen.depth)
+        for tangent in (first, torch.linalg.cross(seen.normals, first)):
+            ahead, behind = (seen.sdf.normals(seen.points + side * h * tangent).to(tangent) for side in (1, -1))
+            total += ((ahead - behind) * tangent).sum(dim=-1) / (2 * h)
+        return total / 2
+
+
+def colour_map(values: Tensor, stops: Sequence[Vector] = VIRIDIS) -> Tensor:
+    """Colours ``(n, 3)`` of ``values (n,)`` in [0, 1], linear between even ``stops``; beyond, the ends."""
+    table = values.new_tensor(stops)
+    at = values.clamp(0, 1) * (len(stops) - 1)
+    low = at.floor().long().clamp_max(len(stops) - 2)
+    share = (at - low)[:, None]
+    return table[low] * (1 - share) + table[low + 1] * share
+
+
+def display(linear: Tensor) -> Tensor:
+    """Linear light as a screen takes it."""
+    return linear.clamp(0, 1) ** (1 / GAMMA)
+
+
+def _towards(light: Light, seen: Surface) -> Tensor:
+    direction = seen.points.new_tensor(light.direction)
+    return direction / direction.norm() @ seen.axes
+
+
+def _distance(sdf: Sdf, points: Tensor) -> Tensor:
+    with torch.no_grad():
+        return sdf(points).to(points.dtype)

@@ -1,0 +1,115 @@
+"""Images and sounds as fields: what kind a file is, a fitted `Signal` that can be asked anywhere, and trained fields for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from nstr3d.fields.base import Field, largest
+from nstr3d.fields.baselines.fourier import FourierConfig, sized_fourier
+from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
+from nstr3d.fields.baselines.siren import SirenConfig, sized_siren
+from nstr3d.fields.closed.cosines import Cosines
+from nstr3d.fields.level import LevelConfig
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.waves import AmplitudeWaves
+from nstr3d.types import Lattice
+
+SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+IMAGES = (
+    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga")
+    + (".jp2", ".avif", ".ico", ".apng", ".jfif", ".dds", ".qoi")
+)  # fmt: skip
+CHUNK = 1 << 16
+
+
+def kind_of(path: Path) -> str:
+    """ "image", "sound" or "mesh", by the file's name."""
+    suffix = path.suffix.lower()
+    return "image" if suffix in IMAGES else "sound" if suffix in SOUNDS else "mesh"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A field over the samples of ``lattice``, asked in their units: sample (i, j) is at (i + 1/2, j + 1/2)."""
+
+    field: Field
+    lattice: Lattice
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Values ``(n, c)`` float32 at ``points (n, d)`` in samples. Raises ValueError for points outside the bounds."""
+        points = np.asarray(points, np.float64)
+        if points.ndim != 2 or points.shape[1] != len(self.lattice.shape):
+            raise ValueError(f"Points of this signal have shape (n, {len(self.lattice.shape)}), not {points.shape}.")
+        inside = ((points >= 0) & (points <= self.lattice.bounds.upper)).all(axis=1)  # written so that NaN fails too
+        if not inside.all():
+            where = f"first {points[np.argmin(inside)].tolist()}; the signal ends at {list(self.lattice.bounds.upper)}"
+            raise ValueError(f"{np.count_nonzero(~inside)} of {len(points)} points lie outside, {where}.")
+        unit = torch.from_numpy(self.lattice.frame.to_unit(points))
+        first = next(self.field.parameters())
+        dtype = torch.float64 if isinstance(self.field, Cosines) else first.dtype  # which needs exact places, not exact values
+        with torch.no_grad():
+            parts = [self.field(part.to(first.device, dtype)).float().cpu() for part in unit.split(CHUNK)]
+        return torch.cat(parts).numpy()
+
+    def raster(self, factor: int = 1) -> np.ndarray:
+        """Values ``(*shape * factor, c)`` float32 at the centres of ``factor`` times as many samples along each axis."""
+        if isinstance(self.field, Cosines):
+            return self.field.raster(factor)
+        fine = Lattice(tuple(length * factor for length in self.lattice.shape))
+        total = np.empty((fine.size, self.field.out_dim), np.float32)
+        for start in range(0, fine.size, CHUNK):
+            index = np.arange(start, min(start + CHUNK, fine.size))
+            places = np.stack(np.unravel_index(index, fine.shape), axis=-1) + 0.5
+            total[index] = self(places / factor)
+        return total.reshape(*fine.shape, -1)
+
+
+def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -> NstrConfig:
+    """An NSTR field for training: one level of 4 plain channels and ``count`` waves up to half the samples' Nyquist frequency.
+
+    Without waves, the control for them, it has 8 plain channels on a finer level.
+    """
+    dim, plain = len(lattice.shape), 4 if count else 8
+
+    def template(resolution: int) -> NstrConfig:
+        nyquist = max(lattice.shape) / max(resolution, 1)  # of the samples, in units of the nodes'
+        waves = AmplitudeWaves(count, band=(0.0, max(1.0, nyquist / 2)), learned=True) if count else None
+        level = LevelConfig(resolution, plain=plain, waves=waves, sparse=False)
+        return NstrConfig((level,), table_rate=1e-1, decoder_rate=1e-2, table_decay=0.0, start=None)
+
+    def cost(resolution: int) -> int:
+        nodes = (plain + count) * (resolution + 1) ** dim
+        return nodes + count * (dim + 1) + (plain + count + 1) * 64 + 65 * channels
+
+    return template(largest(cost, params, 1))
+
+
+def _sized_siren(params: int, lattice: Lattice, channels: int) -> SirenConfig:
+    first = 30.0 if len(lattice.shape) == 2 else 3000.0  # a sound has many more oscillations between -1 and 1
+    return replace(sized_siren(params, np.zeros((1, len(lattice.shape))), channels), first_omega=first)
+
+
+def _sized_fourier(params: int, lattice: Lattice, channels: int) -> FourierConfig:
+    return replace(sized_fourier(params, np.zeros((1, len(lattice.shape))), channels), deviation=max(lattice.shape) / 50)
+
+
+def _sized_ngp(params: int, lattice: Lattice, channels: int) -> NgpConfig:
+    finest = max(16, max(lattice.shape) // 2)
+    levels = max(2, min(16, round(math.log(finest / 16, 1.5)) + 1))
+    template = NgpConfig(levels=levels, finest=finest)
+    return sized_ngp(params, np.zeros((1, len(lattice.shape))), channels, template)
+
+
+TRAINED: dict[str, Callable[[int, Lattice, int], Any]] = {
+    "nstr": sized_waves,
+    "siren": _sized_siren,
+    "fourier": _sized_fourier,
+    "ngp": _sized_ngp,
+}

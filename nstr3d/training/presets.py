@@ -1,0 +1,140 @@
+"""How much to spend: a preset is a parameter budget and a training length; `sized_nstr` makes a field for any budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from nstr3d.fields.baselines.fourier import sized_fourier
+from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
+from nstr3d.fields.baselines.siren import sized_siren
+from nstr3d.fields.level import LevelConfig, stored_nodes
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.waves import PhaseWaves
+from nstr3d.training.fit import FitConfig
+from nstr3d.types import Mesh
+
+SMALLEST, LARGEST = 4, 512  # cells per axis of the finest level
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A budget of learned parameters and how to train them."""
+
+    params: int
+    training: FitConfig
+
+
+FAST = Preset(100_000, FitConfig(steps=1300, pool=500_000))
+STANDARD = Preset(100_000, FitConfig(steps=14000))
+FINE = Preset(400_000, FitConfig(steps=35000, pool=4_000_000))
+PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
+
+
+def levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on the finest.
+
+    Where the coarsest has fewer than 12 cells a second dense level joins, without which the error far from the surface doubles.
+    """
+    coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
+    last = LevelConfig(finest, plain=6, waves=PhaseWaves(8))
+    if coarse >= 12:
+        return LevelConfig(coarse, plain=8, sparse=False), LevelConfig(middle, plain=8), last
+    dense = LevelConfig(middle, plain=2, sparse=False)
+    return LevelConfig(coarse, plain=8, sparse=False), dense, LevelConfig(middle, plain=6), last
+
+
+def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The control for the phase waves: the same levels, with plain channels in their place."""
+    *coarser, last = levels_for(finest)
+    return *coarser, LevelConfig(finest, plain=last.features)
+
+
+def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The control: levels without waves when the finest has ``finest`` cells per axis, after our best plain grid."""
+    return (
+        LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False),
+        LevelConfig(max(3, round(finest / 4)), plain=8),
+        LevelConfig(max(4, round(finest / 2)), plain=10),
+        LevelConfig(max(5, finest), plain=3),
+    )
+
+
+def sized_nstr(
+    params: int,
+    near: Mesh | np.ndarray,
+    levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for,
+    template: NstrConfig | None = None,
+) -> NstrConfig:
+    """``template`` (the default field) near a shape, with ``levels_for`` the finest resolution whose learned parameters do not
+    exceed ``params``.
+
+    Raises ValueError for a budget below that of the coarsest field, saying what that takes.
+    """
+    template, dim = template or NstrConfig(), 3 if isinstance(near, Mesh) else near.shape[1]
+
+    def cost(finest: int) -> int:
+        levels = levels_for(finest)
+        tables = sum(int(stored_nodes(level, dim, near).sum()) * level.channels for level in levels)
+        features = sum(level.features for level in levels)
+        return tables + ((features + 2) * template.hidden + 1 if template.hidden else 0)
+
+    if params < cost(SMALLEST):
+        raise ValueError(f"A budget of {params} parameters is too small for this shape; it takes at least {cost(SMALLEST)}.")
+    # Cost grows about with the square of the resolution: a few guesses by that rule bracket the answer.
+    low, high, guess = SMALLEST, LARGEST, 32
+    while high - low > 1:
+        spent = cost(guess)
+        low, high = (guess, high) if spent <= params else (low, guess)
+        guess = min(max(round(guess * math.sqrt(params / spent)), low + 1), high - 1)
+    return replace(template, levels=levels_for(low))
+
+
+def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """A sparse multi-level feature grid and decoder without waves: the control for what the sinusoids add."""
+    return sized_nstr(params, near, plain_levels_for)
+
+
+def sized_waveless(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """The default field with plain channels in place of the phase waves."""
+    return sized_nstr(params, near, waveless_levels_for)
+
+
+def sized_linear(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`: the control for the decoder."""
+
+    def levels(finest: int) -> tuple[LevelConfig, ...]:
+        cells = [max(2 + index, round(finest / share)) for index, share in enumerate((16, 4, 2, 1))]
+        return LevelConfig(cells[0], plain=1, sparse=False), *(LevelConfig(count, plain=1) for count in cells[1:])
+
+    return sized_nstr(params, near, levels, NstrConfig(hidden=0))
+
+
+def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
+    """Instant-NGP with the levels and rate that measured best for distances at the nearest of three budgets."""
+    budget = min(TUNED_NGP, key=lambda tuned: abs(math.log(params / tuned)))
+    return sized_ngp(params, near, template=TUNED_NGP[budget])
+
+
+def changed(size: Callable[..., Any], **changes: Any) -> Callable[[int, Mesh | np.ndarray], Any]:
+    """``size`` with ``changes`` to the configs that it makes."""
+    return lambda params, near: replace(size(params, near), **changes)
+
+
+# What `apps/benchmark.py --tune` found best on our bunny and Nefertiti; its rows are in assets/results/tuning.csv.
+TUNED_NGP = {
+    25_000: NgpConfig(levels=6, finest=64, table_rate=3e-2),
+    100_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),
+    400_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),
+}
+FIELDS: dict[str, Callable[[int, Mesh | np.ndarray], Any]] = {
+    "nstr": sized_nstr,
+    "grid": sized_grid,
+    "ngp": sized_tuned_ngp,
+    "siren": changed(sized_siren, rate=1e-3),
+    "fourier": changed(sized_fourier, rate=3e-3, deviation=5.0),
+}

@@ -1,0 +1,192 @@
+"""A fit as one HTML page that sphere traces the field itself: no mesh, no server, no network."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import math
+import zlib
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.render.drawing import BEFORE
+from nstr3d.render.frequency import frequency_range
+from nstr3d.render.shading import GAMMA, VIRIDIS, Studio
+from nstr3d.render.traced import Backdrop
+from nstr3d.sdf import from_field
+from nstr3d.surface.trace import MARGIN as SLACK
+from nstr3d.training.fit import Fit
+from nstr3d.types import MARGIN, Box, Frame
+from nstr3d.view.page.curves import LineCode, line_code
+from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
+from nstr3d.view.scene import Curves
+
+CELLS = 64  # of the coarse grid, to its longest side
+DEEPEST, HIGHEST = 0.8, 0.08  # level sets on offer: of the greatest depth inside, and of the diagonal outside
+STEPS = 96  # evaluations that a ray may take to the surface
+CONTOURS = 50  # lines of a slice to the diagonal, about
+PROBES = 1 << 17  # points at which the coarse grid's error is measured
+
+
+def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = None) -> str:
+    """The page of ``fit``, which begins with the surface where the distance is ``level``, in world units, and shows ``curves``
+    on it where the surface does not hide them.
+
+    Raises ValueError for what `field_code` and `line_code` refuse, for numbers that are not finite, and for a level beyond those
+    on offer.
+    """
+    code, drawn = field_code(fit.field), line_code(fit, curves) if curves else None
+    unit = Box(*(tuple(fit.frame.to_unit(np.array([corner]))[0].tolist()) for corner in (fit.bounds.lower, fit.bounds.upper)))
+    coarse = _Coarse(fit, unit)
+    levels = DEEPEST * min(coarse.lowest, 0.0) * fit.frame.scale, HIGHEST * unit.diagonal * fit.frame.scale
+    if not levels[0] <= level <= levels[1]:
+        raise ValueError(f"The page shows levels between {levels[0]:.4g} and {levels[1]:.4g} of this model, not {level:g}.")
+    frequencies = frequency_range(fit) if code.frequency else None
+    model = {
+        "centre": fit.frame.centre,
+        "scale": fit.frame.scale,
+        "lower": unit.lower,
+        "upper": unit.upper,
+        "slack": SLACK * unit.diagonal,
+        "margin": MARGIN,
+        "camera": {"azimuth": 30.0, "elevation": 15.0, "fov": 35.0},
+        "level": level,
+        "levels": levels,
+        "steps": STEPS,
+        "width": WIDTH,
+        "entries": code.texels.size,
+        "bitmaps": [len(stored) for stored in code.bitmaps],
+        "grid": {"origin": coarse.origin, "cell": coarse.cell, "shape": coarse.shape, "reach": coarse.reach},
+        "key": _unit(Studio().key.direction),
+        "frequencies": frequencies,
+        "lines": drawn and {**drawn.about, "slack": BEFORE * unit.diagonal},
+        "colours": [f"rgb({', '.join(str(round(255 * c)) for c in colour)})" for colour in VIRIDIS],
+    }
+    parts = {
+        "title": html.escape(title),
+        "css": _text("page.css"),
+        "facts": f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
+        "model": json.dumps(model, allow_nan=False),
+        "data": base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
+        "shader": _shader(fit, code, coarse, unit),
+        "scripts": "\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
+    }
+    page = _text("page.html")
+    pieces = page.split("{{")
+    return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
+
+
+class _Coarse:
+    """Distances at the centres of a coarse grid's cells over all that the page can show: ``codes (z, y, x)`` uint8, in unit-box
+    coordinates. A code is 128 + 127 sqrt(|distance| / reach), signed: finest near the surface."""
+
+    def __init__(self, fit: Fit, unit: Box) -> None:
+        self.sdf = from_field(fit.field, Frame.identity(), unit, fit.lipschitz)
+        grow = (SLACK + HIGHEST) * unit.diagonal
+        extent = unit.extent + 2 * grow
+        self.cell = float(extent.max()) / CELLS
+        self.shape = [int(count) for count in np.ceil(extent / self.cell - 1e-6)]
+        self.origin = (unit.lower - np.array(grow)).tolist()
+        self.device = next(fit.field.parameters()).device
+        axes = [torch.arange(count, dtype=torch.float64) + 0.5 for count in self.shape]
+        z, y, x = torch.meshgrid(axes[2], axes[1], axes[0], indexing="ij")
+        values = self._distance(torch.stack([x, y, z], dim=-1).reshape(-1, 3))
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError("The model's distances are not finite; fit it again.")
+        self.lowest, self.reach = float(values.min()), float(values.abs().max())
+        signed = values.sign() * (values.abs() / self.reach).sqrt()
+        self.codes = (128 + 127 * signed).round().to(torch.uint8).reshape(*self.shape[::-1]).cpu().numpy()
+        self.error = self._error()
+
+    def _distance(self, cells: Tensor) -> Tensor:
+        """At points ``(n, 3)`` counted in cells from the grid's corner."""
+        with torch.no_grad():
+            return self.sdf((cells * self.cell + torch.tensor(self.origin, dtype=torch.float64)).to(self.device)).cpu()
+
+    def _error(self) -> float:
+        """By how much interpolation between the cells' centres exceeds the distance, at most, over random points."""
+        share = torch.rand(PROBES, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        code = (torch.from_numpy(self.codes).double() - 128) / 127
+        values = code.sign() * code.square() * self.reach
+        found = torch.nn.functional.grid_sample(
+            values[None, None], (2 * share - 1).view(1, 1, 1, -1, 3), padding_mode="border", align_corners=False
+        )
+        excess = found.reshape(-1) - self._distance(share * torch.tensor(self.shape, dtype=torch.float64))
+        return max(float(excess.max()), 0.0) + 0.05 * self.cell
+
+
+def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
+    """The numbers in the order in which main.js reads them; the tables' high and low bytes apart, which deflates better."""
+    entries = code.texels.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)
+    bitmaps = [np.packbits(stored).tobytes() for stored in code.bitmaps]
+    parts = [entries[:, 1].tobytes(), entries[:, 0].tobytes(), *bitmaps, coarse.codes.tobytes()]
+    return b"".join([*parts, drawn.data if drawn else b""])
+
+
+def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box) -> str:
+    """The fragment shader, whole: constants, the generated field, the tracer."""
+    studio, backdrop = Studio(), Backdrop()
+    assert not callable(studio.albedo)
+    diagonal, scale = unit.diagonal, fit.frame.scale
+    numbers = {
+        "LIPSCHITZ": max(1.0, fit.lipschitz if math.isfinite(fit.lipschitz) else 1.0),
+        "COARSE_CELL": coarse.cell,
+        "COARSE_ERROR": coarse.error,
+        "DIAGONAL": diagonal,
+        "ACCURACY": 1e-5 * diagonal,
+        "TAP": 2e-4 * diagonal,
+        "SPACING": _round(diagonal * scale / CONTOURS) / scale,
+        "OCCLUSION_REACH": studio.occlusion_reach * diagonal,
+        "SHADOW_SOFTNESS": studio.shadow_softness,
+        "GLOSS": studio.gloss,
+        "GAMMA": GAMMA,
+    }
+    vectors = {
+        "COARSE_LOWER": coarse.origin,
+        "COARSE_EXTENT": [count * coarse.cell for count in coarse.shape],
+        "ALBEDO": studio.albedo,
+        "SKY": studio.sky,
+        "GROUND": studio.ground,
+        "KEY_COLOUR": studio.key.colour,
+        "FILL": studio.fill.direction,
+        "FILL_COLOUR": studio.fill.colour,
+        "RIM": studio.rim.direction,
+        "RIM_COLOUR": studio.rim.colour,
+        "MIDDLE": backdrop.middle,
+        "CORNERS": backdrop.corners,
+    }
+    whole = {"WIDTH": WIDTH, "OCCLUSION_TAPS": studio.occlusion_taps, "SHADOW_STEPS": studio.shadow_steps}
+    lines = [
+        "#version 300 es",
+        *(["#define FREQUENCY"] if code.frequency else []),
+        "precision highp float;",
+        "precision highp int;",
+        *(f"const int {name} = {value};" for name, value in whole.items()),
+        *(f"const float {name} = {float(value)!r};" for name, value in numbers.items()),
+        *(f"const vec3 {name} = {_vec3(value)};" for name, value in vectors.items()),
+        f"const vec3 VIRIDIS[{len(VIRIDIS)}] = vec3[]({', '.join(map(_vec3, VIRIDIS))});",
+    ]
+    return "\n".join([*lines, _text("field.glsl"), code.glsl, _text("trace.glsl")])
+
+
+def _vec3(value: Any) -> str:
+    return f"vec3({', '.join(repr(float(part)) for part in value)})"
+
+
+def _unit(vector: tuple[float, float, float]) -> list[float]:
+    return (np.array(vector) / np.linalg.norm(vector)).tolist()
+
+
+def _round(value: float) -> float:
+    """The nearest of 1, 2 and 5 times a power of ten, on a logarithmic scale."""
+    power = 10.0 ** math.floor(math.log10(value))
+    return min((step * power for step in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / value)))
+
+
+def _text(name: str) -> str:
+    return (files("nstr3d.view.page") / name).read_text(encoding="utf-8")

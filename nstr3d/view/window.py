@@ -1,0 +1,258 @@
+"""A window on the desktop, by Open3D: surfaces side by side or overlaid with the input, its error, lines, a screenshot."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Callable, Sequence
+from ctypes.util import find_library
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstr3d.geometry.cloud.normals import corner_normals
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.io.files import save_image
+from nstr3d.io.interop import import_open3d, line_set
+from nstr3d.types import Box, Camera, Mesh
+from nstr3d.view.scene import Curves, Shape, error_colours
+
+CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)
+GAP = 1.15  # from one surface to the next, in widths
+KEYS = {
+    "W": "wireframe",
+    "I": "input mesh: overlaid, beside, away",
+    "E": "error against the input as colours",
+    "F": "flow lines",
+    "P": "screenshot",
+    "R": "first view again",
+    "Q": "close",
+}
+
+
+@dataclass(frozen=True)
+class Showing:
+    """What the window shows; ``input`` is 0 away, 1 overlaid as wires, 2 beside."""
+
+    wireframe: bool = False
+    input: int = 0
+    error: bool = False
+    lines: bool = True
+
+
+def has_display() -> bool:
+    """Whether a window can be opened here."""
+    if not sys.platform.startswith("linux"):
+        return True
+    if os.environ.get("WAYLAND_DISPLAY"):
+        return True
+    library = find_library("X11")
+    if not os.environ.get("DISPLAY") or library is None:
+        return False
+    x11 = ctypes.CDLL(library)
+    x11.XOpenDisplay.restype = ctypes.c_void_p
+    display = x11.XOpenDisplay(None)  # a display may be named and not be there
+    if display:
+        x11.XCloseDisplay(ctypes.c_void_p(display))
+    return bool(display)
+
+
+class Window:
+    """An open window on ``shapes`` in a row, with ``curves`` and the ``reference`` that they are compared with.
+
+    ``say`` gets a line of text where something is worth saying. Close it, or use it in a ``with``. Raises OSError where there is
+    no display, ModuleNotFoundError where Open3D cannot be imported.
+    """
+
+    def __init__(
+        self,
+        shapes: Sequence[Shape],
+        curves: Sequence[Curves] = (),
+        reference: Mesh | None = None,
+        size: tuple[int, int] = (1280, 800),
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        if not has_display():
+            raise OSError("There is no display to open a window on.")
+        self.open3d = import_open3d()
+        self.open3d.utility.set_verbosity_level(self.open3d.utility.VerbosityLevel.Error)
+        self.shapes, self.curves, self.reference, self.say = list(shapes), list(curves), reference, say
+        self.showing = Showing()
+        self.meshes = [_drawable(self.open3d, shape.mesh) for shape in shapes]
+        self.errors: list[np.ndarray] | None = None
+        self.window = self.open3d.visualization.VisualizerWithKeyCallback()
+        title = ", ".join(shape.name for shape in shapes) or "nstr3d"
+        if not self.window.create_window(f"nstr3d: {title}", *size):
+            raise OSError("The window could not be opened; look in a browser, or take pictures with nstr3d render.")
+        options = self.window.get_render_option()
+        options.background_color = np.array([0.93, 0.93, 0.93])
+        options.mesh_shade_option = self.open3d.visualization.MeshShadeOption.Color  # smooth, by the vertices' normals
+        options.mesh_show_back_face = True
+        self.camera = Camera.around(self.bounds(), width=size[0], height=size[1])
+        actions = {"W": self.wireframe, "I": self.input, "E": self.error, "F": self.flow, "P": self.screenshot, "R": self.look}
+        for key, action in actions.items():
+            self.window.register_key_callback(ord(key), _quietly(action))
+        self.draw()
+        self.look()
+
+    def __enter__(self) -> Window:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the window."""
+        self.window.destroy_window()
+
+    def run(self) -> None:
+        """Shows the window until it is closed."""
+        self.window.run()
+
+    def bounds(self) -> Box:
+        """Of all that is shown."""
+        boxes = [_moved(shape.mesh.bounds, place) for shape, place in zip(self.shapes, self._places())]
+        boxes += [_box(curves.lines.points) for curves in self.curves if self.showing.lines]
+        if self.reference is not None and self.showing.input:
+            boxes.append(_moved(self.reference.bounds, self._places()[-1] if self.showing.input == 2 else np.zeros(3)))
+        lower, upper = np.min([box.lower for box in boxes], axis=0), np.max([box.upper for box in boxes], axis=0)
+        return Box(tuple(lower.tolist()), tuple(upper.tolist()))
+
+    def draw(self) -> None:
+        """Puts into the window what is to be shown, the view staying as it is."""
+        camera = self.window.get_view_control().convert_to_pinhole_camera_parameters()
+        self.window.clear_geometries()
+        options = self.window.get_render_option()
+        options.mesh_show_wireframe = self.showing.wireframe
+        options.line_width = 1.0 if self.showing.input == 1 else 3.0  # of all lines: a mesh's many wires are to be thin
+        for geometry in self._geometries():
+            self.window.add_geometry(geometry, reset_bounding_box=True)
+        self.window.get_view_control().convert_from_pinhole_camera_parameters(camera, allow_arbitrary=True)
+
+    def look(self, camera: Camera | None = None) -> None:
+        """Looks as ``camera`` does, whose picture has the window's size; by default at all there is."""
+        camera = self.camera = camera or Camera.around(self.bounds(), width=self.camera.width, height=self.camera.height)
+        parameters = self.open3d.camera.PinholeCameraParameters()
+        focal = camera.height / 2 / np.tan(np.radians(camera.fov) / 2)
+        parameters.intrinsic = self.open3d.camera.PinholeCameraIntrinsic(
+            camera.width, camera.height, focal, focal, camera.width / 2 - 0.5, camera.height / 2 - 0.5
+        )
+        extrinsic = np.eye(4)
+        extrinsic[:3, :3] = camera.axes * [[1], [-1], [-1]]  # right, down and forward
+        extrinsic[:3, 3] = -extrinsic[:3, :3] @ np.asarray(camera.eye)
+        parameters.extrinsic = extrinsic
+        self.window.get_view_control().convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
+
+    def capture(self) -> np.ndarray:
+        """What the window shows: ``(h, w, 3)`` float32 in [0, 1]."""
+        self.window.poll_events()
+        self.window.update_renderer()
+        return np.array(self.window.capture_screen_float_buffer(do_render=True), np.float32).clip(0, 1)
+
+    def screenshot(self) -> None:
+        """Saves what the window shows beside where the program was started, under the next free name."""
+        path = next(path for path in (Path(f"view-{number}.png") for number in range(1, 10**6)) if not path.exists())
+        save_image(path, self.capture())
+        self.say(f"wrote {path}")
+
+    def wireframe(self) -> None:
+        """The triangles' edges on or off."""
+        self._show(replace(self.showing, wireframe=not self.showing.wireframe))
+
+    def flow(self) -> None:
+        """The lines on or off."""
+        self._show(replace(self.showing, lines=not self.showing.lines))
+
+    def input(self) -> None:
+        """The input mesh overlaid as wires, then beside, then away."""
+        if self.reference is None:
+            self.say("There is no input mesh to show; pass --input MESH.")
+            return
+        self._show(replace(self.showing, input=(self.showing.input + 1) % 3))
+        if self.showing.input != 1:
+            self.look()
+
+    def error(self) -> None:
+        """The distance to the input as colours, or plain."""
+        if self.reference is None:
+            self.say("There is no input to measure the error against; pass --input MESH.")
+            return
+        if self.errors is None:
+            distance = MeshDistance(self.reference).sdf()
+            found = [error_colours(shape.mesh, distance) for shape in self.shapes]
+            limit = max((limit for _, limit in found), default=0.0)
+            self.errors = [error_colours(shape.mesh, distance, limit)[0] for shape in self.shapes]
+            self.say(f"distance to the input: violet 0, yellow {limit:.3g} and more")
+        self._show(replace(self.showing, error=not self.showing.error))
+
+    def _show(self, showing: Showing) -> None:
+        self.showing = showing
+        self.draw()
+
+    def _places(self) -> list[np.ndarray]:
+        """Where each shape goes, and, last, what is beside them: along the first view's right, each in its own width."""
+        right = Camera.around(Box((-1.0,) * 3, (1.0,) * 3)).axes[0]
+        meshes = [shape.mesh for shape in self.shapes] + ([self.reference] if self.reference is not None else [])
+        width = max((mesh.bounds.diagonal for mesh in meshes), default=0.0) * GAP * 0.7
+        return [right * width * n for n in range(len(self.shapes) + 1)]
+
+    def _geometries(self) -> list[Any]:
+        places, found = self._places(), []
+        for index, (mesh, place) in enumerate(zip(self.meshes, places)):
+            colours = None if self.errors is None or not self.showing.error else self.errors[index]
+            found.append(_painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place))
+        if self.reference is not None and self.showing.input == 1:
+            wires = self.open3d.geometry.LineSet.create_from_triangle_mesh(
+                self.open3d.geometry.TriangleMesh(
+                    self.open3d.utility.Vector3dVector(self.reference.vertices),
+                    self.open3d.utility.Vector3iVector(self.reference.faces.astype(np.int32)),
+                )
+            )
+            found.append(wires.paint_uniform_color(INK))
+        if self.reference is not None and self.showing.input == 2:
+            beside = _drawable(self.open3d, self.reference)
+            found.append(_painted(self.open3d, beside, self.reference, None, SLATE, places[-1]))
+        if self.showing.lines:
+            found += [line_set(curves.lines, curves.colours) for curves in self.curves]
+        return found
+
+
+def _quietly(action: Callable[[], None]) -> Callable[[Any], bool]:
+    def call(window: Any) -> bool:
+        action()
+        return True  # draw again
+
+    return call
+
+
+def _drawable(open3d: Any, mesh: Mesh) -> Any:
+    """A mesh whose corners are its own, so that edges are sharp and the rest is smooth."""
+    found = open3d.geometry.TriangleMesh(
+        open3d.utility.Vector3dVector(mesh.corners.reshape(-1, 3)),
+        open3d.utility.Vector3iVector(np.arange(3 * len(mesh.faces), dtype=np.int32).reshape(-1, 3)),
+    )
+    found.compute_triangle_normals()  # without them Open3D lights nothing
+    found.vertex_normals = open3d.utility.Vector3dVector(corner_normals(mesh).reshape(-1, 3))
+    return found
+
+
+def _painted(
+    open3d: Any, drawable: Any, mesh: Mesh, colours: np.ndarray | None, plain: tuple[float, float, float], place: np.ndarray
+) -> Any:
+    found = open3d.geometry.TriangleMesh(drawable)
+    if colours is None:
+        found.paint_uniform_color(plain)
+    else:
+        found.vertex_colors = open3d.utility.Vector3dVector(colours[mesh.faces.ravel()])
+    return found.translate(place)
+
+
+def _box(points: np.ndarray) -> Box:
+    return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))
+
+
+def _moved(box: Box, by: np.ndarray) -> Box:
+    return Box(tuple(np.add(box.lower, by).tolist()), tuple(np.add(box.upper, by).tolist()))
