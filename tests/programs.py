@@ -59,10 +59,11 @@ def needs_parts(*names: str) -> pytest.MarkDecorator:
 
     Where CI is set, only what .ci/environment.py left out is skipped.
     """
-    reasons = {name: left_out_parts().get(name) for name in names}
+    left_out = left_out_parts()
+    reasons = {name: left_out.get(name) for name in names}
     if "CI" not in os.environ:
         missing = [name for name in names if not reasons[name] and find_spec(PARTS[name]) is None]
-        reasons |= {name: "not installed" for name in missing}
+        reasons |= dict.fromkeys(missing, "not installed")
     absent = [f"[{name}] {reason}" for name, reason in reasons.items() if reason]
     return pytest.mark.skipif(bool(absent), reason=f"left out: {'; '.join(absent)}")
 
