@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.tables import PICTURE, SURFACE, Measure, summary
-from nstr3d.bench.tracks import MeshTrack, RasterTrack
+from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
@@ -28,6 +28,7 @@ from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.io.files import atomic_path
 from nstr3d.kernels.field.interpolate import gather
 from nstr3d.signals.signal import kind_of, sized_waves
+from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import TransportPenalty, sdf_objective, value_objective
 from nstr3d.training.presets import changed, sized_nstr, sized_waveless
 
@@ -144,14 +145,16 @@ def run(options: argparse.Namespace) -> None:
             for seed in options.seeds:
                 done = {row.key for row in rows if row.done == 1}
                 name = f"{path.stem}, {label}"
-                track = track or (masked(path, name) if label == MASKED else spoilt(path, name, label))
+                track = track or (masked(path, name) if label == MASKED else spoilt(path, options.tests, name, label))
                 if isinstance(track, RasterTrack):
                     everybody = raster_contenders(options.weights, track)
                 else:
                     everybody = contenders(options.weights)
                 left = [c for c in everybody if (name, c.name, options.budget, limit, seed) not in done]
                 if left:
-                    rows += race(left, track, options.budget, seed, steps=options.steps, marks=(), on_row=_tell)
+                    rows += race(
+                        left, track, options.budget, seed, steps=options.steps, marks=(), pool=options.pool, on_row=_tell
+                    )
                     write_rows(results, rows)
     text = table(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
@@ -160,14 +163,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 @lru_cache(maxsize=2)
-def shape(path: Path) -> MeshTrack:
+def shape(path: Path, tests: int) -> MeshTrack:
     """The clean track of a mesh."""
-    return MeshTrack.of(path)
+    return MeshTrack.of(path, tests)
 
 
-def spoilt(path: Path, name: str, label: str) -> MeshTrack:
+def spoilt(path: Path, tests: int, name: str, label: str) -> MeshTrack:
     """The track of a mesh with one kind of training data."""
-    return replace(shape(path), name=name, meshed=False, **DATA[label])
+    return replace(shape(path, tests), name=name, meshed=False, **DATA[label])
 
 
 def masked(path: Path, name: str) -> RasterTrack:
@@ -201,6 +204,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="kinds of training data of meshes")
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--pool", type=int, default=FitConfig.pool, help="training samples of a mesh")
+    parser.add_argument("--tests", type=int, default=TESTS, help="points of each kind that a mesh's errors are measured at")
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--weights", nargs="+", type=float, default=[0.1, 1.0, 10.0], help="of the transport loss")
     options = parser.parse_args(args)

@@ -19,12 +19,12 @@ from pathlib import Path
 from nstr3d.bench.compare import MARKS, Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
 from nstr3d.bench.contenders import SURFACES, only, rasters, tunings
 from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
-from nstr3d.bench.tracks import MeshTrack, RasterTrack
+from nstr3d.bench.tracks import RESOLUTION, TESTS, MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.closed.cosines import fit_cosines
 from nstr3d.io.files import atomic_path
 from nstr3d.signals.signal import IMAGES, SOUNDS
-from nstr3d.training.fit import Progress
+from nstr3d.training.fit import FitConfig, Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
@@ -86,7 +86,7 @@ def run_kind(
         track = None
         for params in options.budgets or kind.budgets:
             for seed in options.seeds:
-                track = track or (replace(MeshTrack.of(path), meshed=options.mesh) if kind is KINDS[0] else RasterTrack.of(path))
+                track = track or (shape(path, options) if kind is KINDS[0] else RasterTrack.of(path))
                 done = {row.field for row in rows if row.done == 1 and row.key == (path.stem, row.field, params, limit, seed)}
                 if isinstance(track, RasterTrack):
                     everybody = only(rasters(track.lattice, track.out_dim), options.fields)
@@ -94,11 +94,18 @@ def run_kind(
                     everybody = surfaces
                 left = [contender for contender in everybody if contender.name not in done]
                 if left:
-                    rows += race(left, track, params, seed, **length, marks=options.marks, commit=commit, on_row=_tell)
+                    rows += race(
+                        left, track, params, seed, **length, marks=options.marks, pool=options.pool, commit=commit, on_row=_tell
+                    )
                 if isinstance(track, RasterTrack) and CLOSED not in done and options.fields is None:
                     rows.append(closed_form(track, params, seed, limit, commit))
                 write_rows(results, rows)
     return rows
+
+
+def shape(path: Path, options: argparse.Namespace) -> MeshTrack:
+    """The track of a mesh, measured as ``options`` say."""
+    return replace(MeshTrack.of(path, options.tests), meshed=options.mesh, resolution=options.resolution)
 
 
 def closed_form(track: RasterTrack, params: int, seed: int, limit: str, commit: str) -> Row:
@@ -132,9 +139,12 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--budgets", nargs="+", type=int, help="learned parameters; 25k, 100k, 400k for meshes by default")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--seconds", type=float, default=15.0, help="training time of each field in each race")
+    parser.add_argument("--pool", type=int, default=FitConfig.pool, help="training samples of a mesh")
+    parser.add_argument("--tests", type=int, default=TESTS, help="points of each kind that a mesh's errors are measured at")
     parser.add_argument("--steps", type=int, help="race to a number of steps instead")
     parser.add_argument("--marks", nargs="*", type=float, default=MARKS, help="shares of the training to measure after")
     parser.add_argument("--no-mesh", dest="mesh", action="store_false", help="leave out what needs the extracted mesh")
+    parser.add_argument("--resolution", type=int, default=RESOLUTION, help="of that mesh")
     parser.add_argument("--fields", nargs="+", help="only these contenders")
     parser.add_argument("--tune", metavar="BASELINE", help="race a baseline's variants on meshes: siren, fourier or ngp")
     parser.add_argument("--quick", action="store_true", help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes")

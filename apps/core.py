@@ -26,7 +26,7 @@ from scipy.spatial import KDTree
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import NGP
 from nstr3d.bench.tables import SURFACE, Measure, by_track, final, mean_of, summary
-from nstr3d.bench.tracks import MeshTrack
+from nstr3d.bench.tracks import TESTS, MeshTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.surfacewaves import SurfaceWavesConfig, fit_surface_waves
@@ -47,7 +47,7 @@ BASE = "nstr without waves"
 
 HOLES, HOLES_BUDGET = "25% hidden", 50_000
 HOLE_RADIUS, HOLE_BAND = 0.15, 0.03  # of a hidden patch; how far from the surface samples are looked at
-HOLE_POOL, HOLE_STEPS = 500_000, 500  # samples before any are hidden; of the trained fields
+HOLE_POOL = 500_000  # samples at most before any are hidden
 SPLINE = "spline alone"
 WAVES = {
     "surface waves, law": SurfaceWavesConfig(),
@@ -58,14 +58,14 @@ WAVES = {
 HOLE_WORDS = (
     f"A quarter of the surface hidden in patches of radius {HOLE_RADIUS}, of every sample too whose nearest point may lie there. "
     f"Mean error of the distance within {HOLE_BAND} of the hidden and of the seen surface. `fit_surface_waves` has one default, "
-    f"its controls the weights named; trained fields have {HOLE_STEPS} steps on all that is seen. Seconds are of the processor."
+    "its controls the weights named; trained fields have {steps} steps on all that is seen. Seconds are of the processor."
 )
 START, WARM, COLD = "nearby shape", "from the unbent one's model", "from nothing"
 START_WORDS = (
     "A mesh is twisted (radians per unit) and widened, and fitted anew, from the model of what it was (`warm_start`) and from "
     "nothing, which is the least-squares start."
 )
-STARTS, BENDS = {WARM: (100, 200), COLD: (200, 350, 700)}, (0.05, 0.2)
+BENDS = 0.05, 0.2
 TRAINED = {"nstr": sized_nstr, "nstr without waves": sized_waveless}
 
 
@@ -109,8 +109,8 @@ def run(options: argparse.Namespace) -> None:
     everybody = [c for c in contenders() if options.fields is None or c.name in options.fields]
     length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
     limit = f"{options.steps} steps" if options.steps else f"{options.seconds:g} s"
-    jobs = [(name, "relief", options.relief_budget, partial(relief, name)) for name in options.reliefs]
-    jobs += [(path.stem, "mesh", options.budget, partial(MeshTrack.of, path)) for path in options.meshes]
+    jobs = [(name, "relief", options.relief_budget, partial(relief, name, options.tests)) for name in options.reliefs]
+    jobs += [(path.stem, "mesh", options.budget, partial(MeshTrack.of, path, options.tests)) for path in options.meshes]
     for name, kind, budget, make in jobs:
         track = None
         for seed in options.seeds:
@@ -119,37 +119,39 @@ def run(options: argparse.Namespace) -> None:
             left = [c for c in everybody if (label, c.name, budget, limit, seed) not in done]
             if left:
                 track = track or replace(make(), name=label, meshed=False)
-                rows += race(left, track, budget, seed, **length, marks=(), commit=commit, on_row=_tell)
+                rows += race(left, track, budget, seed, **length, marks=(), pool=options.pool, commit=commit, on_row=_tell)
                 write_rows(results, rows)
     for name, seed in product(options.holes, options.seeds):
-        rows += holes(name, seed, {row.key for row in rows}, commit)
+        rows += holes(name, seed, options, {row.key for row in rows}, commit)
         write_rows(results, rows)
     for path, bend, seed in product(options.starts, BENDS, options.seeds):
-        rows += starts(path, bend, options.budget, seed, {row.key for row in rows}, commit)
+        rows += starts(path, bend, seed, options, {row.key for row in rows}, commit)
         write_rows(results, rows)
-    text = table(rows)
+    text = table(rows, options)
     with atomic_path(results.with_suffix(".md")) as temporary:
         temporary.write_text(text)
     print(text)
 
 
-def relief(name: str) -> MeshTrack:
+def relief(name: str, tests: int) -> MeshTrack:
     """The track of a shape with drifting relief."""
-    return MeshTrack.around(name, RELIEFS[name]())
+    return MeshTrack.around(name, RELIEFS[name](), tests)
 
 
-def starts(path: Path, bend: float, budget: int, seed: int, done: set[tuple], commit: str) -> list[Row]:
+def starts(path: Path, bend: float, seed: int, options: argparse.Namespace, done: set[tuple], commit: str) -> list[Row]:
     """Fits of a mesh after it was bent: from the model of the unbent one, and from nothing, in several numbers of steps."""
-    label = f"{path.stem} bent by {bend:g}, start"
-    names = {f"{word}, {steps} steps": (word, steps) for word, counts in STARTS.items() for steps in counts}
+    label, budget, training = f"{path.stem} bent by {bend:g}, start", options.budget, FAST.training
+    counts = {WARM: options.warm_steps, COLD: options.cold_steps}
+    names = {f"{word}, {steps} steps": (word, steps) for word in counts for steps in counts[word]}
     left = {field: how for field, how in names.items() if (label, field, budget, START, seed) not in done}
     if not left:
         return []
-    before = MeshTrack.of(path)
-    after = MeshTrack.around(label, bent(before.near, bend))
-    pool, earlier = (track.pool(FitConfig(seed=seed, pool=FAST.training.pool)) for track in (after, before))
+    before = MeshTrack.of(path, options.tests)
+    after = MeshTrack.around(label, bent(before.near, bend), options.tests)
+    config = FitConfig(seed=seed, pool=min(training.pool, options.pool))
+    pool, earlier = (track.pool(config) for track in (after, before))
     first = sized_nstr(budget, before.near).build(3, 1, before.near, torch.Generator().manual_seed(seed))
-    drained(first, earlier, FAST.training.steps, seed)
+    drained(first, earlier, options.steps or training.steps, seed)
     found = []
     for field, (word, steps) in left.items():
         generator = torch.Generator().manual_seed(seed)
@@ -176,15 +178,15 @@ def drained(field: Field, pool: Samples, steps: int, seed: int) -> None:
         pass
 
 
-def holes(name: str, seed: int, done: set[tuple], commit: str) -> list[Row]:
+def holes(name: str, seed: int, options: argparse.Namespace, done: set[tuple], commit: str) -> list[Row]:
     """A quarter of a relief's surface hidden in patches: mean errors of the distance over them (``near``) and where samples are
     (``seen``), of `fit_surface_waves`, its controls at several weights, and trained fields."""
     found, label = [], f"{name}, holes"
     names = (*WAVES, *TRAINED)
     if all((label, field, HOLES_BUDGET, HOLES, seed) in done for field in names):
         return []
-    track = relief(name)
-    pool = track.pool(FitConfig(seed=seed, pool=HOLE_POOL))
+    track = relief(name, options.tests)
+    pool = track.pool(FitConfig(seed=seed, pool=min(HOLE_POOL, options.pool)))
     points, values = pool.points.numpy(), pool.values.numpy()[:, 0]
     centres = patches(track.surface_points[0], seed)
     known, band = ~hidden(points, values, centres), np.abs(values) < HOLE_BAND
@@ -201,11 +203,11 @@ def holes(name: str, seed: int, done: set[tuple], commit: str) -> list[Row]:
             model = fit_surface_waves(points[given], values[given], points[band][:60_000], WAVES[field], generator)
             answer, size = model, model.spline.size + 2 * model.amplitudes.size
         else:
-            answer, size = trained(TRAINED[field](HOLES_BUDGET, track.near), track.near, pool, known, seed)
+            answer, size = trained(TRAINED[field](HOLES_BUDGET, track.near), track.near, pool, known, options.hole_steps, seed)
         spent = time.process_time() - started
         measures = {key: float(np.abs(answer(at[part]) - truth[part]).mean()) for key, part in places.items()}
         place = (commit, "cpu", torch.get_num_threads(), label, field, HOLES_BUDGET, HOLES, seed)
-        found.append(Row(*place, 1.0, size, 0, 0 if field in WAVES else HOLE_STEPS, spent, measures))
+        found.append(Row(*place, 1.0, size, 0, 0 if field in WAVES else options.hole_steps, spent, measures))
         _tell(found[-1])
     return found
 
@@ -227,12 +229,12 @@ def hidden(points: np.ndarray, distances: np.ndarray, centres: np.ndarray) -> np
     return KDTree(centres).query(points)[0] < HOLE_RADIUS + np.abs(distances)
 
 
-def trained(config: NstrConfig, near: Mesh, pool: Samples, known: np.ndarray, seed: int) -> tuple[Callable, int]:
-    """A field trained on the samples that are known, and its size."""
+def trained(config: NstrConfig, near: Mesh, pool: Samples, known: np.ndarray, steps: int, seed: int) -> tuple[Callable, int]:
+    """A field trained for ``steps`` on the samples that are known, and its size."""
     field = config.build(3, 1, near, torch.Generator().manual_seed(seed))
     chosen = torch.from_numpy(known)
     left = Samples(pool.points[chosen], pool.values[chosen])
-    drained(field, left, HOLE_STEPS, seed)
+    drained(field, left, steps, seed)
 
     def answer(points: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -241,7 +243,7 @@ def trained(config: NstrConfig, near: Mesh, pool: Samples, known: np.ndarray, se
     return answer, field.parameter_count
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
     """Markdown: means over shapes and seeds of relief and of meshes, then shape by shape."""
     commits, threads = (", ".join(dict.fromkeys(str(value) for value in values)) for values in _places(rows))
     where = f"commit {commits}; {threads} threads on a CPU; spread over seeds"
@@ -252,12 +254,13 @@ def table(rows: Sequence[Row]) -> str:
             parts.append(f"## {words}\n\n{summary(own, BASE, SURFACE[:5])}\n{by_track(own)}")
     own = [row for row in rows if row.track.endswith(", start")]
     if own:
-        means = summary(own, f"{COLD}, {STARTS[COLD][-1]} steps", SURFACE[:5])
+        means = summary(own, f"{COLD}, {options.cold_steps[-1]} steps", SURFACE[:5])
         parts.append(f"## Nearby shapes\n\n{START_WORDS}\n\n{means}\n{by_track(own)}")
     own = [row for row in rows if row.track.endswith(", holes")]
     if own:
+        words = HOLE_WORDS.format(steps=options.hole_steps)
         columns = (Measure("near", "in the holes x 1e-4", 1e-4), Measure("seen", "elsewhere x 1e-4", 1e-4))
-        parts.append(f"## Relief with holes\n\n{HOLE_WORDS}\n\n{summary(own, SPLINE, columns)}\n{by_track(own, columns[0])}")
+        parts.append(f"## Relief with holes\n\n{words}\n\n{summary(own, SPLINE, columns)}\n{by_track(own, columns[0])}")
     return "\n".join([*parts, choice(rows), lost(rows), NOTES])
 
 
@@ -342,7 +345,12 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters for meshes")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--steps", type=int, help="race to a number of steps instead")
+    parser.add_argument("--pool", type=int, default=FitConfig.pool, help="training samples of a mesh")
+    parser.add_argument("--tests", type=int, default=TESTS, help="points of each kind that a mesh's errors are measured at")
+    parser.add_argument("--steps", type=int, help="race to a number of steps instead; of models to start from, too")
+    parser.add_argument("--hole-steps", type=int, default=500, help="of the fields that are trained on what holes leave")
+    parser.add_argument("--warm-steps", nargs="+", type=int, default=[100, 200], help=f"of fits {WARM}")
+    parser.add_argument("--cold-steps", nargs="+", type=int, default=[200, 350, 700], help=f"of fits {COLD}")
     options = parser.parse_args(args)
     return guarded(lambda: run(options))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import tyro
 
 from nstr3d.cli.command import guarded
-from nstr3d.jobs.flow import FlowJob, run_flow
+from nstr3d.jobs.flow import READ, RESOLUTION, SAMPLES, FlowJob, run_flow
 from nstr3d.jobs.stages import Listener
 
 
@@ -36,6 +36,12 @@ class Flow:
     """The highest frequency of that spectrum, in radians per box unit."""
     size: int = 768
     """Width and height of the picture of a shape."""
+    resolution: int = RESOLUTION
+    """Cells along the longest side of the surface of a shape."""
+    samples: int = SAMPLES
+    """Points of that surface that are analysed."""
+    read: int = READ
+    """Points among them where waves are read."""
     seed: int = 0
     """Seed of the lines' starts."""
     overwrite: bool = False

@@ -26,7 +26,7 @@ from nstr3d.fields.waves import PhaseWaves
 from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
 from nstr3d.io.files import atomic_path
 from nstr3d.io.lines import load_lines
-from nstr3d.jobs.flow import FlowJob, run_flow, surface_grid
+from nstr3d.jobs.flow import READ, SAMPLES, FlowJob, run_flow, surface_grid
 from nstr3d.model.checkpoint import load
 from nstr3d.spectrum.analysis import AnalysisConfig, analyse
 from nstr3d.spectrum.flow import StreamConfig, streamlines
@@ -35,7 +35,6 @@ from nstr3d.spectrum.relief import across
 from nstr3d.types import Box
 
 ROOT = Path(__file__).parents[1]
-GRATINGS = (9.0, 15.0, 20.0, 30.0, 48.0, 60.0, 90.0)  # radians per unit
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,12 @@ class Benchmark:
     """Training steps of that fit."""
     size: int = 768
     """Of flow.png beside the fit."""
+    samples: int = SAMPLES
+    """Points of the fit's surface that are analysed."""
+    read: int = READ
+    """Points among them where waves are read."""
+    gratings: tuple[float, ...] = (9.0, 15.0, 20.0, 30.0, 48.0, 60.0, 90.0)
+    """Frequencies of the gratings, in radians per unit."""
 
 
 def ripple(options: Benchmark) -> Iterator[str]:
@@ -59,7 +64,7 @@ def ripple(options: Benchmark) -> Iterator[str]:
         if cli.main(given) != 0:
             raise ValueError(f"There is no fit of the ripples in {options.model.parent}.")
     out, shape = options.model.parent / "flow", drifting_ripple()
-    run_flow(FlowJob(options.model, out, size=options.size, overwrite=True))
+    run_flow(FlowJob(options.model, out, size=options.size, samples=options.samples, read=options.read, overwrite=True))
     lines, _ = load_lines(out / "lines.ply")
     assert lines.values is not None
     points = torch.from_numpy(lines.points).float()
@@ -91,12 +96,12 @@ def phases(field: Field, at: Tensor) -> Iterator[tuple[str, Tensor]]:
         yield name, LocalSpectrum(frequency, power).vector
 
 
-def signals() -> Iterator[str]:
-    """Rows of gratings in pictures of 96 x 96 samples, and of a chirp over a factor of ten, away from the ends."""
+def signals(gratings: Sequence[float]) -> Iterator[str]:
+    """Rows of ``gratings`` in pictures of 96 x 96 samples, and of a chirp over a factor of ten, away from the ends."""
     axis = (torch.arange(96) + 0.5) / 48 - 1
     x = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
     inner = x[(x.abs() < 0.8).all(dim=1)][::17]
-    for size in GRATINGS:
+    for size in gratings:
         errors = []
         for angle in (0.0, 0.6):
             omega = size * torch.tensor([math.cos(angle), math.sin(angle)])
@@ -138,7 +143,7 @@ def run(options: Benchmark) -> None:
     """Measures, prints and writes flow.md."""
     options.out.mkdir(parents=True, exist_ok=True)
     head = ["| signal | frequency, median error | 95% below | direction, median degrees |", "|---|---|---|---|"]
-    table = "\n".join([*head, *ripple(options), *signals()])
+    table = "\n".join([*head, *ripple(options), *signals(options.gratings)])
     git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
     about = f"The fit took {load(options.model).steps:,} steps. {torch.get_num_threads()} threads, commit {git.stdout.strip()}."
     text = f"{table}\n\n{timed(options)}.\n{about}\n"

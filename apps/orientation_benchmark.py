@@ -33,8 +33,6 @@ from nstr3d.surface.metrics import TAU, compare_surfaces
 from nstr3d.training.unoriented import carried_normals
 from nstr3d.types import Mesh, PointCloud
 
-SAMPLES = 20_000
-CELLS = 128  # of the surface that is measured
 BAND = 0.01  # of the longest side: how far from the surface the points near it are, in standard deviations, and beyond it "far"
 SHARES = ("normals", "sides", "box", "far", "near")
 HEADER = f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} | Chamfer | CPU seconds |"
@@ -53,6 +51,10 @@ class Race:
     """Standard deviations of the noise, in per cent of the longest side."""
     seeds: tuple[int, ...] = (0,)
     """Of the points and the noise."""
+    samples: int = 20_000
+    """Places in the box and near the surface that are told a side, and points that the surface is measured with."""
+    cells: int = 128
+    """Cells along the longest side of the surface that is measured."""
 
 
 def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
@@ -80,9 +82,9 @@ def rows(options: Race) -> Iterator[str]:
             for noise in options.noises:
                 for seed in options.seeds:
                     cloud = sample(shape, count, noise, seed)
-                    yield _line(path.stem, noise, "exact normals", *figures(cloud, noise, shape, distance, None))
+                    yield _line(path.stem, noise, "exact normals", *figures(cloud, noise, shape, distance, None, options))
                     for name, method in {"exact signs": partial(signed, cloud), **METHODS}.items():
-                        yield _line(path.stem, noise, name, *figures(cloud, noise, shape, distance, method))
+                        yield _line(path.stem, noise, name, *figures(cloud, noise, shape, distance, method, options))
 
 
 def figures(
@@ -91,6 +93,7 @@ def figures(
     shape: Mesh,
     distance: MeshDistance,
     method: Callable[[np.ndarray], np.ndarray] | None,
+    options: Race,
 ) -> tuple[float, ...]:
     """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along whose normal the true distance
     falls (from as far before as behind: half a spacing, and the noise); and of places in the box, in the box but ``BAND`` off the
@@ -109,15 +112,15 @@ def figures(
     found = CloudDistance(fit_patches(clean.points, oriented, done.measured))
     generator = np.random.default_rng(7)
     reach = BAND * float(shape.bounds.extent.max())
-    box = generator.uniform(shape.bounds.lower, shape.bounds.upper, (SAMPLES, 3))
-    near = sample_surface(shape, SAMPLES, generator)[0] + reach * generator.standard_normal((SAMPLES, 3))
+    box = generator.uniform(shape.bounds.lower, shape.bounds.upper, (options.samples, 3))
+    near = sample_surface(shape, options.samples, generator)[0] + reach * generator.standard_normal(box.shape)
     true_box, true_near = distance(box), distance(near)
     box_wrong, near_wrong = ((found(frame.to_unit(at)) < 0) != (d < 0) for at, d in ((box, true_box), (near, true_near)))
     far = np.abs(true_box) > reach
     try:
-        mesh = supported(extract(found.sdf(), CELLS).mesh, clean.points, FEW)
+        mesh = supported(extract(found.sdf(), options.cells).mesh, clean.points, FEW)
         mesh = Mesh(frame.to_world(mesh.vertices), mesh.faces)
-        chamfer = compare_surfaces(mesh, shape, distance, generator, TAU * shape.bounds.diagonal, SAMPLES).chamfer
+        chamfer = compare_surfaces(mesh, shape, distance, generator, TAU * shape.bounds.diagonal, options.samples).chamfer
     except ValueError:  # the signs enclose nothing
         chamfer = np.nan
     shares = (100 * float(np.mean(those)) for those in (wrong, aside, box_wrong, box_wrong[far], near_wrong))

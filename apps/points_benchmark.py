@@ -39,7 +39,6 @@ from nstr3d.types import Mesh, PointCloud
 
 SETTING = ("shape", "points", "noise", "normals", "missing", "method", "seed")
 COLUMNS: tuple[str, ...] = (*SETTING, "chamfer", "normal_error", "f_score", "seconds")
-SAMPLES = 50_000
 Method = Callable[[PointCloud], Mesh]
 
 
@@ -63,6 +62,8 @@ class Race:
     """Seeds of the points and their noise."""
     depths: tuple[int, ...] = (8, 9)
     """Depths of the Poisson reconstruction; none leaves it out."""
+    samples: int = 50_000
+    """Points of a surface that it is measured with."""
     field: bool = False
     """Fit the field too, by the fast preset."""
     steps: int = FAST.training.steps
@@ -136,7 +137,7 @@ def races(options: Race, methods: dict[str, Method], done: set[tuple[str, ...]])
                     yield dict(zip(COLUMNS, (*key, "", "", "", "")))
                     continue
                 seconds = time.perf_counter() - started
-                found = compare_surfaces(mesh, shape, distance, np.random.default_rng(1), TAU * diagonal, SAMPLES)
+                found = compare_surfaces(mesh, shape, distance, np.random.default_rng(1), TAU * diagonal, options.samples)
                 figures = found.chamfer / diagonal, found.normal_error, found.f_score, seconds
                 yield dict(zip(COLUMNS, (*key, *(f"{figure:.6g}" for figure in figures))))
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from nstr3d.bench.roofline import ceilings, costs
-from nstr3d.bench.speed import dense, extraction, rates, time_to_quality, together, tracing
+from nstr3d.bench.speed import TURN, TURNS, dense, extraction, rates, time_to_quality, together, tracing
 from nstr3d.bench.tracks import MeshTrack
 from nstr3d.cli.command import guarded
 from nstr3d.io.files import atomic_path
@@ -85,7 +85,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"commit": git.stdout.strip(), "mesh": options.mesh.stem, "device": options.device}
     if options.compile:
         found["compile"] = compile_seconds()
-    found["rates"] = [vars(rate) for rate in rates(track.near, pool, options.params, threads)]
+    found["rates"] = [
+        vars(rate) for rate in rates(track.near, pool, options.params, threads, turns=options.turns, turn=options.turn)
+    ]
     if options.device != "cpu":
         found["together"] = together(track.near, pool, options.params, TOGETHER)
     field = FIELDS["nstr"](options.params, track.near).build(3, 1, track.near)
@@ -213,6 +215,8 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--params", type=int, default=100_000)
     parser.add_argument("--pool", type=int, default=300_000, help="training samples")
+    parser.add_argument("--turns", type=int, default=TURNS, help="turns of the fields whose rates are compared")
+    parser.add_argument("--turn", type=float, default=TURN, help="seconds of each")
     parser.add_argument("--steps", type=int, default=1500, help="training of the field that is extracted and traced")
     parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
     parser.add_argument("--memory", nargs="*", type=int, default=[256, 512, 1024, 2048], help="resolutions to measure memory at")

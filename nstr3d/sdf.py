@@ -59,10 +59,10 @@ class Sdf:
         return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
 
 
-def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float) -> Sdf:
+def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float, chunk: int = CHUNK) -> Sdf:
     """The signed distance in world units of a field ``(n, 3) -> (n, 1)`` on the unit box that ``frame`` places.
 
-    See `world_distance`; many points are evaluated in pieces. Raises ValueError for a field of other dimensions.
+    See `world_distance`; more than ``chunk`` points are evaluated in pieces. Raises ValueError for a field of other dimensions.
     """
     if getattr(field, "in_dim", 3) != 3 or getattr(field, "out_dim", 1) != 1:
         raise ValueError(f"A surface needs a field from 3 dimensions to 1 value, not {field.in_dim} to {field.out_dim}.")
@@ -70,9 +70,9 @@ def from_field(field: nn.Module, frame: Frame, bounds: Box, lipschitz: float) ->
     def distance(points: Tensor) -> Tensor:
         if not points.is_floating_point():
             points = points.to(torch.get_default_dtype())
-        if len(points) <= CHUNK or (points.requires_grad and torch.is_grad_enabled()):
+        if len(points) <= chunk or (points.requires_grad and torch.is_grad_enabled()):
             return world_distance(field, frame, points)
-        return torch.cat([world_distance(field, frame, chunk) for chunk in points.split(CHUNK)])
+        return torch.cat([world_distance(field, frame, piece) for piece in points.split(chunk)])
 
     def slope(points: Tensor) -> Tensor:
         unit, inside = _placed(frame, points)

@@ -104,11 +104,12 @@ def race(
     seconds: float | None = None,
     steps: int | None = None,
     marks: Sequence[float] = MARKS,
+    pool: int = FitConfig.pool,
     commit: str = "",
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Trains all contenders for ``seconds`` or ``steps`` each; their rows, at ``marks`` and at the end, in the order they were
-    measured.
+    """Trains all contenders for ``seconds`` or ``steps`` each, on ``pool`` samples; their rows, at ``marks`` and at the end, in
+    the order they were measured.
 
     Raises ValueError unless exactly one of the two is given.
     """
@@ -116,16 +117,16 @@ def race(
         raise ValueError("A race is over after seconds or after steps: give exactly one of them.")
     limit = limit_of(seconds, steps)
     length = {"seconds": seconds} if seconds is not None else {"steps": steps, "seconds": None}
-    pool = track.pool(FitConfig(seed=seed))
+    samples = track.pool(FitConfig(seed=seed, pool=pool))
     runners = []
     for contender in contenders:
         generator = torch.Generator().manual_seed(seed)
         module = contender.config(params, track.near).build(track.in_dim, track.out_dim, track.near, generator)
-        batch = min(contender.training.batch, len(pool))
+        batch = min(contender.training.batch, len(samples))
         training = replace(contender.training, seed=seed, batch=batch, **length)
-        module(pool.points[: training.batch]).sum().backward()  # compiles, off the clock
+        module(samples.points[: training.batch]).sum().backward()  # compiles, off the clock
         module.zero_grad(set_to_none=True)
-        steps_left = contender.steps(module, pool, contender.objective, training)
+        steps_left = contender.steps(module, samples, contender.objective, training)
         runners.append(_Runner(contender.name, module, steps_left, marks))
     place = place_of(track, params, seed, limit, commit)
     rows = []

@@ -45,18 +45,25 @@ class Rate:
 
 
 def rates(
-    near: Mesh, pool: Samples, params: int, threads: Sequence[int], names: Sequence[str] = NAMES, batch: int = 8192
+    near: Mesh,
+    pool: Samples,
+    params: int,
+    threads: Sequence[int],
+    names: Sequence[str] = NAMES,
+    batch: int = 8192,
+    turns: int = TURNS,
+    turn: float = TURN,
 ) -> list[Rate]:
-    """Every field of ``names`` on every number of threads, on the device of ``pool``."""
+    """Every field of ``names`` on every number of threads, on ``pool``'s device; medians of ``turns`` of ``turn`` seconds."""
     device, before = pool.points.device, torch.get_num_threads()
     runners = {name: _Runner(name, near, pool, params, batch) for name in names}
     times: dict[tuple[str, int], list[tuple[float, float]]] = {(name, count): [] for name in names for count in threads}
     try:
-        for _ in range(TURNS):
+        for _ in range(turns):
             for (name, count), found in times.items():
                 torch.set_num_threads(count)
                 with plain_torch() if name.endswith(PLAIN) else nullcontext():
-                    found.append((_typical(runners[name].train, device), _typical(runners[name].infer, device)))
+                    found.append((_typical(runners[name].train, device, turn), _typical(runners[name].infer, device, turn)))
     finally:
         torch.set_num_threads(before)
     size, middle = min(CHUNK, len(pool)), {key: np.median(found, axis=0).tolist() for key, found in times.items()}
@@ -95,9 +102,10 @@ def together(near: Mesh, pool: Samples, params: int, counts: Sequence[int], batc
     return [{"fields": count, "seconds": float(np.median(found))} for count, found in times.items()]
 
 
-def _typical(call: Callable[[], None], device: torch.device) -> float:
-    """The median seconds of ``call``, of as many as fit in a turn; the first, which finds everything cold, does not count."""
-    times, until = [], time.perf_counter() + TURN
+def _typical(call: Callable[[], None], device: torch.device, turn: float = TURN) -> float:
+    """The median seconds of ``call``, of as many as fit in ``turn`` seconds; the first, which finds everything cold, does not
+    count."""
+    times, until = [], time.perf_counter() + turn
     while len(times) < 4 or time.perf_counter() < until:
         started = time.perf_counter()
         call()

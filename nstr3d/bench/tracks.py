@@ -33,9 +33,10 @@ RESOLUTION = 256  # of the mesh that is extracted at the end
 class MeshTrack:
     """The signed distance of a shape in the unit box, ``near``.
 
-    ``near_points``, ``volume_points`` and ``surface_points`` are ``(TESTS, 3)``; the first two come with distances, the last
-    with normals. Training data is complete and exact unless ``samples`` bounds how many there are, or ``noise`` is the standard
-    deviation of an error on their distances, in units of the box. ``meshed`` asks for the extracted mesh's figures too.
+    ``near_points``, ``volume_points`` and ``surface_points`` are ``(n, 3)``; the first two come with distances, the last with
+    normals. Training data is complete and exact unless ``samples`` bounds how many there are, or ``noise`` is the standard
+    deviation of an error on their distances, in units of the box. ``meshed`` asks for the figures of the mesh too that is
+    extracted at ``resolution``.
     """
 
     name: str
@@ -47,22 +48,24 @@ class MeshTrack:
     samples: int | None = None
     noise: float = 0.0
     meshed: bool = True
+    resolution: int = RESOLUTION
     in_dim: int = 3
     out_dim: int = 1
 
     @staticmethod
-    def of(path: Path) -> MeshTrack:
-        """The shape in a mesh file, repaired and closed as a fit would; test points come from seed 1 whatever the race's."""
-        return MeshTrack.around(path.stem, close_holes(repair(load_mesh(path))[0])[0])
+    def of(path: Path, tests: int = TESTS) -> MeshTrack:
+        """The shape in a mesh file, repaired and closed as a fit would; ``tests`` points of each kind come from seed 1,
+        whatever the race's."""
+        return MeshTrack.around(path.stem, close_holes(repair(load_mesh(path))[0])[0], tests)
 
     @staticmethod
-    def around(name: str, mesh: Mesh) -> MeshTrack:
-        """The track of a mesh, which is normalised here."""
+    def around(name: str, mesh: Mesh, tests: int = TESTS) -> MeshTrack:
+        """The track of a mesh, which is normalised here, with ``tests`` points of each kind."""
         mesh, _ = normalise(mesh)
         distance, generator = MeshDistance(mesh), np.random.default_rng(1)
-        surface, faces = sample_surface(mesh, TESTS, generator)
-        near = surface + BAND * generator.standard_normal((TESTS, 3))
-        volume = generator.uniform(-1, 1, (TESTS, 3))
+        surface, faces = sample_surface(mesh, tests, generator)
+        near = surface + BAND * generator.standard_normal((tests, 3))
+        volume = generator.uniform(-1, 1, (tests, 3))
         normals = face_normals(mesh)[faces]
         return MeshTrack(name, mesh, distance, (near, distance(near)), (volume, distance(volume)), (surface, normals))
 
@@ -102,10 +105,12 @@ class MeshTrack:
         lipschitz = lipschitz_estimate(field, torch.from_numpy(self.near_points[0].astype(np.float32)))
         diagonal = self.near.bounds.diagonal
         try:
-            mesh = extract_mesh(Fit(field, Frame.identity(3), self.near.bounds, lipschitz).sdf(), RESOLUTION)
+            mesh = extract_mesh(Fit(field, Frame.identity(3), self.near.bounds, lipschitz).sdf(), self.resolution)
         except ValueError:
             return found
-        meshes = compare_surfaces(mesh, self.near, self.distance, np.random.default_rng(2), TAU * diagonal, TESTS)
+        meshes = compare_surfaces(
+            mesh, self.near, self.distance, np.random.default_rng(2), TAU * diagonal, len(self.near_points[0])
+        )
         found |= {"chamfer": meshes.chamfer / diagonal, "hausdorff": meshes.hausdorff / diagonal, "f_score": meshes.f_score}
         return found
 

@@ -52,6 +52,12 @@ class FitMesh:
     """Train for this many steps instead of the preset's."""
     resolution: int = 512
     """Cells of the extraction grid along the longest side."""
+    pool: int | None = None
+    """Samples to train on; the preset's by default."""
+    samples: int | None = None
+    """Points to measure accuracy with; 100,000 by default."""
+    picture: int = 512
+    """Pixels to a side of the two views in the picture; 0 for none."""
     field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
     """The kind of field: ours, the same without waves, or a baseline (Instant-NGP, SIREN, Fourier features)."""
     transport: float = 0.0
@@ -221,6 +227,9 @@ def _mesh_job(options: FitMesh) -> MeshJob:
         seconds=options.seconds,
         steps=options.steps,
         resolution=options.resolution,
+        pool=options.pool,
+        samples=options.samples,
+        picture=options.picture,
         field=options.field,
         transport=options.transport,
         device=options.device,

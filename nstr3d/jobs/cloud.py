@@ -108,11 +108,13 @@ def first_surface(
     carried_signs: bool = False,
     smooth: float | None = None,
     keep_outliers: bool = False,
+    cells: tuple[int, int] = CELLS,
 ) -> FirstSurface:
     """A closed surface from ``cloud``, without training: see `prepare`, `fit_patches` and `CloudDistance`.
 
-    ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is None. Raises ValueError for a
-    cloud that `prepare` refuses, and where the points enclose nothing.
+    ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is None; ``cells`` bounds the
+    number of grid cells along the longest side. Raises ValueError for a cloud that `prepare` refuses, and where the points
+    enclose nothing.
     """
     outward = carried_normals if carried_signs else outward_normals
     clean, frame, preparation = prepare(cloud, estimate_normals or carried_signs, keep_outliers, outward)
@@ -121,9 +123,9 @@ def first_surface(
     distance = CloudDistance(fit_patches(clean.points, clean.normals, preparation.measured, noise))
     spacing = float(np.median(distance.spacing))
     box = distance.sdf().bounds
-    cells = int(np.clip(CELLS_PER_SPACING * box.extent.max() / spacing, *CELLS))
+    resolution = int(np.clip(CELLS_PER_SPACING * box.extent.max() / spacing, *cells))
     try:
-        mesh = supported(extract(distance.sdf(), cells).mesh, clean.points, FEW)
+        mesh = supported(extract(distance.sdf(), resolution).mesh, clean.points, FEW)
     except ValueError as error:
         raise ValueError(
             "The points enclose no volume; check their normals, or estimate them with --normals estimate."

@@ -40,6 +40,7 @@ SURFACE_NAMES = ("flow.png", "residual.png", "lines.ply", "lines.glb", "lines.vt
 SIGNAL_NAMES = ("flow.png", "lines.json", REPORT)
 CHUNK = 1 << 14
 SAMPLES, READ, SOME = 24_000, 4000, 1000  # points of a surface: analysed, where waves are read, and of slower statistics
+RESOLUTION = 128  # of the mesh that is sampled and coloured
 OCTAVES = 3
 LOWEST = 6.0  # radians per unit length: what is slower is the shape, not its relief
 CELLS = 64  # of the grid on which the surface's line field is sampled
@@ -52,7 +53,8 @@ class FlowJob:
 
     ``seeds`` lines start on the surface (or in the picture), where they keep ``separation`` box units from each other; each is
     followed for ``length`` box units to both sides. ``phases`` reads a shape's own phase waves instead of what its relief does;
-    ``highest`` bounds the analysis' frequencies in radians per box unit.
+    ``highest`` bounds the analysis' frequencies in radians per box unit. A shape's surface is extracted at ``resolution`` and
+    analysed at ``samples`` points; waves are read at ``read`` of them.
     """
 
     path: Path
@@ -64,6 +66,9 @@ class FlowJob:
     phases: bool = False
     highest: float | None = None
     size: int = 768
+    resolution: int = RESOLUTION
+    samples: int = SAMPLES
+    read: int = READ
     seed: int = 0
     overwrite: bool = False
 
@@ -72,6 +77,8 @@ class FlowJob:
             raise ValueError(f"There are no seeds, so there is no line to follow; --seeds is at least 1, not {self.seeds}.")
         if not (self.separation > 0 and self.length > 0 and self.segments >= 1 and self.size >= 16):
             raise ValueError("--separation and --length are positive, --segments at least 1 and --size at least 16.")
+        if not 1 <= self.read <= self.samples:
+            raise ValueError(f"--read is 1 to the number of --samples, {self.samples}, not {self.read}.")
         if self.highest is not None and not 0 < self.highest < math.inf:
             raise ValueError(f"--highest is a positive frequency in radians per box unit, not {self.highest}.")
 
@@ -107,17 +114,17 @@ def _surface(job: FlowJob, model: Fit, folder: Path, clock: Clock, listener: Lis
     scale = model.frame.scale
     listener.stage("extract")
     with clock("extract"):
-        mesh = extract_mesh(sdf, resolution=128)
+        mesh = extract_mesh(sdf, job.resolution)
         unit = Mesh(model.frame.to_unit(mesh.vertices), mesh.faces)
-        samples = sample_surface(unit, SAMPLES, generator)[0]
+        samples = sample_surface(unit, job.samples, generator)[0]
     listener.stage("analyse")
     with clock("analyse"):
         relief = surface_relief(model.field, samples, generator)
         config = AnalysisConfig(_fastest(job, model.field), OCTAVES, LOWEST, degree=0, periods=0.6, iterations=12)
-        found = relief_waves(relief, config, READ, generator)
+        found = relief_waves(relief, config, job.read, generator)
         if job.phases:
             spectrum = _read(lambda at: phase_spectrum(model.field, at), found.points)
-            vectors = across(spectrum.vector, found.relief.normals[:READ])
+            vectors = across(spectrum.vector, found.relief.normals[: len(found.points)])
         else:
             spectrum, vectors = found.spectrum, found.waves.frequency
         known = vectors * found.clear[:, None]
@@ -365,7 +372,7 @@ def _agreement(field: Field, found: ReliefWaves) -> dict[str, float] | None:
     """How far the model's own reading is from the relief's waves, where it has one: medians."""
     if not has_phases(field) or not found.clear.any():
         return None
-    at, normals = found.points[found.clear], found.relief.normals[:READ][found.clear]
+    at, normals = found.points[found.clear], found.relief.normals[: len(found.points)][found.clear]
     own = across(_read(lambda places: phase_spectrum(field, places), at).vector, normals)
     error, angle = difference(own, found.waves.frequency[found.clear])
     return {"median_relative_difference": float(error.median()), "median_angle_degrees": float(angle.median())}

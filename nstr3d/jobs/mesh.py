@@ -64,7 +64,8 @@ class MeshJob:
     """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view, 0 for
     none; ``pool`` how many samples to train on, the preset's by default; ``samples`` how many points accuracy is measured with,
     `SAMPLES` by default; ``cells`` gives the finest level so many cells per axis, whatever the budget, so that shapes get
-    the same architecture; ``start`` is the model of a nearby shape to start from, which decides the architecture too.
+    the same architecture; ``start`` is the model of a nearby shape to start from, which decides the architecture too; a
+    checkpoint is written every ``checkpoint_seconds`` of training.
 
     Raises ValueError for options out of range.
     """
@@ -88,6 +89,7 @@ class MeshJob:
     samples: int | None = None
     cells: int | None = None
     start: Path | None = None
+    checkpoint_seconds: float = CHECKPOINT_SECONDS
 
     def __post_init__(self):
         if self.preset not in PRESETS:
@@ -217,7 +219,7 @@ def train(
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
     listener.fitting(unfinished)
     with stop_on_signal() as stopped:
-        saver = _Saver(job.out / CHECKPOINT, unfinished, stopped, listener)
+        saver = _Saver(job.out / CHECKPOINT, job.checkpoint_seconds, unfinished, stopped, listener)
         with clock("fit"):
             result = fit(field, pool, objective, config, frame, mesh.bounds, saver.step, state or None)
         result = replace(result, provenance=identity)
@@ -236,8 +238,8 @@ def train(
 class _Saver:
     """Passes training's steps on, checkpoints now and then, and stops training between two steps when asked to."""
 
-    def __init__(self, path: Path, unfinished: Fit, stopped: threading.Event, listener: Listener):
-        self.path, self.unfinished, self.stopped, self.listener = path, unfinished, stopped, listener
+    def __init__(self, path: Path, seconds: float, unfinished: Fit, stopped: threading.Event, listener: Listener):
+        self.path, self.seconds, self.unfinished, self.stopped, self.listener = path, seconds, unfinished, stopped, listener
         self.saved = time.perf_counter()
 
     def step(self, progress: Progress) -> None:
@@ -248,7 +250,7 @@ class _Saver:
         except KeyboardInterrupt:
             self.save(progress)
             raise
-        if time.perf_counter() - self.saved > CHECKPOINT_SECONDS:
+        if time.perf_counter() - self.saved > self.seconds:
             self.save(progress)
 
     def save(self, progress: Progress) -> None:

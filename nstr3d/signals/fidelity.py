@@ -43,11 +43,12 @@ def ssim(estimate: np.ndarray, reference: np.ndarray) -> float | None:
     return total / count
 
 
-def spectral_error(estimate: np.ndarray, reference: np.ndarray) -> SpectralError | None:
-    """The `SpectralError` of ``(n, c)`` sounds, all channels together; None where the reference is silent throughout."""
+def spectral_error(estimate: np.ndarray, reference: np.ndarray, frames: int = FRAMES) -> SpectralError | None:
+    """The `SpectralError` of ``(n, c)`` sounds, all channels together; None where the reference is silent throughout. The spectra
+    of ``frames`` samples are compared at a time."""
     if not reference.any():
         return None
-    each = [_spectral_error(estimate, reference, size) for size in SIZES]
+    each = [_spectral_error(estimate, reference, size, frames) for size in SIZES]
     return SpectralError(*(float(np.mean(errors)) for errors in zip(*each)))
 
 
@@ -82,12 +83,12 @@ def _similarity(estimate: Tensor, reference: Tensor) -> Tensor:
     return (2 * a * b + c1) * (2 * covariance + c2) / ((a.square() + b.square() + c1) * (variances + c2))
 
 
-def _spectral_error(estimate: np.ndarray, reference: np.ndarray, size: int) -> tuple[float, float]:
+def _spectral_error(estimate: np.ndarray, reference: np.ndarray, size: int, frames: int) -> tuple[float, float]:
     error, power, log, count = 0.0, 0.0, 0.0, 0
     loudest = float(np.abs(reference).max())
     for channel in range(reference.shape[1]):
-        for start in range(0, len(reference), FRAMES):
-            e, r = (magnitudes(v[start : start + FRAMES, channel], size) for v in (estimate, reference))
+        for start in range(0, len(reference), frames):
+            e, r = (magnitudes(v[start : start + frames, channel], size) for v in (estimate, reference))
             error += float(np.square(e - r, dtype=np.float64).sum())
             power += float(np.square(r, dtype=np.float64).sum())
             low = FLOOR * loudest

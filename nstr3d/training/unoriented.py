@@ -26,12 +26,12 @@ SPREADING = 0.2  # weight of the term that spreads the sign
 CHUNK = 1 << 14
 
 
-def carried_normals(points: np.ndarray, objective: Objective | None = None) -> np.ndarray:
+def carried_normals(points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING) -> np.ndarray:
     """Unit normals ``(n, 3)`` of ``points (n, 3)`` in the unit box that look outward where the carrier has found out.
 
     Their directions are those of least variance; where the carrier's gradient differs much from these it counts instead.
     """
-    slope = _slopes(carrier(points, objective), points)
+    slope = _slopes(carrier(points, objective, training), points)
     normals = estimate_normals(points)
     cosine = np.einsum("nd,nd->n", normals, slope)
     normals[cosine < 0] *= -1
@@ -40,7 +40,7 @@ def carried_normals(points: np.ndarray, objective: Objective | None = None) -> n
     return without_strays(points, normals)
 
 
-def carrier(points: np.ndarray, objective: Objective | None = None) -> Field:
+def carrier(points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING) -> Field:
     """The field: about a signed distance to ``points (n, 3)`` in the unit box, negative inside, coarse."""
     field = CARRIER.build(3, 1)
     generator = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def carrier(points: np.ndarray, objective: Objective | None = None) -> Field:
     distance = np.linalg.norm(volume, axis=1) - np.linalg.norm(points, axis=1).mean()
     _train(field, _samples(volume, distance), sdf_objective(delta=BAND), BALL)
     objective = objective or unsigned_objective(directional_divergence, SPREADING)
-    _train(field, unsigned_samples(points, TRAINING.pool, generator), objective, TRAINING)
+    _train(field, unsigned_samples(points, training.pool, generator), objective, training)
     return field
 
 

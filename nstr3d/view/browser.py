@@ -123,10 +123,10 @@ class Page:
         self._extract(self.shown)
         self._draw(self.shown)
 
-    def training(self, fit: Fit, progress: Progress | None) -> None:
-        """Shows the field of a ``fit`` under way as it is now."""
+    def training(self, fit: Fit, progress: Progress | None, resolution: int = LIVE_RESOLUTION) -> None:
+        """Shows the field of a ``fit`` under way as it is now, extracted at ``resolution``."""
         with torch.no_grad():
-            mesh = surface(replace(fit, lipschitz=2.0).sdf(), LIVE_RESOLUTION)
+            mesh = surface(replace(fit, lipschitz=2.0).sdf(), resolution)
         self.meshes[0] = mesh
         self.sdfs[0] = fit.sdf()
         self.shown = replace(self.settings(), trace=False)
@@ -281,11 +281,16 @@ class Page:
 class LivePage:
     """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, call `finished` at the end, and `close`.
 
+    It looks at the field every ``seconds``, extracted at ``resolution``.
+
     Raises OSError, ModuleNotFoundError and ValueError as `Page`.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 8080):
+    def __init__(
+        self, host: str = "127.0.0.1", port: int = 8080, seconds: float = LIVE_SECONDS, resolution: int = LIVE_RESOLUTION
+    ):
         _viser()
+        self.seconds, self.resolution = seconds, resolution
         self.host, self.port = host, _free_port(host, port)  # before any work is done
         self.page: Page | None = None
         self.fit: Fit | None = None
@@ -300,9 +305,9 @@ class LivePage:
         self.page = Page([Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)], host=self.host, port=self.port)
 
     def step(self, progress: Progress) -> None:
-        """Looks at the field every second or two, between two steps of training."""
-        if self.page is not None and self.fit is not None and time.monotonic() - self.looked > LIVE_SECONDS:
-            self.page.training(self.fit, progress)
+        """Looks at the field now and then, between two steps of training."""
+        if self.page is not None and self.fit is not None and time.monotonic() - self.looked > self.seconds:
+            self.page.training(self.fit, progress, self.resolution)
             self.looked = time.monotonic()
 
     def close(self) -> None:

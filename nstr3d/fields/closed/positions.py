@@ -17,9 +17,10 @@ def packed_size(kept: np.ndarray) -> int:
     return counts.nbytes + -(-int(shift.sum()) // 8) + -(-(int((gaps >> shift).sum()) + len(gaps)) // 8)
 
 
-def pack(kept: np.ndarray) -> np.ndarray:
-    """``kept (rows, columns)`` bool as bytes ``(n,)`` uint8: counts of the rows, low bits of the gaps, and the rest in unary."""
-    counts, shift, gaps = _gaps(kept)
+def pack(kept: np.ndarray, part: int = PART) -> np.ndarray:
+    """``kept (rows, columns)`` bool as bytes ``(n,)`` uint8: counts of the rows, low bits of the gaps, and the rest in unary;
+    ``part`` entries of the table are looked at together."""
+    counts, shift, gaps = _gaps(kept, part)
     low = [(gaps[shift > bit] >> bit & 1).astype(bool) for bit in range(int(shift.max(initial=0)))]
     ends = np.cumsum((gaps >> shift) + 1)
     unary = np.zeros(int(ends[-1]) if len(ends) else 0, bool)
@@ -57,17 +58,17 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
     return np.repeat(np.arange(rows) * columns, counts) + column
 
 
-def _gaps(kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _gaps(kept: np.ndarray, part: int = PART) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Entries per row, and for each entry how many low bits its gap has and the gap: unstored entries before it in its row."""
     rows, columns = kept.shape
     counts = np.count_nonzero(kept, axis=1)
     gaps, end = np.empty(int(counts.sum()), np.int32 if columns < 1 << 31 else np.int64), 0
-    for rest in np.array_split(np.arange(rows), max(1, min(rows, kept.size // PART))):  # to hold few indices of 8 bytes
+    for rest in np.array_split(np.arange(rows), max(1, min(rows, kept.size // part))):  # to hold few indices of 8 bytes
         index, here = np.flatnonzero(kept[rest[0] : rest[-1] + 1]), counts[rest]
-        part, end = gaps[end : end + len(index)], end + len(index)
-        part[:] = np.diff(index, prepend=-1) - 1
+        own, end = gaps[end : end + len(index)], end + len(index)
+        own[:] = np.diff(index, prepend=-1) - 1
         first = (np.cumsum(here) - here)[here > 0]
-        part[first] = index[first] % columns
+        own[first] = index[first] % columns
     return counts.astype(_counter(columns)), np.repeat(_shifts(counts, columns).astype(np.uint8), counts), gaps
 
 

@@ -40,11 +40,12 @@ def prepare(
     estimate: bool = False,
     keep_outliers: bool = False,
     outward: Callable[[np.ndarray], np.ndarray] = outward_normals,
+    most: int = MOST_POINTS,
 ) -> tuple[PointCloud, Frame, Preparation]:
     """``cloud`` in the unit box with unit outward normals, the frame that leads back, and what was done.
 
     Given normals are kept, but components that face inward turned over, unless ``estimate`` asks for new ones; ``outward`` makes
-    new ones of points in the unit box. More than 300,000 points are averaged in cells, which takes off noise as well. Raises
+    new ones of points in the unit box. More than ``most`` points are averaged in cells, which takes off noise as well. Raises
     ValueError for points that are not ``(n, 3)`` or not finite, normals that do not match, are not finite or have no length,
     fewer than 100 distinct points, or all in one plane.
     """
@@ -62,7 +63,7 @@ def prepare(
     points = frame.to_unit(points[kept])
     if normals is not None:
         normals = normals[kept] / np.linalg.norm(normals[kept], axis=1, keepdims=True)
-    points, normals = _averaged(points, normals)
+    points, normals = _averaged(points, normals, most)
     if normals is None:
         oriented, turned = outward(points), 0
     else:
@@ -129,10 +130,10 @@ def _frame(points: np.ndarray) -> Frame:
     return Frame(tuple(((lower + upper) / 2).tolist()), half / UNIT_HALF_EXTENT)
 
 
-def _averaged(points: np.ndarray, normals: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
-    """Means of points and normals in the cells of a lattice, if there are too many of them; normals of one cell that look apart
-    stay apart."""
-    if len(points) <= MOST_POINTS:
+def _averaged(points: np.ndarray, normals: np.ndarray | None, most: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Means of points and normals in the cells of a lattice, if there are more than ``most`` of them; normals of one cell that
+    look apart stay apart."""
+    if len(points) <= most:
         return points, normals
     side = np.zeros(len(points), np.int64) if normals is None else np.argmax(np.hstack([normals, -normals]), axis=1)
     cell, group = CELL, np.zeros(0, np.int64)
@@ -140,9 +141,9 @@ def _averaged(points: np.ndarray, normals: np.ndarray | None) -> tuple[np.ndarra
         x, y, z = np.floor(points / cell).astype(np.int64).T + (1 << 19)
         _, group = np.unique(((x << 20 | y) << 20 | z) * 6 + side, return_inverse=True)
         count = int(group.max()) + 1
-        if MOST_POINTS / 2 < count <= MOST_POINTS:
+        if most / 2 < count <= most:
             break
-        cell = max(cell * (count / (0.8 * MOST_POINTS)) ** 0.5, FINEST_CELL)
+        cell = max(cell * (count / (0.8 * most)) ** 0.5, FINEST_CELL)
     size = np.bincount(group)
     points = np.stack([np.bincount(group, axis) / size for axis in points.T], axis=1)
     if normals is not None:
