@@ -1,9 +1,7 @@
 """The apps, run on small inputs as a user would."""
 
-import importlib.util
 import json
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from oracles import sphere
+from quick import WORDS
 
 from nstr3d.autodiff import gradient
-from nstr3d.bench import speed as measures
 from nstr3d.bench.compare import Row, read_rows
 from nstr3d.fields.level import LevelConfig
 from nstr3d.io.audio import Sound, save_sound
@@ -22,18 +20,9 @@ from nstr3d.io.files import load_mesh, save_image
 ROOT = Path(__file__).parents[1]
 
 
-def app(name: str):
-    """The module of ``apps/name.py``."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "apps" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for the names in their annotations
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_fit_mesh_fits_an_asset(tmp_path, capsys):
+def test_fit_mesh_fits_an_asset(app, tmp_path, capsys):
     shape = ROOT / "assets" / "torus.obj"
-    options = ["--preset", "fast", "--steps", "150", "--params", "10000", "--resolution", "40", "--out", str(tmp_path / "out")]
+    options = [*WORDS, "--steps", "60", "--params", "10000", "--resolution", "40", "--out", str(tmp_path / "out")]
     assert app("fit_mesh").main([str(shape), *options]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["input"]["path"] == str(shape)
@@ -42,13 +31,13 @@ def test_fit_mesh_fits_an_asset(tmp_path, capsys):
     assert "F-score" in capsys.readouterr().out
 
 
-def test_fit_mesh_refuses_a_missing_file(tmp_path, capsys):
+def test_fit_mesh_refuses_a_missing_file(app, tmp_path, capsys):
     assert app("fit_mesh").main([str(tmp_path / "none.obj"), "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path / 'none.obj'} does not exist\n"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fit_image_and_fit_audio_fit_the_assets(tmp_path, capsys):
+def test_fit_image_and_fit_audio_fit_the_assets(app, tmp_path, capsys):
     for name, asset, result in (("fit_image", "texture.png", "image.png"), ("fit_audio", "chirp.wav", "sound.wav")):
         assert app(name).main([str(ROOT / "assets" / asset), "--out", str(tmp_path / name)]) == 0
         assert json.loads((tmp_path / name / "report.json").read_text())["accuracy"]["psnr"] > 50
@@ -58,10 +47,11 @@ def test_fit_image_and_fit_audio_fit_the_assets(tmp_path, capsys):
         assert "neither a picture nor a sound" in capsys.readouterr().err
 
 
-RACE = ["--budgets", "6000", "--seeds", "0", "--steps", "4", "--fields", "siren", "ngp"]
+SMALL = ["--pool", "20000", "--tests", "2000"]
+RACE = ["--budgets", "6000", "--seeds", "0", "--steps", "4", *SMALL, "--resolution", "32", "--fields", "siren", "ngp"]
 
 
-def test_benchmark_races_writes_and_goes_on(tmp_path, capsys):
+def test_benchmark_races_writes_and_goes_on(app, tmp_path, capsys):
     options = [str(ROOT / "assets" / "torus.obj"), *RACE, "--out", str(tmp_path)]
     benchmark = app("benchmark")
     assert benchmark.main(options[:-3] + options[-2:]) == 0  # siren alone
@@ -74,7 +64,7 @@ def test_benchmark_races_writes_and_goes_on(tmp_path, capsys):
     assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".md", ".png", ".svg"}
 
 
-def test_benchmark_races_images_and_sounds_with_the_closed_form(tmp_path, capsys):
+def test_benchmark_races_images_and_sounds_with_the_closed_form(app, tmp_path, capsys):
     generator = np.random.default_rng(0)
     save_image(tmp_path / "a.png", generator.random((48, 60, 3)))
     save_sound(tmp_path / "b.wav", Sound(generator.uniform(-0.5, 0.5, (16_000, 1)).astype(np.float32), 8000))
@@ -91,7 +81,7 @@ def test_benchmark_races_images_and_sounds_with_the_closed_form(tmp_path, capsys
     assert "| finer," in capsys.readouterr().out
 
 
-def test_benchmark_refuses_what_it_cannot_race(tmp_path, capsys):
+def test_benchmark_refuses_what_it_cannot_race(app, tmp_path, capsys):
     benchmark = app("benchmark")
     assert benchmark.main([str(tmp_path), *RACE, "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("error: There is no mesh, image or sound in")
@@ -101,12 +91,10 @@ def test_benchmark_refuses_what_it_cannot_race(tmp_path, capsys):
     assert "nothing to tune" in capsys.readouterr().err
 
 
-def test_benchmark_measures_speed(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(measures, "TURNS", 1)
-    monkeypatch.setattr(measures, "TURN", 0.0)
+def test_benchmark_measures_speed(app, tmp_path, capsys):
     options = ["--params", "8000", "--pool", "9000", "--steps", "300", "--threads", "1", "--resolutions", "24", "--size", "16"]
     speed = ["speed", str(ROOT / "assets" / "torus.obj"), *options, "--dense", "24", "--memory", "48"]
-    speed += ["--no-compile", "--out", str(tmp_path)]
+    speed += ["--turns", "1", "--turn", "0", "--no-compile", "--out", str(tmp_path)]
     assert app("benchmark").main(speed) == 0
     out = capsys.readouterr().out
     for word in ("| nstr |", "| ngp, plain torch |", "24^3 in", "| 48^3 |", "Tracing 16 x 16"):
@@ -117,7 +105,7 @@ def test_benchmark_measures_speed(tmp_path, capsys, monkeypatch):
     assert "of the roofline" in (tmp_path / "roofline.md").read_text()
 
 
-def test_figures_put_the_comparison_between_its_marks(tmp_path, monkeypatch):
+def test_figures_put_the_comparison_between_its_marks(app, tmp_path, monkeypatch):
     figures = app("figures")
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     marks = ["<!-- comparison: made by apps/figures.py -->", "<!-- end of comparison -->"]
@@ -126,8 +114,9 @@ def test_figures_put_the_comparison_between_its_marks(tmp_path, monkeypatch):
     assert (tmp_path / "README.md").read_text() == "before\n" + "\n| new |\n".join(marks) + "\nafter\n"
 
 
-def test_ablation_runs_every_prior(tmp_path, capsys):
-    options = ["--data", "noisy", "--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", "--out", str(tmp_path)]
+def test_ablation_runs_every_prior(app, tmp_path, capsys):
+    options = ["--data", "noisy", "--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", *SMALL]
+    options += ["--out", str(tmp_path)]
     shape = str(ROOT / "assets" / "torus.obj")
     ablation = app("ablation")
     assert ablation.main([shape, *options]) == 0
@@ -145,7 +134,7 @@ def test_ablation_runs_every_prior(tmp_path, capsys):
     assert (tmp_path / "ablation.csv").read_text() == rows
 
 
-def test_ablation_judges_the_pixels_left_out(tmp_path, capsys):
+def test_ablation_judges_the_pixels_left_out(app, tmp_path, capsys):
     options = ["--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", "--out", str(tmp_path)]
     assert app("ablation").main([str(ROOT / "assets" / "texture.png"), *options]) == 0
     out = capsys.readouterr().out
@@ -153,7 +142,7 @@ def test_ablation_judges_the_pixels_left_out(tmp_path, capsys):
     assert "| F(S), weight 0.001 |" in out
 
 
-def test_transport_interpolation_is_once_differentiable():
+def test_transport_interpolation_is_once_differentiable(app):
     """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its law's, or zero."""
     ablation = app("ablation")
     levels = (LevelConfig(4, plain=1, sparse=False),)
@@ -170,7 +159,7 @@ def test_transport_interpolation_is_once_differentiable():
     assert float(gradient(field, node).norm()) > 1e-3
 
 
-def test_stress_signals_are_what_they_say():
+def test_stress_signals_are_what_they_say(app):
     stress = app("stress")
     chirp, jump = stress.chirp().values[:, 0], stress.jump().values[:, 0]
     rising = np.flatnonzero((chirp[:-1] < 0) & (chirp[1:] >= 0))
@@ -185,7 +174,7 @@ def test_stress_signals_are_what_they_say():
     assert spiral.volume_points[1].min() < 0 < spiral.volume_points[1].max()
 
 
-def test_stress_fields_have_equal_parameters():
+def test_stress_fields_have_equal_parameters(app):
     stress = app("stress")
     for track in (stress.chirp(), stress.checker()):
         budget = stress.BUDGETS[track.in_dim]
@@ -194,7 +183,7 @@ def test_stress_fields_have_equal_parameters():
             assert 0.8 * budget <= field.parameter_count <= budget, contender.name
 
 
-def test_waves_needed_are_read_off_the_rows():
+def test_waves_needed_are_read_off_the_rows(app):
     stress = app("stress")
     row = Row("", "cpu", 2, "chirp", "real, K = 2", 1600, "5 s", 0, 1.0, 1, 1, 1, 5.0, {"snr": 30.0})
     rows = [
@@ -206,11 +195,11 @@ def test_waves_needed_are_read_off_the_rows():
     assert "with none of 2, 8, 16 waves" in stress._needed(rows, "real", 60.0)
 
 
-def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
+def test_core_races_the_waves_and_goes_on(app, tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
-    options = ["--seeds", "0", "--steps", "2", "--budget", "20000", "--relief-budget", "20000", "--reliefs", "ball", "--out"]
-    options = [str(ROOT / "assets" / "torus.obj"), *options, str(tmp_path), "--holes", "--starts"]
+    options = ["--seeds", "0", "--steps", "2", "--budget", "20000", "--relief-budget", "20000", "--reliefs", "ball", "--holes"]
+    options = [str(ROOT / "assets" / "torus.obj"), *options, "--starts", *SMALL, "--out", str(tmp_path)]
     assert core.main(options) == 0
     text = capsys.readouterr().out
     for word in (
@@ -227,16 +216,13 @@ def test_core_races_the_waves_and_goes_on(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "core.csv").read_text() == rows
 
 
-def test_core_hides_parts_and_bends_shapes(tmp_path, capsys, monkeypatch):
+def test_core_hides_parts_and_bends_shapes(app, tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
-    monkeypatch.setattr(core, "HOLE_POOL", 20_000)
-    monkeypatch.setattr(core, "HOLE_STEPS", 2)
-    monkeypatch.setattr(core, "FAST", replace(core.FAST, training=replace(core.FAST.training, pool=20_000, steps=2)))
-    monkeypatch.setattr(core, "STARTS", {core.WARM: (1,), core.COLD: (2,)})
     small = {name: replace(config, waves=2, cells=6, rounds=1, iterations=2) for name, config in core.WAVES.items()}
     monkeypatch.setattr(core, "WAVES", small)
-    given = ["--seeds", "0", "--budget", "9000", "--reliefs", "--holes", "ball", "--out"]
+    given = ["--seeds", "0", "--budget", "9000", "--steps", "2", "--hole-steps", "2", "--warm-steps", "1", "--cold-steps", "2"]
+    given += ["--pool", "20000", "--reliefs", "--holes", "ball", "--out"]
     options = [*given, str(tmp_path), "--starts", str(ROOT / "assets" / "torus.obj"), "--fields", "nobody"]
     assert core.main(options) == 0
     text = capsys.readouterr().out
@@ -247,7 +233,7 @@ def test_core_hides_parts_and_bends_shapes(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "core.csv").read_text() == rows
 
 
-def test_fit_dataset_fits_a_list_and_goes_on(tmp_path, capsys):
+def test_fit_dataset_fits_a_list_and_goes_on(app, tmp_path, capsys):
     shapes, out = tmp_path / "shapes.txt", tmp_path / "out"
     shapes.write_text(f"{ROOT / 'assets' / 'sphere.obj'}\n{tmp_path / 'none.obj'}\n")
     options = shlex.split("--cells 4 --steps 120 --pool 9000 --samples 1000 --resolution 16 --picture 0 --device cpu")
@@ -261,12 +247,12 @@ def test_fit_dataset_fits_a_list_and_goes_on(tmp_path, capsys):
     assert model.stat().st_mtime_ns == written
 
 
-def test_fit_dataset_refuses_shapes_that_are_not_there(tmp_path, capsys):
+def test_fit_dataset_refuses_shapes_that_are_not_there(app, tmp_path, capsys):
     assert app("fit_dataset").main([str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "none" in capsys.readouterr().err
 
 
-def test_the_costs_of_data_sets_make_a_page():
+def test_the_costs_of_data_sets_make_a_page(app):
     costs = app("batch_benchmark")
     workers = {"workers 1": {"shapes": 80.0, "wall": 90.0, "processor": 100.0}, "workers 2": {"wall": 50.0}}
     scaling = {"shapes": 8, "bare": 76.0, "bare_processor": 95.0, "peak_memory": 1.2e9, "bytes": 4e5, "objects": 4.0, **workers}

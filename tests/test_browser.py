@@ -4,53 +4,41 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from oracles import sphere, torus
+from oracles import sphere
 from PIL import Image
-from programs import FOUND, needs
+from programs import needs
+from quick import WORDS
 
 from nstr3d.cli import command as cli
-from nstr3d.fields.level import LevelConfig
-from nstr3d.fields.nstr import NstrConfig
-from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io.files import save_mesh
 from nstr3d.render.traced import measure
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.training.fit import Fit, FitConfig, Progress, fit
-from nstr3d.training.losses import sdf_objective
-from nstr3d.training.sampling import SurfaceBand
+from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Polylines
 from nstr3d.view.browser import LivePage, Page
 from nstr3d.view.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
 
-SOFTWARE_GL = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SIZE = {"width": 900, "height": 600}
 PATIENCE = 60.0  # seconds that a browser without a GPU may take
 
 
 @pytest.fixture(scope="module")
-def model() -> Fit:
-    unit, frame = normalise(torus(48, 24))
-    levels = (LevelConfig(8, plain=6, sparse=False), LevelConfig(16, plain=4))
-    field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
-    sampler = SurfaceBand(unit, MeshDistance(unit))
-    return fit(field, sampler, sdf_objective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame)
+def model(torus_fit: Fit) -> Fit:
+    return torus_fit
 
 
 @pytest.fixture
-def tab() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=FOUND["chromium"], args=SOFTWARE_GL)
-        yield browser.new_page(viewport=SIZE)
-        browser.close()
+def tab(browser: Any) -> Iterator[Any]:
+    tab = browser.new_page(viewport=SIZE)
+    yield tab
+    tab.close()
 
 
 def served_until(tab: Any, page: Page, done: Callable[[], bool]) -> None:
@@ -185,15 +173,14 @@ def test_without_viser_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPa
 def test_a_fit_is_watched_and_served_when_done(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     looks, served = [], []
     training = Page.training
-    monkeypatch.setattr("nstr3d.view.browser.LIVE_SECONDS", 0.0)
-    monkeypatch.setattr("nstr3d.view.browser.LIVE_RESOLUTION", 16)
+    monkeypatch.setattr(cli, "LivePage", partial(LivePage, seconds=0.0, resolution=16))
     monkeypatch.setattr(Page, "training", lambda page, *args: (training(page, *args), looks.append(page.status.content)))
     monkeypatch.setattr(cli, "serve", lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))))
     save_mesh(tmp_path / "ball.ply", sphere(3))
-    options = ["--preset", "fast", "--steps", "120", "--params", "6000", "--resolution", "24", "--view", "--port", "0"]
+    options = [*WORDS, "--steps", "40", "--params", "6000", "--resolution", "24", "--view", "--port", "0"]
     assert cli.main(["fit", str(tmp_path / "ball.ply"), "--out", str(tmp_path / "out"), *options]) == 0
-    assert len(looks) == 120
-    assert looks[-1].startswith("Fitting: step 120, loss ")
+    assert len(looks) == 40
+    assert looks[-1].startswith("Fitting: step 40, loss ")
     ((url, said, faces),) = served
     assert f"look at {url}" in capsys.readouterr().out
     assert "triangles" in said

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import termios
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracles import sphere
+from quick import WORDS
 
 from nstr3d.cli import command as cli
 from nstr3d.io.files import load_image, load_mesh, save_mesh
@@ -23,7 +23,7 @@ from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs.mesh import CHECKPOINT, MODEL
 from nstr3d.model.checkpoint import load
 
-QUICK = ["--preset", "fast", "--steps", "100", "--params", "6000", "--resolution", "32"]
+SMALL = [*WORDS, "--steps", "60", "--params", "6000", "--resolution", "32"]
 TRIANGLE = "v 0 0 0\nv 1 0 0\nv 0 1 0\n"
 BAD_MESHES = {
     "missing.obj": (None, "does not exist"),
@@ -41,17 +41,8 @@ BAD_MESHES = {
 }
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """A short training on a small pool, scored on few samples."""
-    training = replace(jobs.PRESETS["fast"].training, pool=40_000, batch=2048, warmup=5)
-    monkeypatch.setitem(jobs.PRESETS, "fast", replace(jobs.PRESETS["fast"], training=training))
-    monkeypatch.setattr("nstr3d.training.presets.LARGEST", 64)
-    monkeypatch.setattr(jobs, "SAMPLES", 5000)
-
-
 def fit(path, out, *options) -> int:
-    return cli.main(["fit", str(path), "--out", str(out), *QUICK, *options])
+    return cli.main(["fit", str(path), "--out", str(out), *SMALL, *options])
 
 
 def assert_one_sentence(text: str, part: str) -> None:
@@ -93,7 +84,7 @@ def test_an_unknown_option_exits_with_2(tmp_path, capsys):
     assert "--bogus" in capsys.readouterr().err
 
 
-def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(quick, tmp_path, capsys):
+def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(tmp_path, capsys):
     save_mesh(tmp_path / "in.ply", sphere(2))
     out = tmp_path / "out"
     assert fit(tmp_path / "in.ply", out) == 0
@@ -106,7 +97,7 @@ def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(quick, tmp_path, 
         "wrote " + ", ".join(str(out / name) for name in (MODEL, "mesh.ply", "render.png", "report.json")) + "\n"
     )
     assert report["seconds"]["import"] > 0
-    assert load_image(out / "render.png").shape == (512, 2 * 512 + 8, 3)
+    assert load_image(out / "render.png").shape == (32, 2 * 32 + 8, 3)
     assert len(load_mesh(out / "mesh.ply").faces) == report["mesh"]["faces"]
     assert load(out / MODEL).provenance["input"] == "in.ply"
     assert fit(tmp_path / "in.ply", out) == 1
@@ -170,7 +161,7 @@ def test_the_package_runs_as_a_module(monkeypatch, capsys):
 def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_path):
     save_mesh(tmp_path / "in.ply", sphere(2))
     out = tmp_path / "out"
-    command = ["fit", str(tmp_path / "in.ply"), "--out", str(out), *QUICK, "--steps", "100000"]
+    command = ["fit", str(tmp_path / "in.ply"), "--out", str(out), *SMALL, "--steps", "100000"]
     code = f"import sys; from nstr3d.cli import main; sys.exit(main({command!r}))"
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))

@@ -1,6 +1,7 @@
 """``nstr3d render``: pictures, turntables and buffers of a fitted sphere; every refusal one sentence and no file."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,8 @@ SIZE = ["--size", "48", "40"]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("fit")
-    options = ["--out", str(out), "--field", "grid", "--params", "6000", "--steps", "300", "--resolution", "24"]
-    assert cli.main(["fit", str(ASSETS / "sphere.obj"), *options, "--overwrite"]) == 0
-    return out / "model.safetensors"
+def model(fitted: Callable[..., Path]) -> Path:
+    return fitted("sphere.obj", "--field", "grid", "--params", "6000", "--steps", "300", "--resolution", "24")
 
 
 def test_depth_and_normals_are_those_of_the_sphere(model: Path, tmp_path: Path) -> None:

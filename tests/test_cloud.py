@@ -306,10 +306,9 @@ def test_the_same_points_give_the_same_bits():
     np.testing.assert_array_equal(first.mesh.vertices, again.mesh.vertices)
 
 
-def test_too_many_points_are_averaged(monkeypatch):
-    monkeypatch.setattr("nstr3d.geometry.cloud.prepare.MOST_POINTS", 2000)
+def test_too_many_points_are_averaged():
     cloud = ball(20_000, 0.01)
-    clean, frame, done = prepare(cloud)
+    clean, frame, done = prepare(cloud, most=2000)
     assert 500 < done.averaged <= 2000
     error = np.abs(np.linalg.norm(frame.to_world(clean.points), axis=1) - 1)
     assert error.mean() < 0.75 * 0.01 * np.sqrt(2 / np.pi)  # most cells hold ten points, those that the sphere grazes fewer

@@ -1,14 +1,13 @@
 """A point cloud through the whole job and the command line: what is written, refused, measured and trimmed."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from oracles import sphere
+from quick import QUICK, WORDS
 
 from nstr3d.cli.command import main
 from nstr3d.geometry.mesh.topology import genera
@@ -22,19 +21,7 @@ from nstr3d.render.points import splat
 from nstr3d.types import Camera, Mesh, PointCloud
 
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
-QUICK = ["--preset", "fast", "--steps", "150", "--params", "6000", "--resolution", "40"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Short training on small pools, scored on few samples."""
-    changes = {"pool": 40_000, "batch": 2048, "warmup": 5}
-    presets = {name: replace(preset, training=replace(preset.training, **changes)) for name, preset in jobs.PRESETS.items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "PRESETS", presets)
-        patch.setattr("nstr3d.training.presets.LARGEST", 64)
-        patch.setattr(jobs, "SAMPLES", 4000)
-        yield
+SMALL = {"steps": 60, "params": 6000, "resolution": 40}
 
 
 def points(count: int = 1500, noise: float = 0.0) -> np.ndarray:
@@ -49,19 +36,23 @@ def job_for(tmp_path, table: np.ndarray | None = None, surface: dict | None = No
     path = tmp_path / "scan.npy"
     if table is not None or not path.exists():
         np.save(path, points() if table is None else table)
-    chosen = {"preset": "fast", "steps": 150, "params": 6000, "resolution": 40, "picture": 32, "out": tmp_path / "new" / "out"}
-    return PointsJob(MeshJob(path, **(chosen | (surface or {}))), **options)
+    return PointsJob(MeshJob(path, **({"out": tmp_path / "new" / "out"} | QUICK | SMALL | (surface or {}))), **options)
 
 
-def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(tmp_path):
-    save_mesh(tmp_path / "reference.ply", sphere(3))
-    reference = load_mesh(tmp_path / "reference.ply")
-    save_mesh(tmp_path / "reference.ply", type(reference)(3 * reference.vertices + [10, 0, 0], reference.faces))
-    outcome = run_points(job_for(tmp_path, reference=tmp_path / "reference.ply"))
-    out = tmp_path / "new" / "out"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> PointsJob:
+    """A job that has run from beginning to end, measured against a reference; nothing changes its files."""
+    folder, ball = tmp_path_factory.mktemp("whole"), sphere(3)
+    save_mesh(folder / "reference.ply", Mesh(3 * ball.vertices + [10, 0, 0], ball.faces))
+    job = job_for(folder, reference=folder / "reference.ply")
+    run_points(job)
+    return job
+
+
+def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(whole):
+    out = whole.surface.out
     assert {path.name for path in out.iterdir()} == RESULTS
     report = json.loads((out / REPORT).read_text())
-    assert report == json.loads(json.dumps(outcome.report))
     assert report["input"]["points"] == 1500
     assert report["input"]["measured"]
     assert report["mesh"]["watertight"]
@@ -77,13 +68,13 @@ def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(tmp_path):
     assert load_image(out / PICTURE).shape == (32, 72, 3)
 
 
-def test_the_same_job_gives_the_same_field(tmp_path):
+def test_the_same_job_gives_the_same_field_and_report(tmp_path, whole):
     where = np.random.default_rng(0).uniform(7, 13, (50, 3))
-    values = []
-    for name, seed in (("a", 0), ("b", 0)):
-        run_points(job_for(tmp_path, surface={"out": tmp_path / name, "seed": seed}))
-        values.append(load(tmp_path / name / MODEL).sdf()(where))
-    np.testing.assert_array_equal(values[0], values[1])
+    outcome = run_points(replace(whole, surface=replace(whole.surface, out=tmp_path / "again")))
+    again, before = (load(folder / MODEL).sdf()(where) for folder in (tmp_path / "again", whole.surface.out))
+    np.testing.assert_array_equal(again, before)
+    report = json.loads((tmp_path / "again" / REPORT).read_text())
+    assert report == json.loads(json.dumps(outcome.report))
 
 
 def test_normals_can_be_estimated_and_the_noise_given(tmp_path):
@@ -121,14 +112,12 @@ def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept
         assert len(genera(load_mesh(tmp_path / name / MESH))) == components
 
 
-def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path):
+def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, whole):
     def stop(progress):
         if progress.step == 15:
             raise KeyboardInterrupt
 
-    whole = job_for(tmp_path, surface={"out": tmp_path / "whole"})
-    run_points(whole)
-    parts = job_for(tmp_path, surface={"out": tmp_path / "parts"})
+    parts = replace(whole, surface=replace(whole.surface, out=tmp_path / "parts"))
     with pytest.raises(Interrupted, match="--resume"):
         run_points(parts, Listener(step=stop))
     assert (tmp_path / "parts" / CHECKPOINT).exists()
@@ -136,7 +125,7 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path):
     with pytest.raises(ValueError, match="belongs to another run: smooth"):
         run_points(replace(again, smooth=0.1))
     run_points(again)
-    assert (tmp_path / "parts" / MESH).read_bytes() == (tmp_path / "whole" / MESH).read_bytes()
+    assert (tmp_path / "parts" / MESH).read_bytes() == (whole.surface.out / MESH).read_bytes()
 
 
 def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
@@ -164,16 +153,10 @@ def test_a_failing_job_leaves_nothing(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scan.npy"]
 
 
-def app():
-    spec = importlib.util.spec_from_file_location("fit_points", Path(__file__).parents[1] / "apps" / "fit_points.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_app_and_the_command_line_fit_points(tmp_path, capsys):
+def test_the_app_and_the_command_line_fit_points(app, tmp_path, capsys):
     np.savetxt(tmp_path / "scan.xyz", points()[:, :3])
-    assert app().main([str(tmp_path / "scan.xyz"), "--out", str(tmp_path / "a"), *QUICK]) == 0
+    small = [*WORDS, "--steps", "60", "--params", "6000", "--resolution", "40"]
+    assert app("fit_points").main([str(tmp_path / "scan.xyz"), "--out", str(tmp_path / "a"), *small]) == 0
     table = capsys.readouterr().out
     assert "normals estimated" in table
     assert (tmp_path / "a" / MESH).exists()
@@ -185,9 +168,9 @@ BAD = {"2 columns": "1 2\n" * 200, "not finite": "1 2 nan\n" * 200, "only 1 poin
 
 
 @pytest.mark.parametrize("reason", BAD)
-def test_bad_input_is_one_line_and_exit_code_1(tmp_path, capsys, reason):
+def test_bad_input_is_one_line_and_exit_code_1(app, tmp_path, capsys, reason):
     (tmp_path / "bad.xyz").write_text(BAD[reason])
-    assert app().main([str(tmp_path / "bad.xyz"), "--out", str(tmp_path / "out")]) == 1
+    assert app("fit_points").main([str(tmp_path / "bad.xyz"), "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert reason in error
@@ -208,12 +191,8 @@ def test_a_splat_shows_points_where_the_camera_sees_them():
     assert picture[48, 16] > 0.9
 
 
-def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(tmp_path, capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location("points_benchmark", Path(__file__).parents[1] / "apps" / "points_benchmark.py")
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "points_benchmark", module)  # where dataclasses look for the names in their annotations
-    spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "SAMPLES", 2000)
+def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(app, tmp_path, capsys, monkeypatch):
+    module = app("points_benchmark")
     monkeypatch.setitem(sys.modules, "open3d", None)
     save_mesh(tmp_path / "ball.ply", sphere(3))
     small = [
@@ -224,6 +203,8 @@ def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(tmp_path, 
         "0.5",
         "--missing",
         "0.2",
+        "--samples",
+        "2000",
         "--out",
         str(tmp_path / "out"),
     ]

@@ -19,7 +19,7 @@ from nstr3d.training.fit import FitConfig
 from nstr3d.training.presets import sized_linear
 from nstr3d.training.solve import least_squares
 
-BUDGET = 3000
+BUDGET, POOL = 3000, 50_000
 MEASURES = {"near": 2e-4, "surface": 1e-4, "volume": 3e-3, "normals": 1.5, "iou_near": 0.9, "iou_volume": 0.95}
 END = {"chamfer": 1e-4, "hausdorff": 2e-3, "f_score": 1.0}
 ROW = Row("abc", "cpu", 2, "ball", "a", 100, "5 s", 0, 1.0, 99, 400, 10, 5.0, MEASURES | END)
@@ -33,7 +33,7 @@ def near(error: float) -> dict[str, float]:
 def track(tmp_path_factory) -> MeshTrack:
     path = tmp_path_factory.mktemp("track") / "ball.ply"
     save_mesh(path, oracles.sphere(5, radius=2.0))
-    return MeshTrack.of(path)
+    return replace(MeshTrack.of(path), resolution=64)
 
 
 def small_ngp(params, near):
@@ -78,7 +78,7 @@ def test_test_points_are_those_of_the_conventions(track: MeshTrack) -> None:
 
 
 def test_a_race_to_a_number_of_steps_gives_everybody_all_of_them(track: MeshTrack) -> None:
-    rows = race(CONTENDERS, track, BUDGET, 0, steps=40, commit="abc")
+    rows = race(CONTENDERS, track, BUDGET, 0, steps=40, pool=POOL, commit="abc")
     for name in ("ngp", "siren"):
         own = [row for row in rows if row.field == name]
         assert [row.done for row in own] == [*MARKS, 1.0]
@@ -91,12 +91,15 @@ def test_a_race_to_a_number_of_steps_gives_everybody_all_of_them(track: MeshTrac
 
 
 def test_a_race_repeats_but_for_its_clock(track: MeshTrack) -> None:
-    one, two = ([replace(row, seconds=0.0) for row in race(CONTENDERS, track, BUDGET, 1, steps=20)] for _ in range(2))
+    one, two = (
+        [replace(row, seconds=0.0) for row in race(CONTENDERS, track, BUDGET, 1, steps=20, marks=(0.4,), pool=POOL)]
+        for _ in range(2)
+    )
     assert sorted(one, key=str) == sorted(two, key=str)
 
 
 def test_a_race_on_the_clock_gives_everybody_as_long(track: MeshTrack) -> None:
-    rows = [row for row in race(CONTENDERS, track, BUDGET, 0, seconds=1.0) if row.done == 1]
+    rows = [row for row in race(CONTENDERS, track, BUDGET, 0, seconds=1.0, marks=(), pool=POOL) if row.done == 1]
     assert len(rows) == 2
     # A turn ends with the step that passes its end; one step is short beside a second.
     assert all(1.0 <= row.seconds < 2.0 for row in rows)
@@ -183,11 +186,11 @@ def test_a_pool_can_be_short_and_noisy(track: MeshTrack) -> None:
 def test_least_squares_races_too(track: MeshTrack) -> None:
     """A plain grid by conjugate gradients gets close to the ball, and a decoder is refused."""
     contender = Contender("linear", sized_linear, steps=least_squares(samples=20_000))
-    last = race([contender], track, BUDGET, 0, steps=20)[-1]
+    last = race([contender], track, BUDGET, 0, steps=20, marks=(), pool=POOL)[-1]
     assert last.steps == 20
     assert last.measures["near"] < 3e-3
     with pytest.raises(ValueError, match="linear in its parameters"):
-        race([replace(contender, config=small_ngp)], track, BUDGET, 0, steps=2)
+        race([replace(contender, config=small_ngp)], track, BUDGET, 0, steps=2, pool=POOL)
 
 
 def tone(keep: float = 1.0, jump: float | None = None) -> RasterTrack:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,13 @@ from PIL import Image
 from apps import flow, flow_benchmark
 from nstr3d.cli import command as cli
 
-ASSETS = Path(__file__).parent.parent / "assets"
-SMALL = ["--seeds", "40", "--size", "64"]
-
-
-def fitted(folder: Path, field: str) -> Path:
-    options = ["--preset", "fast", "--field", field, "--params", "9000", "--steps", "150", "--resolution", "24"]
-    assert cli.main(["fit", str(ASSETS / "ripple.obj"), "--out", str(folder), *options]) == 0
-    return folder / "model.safetensors"
+SMALL = ["--seeds", "40", "--size", "64", "--samples", "6000", "--read", "1000", "--resolution", "64"]
+FITTED = ["--params", "9000", "--steps", "150", "--resolution", "24"]
 
 
 @pytest.fixture(scope="module")
-def shape(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fitted(tmp_path_factory.mktemp("nstr") / "fit", "nstr")
+def shape(fitted: Callable[..., Path]) -> Path:
+    return fitted("ripple.obj", *FITTED)
 
 
 def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) -> None:
@@ -41,8 +36,10 @@ def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) 
         assert picture.size == (64, 64)
 
 
-def test_a_field_without_phases_says_so_and_its_relief_is_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    model = fitted(tmp_path / "fit", "grid")
+def test_a_field_without_phases_says_so_and_its_relief_is_read(
+    fitted: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    model = fitted("ripple.obj", *FITTED, "--field", "grid")
     capsys.readouterr()
     assert flow.main([str(model), "--out", str(tmp_path / "flow"), *SMALL, "--phases"]) == 1
     said = capsys.readouterr().err
@@ -72,7 +69,8 @@ def test_a_grating_has_its_frequency(tmp_path: Path) -> None:
 def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(shape: Path, tmp_path: Path) -> None:
     model = tmp_path / "fit" / shape.name
     shutil.copytree(shape.parent, model.parent)
-    assert flow_benchmark.main(["--model", str(model), "--out", str(tmp_path / "table"), "--size", "64"]) == 0
+    small = ["--size", "64", "--samples", "6000", "--read", "1000", "--gratings", "15", "60"]
+    assert flow_benchmark.main(["--model", str(model), "--out", str(tmp_path / "table"), *small]) == 0
     table = (tmp_path / "table" / "flow.md").read_text()
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][1:]
     errors = {name: float(error.rstrip("%")) for name, error, *_ in rows}

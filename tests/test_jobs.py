@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import cube, sphere
+from quick import QUICK
 from safetensors.torch import load_file, save_file
 
 from nstr3d.io.files import load_mesh, save_mesh
@@ -23,24 +24,12 @@ from nstr3d.types import Mesh
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick():
-    """Short training on small pools, scored on few samples: nothing here looks at accuracy beyond a few cells."""
-    changes = {"pool": 40_000, "batch": 2048, "warmup": 5}
-    presets = {name: replace(preset, training=replace(preset.training, **changes)) for name, preset in jobs.PRESETS.items()}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "PRESETS", presets)
-        patch.setattr("nstr3d.training.presets.LARGEST", 64)
-        patch.setattr(jobs, "SAMPLES", 5000)
-        yield
-
-
 def job_for(tmp_path, mesh: Mesh | None = None, **options) -> MeshJob:
     path = tmp_path / "input.ply"
     if mesh is not None or not path.exists():
         save_mesh(path, mesh or sphere(2))
-    chosen = {"preset": "fast", "steps": 100, "params": 6000, "resolution": 32, "picture": 24, "out": tmp_path / "new" / "out"}
-    return MeshJob(path, **(chosen | options))
+    chosen = {"steps": 60, "params": 6000, "resolution": 32, "picture": 24, "out": tmp_path / "new" / "out"}
+    return MeshJob(path, **(QUICK | chosen | options))
 
 
 def names(folder) -> set[str]:
@@ -64,6 +53,18 @@ def numbers(value):
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> MeshJob:
+    """A job that has run from beginning to end; nothing changes its files."""
+    job = job_for(tmp_path_factory.mktemp("whole"), import_seconds=1.5, seed=1)
+    run(job)
+    return job
+
+
+def report_of(job: MeshJob) -> dict:
+    return json.loads((job.out / REPORT).read_text())
+
+
 def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     job = job_for(tmp_path, import_seconds=1.5)
     outcome = run(job)
@@ -77,7 +78,7 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert report["input"]["watertight"] is True
     assert report["field"]["bytes"] == (job.out / MODEL).stat().st_size
     assert report["field"]["parameters"] <= 6000
-    assert report["field"]["steps"] == 100
+    assert report["field"]["steps"] == 60
     assert report["mesh"]["faces"] == len(load_mesh(job.out / MESH).faces)
     assert report["transport"] == {"loss": False, "weight": 0.0, "residual": None}
     stages = {"load", "build", "sample", "fit", "extract", "render", "score"}
@@ -88,18 +89,20 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert load(job.out / MODEL).field.parameter_count == report["field"]["parameters"]
 
 
-def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path):
-    first, second, other = (
-        run(job_for(tmp_path, out=tmp_path / name, seed=seed, steps=120)).report for name, seed in (("a", 1), ("b", 1), ("c", 2))
-    )
+def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path, whole):
+    jobs = [whole, *(replace(whole, out=tmp_path / str(seed), seed=seed) for seed in (1, 2))]
+    for job in jobs[1:]:
+        run(job)
+    first, second, other = map(report_of, jobs)
     for report in (first, second, other):
         report.pop("seconds")
         report["machine"].pop("peak_memory_bytes")
     assert first == second
     assert first["accuracy"] != other["accuracy"]
     for name in (MESH, PICTURE):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    a, b = (load_file(tmp_path / name / MODEL) for name in "ab")
+        assert (whole.out / name).read_bytes() == (jobs[1].out / name).read_bytes()
+    a, b = (load_file(job.out / MODEL) for job in jobs[:2])
+    assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -136,7 +139,7 @@ def test_a_flat_sheet_is_refused_before_training(tmp_path):
 
 def test_open_surface_is_warned_of_and_reported(tmp_path):
     closed, heard = sphere(2), []
-    job = job_for(tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5]), steps=80)
+    job = job_for(tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5]))
     report = run(job, Listener(warn=heard.append)).report
     assert len(heard) == 1
     assert "not watertight" in heard[0]
@@ -145,23 +148,23 @@ def test_open_surface_is_warned_of_and_reported(tmp_path):
     assert report["input"]["watertight"] is False
 
 
-@pytest.mark.parametrize("step", [7, 99, 100])
-def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step):
-    whole = run(job_for(tmp_path, out=tmp_path / "whole")).report
-    job = job_for(tmp_path)
+@pytest.mark.parametrize("step", [7, 59, 60])
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, whole, step):
+    job = replace(whole, out=tmp_path / "out")
     with pytest.raises(Interrupted, match=f"Stopped after {step} steps: the best model so far is in .*; go on with --resume"):
         run(job, stopping_at(step))
     assert names(job.out) == {MODEL, CHECKPOINT}
     assert load(job.out / MODEL).interrupted
     steps = []
     report = run(replace(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))).report
-    assert steps == list(range(step + 1, 101))
+    assert steps == list(range(step + 1, 61))
     assert names(job.out) == RESULTS
-    expected, found = load_file(tmp_path / "whole" / MODEL), load_file(job.out / MODEL)
+    expected, found = load_file(whole.out / MODEL), load_file(job.out / MODEL)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert report["accuracy"] == whole["accuracy"]
-    assert report["field"] | {"bytes": 0} == whole["field"] | {"bytes": 0}
+    before = report_of(whole)
+    assert report["accuracy"] == before["accuracy"]
+    assert report["field"] | {"bytes": 0} == before["field"] | {"bytes": 0}
 
 
 def test_a_signal_stops_training_between_two_steps_and_a_second_one_at_once(tmp_path):
@@ -191,9 +194,8 @@ def test_a_stop_outside_training_leaves_nothing(tmp_path, stage):
     assert names(tmp_path) == {"input.ply"}
 
 
-def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path, monkeypatch):
-    monkeypatch.setattr(jobs, "CHECKPOINT_SECONDS", 0.0)
-    job = job_for(tmp_path)
+def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path):
+    job = job_for(tmp_path, checkpoint_seconds=0.0)
 
     def interrupt(name):
         if name == "render":
@@ -204,12 +206,12 @@ def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path, monke
     assert names(job.out) == {CHECKPOINT}
     with pytest.raises(FileExistsError, match="--resume to go on from the checkpoint, --overwrite"):
         run(job)
-    assert run(replace(job, resume=True)).report["field"]["steps"] == 100
+    assert run(replace(job, resume=True)).report["field"]["steps"] == 60
     assert names(job.out) == RESULTS
 
 
 def test_a_transport_loss_is_reported_with_what_it_leaves_unexplained(tmp_path):
-    report = run(job_for(tmp_path, steps=60, transport=0.01)).report
+    report = run(job_for(tmp_path, steps=30, transport=0.01)).report
     assert report["transport"]["loss"] is True
     assert report["transport"]["weight"] == 0.01
     assert 0 < report["transport"]["residual"] < 10

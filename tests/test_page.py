@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from programs import chromium
 from scipy.ndimage import binary_dilation
 
 from nstr3d.fields.baselines.siren import SirenConfig
@@ -62,12 +61,6 @@ def fitted(config: NstrConfig) -> Fit:
 @pytest.fixture(scope="module")
 def model() -> Fit:
     return fitted(EVERY_KIND)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    with chromium() as browser:
-        yield browser
 
 
 class Shown:

@@ -9,37 +9,21 @@ import pytest
 from oracles import cube, sphere, torus
 from programs import needs
 
-from nstr3d.fields.level import LevelConfig
-from nstr3d.fields.nstr import NstrConfig
-from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.geometry.shapes import primitives
 from nstr3d.render.opengl import raster_turntable, rasterise
 from nstr3d.render.traced import Backdrop, measure, render
-from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.training.fit import FitConfig, fit
-from nstr3d.training.losses import sdf_objective
-from nstr3d.training.sampling import SurfaceBand
+from nstr3d.training.fit import Fit
 from nstr3d.types import Camera, Mesh
 
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
 
 
-def fitted() -> Sdf:
-    """A field fitted to a torus for a few seconds."""
-    unit, frame = normalise(torus(48, 24))
-    levels = (LevelConfig(8, plain=6, sparse=False), LevelConfig(16, plain=4))
-    field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
-    sampler = SurfaceBand(unit, MeshDistance(unit))
-    return fit(field, sampler, sdf_objective(), FitConfig(steps=150, pool=40_000, batch=4096), frame=frame).sdf()
-
-
 @needs("egl")
 @pytest.mark.parametrize("orthographic", [False, True])
-@pytest.mark.parametrize("make", [fitted, primitives.torus], ids=["fitted", "analytic"])
-def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(make, orthographic: bool) -> None:
-    sdf = make()
+@pytest.mark.parametrize("kind", ["fitted", "analytic"])
+def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(torus_fit: Fit, kind: str, orthographic: bool) -> None:
+    sdf = torus_fit.sdf() if kind == "fitted" else primitives.torus()
     camera = Camera.around(sdf.bounds, elevation=40, width=192, height=160, orthographic=orthographic)
     traced = measure(sdf, camera)
     drawn = rasterise(extract_mesh(sdf, 128), camera).depth

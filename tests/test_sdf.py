@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nstr3d import sdf as module
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.sdf import Sdf, from_field
@@ -142,7 +141,7 @@ def test_normals_vanish_with_the_gradient() -> None:
     np.testing.assert_allclose(steep.gradient(draw()), np.broadcast_to([7.0, 0, 0], (200, 3)))
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_change_nothing() -> None:
     sizes = []
 
     class Watched(Ball):
@@ -150,17 +149,15 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             sizes.append(len(points))
             return super().forward(points)
 
-    sdf, points = from_field(Watched(), Frame.identity(), BOUNDS, 1.0), draw(100, reach=2.0)
-    whole = sdf(points)
-    monkeypatch.setattr(module, "CHUNK", 32)
-    np.testing.assert_array_equal(sdf(points), whole)
+    points = draw(100, reach=2.0)
+    whole, parts = (from_field(Watched(), Frame.identity(), BOUNDS, 1.0, chunk) for chunk in (100, 32))
+    np.testing.assert_array_equal(whole(points), parts(points))
     assert sizes == [100, 32, 32, 32, 4]
 
 
-def test_gradients_flow_to_the_points_through_any_number_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CHUNK", 32)
+def test_gradients_flow_to_the_points_through_any_number_of_them() -> None:
     points = torch.from_numpy(draw(100)).requires_grad_(True)
-    ball_sdf()(points).sum().backward()
+    from_field(Ball(), Frame.identity(), BOUNDS, 1.0, chunk=32)(points).sum().backward()
     assert points.grad is not None
     np.testing.assert_allclose(points.grad, points.detach() / points.detach().norm(dim=1, keepdim=True), atol=1e-6)
 

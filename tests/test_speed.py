@@ -1,11 +1,17 @@
 """What is measured of speed, where its value is known; times themselves are asserted nowhere."""
 
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from nstr3d.bench.roofline import best, costs
-from nstr3d.bench.speed import dense, extraction, memory, peak_megabytes, tracing
+from nstr3d.bench.speed import dense, extraction, tracing
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.geometry.shapes.primitives import sphere
@@ -37,13 +43,37 @@ def test_extraction_and_tracing_count_what_they_do() -> None:
     assert 0 < found["steps"] < found["plain steps"]
 
 
+FRESH = """
+import json
+import numpy as np
+from nstr3d.bench.speed import peak_megabytes
+
+found = [peak_megabytes()]
+held = np.ones(int(found[0] + 64) << 17)  # of 8 bytes
+del held
+print(json.dumps([*found, peak_megabytes()]))
+"""
+MEMORY = """
+from nstr3d.geometry.shapes.primitives import sphere
+from nstr3d.bench.speed import memory
+
+print(memory(sphere(), 256)["megabytes"])
+"""
+
+
+def fresh(program: str) -> Any:
+    """What ``program`` prints in a process of its own, whose memory no other test has used."""
+    return json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+
+
 def test_the_most_memory_that_was_held_counts_what_is_freed_again() -> None:
-    before = peak_megabytes()
+    before, after = fresh(FRESH)
     assert before > 50  # torch alone
-    held = np.ones(int(before + 64) << 17)  # of 8 bytes
-    del held
-    assert before + 64 < peak_megabytes() < 2 * before + 1000
-    assert memory(sphere(), 24)["megabytes"] >= 0
+    assert before + 64 < after < 2 * before + 1000
+
+
+def test_the_memory_of_an_extraction_is_what_it_adds() -> None:
+    assert 1 < fresh(MEMORY) < 1000
 
 
 def test_plain_torch_leaves_the_kernels_out_and_lets_them_back_in() -> None:
@@ -54,6 +84,13 @@ def test_plain_torch_leaves_the_kernels_out_and_lets_them_back_in() -> None:
 
 
 def test_best_is_the_least_of_three_calls_at_least() -> None:
-    calls = []
-    assert best(lambda: calls.append(1), seconds=0.0) >= 0
-    assert len(calls) == 3
+    spent = []
+
+    def call() -> None:
+        begun = time.perf_counter()
+        time.sleep(0 if spent else 0.2)
+        spent.append(time.perf_counter() - begun)
+
+    least = best(call, seconds=0.0)
+    assert len(spent) == 3
+    assert min(spent) <= least < spent[0]

@@ -1,9 +1,7 @@
 """Orientation by a field that sees no normals and no winding number, on shapes whose normals are known."""
 
-import importlib.util
-import sys
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,8 +10,7 @@ from test_cloud import ball, ring
 
 from nstr3d.io.files import save_mesh
 from nstr3d.jobs.cloud import first_surface
-from nstr3d.training import unoriented
-from nstr3d.training.unoriented import carried_normals, unsigned_samples
+from nstr3d.training.unoriented import TRAINING, carried_normals, unsigned_samples
 from nstr3d.types import PointCloud
 
 
@@ -34,20 +31,16 @@ def test_samples_are_on_the_points_or_know_how_far_these_are():
     assert np.abs(at).max() <= 1
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Training too short to leave the ball that it starts from."""
-    monkeypatch.setattr(unoriented, "TRAINING", replace(unoriented.TRAINING, steps=10, pool=4000))
+SHORT = replace(TRAINING, steps=10, pool=4000)  # too short to leave the ball that it starts from
 
 
-@pytest.mark.usefixtures("short")
 def test_the_same_points_give_the_same_bits():
     points = 0.65 * ring(500).points
-    np.testing.assert_array_equal(carried_normals(points), carried_normals(points))
+    np.testing.assert_array_equal(carried_normals(points, training=SHORT), carried_normals(points, training=SHORT))
 
 
-@pytest.mark.usefixtures("short")
-def test_a_first_surface_can_take_its_signs_from_the_carrier_and_ignores_given_normals():
+def test_a_first_surface_can_take_its_signs_from_the_carrier_and_ignores_given_normals(monkeypatch):
+    monkeypatch.setattr("nstr3d.jobs.cloud.carried_normals", partial(carried_normals, training=SHORT))
     cloud = ball(1000)
     first = first_surface(PointCloud(cloud.points, np.zeros_like(cloud.points)), carried_signs=True)
     assert not first.preparation.measured
@@ -63,17 +56,13 @@ def test_bad_points_are_refused_before_any_training(points, reason):
         first_surface(PointCloud(points), carried_signs=True)
 
 
-def test_the_benchmark_counts_wrong_signs(tmp_path, capsys, monkeypatch):
-    spec = importlib.util.spec_from_file_location("race", Path(__file__).parents[1] / "apps" / "orientation_benchmark.py")
-    race = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "race", race)  # where dataclasses look for the names in their annotations
-    spec.loader.exec_module(race)
-    monkeypatch.setattr(race, "SAMPLES", 2000)
-    monkeypatch.setattr(race, "CELLS", 32)
+def test_the_benchmark_counts_wrong_signs(app, tmp_path, capsys, monkeypatch):
+    race = app("orientation_benchmark")
     radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
     monkeypatch.setattr(race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)})
     save_mesh(tmp_path / "ball.ply", sphere(3))
-    assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0"]) == 0
+    small = ["--samples", "2000", "--cells", "32"]
+    assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0", *small]) == 0
     exact, signed, right, inward = (
         [float(cell) for cell in line.split("|")[4:-1]] for line in capsys.readouterr().out.splitlines()[2:]
     )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import sphere
+from quick import QUICK
 
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.level import LevelConfig
@@ -13,7 +14,6 @@ from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.start.warm import _places, warm_start
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.io.files import save_mesh
-from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs.mesh import MODEL, MeshJob, run
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit
@@ -64,27 +64,32 @@ def test_nodes_that_the_field_lacks_take_the_nearest() -> None:
         assert (ties - new.table[row]).abs().amax(dim=1).min() < 1e-6
 
 
+SHARED = QUICK | {"resolution": 32, "picture": 0}
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory) -> MeshJob:
+    folder = tmp_path_factory.mktemp("first")
+    save_mesh(folder / "ball.ply", sphere(2))
+    job = MeshJob(folder / "ball.ply", folder / "ball", params=6000, steps=150, **SHARED)
+    run(job)
+    return job
+
+
 @pytest.fixture
-def job(tmp_path, monkeypatch) -> MeshJob:
-    quick = {
-        name: replace(preset, training=replace(preset.training, pool=40_000, batch=2048, warmup=5))
-        for name, preset in jobs.PRESETS.items()
-    }
-    monkeypatch.setattr(jobs, "PRESETS", quick)
-    save_mesh(tmp_path / "ball.ply", sphere(2))
+def job(first, tmp_path) -> MeshJob:
     save_mesh(tmp_path / "other.ply", Mesh(7 + 3 * sphere(2).vertices, sphere(2).faces))  # elsewhere, and larger
-    shared = {"preset": "fast", "resolution": 32, "picture": 0, "samples": 5000}
-    first = MeshJob(tmp_path / "ball.ply", tmp_path / "ball", params=6000, steps=150, **shared)
-    run(first)
-    return MeshJob(tmp_path / "other.ply", tmp_path / "warm", start=first.out / MODEL, steps=1, **shared)
+    return MeshJob(tmp_path / "other.ply", tmp_path / "warm", start=first.out / MODEL, steps=1, **SHARED)
 
 
-def test_a_job_begins_where_the_model_is_wherever_its_shape_lies(job, tmp_path) -> None:
-    first = load(tmp_path / "ball" / MODEL).sdf()
+def test_a_job_begins_where_the_model_is_wherever_its_shape_lies(first, job) -> None:
+    before = load(first.out / MODEL)
     run(job)
     points = np.random.default_rng(0).uniform(-0.9, 0.9, (1000, 3))
-    assert np.abs(load(job.out / MODEL).sdf()(7 + 3 * points) - 3 * first(points)).mean() < 0.05  # one step moves it a little
-    assert load(job.out / MODEL).field.config == load(tmp_path / "ball" / MODEL).field.config
+    assert (
+        np.abs(load(job.out / MODEL).sdf()(7 + 3 * points) - 3 * before.sdf()(points)).mean() < 0.05
+    )  # one step moves it a little
+    assert load(job.out / MODEL).field.config == before.field.config
 
 
 def test_what_cannot_be_started_from_is_refused(job, tmp_path) -> None:

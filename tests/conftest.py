@@ -1,0 +1,75 @@
+"""What several tests use and none changes: fitted models, made once a session, and a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from oracles import torus
+from programs import chromium
+from quick import WORDS
+
+from nstr3d.cli import command as cli
+from nstr3d.fields.level import LevelConfig
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.training.fit import Fit, FitConfig, fit
+from nstr3d.training.losses import sdf_objective
+from nstr3d.training.sampling import SurfaceBand
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def app() -> Callable[[str], ModuleType]:
+    """Loads the module ``apps/NAME.py`` anew."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "apps" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # where dataclasses look for the names in their annotations
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Fits an asset by the command line with options, once for each choice of them; the path of the model."""
+    known: dict[tuple[str, ...], Path] = {}
+
+    def fit_asset(name: str, *options: str) -> Path:
+        words = (str(ROOT / "assets" / name), *WORDS, *options)
+        if words not in known:
+            out = tmp_path_factory.mktemp("fitted") / "fit"
+            assert cli.main(["fit", *words, "--out", str(out)]) == 0
+            known[words] = out / "model.safetensors"
+        return known[words]
+
+    return fit_asset
+
+
+@pytest.fixture(scope="session")
+def torus_fit() -> Fit:
+    """A small field fitted to a torus of radii 1 and 0.4."""
+    unit, frame = normalise(torus(48, 24))
+    levels = (LevelConfig(8, plain=6, sparse=False), LevelConfig(16, plain=4))
+    field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
+    sampler = SurfaceBand(unit, MeshDistance(unit))
+    return fit(field, sampler, sdf_objective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A headless Chromium; tests open tabs and close them."""
+    with chromium() as browser:
+        yield browser
