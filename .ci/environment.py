@@ -44,7 +44,9 @@ NO_WHEEL = ("No matching distribution found", "ResolutionImpossible")  # as pip 
 
 
 def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("venv", type=Path)
     parser.add_argument("--tests", action="store_true", help="what tests and linters need too")
     parser.add_argument("--core", action="store_true", help="with --tests: no optional part")
@@ -74,7 +76,9 @@ def check(build: str) -> None:
     """Stops where this Python is too old, or TORCH names no build."""
     if sys.version_info < OLDEST:
         found = sys.version.split()[0]
-        raise SystemExit(f"nstr3d needs Python 3.10 or newer, not {found}: make PYTHON=python3.12 demo")
+        raise SystemExit(
+            f"nstr3d needs Python 3.10 or newer, not {found}: make PYTHON=python3.12 demo"
+        )
     if build not in ("", *BUILDS):
         raise SystemExit(f"TORCH is one of {', '.join(BUILDS)}, not {build}.")
 
@@ -102,7 +106,9 @@ def read_state(venv: Path) -> dict:
 
 
 def write_state(venv: Path, state: dict) -> None:
-    (venv / STATE).write_text(json.dumps(state | {"place": str(venv)}, indent=2) + "\n", encoding="utf-8")
+    (venv / STATE).write_text(
+        json.dumps(state | {"place": str(venv)}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def python_of(venv: Path) -> Path:
@@ -113,7 +119,9 @@ def make_venv(venv: Path, fresh: bool) -> None:
     """An environment of the running Python; ``fresh`` empties one that another Python made."""
     clear = ["--clear"] if fresh or not python_of(venv).exists() else []
     if subprocess.run([sys.executable, "-m", "venv", *clear, str(venv)], check=False).returncode:
-        raise SystemExit(f"{venv} could not be made; on Debian and Ubuntu, install the package python3-venv.")
+        raise SystemExit(
+            f"{venv} could not be made; on Debian and Ubuntu, install the package python3-venv."
+        )
 
 
 def install_torch(venv: Path, build: str) -> None:
@@ -121,19 +129,27 @@ def install_torch(venv: Path, build: str) -> None:
     index = torch_index(build)
     if index is None:
         return
-    pinned = next(line for line in (ROOT / "constraints.txt").read_text().splitlines() if line.startswith("torch=="))
+    pinned = next(
+        line
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if line.startswith("torch==")
+    )
     print(f"PyTorch comes from {index}.", flush=True)
     # Without what it depends on: that comes from the registry, in the versions of constraints.txt.
     if pip(venv, "--no-deps", "--index-url", index, pinned).returncode:
         if build:
-            raise SystemExit(f"TORCH={build}: {index} has no {pinned} for this Python; try TORCH=default.")
+            raise SystemExit(
+                f"TORCH={build}: {index} has no {pinned} for this Python; try TORCH=default."
+            )
         print("It has none for this Python; the registry's build is taken.", flush=True)
 
 
 def check_torch(venv: Path, build: str) -> None:
     """Stops where the registry gave another build of PyTorch than the one asked for."""
     program = "import torch; print('cuda' if torch.version.cuda else 'cpu')"
-    done = subprocess.run([python_of(venv), "-c", program], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [python_of(venv), "-c", program], check=True, capture_output=True, text=True
+    )
     found = done.stdout.strip()
     if build in ("cpu", "cuda") and found != build:
         raise SystemExit(f"TORCH={build}: this registry's PyTorch is the {found} build instead.")
@@ -151,7 +167,9 @@ def torch_index(build: str) -> str | None:
     if answers(f"{index}/cpu/torch/"):
         return f"{index}/cpu"
     if build == "cpu":
-        raise SystemExit(f"TORCH=cpu: {index} does not answer; use TORCH=default, or name a mirror: TORCH_INDEX")
+        raise SystemExit(
+            f"TORCH=cpu: {index} does not answer; use TORCH=default, or name a mirror: TORCH_INDEX"
+        )
     print(
         "PyTorch's index does not answer; the registry's build is taken, which may be larger.",
         flush=True,
@@ -197,7 +215,11 @@ def optional_parts() -> dict[str, list[str]]:
     parser = configparser.ConfigParser()
     parser.read(ROOT / "setup.cfg", encoding="utf-8")
     extras = {name: text.split("\n") for name, text in parser["options.extras_require"].items()}
-    return {name: [line for line in lines if line] for name, lines in extras.items() if name not in (DEVELOPMENT, *UNTESTED)}
+    return {
+        name: [line for line in lines if line]
+        for name, lines in extras.items()
+        if name not in (DEVELOPMENT, *UNTESTED)
+    }
 
 
 def install_wheels(venv: Path, parts: list[str]) -> bool:

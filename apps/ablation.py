@@ -1,8 +1,10 @@
-"""Does transport pay? ``python apps/ablation.py [FILE ...]``: its loss and the controls on clean, sparse and noisy data.
+"""Does transport pay? ``python apps/ablation.py [FILE ...]``: its loss and the controls on clean,
+sparse and noisy data.
 
-Meshes give signed distances; images a quarter of their pixels, judged on the others. Equal steps for all. F(x, S) and F(S) are
-transport networks, F = 0 is plain smoothness, and ridge is a stronger decay of the tables: what any prior must beat. Rows go
-to ablation.csv in --out; run it again to go on.
+Meshes give signed distances; images a quarter of their pixels, judged on the others. Equal steps
+for all. F(x, S) and F(S) are transport networks, F = 0 is plain smoothness, and ridge is a stronger
+decay of the tables: what any prior must beat. Rows go to ablation.csv in --out; run it again to go
+on.
 """
 
 from __future__ import annotations
@@ -34,7 +36,11 @@ from nstr3d.training.presets import changed, sized_nstr, sized_waveless
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / name for name in ("bunny.obj", "ripple.obj", "texture.png"))
-KINDS = {"F(x, S)": TransportConfig(), "F(S)": TransportConfig(position=False), "F = 0": TransportConfig(hidden=0)}
+KINDS = {
+    "F(x, S)": TransportConfig(),
+    "F(S)": TransportConfig(position=False),
+    "F = 0": TransportConfig(hidden=0),
+}
 DATA = {"clean": {}, "sparse": {"samples": 20_000}, "noisy": {"samples": 100_000, "noise": 0.01}}
 MASKED = "masked"
 COLUMNS = (*SURFACE[:5], Measure("residual", "residual"))
@@ -42,15 +48,18 @@ COLUMNS = (*SURFACE[:5], Measure("residual", "residual"))
 
 @dataclass(frozen=True)
 class HermiteConfig(NstrConfig):
-    """Smoothstep (C1) interpolation of plain levels; with ``slopes`` each node's value continues along F(S), the transport law,
-    as its slope: S(x) = sum_c w_c(x) (S_c + F(S_c) (x - x_c)). Without, the slope at every node is zero."""
+    """Smoothstep (C1) interpolation of plain levels; with ``slopes`` each node's value continues
+    along F(S), the transport law, as its slope: S(x) = sum_c w_c(x) (S_c + F(S_c) (x - x_c)).
+    Without, the slope at every node is zero."""
 
     slopes: bool = True
 
     def build(self, in_dim, out_dim, near=None, generator=None) -> Hermite:
         """A field as `NstrConfig.build` makes."""
         generator = generator or torch.Generator().manual_seed(0)
-        return Hermite(self, in_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator)
+        return Hermite(
+            self, in_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator
+        )
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Hermite:
         """Races do not reload."""
@@ -63,15 +72,26 @@ class Hermite(Field):
     def __init__(self, config: HermiteConfig, dim: int, stored: list, generator: torch.Generator):
         super().__init__()
         self.config, self.in_dim, self.out_dim = config, dim, 1
-        self.levels = nn.ModuleList(Level(level, dim, nodes, generator) for level, nodes in zip(config.levels, stored))
-        self.decoder = Decoder(sum(level.features for level in config.levels), config.hidden, 1, config.sharpness, generator)
+        self.levels = nn.ModuleList(
+            Level(level, dim, nodes, generator) for level, nodes in zip(config.levels, stored)
+        )
+        self.decoder = Decoder(
+            sum(level.features for level in config.levels),
+            config.hidden,
+            1,
+            config.sharpness,
+            generator,
+        )
         widths = [level.channels for level in config.levels] if config.slopes else []
         self.laws = nn.ModuleList(
-            nn.Sequential(linear(c, 32, generator), nn.Tanh(), linear(32, c * dim, generator)) for c in widths
+            nn.Sequential(linear(c, 32, generator), nn.Tanh(), linear(32, c * dim, generator))
+            for c in widths
         )
 
     def forward(self, points: Tensor) -> Tensor:
-        return self.decoder(torch.cat([self._features(index, points) for index in range(len(self.levels))], dim=1))
+        return self.decoder(
+            torch.cat([self._features(index, points) for index in range(len(self.levels))], dim=1)
+        )
 
     def _features(self, index: int, points: Tensor) -> Tensor:
         level: Level = self.levels[index]  # type: ignore[assignment]
@@ -79,10 +99,13 @@ class Hermite(Field):
         scaled = (points + 1) * (cells / 2)
         cell = scaled.detach().floor().clamp(0, cells - 1)
         offset = scaled - cell
-        smooth = (cell + offset * offset * (3 - 2 * offset)) * (2 / cells) - 1  # linear weights there are C1 weights here
+        smooth = (cell + offset * offset * (3 - 2 * offset)) * (
+            2 / cells
+        ) - 1  # linear weights there are C1 weights here
         if not self.laws:
             return gather(smooth, level.rows, cells, level.table)
-        # Slopes are per cell, so S_c + F(S_c) (x - x_c) / h is a value and a slope that are both interpolated.
+        # Slopes are per cell, so S_c + F(S_c) (x - x_c) / h is a value and a slope that are both
+        # interpolated.
         slopes = self.laws[index](level.table)  # (nodes, channels * dim), axes last
         nodes = torch.nonzero(level.rows.reshape((cells + 1,) * self.in_dim) >= 0).to(points)
         where = slopes.view(len(nodes), -1, self.in_dim)
@@ -95,7 +118,11 @@ class Hermite(Field):
         tables = [p for name, p in self.named_parameters() if name.endswith(".table")]
         others = [p for name, p in self.named_parameters() if not name.endswith(".table")]
         return [
-            {"params": tables, "lr": self.config.table_rate, "weight_decay": self.config.table_decay},
+            {
+                "params": tables,
+                "lr": self.config.table_rate,
+                "weight_decay": self.config.table_decay,
+            },
             {"params": others, "lr": self.config.decoder_rate},
         ]
 
@@ -108,11 +135,20 @@ def hermite(params: int, near, slopes: bool) -> HermiteConfig:
 def contenders(weights: Sequence[float]) -> list[Contender]:
     """Everybody: no transport, ridges, the losses at each weight, and interpolation."""
     found = [Contender("off", sized_nstr)]
-    found += [Contender(f"ridge {decay:g}", changed(sized_nstr, table_decay=decay)) for decay in (0.3, 3.0)]
+    found += [
+        Contender(f"ridge {decay:g}", changed(sized_nstr, table_decay=decay))
+        for decay in (0.3, 3.0)
+    ]
     for name, transport in KINDS.items():
         for weight in weights:
             objective = sdf_objective(transport=TransportPenalty(weight))
-            found.append(Contender(f"{name}, weight {weight:g}", changed(sized_nstr, transport=transport), objective))
+            found.append(
+                Contender(
+                    f"{name}, weight {weight:g}",
+                    changed(sized_nstr, transport=transport),
+                    objective,
+                )
+            )
     found.append(Contender("trilinear, no waves", sized_waveless))
     found.append(Contender("C1 interpolation", partial(hermite, slopes=False)))
     found.append(Contender("transport interpolation", partial(hermite, slopes=True)))
@@ -120,17 +156,29 @@ def contenders(weights: Sequence[float]) -> list[Contender]:
 
 
 def raster_contenders(weights: Sequence[float], track: RasterTrack) -> list[Contender]:
-    """The same question for the trained model of images: no transport, ridges, and the losses at each weight."""
+    """The same question for the trained model of images: no transport, ridges, and the losses at
+    each weight."""
 
     def size(params: int, near) -> NstrConfig:
         return sized_waves(params, track.lattice, track.out_dim)
 
     found = [Contender("off", size, value_objective())]
-    found += [Contender(f"ridge {decay:g}", changed(size, table_decay=decay), value_objective()) for decay in (0.1, 1.0)]
+    found += [
+        Contender(f"ridge {decay:g}", changed(size, table_decay=decay), value_objective())
+        for decay in (0.1, 1.0)
+    ]
     for name, transport in KINDS.items():
         for weight in weights:
-            objective = value_objective(TransportPenalty(weight / 1000))  # squared values are that much smaller
-            found.append(Contender(f"{name}, weight {weight / 1000:g}", changed(size, transport=transport), objective))
+            objective = value_objective(
+                TransportPenalty(weight / 1000)
+            )  # squared values are that much smaller
+            found.append(
+                Contender(
+                    f"{name}, weight {weight / 1000:g}",
+                    changed(size, transport=transport),
+                    objective,
+                )
+            )
     return found
 
 
@@ -145,15 +193,28 @@ def run(options: argparse.Namespace) -> None:
             for seed in options.seeds:
                 done = {row.key for row in rows if row.done == 1}
                 name = f"{path.stem}, {label}"
-                track = track or (masked(path, name) if label == MASKED else spoilt(path, options.tests, name, label))
+                track = track or (
+                    masked(path, name)
+                    if label == MASKED
+                    else spoilt(path, options.tests, name, label)
+                )
                 if isinstance(track, RasterTrack):
                     everybody = raster_contenders(options.weights, track)
                 else:
                     everybody = contenders(options.weights)
-                left = [c for c in everybody if (name, c.name, options.budget, limit, seed) not in done]
+                left = [
+                    c for c in everybody if (name, c.name, options.budget, limit, seed) not in done
+                ]
                 if left:
                     rows += race(
-                        left, track, options.budget, seed, steps=options.steps, marks=(), pool=options.pool, on_row=_tell
+                        left,
+                        track,
+                        options.budget,
+                        seed,
+                        steps=options.steps,
+                        marks=(),
+                        pool=options.pool,
+                        on_row=_tell,
                     )
                     write_rows(results, rows)
     text = table(rows)
@@ -177,7 +238,9 @@ def masked(path: Path, name: str) -> RasterTrack:
     """The middle 192 x 192 pixels of an image, a quarter of them known."""
     whole = RasterTrack.of(path)
     top, left = (max(0, (length - 192) // 2) for length in whole.values.shape[:2])
-    return replace(whole, name=name, values=whole.values[top : top + 192, left : left + 192], keep=0.25)
+    return replace(
+        whole, name=name, values=whole.values[top : top + 192, left : left + 192], keep=0.25
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -186,28 +249,60 @@ def table(rows: Sequence[Row]) -> str:
     for label in (*DATA, MASKED):
         own = [row for row in rows if row.track.endswith(f", {label}")]
         if own:
-            parts.append(f"{label.capitalize()} data. " + summary(own, "off", PICTURE if label == MASKED else COLUMNS))
+            parts.append(
+                f"{label.capitalize()} data. "
+                + summary(own, "off", PICTURE if label == MASKED else COLUMNS)
+            )
     return "\n".join(parts)
 
 
 def _tell(row: Row) -> None:
     if row.done == 1:
         name, value = next(iter(row.measures.items()))
-        print(f"{row.track} seed {row.seed} {row.field}: {name} {value:.4g}", file=sys.stderr, flush=True)
+        print(
+            f"{row.track} seed {row.seed} {row.field}: {name} {value:.4g}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("signals", nargs="*", type=Path, default=list(OURS), help="meshes and images; ours by default")
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
-    parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA), help="kinds of training data of meshes")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "signals",
+        nargs="*",
+        type=Path,
+        default=list(OURS),
+        help="meshes and images; ours by default",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results"
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        choices=list(DATA),
+        default=list(DATA),
+        help="kinds of training data of meshes",
+    )
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--pool", type=int, default=FitConfig.pool, help="training samples of a mesh")
-    parser.add_argument("--tests", type=int, default=TESTS, help="points of each kind that a mesh's errors are measured at")
+    parser.add_argument(
+        "--pool", type=int, default=FitConfig.pool, help="training samples of a mesh"
+    )
+    parser.add_argument(
+        "--tests",
+        type=int,
+        default=TESTS,
+        help="points of each kind that a mesh's errors are measured at",
+    )
     parser.add_argument("--steps", type=int, default=700)
-    parser.add_argument("--weights", nargs="+", type=float, default=[0.1, 1.0, 10.0], help="of the transport loss")
+    parser.add_argument(
+        "--weights", nargs="+", type=float, default=[0.1, 1.0, 10.0], help="of the transport loss"
+    )
     options = parser.parse_args(args)
     return guarded(lambda: run(options))
 

@@ -1,7 +1,9 @@
-"""What a data set costs: ``python apps/batch_benchmark.py``: speed-up, overhead, memory, faults, restarts, the catalogue.
+"""What a data set costs: ``python apps/batch_benchmark.py``: speed-up, overhead, memory, faults,
+restarts, the catalogue.
 
-``--only scaling faults restart catalogue`` chooses; each part writes its figures to batch.json in --out, and batch.md is made of
-all of them, with what a million shapes come to. Give it an idle machine.
+``--only scaling faults restart catalogue`` chooses; each part writes its figures to batch.json in
+--out, and batch.md is made of all of them, with what a million shapes come to. Give it an idle
+machine.
 """
 
 from __future__ import annotations
@@ -37,7 +39,17 @@ from nstr3d.surface.extract import extract_mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 Part = Literal["scaling", "faults", "restart", "catalogue"]
-VARYING = {"stamp", "report", "seconds", "fit_seconds", "finished", "host", "attempts", "peak_memory", "bytes"}
+VARYING = {
+    "stamp",
+    "report",
+    "seconds",
+    "fit_seconds",
+    "finished",
+    "host",
+    "attempts",
+    "peak_memory",
+    "bytes",
+}
 MILLION = 1_000_000
 ROWS = 100_000
 RESOLUTIONS = (30, 230)  # of the extracted shapes: files of 64 KB to 5 MB
@@ -62,30 +74,62 @@ class Options:
 
 
 def write_shapes(folder: Path, count: int, bad: int = 0) -> None:
-    """``count`` shapes, of which ``bad`` cannot be fitted: blobs, rings and boxes, 64 KB to 5 MB, the same each time."""
+    """``count`` shapes, of which ``bad`` cannot be fitted: blobs, rings and boxes, 64 KB to 5 MB,
+    the same each time."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     generator = np.random.default_rng(0)
     for number in range(count - bad):
-        ball = primitives.sphere(float(generator.uniform(0.4, 0.6)), tuple(generator.uniform(-0.3, 0.3, 3)))
-        ring = primitives.torus(float(generator.uniform(0.6, 0.9)), float(generator.uniform(0.15, 0.3)))
+        ball = primitives.sphere(
+            float(generator.uniform(0.4, 0.6)), tuple(generator.uniform(-0.3, 0.3, 3))
+        )
+        ring = primitives.torus(
+            float(generator.uniform(0.6, 0.9)), float(generator.uniform(0.15, 0.3))
+        )
         shape = primitives.smooth_union(ball, ring, k=0.1)
         low, high = np.log(RESOLUTIONS)
-        save_mesh(folder / f"shape {number:04d}.ply", extract_mesh(shape, int(np.exp(generator.uniform(low, high)))))
+        save_mesh(
+            folder / f"shape {number:04d}.ply",
+            extract_mesh(shape, int(np.exp(generator.uniform(low, high)))),
+        )
     good = sorted(folder.iterdir())
     for number in range(bad):
         data = good[number % len(good)].read_bytes() if good else b"ply\n"
-        kinds = (b"", b"\x00junk" * 1000, data[: len(data) // 2], data.replace(b"element face", b"element fade"))
+        kinds = (
+            b"",
+            b"\x00junk" * 1000,
+            data[: len(data) // 2],
+            data.replace(b"element face", b"element fade"),
+        )
         (folder / f"bad {number:04d}.ply").write_bytes(kinds[number % 4])
 
 
 def batch(shapes: Path, out: Path, options: ShapeOptions, *more: str) -> list[str]:
     """The command that fits ``shapes``."""
     words = ["--device", "cpu", "--mesh" if options.mesh else "--no-mesh"]
-    for name in ("preset", "params", "cells", "steps", "pool", "resolution", "samples", "field", "seed", "picture"):
+    for name in (
+        "preset",
+        "params",
+        "cells",
+        "steps",
+        "pool",
+        "resolution",
+        "samples",
+        "field",
+        "seed",
+        "picture",
+    ):
         if (value := getattr(options, name)) is not None:
             words += [f"--{name}", str(value)]
-    return [sys.executable, str(ROOT / "apps" / "fit_dataset.py"), str(shapes), "--out", str(out), *words, *more]
+    return [
+        sys.executable,
+        str(ROOT / "apps" / "fit_dataset.py"),
+        str(shapes),
+        "--out",
+        str(out),
+        *words,
+        *more,
+    ]
 
 
 def timed(command: Sequence[str]) -> float:
@@ -96,7 +140,8 @@ def timed(command: Sequence[str]) -> float:
 
 
 def scaling(options: Options) -> dict[str, Any]:
-    """Bare fits one after the other, and the same shapes with one worker and with two; all on one thread per fit."""
+    """Bare fits one after the other, and the same shapes with one worker and with two; all on one
+    thread per fit."""
     shapes = options.out / "scaled"
     write_shapes(shapes, options.scaled)
     bare = options.out / "bare"
@@ -104,13 +149,26 @@ def scaling(options: Options) -> dict[str, Any]:
         "import sys; from pathlib import Path; from apps.batch_benchmark import bare; "
         f"bare({str(shapes)!r}, {str(bare)!r}, {json.dumps(vars(options.fit))!r})"
     )
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+    }
     processors = len(os.sched_getaffinity(0))
-    pinned = ["taskset", "-c", "0"] if processors > 1 else []  # one processor, so that threads of libraries are alike
+    pinned = (
+        ["taskset", "-c", "0"] if processors > 1 else []
+    )  # one processor, so that threads of libraries are alike
     before = processor_seconds()
-    seconds = json.loads(subprocess.check_output([*pinned, sys.executable, "-c", program], env=environment))
-    bare_processor = (processor_seconds() - before) * options.scaled / (options.scaled + 1)  # one was a warming up
-    found: dict[str, Any] = {"shapes": options.scaled, "bare": sum(seconds), "bare_processor": bare_processor}
+    seconds = json.loads(
+        subprocess.check_output([*pinned, sys.executable, "-c", program], env=environment)
+    )
+    bare_processor = (
+        (processor_seconds() - before) * options.scaled / (options.scaled + 1)
+    )  # one was a warming up
+    found: dict[str, Any] = {
+        "shapes": options.scaled,
+        "bare": sum(seconds),
+        "bare_processor": bare_processor,
+    }
     for workers in (1, 2):
         out = options.out / f"workers-{workers}"
         shutil.rmtree(out, ignore_errors=True)
@@ -124,19 +182,25 @@ def scaling(options: Options) -> dict[str, Any]:
             "processor": processor_seconds() - before,
         }
         found["peak_memory"] = max(row["peak_memory"] for row in rows)
-        found["bytes"] = float(np.mean([folder_bytes(out / path.name) for path in shapes.iterdir()]))
-        found["objects"] = float(np.mean([len(list((out / path.name).iterdir())) for path in shapes.iterdir()]))
+        found["bytes"] = float(
+            np.mean([folder_bytes(out / path.name) for path in shapes.iterdir()])
+        )
+        found["objects"] = float(
+            np.mean([len(list((out / path.name).iterdir())) for path in shapes.iterdir()])
+        )
     return found
 
 
 def processor_seconds() -> float:
-    """Processor time of all processes that this one has started and that have ended: others lengthen it less than the clock."""
+    """Processor time of all processes that this one has started and that have ended: others
+    lengthen it less than the clock."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def bare(shapes: str, out: str, options: str) -> None:
-    """Fits every shape of a folder in this process and prints the seconds of each, the first but warming up."""
+    """Fits every shape of a folder in this process and prints the seconds of each, the first but
+    warming up."""
     chosen, seconds = ShapeOptions(**json.loads(options)), []
     paths = sorted(Path(shapes).iterdir())
     for path in [paths[0], *paths]:
@@ -153,7 +217,8 @@ def folder_bytes(folder: Path) -> int:
 
 
 def faults(options: Options) -> dict[str, Any]:
-    """An undisturbed run and one whose workers are killed and crashed, which is stopped, and killed itself, again and again."""
+    """An undisturbed run and one whose workers are killed and crashed, which is stopped, and killed
+    itself, again and again."""
     shapes, calm, rough = (options.out / name for name in ("shapes", "calm", "rough"))
     write_shapes(shapes, options.shapes, options.shapes // 10)
     for out in (calm, rough):
@@ -163,12 +228,19 @@ def faults(options: Options) -> dict[str, Any]:
     starts, share = 0, max(1, options.shapes // 8)
     while True:
         starts += 1
-        process = subprocess.Popen(batch(shapes, rough, options.fit), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            batch(shapes, rough, options.fit), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         with disturbed(process, rough, share if starts % 2 else 2 * share, starts <= 6, counts):
             code = process.wait()
         if code == 0:
             break
-    return {"shapes": options.shapes, "seconds": seconds, "starts": starts, "faults": counts} | repaired(options)
+    return {
+        "shapes": options.shapes,
+        "seconds": seconds,
+        "starts": starts,
+        "faults": counts,
+    } | repaired(options)
 
 
 def repaired(options: Options) -> dict[str, Any]:
@@ -182,8 +254,11 @@ def repaired(options: Options) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def disturbed(process: subprocess.Popen, out: Path, after: int, end: bool, counts: dict[str, int]) -> Iterator[None]:
-    """Kills and crashes workers of ``process`` now and then, and, if ``end``, it after so many more shapes."""
+def disturbed(
+    process: subprocess.Popen, out: Path, after: int, end: bool, counts: dict[str, int]
+) -> Iterator[None]:
+    """Kills and crashes workers of ``process`` now and then, and, if ``end``, it after so many more
+    shapes."""
     stop, dice = threading.Event(), random.Random(after)
 
     def work() -> None:
@@ -231,20 +306,29 @@ def constant(out: Path) -> list[dict[str, Any]]:
 
 
 def restart(options: Options) -> dict[str, Any]:
-    """A finished run started again. Its shapes are tiny: what is measured does not look into them."""
+    """A finished run started again. Its shapes are tiny: what is measured does not look into
+    them."""
     shapes, out = options.out / "tiny", options.out / "finished"
     write_shapes(shapes, 1)
     first = next(shapes.iterdir())
     for number in range(options.finished - 1):
         shutil.copy(first, shapes / f"copy {number:05d}.ply")
-    quick = ShapeOptions(cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu")
+    quick = ShapeOptions(
+        cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu"
+    )
     shutil.rmtree(out, ignore_errors=True)
-    subprocess.run(batch(shapes, out, quick), check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return {"shapes": options.finished, "seconds": min(timed(batch(shapes, out, quick)) for _ in range(3))}
+    subprocess.run(
+        batch(shapes, out, quick), check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    return {
+        "shapes": options.finished,
+        "seconds": min(timed(batch(shapes, out, quick)) for _ in range(3)),
+    }
 
 
 def catalogue(options: Options) -> dict[str, Any]:
-    """100,000 rows: opened and filtered, in a process of its own that counts no import; and bytes per row."""
+    """100,000 rows: opened and filtered, in a process of its own that counts no import; and bytes
+    per row."""
     folder = options.out / "catalogue"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -254,8 +338,13 @@ def catalogue(options: Options) -> dict[str, Any]:
     with contextlib.closing(sqlite3.connect(folder / CATALOGUE)) as connection, connection:
         connection.execute(CREATE)
         for number in range(ROWS):
-            row = row_of(f"class {number % 55}/{number:08d}.ply", report, "3593-1795552669875063343")
-            row |= {"distance_error_near": float(generator.exponential(2e-4)), "status": "failed" if number % 50 == 0 else "done"}
+            row = row_of(
+                f"class {number % 55}/{number:08d}.ply", report, "3593-1795552669875063343"
+            )
+            row |= {
+                "distance_error_near": float(generator.exponential(2e-4)),
+                "status": "failed" if number % 50 == 0 else "done",
+            }
             connection.execute(UPSERT, tuple(row[name] for name in COLUMNS))
     started = time.perf_counter()
     rows = select(folder / CATALOGUE, COLUMNS, "status = 'done' AND distance_error_near > 5e-4")
@@ -277,32 +366,50 @@ def page(found: dict[str, Any]) -> str:
         one, two = scaled["workers 1"], scaled["workers 2"]
         lines += [
             f"| {scaled['shapes']} shapes, bare fits one after the other | {scaled['bare']:.1f} s |",
-            f"| the same, one worker: shapes / with start and end | {one['shapes']:.1f} / {one['wall']:.1f} s |",
+            f"| the same, one worker: shapes / with start and end | {one['shapes']:.1f} / "
+            f"{one['wall']:.1f} s |",
             f"| overhead of a shape over its bare fit | {one['shapes'] / scaled['bare'] - 1:+.1%} |",
-            f"| processor time, bare / one worker, with imports | {scaled['bare_processor']:.1f} / {one['processor']:.1f} s |",
-            f"| the same, two workers | {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f} times as fast |",
+            f"| processor time, bare / one worker, with imports | {scaled['bare_processor']:.1f} "
+            f"/ {one['processor']:.1f} s |",
+            f"| the same, two workers | {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f} "
+            "times as fast |",
             f"| most memory of a worker | {scaled['peak_memory'] / 1e9:.2f} GB |",
         ]
     if rough := found.get("faults"):
         told = ", ".join(f"{count} x {name}" for name, count in rough["faults"].items())
         lines.append(
-            f"| {rough['shapes']} shapes, {rough['shapes'] // 10} bad, {rough['starts']} starts; {told} | {rough['rows']} rows, "
-            f"{rough['lost']} shapes hit twice; with --where on those {'the same' if rough['same'] else 'NOT the same'} "
+            f"| {rough['shapes']} shapes, {rough['shapes'] // 10} bad, {rough['starts']} starts; "
+            f"{told} | {rough['rows']} rows, "
+            f"{rough['lost']} shapes hit twice; with --where on those "
+            f"{'the same' if rough['same'] else 'NOT the same'} "
             "as undisturbed |"
         )
     if again := found.get("restart"):
-        lines.append(f"| a finished run of {again['shapes']:,} started again | {again['seconds']:.1f} s |")
+        lines.append(
+            f"| a finished run of {again['shapes']:,} started again | {again['seconds']:.1f} s |"
+        )
     if rows := found.get("catalogue"):
-        lines.append(f"| a catalogue of {rows['rows']:,} rows opened, {rows['found']:,} found | {rows['seconds']:.2f} s |")
+        lines.append(
+            f"| a catalogue of {rows['rows']:,} rows opened, {rows['found']:,} found | "
+            f"{rows['seconds']:.2f} s |"
+        )
     if scaled and rows:
         seconds = scaled["workers 1"]["shapes"] / scaled["shapes"]
         lines += [
-            *("", "## A million shapes", "", "Per shape as above, times a million; nothing else is assumed.", ""),
+            *(
+                "",
+                "## A million shapes",
+                "",
+                "Per shape as above, times a million; nothing else is assumed.",
+                "",
+            ),
             *("| | a shape | a million |", "|---|---|---|"),
             f"| one processor | {seconds:.1f} s | {seconds * MILLION / 3600:,.0f} hours |",
-            f"| files | {scaled['bytes'] / 1e3:,.0f} kB | {scaled['bytes'] * MILLION / 1e12:.2f} TB |",
+            f"| files | {scaled['bytes'] / 1e3:,.0f} kB | {scaled['bytes'] * MILLION / 1e12:.2f} "
+            "TB |",
             f"| objects | {scaled['objects']:.0f} | {scaled['objects']:.0f} million |",
-            f"| catalogue | {rows['bytes'] / rows['rows']:,.0f} bytes | {rows['bytes'] / rows['rows'] * MILLION / 1e9:.2f} GB |",
+            f"| catalogue | {rows['bytes'] / rows['rows']:,.0f} bytes | "
+            f"{rows['bytes'] / rows['rows'] * MILLION / 1e9:.2f} GB |",
         ]
     return "\n".join([*lines, ""])
 
@@ -313,9 +420,17 @@ def measure(options: Options) -> None:
     path = options.out / "batch.json"
     found = json.loads(path.read_text()) if path.exists() else {}
     about = machine(pick_device("cpu"))
-    found["machine"] = f"{len(os.sched_getaffinity(0))} processors, {about['platform']}, torch {about['versions']['torch']}"
+    found["machine"] = (
+        f"{len(os.sched_getaffinity(0))} processors, {about['platform']}, torch "
+        f"{about['versions']['torch']}"
+    )
     for part in options.only:
-        found[part] = {"scaling": scaling, "faults": faults, "restart": restart, "catalogue": catalogue}[part](options)
+        found[part] = {
+            "scaling": scaling,
+            "faults": faults,
+            "restart": restart,
+            "catalogue": catalogue,
+        }[part](options)
         save_json(path, found)
         with atomic_path(options.out / "batch.md") as temporary:
             temporary.write_text(page(found))

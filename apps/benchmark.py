@@ -1,7 +1,9 @@
-"""Race our fields against their controls and baselines: ``python apps/benchmark.py [FILE or FOLDER ...]``; --help lists options.
+"""Race our fields against their controls and baselines: ``python apps/benchmark.py [FILE or FOLDER
+...]``; --help lists options.
 
-Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at once; run it again to go on.
-Results in --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and plots.
+Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at
+once; run it again to go on. Results in --out: benchmark.csv (meshes), images.csv and sounds.csv,
+with tables (markdown) and plots.
 
 ``python apps/benchmark.py speed`` measures speed instead; it has options of its own.
 """
@@ -16,7 +18,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nstr3d.bench.compare import MARKS, Contender, Row, limit_of, place_of, race, read_rows, row_of, write_rows
+from nstr3d.bench.compare import (
+    MARKS,
+    Contender,
+    Row,
+    limit_of,
+    place_of,
+    race,
+    read_rows,
+    row_of,
+    write_rows,
+)
 from nstr3d.bench.contenders import SURFACES, only, rasters, tunings
 from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
 from nstr3d.bench.tracks import RESOLUTION, TESTS, MeshTrack, RasterTrack
@@ -34,7 +46,8 @@ CLOSED = "nstr, closed form"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of signal: its files, where its rows go, what they are compared by and with, and the budgets to try."""
+    """A kind of signal: its files, where its rows go, what they are compared by and with, and the
+    budgets to try."""
 
     suffixes: tuple[str, ...]
     results: str
@@ -52,7 +65,11 @@ KINDS = (
 
 def files(places: Sequence[Path], kind: Kind) -> list[Path]:
     """The files of a kind among and below ``places``."""
-    found = [path for place in places for path in (sorted(place.rglob("*")) if place.is_dir() else [place])]
+    found = [
+        path
+        for place in places
+        for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
+    ]
     return [path for path in found if path.suffix.lower() in kind.suffixes]
 
 
@@ -60,8 +77,12 @@ def run(options: argparse.Namespace) -> None:
     """Every race that is not in its CSV file yet, then tables and plots of all that is."""
     work = [(kind, files(options.signals, kind)) for kind in KINDS]
     if not any(paths for _, paths in work):
-        raise ValueError(f"There is no mesh, image or sound in {', '.join(map(str, options.signals))}.")
-    surfaces = only(tunings(options.tune) if options.tune else SURFACES, options.fields if work[0][1] else None)
+        raise ValueError(
+            f"There is no mesh, image or sound in {', '.join(map(str, options.signals))}."
+        )
+    surfaces = only(
+        tunings(options.tune) if options.tune else SURFACES, options.fields if work[0][1] else None
+    )
     for kind, paths in work:
         if paths:
             results = options.out / f"{'tuning' if options.tune else kind.results}.csv"
@@ -75,10 +96,21 @@ def run(options: argparse.Namespace) -> None:
 
 
 def run_kind(
-    paths: Sequence[Path], kind: Kind, surfaces: Sequence[Contender], results: Path, options: argparse.Namespace
+    paths: Sequence[Path],
+    kind: Kind,
+    surfaces: Sequence[Contender],
+    results: Path,
+    options: argparse.Namespace,
 ) -> list[Row]:
-    """The rows of all races on ``paths``: those in ``results`` and those that were missing there."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    """The rows of all races on ``paths``: those in ``results`` and those that were missing
+    there."""
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     rows, commit = read_rows(results), git.stdout.strip()
     length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
     limit = limit_of(length.get("seconds"), length.get("steps"))
@@ -86,8 +118,14 @@ def run_kind(
         track = None
         for params in options.budgets or kind.budgets:
             for seed in options.seeds:
-                track = track or (shape(path, options) if kind is KINDS[0] else RasterTrack.of(path))
-                done = {row.field for row in rows if row.done == 1 and row.key == (path.stem, row.field, params, limit, seed)}
+                track = track or (
+                    shape(path, options) if kind is KINDS[0] else RasterTrack.of(path)
+                )
+                done = {
+                    row.field
+                    for row in rows
+                    if row.done == 1 and row.key == (path.stem, row.field, params, limit, seed)
+                }
                 if isinstance(track, RasterTrack):
                     everybody = only(rasters(track.lattice, track.out_dim), options.fields)
                 else:
@@ -95,7 +133,15 @@ def run_kind(
                 left = [contender for contender in everybody if contender.name not in done]
                 if left:
                     rows += race(
-                        left, track, params, seed, **length, marks=options.marks, pool=options.pool, commit=commit, on_row=_tell
+                        left,
+                        track,
+                        params,
+                        seed,
+                        **length,
+                        marks=options.marks,
+                        pool=options.pool,
+                        commit=commit,
+                        on_row=_tell,
                     )
                 if isinstance(track, RasterTrack) and CLOSED not in done and options.fields is None:
                     rows.append(closed_form(track, params, seed, limit, commit))
@@ -105,15 +151,22 @@ def run_kind(
 
 def shape(path: Path, options: argparse.Namespace) -> MeshTrack:
     """The track of a mesh, measured as ``options`` say."""
-    return replace(MeshTrack.of(path, options.tests), meshed=options.mesh, resolution=options.resolution)
+    return replace(
+        MeshTrack.of(path, options.tests), meshed=options.mesh, resolution=options.resolution
+    )
 
 
 def closed_form(track: RasterTrack, params: int, seed: int, limit: str, commit: str) -> Row:
-    """The staggered cosines, whose best amplitudes are one product: no race, but the same measures."""
+    """The staggered cosines, whose best amplitudes are one product: no race, but the same
+    measures."""
     started = time.perf_counter()
     field = fit_cosines(track.values, params)
     row = row_of(
-        field, CLOSED, Progress(0, 1.0, time.perf_counter() - started, 0.0), track, place_of(track, params, seed, limit, commit)
+        field,
+        CLOSED,
+        Progress(0, 1.0, time.perf_counter() - started, 0.0),
+        track,
+        place_of(track, params, seed, limit, commit),
     )
     _tell(row)
     return row
@@ -122,7 +175,11 @@ def closed_form(track: RasterTrack, params: int, seed: int, limit: str, commit: 
 def _tell(row: Row) -> None:
     if row.done == 1:
         name, value = next(iter(row.measures.items()))
-        print(f"{row.track} {row.budget} seed {row.seed} {row.field}: {name} {value:.4g}", file=sys.stderr, flush=True)
+        print(
+            f"{row.track} {row.budget} seed {row.seed} {row.field}: {name} {value:.4g}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -133,24 +190,72 @@ def main(args: Sequence[str] | None = None) -> int:
         import speed
 
         return speed.main(args[1:])
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("signals", nargs="*", type=Path, default=list(OURS), help="meshes, images, sounds, folders of them")
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
-    parser.add_argument("--budgets", nargs="+", type=int, help="learned parameters; 25k, 100k, 400k for meshes by default")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "signals",
+        nargs="*",
+        type=Path,
+        default=list(OURS),
+        help="meshes, images, sounds, folders of them",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results"
+    )
+    parser.add_argument(
+        "--budgets",
+        nargs="+",
+        type=int,
+        help="learned parameters; 25k, 100k, 400k for meshes by default",
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--seconds", type=float, default=15.0, help="training time of each field in each race")
-    parser.add_argument("--pool", type=int, default=FitConfig.pool, help="training samples of a mesh")
-    parser.add_argument("--tests", type=int, default=TESTS, help="points of each kind that a mesh's errors are measured at")
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="training time of each field in each race"
+    )
+    parser.add_argument(
+        "--pool", type=int, default=FitConfig.pool, help="training samples of a mesh"
+    )
+    parser.add_argument(
+        "--tests",
+        type=int,
+        default=TESTS,
+        help="points of each kind that a mesh's errors are measured at",
+    )
     parser.add_argument("--steps", type=int, help="race to a number of steps instead")
-    parser.add_argument("--marks", nargs="*", type=float, default=MARKS, help="shares of the training to measure after")
-    parser.add_argument("--no-mesh", dest="mesh", action="store_false", help="leave out what needs the extracted mesh")
+    parser.add_argument(
+        "--marks",
+        nargs="*",
+        type=float,
+        default=MARKS,
+        help="shares of the training to measure after",
+    )
+    parser.add_argument(
+        "--no-mesh",
+        dest="mesh",
+        action="store_false",
+        help="leave out what needs the extracted mesh",
+    )
     parser.add_argument("--resolution", type=int, default=RESOLUTION, help="of that mesh")
     parser.add_argument("--fields", nargs="+", help="only these contenders")
-    parser.add_argument("--tune", metavar="BASELINE", help="race a baseline's variants on meshes: siren, fourier or ngp")
-    parser.add_argument("--quick", action="store_true", help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes")
+    parser.add_argument(
+        "--tune",
+        metavar="BASELINE",
+        help="race a baseline's variants on meshes: siren, fourier or ngp",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes",
+    )
     options = parser.parse_args(args)
     if options.quick:
-        options.signals, options.budgets, options.seeds, options.seconds = list(OURS), [100_000], [0, 1], 8.0
+        options.signals, options.budgets, options.seeds, options.seconds = (
+            list(OURS),
+            [100_000],
+            [0, 1],
+            8.0,
+        )
         options.marks, options.mesh = (), False
     return guarded(lambda: run(options))
 

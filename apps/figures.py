@@ -1,6 +1,8 @@
-"""Remake the README's picture and tables from measurements: ``python apps/figures.py``, some minutes on two cores.
+"""Remake the README's picture and tables from measurements: ``python apps/figures.py``, some
+minutes on two cores.
 
-With ``--tables`` only the comparison is made again, from the rows in assets/results/ that apps/benchmark.py wrote.
+With ``--tables`` only the comparison is made again, from the rows in assets/results/ that
+apps/benchmark.py wrote.
 """
 
 from __future__ import annotations
@@ -55,18 +57,33 @@ def row(shape: str, preset: str, report: dict[str, Any]) -> str:
 
 def rewrite(section: str, text: str) -> None:
     """Puts ``text`` into the README between the marks of ``section``."""
-    readme, start, end = ROOT / "README.md", f"<!-- {section}: made by apps/figures.py -->", f"<!-- end of {section} -->"
-    whole = re.sub(f"{start}.*?{end}", lambda found: f"{start}\n{text}\n{end}", readme.read_text(), flags=re.DOTALL)
+    readme, start, end = (
+        ROOT / "README.md",
+        f"<!-- {section}: made by apps/figures.py -->",
+        f"<!-- end of {section} -->",
+    )
+    whole = re.sub(
+        f"{start}.*?{end}",
+        lambda found: f"{start}\n{text}\n{end}",
+        readme.read_text(),
+        flags=re.DOTALL,
+    )
     with atomic_path(readme) as temporary:
         temporary.write_text(whole)
 
 
 def presets(out: Path) -> None:
-    """Fits every shape with every preset, keeps the reports, and makes the table and the picture."""
+    """Fits every shape with every preset, keeps the reports, and makes the table and the
+    picture."""
     rows, machine = [], {}
     for shape in SHAPES:
         for preset in PRESETS:
-            job = MeshJob(ROOT / "assets" / f"{shape}.obj", out / f"{shape}-{preset}", preset=preset, overwrite=True)
+            job = MeshJob(
+                ROOT / "assets" / f"{shape}.obj",
+                out / f"{shape}-{preset}",
+                preset=preset,
+                overwrite=True,
+            )
             report = run(job).report
             report["input"]["path"] = f"assets/{shape}.obj"
             machine = report["machine"]
@@ -74,7 +91,13 @@ def presets(out: Path) -> None:
             rows.append(row(shape, preset, report))
             print(rows[-1], flush=True)
     shutil.copy(out / "bunny-standard" / "render.png", FIGURES / "bunny.png")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     where = f"Seed 0, {machine['threads']} threads on {machine['device']}, commit {commit.strip()}; reports in assets/results/."
     rewrite("presets", "\n".join([HEAD, *rows, "", where]))
     print(f"wrote {FIGURES / 'bunny.png'} and {len(rows)} x {REPORT} in {RESULTS}")
@@ -95,7 +118,10 @@ def comparison() -> None:
     for name, base, measures, words in RACES:
         rows = read_rows(RESULTS / f"{name}.csv")
         if rows:
-            tracks, commits = (list(dict.fromkeys(names)) for names in ([r.track for r in rows], [r.commit for r in rows]))
+            tracks, commits = (
+                list(dict.fromkeys(names))
+                for names in ([r.track for r in rows], [r.commit for r in rows])
+            )
             where = f"{words}: {', '.join(tracks)}. {rows[0].threads} threads on {rows[0].device}, commit {', '.join(commits)}."
             parts.append(f"{summary(rows, base, measures)}\n{where}\n")
             print("wrote", *plot(rows, FIGURES, measures[0]))
@@ -104,9 +130,15 @@ def comparison() -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Makes everything, or the comparison alone."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "figures", help="folder for the fits")
-    parser.add_argument("--tables", action="store_true", help="only the comparison, from rows already measured")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "figures", help="folder for the fits"
+    )
+    parser.add_argument(
+        "--tables", action="store_true", help="only the comparison, from rows already measured"
+    )
     options = parser.parse_args(args)
     RESULTS.mkdir(exist_ok=True)
     FIGURES.mkdir(exist_ok=True)
@@ -114,7 +146,9 @@ def main(args: Sequence[str] | None = None) -> int:
         presets(options.out)
         flow(options.out)
     comparison()
-    rewrite("speed", (RESULTS / "speed.md").read_text().rstrip())  # from apps/benchmark.py speed --out assets/results
+    rewrite(
+        "speed", (RESULTS / "speed.md").read_text().rstrip()
+    )  # from apps/benchmark.py speed --out assets/results
     return 0
 
 

@@ -1,4 +1,5 @@
-"""Fit every shape of a data set: ``python apps/fit_dataset.py SHAPES --out OUT``; ``--help`` lists the options."""
+"""Fit every shape of a data set: ``python apps/fit_dataset.py SHAPES --out OUT``; ``--help`` lists
+the options."""
 
 from __future__ import annotations
 

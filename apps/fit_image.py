@@ -1,4 +1,5 @@
-"""Fit a field to a picture: ``python apps/fit_image.py photo.png``; ``--help`` lists the options."""
+"""Fit a field to a picture: ``python apps/fit_image.py photo.png``; ``--help`` lists the
+options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Fit a neural surface to a mesh: ``python apps/fit_mesh.py bunny.obj``; ``--help`` lists the options."""
+"""Fit a neural surface to a mesh: ``python apps/fit_mesh.py bunny.obj``; ``--help`` lists the
+options."""
 
 from __future__ import annotations
 

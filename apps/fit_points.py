@@ -1,4 +1,5 @@
-"""Fit a neural surface to points: ``python apps/fit_points.py scan.ply``; ``--help`` lists the options."""
+"""Fit a neural surface to points: ``python apps/fit_points.py scan.ply``; ``--help`` lists the
+options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""See a model's spectrum: ``python apps/flow.py model.safetensors`` draws its streamlines; ``--help`` lists the options."""
+"""See a model's spectrum: ``python apps/flow.py model.safetensors`` draws its streamlines;
+``--help`` lists the options."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from nstr3d.jobs.stages import Listener
 
 @dataclass(frozen=True)
 class Flow:
-    """Follow the local frequency of a fitted model; write a picture, streamlines, coloured segments and a report."""
+    """Follow the local frequency of a fitted model; write a picture, streamlines, coloured segments
+    and a report."""
 
     model: tyro.conf.Positional[Path]
     """A model that nstr3d saved: of a shape, an image or a sound."""
@@ -31,7 +33,8 @@ class Flow:
     segments: int = 4
     """Regions of alike spectrum."""
     phases: bool = False
-    """Read a shape's own phase waves instead of what its relief does; the report says how far they are apart."""
+    """Read a shape's own phase waves instead of what its relief does; the report says how far they
+    are apart."""
     highest: float | None = None
     """The highest frequency of that spectrum, in radians per box unit."""
     size: int = 768
@@ -57,10 +60,18 @@ def _flow(options: Flow) -> None:
     values = {name: value for name, value in vars(options).items() if name not in ("model", "out")}
     job = FlowJob(path=options.model, out=options.out or options.model.parent / "flow", **values)
     shown = sys.stderr.isatty()
-    outcome = run_flow(job, Listener(stage=lambda name: print(f"{name} ...", file=sys.stderr) if shown else None))
+    outcome = run_flow(
+        job, Listener(stage=lambda name: print(f"{name} ...", file=sys.stderr) if shown else None)
+    )
     frequency = outcome.report["local_frequency"]
-    print("local frequency {p5:.3g} .. {p95:.3g}, median {median:.3g}".format(**frequency), outcome.report["unit"])
-    print(f"analysis spectrum explains {outcome.report['analysis']['explained']:.1%} of the detail's energy")
+    print(
+        "local frequency {p5:.3g} .. {p95:.3g}, median {median:.3g}".format(**frequency),
+        outcome.report["unit"],
+    )
+    print(
+        f"analysis spectrum explains {outcome.report['analysis']['explained']:.1%} of the "
+        "detail's energy"
+    )
     print("wrote " + ", ".join(str(path) for path in outcome.files))
 
 

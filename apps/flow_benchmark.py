@@ -1,7 +1,9 @@
-"""Local frequency where it is known in closed form: ``python apps/flow_benchmark.py --out assets/results``.
+"""Local frequency where it is known in closed form: ``python apps/flow_benchmark.py --out
+assets/results``.
 
-A fit of assets/ripple.obj, whose ripples quicken by a factor of four, read along its streamlines as apps/flow.py reads it;
-gratings and a chirp, each by the analysis that pictures and sounds get; and the time of 1,000 streamlines of 200 steps.
+A fit of assets/ripple.obj, whose ripples quicken by a factor of four, read along its streamlines as
+apps/flow.py reads it; gratings and a chirp, each by the analysis that pictures and sounds get; and
+the time of 1,000 streamlines of 200 steps.
 """
 
 from __future__ import annotations
@@ -58,22 +60,46 @@ class Benchmark:
 
 
 def ripple(options: Benchmark) -> Iterator[str]:
-    """Rows of the fitted ball: along its streamlines, and of the model's own phase waves against the relief."""
+    """Rows of the fitted ball: along its streamlines, and of the model's own phase waves against
+    the relief."""
     if not options.model.exists():
-        given = ["fit", str(ROOT / "assets" / "ripple.obj"), "--steps", str(options.steps), "--out", str(options.model.parent)]
+        given = [
+            "fit",
+            str(ROOT / "assets" / "ripple.obj"),
+            "--steps",
+            str(options.steps),
+            "--out",
+            str(options.model.parent),
+        ]
         if cli.main(given) != 0:
             raise ValueError(f"There is no fit of the ripples in {options.model.parent}.")
     out, shape = options.model.parent / "flow", drifting_ripple()
-    run_flow(FlowJob(options.model, out, size=options.size, samples=options.samples, read=options.read, overwrite=True))
+    run_flow(
+        FlowJob(
+            options.model,
+            out,
+            size=options.size,
+            samples=options.samples,
+            read=options.read,
+            overwrite=True,
+        )
+    )
     lines, _ = load_lines(out / "lines.ply")
     assert lines.values is not None
     points = torch.from_numpy(lines.points).float()
     ends = lines.segments
-    way = torch.zeros_like(points).index_add(0, torch.from_numpy(ends[:, 0]), points[ends[:, 1]] - points[ends[:, 0]])
-    way.index_add_(0, torch.from_numpy(ends[:, 1]), points[ends[:, 1]] - points[ends[:, 0]])  # central differences
+    way = torch.zeros_like(points).index_add(
+        0, torch.from_numpy(ends[:, 0]), points[ends[:, 1]] - points[ends[:, 0]]
+    )
+    way.index_add_(
+        0, torch.from_numpy(ends[:, 1]), points[ends[:, 1]] - points[ends[:, 0]]
+    )  # central differences
     normals = torch.nn.functional.normalize(points, dim=1)
     true = across(shape.frequency(points), normals)
-    found = torch.nn.functional.normalize(across(way, normals), dim=1) * torch.from_numpy(lines.values).float()[:, None]
+    found = (
+        torch.nn.functional.normalize(across(way, normals), dim=1)
+        * torch.from_numpy(lines.values).float()[:, None]
+    )
     yield row(f"ripples of a fit, along {len(lines)} lines", *difference(found, true))
     middle = points[:, 0].abs() < 0.75
     yield row("the same, without the poles", *difference(found[middle], true[middle]))
@@ -85,19 +111,33 @@ def ripple(options: Benchmark) -> Iterator[str]:
 
 
 def phases(field: Field, at: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Local frequency by the field's own waves, under different weights; g is the decoder's derivative by a wave."""
+    """Local frequency by the field's own waves, under different weights; g is the decoder's
+    derivative by a wave."""
     assert isinstance(field, Nstr)
     frequency, amplitude = (part.detach() for part in field.local_frequency(at))
-    features = torch.cat([level(at) for level in field.spectra], dim=1).detach().requires_grad_(True)
-    slopes = torch.autograd.grad(field.decoder(features).sum(), features)[0].split([c.config.features for c in field.spectra], 1)
-    waves = [s[:, c.config.plain :] for s, c in zip(slopes, field.spectra) if isinstance(c.config.waves, PhaseWaves)]
+    features = (
+        torch.cat([level(at) for level in field.spectra], dim=1).detach().requires_grad_(True)
+    )
+    slopes = torch.autograd.grad(field.decoder(features).sum(), features)[0].split(
+        [c.config.features for c in field.spectra], 1
+    )
+    waves = [
+        s[:, c.config.plain :]
+        for s, c in zip(slopes, field.spectra)
+        if isinstance(c.config.waves, PhaseWaves)
+    ]
     felt = torch.cat(waves, dim=1) * amplitude
-    for name, power in (("A^2", amplitude.square()), ("abs A", amplitude.abs()), ("(g A)^2", felt.square())):
+    for name, power in (
+        ("A^2", amplitude.square()),
+        ("abs A", amplitude.abs()),
+        ("(g A)^2", felt.square()),
+    ):
         yield name, LocalSpectrum(frequency, power).vector
 
 
 def signals(gratings: Sequence[float]) -> Iterator[str]:
-    """Rows of ``gratings`` in pictures of 96 x 96 samples, and of a chirp over a factor of ten, away from the ends."""
+    """Rows of ``gratings`` in pictures of 96 x 96 samples, and of a chirp over a factor of ten,
+    away from the ends."""
     axis = (torch.arange(96) + 0.5) / 48 - 1
     x = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
     inner = x[(x.abs() < 0.8).all(dim=1)][::17]
@@ -108,26 +148,38 @@ def signals(gratings: Sequence[float]) -> Iterator[str]:
             grating = torch.sin(x @ omega + 0.4)[:, None]
             found = analyse(x, grating, AnalysisConfig(100.0, octaves=4, degree=0, iterations=12))
             errors.append(difference(found.frequency(inner), omega.expand_as(inner)))
-        yield row(f"grating of {size:g} radians per unit", *(torch.cat(parts) for parts in zip(*errors)))
-    line, drift = ((torch.arange(8000) + 0.5) / 4000 - 1)[:, None], Chirp(-1, 1, 40 * math.pi, 400 * math.pi)
+        yield row(
+            f"grating of {size:g} radians per unit", *(torch.cat(parts) for parts in zip(*errors))
+        )
+    line, drift = (
+        ((torch.arange(8000) + 0.5) / 4000 - 1)[:, None],
+        Chirp(-1, 1, 40 * math.pi, 400 * math.pi),
+    )
     sound = torch.sin(drift.phase(line.double())).float()
     found = analyse(line, sound, AnalysisConfig(480 * math.pi, octaves=4, degree=0))
     inner = line[line[:, 0].abs() < 0.9]
-    yield row("chirp over a factor of ten", difference(found.frequency(inner), drift.frequency(inner))[0])
+    yield row(
+        "chirp over a factor of ten", difference(found.frequency(inner), drift.frequency(inner))[0]
+    )
 
 
 def row(name: str, error: Tensor, angle: Tensor | None = None) -> str:
-    """A row of the table: median and 95th percentile of the relative error, median of the angle in degrees."""
+    """A row of the table: median and 95th percentile of the relative error, median of the angle in
+    degrees."""
     turned = "" if angle is None else f"{float(angle.median()):.2f}"
     return f"| {name} | {float(error.median()):.2%} | {np.quantile(error.numpy(), 0.95):.2%} | {turned} |"
 
 
 def timed(options: Benchmark) -> str:
-    """What 1,000 streamlines of 200 steps on the fitted ball take, once the field is on its grid."""
+    """What 1,000 streamlines of 200 steps on the fitted ball take, once the field is on its
+    grid."""
     model = load(options.model)
     places, _ = load_lines(options.model.parent / "flow" / "lines.ply")
     points = torch.from_numpy(model.frame.to_unit(places.points)).float()
-    vectors = across(torch.tensor([[20.0, 0.0, 0.0]]).expand_as(points), torch.nn.functional.normalize(points, dim=1))
+    vectors = across(
+        torch.tensor([[20.0, 0.0, 0.0]]).expand_as(points),
+        torch.nn.functional.normalize(points, dim=1),
+    )
     box = Box((-1.0,) * 3, (1.0,) * 3)
     grid, back = surface_grid(model.field, points, vectors, box)
     seeds = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:1000]]
@@ -142,9 +194,18 @@ def timed(options: Benchmark) -> str:
 def run(options: Benchmark) -> None:
     """Measures, prints and writes flow.md."""
     options.out.mkdir(parents=True, exist_ok=True)
-    head = ["| signal | frequency, median error | 95% below | direction, median degrees |", "|---|---|---|---|"]
+    head = [
+        "| signal | frequency, median error | 95% below | direction, median degrees |",
+        "|---|---|---|---|",
+    ]
     table = "\n".join([*head, *ripple(options), *signals(options.gratings)])
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     about = f"The fit took {load(options.model).steps:,} steps. {torch.get_num_threads()} threads, commit {git.stdout.strip()}."
     text = f"{table}\n\n{timed(options)}.\n{about}\n"
     print(text)

@@ -1,8 +1,9 @@
-"""Race ways to tell inside from outside on points without normals: ``python apps/orientation_benchmark.py SHAPES``.
+"""Race ways to tell inside from outside on points without normals: ``python
+apps/orientation_benchmark.py SHAPES``.
 
-Points are sampled from closed meshes and moved by noise; the winding number and the trained carrier say which way is out. Exact
-normals are one yardstick; estimated ones with exact signs are another, which shows what wrong signs cost. Prints a table,
-each line as soon as it is measured.
+Points are sampled from closed meshes and moved by noise; the winding number and the trained carrier
+say which way is out. Exact normals are one yardstick; estimated ones with exact signs are another,
+which shows what wrong signs cost. Prints a table, each line as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -33,10 +34,15 @@ from nstr3d.surface.metrics import TAU, compare_surfaces
 from nstr3d.training.unoriented import carried_normals
 from nstr3d.types import Mesh, PointCloud
 
-BAND = 0.01  # of the longest side: how far from the surface the points near it are, in standard deviations, and beyond it "far"
+# of the longest side: how far from the surface the points near it are, in standard deviations, and
+# beyond it "far"
+BAND = 0.01
 SHARES = ("normals", "sides", "box", "far", "near")
 HEADER = f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} | Chamfer | CPU seconds |"
-METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"winding number": outward_normals, "carrier": carried_normals}
+METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "winding number": outward_normals,
+    "carrier": carried_normals,
+}
 
 
 @dataclass(frozen=True)
@@ -52,14 +58,15 @@ class Race:
     seeds: tuple[int, ...] = (0,)
     """Of the points and the noise."""
     samples: int = 20_000
-    """Places in the box and near the surface that are told a side, and points that the surface is measured with."""
+    """Places in the box and near the surface that are told a side, and points that the surface is
+    measured with."""
     cells: int = 128
     """Cells along the longest side of the surface that is measured."""
 
 
 def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
-    """``count`` points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of the longest side, with the exact
-    normals of where they were."""
+    """``count`` points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of
+    the longest side, with the exact normals of where they were."""
     generator = np.random.default_rng(seed)
     points, faces = sample_surface(mesh, count, generator)
     shift = noise / 100 * mesh.bounds.extent.max() * generator.standard_normal(points.shape)
@@ -67,7 +74,8 @@ def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
 
 
 def signed(cloud: PointCloud, points: np.ndarray) -> np.ndarray:
-    """The normals estimated for ``points (n, 3)``, with the signs of the exact ones of ``cloud``, in that order."""
+    """The normals estimated for ``points (n, 3)``, with the signs of the exact ones of ``cloud``,
+    in that order."""
     normals, exact = outward_normals(points), cloud.normals
     assert exact is not None
     return np.where(np.einsum("nd,nd->n", normals, exact)[:, None] < 0, -normals, normals)
@@ -82,9 +90,19 @@ def rows(options: Race) -> Iterator[str]:
             for noise in options.noises:
                 for seed in options.seeds:
                     cloud = sample(shape, count, noise, seed)
-                    yield _line(path.stem, noise, "exact normals", *figures(cloud, noise, shape, distance, None, options))
+                    yield _line(
+                        path.stem,
+                        noise,
+                        "exact normals",
+                        *figures(cloud, noise, shape, distance, None, options),
+                    )
                     for name, method in {"exact signs": partial(signed, cloud), **METHODS}.items():
-                        yield _line(path.stem, noise, name, *figures(cloud, noise, shape, distance, method, options))
+                        yield _line(
+                            path.stem,
+                            noise,
+                            name,
+                            *figures(cloud, noise, shape, distance, method, options),
+                        )
 
 
 def figures(
@@ -95,10 +113,11 @@ def figures(
     method: Callable[[np.ndarray], np.ndarray] | None,
     options: Race,
 ) -> tuple[float, ...]:
-    """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along whose normal the true distance
-    falls (from as far before as behind: half a spacing, and the noise); and of places in the box, in the box but ``BAND`` off the
-    surface, and near it, on the wrong side; Chamfer distance of the first surface in 1e-4 of the diagonal, and CPU seconds of the
-    orientation."""
+    """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along
+    whose normal the true distance falls (from as far before as behind: half a spacing, and the
+    noise); and of places in the box, in the box but ``BAND`` off the surface, and near it, on the
+    wrong side; Chamfer distance of the first surface in 1e-4 of the diagonal, and CPU seconds of
+    the orientation."""
     started, exact = time.process_time(), cloud.normals
     assert exact is not None
     given = cloud if method is None else PointCloud(cloud.points)
@@ -106,24 +125,36 @@ def figures(
     seconds, oriented = time.process_time() - started, clean.normals
     assert oriented is not None
     wrong = np.einsum("nd,nd->n", oriented, exact) < 0
-    step = np.hypot(np.sqrt(area(shape) / len(exact)) / 2, noise / 100 * shape.bounds.extent.max()) * oriented
+    step = (
+        np.hypot(np.sqrt(area(shape) / len(exact)) / 2, noise / 100 * shape.bounds.extent.max())
+        * oriented
+    )
     at = frame.to_world(clean.points)
     aside = distance(at + step) < distance(at - step)
     found = CloudDistance(fit_patches(clean.points, oriented, done.measured))
     generator = np.random.default_rng(7)
     reach = BAND * float(shape.bounds.extent.max())
     box = generator.uniform(shape.bounds.lower, shape.bounds.upper, (options.samples, 3))
-    near = sample_surface(shape, options.samples, generator)[0] + reach * generator.standard_normal(box.shape)
+    near = sample_surface(shape, options.samples, generator)[0] + reach * generator.standard_normal(
+        box.shape
+    )
     true_box, true_near = distance(box), distance(near)
-    box_wrong, near_wrong = ((found(frame.to_unit(at)) < 0) != (d < 0) for at, d in ((box, true_box), (near, true_near)))
+    box_wrong, near_wrong = (
+        (found(frame.to_unit(at)) < 0) != (d < 0) for at, d in ((box, true_box), (near, true_near))
+    )
     far = np.abs(true_box) > reach
     try:
         mesh = supported(extract(found.sdf(), options.cells).mesh, clean.points, FEW)
         mesh = Mesh(frame.to_world(mesh.vertices), mesh.faces)
-        chamfer = compare_surfaces(mesh, shape, distance, generator, TAU * shape.bounds.diagonal, options.samples).chamfer
+        chamfer = compare_surfaces(
+            mesh, shape, distance, generator, TAU * shape.bounds.diagonal, options.samples
+        ).chamfer
     except ValueError:  # the signs enclose nothing
         chamfer = np.nan
-    shares = (100 * float(np.mean(those)) for those in (wrong, aside, box_wrong, box_wrong[far], near_wrong))
+    shares = (
+        100 * float(np.mean(those))
+        for those in (wrong, aside, box_wrong, box_wrong[far], near_wrong)
+    )
     return *shares, 1e4 * chamfer / shape.bounds.diagonal, seconds
 
 

@@ -1,8 +1,10 @@
-"""Race surfaces from points against screened Poisson: ``python apps/points_benchmark.py SHAPES --out out/points``.
+"""Race surfaces from points against screened Poisson: ``python apps/points_benchmark.py SHAPES
+--out out/points``.
 
-Points are sampled from meshes, moved by noise, with or without normals, whole or with a part missing. Ours is the first surface
-and, with --field, the fitted field; the yardstick is Open3D's screened Poisson reconstruction (pip install open3d), which gets
-normals from Open3D where there are none. Goes on where it stopped.
+Points are sampled from meshes, moved by noise, with or without normals, whole or with a part
+missing. Ours is the first surface and, with --field, the fitted field; the yardstick is Open3D's
+screened Poisson reconstruction (pip install open3d), which gets normals from Open3D where there are
+none. Goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -69,12 +71,14 @@ class Race:
     steps: int = FAST.training.steps
     """Training steps of the field."""
     transport: float = 0.0
-    """With --field, fit it with a transport loss of this weight as well, for F(x, S) and for F = 0."""
+    """With --field, fit it with a transport loss of this weight as well, for F(x, S) and for F =
+    0."""
 
 
 def sample(mesh: Mesh, count: int, noise: float, missing: float, seed: int) -> PointCloud:
-    """Points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of the longest side, with exact normals; the
-    share ``missing`` with the largest coordinate along (1, 1, 1) is left out and ``count`` remain."""
+    """Points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of the longest
+    side, with exact normals; the share ``missing`` with the largest coordinate along (1, 1, 1) is
+    left out and ``count`` remain."""
     generator = np.random.default_rng(seed)
     points, faces = sample_surface(mesh, round(count / (1 - missing)), generator)
     kept = np.argsort(points.sum(axis=1), kind="stable")[:count]
@@ -88,14 +92,21 @@ def ours(cloud: PointCloud) -> Mesh:
 
 
 def fitted(steps: int, transport: TransportConfig | None = None, weight: float = 0.0) -> Method:
-    """The surface of the field that the fast preset fits to ours in ``steps``, with the ``transport`` loss if given."""
+    """The surface of the field that the fast preset fits to ours in ``steps``, with the
+    ``transport`` loss if given."""
     objective = sdf_objective(transport=TransportPenalty(weight) if transport else None)
 
     def run(cloud: PointCloud) -> Mesh:
         unit, frame = normalise(close_holes(repair(ours(cloud))[0])[0])
         config = replace(sized_nstr(FAST.params, unit), transport=transport)
         field = config.build(3, 1, near=unit, generator=torch.Generator().manual_seed(0))
-        result = fit(field, SurfaceBand(unit, MeshDistance(unit)), objective, replace(FAST.training, steps=steps), frame)
+        result = fit(
+            field,
+            SurfaceBand(unit, MeshDistance(unit)),
+            objective,
+            replace(FAST.training, steps=steps),
+            frame,
+        )
         return extract_mesh(result.sdf(), 384)
 
     return run
@@ -118,16 +129,28 @@ def poisson(depth: int) -> Method:
     return run
 
 
-def races(options: Race, methods: dict[str, Method], done: set[tuple[str, ...]]) -> Iterator[dict[str, Any]]:
+def races(
+    options: Race, methods: dict[str, Method], done: set[tuple[str, ...]]
+) -> Iterator[dict[str, Any]]:
     """The rows that are not ``done`` yet; a method that fails has empty figures."""
     for path in options.shapes:
         shape, _ = normalise(close_holes(repair(load_mesh(path))[0])[0])
         distance, diagonal = MeshDistance(shape), shape.bounds.diagonal
-        settings = product(options.counts, options.noises, options.normals, options.missing, options.seeds)
+        settings = product(
+            options.counts, options.noises, options.normals, options.missing, options.seeds
+        )
         for count, noise, normals, missing, seed in settings:
             cloud = sample(shape, count, noise, missing, seed)
             for name, method in methods.items():
-                key = (path.stem, str(count), str(noise), str(normals), str(missing), name, str(seed))
+                key = (
+                    path.stem,
+                    str(count),
+                    str(noise),
+                    str(normals),
+                    str(missing),
+                    name,
+                    str(seed),
+                )
                 if key in done:
                     continue
                 started = time.perf_counter()
@@ -137,7 +160,9 @@ def races(options: Race, methods: dict[str, Method], done: set[tuple[str, ...]])
                     yield dict(zip(COLUMNS, (*key, "", "", "", "")))
                     continue
                 seconds = time.perf_counter() - started
-                found = compare_surfaces(mesh, shape, distance, np.random.default_rng(1), TAU * diagonal, options.samples)
+                found = compare_surfaces(
+                    mesh, shape, distance, np.random.default_rng(1), TAU * diagonal, options.samples
+                )
                 figures = found.chamfer / diagonal, found.normal_error, found.f_score, seconds
                 yield dict(zip(COLUMNS, (*key, *(f"{figure:.6g}" for figure in figures))))
 
@@ -147,7 +172,9 @@ def run(options: Race) -> None:
     methods = {"ours": ours} | ({"field": fitted(options.steps)} if options.field else {})
     if options.field and options.transport:
         kinds = {"field, F(x, S)": TransportConfig(), "field, F = 0": TransportConfig(hidden=0)}
-        methods |= {name: fitted(options.steps, kind, options.transport) for name, kind in kinds.items()}
+        methods |= {
+            name: fitted(options.steps, kind, options.transport) for name, kind in kinds.items()
+        }
     methods |= {f"poisson {depth}": poisson(depth) for depth in options.depths}
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "points.csv"
@@ -168,13 +195,20 @@ def run(options: Race) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Geometric means over shapes and seeds of Chamfer and normals relative to the better Poisson, one line per setting and
-    method."""
+    """Geometric means over shapes and seeds of Chamfer and normals relative to the better Poisson,
+    one line per setting and method."""
     settings = sorted({tuple(row[name] for name in SETTING[1:5]) for row in rows}, key=str)
-    lines = ["| points | noise | normals | missing | method | Chamfer / Poisson | normals / Poisson | F-score | seconds |"]
+    lines = [
+        "| points | noise | normals | missing | method | Chamfer / Poisson | normals / Poisson | "
+        "F-score | seconds |"
+    ]
     lines.append("|" + "---|" * 9)
     for setting in settings:
-        group = [row for row in rows if tuple(row[name] for name in SETTING[1:5]) == setting and row["chamfer"]]
+        group = [
+            row
+            for row in rows
+            if tuple(row[name] for name in SETTING[1:5]) == setting and row["chamfer"]
+        ]
         best = {}
         for row in (row for row in group if row["method"].startswith("poisson")):
             for figure in ("chamfer", "normal_error"):
@@ -183,12 +217,20 @@ def table(rows: list[dict[str, Any]]) -> str:
         for method in dict.fromkeys(row["method"] for row in group):
             own = [row for row in group if row["method"] == method]
             ratios = [_relative(own, best, figure) for figure in ("chamfer", "normal_error")]
-            means = [float(np.mean([float(row[figure]) for row in own])) for figure in ("f_score", "seconds")]
-            lines.append(f"| {' | '.join(setting)} | {method} | {' | '.join(ratios)} | {means[0]:.4f} | {means[1]:.1f} |")
+            means = [
+                float(np.mean([float(row[figure]) for row in own]))
+                for figure in ("f_score", "seconds")
+            ]
+            lines.append(
+                f"| {' | '.join(setting)} | {method} | {' | '.join(ratios)} | {means[0]:.4f} | "
+                f"{means[1]:.1f} |"
+            )
     return "\n".join(lines)
 
 
-def _relative(rows: list[dict[str, Any]], best: dict[tuple[str, str, str], float], figure: str) -> str:
+def _relative(
+    rows: list[dict[str, Any]], best: dict[tuple[str, str, str], float], figure: str
+) -> str:
     keys = [(row["shape"], row["seed"], figure) for row in rows]
     known = [float(row[figure]) / best[key] for row, key in zip(rows, keys) if key in best]
     return f"{np.exp(np.mean(np.log(known))):.2f}" if known else ""

@@ -1,5 +1,5 @@
-"""Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes speed.json and roofline.md to --out, and
-prints the table that apps/figures.py puts into the README."""
+"""Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes speed.json
+and roofline.md to --out, and prints the table that apps/figures.py puts into the README."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ from typing import Any
 import torch
 
 from nstr3d.bench.roofline import ceilings, costs
-from nstr3d.bench.speed import TURN, TURNS, dense, extraction, rates, time_to_quality, together, tracing
+from nstr3d.bench.speed import (
+    TURN,
+    TURNS,
+    dense,
+    extraction,
+    rates,
+    time_to_quality,
+    together,
+    tracing,
+)
 from nstr3d.bench.tracks import MeshTrack
 from nstr3d.cli.command import guarded
 from nstr3d.io.files import atomic_path
@@ -54,12 +63,17 @@ print(json.dumps(memory(nstr3d.load(sys.argv[1]).sdf(), int(sys.argv[2]))))
 
 
 def compile_seconds() -> tuple[float, float]:
-    """Processor seconds until the kernels have answered once: compiled, and read from the disk's cache."""
+    """Processor seconds until the kernels have answered once: compiled, and read from the disk's
+    cache."""
     with tempfile.TemporaryDirectory() as folder:
         where = os.environ | {"NUMBA_CACHE_DIR": folder}
         first, second = (
             subprocess.run(
-                [sys.executable, "-c", COMPILE.replace("MESH", str(BUNNY))], env=where, capture_output=True, text=True, check=True
+                [sys.executable, "-c", COMPILE.replace("MESH", str(BUNNY))],
+                env=where,
+                capture_output=True,
+                text=True,
+                check=True,
             ).stdout
             for _ in range(2)
         )
@@ -71,22 +85,42 @@ def memory_rows(model: Fit, resolutions: Sequence[int]) -> list[dict[str, float]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save(path, model)
-        commands = [[sys.executable, "-c", MEMORY, str(path), str(resolution)] for resolution in resolutions]
-        return [json.loads(subprocess.run(each, capture_output=True, text=True, check=True).stdout) for each in commands]
+        commands = [
+            [sys.executable, "-c", MEMORY, str(path), str(resolution)] for resolution in resolutions
+        ]
+        return [
+            json.loads(subprocess.run(each, capture_output=True, text=True, check=True).stdout)
+            for each in commands
+        ]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
-    git = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    git = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     track = MeshTrack.of(options.mesh)
-    data = draw_pool(SurfaceBand(track.near, track.distance), FitConfig(pool=max(options.pool, 8192)))
+    data = draw_pool(
+        SurfaceBand(track.near, track.distance), FitConfig(pool=max(options.pool, 8192))
+    )
     pool = Samples(data.points.to(options.device), data.values.to(options.device))
     threads = options.threads if options.device == "cpu" else [torch.get_num_threads()]
-    found: dict[str, Any] = {"commit": git.stdout.strip(), "mesh": options.mesh.stem, "device": options.device}
+    found: dict[str, Any] = {
+        "commit": git.stdout.strip(),
+        "mesh": options.mesh.stem,
+        "device": options.device,
+    }
     if options.compile:
         found["compile"] = compile_seconds()
     found["rates"] = [
-        vars(rate) for rate in rates(track.near, pool, options.params, threads, turns=options.turns, turn=options.turn)
+        vars(rate)
+        for rate in rates(
+            track.near, pool, options.params, threads, turns=options.turns, turn=options.turn
+        )
     ]
     if options.device != "cpu":
         found["together"] = together(track.near, pool, options.params, TOGETHER)
@@ -95,7 +129,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["costs"] = {name: vars(cost) for name, cost in costs(field, 8192).items()}
     found["ceilings"] = vars(ceilings())
     torch.set_num_threads(max(threads))
-    model = fit(field, data, sdf_objective(), FitConfig(steps=options.steps, pool=len(data)), bounds=track.near.bounds)
+    model = fit(
+        field,
+        data,
+        sdf_objective(),
+        FitConfig(steps=options.steps, pool=len(data)),
+        bounds=track.near.bounds,
+    )
     sdf = model.sdf()
     found["extraction"] = extraction(sdf, options.resolutions)
     found["memory"] = memory_rows(model, options.memory)
@@ -105,7 +145,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     found["quality"] = {}
     for rival, steps in (("ngp", 1500), ("siren", 500)) if options.race else ():
         ladder = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
-        found["quality"][rival] = {"rival steps": steps, **time_to_quality(track, options.params, rival, steps, ladder)}
+        found["quality"][rival] = {
+            "rival steps": steps,
+            **time_to_quality(track, options.params, rival, steps, ladder),
+        }
     return found
 
 
@@ -118,11 +161,15 @@ def _march(values):
 def table(found: dict[str, Any]) -> str:
     """The README's table."""
     threads = sorted({rate["threads"] for rate in found["rates"]})
-    head = [f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s" for n in threads]
+    head = [
+        f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s"
+        for n in threads
+    ]
     lines = ["| field | " + " | ".join(head) + " |", "|---" * (1 + 3 * len(threads)) + "|"]
     for name in dict.fromkeys(rate["name"] for rate in found["rates"]):
         cells = [
-            f"{rate['step'] * 1e3:.1f} | {rate['training'] / 1e6:.2f} | {rate['inference'] / 1e6:.2f}"
+            f"{rate['step'] * 1e3:.1f} | {rate['training'] / 1e6:.2f} | "
+            f"{rate['inference'] / 1e6:.2f}"
             for rate in sorted(found["rates"], key=lambda rate: rate["threads"])
             if rate["name"] == name
         ]
@@ -130,34 +177,59 @@ def table(found: dict[str, Any]) -> str:
     words = []
     if "compile" in found:
         first, second = found["compile"]
-        words.append(f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that.")
+        words.append(
+            f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that."
+        )
     if "together" in found:
-        several = ", ".join(f"{row['fields']} at once {row['seconds'] * 1e6:.0f} us" for row in found["together"])
+        several = ", ".join(
+            f"{row['fields']} at once {row['seconds'] * 1e6:.0f} us" for row in found["together"]
+        )
         words.append(f"A field's step, of so many: {several}.")
-    rows = ", ".join(f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in found["extraction"])
+    rows = ", ".join(
+        f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in found["extraction"]
+    )
     words.append(f"Extraction: {rows}.")
     if "dense" in found:
-        full, same = found["dense"], {row["resolution"]: row["seconds"] for row in found["extraction"]}
+        full, same = (
+            found["dense"],
+            {row["resolution"]: row["seconds"] for row in found["extraction"]},
+        )
         total = full["evaluate"] + full["march"]
-        share = f", {total / same[full['resolution']]:.0f} times as long" if full["resolution"] in same else ""
-        words.append(f"Every node of {full['resolution']}^3 and marching cubes take {total:.1f} s{share}.")
+        share = (
+            f", {total / same[full['resolution']]:.0f} times as long"
+            if full["resolution"] in same
+            else ""
+        )
+        words.append(
+            f"Every node of {full['resolution']}^3 and marching cubes take {total:.1f} s{share}."
+        )
     rays = found["tracing"]
     words.append(
-        f"Tracing {rays['size']} x {rays['size']} rays: {rays['seconds']:.2f} s, {rays['steps']:.1f} distances a ray "
-        f"(plain sphere tracing {rays['plain seconds']:.2f} s, {rays['plain steps']:.1f}); normals {rays['normals']:.2f} s."
+        f"Tracing {rays['size']} x {rays['size']} rays: {rays['seconds']:.2f} s, "
+        f"{rays['steps']:.1f} distances a ray "
+        f"(plain sphere tracing {rays['plain seconds']:.2f} s, {rays['plain steps']:.1f}); "
+        f"normals {rays['normals']:.2f} s."
     )
     for rival, race in found["quality"].items():
         if "seconds" in race:
             words.append(
-                f"The near error of {rival} in plain torch after {race['rival steps']} steps and {race['rival seconds']:.0f} s, "
+                f"The near error of {rival} in plain torch after {race['rival steps']} steps and "
+                f"{race['rival seconds']:.0f} s, "
                 f"{race['rival near'] * 1e4:.2f} x 1e-4, is reached in {race['seconds']:.2f} s: "
                 f"{race['rival seconds'] / race['seconds']:.0f} times sooner."
             )
     if found.get("memory"):
-        lines += ["", "| extraction at | faces | megabytes | bytes a square of the resolution |", "|---" * 4 + "|"]
+        lines += [
+            "",
+            "| extraction at | faces | megabytes | bytes a square of the resolution |",
+            "|---" * 4 + "|",
+        ]
         for row in found["memory"]:
             square = row["megabytes"] * 2**20 / row["resolution"] ** 2
-            lines.append(f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | {square:,.0f} |")
+            lines.append(
+                f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | "
+                f"{square:,.0f} |"
+            )
     where = f"{found['mesh']}, {found['parameters']:,} parameters, batch 8192, {found['device']}, commit {found['commit']}."
     return "\n".join([*lines, "", *words, where])
 
@@ -171,9 +243,12 @@ def roofline(found: dict[str, Any]) -> str:
         f"Default field, {found['parameters']:,} parameters, batch 8192, commit {found['commit']}.",
     ]
     lines += [
-        "Ceilings on one thread: matrix product {:.0f} GFLOP/s, {:.2f} G sines/s, {:.2f} G gathered rows/s, copy {:.0f} GB/s."
+        "Ceilings on one thread: matrix product {:.0f} GFLOP/s, {:.2f} G sines/s, {:.2f} G "
+        "gathered rows/s, copy {:.0f} GB/s."
     ]
-    lines[-1] = lines[-1].format(*(top[name] / 1e9 for name in ("product", "sine", "gather", "copy")))
+    lines[-1] = lines[-1].format(
+        *(top[name] / 1e9 for name in ("product", "sine", "gather", "copy"))
+    )
     lines += [
         "",
         "| a sample in | operations | bytes | ns at the product's rate | ns at the copy's rate |",
@@ -181,13 +256,29 @@ def roofline(found: dict[str, Any]) -> str:
     ]
     least = 0.0
     for name, cost in found["costs"].items():
-        compute, memory = cost["operations"] / top["product"] * 1e9, cost["bytes"] / top["copy"] * 1e9
+        compute, memory = (
+            cost["operations"] / top["product"] * 1e9,
+            cost["bytes"] / top["copy"] * 1e9,
+        )
         least += max(compute, memory)
-        lines.append(f"| {name} | {cost['operations']:,.0f} | {cost['bytes']:,.0f} | {compute:.1f} | {memory:.1f} |")
+        lines.append(
+            f"| {name} | {cost['operations']:,.0f} | {cost['bytes']:,.0f} | {compute:.1f} | "
+            f"{memory:.1f} |"
+        )
     step = rate["step"] / 8192 * 1e9
-    lines += ["", f"Were each bound by the slower of the two, a step would take {least:.0f} ns a sample; it takes {step:.0f}: "]
-    lines[-1] += f"{least / step:.0%} of the roofline. Inference takes {1e9 / rate['inference']:.0f} ns a point."
-    lines += ["Tables lie in the second cache, whose gathers are faster than memory's copy: bytes count for large fields only."]
+    lines += [
+        "",
+        f"Were each bound by the slower of the two, a step would take {least:.0f} ns a sample; it "
+        f"takes {step:.0f}: ",
+    ]
+    lines[-1] += (
+        f"{least / step:.0%} of the roofline. Inference takes {1e9 / rate['inference']:.0f} ns a "
+        "point."
+    )
+    lines += [
+        "Tables lie in the second cache, whose gathers are faster than memory's copy: bytes count "
+        "for large fields only."
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -210,18 +301,41 @@ def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmark.py speed", description=__doc__)
     parser.add_argument("mesh", nargs="?", type=Path, default=BUNNY)
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed", help="folder for the results")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "speed", help="folder for the results"
+    )
     parser.add_argument("--device", default="cpu", help="cuda measures the GPU's kernels")
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--params", type=int, default=100_000)
     parser.add_argument("--pool", type=int, default=300_000, help="training samples")
-    parser.add_argument("--turns", type=int, default=TURNS, help="turns of the fields whose rates are compared")
+    parser.add_argument(
+        "--turns", type=int, default=TURNS, help="turns of the fields whose rates are compared"
+    )
     parser.add_argument("--turn", type=float, default=TURN, help="seconds of each")
-    parser.add_argument("--steps", type=int, default=1500, help="training of the field that is extracted and traced")
+    parser.add_argument(
+        "--steps", type=int, default=1500, help="training of the field that is extracted and traced"
+    )
     parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
-    parser.add_argument("--memory", nargs="*", type=int, default=[256, 512, 1024, 2048], help="resolutions to measure memory at")
-    parser.add_argument("--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out")
+    parser.add_argument(
+        "--memory",
+        nargs="*",
+        type=int,
+        default=[256, 512, 1024, 2048],
+        help="resolutions to measure memory at",
+    )
+    parser.add_argument(
+        "--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out"
+    )
     parser.add_argument("--size", type=int, default=512, help="of the picture that is traced")
-    parser.add_argument("--no-compile", dest="compile", action="store_false", help="leave out how long kernels take to compile")
-    parser.add_argument("--race", action="store_true", help="measure the time to the quality of Instant-NGP and SIREN: minutes")
+    parser.add_argument(
+        "--no-compile",
+        dest="compile",
+        action="store_false",
+        help="leave out how long kernels take to compile",
+    )
+    parser.add_argument(
+        "--race",
+        action="store_true",
+        help="measure the time to the quality of Instant-NGP and SIREN: minutes",
+    )
     return guarded(lambda: run(parser.parse_args(args)))

@@ -1,9 +1,11 @@
-"""What moves a frequency? ``python apps/stress.py``: signals whose frequency drifts, jumps, or lives in one place only.
+"""What moves a frequency? ``python apps/stress.py``: signals whose frequency drifts, jumps, or
+lives in one place only.
 
-1D: a chirp and an abrupt jump of frequency, 40 to 400 cycles. 2D: a zone plate, and a checker beside a ramp. 3D: a torus with
-a spiral whose pitch drifts. Every field gets the same parameters; those with a closed form solve for it, the others train for
-the same seconds. Also: quality against the number of waves at fixed parameters, for real and complex spectra. Rows go to
-stress.csv in --out, figures beside it; run it again to go on.
+1D: a chirp and an abrupt jump of frequency, 40 to 400 cycles. 2D: a zone plate, and a checker
+beside a ramp. 3D: a torus with a spiral whose pitch drifts. Every field gets the same parameters;
+those with a closed form solve for it, the others train for the same seconds. Also: quality against
+the number of waves at fixed parameters, for real and complex spectra. Rows go to stress.csv in
+--out, figures beside it; run it again to go on.
 """
 
 from __future__ import annotations
@@ -17,7 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from nstr3d.bench.compare import Contender, Row, Track, limit_of, place_of, race, read_rows, row_of, write_rows
+from nstr3d.bench.compare import (
+    Contender,
+    Row,
+    Track,
+    limit_of,
+    place_of,
+    race,
+    read_rows,
+    row_of,
+    write_rows,
+)
 from nstr3d.bench.tables import SURFACE, Measure, final, mean_of, summary
 from nstr3d.bench.tracks import MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
@@ -56,11 +68,14 @@ def chirp() -> RasterTrack:
 def jump() -> RasterTrack:
     """40 cycles over the interval, and from its middle on 400."""
     t = (np.arange(COUNT) + 0.5) / COUNT
-    return RasterTrack("jump", np.sin(2 * np.pi * np.where(t < 0.5, 40, 400) * t)[:, None], peak=2.0, jump=0.0)
+    return RasterTrack(
+        "jump", np.sin(2 * np.pi * np.where(t < 0.5, 40, 400) * t)[:, None], peak=2.0, jump=0.0
+    )
 
 
 def zone_plate() -> RasterTrack:
-    """Rings whose frequency rises from 0 at the centre to a sixth of a cycle per pixel at the edges."""
+    """Rings whose frequency rises from 0 at the centre to a sixth of a cycle per pixel at the
+    edges."""
     x = (np.arange(SIDE) + 0.5) * (2 / SIDE) - 1
     square = x[:, None] ** 2 + x**2
     return RasterTrack("zone plate", np.cos(np.pi * SIDE / 12 * square)[..., None], peak=2.0)
@@ -70,12 +85,22 @@ def checker() -> RasterTrack:
     """A checker of 4 pixels on the left, a smooth ramp on the right."""
     row, column = np.indices((SIDE, SIDE))
     squares, ramp = np.where((row // 4 + column // 4) % 2, 1.0, -1.0), 2 * row / SIDE - 1
-    return RasterTrack("checker and ramp", np.where(column < SIDE // 2, squares, ramp)[..., None], peak=2.0, jump=0.0)
+    return RasterTrack(
+        "checker and ramp",
+        np.where(column < SIDE // 2, squares, ramp)[..., None],
+        peak=2.0,
+        jump=0.0,
+    )
 
 
 def spiral() -> MeshTrack:
-    """A torus with a spiral relief around its tube; its pitch drifts from 8 to 40 turns per turn and back."""
-    turn, tube = np.meshgrid(np.linspace(0, 1, 1200, endpoint=False), np.linspace(0, 1, 160, endpoint=False), indexing="ij")
+    """A torus with a spiral relief around its tube; its pitch drifts from 8 to 40 turns per turn
+    and back."""
+    turn, tube = np.meshgrid(
+        np.linspace(0, 1, 1200, endpoint=False),
+        np.linspace(0, 1, 160, endpoint=False),
+        indexing="ij",
+    )
     phase = 24 * turn - 16 * np.sin(2 * np.pi * turn) / (2 * np.pi)
     radius = 0.3 + 0.02 * np.sin(2 * np.pi * (phase + tube))
     ring = 1 + radius * np.cos(2 * np.pi * tube)
@@ -84,28 +109,44 @@ def spiral() -> MeshTrack:
     corner = np.arange(turn.size).reshape(turn.shape)
     right, up = np.roll(corner, -1, axis=0), np.roll(corner, -1, axis=1)
     both = np.roll(right, -1, axis=1)
-    faces = np.concatenate([np.stack([corner, right, both], -1).reshape(-1, 3), np.stack([corner, both, up], -1).reshape(-1, 3)])
+    faces = np.concatenate(
+        [
+            np.stack([corner, right, both], -1).reshape(-1, 3),
+            np.stack([corner, both, up], -1).reshape(-1, 3),
+        ]
+    )
     return MeshTrack.around("spiral torus", Mesh(vertices.reshape(-1, 3), faces))
 
 
 TRACKS: tuple[Callable[[], Track], ...] = (chirp, jump, zone_plate, checker, spiral)
 
 
-def one_level(params: int, near: np.ndarray, waves: type, count: int, plain: int = 0, hidden: int = 0) -> NstrConfig:
-    """A dense level with ``count`` waves whose band covers the signal's, as fine as the budget allows."""
+def one_level(
+    params: int, near: np.ndarray, waves: type, count: int, plain: int = 0, hidden: int = 0
+) -> NstrConfig:
+    """A dense level with ``count`` waves whose band covers the signal's, as fine as the budget
+    allows."""
     dim = near.shape[1]
     channels = plain + (count * waves.channels_per_wave if count else 0)
     spent = (plain + count + 2) * hidden + 1 if hidden else 0
     cells = max(2, int(((params - spent) / channels) ** (1 / dim)) - 1)
-    made = waves(count, band=(0.0, (CYCLES if dim == 1 else SIDE / 6) / (cells / 2))) if count else None
+    made = (
+        waves(count, band=(0.0, (CYCLES if dim == 1 else SIDE / 6) / (cells / 2)))
+        if count
+        else None
+    )
     return NstrConfig((LevelConfig(cells, plain, made, sparse=False),), hidden=hidden, start=None)
 
 
 def fields(dim: int) -> list[Contender]:
-    """Everybody at ``dim`` dimensions; the baselines with the frequency scales that a user would try."""
+    """Everybody at ``dim`` dimensions; the baselines with the frequency scales that a user would
+    try."""
     if dim == 3:
         names = ("siren", "fourier", "ngp", "grid", "nstr")
-        return [*(Contender(name, FIELDS[name]) for name in names), Contender("nstr without waves", sized_waveless)]
+        return [
+            *(Contender(name, FIELDS[name]) for name in names),
+            Contender("nstr without waves", sized_waveless),
+        ]
     train = FitConfig(batch=COUNT // 2)
     found = []
     for omega in (30.0, 300.0) if dim == 1 else (30.0, 60.0):
@@ -114,12 +155,18 @@ def fields(dim: int) -> list[Contender]:
     for deviation in (10.0, 100.0) if dim == 1 else (5.0, 15.0):
         size = changed(sized_fourier, deviation=deviation, rate=3e-3)
         found.append(Contender(f"fourier, deviation {deviation:g}", size, training=train))
-    template = NgpConfig(levels=6, coarsest=16, finest=COUNT // 8 if dim == 1 else SIDE, width=16, table_rate=3e-2)
+    template = NgpConfig(
+        levels=6, coarsest=16, finest=COUNT // 8 if dim == 1 else SIDE, width=16, table_rate=3e-2
+    )
     found.append(Contender("ngp", partial(sized_ngp, template=template), training=train))
     phase = partial(one_level, waves=PhaseWaves, count=4 if dim == 1 else 12, plain=4, hidden=16)
     found.append(Contender("phase waves, trained", phase, training=train))
     plain = partial(one_level, waves=AmplitudeWaves, count=0, plain=1)
-    return [*found, Contender("plain grid, closed form", plain, steps=least_squares(1e-6)), *ladder(dim)]
+    return [
+        *found,
+        Contender("plain grid, closed form", plain, steps=least_squares(1e-6)),
+        *ladder(dim),
+    ]
 
 
 def ladder(dim: int) -> list[Contender]:
@@ -127,7 +174,9 @@ def ladder(dim: int) -> list[Contender]:
     counts = (1, 2, 4, 8, 16, 32) if dim == 1 else (4, 8, 16, 32, 64)
     kinds = {"real": AmplitudeWaves, "complex": ComplexWaves}
     return [
-        Contender(f"{name}, K = {k}", partial(one_level, waves=kind, count=k), steps=least_squares(1e-6))
+        Contender(
+            f"{name}, K = {k}", partial(one_level, waves=kind, count=k), steps=least_squares(1e-6)
+        )
         for name, kind in kinds.items()
         for k in counts
     ]
@@ -144,14 +193,23 @@ def run(options: argparse.Namespace) -> None:
         limit = limit_of(seconds, None)
         for seed in options.seeds:
             done = {row.key for row in rows if row.done == 1}
-            left = [c for c in fields(track.in_dim) if (track.name, c.name, params, limit, seed) not in done]
+            left = [
+                c
+                for c in fields(track.in_dim)
+                if (track.name, c.name, params, limit, seed) not in done
+            ]
             if left:
                 rows += race(left, track, params, seed, seconds=seconds, marks=(), on_row=_tell)
-            if isinstance(track, RasterTrack) and (track.name, CLOSED, params, limit, seed) not in done:
+            if (
+                isinstance(track, RasterTrack)
+                and (track.name, CLOSED, params, limit, seed) not in done
+            ):
                 started = time.perf_counter()
                 field = fit_cosines(track.values, params)
                 moment = Progress(0, 1.0, time.perf_counter() - started, 0.0)
-                rows.append(row_of(field, CLOSED, moment, track, place_of(track, params, seed, limit, "")))
+                rows.append(
+                    row_of(field, CLOSED, moment, track, place_of(track, params, seed, limit, ""))
+                )
             write_rows(results, rows)
     text = tables(rows)
     with atomic_path(results.with_suffix(".md")) as temporary:
@@ -166,7 +224,9 @@ def tables(rows: Sequence[Row]) -> str:
     for track in dict.fromkeys(row.track for row in rows):
         own = [row for row in rows if row.track == track]
         measures = SIGNAL if "snr" in own[-1].measures else SURFACE[:4]
-        base = next((row.field for row in own if row.field in ("ngp", "siren, omega 30")), own[0].field)
+        base = next(
+            (row.field for row in own if row.field in ("ngp", "siren, omega 30")), own[0].field
+        )
         parts.append(f"{track.capitalize()}. " + summary(own, base, measures))
         if "snr" in own[-1].measures and own[-1].budget == BUDGETS[1]:
             parts.append("; ".join(_needed(own, kind) for kind in ("real", "complex")) + ".\n")
@@ -180,7 +240,9 @@ def _needed(rows: Sequence[Row], kind: str, enough: float = 40.0) -> str:
         own = [row.measures["snr"] for row in final(rows) if row.field == f"{kind}, K = {count}"]
         if own and min(own) >= enough:
             return f"a {kind} spectrum reaches {enough:g} dB with {count} waves"
-    return f"a {kind} spectrum reaches {enough:g} dB with none of {', '.join(map(str, counts))} waves"
+    return (
+        f"a {kind} spectrum reaches {enough:g} dB with none of {', '.join(map(str, counts))} waves"
+    )
 
 
 def ladders(rows: Sequence[Row], folder: Path) -> Path:
@@ -194,7 +256,10 @@ def ladders(rows: Sequence[Row], folder: Path) -> Path:
         for kind in ("real", "complex"):
             own = [row for row in raster if row.track == track and row.field.startswith(kind)]
             counts = sorted({int(row.field.split("= ")[1]) for row in own})
-            means = [mean_of([row for row in own if row.field == f"{kind}, K = {count}"], "snr") for count in counts]
+            means = [
+                mean_of([row for row in own if row.field == f"{kind}, K = {count}"], "snr")
+                for count in counts
+            ]
             axes.plot(counts, means, marker="o", label=kind)
         axes.set(title=track, xlabel="waves K")
         axes.set_xscale("log", base=2)
@@ -207,15 +272,28 @@ def ladders(rows: Sequence[Row], folder: Path) -> Path:
 
 def _tell(row: Row) -> None:
     if row.done == 1:
-        print(f"{row.track} seed {row.seed} {row.field}: {dict(row.measures)}", file=sys.stderr, flush=True)
+        print(
+            f"{row.track} seed {row.seed} {row.field}: {dict(row.measures)}",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Parses options and runs; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--seconds", type=float, default=5.0, help="training time of each field; in 3D four times that")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=5.0,
+        help="training time of each field; in 3D four times that",
+    )
     options = parser.parse_args(args)
     return guarded(lambda: run(options))
 

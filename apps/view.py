@@ -1,4 +1,5 @@
-"""Look at models, meshes and lines: ``python apps/view.py model.safetensors --input mesh.obj``; ``--help`` lists the options."""
+"""Look at models, meshes and lines: ``python apps/view.py model.safetensors --input mesh.obj``;
+``--help`` lists the options."""
 
 from __future__ import annotations
 

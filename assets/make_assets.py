@@ -1,8 +1,9 @@
-"""Regenerate every asset in this folder from closed forms: ``python assets/make_assets.py [--out DIR] [--only NAME ...]``.
+"""Regenerate every asset in this folder from closed forms: ``python assets/make_assets.py [--out
+DIR] [--only NAME ...]``.
 
-Each shape is an analytic signed distance, meshed by marching cubes, relaxed along the surface where it is smooth, and
-rounded to four decimals. Units are arbitrary; +y is up and the bunny faces +z. The picture and the sound have a local frequency
-that drifts.
+Each shape is an analytic signed distance, meshed by marching cubes, relaxed along the surface where
+it is smooth, and rounded to four decimals. Units are arbitrary; +y is up and the bunny faces +z.
+The picture and the sound have a local frequency that drifts.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from nstr3d.types import Mesh
 DECIMALS = 4
 
 
-# ----------------------------------------------------------------------------------------------------------------- bunny
+# ------------------------------------------------------------------------------
+# bunny
 
 
 # Wavelength 0.3 at the neck and chest, 0.1 at the rump, by distance from a point in the throat.
@@ -37,11 +39,14 @@ COAT = Chirp(0.35, 1.3, 2 * math.pi / 0.3, 2 * math.pi / 0.1)
 
 
 def bunny() -> Sdf:
-    """A sitting bunny, about 2.3 high: ears, face and paws smooth, a coat whose ripples run from coarse at the chest to fine
-    at the rump, and a knurled tail."""
-    # Ripples are as deep as they are long, so all are as steep as the coarsest, but for the slow change of depth.
+    """A sitting bunny, about 2.3 high: ears, face and paws smooth, a coat whose ripples run from
+    coarse at the chest to fine at the rump, and a knurled tail."""
+    # Ripples are as deep as they are long, so all are as steep as the coarsest, but for the slow
+    # change of depth.
     fading = (COAT.fast - COAT.slow) / (COAT.end - COAT.start) / COAT.slow**2
-    coat = shapes.displace(_torso(), _coat_relief, amplitude=0.024, lipschitz=COAT.slow * math.hypot(1, fading))
+    coat = shapes.displace(
+        _torso(), _coat_relief, amplitude=0.024, lipschitz=COAT.slow * math.hypot(1, fading)
+    )
     furred = shapes.smooth_union(coat, _tail(), k=0.03)
     return shapes.smooth_union(furred, _head(), *_paws(), k=0.06)
 
@@ -49,7 +54,9 @@ def bunny() -> Sdf:
 def _torso() -> Sdf:
     body = _blob((0.42, 0.47, 0.48), (0.0, -0.4, -0.22), tilt=-25.0)
     chest = _blob((0.33, 0.44, 0.33), (0.0, -0.28, 0.16), tilt=-10.0)
-    haunches = [_blob((0.2, 0.33, 0.37), (side * 0.38, -0.56, -0.12), tilt=-20.0) for side in (-1, 1)]
+    haunches = [
+        _blob((0.2, 0.33, 0.37), (side * 0.38, -0.56, -0.12), tilt=-20.0) for side in (-1, 1)
+    ]
     return shapes.smooth_union(shapes.smooth_union(body, chest, k=0.16), *haunches, k=0.05)
 
 
@@ -84,31 +91,44 @@ def _ear(side: int, lean: float) -> Sdf:
     blade = _blob((0.135, 0.42, 0.065), (0.0, 0.36, 0.0))
     hollow = _blob((0.075, 0.3, 0.05), (0.0, 0.36, 0.065))
     ear = shapes.smooth_difference(blade, hollow, k=0.03)
-    leaning = shapes.rotate(shapes.rotate(ear, (1.0, 0.0, 0.0), -12.0), (0.0, 0.0, 1.0), -lean * side)
+    leaning = shapes.rotate(
+        shapes.rotate(ear, (1.0, 0.0, 0.0), -12.0), (0.0, 0.0, 1.0), -lean * side
+    )
     return shapes.translate(leaning, (side * 0.18, 0.62, 0.2))
 
 
 def _paws() -> list[Sdf]:
-    feet = [shapes.capsule((side * 0.36, -0.83, -0.1), (side * 0.38, -0.84, 0.34), 0.115) for side in (-1, 1)]
-    arms = [shapes.capsule((side * 0.17, -0.35, 0.36), (side * 0.14, -0.8, 0.46), 0.1) for side in (-1, 1)]
+    feet = [
+        shapes.capsule((side * 0.36, -0.83, -0.1), (side * 0.38, -0.84, 0.34), 0.115)
+        for side in (-1, 1)
+    ]
+    arms = [
+        shapes.capsule((side * 0.17, -0.35, 0.36), (side * 0.14, -0.8, 0.46), 0.1)
+        for side in (-1, 1)
+    ]
     hands = [_blob((0.115, 0.09, 0.15), (side * 0.14, -0.86, 0.52)) for side in (-1, 1)]
     return [*feet, *arms, *hands]
 
 
-def _blob(radii: tuple[float, float, float], centre: tuple[float, float, float], tilt: float = 0.0) -> Sdf:
+def _blob(
+    radii: tuple[float, float, float], centre: tuple[float, float, float], tilt: float = 0.0
+) -> Sdf:
     """An ellipsoid at ``centre``, its top tipped towards +z by ``tilt`` degrees."""
     shape = shapes.ellipsoid(radii)
     return shapes.translate(shapes.rotate(shape, (1.0, 0.0, 0.0), tilt) if tilt else shape, centre)
 
 
-# --------------------------------------------------------------------------------------------------------------- meshing
+# ------------------------------------------------------------------------------
+# meshing
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one file is made: the shape, the grid's spacing along x, y, z, and how many rounds of each clean-up.
+    """How one file is made: the shape, the grid's spacing along x, y, z, and how many rounds of
+    each clean-up.
 
-    ``relax`` evens out the triangles of a smooth shape; ``sharpen`` pulls vertices onto the edges of a shape that has some.
+    ``relax`` evens out the triangles of a smooth shape; ``sharpen`` pulls vertices onto the edges
+    of a shape that has some.
     """
 
     shape: Callable[[], Sdf]
@@ -123,7 +143,8 @@ RECIPES = {
     "torus": Recipe(shapes.torus, (0.12,) * 3, relax=8),
     "gyroid": Recipe(shapes.gyroid_slab, (0.07,) * 3, relax=8),
     "bracket": Recipe(shapes.bracket, (0.05,) * 3, sharpen=3),
-    # The last nodes within lie as near to the rim as to the flat sides, so that cells much wider than high find it.
+    # The last nodes within lie as near to the rim as to the flat sides, so that cells much wider
+    # than high find it.
     "plate": Recipe(shapes.thin_plate, (1.99 / 21, 0.01, 1.99 / 21), sharpen=3),
     "shells": Recipe(shapes.shells, (0.11,) * 3, relax=8),
     "ripple": Recipe(lambda: drifting_ripple().sdf, (0.05,) * 3, relax=8),
@@ -135,10 +156,13 @@ def mesh_shape(recipe: Recipe) -> Mesh:
     shape, step = recipe.shape(), np.array(recipe.spacing)
     lower = np.floor(np.array(shape.bounds.lower) / step).astype(int) - 1
     upper = np.ceil(np.array(shape.bounds.upper) / step).astype(int) + 1
-    # Nodes lie half a step off the multiples of the spacing, where shapes tend to have their planes.
+    # Nodes lie half a step off the multiples of the spacing, where shapes tend to have their
+    # planes.
     axes = [(np.arange(lo, hi + 1) + 0.5) * h for lo, hi, h in zip(lower, upper, step)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    indices, faces, _, _ = marching_cubes(_narrow_band(shape, grid, float(np.linalg.norm(step))), 0.0)
+    indices, faces, _, _ = marching_cubes(
+        _narrow_band(shape, grid, float(np.linalg.norm(step))), 0.0
+    )
     vertices, faces = grid[0, 0, 0] + indices.astype(np.float64) * step, faces.astype(np.int64)
     for _ in range(recipe.relax):
         vertices = _project(shape, _centred(vertices, faces))
@@ -151,25 +175,37 @@ def mesh_shape(recipe: Recipe) -> Mesh:
 
 
 def _narrow_band(shape: Sdf, grid: np.ndarray, diagonal: float) -> np.ndarray:
-    """Values ``(x, y, z)`` at the nodes ``grid (x, y, z, 3)``: exact near the surface, of the right sign elsewhere.
+    """Values ``(x, y, z)`` at the nodes ``grid (x, y, z, 3)``: exact near the surface, of the right
+    sign elsewhere.
 
-    Every fourth node along each axis stands for its block where the Lipschitz bound leaves no room for a crossing nearby.
+    Every fourth node along each axis stands for its block where the Lipschitz bound leaves no room
+    for a crossing nearby.
     """
     blocks = grid[::4, ::4, ::4]
     coarse = shape(blocks.reshape(-1, 3)).reshape(blocks.shape[:3])
-    values = coarse.repeat(4, 0).repeat(4, 1).repeat(4, 2)[tuple(slice(n) for n in grid.shape[:3])].copy()
+    values = (
+        coarse.repeat(4, 0)
+        .repeat(4, 1)
+        .repeat(4, 2)[tuple(slice(n) for n in grid.shape[:3])]
+        .copy()
+    )
     near = np.abs(values) < shape.lipschitz * 4 * diagonal
     # In pieces that fit the cache, which halves the time.
     points = grid[near]
-    values[near] = np.concatenate([shape(piece) for piece in np.array_split(points, len(points) // 16384 + 1)])
+    values[near] = np.concatenate(
+        [shape(piece) for piece in np.array_split(points, len(points) // 16384 + 1)]
+    )
     return values
 
 
 def _centred(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Each vertex half way to the mean of its neighbours: evens out the slivers of marching cubes."""
+    """Each vertex half way to the mean of its neighbours: evens out the slivers of marching
+    cubes."""
     start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
     count = np.bincount(start, minlength=len(vertices))
-    total = np.stack([np.bincount(start, vertices[end, axis], len(vertices)) for axis in range(3)], axis=-1)
+    total = np.stack(
+        [np.bincount(start, vertices[end, axis], len(vertices)) for axis in range(3)], axis=-1
+    )
     return (vertices + total / count[:, None]) / 2
 
 
@@ -180,10 +216,12 @@ def _project(shape: Sdf, vertices: np.ndarray) -> np.ndarray:
 
 
 def _sharpened(shape: Sdf, vertices: np.ndarray, faces: np.ndarray, reach: float) -> np.ndarray:
-    """Vertices moved to where the tangent planes of the faces around them meet, by at most ``reach``.
+    """Vertices moved to where the tangent planes of the faces around them meet, by at most
+    ``reach``.
 
-    The planes touch the surface at the faces' projected centroids (Ohtake and Belyaev, "Dual/primal mesh optimization for
-    polygonized implicit surfaces", 2002). Directions in which the planes agree are left alone.
+    The planes touch the surface at the faces' projected centroids (Ohtake and Belyaev, "Dual/primal
+    mesh optimization for polygonized implicit surfaces", 2002). Directions in which the planes
+    agree are left alone.
     """
     feet = vertices[faces].mean(axis=1)
     for _ in range(3):
@@ -192,7 +230,9 @@ def _sharpened(shape: Sdf, vertices: np.ndarray, faces: np.ndarray, reach: float
     corners = faces.ravel()
     tangent = np.zeros((len(vertices), 3, 3))
     np.add.at(tangent, corners, np.repeat(normals[:, :, None] * normals[:, None, :], 3, axis=0))
-    offsets = ((np.repeat(feet, 3, axis=0) - vertices[corners]) * np.repeat(normals, 3, axis=0)).sum(axis=-1)
+    offsets = (
+        (np.repeat(feet, 3, axis=0) - vertices[corners]) * np.repeat(normals, 3, axis=0)
+    ).sum(axis=-1)
     pull = np.zeros_like(vertices)
     np.add.at(pull, corners, np.repeat(normals, 3, axis=0) * offsets[:, None])
     strength, directions = np.linalg.eigh(tangent)
@@ -204,7 +244,8 @@ def _sharpened(shape: Sdf, vertices: np.ndarray, faces: np.ndarray, reach: float
 
 
 def _welded(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
-    """The mesh rounded to ``DECIMALS``, with equal vertices made one and collapsed faces dropped."""
+    """The mesh rounded to ``DECIMALS``, with equal vertices made one and collapsed faces
+    dropped."""
     # Adding zero turns -0.0 into 0.0, so that both are written alike.
     rounded, index = np.unique(np.round(vertices, DECIMALS) + 0.0, axis=0, return_inverse=True)
     faces = index.reshape(-1)[faces]
@@ -215,9 +256,11 @@ def _welded(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
 
 
 def _flipped(shape: Sdf, mesh: Mesh) -> Mesh:
-    """The mesh with the longest edge of every folded or collapsed face flipped, until none is left or none can be.
+    """The mesh with the longest edge of every folded or collapsed face flipped, until none is left
+    or none can be.
 
-    Sharpening lines up vertices along an edge, which leaves some triangles flat or turned over beside it.
+    Sharpening lines up vertices along an edge, which leaves some triangles flat or turned over
+    beside it.
     """
     faces, vertices = mesh.faces.copy(), mesh.vertices
     for _ in range(8):
@@ -226,14 +269,19 @@ def _flipped(shape: Sdf, mesh: Mesh) -> Mesh:
         length = np.linalg.norm(corners - np.roll(corners, -1, axis=1), axis=-1)
         height = np.linalg.norm(normal, axis=-1) / length.max(axis=-1)
         outward = (normal * shape.normals(corners.mean(axis=1))).sum(axis=-1) > 0
-        across = {edge: face for face, row in enumerate(faces.tolist()) for edge in zip(row, row[1:] + row[:1])}
+        across = {
+            edge: face
+            for face, row in enumerate(faces.tolist())
+            for edge in zip(row, row[1:] + row[:1])
+        }
         for face in np.flatnonzero(~outward | (height < 10.0**-DECIMALS)).tolist():
             _flip_edge(faces, across, face, int(length[face].argmax()))
     return Mesh(vertices, faces)
 
 
 def _flip_edge(faces: np.ndarray, across: dict[tuple[int, int], int], face: int, side: int) -> None:
-    """Flip one edge of ``faces[face]`` in place, unless its new edge exists already or a flip before changed the face."""
+    """Flip one edge of ``faces[face]`` in place, unless its new edge exists already or a flip
+    before changed the face."""
     a, b, c = np.roll(faces[face], -side).tolist()
     if across.get((a, b)) != face or (b, a) not in across:
         return
@@ -243,47 +291,61 @@ def _flip_edge(faces: np.ndarray, across: dict[tuple[int, int], int], face: int,
         return
     faces[face], faces[other] = (a, d, c), (d, b, c)
     del across[a, b], across[b, a]
-    across.update({(a, d): face, (d, c): face, (c, a): face, (d, b): other, (b, c): other, (c, d): other})
+    across.update(
+        {(a, d): face, (d, c): face, (c, a): face, (d, b): other, (b, c): other, (c, d): other}
+    )
 
 
-# --------------------------------------------------------------------------------------------------- a picture and a sound
+# ------------------------------------------------------------------------------
+# a picture and a sound
 
 
 def texture() -> np.ndarray:
-    """A picture ``(192, 256, 3)`` in [0, 1] whose stripes drift from coarse to fine and turn, with a smooth disc and an edge."""
+    """A picture ``(192, 256, 3)`` in [0, 1] whose stripes drift from coarse to fine and turn, with
+    a smooth disc and an edge."""
     y, x = np.mgrid[0:192, 0:256] + 0.5
     away = np.hypot(x - 60, y - 140)
     stripes = np.sin(0.12 * away + 0.0016 * away**2)  # from 0.12 to about 0.9 radians per pixel
     weave = np.sin(0.35 * x + 8 * np.sin(y / 40)) * np.sin(0.5 * y)
     share = 1 / (1 + np.exp(-(x - 0.6 * y - 70) / 12))
     grey = 0.5 + 0.3 * (stripes * (1 - share) + weave * share)
-    colour = grey[..., None] * np.array([1.0, 0.9, 0.75]) + 0.15 * (y / 192)[..., None] * np.array([-1.0, 0.2, 1.0])
+    colour = grey[..., None] * np.array([1.0, 0.9, 0.75]) + 0.15 * (y / 192)[..., None] * np.array(
+        [-1.0, 0.2, 1.0]
+    )
     disc = 1 / (1 + np.exp((np.hypot(x - 190, y - 50) - 32) / 0.8))
     ball = np.array([0.85, 0.3, 0.2]) * (1 - 0.4 * np.hypot(x - 180, y - 40) / 42)[..., None]
     return (colour * (1 - disc[..., None]) + ball * disc[..., None]).clip(0, 1)
 
 
 def chirp() -> np.ndarray:
-    """Two seconds ``(32000, 1)`` at 16 kHz: a chirp from 110 to 3520 Hz, a low tone with vibrato, a click and a fading end."""
+    """Two seconds ``(32000, 1)`` at 16 kHz: a chirp from 110 to 3520 Hz, a low tone with vibrato, a
+    click and a fading end."""
     time = np.arange(32_000) / 16_000
     rise = np.log(32) / 2
     sweep = np.sin(2 * np.pi * 110 * (np.exp(rise * time) - 1) / rise)
     tone = np.sin(2 * np.pi * 220 * time + 3 * np.sin(2 * np.pi * 5 * time))
-    click = np.exp(-np.maximum(time - 1.2, 0) * 400) * (time >= 1.2) * np.sin(2 * np.pi * 1800 * time)
+    click = (
+        np.exp(-np.maximum(time - 1.2, 0) * 400) * (time >= 1.2) * np.sin(2 * np.pi * 1800 * time)
+    )
     fade = np.minimum(1, np.minimum(time / 0.02, (2 - time) / 0.2))
     return (fade * (0.5 * sweep + 0.25 * tone) + 0.2 * click)[:, None]
 
 
 def write_obj(path: Path, mesh: Mesh) -> None:
     """A minimal Wavefront OBJ: vertices and one-based triangles."""
-    lines = [f"v {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}" for x, y, z in mesh.vertices.tolist()]
+    lines = [
+        f"v {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}"
+        for x, y, z in mesh.vertices.tolist()
+    ]
     lines += [f"f {a} {b} {c}" for a, b, c in (mesh.faces + 1).tolist()]
     path.write_text("\n".join(lines) + "\n", newline="\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write to")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parent, help="folder to write to"
+    )
     names = [*sorted(RECIPES), "texture", "chirp"]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to make")
     args = parser.parse_args()

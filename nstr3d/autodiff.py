@@ -10,14 +10,16 @@ from torch.autograd.forward_ad import dual_level, make_dual, unpack_dual
 
 
 def gradient(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Gradient ``(n, d)`` of a scalar ``function``, ``(n, d) -> (n,)`` or ``(n, 1)``: one reverse pass, detached."""
+    """Gradient ``(n, d)`` of a scalar ``function``, ``(n, d) -> (n,)`` or ``(n, 1)``: one reverse
+    pass, detached."""
     with torch.enable_grad():
         at = points.detach().requires_grad_(True)
         return torch.autograd.grad(function(at).sum(), at)[0]
 
 
 def jacobian(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Jacobian ``(n, c, d)`` of ``function (n, d) -> (n, c)``: d forward-mode tangents, differentiable in the parameters.
+    """Jacobian ``(n, c, d)`` of ``function (n, d) -> (n, c)``: d forward-mode tangents,
+    differentiable in the parameters.
 
     Forward mode costs d passes whatever c is; reverse mode would need c of them.
     """

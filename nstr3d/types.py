@@ -1,7 +1,7 @@
 """The nouns that every layer shares: frozen data, no behaviour beyond arithmetic on themselves.
 
-Shapes are written ``(n, d)``: ``n`` points in ``d`` dimensions. Geometry that comes from or goes to files is numpy float64;
-whatever a field sees is a torch tensor on the field's device.
+Shapes are written ``(n, d)``: ``n`` points in ``d`` dimensions. Geometry that comes from or goes to
+files is numpy float64; whatever a field sees is a torch tensor on the field's device.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MARGIN = 1.08  # how much larger than the bounds a camera's view is
 
 @dataclass(frozen=True)
 class Mesh:
-    """A triangle mesh: ``vertices (v, 3)`` float64, ``faces (f, 3)`` int64, counter-clockwise seen from outside."""
+    """A triangle mesh: ``vertices (v, 3)`` float64, ``faces (f, 3)`` int64, counter-clockwise seen
+    from outside."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -47,8 +48,9 @@ class PointCloud:
 
 @dataclass(frozen=True)
 class Polylines:
-    """Curves as points in a row: line i is ``points[starts[i] : starts[i + 1]]`` of ``points (n, d)`` float64, with
-    ``starts (m + 1,)`` int64 and, where there is one, a number for each point, ``values (n,)``.
+    """Curves as points in a row: line i is ``points[starts[i] : starts[i + 1]]`` of ``points (n,
+    d)`` float64, with ``starts (m + 1,)`` int64 and, where there is one, a number for each point,
+    ``values (n,)``.
 
     Raises ValueError where the arrays do not fit each other.
     """
@@ -60,9 +62,13 @@ class Polylines:
     def __post_init__(self):
         whole = len(self.starts) > 0 and self.starts[0] == 0 and self.starts[-1] == len(self.points)
         if self.points.ndim != 2 or not whole or (np.diff(self.starts) < 0).any():
-            raise ValueError(f"The starts of lines rise from 0 to the number of points, {len(self.points)}.")
+            raise ValueError(
+                f"The starts of lines rise from 0 to the number of points, {len(self.points)}."
+            )
         if self.values is not None and self.values.shape != (len(self.points),):
-            raise ValueError(f"{len(self.points)} points of lines need as many values, not {self.values.shape}.")
+            raise ValueError(
+                f"{len(self.points)} points of lines need as many values, not {self.values.shape}."
+            )
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -137,16 +143,19 @@ class Frame:
 class Lattice:
     """The samples of an image or a sound, and where they are: the one place that knows.
 
-    ``shape`` is that of the array: ``(height, width)`` or ``(length,)``. A sample is a cell of size 1 with its value at the
-    centre: sample (i, j) is at ``(i + 1/2, j + 1/2)`` in world units, which are samples counted along the array's axes. In the
-    unit box the longest side spans [-1, 1] and the others are centred, so that cells stay square.
+    ``shape`` is that of the array: ``(height, width)`` or ``(length,)``. A sample is a cell of size
+    1 with its value at the centre: sample (i, j) is at ``(i + 1/2, j + 1/2)`` in world units, which
+    are samples counted along the array's axes. In the unit box the longest side spans [-1, 1] and
+    the others are centred, so that cells stay square.
     """
 
     shape: tuple[int, ...]
 
     def __post_init__(self):
         if not self.shape or min(self.shape) < 1:
-            raise ValueError(f"A lattice needs at least one sample along every axis, not {self.shape}.")
+            raise ValueError(
+                f"A lattice needs at least one sample along every axis, not {self.shape}."
+            )
 
     @property
     def bounds(self) -> Box:
@@ -164,13 +173,15 @@ class Lattice:
         return math.prod(self.shape)
 
     def points(self, index: np.ndarray) -> np.ndarray:
-        """Unit-box points ``(n, d)`` float64 of the samples with flat ``index (n,)``, last axis fastest."""
+        """Unit-box points ``(n, d)`` float64 of the samples with flat ``index (n,)``, last axis
+        fastest."""
         return self.frame.to_unit(np.stack(np.unravel_index(index, self.shape), axis=-1) + 0.5)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Training data: ``points (n, d)`` in the unit box and what the field should say there, ``values (n, c)``."""
+    """Training data: ``points (n, d)`` in the unit box and what the field should say there,
+    ``values (n, c)``."""
 
     points: Tensor
     values: Tensor
@@ -189,8 +200,8 @@ class Rays:
 
 @dataclass(frozen=True)
 class Hits:
-    """Where rays meet a surface: ``mask (n,)`` bool, ``depth (n,)`` along the ray (inf on a miss), ``points (n, 3)``,
-    and what it cost: ``steps (n,)`` distance evaluations per ray."""
+    """Where rays meet a surface: ``mask (n,)`` bool, ``depth (n,)`` along the ray (inf on a miss),
+    ``points (n, 3)``, and what it cost: ``steps (n,)`` distance evaluations per ray."""
 
     mask: Tensor
     depth: Tensor
@@ -200,10 +211,12 @@ class Hits:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: ``eye`` looks at ``target``, ``up`` is up in the picture, ``fov`` is the vertical angle in degrees.
+    """A camera: ``eye`` looks at ``target``, ``up`` is up in the picture, ``fov`` is the vertical
+    angle in degrees.
 
-    With ``span``, the height of the view in world units, it is orthographic: rays are parallel and ``fov`` plays no part.
-    Raises ValueError for a picture without pixels, an angle or span out of range, and a direction of view that is not defined.
+    With ``span``, the height of the view in world units, it is orthographic: rays are parallel and
+    ``fov`` plays no part. Raises ValueError for a picture without pixels, an angle or span out of
+    range, and a direction of view that is not defined.
     """
 
     eye: tuple[float, float, float]
@@ -216,17 +229,27 @@ class Camera:
 
     def __post_init__(self):
         if min(self.width, self.height) < 1:
-            raise ValueError(f"A picture needs at least 1 x 1 pixels, not {self.width} x {self.height}.")
+            raise ValueError(
+                f"A picture needs at least 1 x 1 pixels, not {self.width} x {self.height}."
+            )
         if not 0 < self.fov < 180:
-            raise ValueError(f"A camera's angle of view lies between 0 and 180 degrees, not at {self.fov}.")
+            raise ValueError(
+                f"A camera's angle of view lies between 0 and 180 degrees, not at {self.fov}."
+            )
         if self.span is not None and not 0 < self.span < math.inf:
-            raise ValueError(f"An orthographic camera's span must be positive and finite, not {self.span}.")
+            raise ValueError(
+                f"An orthographic camera's span must be positive and finite, not {self.span}."
+            )
         numbers = (*self.eye, *self.target, *self.up)
         forward = np.subtract(self.target, self.eye)
         lengths = np.linalg.norm(forward) * np.linalg.norm(self.up)
-        if not all(map(math.isfinite, numbers)) or not np.linalg.norm(np.cross(forward, self.up)) > 1e-9 * lengths:
+        if (
+            not all(map(math.isfinite, numbers))
+            or not np.linalg.norm(np.cross(forward, self.up)) > 1e-9 * lengths
+        ):
             raise ValueError(
-                "A camera needs finite eye, target and up, its target away from its eye, and up not along the view; "
+                "A camera needs finite eye, target and up, its target away from its eye, and up "
+                "not along the view; "
                 f"not eye {self.eye}, target {self.target} and up {self.up}."
             )
 
@@ -240,7 +263,8 @@ class Camera:
         height: int = 512,
         orthographic: bool = False,
     ) -> Camera:
-        """A camera that sees all of ``bounds``: azimuth about +y from +z, and elevation above the horizon, in degrees."""
+        """A camera that sees all of ``bounds``: azimuth about +y from +z, and elevation above the
+        horizon, in degrees."""
         a, e = math.radians(azimuth), math.radians(elevation)
         outward = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
         right = np.array([math.cos(a), 0.0, -math.sin(a)])
@@ -250,18 +274,26 @@ class Camera:
         half = math.tan(math.radians(fov) / 2)
         offset = np.maximum(np.abs(corners @ right) * height / width, np.abs(corners @ up))
         if orthographic:
-            distance, span = float((corners @ outward).max()) + bounds.diagonal, 2 * float(offset.max())
+            distance, span = (
+                float((corners @ outward).max()) + bounds.diagonal,
+                2 * float(offset.max()),
+            )
         else:
-            # A corner at depth d - c.outward is in view when its offset is at most that depth times the half angle's tangent.
+            # A corner at depth d - c.outward is in view when its offset is at most that depth times
+            # the half angle's tangent.
             distance, span = float((offset / half + corners @ outward).max()), None
         x, y, z = (bounds.centre + outward * distance).tolist()
         tx, ty, tz = bounds.centre.tolist()
-        # Straight from above or below, +y is along the view: what the formula above has for up there stays up.
+        # Straight from above or below, +y is along the view: what the formula above has for up
+        # there stays up.
         above = (0.0, 1.0, 0.0) if abs(math.cos(e)) > 1e-6 else tuple(up.tolist())
-        return Camera((x, y, z), (tx, ty, tz), above, fov=fov, width=width, height=height, span=span)
+        return Camera(
+            (x, y, z), (tx, ty, tz), above, fov=fov, width=width, height=height, span=span
+        )
 
     def orbit(self, frames: int) -> tuple[Camera, ...]:
-        """``frames`` cameras on a full circle about the axis ``up`` through the target, this one first, anticlockwise from above.
+        """``frames`` cameras on a full circle about the axis ``up`` through the target, this one
+        first, anticlockwise from above.
 
         Raises ValueError for less than one frame.
         """
@@ -271,14 +303,19 @@ class Camera:
         away = np.subtract(self.eye, self.target)
         cameras = []
         for turn in 2 * math.pi * np.arange(frames) / frames:  # Rodrigues' rotation formula
-            turned = away * math.cos(turn) + np.cross(axis, away) * math.sin(turn) + axis * (axis @ away) * (1 - math.cos(turn))
+            turned = (
+                away * math.cos(turn)
+                + np.cross(axis, away) * math.sin(turn)
+                + axis * (axis @ away) * (1 - math.cos(turn))
+            )
             x, y, z = (turned + self.target).tolist()
             cameras.append(replace(self, eye=(x, y, z)))
         return tuple(cameras)
 
     @property
     def axes(self) -> np.ndarray:
-        """Unit vectors ``(3, 3)`` to the right of the picture, up in it, and backwards from the target towards the eye."""
+        """Unit vectors ``(3, 3)`` to the right of the picture, up in it, and backwards from the
+        target towards the eye."""
         backward = np.subtract(self.eye, self.target)
         backward = backward / np.linalg.norm(backward)
         right = np.cross(self.up, backward)
@@ -287,13 +324,17 @@ class Camera:
 
     @property
     def pixel(self) -> float:
-        """The size of a pixel at depth 1; for an orthographic camera, as if that of the target's depth shrank towards the eye."""
+        """The size of a pixel at depth 1; for an orthographic camera, as if that of the target's
+        depth shrank towards the eye."""
         if self.span is not None:
-            return self.span / self.height / float(np.linalg.norm(np.subtract(self.target, self.eye)))
+            return (
+                self.span / self.height / float(np.linalg.norm(np.subtract(self.target, self.eye)))
+            )
         return 2 * math.tan(math.radians(self.fov) / 2) / self.height
 
     def rays(self, device: torch.device | str = "cpu") -> Rays:
-        """One ray through the centre of each pixel, row by row from the top left: ``(height * width, 3)``."""
+        """One ray through the centre of each pixel, row by row from the top left: ``(height *
+        width, 3)``."""
         eye = np.asarray(self.eye, np.float64)
         right, above, backward = self.axes
         half = self.span / 2 if self.span is not None else math.tan(math.radians(self.fov) / 2)

@@ -44,7 +44,8 @@ def app() -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Fits an asset by the command line with options, once for each choice of them; the path of the model."""
+    """Fits an asset by the command line with options, once for each choice of them; the path of the
+    model."""
     known: dict[tuple[str, ...], Path] = {}
 
     def fit_asset(name: str, *options: str) -> Path:
@@ -65,7 +66,9 @@ def torus_fit() -> Fit:
     levels = (LevelConfig(8, plain=6, sparse=False), LevelConfig(16, plain=4))
     field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
     sampler = SurfaceBand(unit, MeshDistance(unit))
-    return fit(field, sampler, sdf_objective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame)
+    return fit(
+        field, sampler, sdf_objective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,5 @@
-"""Folders of procedural shapes, good and bad, and what is the same in two data sets made of them."""
+"""Folders of procedural shapes, good and bad, and what is the same in two data sets made of
+them."""
 
 from __future__ import annotations
 
@@ -14,22 +15,44 @@ from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, select
 from nstr3d.io.files import save_mesh
 from nstr3d.types import Mesh
 
-PLACES = ("{}.ply", "sub dir/{}.obj", "ünï çode/{}.stl", "sub dir/deeper/{}.off", "twice/{}.ply", "twice/{}.obj")
+PLACES = (
+    "{}.ply",
+    "sub dir/{}.obj",
+    "ünï çode/{}.stl",
+    "sub dir/deeper/{}.off",
+    "twice/{}.ply",
+    "twice/{}.obj",
+)
 # What may differ between two runs of the same: clocks, names of machines, and how often it took.
-VARYING = {"stamp", "report", "seconds", "fit_seconds", "finished", "host", "attempts", "peak_memory", "bytes"}
+VARYING = {
+    "stamp",
+    "report",
+    "seconds",
+    "fit_seconds",
+    "finished",
+    "host",
+    "attempts",
+    "peak_memory",
+    "bytes",
+}
 
 
 def good_shape(number: int) -> Mesh:
     """An ellipsoid, each number another."""
     generator, mesh = np.random.default_rng(number), sphere(2)
-    return Mesh(mesh.vertices * generator.uniform(0.9, 1.15, 3) + generator.uniform(-5, 5, 3), mesh.faces)
+    return Mesh(
+        mesh.vertices * generator.uniform(0.9, 1.15, 3) + generator.uniform(-5, 5, 3), mesh.faces
+    )
 
 
 def bad_file(number: int) -> bytes:
-    """A PLY that nobody can fit: not finite, flat, cut short, junk, empty, naming no vertex, or promising billions."""
+    """A PLY that nobody can fit: not finite, flat, cut short, junk, empty, naming no vertex, or
+    promising billions."""
     head = "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\nelement face {}\n"
     head += "property list uchar int vertex_indices\nend_header\n"
-    binary = head.replace("ascii", "binary_little_endian").format(4_000_000_000, 4_000_000_000).encode()
+    binary = (
+        head.replace("ascii", "binary_little_endian").format(4_000_000_000, 4_000_000_000).encode()
+    )
     corners = "0 0 0\n1 0 0\n0 1 0\n"
     return (
         (head.format(3, 1) + "0 0 0\nnan 0 0\n0 1 0\n3 0 1 2\n").encode(),
@@ -43,9 +66,12 @@ def bad_file(number: int) -> bytes:
 
 
 def write_shapes(folder: Path, good: int, bad: int) -> None:
-    """``good`` shapes that fit and ``bad`` ones that do not, one of them a pipe, in files of awkward names."""
+    """``good`` shapes that fit and ``bad`` ones that do not, one of them a pipe, in files of
+    awkward names."""
     for number in range(good):
-        path = folder / PLACES[number % len(PLACES)].format(f"shape {number // 2:03d}" if number % 6 > 3 else f"s{number:03d}")
+        path = folder / PLACES[number % len(PLACES)].format(
+            f"shape {number // 2:03d}" if number % 6 > 3 else f"s{number:03d}"
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
         save_mesh(path, good_shape(number))
     (folder / "bad").mkdir(exist_ok=True)

@@ -4,13 +4,27 @@ import numpy as np
 
 from nstr3d.types import Mesh
 
-CUBE_FACES = [(0, 3, 2), (0, 2, 1), (4, 5, 6), (4, 6, 7), (0, 1, 5), (0, 5, 4), (1, 2, 6), (1, 6, 5), (2, 3, 7), (2, 7, 6)]
+CUBE_FACES = [
+    (0, 3, 2),
+    (0, 2, 1),
+    (4, 5, 6),
+    (4, 6, 7),
+    (0, 1, 5),
+    (0, 5, 4),
+    (1, 2, 6),
+    (1, 6, 5),
+    (2, 3, 7),
+    (2, 7, 6),
+]
 CUBE_FACES += [(3, 0, 4), (3, 4, 7)]
 
 
 def tetrahedron() -> Mesh:
     """The corner of the unit cube: volume 1/6."""
-    return Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]), np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]))
+    return Mesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+        np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
+    )
 
 
 def cube(half: float = 1.0, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Mesh:
@@ -20,18 +34,29 @@ def cube(half: float = 1.0, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
     return Mesh(corners * half + centre, np.array(CUBE_FACES))
 
 
-def sphere(levels: int = 2, radius: float = 1.0, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Mesh:
-    """An octahedron split ``levels`` times, 8 * 4**levels faces, with its vertices on the sphere."""
+def sphere(
+    levels: int = 2, radius: float = 1.0, centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+) -> Mesh:
+    """An octahedron split ``levels`` times, 8 * 4**levels faces, with its vertices on the
+    sphere."""
     vertices = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]])
-    faces = np.array([[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]])
+    faces = np.array(
+        [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]]
+    )
     for _ in range(levels):
-        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+        edges = np.sort(
+            np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1
+        )
         unique, which = np.unique(edges, axis=0, return_inverse=True)
         ab, bc, ca = which.reshape(3, -1) + len(vertices)
         middle = vertices[unique].sum(axis=1)
-        vertices = np.concatenate([vertices, middle / np.linalg.norm(middle, axis=1, keepdims=True)])
+        vertices = np.concatenate(
+            [vertices, middle / np.linalg.norm(middle, axis=1, keepdims=True)]
+        )
         a, b, c = faces.T
-        faces = np.concatenate([np.column_stack(t) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))])
+        faces = np.concatenate(
+            [np.column_stack(t) for t in ((a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca))]
+        )
     return Mesh(vertices * radius + centre, faces)
 
 
@@ -43,7 +68,10 @@ def torus(around: int = 24, across: int = 12, major: float = 1.0, minor: float =
     vertices = np.column_stack([ring * np.cos(u), ring * np.sin(u), minor * np.sin(v)])
     here, right = i * across + j, (i + 1) % around * across + j
     up, both = i * across + (j + 1) % across, (i + 1) % around * across + (j + 1) % across
-    return Mesh(vertices, np.concatenate([np.column_stack([here, right, both]), np.column_stack([here, both, up])]))
+    return Mesh(
+        vertices,
+        np.concatenate([np.column_stack([here, right, both]), np.column_stack([here, both, up])]),
+    )
 
 
 def inverted(mesh: Mesh) -> Mesh:
@@ -62,17 +90,21 @@ def joined(*meshes: Mesh) -> Mesh:
 
 def soup(mesh: Mesh) -> Mesh:
     """The same triangles with no vertex shared."""
-    return Mesh(mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(3 * len(mesh.faces)).reshape(-1, 3))
+    return Mesh(
+        mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(3 * len(mesh.faces)).reshape(-1, 3)
+    )
 
 
 def brute_force_distance(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """Signed distance ``(n,)`` by looking at every triangle: negative where the exact winding number exceeds 1/2."""
+    """Signed distance ``(n,)`` by looking at every triangle: negative where the exact winding
+    number exceeds 1/2."""
     distance = brute_force_unsigned(mesh, points)
     return np.where(brute_force_winding(mesh, points) > 0.5, -distance, distance)
 
 
 def brute_force_unsigned(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """Distance ``(n,)``: to the plane where the foot lies in the triangle, else to the nearest of its three sides."""
+    """Distance ``(n,)``: to the plane where the foot lies in the triangle, else to the nearest of
+    its three sides."""
     corners = mesh.vertices[mesh.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
@@ -83,15 +115,23 @@ def brute_force_unsigned(mesh: Mesh, points: np.ndarray) -> np.ndarray:
         side = corners[:, (k + 1) % 3] - corners[:, k]
         within &= np.einsum("fi,nfi->nf", np.cross(normal, side), relative[:, :, k]) >= 0
         along = np.einsum("fi,nfi->nf", side, relative[:, :, k]) / (side**2).sum(axis=1)
-        sides.append(np.linalg.norm(relative[:, :, k] - np.clip(along, 0, 1)[..., None] * side, axis=-1))
+        sides.append(
+            np.linalg.norm(relative[:, :, k] - np.clip(along, 0, 1)[..., None] * side, axis=-1)
+        )
     height = np.abs(np.einsum("fi,nfi->nf", normal, relative[:, :, 0]))
     return np.where(within, height, np.min(sides, axis=0)).min(axis=1)
 
 
 def brute_force_winding(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """Generalised winding number ``(n,)``: the sum of the exact solid angles (Van Oosterom and Strackee, 1983) over 4 pi."""
+    """Generalised winding number ``(n,)``: the sum of the exact solid angles (Van Oosterom and
+    Strackee, 1983) over 4 pi."""
     a, b, c = np.moveaxis(mesh.vertices[mesh.faces] - points[:, None, None, :], 2, 0)
     la, lb, lc = (np.linalg.norm(v, axis=-1) for v in (a, b, c))
     triple = (a * np.cross(b, c)).sum(axis=-1)
-    flat = la * lb * lc + (a * b).sum(axis=-1) * lc + (b * c).sum(axis=-1) * la + (c * a).sum(axis=-1) * lb
+    flat = (
+        la * lb * lc
+        + (a * b).sum(axis=-1) * lc
+        + (b * c).sum(axis=-1) * la
+        + (c * a).sum(axis=-1) * lb
+    )
     return np.arctan2(triple, flat).sum(axis=1) / (2 * np.pi)

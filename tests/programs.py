@@ -1,4 +1,5 @@
-"""What some tests need beyond the core: programs and system libraries, and optional parts of nstr3d.
+"""What some tests need beyond the core: programs and system libraries, and optional parts of
+nstr3d.
 
 .ci/system-packages installs the former, .ci/environment.py the latter.
 """
@@ -77,7 +78,9 @@ def chromium() -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=FOUND["chromium"], args=list(CHROMIUM), chromium_sandbox=False)
+        browser = playwright.chromium.launch(
+            executable_path=FOUND["chromium"], args=list(CHROMIUM), chromium_sandbox=False
+        )
         try:
             yield browser
         finally:

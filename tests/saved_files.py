@@ -1,7 +1,9 @@
-"""Small files of every kind that nstr3d reads again: models, a stopped run, a data set. Tests read those of every format.
+"""Small files of every kind that nstr3d reads again: models, a stopped run, a data set. Tests read
+those of every format.
 
-``python tests/saved_files.py`` writes the files of the present format to ``tests/fixtures/<format>`` (in half a minute). That
-is done once, before the format is changed: what is there stands for the files that people have.
+``python tests/saved_files.py`` writes the files of the present format to
+``tests/fixtures/<format>`` (in half a minute). That is done once, before the format is changed:
+what is there stands for the files that people have.
 """
 
 from __future__ import annotations
@@ -55,30 +57,64 @@ EXPECTED = "expected.json"  # what each model is, by its file's name
 PLAIN = LevelConfig(2, plain=2, sparse=False)
 BALL = "ball.safetensors"
 STOPPED_AT, STEPS = 60, 80  # of the run that was stopped
-# The presets as they were: they may be tuned, which makes other runs and other keys of the same options.
+# The presets as they were: they may be tuned, which makes other runs and other keys of the same
+# options.
 FAST = Preset(
     100_000,
     FitConfig(
-        steps=1300, batch=4096, pool=500_000, warmup=50, final_rate=0.01, settle=1400, betas=(0.9, 0.99), seconds=None, seed=0
+        steps=1300,
+        batch=4096,
+        pool=500_000,
+        warmup=50,
+        final_rate=0.01,
+        settle=1400,
+        betas=(0.9, 0.99),
+        seconds=None,
+        seed=0,
     ),
 )
 
-# Of models that are made here: config, dimensions and outputs. Options are not the defaults, so that a lost one is missed.
+# Of models that are made here: config, dimensions and outputs. Options are not the defaults, so
+# that a lost one is missed.
 BUILT: dict[str, tuple[Any, int, int]] = {
     "plain": (NstrConfig((LevelConfig(3, plain=2),), hidden=3, placement=None, start=None), 3, 1),
-    "amplitude": (NstrConfig((PLAIN, LevelConfig(3, waves=AmplitudeWaves(2, band=(0.25, 0.75)))), hidden=3), 3, 1),
-    "complex": (NstrConfig((LevelConfig(3, waves=ComplexWaves(2, band=(0.125, 1.5))),), hidden=3, sharpness=9.5), 3, 1),
-    "phase": (NstrConfig((PLAIN, LevelConfig(3, plain=1, waves=PhaseWaves(2, radians=4.0))), hidden=3), 3, 1),
-    "learned": (NstrConfig((LevelConfig(3, waves=PhaseWaves(2, (0.5, 2.0), learned=True)),), hidden=3), 3, 1),
+    "amplitude": (
+        NstrConfig((PLAIN, LevelConfig(3, waves=AmplitudeWaves(2, band=(0.25, 0.75)))), hidden=3),
+        3,
+        1,
+    ),
+    "complex": (
+        NstrConfig(
+            (LevelConfig(3, waves=ComplexWaves(2, band=(0.125, 1.5))),), hidden=3, sharpness=9.5
+        ),
+        3,
+        1,
+    ),
+    "phase": (
+        NstrConfig((PLAIN, LevelConfig(3, plain=1, waves=PhaseWaves(2, radians=4.0))), hidden=3),
+        3,
+        1,
+    ),
+    "learned": (
+        NstrConfig((LevelConfig(3, waves=PhaseWaves(2, (0.5, 2.0), learned=True)),), hidden=3),
+        3,
+        1,
+    ),
     "identity": (NstrConfig((PLAIN, LevelConfig(3, plain=1)), hidden=0), 3, 1),
     "transport": (NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=4)), 3, 1),
-    "transport-of-s": (NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=4, position=False)), 3, 1),
+    "transport-of-s": (
+        NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=4, position=False)),
+        3,
+        1,
+    ),
     "no-transport": (NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=0)), 3, 1),
     "starts": (
         NstrConfig(
             (PLAIN,),
             hidden=3,
-            placement=PlacementConfig(samples=200, candidates=30, band=(0.5, 2.0), amplitude=0.02, least=0.25),
+            placement=PlacementConfig(
+                samples=200, candidates=30, band=(0.5, 2.0), amplitude=0.02, least=0.25
+            ),
             start=LinearStartConfig(iterations=3, samples=400, ridge=0.001),
             table_rate=0.015,
             table_decay=0.02,
@@ -92,7 +128,17 @@ BUILT: dict[str, tuple[Any, int, int]] = {
     "finer": (FinerConfig(width=5, depth=2, omega=3.0, bias=1.5, rate=1e-3), 2, 3),
     "fourier": (FourierConfig(width=5, depth=2, frequencies=4, deviation=1.5, rate=2e-3), 3, 1),
     "ngp": (
-        NgpConfig(table=40, levels=3, features=2, coarsest=2, finest=8, width=5, depth=1, table_rate=2e-2, mlp_rate=3e-3),
+        NgpConfig(
+            table=40,
+            levels=3,
+            features=2,
+            coarsest=2,
+            finest=8,
+            width=5,
+            depth=1,
+            table_rate=2e-2,
+            mlp_rate=3e-3,
+        ),
         3,
         1,
     ),
@@ -108,12 +154,21 @@ FITTED: dict[str, tuple[str, dict[str, Any]]] = {
     "sound-trained.safetensors": ("in.wav", {"field": "siren", "params": 150, "steps": 20}),
 }
 # Every model's config.
-CONFIGS: dict[str, Any] = {f"{name}.safetensors": config for name, (config, _, _) in BUILT.items()} | {
-    BALL: NstrConfig((LevelConfig(2, plain=4, sparse=False), LevelConfig(4, plain=1, waves=PhaseWaves(2))), hidden=8),
+CONFIGS: dict[str, Any] = {
+    f"{name}.safetensors": config for name, (config, _, _) in BUILT.items()
+} | {
+    BALL: NstrConfig(
+        (LevelConfig(2, plain=4, sparse=False), LevelConfig(4, plain=1, waves=PhaseWaves(2))),
+        hidden=8,
+    ),
     "image.safetensors": CosineConfig((12, 16), (8, 8)),
     "image.nstq": CosineConfig((12, 16), (8, 8)),
     "image-trained.safetensors": NstrConfig(
-        (LevelConfig(1, plain=4, waves=AmplitudeWaves(42, (0.0, 8.0), learned=True), sparse=False),),
+        (
+            LevelConfig(
+                1, plain=4, waves=AmplitudeWaves(42, (0.0, 8.0), learned=True), sparse=False
+            ),
+        ),
         start=None,
         table_rate=1e-1,
         table_decay=0.0,
@@ -142,8 +197,11 @@ def stopped_job(folder: Path) -> MeshJob:
 
 
 def batch_job(folder: Path) -> BatchJob:
-    """The run whose data set is in a folder of these files: a shape that was fitted and one that failed."""
-    options = ShapeOptions(cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu", seed=1)
+    """The run whose data set is in a folder of these files: a shape that was fitted and one that
+    failed."""
+    options = ShapeOptions(
+        cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu", seed=1
+    )
     return BatchJob(str(folder / "shapes"), str(folder / "dataset"), options, workers=1)
 
 
@@ -156,12 +214,15 @@ def fingerprint(field: Field) -> str:
     """Changes with any bit of any saved tensor, its name, type or shape."""
     digest = hashlib.sha256()
     for name, tensor in sorted(field.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
+        digest.update(
+            f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes()
+        )
     return digest.hexdigest()
 
 
 def values(field: Field) -> list[list[float]]:
-    """The field's values at a few points, in double precision and plain torch: they hardly depend on the processor."""
+    """The field's values at a few points, in double precision and plain torch: they hardly depend
+    on the processor."""
     steps = np.outer(np.arange(1, 9), np.sqrt([2.0, 3.0, 5.0][: field.in_dim]))
     points = torch.from_numpy(1.9 * (steps % 1) - 0.95)
     with plain_torch(), torch.no_grad():
@@ -184,8 +245,13 @@ def _write(folder: Path) -> None:
     models = sorted((folder / "models").iterdir())
     fields = {path.name: open_model(path) for path in models}
     for name, config in CONFIGS.items():
-        assert fields[name].config == config, f"{name}: {fields[name].config} where {config} was expected"
-    expected = {name: {"tensors": fingerprint(field), "values": values(field)} for name, field in fields.items()}
+        assert fields[name].config == config, (
+            f"{name}: {fields[name].config} where {config} was expected"
+        )
+    expected = {
+        name: {"tensors": fingerprint(field), "values": values(field)}
+        for name, field in fields.items()
+    }
     (folder / EXPECTED).write_text(json.dumps(expected, indent=1) + "\n")
 
 
@@ -200,15 +266,31 @@ def _built(name: str) -> Fit:
             parameter += 0.3 * torch.randn(parameter.shape, generator=generator)
     frame = Frame((1 / 3, 1e9 / 7, -math.pi)[:in_dim], 0.1)
     bounds = Box((-1 / 3, -2.0, -math.e)[:in_dim], (0.7, 1 / 7, 3.0)[:in_dim])
-    provenance = {"source": "mesh.obj", "unicode": "näher", "numbers": [1, 2.5], "nested": {"a": None, "b": True}}
-    return Fit(field, frame, bounds, math.sqrt(2) if out_dim == 1 else math.inf, 123, 4.5 / 7, False, provenance)
+    provenance = {
+        "source": "mesh.obj",
+        "unicode": "näher",
+        "numbers": [1, 2.5],
+        "nested": {"a": None, "b": True},
+    }
+    return Fit(
+        field,
+        frame,
+        bounds,
+        math.sqrt(2) if out_dim == 1 else math.inf,
+        123,
+        4.5 / 7,
+        False,
+        provenance,
+    )
 
 
 def _fitted_ball(ball: Mesh) -> Fit:
     unit, frame = normalise(ball)
     field = CONFIGS[BALL].build(3, 1, near=unit)
     training = FitConfig(steps=400, batch=1024, pool=8192)
-    return fit(field, SurfaceBand(unit, MeshDistance(unit)), sdf_objective(), training, frame, ball.bounds)
+    return fit(
+        field, SurfaceBand(unit, MeshDistance(unit)), sdf_objective(), training, frame, ball.bounds
+    )
 
 
 def _write_signals(folder: Path) -> None:

@@ -14,8 +14,14 @@ from nstr3d.kernels.step.adam import AdamW
 def groups(dtype: torch.dtype = torch.float32) -> list[dict]:
     """Two groups of parameters of odd sizes, one of them with decay."""
     generator = torch.Generator().manual_seed(0)
-    tables = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in ((301, 7), (1, 3))]
-    others = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in ((), (19, 3), (5,))]
+    tables = [
+        nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
+        for shape in ((301, 7), (1, 3))
+    ]
+    others = [
+        nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
+        for shape in ((), (19, 3), (5,))
+    ]
     return [{"params": tables, "lr": 3e-2, "weight_decay": 0.3}, {"params": others, "lr": 1e-2}]
 
 
@@ -23,12 +29,17 @@ def parameters(optimizer: AdamW | torch.optim.AdamW) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def run(optimizer: AdamW | torch.optim.AdamW, steps: int, missing: int | None = None, seed: int = 1) -> None:
-    """Steps along random gradients, some of them zero, with rates that change; parameter number ``missing`` gets none."""
+def run(
+    optimizer: AdamW | torch.optim.AdamW, steps: int, missing: int | None = None, seed: int = 1
+) -> None:
+    """Steps along random gradients, some of them zero, with rates that change; parameter number
+    ``missing`` gets none."""
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         for index, parameter in enumerate(parameters(optimizer)):
-            grad = torch.randn(parameter.shape, generator=generator) * torch.randint(0, 2, parameter.shape, generator=generator)
+            grad = torch.randn(parameter.shape, generator=generator) * torch.randint(
+                0, 2, parameter.shape, generator=generator
+            )
             parameter.grad = None if index == missing else grad.to(parameter)
         for group in optimizer.param_groups:
             group["lr"] *= 0.9 if step % 2 else 1.05
@@ -37,7 +48,9 @@ def run(optimizer: AdamW | torch.optim.AdamW, steps: int, missing: int | None = 
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("missing", [None, 1])
-def test_it_updates_as_torch_does_in_double_precision(workers: int, missing: int | None, monkeypatch) -> None:
+def test_it_updates_as_torch_does_in_double_precision(
+    workers: int, missing: int | None, monkeypatch
+) -> None:
     monkeypatch.setattr(adam, "LEAST", 64)
     before = torch.get_num_threads()
     torch.set_num_threads(workers)
@@ -52,7 +65,9 @@ def test_it_updates_as_torch_does_in_double_precision(workers: int, missing: int
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5)
         assert mine.state[found].keys() == truth.state[expected].keys()
         for name, value in truth.state[expected].items():
-            torch.testing.assert_close(mine.state[found][name].double(), value.double(), rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(
+                mine.state[found][name].double(), value.double(), rtol=1e-5, atol=1e-7
+            )
 
 
 def test_any_number_of_threads_and_any_restart_give_the_same_bits(monkeypatch) -> None:
@@ -62,7 +77,13 @@ def test_any_number_of_threads_and_any_restart_give_the_same_bits(monkeypatch) -
         torch.set_num_threads(workers)
         optimizer = AdamW(groups(), (0.9, 0.99))
         run(optimizer, 5)
-        again = AdamW([group | {"params": copy.deepcopy(group["params"])} for group in optimizer.param_groups], (0.9, 0.99))
+        again = AdamW(
+            [
+                group | {"params": copy.deepcopy(group["params"])}
+                for group in optimizer.param_groups
+            ],
+            (0.9, 0.99),
+        )
         for old, new in zip(parameters(optimizer), parameters(again)):
             again.state[new] = copy.deepcopy(optimizer.state[old])
         for each in (optimizer, again):
@@ -74,7 +95,11 @@ def test_any_number_of_threads_and_any_restart_give_the_same_bits(monkeypatch) -
 
 
 def test_what_the_kernel_does_not_take_is_torchs() -> None:
-    doubles, plain, mixed = AdamW(groups(torch.float64), (0.9, 0.99)), AdamW(groups(), (0.9, 0.99)), AdamW(groups(), (0.9, 0.99))
+    doubles, plain, mixed = (
+        AdamW(groups(torch.float64), (0.9, 0.99)),
+        AdamW(groups(), (0.9, 0.99)),
+        AdamW(groups(), (0.9, 0.99)),
+    )
     run(doubles, 10)
     with plain_torch():
         run(plain, 10)

@@ -38,7 +38,8 @@ def test_a_plane_wave_is_found_with_its_frequency_and_direction():
 
 
 def test_the_instantaneous_frequency_of_a_chirp_is_recovered():
-    """A chirp over a factor of ten: 0.3% in the median, less than two nearly everywhere away from the ends."""
+    """A chirp over a factor of ten: 0.3% in the median, less than two nearly everywhere away from
+    the ends."""
     x, drift = line(8000), Chirp(-1, 1, 40 * math.pi, 400 * math.pi)
     signal = torch.sin(drift.phase(x.double())).float()
     found = analyse(x, signal, AnalysisConfig(highest=480 * math.pi, octaves=4, degree=0))
@@ -56,7 +57,11 @@ def test_gratings_of_any_frequency_are_read_by_one_analysis(size: float, angle: 
     """Within 2% over a decade: each octave has windows of its own width."""
     x = lattice(96)
     omega = size * torch.tensor([math.cos(angle), math.sin(angle)])
-    found = analyse(x, torch.sin(x @ omega + 0.4)[:, None], AnalysisConfig(100.0, octaves=4, degree=0, iterations=12))
+    found = analyse(
+        x,
+        torch.sin(x @ omega + 0.4)[:, None],
+        AnalysisConfig(100.0, octaves=4, degree=0, iterations=12),
+    )
     inner = x[(x.abs() < 0.8).all(dim=1)][::29]
     error, turn = difference(found.frequency(inner), omega.expand_as(inner))
     # Three periods fill the picture at 9, five at 15; the phase moves these errors by a third.
@@ -67,7 +72,9 @@ def test_gratings_of_any_frequency_are_read_by_one_analysis(size: float, angle: 
 def test_the_rings_of_a_zone_plate_are_read():
     x = lattice(128)
     found = analyse(
-        x, torch.cos(30 * x.square().sum(dim=1, keepdim=True)), AnalysisConfig(80.0, octaves=3, degree=0, iterations=12)
+        x,
+        torch.cos(30 * x.square().sum(dim=1, keepdim=True)),
+        AnalysisConfig(80.0, octaves=3, degree=0, iterations=12),
     )
     inner = x[(x.abs() < 0.9).all(dim=1) & (x.norm(dim=1) > 0.25)][::17]
     error, angle = difference(found.frequency(inner), 60 * inner)
@@ -114,9 +121,20 @@ def test_the_frequencies_fill_a_half_ball_shell_by_shell():
 
 def test_bad_input_is_refused():
     x = line(100)
-    for values, words in ((x[:50], "points"), (torch.full_like(x, math.nan), "not finite"), (x * 2 + 1, "no detail")):
+    for values, words in (
+        (x[:50], "points"),
+        (torch.full_like(x, math.nan), "not finite"),
+        (x * 2 + 1, "no detail"),
+    ):
         with pytest.raises(ValueError, match=words):
             analyse(x, values, AnalysisConfig())
-    for wrong in ({"octaves": 0}, {"lowest": 50.0}, {"degree": -1}, {"iterations": 0}, {"spacing": 0.0}, {"periods": 0.0}):
+    for wrong in (
+        {"octaves": 0},
+        {"lowest": 50.0},
+        {"degree": -1},
+        {"iterations": 0},
+        {"spacing": 0.0},
+        {"periods": 0.0},
+    ):
         with pytest.raises(ValueError, match=r"analysis needs|spacing"):
             replace(AnalysisConfig(), **wrong)

@@ -22,7 +22,17 @@ ROOT = Path(__file__).parents[1]
 
 def test_fit_mesh_fits_an_asset(app, tmp_path, capsys):
     shape = ROOT / "assets" / "torus.obj"
-    options = [*WORDS, "--steps", "60", "--params", "10000", "--resolution", "40", "--out", str(tmp_path / "out")]
+    options = [
+        *WORDS,
+        "--steps",
+        "60",
+        "--params",
+        "10000",
+        "--resolution",
+        "40",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert app("fit_mesh").main([str(shape), *options]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["input"]["path"] == str(shape)
@@ -38,17 +48,36 @@ def test_fit_mesh_refuses_a_missing_file(app, tmp_path, capsys):
 
 
 def test_fit_image_and_fit_audio_fit_the_assets(app, tmp_path, capsys):
-    for name, asset, result in (("fit_image", "texture.png", "image.png"), ("fit_audio", "chirp.wav", "sound.wav")):
+    for name, asset, result in (
+        ("fit_image", "texture.png", "image.png"),
+        ("fit_audio", "chirp.wav", "sound.wav"),
+    ):
         assert app(name).main([str(ROOT / "assets" / asset), "--out", str(tmp_path / name)]) == 0
         assert json.loads((tmp_path / name / "report.json").read_text())["accuracy"]["psnr"] > 50
         assert (tmp_path / name / result).exists()
         assert "PSNR" in capsys.readouterr().out
-        assert app(name).main([str(ROOT / "assets" / "torus.obj"), "--out", str(tmp_path / "none")]) == 1
+        assert (
+            app(name).main([str(ROOT / "assets" / "torus.obj"), "--out", str(tmp_path / "none")])
+            == 1
+        )
         assert "neither a picture nor a sound" in capsys.readouterr().err
 
 
 SMALL = ["--pool", "20000", "--tests", "2000"]
-RACE = ["--budgets", "6000", "--seeds", "0", "--steps", "4", *SMALL, "--resolution", "32", "--fields", "siren", "ngp"]
+RACE = [
+    "--budgets",
+    "6000",
+    "--seeds",
+    "0",
+    "--steps",
+    "4",
+    *SMALL,
+    "--resolution",
+    "32",
+    "--fields",
+    "siren",
+    "ngp",
+]
 
 
 def test_benchmark_races_writes_and_goes_on(app, tmp_path, capsys):
@@ -67,7 +96,10 @@ def test_benchmark_races_writes_and_goes_on(app, tmp_path, capsys):
 def test_benchmark_races_images_and_sounds_with_the_closed_form(app, tmp_path, capsys):
     generator = np.random.default_rng(0)
     save_image(tmp_path / "a.png", generator.random((48, 60, 3)))
-    save_sound(tmp_path / "b.wav", Sound(generator.uniform(-0.5, 0.5, (16_000, 1)).astype(np.float32), 8000))
+    save_sound(
+        tmp_path / "b.wav",
+        Sound(generator.uniform(-0.5, 0.5, (16_000, 1)).astype(np.float32), 8000),
+    )
     benchmark = app("benchmark")
     options = ["--budgets", "8000", "--seeds", "0", "--steps", "2", "--out", str(tmp_path / "out")]
     assert benchmark.main([str(tmp_path / "a.png"), *options, "--fields", "nerf"]) == 1
@@ -92,8 +124,29 @@ def test_benchmark_refuses_what_it_cannot_race(app, tmp_path, capsys):
 
 
 def test_benchmark_measures_speed(app, tmp_path, capsys):
-    options = ["--params", "8000", "--pool", "9000", "--steps", "300", "--threads", "1", "--resolutions", "24", "--size", "16"]
-    speed = ["speed", str(ROOT / "assets" / "torus.obj"), *options, "--dense", "24", "--memory", "48"]
+    options = [
+        "--params",
+        "8000",
+        "--pool",
+        "9000",
+        "--steps",
+        "300",
+        "--threads",
+        "1",
+        "--resolutions",
+        "24",
+        "--size",
+        "16",
+    ]
+    speed = [
+        "speed",
+        str(ROOT / "assets" / "torus.obj"),
+        *options,
+        "--dense",
+        "24",
+        "--memory",
+        "48",
+    ]
     speed += ["--turns", "1", "--turn", "0", "--no-compile", "--out", str(tmp_path)]
     assert app("benchmark").main(speed) == 0
     out = capsys.readouterr().out
@@ -111,11 +164,25 @@ def test_figures_put_the_comparison_between_its_marks(app, tmp_path, monkeypatch
     marks = ["<!-- comparison: made by apps/figures.py -->", "<!-- end of comparison -->"]
     (tmp_path / "README.md").write_text("before\n" + "\nold\n".join(marks) + "\nafter\n")
     figures.rewrite("comparison", "| new |")
-    assert (tmp_path / "README.md").read_text() == "before\n" + "\n| new |\n".join(marks) + "\nafter\n"
+    assert (tmp_path / "README.md").read_text() == "before\n" + "\n| new |\n".join(
+        marks
+    ) + "\nafter\n"
 
 
 def test_ablation_runs_every_prior(app, tmp_path, capsys):
-    options = ["--data", "noisy", "--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", *SMALL]
+    options = [
+        "--data",
+        "noisy",
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--budget",
+        "6000",
+        "--weights",
+        "1",
+        *SMALL,
+    ]
     options += ["--out", str(tmp_path)]
     shape = str(ROOT / "assets" / "torus.obj")
     ablation = app("ablation")
@@ -135,7 +202,18 @@ def test_ablation_runs_every_prior(app, tmp_path, capsys):
 
 
 def test_ablation_judges_the_pixels_left_out(app, tmp_path, capsys):
-    options = ["--seeds", "0", "--steps", "2", "--budget", "6000", "--weights", "1", "--out", str(tmp_path)]
+    options = [
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--budget",
+        "6000",
+        "--weights",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
     assert app("ablation").main([str(ROOT / "assets" / "texture.png"), *options]) == 0
     out = capsys.readouterr().out
     assert "Masked data." in out
@@ -143,18 +221,23 @@ def test_ablation_judges_the_pixels_left_out(app, tmp_path, capsys):
 
 
 def test_transport_interpolation_is_once_differentiable(app):
-    """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its law's, or zero."""
+    """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its
+    law's, or zero."""
     ablation = app("ablation")
     levels = (LevelConfig(4, plain=1, sparse=False),)
     points = torch.tensor([[0.5, 0.1, 0.2]], dtype=torch.float32).repeat(2, 1)
     points[0, 0] -= 1e-3
     points[1, 0] += 1e-3
     for slopes in (False, True):
-        field = ablation.HermiteConfig(levels, slopes=slopes).build(3, 1, generator=torch.Generator().manual_seed(0))
+        field = ablation.HermiteConfig(levels, slopes=slopes).build(
+            3, 1, generator=torch.Generator().manual_seed(0)
+        )
         left, right = gradient(field, points)
         assert torch.allclose(left, right, atol=0.05 * float(left.norm()))
     node = torch.tensor([[0.5, 0.0, 0.5]])
-    flat = ablation.HermiteConfig(levels, slopes=False).build(3, 1, generator=torch.Generator().manual_seed(0))
+    flat = ablation.HermiteConfig(levels, slopes=False).build(
+        3, 1, generator=torch.Generator().manual_seed(0)
+    )
     assert float(gradient(flat, node).norm()) < 1e-5
     assert float(gradient(field, node).norm()) > 1e-3
 
@@ -165,7 +248,9 @@ def test_stress_signals_are_what_they_say(app):
     rising = np.flatnonzero((chirp[:-1] < 0) & (chirp[1:] >= 0))
     assert len(rising) == pytest.approx(220, abs=1)  # the mean of 40 and 400 cycles
     half = len(jump) // 2
-    crossings = [int(((part[:-1] < 0) & (part[1:] >= 0)).sum()) for part in (jump[:half], jump[half:])]
+    crossings = [
+        int(((part[:-1] < 0) & (part[1:] >= 0)).sum()) for part in (jump[:half], jump[half:])
+    ]
     assert crossings == pytest.approx([20, 200], abs=1)
     plate = stress.zone_plate().values[..., 0]
     assert np.allclose(plate, plate.T)
@@ -179,13 +264,17 @@ def test_stress_fields_have_equal_parameters(app):
     for track in (stress.chirp(), stress.checker()):
         budget = stress.BUDGETS[track.in_dim]
         for contender in stress.fields(track.in_dim):
-            field = contender.config(budget, track.near).build(track.in_dim, 1, track.near, torch.Generator().manual_seed(0))
+            field = contender.config(budget, track.near).build(
+                track.in_dim, 1, track.near, torch.Generator().manual_seed(0)
+            )
             assert 0.8 * budget <= field.parameter_count <= budget, contender.name
 
 
 def test_waves_needed_are_read_off_the_rows(app):
     stress = app("stress")
-    row = Row("", "cpu", 2, "chirp", "real, K = 2", 1600, "5 s", 0, 1.0, 1, 1, 1, 5.0, {"snr": 30.0})
+    row = Row(
+        "", "cpu", 2, "chirp", "real, K = 2", 1600, "5 s", 0, 1.0, 1, 1, 1, 5.0, {"snr": 30.0}
+    )
     rows = [
         row,
         replace(row, field="real, K = 16", measures={"snr": 55.0}),
@@ -198,8 +287,27 @@ def test_waves_needed_are_read_off_the_rows(app):
 def test_core_races_the_waves_and_goes_on(app, tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
-    options = ["--seeds", "0", "--steps", "2", "--budget", "20000", "--relief-budget", "20000", "--reliefs", "ball", "--holes"]
-    options = [str(ROOT / "assets" / "torus.obj"), *options, "--starts", *SMALL, "--out", str(tmp_path)]
+    options = [
+        "--seeds",
+        "0",
+        "--steps",
+        "2",
+        "--budget",
+        "20000",
+        "--relief-budget",
+        "20000",
+        "--reliefs",
+        "ball",
+        "--holes",
+    ]
+    options = [
+        str(ROOT / "assets" / "torus.obj"),
+        *options,
+        "--starts",
+        *SMALL,
+        "--out",
+        str(tmp_path),
+    ]
     assert core.main(options) == 0
     text = capsys.readouterr().out
     for word in (
@@ -219,14 +327,42 @@ def test_core_races_the_waves_and_goes_on(app, tmp_path, capsys, monkeypatch):
 def test_core_hides_parts_and_bends_shapes(app, tmp_path, capsys, monkeypatch):
     core = app("core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
-    small = {name: replace(config, waves=2, cells=6, rounds=1, iterations=2) for name, config in core.WAVES.items()}
+    small = {
+        name: replace(config, waves=2, cells=6, rounds=1, iterations=2)
+        for name, config in core.WAVES.items()
+    }
     monkeypatch.setattr(core, "WAVES", small)
-    given = ["--seeds", "0", "--budget", "9000", "--steps", "2", "--hole-steps", "2", "--warm-steps", "1", "--cold-steps", "2"]
+    given = [
+        "--seeds",
+        "0",
+        "--budget",
+        "9000",
+        "--steps",
+        "2",
+        "--hole-steps",
+        "2",
+        "--warm-steps",
+        "1",
+        "--cold-steps",
+        "2",
+    ]
     given += ["--pool", "20000", "--reliefs", "--holes", "ball", "--out"]
-    options = [*given, str(tmp_path), "--starts", str(ROOT / "assets" / "torus.obj"), "--fields", "nobody"]
+    options = [
+        *given,
+        str(tmp_path),
+        "--starts",
+        str(ROOT / "assets" / "torus.obj"),
+        "--fields",
+        "nobody",
+    ]
     assert core.main(options) == 0
     text = capsys.readouterr().out
-    for word in ("## Relief with holes", "| surface waves, law |", "## Nearby shapes", "| from nothing, 2 steps |"):
+    for word in (
+        "## Relief with holes",
+        "| surface waves, law |",
+        "## Nearby shapes",
+        "| from nothing, 2 steps |",
+    ):
         assert word in text
     rows = (tmp_path / "core.csv").read_text()
     assert core.main(options) == 0
@@ -236,7 +372,9 @@ def test_core_hides_parts_and_bends_shapes(app, tmp_path, capsys, monkeypatch):
 def test_fit_dataset_fits_a_list_and_goes_on(app, tmp_path, capsys):
     shapes, out = tmp_path / "shapes.txt", tmp_path / "out"
     shapes.write_text(f"{ROOT / 'assets' / 'sphere.obj'}\n{tmp_path / 'none.obj'}\n")
-    options = shlex.split("--cells 4 --steps 120 --pool 9000 --samples 1000 --resolution 16 --picture 0 --device cpu")
+    options = shlex.split(
+        "--cells 4 --steps 120 --pool 9000 --samples 1000 --resolution 16 --picture 0 --device cpu"
+    )
     fit_dataset = app("fit_dataset")
     assert fit_dataset.main([str(shapes), *options, "--out", str(out)]) == 0
     assert "2 shapes: 0 up to date, 1 fitted, 1 failed" in capsys.readouterr().out
@@ -254,8 +392,19 @@ def test_fit_dataset_refuses_shapes_that_are_not_there(app, tmp_path, capsys):
 
 def test_the_costs_of_data_sets_make_a_page(app):
     costs = app("batch_benchmark")
-    workers = {"workers 1": {"shapes": 80.0, "wall": 90.0, "processor": 100.0}, "workers 2": {"wall": 50.0}}
-    scaling = {"shapes": 8, "bare": 76.0, "bare_processor": 95.0, "peak_memory": 1.2e9, "bytes": 4e5, "objects": 4.0, **workers}
+    workers = {
+        "workers 1": {"shapes": 80.0, "wall": 90.0, "processor": 100.0},
+        "workers 2": {"wall": 50.0},
+    }
+    scaling = {
+        "shapes": 8,
+        "bare": 76.0,
+        "bare_processor": 95.0,
+        "peak_memory": 1.2e9,
+        "bytes": 4e5,
+        "objects": 4.0,
+        **workers,
+    }
     catalogue = {"rows": 1000, "found": 10, "seconds": 0.3, "bytes": 600_000}
     page = costs.page({"machine": "2 processors", "scaling": scaling, "catalogue": catalogue})
     assert "50.0 s: 1.80 times as fast" in page

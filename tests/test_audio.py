@@ -1,4 +1,5 @@
-"""Sounds: round trips that keep shape, rate and type, and one sentence for each kind of bad input."""
+"""Sounds: round trips that keep shape, rate and type, and one sentence for each kind of bad
+input."""
 
 import sys
 from pathlib import Path
@@ -9,7 +10,14 @@ import soundfile
 
 from nstr3d.io.audio import Sound, load_sound, save_sound
 
-STEP = {"PCM_U8": 1 / 128, "PCM_16": 1 / 32768, "PCM_24": 2**-23, "PCM_32": 1e-7, "FLOAT": 1e-12, "DOUBLE": 1e-7}
+STEP = {
+    "PCM_U8": 1 / 128,
+    "PCM_16": 1 / 32768,
+    "PCM_24": 2**-23,
+    "PCM_32": 1e-7,
+    "FLOAT": 1e-12,
+    "DOUBLE": 1e-7,
+}
 
 
 @pytest.mark.parametrize("subtype", STEP)
@@ -69,7 +77,9 @@ def test_bad_sounds_are_refused(tmp_path: Path) -> None:
         ("a.wav", np.full((4, 1), np.inf, np.float32), "finite values"),
     ],
 )
-def test_bad_sounds_are_not_saved(tmp_path: Path, name: str, values: np.ndarray, sentence: str) -> None:
+def test_bad_sounds_are_not_saved(
+    tmp_path: Path, name: str, values: np.ndarray, sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         save_sound(tmp_path / name, Sound(values, 8000))
     assert list(tmp_path.iterdir()) == []

@@ -11,17 +11,27 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import PhaseWaves
 
 # torch's own forward mode compiles its rules with a function that torch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)
 
 
 def draw(count: int = 50, dim: int = 3, seed: int = 0) -> Tensor:
-    return torch.rand(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
+    return (
+        torch.rand(count, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        * 2
+        - 1
+    )
 
 
 def test_gradient_of_closed_forms() -> None:
     points = draw()
-    expected = torch.stack([points[:, 1] * points[:, 2].cos(), points[:, 0] * points[:, 2].cos()], dim=1)
-    expected = torch.cat([expected, (-points[:, 0] * points[:, 1] * points[:, 2].sin())[:, None]], dim=1)
+    expected = torch.stack(
+        [points[:, 1] * points[:, 2].cos(), points[:, 0] * points[:, 2].cos()], dim=1
+    )
+    expected = torch.cat(
+        [expected, (-points[:, 0] * points[:, 1] * points[:, 2].sin())[:, None]], dim=1
+    )
     flat = gradient(lambda p: p[:, 0] * p[:, 1] * p[:, 2].cos(), points)
     column = gradient(lambda p: (p[:, 0] * p[:, 1] * p[:, 2].cos())[:, None], points)
     np.testing.assert_allclose(flat, expected, atol=1e-14)
@@ -38,11 +48,18 @@ def test_gradient_works_where_grad_is_off_and_leaves_the_points_alone() -> None:
 
 
 def test_jacobian_of_a_linear_and_a_curved_map() -> None:
-    points, matrix = draw(dim=2), torch.tensor([[1.0, 2.0], [3.0, -4.0], [0.5, 0.25]], dtype=torch.float64)
-    np.testing.assert_allclose(jacobian(lambda p: p @ matrix.T, points), matrix.expand(50, 3, 2), atol=1e-14)
+    points, matrix = (
+        draw(dim=2),
+        torch.tensor([[1.0, 2.0], [3.0, -4.0], [0.5, 0.25]], dtype=torch.float64),
+    )
+    np.testing.assert_allclose(
+        jacobian(lambda p: p @ matrix.T, points), matrix.expand(50, 3, 2), atol=1e-14
+    )
     found = jacobian(lambda p: torch.stack([p[:, 0] * p[:, 1], p[:, 0].sin()], dim=1), points)
     np.testing.assert_allclose(found[:, 0], points.flip(1), atol=1e-14)
-    np.testing.assert_allclose(found[:, 1], torch.stack([points[:, 0].cos(), torch.zeros(50)], dim=1), atol=1e-14)
+    np.testing.assert_allclose(
+        found[:, 1], torch.stack([points[:, 0].cos(), torch.zeros(50)], dim=1), atol=1e-14
+    )
 
 
 def test_jacobian_of_a_constant_is_zero() -> None:
@@ -52,7 +69,9 @@ def test_jacobian_of_a_constant_is_zero() -> None:
 
 
 def test_jacobian_of_a_field_is_reverse_mode_and_differentiable_in_its_parameters() -> None:
-    config = NstrConfig(levels=(LevelConfig(4, plain=2), LevelConfig(5, waves=PhaseWaves(3))), hidden=6)
+    config = NstrConfig(
+        levels=(LevelConfig(4, plain=2), LevelConfig(5, waves=PhaseWaves(3))), hidden=6
+    )
     field = config.build(3, 2, generator=torch.Generator().manual_seed(1)).double()
     points = draw(30)
     forward = jacobian(field, points)

@@ -1,4 +1,5 @@
-"""The fields that NSTR is compared with: their formulas, their parameter counts, their derivatives, their training."""
+"""The fields that NSTR is compared with: their formulas, their parameter counts, their derivatives,
+their training."""
 
 import itertools
 import math
@@ -55,7 +56,9 @@ def test_a_baseline_maps_points_to_values(config, dim: int, out: int) -> None:
     values = field(draw(7, dim))
     assert values.shape == (7, out)
     assert bool(values.isfinite().all())
-    assert sorted(id(p) for group in field.rates() for p in group["params"]) == sorted(id(p) for p in field.parameters())
+    assert sorted(id(p) for group in field.rates() for p in group["params"]) == sorted(
+        id(p) for p in field.parameters()
+    )
 
 
 @pytest.mark.parametrize("config", SMALL, ids=named)
@@ -84,7 +87,9 @@ def test_the_gradient_is_the_finite_difference(config) -> None:
 @pytest.mark.parametrize("config", SMALL, ids=named)
 def test_a_saved_baseline_comes_back_bit_for_bit(config, tmp_path) -> None:
     field = config.build(3, 1, generator=seeded(3))
-    save(tmp_path / "model.safetensors", Fit(field, Frame.identity(3), Box((-1,) * 3, (1,) * 3), 1.0))
+    save(
+        tmp_path / "model.safetensors", Fit(field, Frame.identity(3), Box((-1,) * 3, (1,) * 3), 1.0)
+    )
     back = load(tmp_path / "model.safetensors").field
     assert torch.equal(back(draw()), field(draw()))
 
@@ -99,18 +104,28 @@ def test_training_repeats_and_lowers_the_error(config) -> None:
     one, two = trained(), trained()
     assert torch.equal(one(draw()), two(draw()))
     samples = ball()
-    error = [(field(samples.points) - samples.values).abs().mean().detach() for field in (config.build(3, 1), one)]
+    error = [
+        (field(samples.points) - samples.values).abs().mean().detach()
+        for field in (config.build(3, 1), one)
+    ]
     assert float(error[1]) < 0.7 * float(error[0])
 
 
 # Parameter counts by the papers' layer sizes, written out.
 def test_siren_has_the_parameters_of_its_layers() -> None:
     field = SirenConfig(256, 3).build(3, 1)
-    assert field.parameter_count == (3 * 256 + 256) + 2 * (256 * 256 + 256) + (256 + 1) == SirenConfig(256, 3).parameters(3, 1)
+    assert (
+        field.parameter_count
+        == (3 * 256 + 256) + 2 * (256 * 256 + 256) + (256 + 1)
+        == SirenConfig(256, 3).parameters(3, 1)
+    )
 
 
 def test_finer_has_the_parameters_of_a_siren() -> None:
-    assert FinerConfig(64, 3).build(2, 3).parameter_count == SirenConfig(64, 3).build(2, 3).parameter_count
+    assert (
+        FinerConfig(64, 3).build(2, 3).parameter_count
+        == SirenConfig(64, 3).build(2, 3).parameter_count
+    )
     assert FinerConfig(64, 3).parameters(2, 3) == FinerConfig(64, 3).build(2, 3).parameter_count
 
 
@@ -118,16 +133,27 @@ def test_finer_layers_are_their_formula_and_stop_the_gradient_of_their_speed() -
     field = FinerConfig(3, 1, omega=2.0).build(2, 1)
     points = draw(5, 2)
     before = field.layers[0](points).detach()
-    torch.testing.assert_close(field(points), field.layers[1](torch.sin(2.0 * (before.abs() + 1) * before)))
+    torch.testing.assert_close(
+        field(points), field.layers[1](torch.sin(2.0 * (before.abs() + 1) * before))
+    )
     field(points).sum().backward()
-    upstream = field.layers[1].weight.detach() * torch.cos(2.0 * (before.abs() + 1) * before) * 2.0 * (before.abs() + 1)
+    upstream = (
+        field.layers[1].weight.detach()
+        * torch.cos(2.0 * (before.abs() + 1) * before)
+        * 2.0
+        * (before.abs() + 1)
+    )
     torch.testing.assert_close(field.layers[0].bias.grad, upstream.sum(dim=0))
 
 
 def test_fourier_has_the_parameters_of_its_layers_and_fixed_frequencies() -> None:
     config = FourierConfig(256, 4, 256)
     field = config.build(2, 3)
-    assert field.parameter_count == (512 * 256 + 256) + 3 * (256 * 256 + 256) + (256 * 3 + 3) == config.parameters(3)
+    assert (
+        field.parameter_count
+        == (512 * 256 + 256) + 3 * (256 * 256 + 256) + (256 * 3 + 3)
+        == config.parameters(3)
+    )
     assert field.matrix.shape == (256, 2)
 
 
@@ -188,12 +214,15 @@ def test_fourier_features_depend_on_the_difference_of_points_alone() -> None:
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
     kernel = (features(a) * features(b)).sum(dim=1)
-    torch.testing.assert_close((features(a + shift) * features(b + shift)).sum(dim=1), kernel, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        (features(a + shift) * features(b + shift)).sum(dim=1), kernel, atol=1e-3, rtol=1e-3
+    )
     direct = field.mlp(features(a))
     torch.testing.assert_close(field(a), direct)
 
 
-# The hash encoding against a loop over points, levels and corners, in integers as equation 4 states them.
+# The hash encoding against a loop over points, levels and corners, in integers as equation 4 states
+# them.
 GRID = HashGrid((2, 5, 31), (27, 216, 700))
 
 
@@ -208,7 +237,9 @@ def naive_encode(points: Tensor, grid: HashGrid, table: Tensor) -> Tensor:
                 if (n + 1) ** 3 <= size:
                     entry = node[0] + (n + 1) * node[1] + (n + 1) ** 2 * node[2]
                 else:
-                    entry = (node[0] ^ (node[1] * 2654435761 % 2**32) ^ (node[2] * 805459861 % 2**32)) % size
+                    entry = (
+                        node[0] ^ (node[1] * 2654435761 % 2**32) ^ (node[2] * 805459861 % 2**32)
+                    ) % size
                 weight = np.prod([u if bit else 1 - u for u, bit in zip(scaled - low, bits)])
                 features = table[start + entry].detach().double().numpy()
                 out[row, level * table.shape[1] : (level + 1) * table.shape[1]] += weight * features
@@ -218,21 +249,32 @@ def naive_encode(points: Tensor, grid: HashGrid, table: Tensor) -> Tensor:
 @pytest.mark.parametrize("features", [1, 2, 4])
 def test_the_encoding_and_its_fused_form_are_the_papers_sums(features: int) -> None:
     table = torch.randn(sum(GRID.sizes), features, generator=seeded(1))
-    points = torch.cat([draw(60), torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [1.02, -1.0, 0.0]])])
+    points = torch.cat(
+        [draw(60), torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], [1.02, -1.0, 0.0]])]
+    )
     expected = naive_encode(points, GRID, table)
-    torch.testing.assert_close(encode(points.double(), GRID, table.double()), expected, atol=1e-9, rtol=1e-9)
-    torch.testing.assert_close(hash_encode(points, GRID, table).double(), expected, atol=2e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        encode(points.double(), GRID, table.double()), expected, atol=1e-9, rtol=1e-9
+    )
+    torch.testing.assert_close(
+        hash_encode(points, GRID, table).double(), expected, atol=2e-4, rtol=1e-3
+    )
 
 
 def test_the_fused_encoding_has_the_plain_ones_gradient() -> None:
     table = torch.randn(sum(GRID.sizes), 2, generator=seeded(1), requires_grad=True)
     points, upstream = draw(300), torch.randn(300, 6, generator=seeded(2))
-    grads = [torch.autograd.grad(form(points, GRID, table), table, upstream)[0] for form in (hash_encode, encode)]
+    grads = [
+        torch.autograd.grad(form(points, GRID, table), table, upstream)[0]
+        for form in (hash_encode, encode)
+    ]
     torch.testing.assert_close(*grads, atol=1e-4, rtol=1e-3)
 
 
 def test_the_plain_encoding_passes_gradcheck() -> None:
-    table = torch.randn(sum(GRID.sizes), 1, generator=seeded(1), dtype=torch.float64, requires_grad=True)
+    table = torch.randn(
+        sum(GRID.sizes), 1, generator=seeded(1), dtype=torch.float64, requires_grad=True
+    )
     points = (draw(4).double() * 0.9).requires_grad_()
     assert gradcheck(lambda p, t: encode(p, GRID, t), (points, table))
 
@@ -255,5 +297,7 @@ def test_a_baseline_that_cannot_be_raises(make, message: str) -> None:
 def test_the_relative_objective_is_the_mean_of_relative_errors() -> None:
     field = SMALL[0].build(3, 1)
     samples = ball(100)
-    expected = ((field(samples.points) - samples.values).abs() / (samples.values.abs() + 0.01)).mean()
+    expected = (
+        (field(samples.points) - samples.values).abs() / (samples.values.abs() + 0.01)
+    ).mean()
     torch.testing.assert_close(relative_objective()(field, samples, 0.0), expected)

@@ -1,4 +1,5 @@
-"""Data sets without processes: which shapes, their ids, stores, the catalogue, locks, packing, the overview."""
+"""Data sets without processes: which shapes, their ids, stores, the catalogue, locks, packing, the
+overview."""
 
 from __future__ import annotations
 
@@ -32,7 +33,15 @@ from nstr3d.cli.batch import summary
 from nstr3d.io.files import save_mesh
 from nstr3d.training import presets
 
-QUICK = {"cells": 4, "steps": 120, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
+QUICK = {
+    "cells": 4,
+    "steps": 120,
+    "pool": 8192,
+    "samples": 1000,
+    "resolution": 16,
+    "picture": 0,
+    "device": "cpu",
+}
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -49,18 +58,31 @@ def report_of(name: str, status: str = "done", near: float = 1e-4, **batch) -> d
     """A small report as a run writes it."""
     accuracy = {"distance_error_near": near, "chamfer": 1e-3} if status == "done" else {}
     error = None if status == "done" else f"{name} is <broken>"
-    return {"batch": {"status": status, "error": error, "key": "k", "config": "c", "stamp": "s"} | batch, "accuracy": accuracy}
+    return {
+        "batch": {"status": status, "error": error, "key": "k", "config": "c", "stamp": "s"}
+        | batch,
+        "accuracy": accuracy,
+    }
 
 
 def write_report(store, name: str, **values) -> None:
     store.write(f"{name}/report.json", json.dumps(report_of(name, **values)).encode())
 
 
-# ------------------------------------------------------------------------------------------------------------- shapes
+# -------------------------------------------------------------------------------------------------------------
+# shapes
 
 
 def test_ids_are_paths_whatever_they_hold(tmp_path):
-    names = ["a b/ünï çode 形.obj", "chair.obj", "chair.ply", "x/chair.obj", "CHAIR.OBJ", "cloud.xyz", "quote'\"&<.stl"]
+    names = [
+        "a b/ünï çode 形.obj",
+        "chair.obj",
+        "chair.ply",
+        "x/chair.obj",
+        "CHAIR.OBJ",
+        "cloud.xyz",
+        "quote'\"&<.stl",
+    ]
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
@@ -99,9 +121,17 @@ def test_names_that_are_no_text_are_spelt_out(tmp_path):
 def test_lists(tmp_path):
     (tmp_path / "m").mkdir()
     (tmp_path / "m/a.obj").write_text("x")
-    (tmp_path / "list.txt").write_text(f"# some\nm/a.obj\n\n./m/a.obj\n{tmp_path}/m/../m/b.obj\n/elsewhere/c.obj\n")
-    assert [shape.id for shape in find_shapes(str(tmp_path / "list.txt"))] == ["elsewhere/c.obj", "m/a.obj", "m/b.obj"]
-    (tmp_path / "list.csv").write_text("class,id,path\nx,first,m/a.obj\nx,,m/b.obj\n", encoding="utf-8-sig")
+    (tmp_path / "list.txt").write_text(
+        f"# some\nm/a.obj\n\n./m/a.obj\n{tmp_path}/m/../m/b.obj\n/elsewhere/c.obj\n"
+    )
+    assert [shape.id for shape in find_shapes(str(tmp_path / "list.txt"))] == [
+        "elsewhere/c.obj",
+        "m/a.obj",
+        "m/b.obj",
+    ]
+    (tmp_path / "list.csv").write_text(
+        "class,id,path\nx,first,m/a.obj\nx,,m/b.obj\n", encoding="utf-8-sig"
+    )
     assert {s.id: s.place for s in find_shapes(str(tmp_path / "list.csv"))} == {
         "first": f"{tmp_path}/m/a.obj",
         "m/b.obj": f"{tmp_path}/m/b.obj",
@@ -159,7 +189,8 @@ def test_shards_part_the_shapes():
     assert all(250 < len(part) < 420 for part in parts)
 
 
-# -------------------------------------------------------------------------------------------------------------- store
+# --------------------------------------------------------------------------------------------------------------
+# store
 
 
 def test_stores_behave_alike(store, tmp_path):
@@ -184,7 +215,8 @@ def test_stores_behave_alike(store, tmp_path):
         store.read("a b/ü.txt")
 
 
-# ---------------------------------------------------------------------------------------------------------- catalogue
+# ----------------------------------------------------------------------------------------------------------
+# catalogue
 
 
 def test_the_catalogue_follows_the_reports(store):
@@ -201,12 +233,20 @@ def test_the_catalogue_follows_the_reports(store):
         write_report(store, "c", near=2e-3)
         store.write("d/report.json", b'{"cut sh')
         catalogue.sync()
-        assert {name: known.status for name, known in catalogue.known().items()} == {"x/a": "done", "c": "done", "d": "failed"}
+        assert {name: known.status for name, known in catalogue.known().items()} == {
+            "x/a": "done",
+            "c": "done",
+            "d": "failed",
+        }
         assert catalogue.known()["x/a"].key == "other"
         catalogue.add("c", report_of("c", status="timeout"))
         catalogue.publish()
     with Catalogue(store) as again:
-        assert {name: known.status for name, known in again.known().items()} == {"x/a": "done", "c": "timeout", "d": "failed"}
+        assert {name: known.status for name, known in again.known().items()} == {
+            "x/a": "done",
+            "c": "timeout",
+            "d": "failed",
+        }
 
 
 def test_conditions_that_are_none_are_refused_and_change_nothing(tmp_path):
@@ -274,14 +314,17 @@ def test_the_overview_is_worst_first_and_escapes(store):
         catalogue.sync()
         save_overview(store, catalogue)
     page = store.read(OVERVIEW).decode()
-    places = [page.index(part) for part in ("bad is &lt;broken&gt;", "poor &amp; &lt;b&gt;", ">good<")]
+    places = [
+        page.index(part) for part in ("bad is &lt;broken&gt;", "poor &amp; &lt;b&gt;", ">good<")
+    ]
     assert places == sorted(places)
     assert 'src="poor%20%26%20%3Cb%3E/render.png"' in page
     assert "1 failed" in page
     assert "http" not in page
 
 
-# --------------------------------------------------------------------------------------------------------------- lock
+# ---------------------------------------------------------------------------------------------------------------
+# lock
 
 
 def test_shards_meet_where_arithmetic_says():
@@ -298,7 +341,10 @@ def test_a_second_run_is_refused_and_another_shard_is_not(store):
         with working_on(store, (2, 2)):
             assert len(store.names(RUNS)) == 2
         for shard in ((1, 2), (1, 1), (3, 4)):
-            with pytest.raises(FileExistsError, match=f"process {os.getpid()}"), working_on(store, shard):
+            with (
+                pytest.raises(FileExistsError, match=f"process {os.getpid()}"),
+                working_on(store, shard),
+            ):
                 raise AssertionError("it was let in")
     assert store.names(RUNS) == []
 
@@ -309,7 +355,11 @@ def test_locks_of_the_dead_are_taken_away(store):
     host = os.uname().nodename
     for name, run in {
         "gone": {"host": host, "pid": gone.pid, "born": "1"},
-        "reused": {"host": host, "pid": os.getpid(), "born": "1"},  # another process has its number now
+        "reused": {
+            "host": host,
+            "pid": os.getpid(),
+            "born": "1",
+        },  # another process has its number now
         "silent": {"host": "elsewhere", "pid": 1, "born": "1"},
     }.items():
         store.write(f"{RUNS}/{name}.json", json.dumps(run | {"shard": [1, 1], "beat": 3}).encode())
@@ -330,7 +380,10 @@ def test_a_run_elsewhere_that_shows_signs_of_life_is_respected(store):
     thread = threading.Thread(target=live)
     thread.start()
     try:
-        with pytest.raises(FileExistsError, match="elsewhere"), working_on(store, (1, 1), silence=10.0):
+        with (
+            pytest.raises(FileExistsError, match="elsewhere"),
+            working_on(store, (1, 1), silence=10.0),
+        ):
             raise AssertionError("it was let in")
     finally:
         stop.set()
@@ -347,11 +400,15 @@ def test_a_run_shows_signs_of_life(store):
 
 
 def test_an_output_that_cannot_be_written_to_is_one_sentence():
-    with pytest.raises(OSError, match="/sys/nstr3d cannot be written to"), working_on(open_store("/sys/nstr3d"), (1, 1)):
+    with (
+        pytest.raises(OSError, match="/sys/nstr3d cannot be written to"),
+        working_on(open_store("/sys/nstr3d"), (1, 1)),
+    ):
         raise AssertionError("it was let in")
 
 
-# ---------------------------------------------------------------------------------------------------------------- rest
+# ----------------------------------------------------------------------------------------------------------------
+# rest
 
 
 def test_keys_follow_content_reading_and_options_but_not_the_device():
@@ -385,10 +442,14 @@ def test_digests_follow_the_defaults_of_presets_and_fields(monkeypatch, field, r
     assert len({before, digest(preset="standard"), digest(params=2000)}) == 3
     preset, sized = presets.PRESETS["fast"], presets.FIELDS[field]
     with monkeypatch.context() as changed:
-        changed.setitem(presets.PRESETS, "fast", replace(preset, training=replace(preset.training, batch=64)))
+        changed.setitem(
+            presets.PRESETS, "fast", replace(preset, training=replace(preset.training, batch=64))
+        )
         assert digest() != before
     with monkeypatch.context() as changed:
-        changed.setitem(presets.FIELDS, field, lambda params, near: replace(sized(params, near), **{rate: 1.0}))
+        changed.setitem(
+            presets.FIELDS, field, lambda params, near: replace(sized(params, near), **{rate: 1.0})
+        )
         assert digest() != before
     assert digest() == before
 
@@ -443,7 +504,13 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
     inputs = open_store("memory://shapes")
     save_mesh(tmp_path / "ball.ply", sphere(2))
     inputs.put(tmp_path / "ball.ply", "ball.ply")
-    request = {"place": "memory://shapes/ball.ply", "scratch": str(tmp_path), "known_key": "", "options": QUICK, "memory": None}
+    request = {
+        "place": "memory://shapes/ball.ply",
+        "scratch": str(tmp_path),
+        "known_key": "",
+        "options": QUICK,
+        "memory": None,
+    }
     answer = fit_shape(request)
     assert (answer["status"], answer["error"]) == ("done", None)
     assert fit_shape(request | {"known_key": answer["key"]})["status"] == "same"
@@ -452,7 +519,12 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
     assert str(tmp_path) not in failed["error"]
 
     out = open_store("memory://out")
-    task = Task(Shape("ball.ply", "memory://shapes/ball.ply", "s"), "memory://out", ShapeOptions(**QUICK), Rules())
+    task = Task(
+        Shape("ball.ply", "memory://shapes/ball.ply", "s"),
+        "memory://out",
+        ShapeOptions(**QUICK),
+        Rules(),
+    )
     publish(out, task, tmp_path, answer["report"] | report_of("ball.ply"))
     assert out.names("ball.ply") == ["model.safetensors", "report.json"]
     again = Task(task.shape, task.out, task.options, task.rules, replaces=True)
@@ -464,9 +536,18 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
 
 def test_a_gltf_counts_with_its_buffers(tmp_path):
     vertices = sphere(1).vertices.astype("<f4").tobytes()
-    gltf = {"asset": {"version": "2.0"}, "buffers": [{"uri": "data.bin", "byteLength": len(vertices)}]}
+    gltf = {
+        "asset": {"version": "2.0"},
+        "buffers": [{"uri": "data.bin", "byteLength": len(vertices)}],
+    }
     (tmp_path / "a.gltf").write_text(json.dumps(gltf))
-    request = {"place": str(tmp_path / "a.gltf"), "scratch": str(tmp_path), "known_key": "", "options": QUICK, "memory": None}
+    request = {
+        "place": str(tmp_path / "a.gltf"),
+        "scratch": str(tmp_path),
+        "known_key": "",
+        "options": QUICK,
+        "memory": None,
+    }
     keys = []
     for content in (vertices, vertices[::-1]):
         (tmp_path / "data.bin").write_bytes(content)
@@ -475,7 +556,9 @@ def test_a_gltf_counts_with_its_buffers(tmp_path):
 
 
 def test_the_summary_counts_and_says_how_to_go_on():
-    standing = Standing(total=10, skipped=3, fitted=5, failed=2, seconds=36.0, errors=[("a", "why")])
+    standing = Standing(
+        total=10, skipped=3, fitted=5, failed=2, seconds=36.0, errors=[("a", "why")]
+    )
     text = summary(standing, "out")
     assert "10 shapes: 3 up to date, 5 fitted, 2 failed" in text
     assert "700 shapes/hour" in text
@@ -491,5 +574,7 @@ def test_rows_are_replaced_not_repeated(tmp_path):
                 for number in range(0, 100_000, 50):
                     catalogue._insert(f"s{number}", report, str(round))
         assert catalogue.counts() == {"done": 2000}
-    assert sqlite3.connect(tmp_path / CATALOGUE).execute("SELECT DISTINCT report FROM shapes").fetchall() == [("1",)]
+    assert sqlite3.connect(tmp_path / CATALOGUE).execute(
+        "SELECT DISTINCT report FROM shapes"
+    ).fetchall() == [("1",)]
     assert np.isclose(select(tmp_path / CATALOGUE, ("chamfer",), limit=1)[0]["chamfer"], 1e-3)

@@ -31,20 +31,44 @@ from nstr3d.io.files import save_mesh
 from nstr3d.jobs.stages import Interrupted
 
 APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
-QUICK = {"cells": 4, "steps": 120, "pool": 8192, "samples": 1000, "resolution": 16, "picture": 0, "device": "cpu"}
+QUICK = {
+    "cells": 4,
+    "steps": 120,
+    "pool": 8192,
+    "samples": 1000,
+    "resolution": 16,
+    "picture": 0,
+    "device": "cpu",
+}
 ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
 GOOD, BAD = 34, 8
-HEAD = {"num_cpus": 1, "include_dashboard": False, "_system_config": {"worker_niceness": 0}}  # Ray's own is 15: it would wait
+HEAD = {
+    "num_cpus": 1,
+    "include_dashboard": False,
+    "_system_config": {"worker_niceness": 0},
+}  # Ray's own is 15: it would wait
 
 
 def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
-    return BatchJob(str(shapes), str(out), **({"options": ShapeOptions(**QUICK), "workers": 2} | changes))
+    return BatchJob(
+        str(shapes), str(out), **({"options": ShapeOptions(**QUICK), "workers": 2} | changes)
+    )
 
 
 def start(shapes: Path, out: Path, *more: str) -> subprocess.Popen[str]:
     """The app on its own, as a user starts it."""
     words = [word for name, value in QUICK.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, str(APP), str(shapes), "--out", str(out), "--workers", "2", *words, *more]
+    command = [
+        sys.executable,
+        str(APP),
+        str(shapes),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+        *words,
+        *more,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -76,9 +100,14 @@ def undisturbed(shapes, tmp_path_factory):
 
 
 def test_bad_shapes_have_a_row_that_says_why(undisturbed):
-    rows = {row["id"]: row for row in select(undisturbed / CATALOGUE, ("id", "status", "error", "attempts"))}
+    rows = {
+        row["id"]: row
+        for row in select(undisturbed / CATALOGUE, ("id", "status", "error", "attempts"))
+    }
     assert len(rows) == GOOD + BAD
-    assert {name for name, row in rows.items() if row["status"] != "done"} == {name for name in rows if name.startswith("bad/")}
+    assert {name for name, row in rows.items() if row["status"] != "done"} == {
+        name for name in rows if name.startswith("bad/")
+    }
     parts = ("not finite", "no volume", "holds", "PLY", "is empty", "vertex 7", "PLY")
     for number, part in enumerate(parts):
         assert part in rows[f"bad/b{number:02d}.ply"]["error"]
@@ -92,7 +121,10 @@ def test_every_fault_in_one_run_leaves_the_same_catalogue(shapes, undisturbed, t
     out = tmp_path / "out"
     first = start(shapes, out)  # two workers die, then it is told to stop
     for number, fault in enumerate((signal.SIGKILL, signal.SIGSEGV), 1):
-        wait_for(lambda number=number: reports(out) >= 4 * number and len(workers_of(first.pid)) == 2, first)
+        wait_for(
+            lambda number=number: reports(out) >= 4 * number and len(workers_of(first.pid)) == 2,
+            first,
+        )
         os.kill(workers_of(first.pid)[0], fault)
     second = start(shapes, out)  # while another works on the same
     said = second.communicate()
@@ -117,9 +149,13 @@ def test_every_fault_in_one_run_leaves_the_same_catalogue(shapes, undisturbed, t
     last = start(shapes, out, "--shard", "1/1")
     said = last.communicate()
     assert last.returncode == 0, said
-    wait_for(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in left))  # its workers did not outlive it
+    wait_for(
+        lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in left)
+    )  # its workers did not outlive it
     assert constant_part(out) == constant_part(undisturbed)
-    ours, theirs = (load(folder / "s000.ply" / "model.safetensors") for folder in (out, undisturbed))
+    ours, theirs = (
+        load(folder / "s000.ply" / "model.safetensors") for folder in (out, undisturbed)
+    )
     for name, tensor in ours.field.state_dict().items():
         assert torch.equal(tensor, theirs.field.state_dict()[name])
 
@@ -174,7 +210,11 @@ def test_fits_of_other_code_are_made_anew(one, tmp_path, monkeypatch):
 
 def test_shards_share_an_output(shapes, tmp_path):
     few = tmp_path / "few.txt"
-    few.write_text("\n".join(str(shapes / name) for name in ("s000.ply", "bad/b00.ply", "bad/b01.ply", "bad/b04.ply")))
+    few.write_text(
+        "\n".join(
+            str(shapes / name) for name in ("s000.ply", "bad/b00.ply", "bad/b01.ply", "bad/b04.ply")
+        )
+    )
     for shard in ((1, 2), (2, 2)):
         run_batch(job_for(few, tmp_path / "out", shard=shard, workers=1))
     assert run_batch(job_for(few, tmp_path / "out")).skipped == 4
@@ -224,7 +264,9 @@ def one(tmp_path):
         (signal.SIGKILL, "killed", 2, "memory runs out, in the stage fit"),
     ],
 )
-def test_a_shape_that_always_fails_costs_a_row_and_can_be_tried_again(one, tmp_path, monkeypatch, fault, status, attempts, part):
+def test_a_shape_that_always_fails_costs_a_row_and_can_be_tried_again(
+    one, tmp_path, monkeypatch, fault, status, attempts, part
+):
     out = tmp_path / "out"
     with at_stage_fit(tmp_path, monkeypatch, lambda pid: os.kill(pid, fault)):
         timeout = 8.0 if fault == signal.SIGSTOP else 600.0
@@ -242,7 +284,9 @@ def test_a_shape_that_always_fails_costs_a_row_and_can_be_tried_again(one, tmp_p
 
 def test_memory_beyond_the_limit_costs_a_row(one, tmp_path):
     greedy = ShapeOptions(**QUICK | {"pool": 400_000_000})
-    assert run_batch(job_for(one, tmp_path / "out", options=greedy, memory=1.5, workers=1)).failed == 1
+    assert (
+        run_batch(job_for(one, tmp_path / "out", options=greedy, memory=1.5, workers=1)).failed == 1
+    )
     row = select(tmp_path / "out" / CATALOGUE, ("status", "error"))[0]
     assert row["status"] == "failed"
     assert row["error"].startswith("out of memory")
@@ -293,7 +337,9 @@ def test_the_run_as_a_whole_fails_where_no_shape_can_be_fitted(tmp_path):
     assert "Not one of 1 shapes could be fitted; bad.obj:" in said[1]
 
 
-def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, undisturbed, tmp_path):
+def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(
+    shapes, undisturbed, tmp_path
+):
     """Two nodes; one is killed while it works."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's, of its own parts
@@ -319,7 +365,9 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(shapes, un
             cluster.shutdown()
     assert lost
     assert standing.ended == standing.total == len(names)
-    assert constant_part(tmp_path / "out") == [row for row in constant_part(undisturbed) if row["id"] in set(names)]
+    assert constant_part(tmp_path / "out") == [
+        row for row in constant_part(undisturbed) if row["id"] in set(names)
+    ]
     report = json.loads((tmp_path / "out" / names[-1] / "report.json").read_text())
     assert report["batch"]["status"] == "done"
 

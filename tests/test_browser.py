@@ -68,9 +68,15 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
     with Page([Shape("torus", extract_mesh(model.sdf(), 64), model)], port=0) as page:
         tab.goto(page.url)
         clients = page.server.get_clients
-        served_until(tab, page, lambda: bool(clients()) and next(iter(clients().values())).camera.update_timestamp > 0)
+        served_until(
+            tab,
+            page,
+            lambda: bool(clients()) and next(iter(clients().values())).camera.update_timestamp > 0,
+        )
 
-        def camera() -> Any:  # the page's layout, and so its width, settles some time after its first message
+        def camera() -> (
+            Any
+        ):  # the page's layout, and so its width, settles some time after its first message
             return page.camera(next(iter(clients().values())))
 
         def matches(threshold: float) -> bool:
@@ -78,9 +84,13 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
             if picture.shape[:2] != expected.shape:
                 return False
             drawn = (picture < 0.985).any(axis=2)
-            return overlap(drawn[:, :-16], expected[:, :-16]) > threshold  # the panel's shadow falls on the right edge
+            return (
+                overlap(drawn[:, :-16], expected[:, :-16]) > threshold
+            )  # the panel's shadow falls on the right edge
 
-        served_until(tab, page, lambda: matches(0.99))  # on a white ground: the mesh has the traced silhouette
+        served_until(
+            tab, page, lambda: matches(0.99)
+        )  # on a white ground: the mesh has the traced silhouette
 
         triangles = len(page.meshes[0].faces)
         thumb = tab.locator("[role=slider]").first  # the first slider is the resolution
@@ -97,7 +107,9 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
         tab.get_by_label("Sphere traced", exact=True).check()
         served_until(tab, page, lambda: any(view for view, _ in page.views.values()))
         served_until(tab, page, lambda: traced(seen(tab), camera(), model))
-    assert {url.split("/")[2] for url in requests if url.startswith(("http", "ws"))} == {page.url.split("/")[2]}
+    assert {url.split("/")[2] for url in requests if url.startswith(("http", "ws"))} == {
+        page.url.split("/")[2]
+    }
 
 
 def traced(picture: np.ndarray, camera: Any, model: Fit) -> bool:
@@ -105,7 +117,10 @@ def traced(picture: np.ndarray, camera: Any, model: Fit) -> bool:
     from nstr3d.render.traced import RenderConfig, render
 
     expected = render(model.sdf(), camera, RenderConfig(samples_per_axis=2))
-    return picture.shape == expected.shape and float(np.quantile(np.abs(picture - expected), 0.97)) < 0.03
+    return (
+        picture.shape == expected.shape
+        and float(np.quantile(np.abs(picture - expected), 0.97)) < 0.03
+    )
 
 
 def test_levels_can_be_silenced(model: Fit) -> None:
@@ -126,15 +141,22 @@ def test_errors_are_the_distances_as_colours() -> None:
     colours, limit = error_colours(sphere(3, radius=1.1), ball())
     assert limit == pytest.approx(0.1)
     np.testing.assert_allclose(colours, np.tile(colours[0], (len(colours), 1)), atol=1e-6)
-    assert error_colours(sphere(3), ball(), limit=1.0)[0][0, 2] > error_colours(sphere(3), ball(), limit=1.0)[0][0, 0]
+    assert (
+        error_colours(sphere(3), ball(), limit=1.0)[0][0, 2]
+        > error_colours(sphere(3), ball(), limit=1.0)[0][0, 0]
+    )
 
 
 def test_lines_are_raised_off_their_surface_and_others_stay() -> None:
     from nstr3d.geometry.shapes.primitives import sphere as ball
 
     points = np.array([[1.0, 0, 0], [0, 1.0, 0], [0, 3.0, 0]])
-    raised = lifted(Curves("a", Polylines(points, np.array([0, 3])), np.zeros((3, 3))), ball()).lines.points
-    np.testing.assert_allclose(np.linalg.norm(raised, axis=1), [1 + 0.002 * 12**0.5] * 2 + [3], rtol=1e-6)
+    raised = lifted(
+        Curves("a", Polylines(points, np.array([0, 3])), np.zeros((3, 3))), ball()
+    ).lines.points
+    np.testing.assert_allclose(
+        np.linalg.norm(raised, axis=1), [1 + 0.002 * 12**0.5] * 2 + [3], rtol=1e-6
+    )
 
 
 def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
@@ -158,7 +180,9 @@ def test_a_taken_port_and_one_that_is_none_are_refused() -> None:
         other.listen()
         port = other.getsockname()[1]
         for make in (lambda: Page(shapes, port=port), lambda: LivePage(port=port)):
-            with pytest.raises(OSError, match=f"Port {port} of 127.0.0.1 is taken; pass another --port"):
+            with pytest.raises(
+                OSError, match=f"Port {port} of 127.0.0.1 is taken; pass another --port"
+            ):
                 make()
     with pytest.raises(ValueError, match="0 to 65535"):
         Page(shapes, port=70000)
@@ -170,15 +194,38 @@ def test_without_viser_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPa
         Page([Shape("ball", sphere(2))], port=0)
 
 
-def test_a_fit_is_watched_and_served_when_done(tmp_path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_fit_is_watched_and_served_when_done(
+    tmp_path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     looks, served = [], []
     training = Page.training
     monkeypatch.setattr(cli, "LivePage", partial(LivePage, seconds=0.0, resolution=16))
-    monkeypatch.setattr(Page, "training", lambda page, *args: (training(page, *args), looks.append(page.status.content)))
-    monkeypatch.setattr(cli, "serve", lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))))
+    monkeypatch.setattr(
+        Page,
+        "training",
+        lambda page, *args: (training(page, *args), looks.append(page.status.content)),
+    )
+    monkeypatch.setattr(
+        cli,
+        "serve",
+        lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))),
+    )
     save_mesh(tmp_path / "ball.ply", sphere(3))
-    options = [*WORDS, "--steps", "40", "--params", "6000", "--resolution", "24", "--view", "--port", "0"]
-    assert cli.main(["fit", str(tmp_path / "ball.ply"), "--out", str(tmp_path / "out"), *options]) == 0
+    options = [
+        *WORDS,
+        "--steps",
+        "40",
+        "--params",
+        "6000",
+        "--resolution",
+        "24",
+        "--view",
+        "--port",
+        "0",
+    ]
+    assert (
+        cli.main(["fit", str(tmp_path / "ball.ply"), "--out", str(tmp_path / "out"), *options]) == 0
+    )
     assert len(looks) == 40
     assert looks[-1].startswith("Fitting: step 40, loss ")
     ((url, said, faces),) = served

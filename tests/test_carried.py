@@ -1,4 +1,5 @@
-"""Carrying phases across gaps: better than its controls where waves go on, and true to closed forms."""
+"""Carrying phases across gaps: better than its controls where waves go on, and true to closed
+forms."""
 
 import math
 
@@ -13,7 +14,9 @@ TIME = np.arange(RATE) / RATE
 
 def two_tones() -> np.ndarray:
     """A tone of 40 Hz and, from the middle on, one of 400 Hz."""
-    return np.where(TIME < 0.5, np.sin(2 * np.pi * 40 * TIME), 0.8 * np.sin(2 * np.pi * 400 * TIME + 0.7))
+    return np.where(
+        TIME < 0.5, np.sin(2 * np.pi * 40 * TIME), 0.8 * np.sin(2 * np.pi * 400 * TIME + 0.7)
+    )
 
 
 def snr(estimate: np.ndarray, reference: np.ndarray) -> float:
@@ -33,7 +36,10 @@ def test_a_wave_goes_on_through_a_gap_and_the_controls_do_not(start: int) -> Non
     def inside(config: CarryConfig) -> float:
         return snr(spin(sound, known, config)[~known], sound[~known])
 
-    carried, still, ridge = (inside(c) for c in (CarryConfig(iterations=60), CarryConfig(carry=False), CarryConfig(weight=0)))
+    carried, still, ridge = (
+        inside(c)
+        for c in (CarryConfig(iterations=60), CarryConfig(carry=False), CarryConfig(weight=0))
+    )
     assert carried > 30
     assert carried > max(still, ridge) + 15
 
@@ -49,7 +55,9 @@ def test_a_quarter_of_the_samples_is_enough() -> None:
 def test_with_every_sample_the_sound_is_reproduced() -> None:
     sound = np.random.default_rng(0).normal(size=501)
     known = np.ones(501, bool)
-    assert snr(carry(sound, known, CarryConfig(hop=16, weight=0, ridge=1e-8)).values(501), sound) > 60
+    assert (
+        snr(carry(sound, known, CarryConfig(hop=16, weight=0, ridge=1e-8)).values(501), sound) > 60
+    )
 
 
 def test_the_frame_and_its_adjoint_agree() -> None:
@@ -58,13 +66,17 @@ def test_the_frame_and_its_adjoint_agree() -> None:
     from nstr3d.fields.closed.carried import _Frame
 
     frame = _Frame(10)
-    spectrum = generator.normal(size=model.spectrum.shape) + 1j * generator.normal(size=model.spectrum.shape)
+    spectrum = generator.normal(size=model.spectrum.shape) + 1j * generator.normal(
+        size=model.spectrum.shape
+    )
     cells = generator.normal(size=(10, 10))
     place = np.arange(10)[:, None]
     here, there = np.exp(1j * frame.omega * place), np.exp(1j * frame.omega * (place - 10))
     by_definition = ((1 - place / 10) * here) @ spectrum[3] + (place / 10 * there) @ spectrum[4]
     np.testing.assert_allclose(frame.synthesise(spectrum)[3], by_definition.real)
-    assert (frame.synthesise(spectrum) * cells).sum() == pytest.approx(np.vdot(frame.analyse(cells), spectrum).real)
+    assert (frame.synthesise(spectrum) * cells).sum() == pytest.approx(
+        np.vdot(frame.analyse(cells), spectrum).real
+    )
 
 
 def test_the_instantaneous_frequency_of_a_chirp() -> None:

@@ -18,13 +18,18 @@ def keys(bricks: np.ndarray) -> np.ndarray:
 
 
 def scene(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some of the bricks, in no order, where their nodes are, and the grid coordinates of all nodes that are held."""
+    """Some of the bricks, in no order, where their nodes are, and the grid coordinates of all nodes
+    that are held."""
     generator = np.random.default_rng(seed)
     bricks = np.array(list(itertools.product(range(SIDE - 1), repeat=3)))
     bricks = bricks[generator.permutation(len(bricks))[: 40 if seed else 64]]
     known = np.unique(keys(bricks[:, None] + OCTANTS))
     owners = np.stack(np.unravel_index(known, (SIDE,) * 3), axis=1)
-    return bricks, locate(keys(bricks), keys(OCTANTS), known), (2 * owners[:, None] + OCTANTS).reshape(-1, 3)
+    return (
+        bricks,
+        locate(keys(bricks), keys(OCTANTS), known),
+        (2 * owners[:, None] + OCTANTS).reshape(-1, 3),
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -51,17 +56,24 @@ def test_the_surface_is_that_of_libigl(seed: int) -> None:
     values = np.random.default_rng([seed, 1]).normal(size=len(nodes))
     vertices, faces = march(index, values, 2 * bricks)
     corners = (OCTANTS[:, None] + OCTANTS[list(AROUND)]) @ (9, 3, 1)
-    theirs, their_faces, _ = igl.marching_cubes(values, nodes.astype(float), index[:, corners].reshape(-1, 8), 0.0)
+    theirs, their_faces, _ = igl.marching_cubes(
+        values, nodes.astype(float), index[:, corners].reshape(-1, 8), 0.0
+    )
     assert len(vertices) == len(theirs)
     assert len(faces) == len(their_faces)
-    np.testing.assert_allclose(triangles(vertices, faces), triangles(theirs, their_faces), atol=1e-12)
+    np.testing.assert_allclose(
+        triangles(vertices, faces), triangles(theirs, their_faces), atol=1e-12
+    )
 
 
 def triangles(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Corners of every face ``(n, 9)``, from its least corner on in their order, the faces sorted."""
+    """Corners of every face ``(n, 9)``, from its least corner on in their order, the faces
+    sorted."""
     corners = vertices[faces].round(9)
     least = [min(range(3), key=lambda corner: tuple(face[corner])) for face in corners]
-    turned = np.stack([np.roll(face, -first, axis=0) for face, first in zip(corners, least)]).reshape(-1, 9)
+    turned = np.stack(
+        [np.roll(face, -first, axis=0) for face, first in zip(corners, least)]
+    ).reshape(-1, 9)
     return turned[np.lexsort(turned.T[::-1])]
 
 

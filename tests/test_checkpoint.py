@@ -32,12 +32,18 @@ CONFIGS = {
     "dense": NstrConfig(levels=(LevelConfig(3, plain=2, sparse=False),)),
     "amplitude": NstrConfig(levels=(PLAIN, LevelConfig(4, waves=AmplitudeWaves(3)))),
     "complex": NstrConfig(levels=(LevelConfig(4, waves=ComplexWaves(3, band=(0.25, 0.75))),)),
-    "phase": NstrConfig(levels=(LevelConfig(4, plain=1, waves=PhaseWaves(3, radians=4.0)),), hidden=5, sharpness=3.5),
+    "phase": NstrConfig(
+        levels=(LevelConfig(4, plain=1, waves=PhaseWaves(3, radians=4.0)),), hidden=5, sharpness=3.5
+    ),
     "learned": NstrConfig(levels=(LevelConfig(4, waves=PhaseWaves(3, learned=True)),)),
     "identity decoder": NstrConfig(levels=(PLAIN,), hidden=0),
     "transport": NstrConfig(levels=(PLAIN, PLAIN), transport=TransportConfig(hidden=6)),
-    "transport of S": NstrConfig(levels=(PLAIN,), transport=TransportConfig(hidden=6, position=False)),
-    "no transport": NstrConfig(levels=(PLAIN,), transport=TransportConfig(hidden=0), table_rate=0.125),
+    "transport of S": NstrConfig(
+        levels=(PLAIN,), transport=TransportConfig(hidden=6, position=False)
+    ),
+    "no transport": NstrConfig(
+        levels=(PLAIN,), transport=TransportConfig(hidden=0), table_rate=0.125
+    ),
 }
 
 
@@ -47,7 +53,13 @@ class PlaneConfig:
 
     bias: bool = True
 
-    def build(self, in_dim: int, out_dim: int, near: object = None, generator: torch.Generator | None = None) -> "Plane":
+    def build(
+        self,
+        in_dim: int,
+        out_dim: int,
+        near: object = None,
+        generator: torch.Generator | None = None,
+    ) -> "Plane":
         return Plane(self, in_dim, out_dim)
 
     def restore(self, in_dim: int, out_dim: int, tensors: object) -> "Plane":
@@ -71,13 +83,26 @@ def points() -> Tensor:
     return torch.rand(40, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def fitted(config: NstrConfig | PlaneConfig = CONFIGS["phase"], out_dim: int = 1, **changes: Any) -> Fit:
-    """A fit whose numbers have no short decimal form, its sparse levels stored near a few points."""
+def fitted(
+    config: NstrConfig | PlaneConfig = CONFIGS["phase"], out_dim: int = 1, **changes: Any
+) -> Fit:
+    """A fit whose numbers have no short decimal form, its sparse levels stored near a few
+    points."""
     near = np.random.default_rng(0).uniform(-0.4, 0.4, (5, 3))
     field = config.build(3, out_dim, near=near, generator=torch.Generator().manual_seed(0))
-    frame, bounds = Frame((1 / 3, 1e9 / 7, -math.pi), 0.1), Box((-1 / 3, -2.0, -math.e), (0.7, 1 / 7, 3.0))
-    provenance = {"source": "mesh.obj", "unicode": "näher", "numbers": [1, 2.5], "nested": {"a": None, "b": True}}
-    return dataclasses.replace(Fit(field, frame, bounds, math.sqrt(2), 123, 4.5 / 7, True, provenance), **changes)
+    frame, bounds = (
+        Frame((1 / 3, 1e9 / 7, -math.pi), 0.1),
+        Box((-1 / 3, -2.0, -math.e), (0.7, 1 / 7, 3.0)),
+    )
+    provenance = {
+        "source": "mesh.obj",
+        "unicode": "näher",
+        "numbers": [1, 2.5],
+        "nested": {"a": None, "b": True},
+    }
+    return dataclasses.replace(
+        Fit(field, frame, bounds, math.sqrt(2), 123, 4.5 / 7, True, provenance), **changes
+    )
 
 
 @pytest.fixture
@@ -128,7 +153,9 @@ def test_loading_leaves_global_randomness_alone(model: Path) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_file_is_safetensors_and_nothing_is_unpickled(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_safetensors_and_nothing_is_unpickled(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     raw = model.read_bytes()
     length = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + length])
@@ -145,9 +172,14 @@ def test_the_file_is_safetensors_and_nothing_is_unpickled(model: Path, monkeypat
     load(model)
 
 
-def test_a_training_state_travels_along_and_a_finished_model_has_none(model: Path, tmp_path: Path) -> None:
+def test_a_training_state_travels_along_and_a_finished_model_has_none(
+    model: Path, tmp_path: Path
+) -> None:
     assert load_training(model)[1] == {}
-    state = {"step": torch.tensor(7), "adam.0.exp_avg": torch.rand(3, 2, generator=torch.Generator().manual_seed(0))}
+    state = {
+        "step": torch.tensor(7),
+        "adam.0.exp_avg": torch.rand(3, 2, generator=torch.Generator().manual_seed(0)),
+    }
     save(tmp_path / "half.nstr", fitted(), state)
     back, found = load_training(tmp_path / "half.nstr")
     assert found.keys() == state.keys()
@@ -163,7 +195,9 @@ def test_a_config_from_outside_comes_back_when_it_is_passed(tmp_path: Path) -> N
     assert isinstance(back.field, Plane)
     assert back.field.config == PlaneConfig(bias=False)
     assert torch.equal(back.field(points()), fit.field(points()))
-    with pytest.raises(ValueError, match=r"plane\.nstr .*PlaneConfig is unknown here; pass it in configs"):
+    with pytest.raises(
+        ValueError, match=r"plane\.nstr .*PlaneConfig is unknown here; pass it in configs"
+    ):
         load(path)
 
 
@@ -172,7 +206,9 @@ def test_configs_survive_json(name: str) -> None:
     assert decode_config(json.loads(json.dumps(encode_config(CONFIGS[name])))) == CONFIGS[name]
 
 
-@pytest.mark.parametrize("value", [{"a": 1}, [1], object(), NstrConfig, np.float32(1), torch.zeros(1)])
+@pytest.mark.parametrize(
+    "value", [{"a": 1}, [1], object(), NstrConfig, np.float32(1), torch.zeros(1)]
+)
 def test_a_config_of_anything_else_cannot_be_written(value: object) -> None:
     with pytest.raises(TypeError, match="a config may hold"):
         encode_config(value)
@@ -186,9 +222,18 @@ def move(header: dict[str, Any], **changes: Any) -> None:
 
 
 DAMAGE: dict[str, tuple[Damage, str]] = {
-    "missing tensor": (lambda tensors, _: tensors.pop("levels.0.table"), r"tensor levels\.0\.table is missing"),
-    "missing nodes": (lambda tensors, _: tensors.pop("levels.0.nodes"), r"tensor levels\.0\.nodes is missing"),
-    "foreign tensor": (lambda tensors, _: tensors.update(extra=torch.zeros(2)), "tensor extra does not belong to it"),
+    "missing tensor": (
+        lambda tensors, _: tensors.pop("levels.0.table"),
+        r"tensor levels\.0\.table is missing",
+    ),
+    "missing nodes": (
+        lambda tensors, _: tensors.pop("levels.0.nodes"),
+        r"tensor levels\.0\.nodes is missing",
+    ),
+    "foreign tensor": (
+        lambda tensors, _: tensors.update(extra=torch.zeros(2)),
+        "tensor extra does not belong to it",
+    ),
     "wrong shape": (
         lambda tensors, _: tensors.update({"levels.0.table": torch.zeros(4, 2)}),
         r"tensor levels\.0\.table is \(4, 2\) torch\.float32 where its config needs",
@@ -197,9 +242,18 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         lambda tensors, _: tensors.update({"levels.0.omega": tensors["levels.0.omega"].double()}),
         r"tensor levels\.0\.omega is \(3, 3\) torch\.float64",
     ),
-    "other resolution": (lambda _, header: header["config"]["levels"][0].update(resolution=9), "node bitmap holds"),
-    "other hidden": (lambda _, header: move(header, hidden=6), r"tensor decoder\.hidden\.weight is \(5, 4\)"),
-    "unknown config class": (lambda _, header: move(header, **{"class": "somewhere:Thing"}), "somewhere:Thing is unknown here"),
+    "other resolution": (
+        lambda _, header: header["config"]["levels"][0].update(resolution=9),
+        "node bitmap holds",
+    ),
+    "other hidden": (
+        lambda _, header: move(header, hidden=6),
+        r"tensor decoder\.hidden\.weight is \(5, 4\)",
+    ),
+    "unknown config class": (
+        lambda _, header: move(header, **{"class": "somewhere:Thing"}),
+        "somewhere:Thing is unknown here",
+    ),
     "a class of ours that is none": (
         lambda _, header: move(header, **{"class": "nstr3d.fields.nstr:Gone"}),
         "nstr:Gone is unknown here",
@@ -224,34 +278,66 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         lambda _, header: move(header, tag="nstr3d.fields.nstr:NstrConfig"),
         "nstr:NstrConfig is unknown here",
     ),
-    "a number for a tag": (lambda _, header: move(header, tag=3), "its config class 3 is unknown here"),
+    "a number for a tag": (
+        lambda _, header: move(header, tag=3),
+        "its config class 3 is unknown here",
+    ),
     "a list for a tag": (lambda _, header: move(header, tag=["nstr"]), "is unknown here"),
     "a config for a tag": (lambda _, header: move(header, tag={"tag": "nstr"}), "is unknown here"),
-    "no tag": (lambda _, header: header["config"].pop("tag"), "its config class None is unknown here"),
-    "no tag within": (lambda _, header: header["config"]["levels"][0].pop("tag"), "its config class None is unknown here"),
-    "two names": (lambda _, header: move(header, **{"class": "nstr3d.fields.nstr:NstrConfig"}), r"option NstrConfig\.tag"),
-    "a line break in a name": (lambda _, header: move(header, tag="a\nb"), "its config class a b is unknown here"),
-    "a tag of other options": (lambda _, header: move(header, tag="siren"), r"option SirenConfig\.\w+, which is unknown here"),
+    "no tag": (
+        lambda _, header: header["config"].pop("tag"),
+        "its config class None is unknown here",
+    ),
+    "no tag within": (
+        lambda _, header: header["config"]["levels"][0].pop("tag"),
+        "its config class None is unknown here",
+    ),
+    "two names": (
+        lambda _, header: move(header, **{"class": "nstr3d.fields.nstr:NstrConfig"}),
+        r"option NstrConfig\.tag",
+    ),
+    "a line break in a name": (
+        lambda _, header: move(header, tag="a\nb"),
+        "its config class a b is unknown here",
+    ),
+    "a tag of other options": (
+        lambda _, header: move(header, tag="siren"),
+        r"option SirenConfig\.\w+, which is unknown here",
+    ),
     "a config of no field": (
         lambda _, header: header.update(config={"tag": "training"}),
         "its config is of no field but of the type FitConfig",
     ),
-    "a number for a config": (lambda _, header: header.update(config=3), "its config is of no field but of the type int"),
-    "a list for a config": (lambda _, header: header.update(config=[header["config"]]), "of the type tuple"),
+    "a number for a config": (
+        lambda _, header: header.update(config=3),
+        "its config is of no field but of the type int",
+    ),
+    "a list for a config": (
+        lambda _, header: header.update(config=[header["config"]]),
+        "of the type tuple",
+    ),
     "a field for a level": (
         lambda _, header: move(header, levels=[{"tag": "siren"}]),
         r"its option NstrConfig\.levels is not of the type tuple\[LevelConfig, \.\.\.\]",
     ),
-    "a number for levels": (lambda _, header: move(header, levels=5), r"option NstrConfig\.levels is not of the type"),
+    "a number for levels": (
+        lambda _, header: move(header, levels=5),
+        r"option NstrConfig\.levels is not of the type",
+    ),
     "a level for waves": (
-        lambda _, header: header["config"]["levels"][0].update(waves={"tag": "level", "resolution": 2, "plain": 1}),
+        lambda _, header: header["config"]["levels"][0].update(
+            waves={"tag": "level", "resolution": 2, "plain": 1}
+        ),
         r"option LevelConfig\.waves is not of the type",
     ),
     "a config for a number": (
         lambda _, header: move(header, hidden={"tag": "siren"}),
         r"\.hidden is not of the type int",
     ),
-    "text for a rate": (lambda _, header: move(header, table_rate="fast"), r"NstrConfig\.table_rate is not of the type float"),
+    "text for a rate": (
+        lambda _, header: move(header, table_rate="fast"),
+        r"NstrConfig\.table_rate is not of the type float",
+    ),
     "a start for a placement": (
         lambda _, header: move(header, placement={"tag": "linear-start"}),
         r"option NstrConfig\.placement is not of the type PlacementConfig \| None",
@@ -261,7 +347,10 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
         r"option PlacementConfig\.band is not of the type tuple\[float, float\]",
     ),
     "a config of a newer version": (lambda _, header: move(header, novelty=3), "novelty"),
-    "a config that does not hold": (lambda _, header: move(header, levels=[]), "needs at least one level"),
+    "a config that does not hold": (
+        lambda _, header: move(header, levels=[]),
+        "needs at least one level",
+    ),
     "no frame": (lambda _, header: header.pop("frame"), "its header lacks 'frame'"),
     "no config": (lambda _, header: header.pop("config"), "its header lacks 'config'"),
 }
@@ -288,7 +377,11 @@ def test_a_damaged_model_says_what_is_wrong_and_where(name: str, model: Path) ->
 
 
 NAMES = [{"tag": "trap:Config"}, {"class": "trap:Config"}, {"class": "nstr3d.fields.trap:Config"}]
-NAMES += [{key: name} for key in ("tag", "class") for name in ("os:system", "nstr3d.checkpoint:save", "nstr3d.fields.nstr:Nstr")]
+NAMES += [
+    {key: name}
+    for key in ("tag", "class")
+    for name in ("os:system", "nstr3d.checkpoint:save", "nstr3d.fields.nstr:Nstr")
+]
 
 
 @pytest.mark.parametrize("place", ["at the top", "within"])
@@ -296,7 +389,9 @@ NAMES += [{key: name} for key in ("tag", "class") for name in ("os:system", "nst
 def test_nothing_that_a_file_names_is_imported(
     name: dict[str, str], place: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "trap.py").write_text("import dataclasses\n\n\n@dataclasses.dataclass\nclass Config:\n    pass\n")
+    (tmp_path / "trap.py").write_text(
+        "import dataclasses\n\n\n@dataclasses.dataclass\nclass Config:\n    pass\n"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     load(model)
     tensors, metadata = contents(model)
@@ -312,7 +407,9 @@ def test_nothing_that_a_file_names_is_imported(
         raise AssertionError("something was imported")
 
     monkeypatch.setattr(importlib, "import_module", forbidden)
-    with pytest.raises(ValueError, match=f"its config class {next(iter(name.values()))} is unknown here") as caught:
+    with pytest.raises(
+        ValueError, match=f"its config class {next(iter(name.values()))} is unknown here"
+    ) as caught:
         load(model)
     one_sentence(caught.value, model)
     assert set(sys.modules) == before
@@ -334,7 +431,9 @@ def test_a_header_that_is_nested_too_deeply_is_refused(depth: int, model: Path) 
 def test_a_newer_format_asks_for_a_newer_version(name: str, model: Path) -> None:
     tensors, metadata = contents(model)
     save_file(tensors, model, metadata | {"format": name})
-    with pytest.raises(ValueError, match=f"of the format '{name}', which this version .* update nstr3d") as caught:
+    with pytest.raises(
+        ValueError, match=f"of the format '{name}', which this version .* update nstr3d"
+    ) as caught:
         load(model)
     one_sentence(caught.value, model)
 
@@ -411,7 +510,10 @@ def test_a_write_that_the_system_refuses_is_an_os_error(tmp_path, monkeypatch) -
 
     monkeypatch.setattr(safetensors.torch, "save_file", refuse)
     with pytest.raises(OSError, match="No space left"):
-        save(tmp_path / "model.safetensors", Fit(NstrConfig().build(3, 1), Frame.identity(), Box((0, 0, 0), (1, 1, 1)), 1.0))
+        save(
+            tmp_path / "model.safetensors",
+            Fit(NstrConfig().build(3, 1), Frame.identity(), Box((0, 0, 0), (1, 1, 1)), 1.0),
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,5 @@
-"""The command line: exit codes, one clear sentence on stderr for what goes wrong, and a signal sent to the program."""
+"""The command line: exit codes, one clear sentence on stderr for what goes wrong, and a signal sent
+to the program."""
 
 import fcntl
 import json
@@ -33,9 +34,18 @@ BAD_MESHES = {
     "junk.ply": (np.random.default_rng(0).bytes(4000), "could not be read as PLY"),
     "text.obj": (b"hello world\n", "holds no geometry"),
     "cloud.obj": (TRIANGLE.encode(), "apps/fit_points.py"),
-    "nan.obj": (TRIANGLE.replace("0 1 0", "0 nan 0").encode() + b"f 1 2 3\n", "vertex 2 is not finite"),
-    "infinite.obj": (TRIANGLE.replace("0 1 0", "0 inf 0").encode() + b"f 1 2 3\n", "vertex 2 is not finite"),
-    "degenerate.obj": (TRIANGLE.replace("0 1 0", "2 0 0").encode() + b"f 1 2 3\nf 1 1 2\n", "none of the 2 faces"),
+    "nan.obj": (
+        TRIANGLE.replace("0 1 0", "0 nan 0").encode() + b"f 1 2 3\n",
+        "vertex 2 is not finite",
+    ),
+    "infinite.obj": (
+        TRIANGLE.replace("0 1 0", "0 inf 0").encode() + b"f 1 2 3\n",
+        "vertex 2 is not finite",
+    ),
+    "degenerate.obj": (
+        TRIANGLE.replace("0 1 0", "2 0 0").encode() + b"f 1 2 3\nf 1 1 2\n",
+        "none of the 2 faces",
+    ),
     "point.obj": (b"v 1 1 1\n" * 3 + b"f 1 2 3\n", "none of the 1 faces"),
     "range.obj": (TRIANGLE.encode() + b"f 1 2 9\n", "names a vertex that is not there"),
 }
@@ -68,7 +78,14 @@ def test_a_folder_is_no_mesh(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "options",
-    [("--threads", "0"), ("--threads", "-1"), ("--threads", "1000000"), ("--steps", "0"), ("--seconds", "nan"), ("--seed", "-1")],
+    [
+        ("--threads", "0"),
+        ("--threads", "-1"),
+        ("--threads", "1000000"),
+        ("--steps", "0"),
+        ("--seconds", "nan"),
+        ("--seed", "-1"),
+    ],
 )
 def test_a_bad_option_gives_one_sentence_that_names_it(tmp_path, capsys, options):
     save_mesh(tmp_path / "in.ply", sphere(1))
@@ -94,7 +111,9 @@ def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(tmp_path, capsys)
     assert f"{report['field']['parameters']:,} / {report['field']['bytes']:,}" in printed.out
     assert f"F-score at 0.5% of it          {report['accuracy']['f_score']:.4f}" in printed.out
     assert printed.out.endswith(
-        "wrote " + ", ".join(str(out / name) for name in (MODEL, "mesh.ply", "render.png", "report.json")) + "\n"
+        "wrote "
+        + ", ".join(str(out / name) for name in (MODEL, "mesh.ply", "render.png", "report.json"))
+        + "\n"
     )
     assert report["seconds"]["import"] > 0
     assert load_image(out / "render.png").shape == (32, 2 * 32 + 8, 3)
@@ -116,7 +135,11 @@ def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
     ("error", "code", "message"),
     [
         (ValueError("two\n  lines"), 1, "error: two lines\n"),
-        (OSError(28, "No space left on device", "a/file"), 1, "error: No space left on device: a/file\n"),
+        (
+            OSError(28, "No space left on device", "a/file"),
+            1,
+            "error: No space left on device: a/file\n",
+        ),
         (FloatingPointError("The loss became nan."), 1, "error: The loss became nan.\n"),
         (MemoryError(), 1, "error: out of memory; use a smaller mesh, --resolution or --params.\n"),
         (
@@ -165,7 +188,12 @@ def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_pat
     code = f"import sys; from nstr3d.cli import main; sys.exit(main({command!r}))"
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
-    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=theirs)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
     os.close(theirs)
     try:
         shown = _read_until(ours, "points/s")

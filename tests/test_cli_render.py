@@ -1,4 +1,5 @@
-"""``nstr3d render``: pictures, turntables and buffers of a fitted sphere; every refusal one sentence and no file."""
+"""``nstr3d render``: pictures, turntables and buffers of a fitted sphere; every refusal one
+sentence and no file."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +21,9 @@ SIZE = ["--size", "48", "40"]
 
 @pytest.fixture(scope="module")
 def model(fitted: Callable[..., Path]) -> Path:
-    return fitted("sphere.obj", "--field", "grid", "--params", "6000", "--steps", "300", "--resolution", "24")
+    return fitted(
+        "sphere.obj", "--field", "grid", "--params", "6000", "--steps", "300", "--resolution", "24"
+    )
 
 
 def test_depth_and_normals_are_those_of_the_sphere(model: Path, tmp_path: Path) -> None:
@@ -32,7 +35,9 @@ def test_depth_and_normals_are_those_of_the_sphere(model: Path, tmp_path: Path) 
     radius = away - float(depth.min())
     cone = math.asin(radius / away)  # the silhouette's angle from the axis
     assert hit.shape == (40, 48)
-    assert hit.sum() == pytest.approx(math.pi * (math.tan(cone) / math.tan(math.radians(35 / 2)) * 20) ** 2, rel=0.05)
+    assert hit.sum() == pytest.approx(
+        math.pi * (math.tan(cone) / math.tan(math.radians(35 / 2)) * 20) ** 2, rel=0.05
+    )
     np.testing.assert_allclose(np.linalg.norm(normals[hit], axis=1), 1, atol=1e-5)
     assert not normals[~hit].any()
     middle = normals[20, 24] @ (eye - target) / away
@@ -44,21 +49,55 @@ def test_exr_holds_what_npz_holds(model: Path, tmp_path: Path) -> None:
 
     for name in ("seen.npz", "seen.exr"):
         assert cli.main(["render", str(model), "--out", str(tmp_path / name), *SIZE]) == 0
-    with np.load(tmp_path / "seen.npz") as seen, OpenEXR.File(str(tmp_path / "seen.exr"), separate_channels=True) as file:
+    with (
+        np.load(tmp_path / "seen.npz") as seen,
+        OpenEXR.File(str(tmp_path / "seen.exr"), separate_channels=True) as file,
+    ):
         channels = file.channels()
         np.testing.assert_array_equal(channels["Z"].pixels, seen["depth"])
         np.testing.assert_array_equal(channels["N.Y"].pixels, seen["normals"][..., 1])
 
 
 @pytest.mark.parametrize("shading", ["studio", "normals", "depth", "curvature"])
-def test_a_picture_of_each_shading_shows_the_shape_before_its_background(model: Path, tmp_path: Path, shading: str) -> None:
+def test_a_picture_of_each_shading_shows_the_shape_before_its_background(
+    model: Path, tmp_path: Path, shading: str
+) -> None:
     out = tmp_path / "seen.png"
-    assert cli.main(["render", str(model), "--out", str(out), *SIZE, "--shading", shading, "--background", "none"]) == 0
+    assert (
+        cli.main(
+            [
+                "render",
+                str(model),
+                "--out",
+                str(out),
+                *SIZE,
+                "--shading",
+                shading,
+                "--background",
+                "none",
+            ]
+        )
+        == 0
+    )
     picture = np.asarray(Image.open(out))
     assert picture.shape == (40, 48, 4)
     assert picture[20, 24, 3] == 255
     assert picture[0, 0, 3] == 0
-    assert cli.main(["render", str(model), "--out", str(out), *SIZE, "--background", "#204060", "--overwrite"]) == 0
+    assert (
+        cli.main(
+            [
+                "render",
+                str(model),
+                "--out",
+                str(out),
+                *SIZE,
+                "--background",
+                "#204060",
+                "--overwrite",
+            ]
+        )
+        == 0
+    )
     np.testing.assert_allclose(np.asarray(Image.open(out))[0, 0, :3], (0x20, 0x40, 0x60), atol=2)
 
 
@@ -66,7 +105,10 @@ def test_a_turntable_has_its_frames_in_both_formats(model: Path, tmp_path: Path)
     from imageio_ffmpeg import count_frames_and_secs
 
     for name in ("turn.gif", "turn.mp4"):
-        assert cli.main(["render", str(model), "--out", str(tmp_path / name), *SIZE, "--frames", "5"]) == 0
+        assert (
+            cli.main(["render", str(model), "--out", str(tmp_path / name), *SIZE, "--frames", "5"])
+            == 0
+        )
     with Image.open(tmp_path / "turn.gif") as image:
         assert getattr(image, "n_frames", 1) == 5
         assert image.size == (48, 40)
@@ -90,7 +132,12 @@ def test_a_turntable_has_its_frames_in_both_formats(model: Path, tmp_path: Path)
     ],
 )
 def test_bad_options_are_one_sentence_and_no_file(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, options: list[str], sentence: str
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    options: list[str],
+    sentence: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("there.png").write_bytes(b"mine")
@@ -103,8 +150,21 @@ def test_bad_options_are_one_sentence_and_no_file(
 
 def test_what_is_no_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     waves = fit_cosines(np.random.default_rng(0).random((16, 16, 3)).astype(np.float32), 300)
-    save(tmp_path / "image.safetensors", Fit(waves, Frame((0.0, 0.0), 1.0), Box((-1.0, -1.0), (1.0, 1.0)), lipschitz=math.inf))
-    assert cli.main(["render", str(tmp_path / "image.safetensors"), "--out", str(tmp_path / "seen.png")]) == 1
+    save(
+        tmp_path / "image.safetensors",
+        Fit(waves, Frame((0.0, 0.0), 1.0), Box((-1.0, -1.0), (1.0, 1.0)), lipschitz=math.inf),
+    )
+    assert (
+        cli.main(
+            ["render", str(tmp_path / "image.safetensors"), "--out", str(tmp_path / "seen.png")]
+        )
+        == 1
+    )
     assert "model of an image" in capsys.readouterr().err
-    assert cli.main(["render", str(tmp_path / "none.safetensors"), "--out", str(tmp_path / "seen.png")]) == 1
+    assert (
+        cli.main(
+            ["render", str(tmp_path / "none.safetensors"), "--out", str(tmp_path / "seen.png")]
+        )
+        == 1
+    )
     assert "none.safetensors" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""From points to a first surface: cleaning, orientation and denoising, against shapes whose distance is known in closed form."""
+"""From points to a first surface: cleaning, orientation and denoising, against shapes whose
+distance is known in closed form."""
 
 import numpy as np
 import pytest
@@ -16,12 +17,16 @@ from nstr3d.types import Mesh, PointCloud
 SEED = np.random.default_rng
 
 
-def ball(count: int, noise: float = 0.0, centre=(0.0, 0.0, 0.0), radius: float = 1.0, seed: int = 0) -> PointCloud:
+def ball(
+    count: int, noise: float = 0.0, centre=(0.0, 0.0, 0.0), radius: float = 1.0, seed: int = 0
+) -> PointCloud:
     """Points on a sphere, off it by ``noise`` along the normal, and their exact normals."""
     generator = SEED(seed)
     normals = generator.standard_normal((count, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return PointCloud(centre + normals * (radius + noise * generator.standard_normal((count, 1))), normals)
+    return PointCloud(
+        centre + normals * (radius + noise * generator.standard_normal((count, 1))), normals
+    )
 
 
 def ring(count: int, seed: int = 0) -> PointCloud:
@@ -37,7 +42,9 @@ def torus_error(points: np.ndarray) -> np.ndarray:
 
 
 def both(*clouds: PointCloud) -> PointCloud:
-    return PointCloud(np.concatenate([c.points for c in clouds]), np.concatenate([c.normals for c in clouds]))
+    return PointCloud(
+        np.concatenate([c.points for c in clouds]), np.concatenate([c.normals for c in clouds])
+    )
 
 
 def sphere_error(mesh: Mesh) -> np.ndarray:
@@ -49,11 +56,16 @@ def volume(mesh: Mesh) -> float:
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
-def pancake(count: int, noise: float, thickness: float, radius: float = 0.6, seed: int = 0) -> PointCloud:
-    """Points at ``thickness`` from the flat disc of ``radius`` about z, each coordinate off by ``noise``, and exact normals."""
+def pancake(
+    count: int, noise: float, thickness: float, radius: float = 0.6, seed: int = 0
+) -> PointCloud:
+    """Points at ``thickness`` from the flat disc of ``radius`` about z, each coordinate off by
+    ``noise``, and exact normals."""
     generator = SEED(seed)
     flat, rim = radius**2, thickness * (np.pi * radius + 2 * thickness)
-    lower = round(count * flat / (flat + rim))  # points on the flat sides, uniform in area; on the rim uniform in its angles
+    lower = round(
+        count * flat / (flat + rim)
+    )  # points on the flat sides, uniform in area; on the rim uniform in its angles
     slope = generator.uniform(-np.pi / 2, np.pi / 2, count)
     slope[:lower] = generator.choice([-np.pi / 2, np.pi / 2], lower)
     reach = np.full(count, radius)
@@ -104,7 +116,9 @@ def test_a_hole_is_filled_smoothly():
 
 def test_a_large_hole_is_spanned_as_its_rim_goes_on():
     cloud = ball(4000)
-    kept = cloud.points[:, 2] < 0.4  # 30% of the area is missing, and with a flat lid 22% of the volume
+    kept = (
+        cloud.points[:, 2] < 0.4
+    )  # 30% of the area is missing, and with a flat lid 22% of the volume
     first = first_surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
     rim = first.mesh.vertices[np.abs(first.mesh.vertices[:, 2] - 0.45) < 0.05]
@@ -119,16 +133,23 @@ def test_the_spline_counts_only_where_the_winding_number_leaves_doubt():
         winding = CloudWinding(cloud.points[kept], cloud.normals[kept])
         number, (reach, near) = winding(at), winding.near(at, 10)
         found = Spanning(winding)(at, reach, near)
-        sure = (np.minimum(np.abs(number), np.abs(1 - number)) < 0.05) & (reach[:, 0] > 0.25)  # beside the points a level counts
+        sure = (np.minimum(np.abs(number), np.abs(1 - number)) < 0.05) & (
+            reach[:, 0] > 0.25
+        )  # beside the points a level counts
         assert sure.sum() > 100
-        np.testing.assert_array_equal(found[sure], (np.clip(1 - 2 * number, -1, 1) * reach[:, 0])[sure])
+        np.testing.assert_array_equal(
+            found[sure], (np.clip(1 - 2 * number, -1, 1) * reach[:, 0])[sure]
+        )
         np.testing.assert_array_equal(found < 0, np.linalg.norm(at, axis=1) < 1)
 
 
 def sheet(count: int, seed: int = 0) -> PointCloud:
     """Points on a wave over the unit square, which encloses nothing, and normals."""
     x, y = SEED(seed).uniform(-1, 1, (2, count))
-    slope = np.stack([-0.4 * np.cos(4 * x) * np.cos(3 * y), 0.3 * np.sin(4 * x) * np.sin(3 * y), np.ones(count)], axis=1)
+    slope = np.stack(
+        [-0.4 * np.cos(4 * x) * np.cos(3 * y), 0.3 * np.sin(4 * x) * np.sin(3 * y), np.ones(count)],
+        axis=1,
+    )
     points = np.stack([x, y, 0.1 * np.sin(4 * x) * np.cos(3 * y)], axis=1)
     return PointCloud(points, slope / np.linalg.norm(slope, axis=1, keepdims=True))
 
@@ -196,7 +217,9 @@ def test_components_given_inside_out_are_turned_over(flip):
 def test_single_normals_that_point_the_wrong_way_are_turned_over(share):
     cloud = both(ball(1500), ball(600, centre=(3.0, 0.0, 0.0), radius=0.5))
     assert cloud.normals is not None
-    wrong = np.random.default_rng(0).permutation(len(cloud.points))[: round(share * len(cloud.points))]
+    wrong = np.random.default_rng(0).permutation(len(cloud.points))[
+        : round(share * len(cloud.points))
+    ]
     given = cloud.normals.copy()
     given[wrong] *= -1
     oriented, turned = turn_outward(cloud.points, given)
@@ -231,7 +254,9 @@ def test_a_cavity_given_as_one_stays_one():
     outward, count = turn_outward(cloud.points, cloud.normals)
     assert count == 0
     np.testing.assert_array_equal(outward, cloud.normals)
-    assert volume(first_surface(PointCloud(cloud.points)).mesh) == pytest.approx(4 / 3 * np.pi * (1 - 0.125), rel=0.03)
+    assert volume(first_surface(PointCloud(cloud.points)).mesh) == pytest.approx(
+        4 / 3 * np.pi * (1 - 0.125), rel=0.03
+    )
 
 
 def test_normals_of_random_sign_are_sought_anew():
@@ -251,7 +276,8 @@ def test_estimated_normals_are_right_and_look_outward(shape):
 
 
 def box(count: int, noise: float, seed: int = 0, half: float = 0.2) -> PointCloud:
-    """Points on the faces of a box of 2 by 2 by twice ``half``, each coordinate off by ``noise``, and the faces' normals."""
+    """Points on the faces of a box of 2 by 2 by twice ``half``, each coordinate off by ``noise``,
+    and the faces' normals."""
     generator = SEED(seed)
     size = np.array([1.0, 1.0, half])
     axis = generator.choice(3, count, p=np.array([half, half, 1]) / (1 + 2 * half))
@@ -265,7 +291,11 @@ def box(count: int, noise: float, seed: int = 0, half: float = 0.2) -> PointClou
 def test_noise_leaves_orientation_alone():
     shell, hollow = ball(3000, 0.03), ball(1500, 0.03, radius=0.5, seed=1)
     nested = both(shell, PointCloud(hollow.points, -hollow.normals))
-    for cloud in (box(3000, 0.04), box(3000, 0.0), nested):  # a fifth of the thickness and 1.3 spacings, twice
+    for cloud in (
+        box(3000, 0.04),
+        box(3000, 0.0),
+        nested,
+    ):  # a fifth of the thickness and 1.3 spacings, twice
         normals = outward_normals(cloud.points)
         assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
         assert np.mean(np.einsum("nd,nd->n", normals, cloud.normals) > 0) > 0.997
@@ -311,7 +341,9 @@ def test_too_many_points_are_averaged():
     clean, frame, done = prepare(cloud, most=2000)
     assert 500 < done.averaged <= 2000
     error = np.abs(np.linalg.norm(frame.to_world(clean.points), axis=1) - 1)
-    assert error.mean() < 0.75 * 0.01 * np.sqrt(2 / np.pi)  # most cells hold ten points, those that the sphere grazes fewer
+    assert error.mean() < 0.75 * 0.01 * np.sqrt(
+        2 / np.pi
+    )  # most cells hold ten points, those that the sphere grazes fewer
     np.testing.assert_allclose(np.linalg.norm(clean.normals, axis=1), 1)
 
 
@@ -330,7 +362,10 @@ def test_trimming_keeps_what_points_support():
 def test_bubbles_without_points_are_dropped():
     mesh, bubble = first_surface(ball(1000)).mesh, first_surface(ball(400, radius=0.2)).mesh
     count = len(mesh.vertices)
-    joined = Mesh(np.concatenate([mesh.vertices, bubble.vertices]), np.concatenate([mesh.faces, bubble.faces + count]))
+    joined = Mesh(
+        np.concatenate([mesh.vertices, bubble.vertices]),
+        np.concatenate([mesh.faces, bubble.faces + count]),
+    )
     kept = supported(joined, ball(1000).points, 20)
     np.testing.assert_array_equal(kept.vertices, mesh.vertices)
     np.testing.assert_array_equal(kept.faces, mesh.faces)
@@ -344,8 +379,12 @@ REFUSED = {
     "only 1 of the 200 points are distinct": PointCloud(np.ones((200, 3))),
     "in a plane": PointCloud(GOOD.points * [1, 1, 0]),
     "on a line": PointCloud(GOOD.points * [1, 0, 0]),
-    "1 points are not finite, the first is point 7": PointCloud(np.where(np.arange(200)[:, None] == 7, np.nan, GOOD.points)),
-    "1 normals are not finite": PointCloud(GOOD.points, np.where(np.arange(200)[:, None] == 7, np.inf, GOOD.normals)),
+    "1 points are not finite, the first is point 7": PointCloud(
+        np.where(np.arange(200)[:, None] == 7, np.nan, GOOD.points)
+    ),
+    "1 normals are not finite": PointCloud(
+        GOOD.points, np.where(np.arange(200)[:, None] == 7, np.inf, GOOD.normals)
+    ),
     "1 normals have length zero, the first at point 7": PointCloud(
         GOOD.points, np.where(np.arange(200)[:, None] == 7, 0.0, GOOD.normals)
     ),

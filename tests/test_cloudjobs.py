@@ -1,4 +1,5 @@
-"""A point cloud through the whole job and the command line: what is written, refused, measured and trimmed."""
+"""A point cloud through the whole job and the command line: what is written, refused, measured and
+trimmed."""
 
 import json
 import sys
@@ -15,7 +16,16 @@ from nstr3d.io.files import load_image, load_mesh, save_mesh
 from nstr3d.jobs import cloud as cloudjobs
 from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs.cloud import PointsJob, run_points
-from nstr3d.jobs.mesh import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob
+from nstr3d.jobs.mesh import (
+    CHECKPOINT,
+    MESH,
+    MODEL,
+    PICTURE,
+    REPORT,
+    Interrupted,
+    Listener,
+    MeshJob,
+)
 from nstr3d.model.checkpoint import load
 from nstr3d.render.points import splat
 from nstr3d.types import Camera, Mesh, PointCloud
@@ -29,19 +39,27 @@ def points(count: int = 1500, noise: float = 0.0) -> np.ndarray:
     generator = np.random.default_rng(0)
     normals = generator.standard_normal((count, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-    return np.hstack([normals * (3 + noise * generator.standard_normal((count, 1))) + [10, 0, 0], normals])
+    return np.hstack(
+        [normals * (3 + noise * generator.standard_normal((count, 1))) + [10, 0, 0], normals]
+    )
 
 
-def job_for(tmp_path, table: np.ndarray | None = None, surface: dict | None = None, **options) -> PointsJob:
+def job_for(
+    tmp_path, table: np.ndarray | None = None, surface: dict | None = None, **options
+) -> PointsJob:
     path = tmp_path / "scan.npy"
     if table is not None or not path.exists():
         np.save(path, points() if table is None else table)
-    return PointsJob(MeshJob(path, **({"out": tmp_path / "new" / "out"} | QUICK | SMALL | (surface or {}))), **options)
+    return PointsJob(
+        MeshJob(path, **({"out": tmp_path / "new" / "out"} | QUICK | SMALL | (surface or {}))),
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> PointsJob:
-    """A job that has run from beginning to end, measured against a reference; nothing changes its files."""
+    """A job that has run from beginning to end, measured against a reference; nothing changes its
+    files."""
     folder, ball = tmp_path_factory.mktemp("whole"), sphere(3)
     save_mesh(folder / "reference.ply", Mesh(3 * ball.vertices + [10, 0, 0], ball.faces))
     job = job_for(folder, reference=folder / "reference.ply")
@@ -62,7 +80,9 @@ def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(whole):
     assert error.mean() < 0.05
     assert report["points"]["mean"] * report["points"]["diagonal"] < 0.05
     accuracy = report["accuracy"]
-    assert accuracy["chamfer"] == pytest.approx((accuracy["accuracy"] + accuracy["completeness"]) / 2, rel=0.1)
+    assert accuracy["chamfer"] == pytest.approx(
+        (accuracy["accuracy"] + accuracy["completeness"]) / 2, rel=0.1
+    )
     assert accuracy["f_score"] > 0.5
     assert load(out / MODEL).sdf()(np.array([[10.0, 0, 0]]))[0] < -1.5
     assert load_image(out / PICTURE).shape == (32, 72, 3)
@@ -71,7 +91,9 @@ def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(whole):
 def test_the_same_job_gives_the_same_field_and_report(tmp_path, whole):
     where = np.random.default_rng(0).uniform(7, 13, (50, 3))
     outcome = run_points(replace(whole, surface=replace(whole.surface, out=tmp_path / "again")))
-    again, before = (load(folder / MODEL).sdf()(where) for folder in (tmp_path / "again", whole.surface.out))
+    again, before = (
+        load(folder / MODEL).sdf()(where) for folder in (tmp_path / "again", whole.surface.out)
+    )
     np.testing.assert_array_equal(again, before)
     report = json.loads((tmp_path / "again" / REPORT).read_text())
     assert report == json.loads(json.dumps(outcome.report))
@@ -95,18 +117,26 @@ def test_trimming_opens_the_mesh_where_there_were_no_points(tmp_path):
     assert load_mesh(tmp_path / "new" / "out" / MESH).vertices[:, 2].max() < 2.5
 
 
-def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept(tmp_path, monkeypatch):
+def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept(
+    tmp_path, monkeypatch
+):
     def with_bubble(sdf, resolution):
         found, ball = jobs.extract_surface(sdf, resolution), sphere(1)
         low = found.mesh.bounds.centre
         pieces = [found.mesh, Mesh(ball.vertices * 0.01 + low, ball.faces)]
         first = len(pieces[0].vertices)
-        joined = np.concatenate([piece.vertices for piece in pieces]), np.concatenate([pieces[0].faces, pieces[1].faces + first])
+        joined = (
+            np.concatenate([piece.vertices for piece in pieces]),
+            np.concatenate([pieces[0].faces, pieces[1].faces + first]),
+        )
         return replace(found, mesh=Mesh(*joined))
 
     monkeypatch.setattr(cloudjobs, "extract_surface", with_bubble)
     away = np.array([9.0, 0, 0, 0, 0, 0])
-    for name, table, components in (("one", points(), 1), ("two", np.concatenate([points(), points() + away]), 2)):
+    for name, table, components in (
+        ("one", points(), 1),
+        ("two", np.concatenate([points(), points() + away]), 2),
+    ):
         job = job_for(tmp_path, table, {"out": tmp_path / name})
         assert run_points(job).report["mesh"]["components"] == components
         assert len(genera(load_mesh(tmp_path / name / MESH))) == components
@@ -131,14 +161,18 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, whole):
 def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
     table = points()
     table[:, 3:] *= -1
-    far = np.hstack([np.random.default_rng(1).uniform(-20, 40, (20, 3)), np.tile([0, 0, 1], (20, 1))])
+    far = np.hstack(
+        [np.random.default_rng(1).uniform(-20, 40, (20, 3)), np.tile([0, 0, 1], (20, 1))]
+    )
     heard = []
     run_points(job_for(tmp_path, np.concatenate([table, far])), Listener(warn=heard.append))
     assert "lie far from the others" in heard[0]
     assert heard[1].startswith("1500 normals looked inward")
 
 
-@pytest.mark.parametrize("options", [{"smooth": -1.0}, {"smooth": np.inf}, {"trim": 0.0}, {"trim": np.nan}])
+@pytest.mark.parametrize(
+    "options", [{"smooth": -1.0}, {"smooth": np.inf}, {"trim": 0.0}, {"trim": np.nan}]
+)
 def test_options_out_of_range_are_refused(tmp_path, options):
     with pytest.raises(ValueError, match=f"--{next(iter(options))} must be"):
         job_for(tmp_path, **options)
@@ -156,7 +190,10 @@ def test_a_failing_job_leaves_nothing(tmp_path):
 def test_the_app_and_the_command_line_fit_points(app, tmp_path, capsys):
     np.savetxt(tmp_path / "scan.xyz", points()[:, :3])
     small = [*WORDS, "--steps", "60", "--params", "6000", "--resolution", "40"]
-    assert app("fit_points").main([str(tmp_path / "scan.xyz"), "--out", str(tmp_path / "a"), *small]) == 0
+    assert (
+        app("fit_points").main([str(tmp_path / "scan.xyz"), "--out", str(tmp_path / "a"), *small])
+        == 0
+    )
     table = capsys.readouterr().out
     assert "normals estimated" in table
     assert (tmp_path / "a" / MESH).exists()
@@ -182,7 +219,8 @@ def test_a_splat_shows_points_where_the_camera_sees_them():
     camera = Camera((0, 0, 10), (0, 0, 0), width=65, height=65)
     half = 10 * np.tan(np.radians(camera.fov / 2))
     cloud = PointCloud(
-        np.array([[0.0, 0, 0], [half / 2, half / 2, 0], [0, 0, -5]]), np.array([[0.0, 0, 1], [1, 0, 0], [1, 0, 0]])
+        np.array([[0.0, 0, 0], [half / 2, half / 2, 0], [0, 0, -5]]),
+        np.array([[0.0, 0, 1], [1, 0, 0], [1, 0, 0]]),
     )
     picture = splat(cloud, camera)[..., 0]
     assert picture.shape == (65, 65)
@@ -191,7 +229,9 @@ def test_a_splat_shows_points_where_the_camera_sees_them():
     assert picture[48, 16] > 0.9
 
 
-def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(app, tmp_path, capsys, monkeypatch):
+def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(
+    app, tmp_path, capsys, monkeypatch
+):
     module = app("points_benchmark")
     monkeypatch.setitem(sys.modules, "open3d", None)
     save_mesh(tmp_path / "ball.ply", sphere(3))

@@ -1,4 +1,5 @@
-"""Reading point clouds: every format gives back what was written, and bad files are refused in one sentence."""
+"""Reading point clouds: every format gives back what was written, and bad files are refused in one
+sentence."""
 
 import numpy as np
 import pytest
@@ -14,11 +15,12 @@ def ply(path, kind: str, normals: bool = True, count: int | None = None, before:
     table = np.hstack([POINTS, NORMALS]) if normals else POINTS
     names = ("x", "y", "z", "nx", "ny", "nz")[: table.shape[1]]
     properties = "".join(f"property double {name}\n" for name in names)
-    head = (
-        f"ply\nformat {kind} 1.0\ncomment made by a test\n{before}element vertex {count or len(table)}\n{properties}end_header\n"
-    )
+    head = f"ply\nformat {kind} 1.0\ncomment made by a test\n{before}element vertex {count or len(table)}\n{properties}end_header\n"
     if kind == "ascii":
-        body = "\n".join(" ".join(repr(float(value)) for value in row) for row in table).encode() + b"\n"
+        body = (
+            "\n".join(" ".join(repr(float(value)) for value in row) for row in table).encode()
+            + b"\n"
+        )
     else:
         body = table.astype("<f8" if "little" in kind else ">f8").tobytes()
     path.write_bytes(head.encode() + body)
@@ -28,7 +30,8 @@ def pcd(path, kind: str, fields: str = "x y z normal_x normal_y normal_z", count
     table = np.hstack([POINTS, NORMALS])[:, : len(fields.split())]
     width = len(fields.split())
     head = (
-        f"# .PCD v0.7\nVERSION 0.7\nFIELDS {fields}\nSIZE {'8 ' * width}\nTYPE {'F ' * width}\nCOUNT {'1 ' * width}\n"
+        f"# .PCD v0.7\nVERSION 0.7\nFIELDS {fields}\nSIZE {'8 ' * width}\nTYPE "
+        f"{'F ' * width}\nCOUNT {'1 ' * width}\n"
         f"WIDTH {count}\nHEIGHT 1\nPOINTS {count}\nDATA {kind}\n"
     )
     text = "\n".join(" ".join(repr(float(value)) for value in row) for row in table).encode()
@@ -38,7 +41,10 @@ def pcd(path, kind: str, fields: str = "x y z normal_x normal_y normal_z", count
 def written(path):
     name = path.name
     if name.endswith(".ply"):
-        ply(path, {"a.ply": "ascii", "l.ply": "binary_little_endian", "b.ply": "binary_big_endian"}[name])
+        ply(
+            path,
+            {"a.ply": "ascii", "l.ply": "binary_little_endian", "b.ply": "binary_big_endian"}[name],
+        )
     elif name.endswith(".pcd"):
         pcd(path, "ascii" if name == "a.pcd" else "binary")
     elif name.endswith(".npy"):
@@ -46,16 +52,33 @@ def written(path):
     elif name.endswith(".npz"):
         np.savez(path, points=POINTS, normals=NORMALS)
     elif name.endswith(".csv"):
-        np.savetxt(path, np.hstack([POINTS, NORMALS]), "%.17g", ",", header="x,y,z,nx,ny,nz", comments="")
+        np.savetxt(
+            path, np.hstack([POINTS, NORMALS]), "%.17g", ",", header="x,y,z,nx,ny,nz", comments=""
+        )
     elif name.endswith(".pts"):
-        np.savetxt(path, np.hstack([POINTS, NORMALS]), "%.17g", header=str(len(POINTS)), comments="")
+        np.savetxt(
+            path, np.hstack([POINTS, NORMALS]), "%.17g", header=str(len(POINTS)), comments=""
+        )
     else:
         np.savetxt(path, np.hstack([POINTS, NORMALS]), "%.17g", header="a comment")
     return path
 
 
 @pytest.mark.parametrize(
-    "name", ["a.ply", "l.ply", "b.ply", "a.pcd", "b.pcd", "c.npy", "c.npz", "c.csv", "c.pts", "c.xyz", "c.txt"]
+    "name",
+    [
+        "a.ply",
+        "l.ply",
+        "b.ply",
+        "a.pcd",
+        "b.pcd",
+        "c.npy",
+        "c.npz",
+        "c.csv",
+        "c.pts",
+        "c.xyz",
+        "c.txt",
+    ],
 )
 def test_what_was_written_comes_back(tmp_path, name):
     cloud = load_cloud(written(tmp_path / name))
@@ -80,7 +103,8 @@ def test_other_columns_and_elements_are_passed_over(tmp_path):
     for axis, name in enumerate("xyz"):
         record[name] = POINTS[:, axis]
     head = (
-        "ply\nformat binary_little_endian 1.0\nelement camera 2\nproperty float view\nelement vertex 120\nproperty float x\n"
+        "ply\nformat binary_little_endian 1.0\nelement camera 2\nproperty float view\nelement "
+        "vertex 120\nproperty float x\n"
         "property uchar red\nproperty float y\nproperty float z\n"
         "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
     )

@@ -1,4 +1,5 @@
-"""Compressed fields: they come back exactly, fit the size that was asked for, and damage is noticed."""
+"""Compressed fields: they come back exactly, fit the size that was asked for, and damage is
+noticed."""
 
 import io
 import math
@@ -26,7 +27,13 @@ def decibels(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @given(
-    st.tuples(st.integers(1, 5), st.integers(1, 4), st.integers(1, 9), st.integers(1, 4), st.integers(1, 5)),
+    st.tuples(
+        st.integers(1, 5),
+        st.integers(1, 4),
+        st.integers(1, 9),
+        st.integers(1, 4),
+        st.integers(1, 5),
+    ),
     st.sampled_from([0.0, 0.3, 3.0, 300.0, 1e8]),
     st.integers(0, 1000),
 )
@@ -50,7 +57,9 @@ def test_runs_that_carry_come_back() -> None:
 def test_the_code_is_near_the_entropy() -> None:
     density = 0.1
     levels = (np.random.default_rng(0).random((1, 8, 8, 40, 40)) < density).astype(np.int32)
-    entropy = -(density * math.log2(density) + (1 - density) * math.log2(1 - density)) + 2 * density * 0.5
+    entropy = (
+        -(density * math.log2(density) + (1 - density) * math.log2(1 - density)) + 2 * density * 0.5
+    )
     data = encode(levels, 1 << 20)
     assert data is not None
     assert len(data) * 8 < 1.1 * (entropy + density) * levels.size
@@ -109,7 +118,9 @@ def test_constants_and_impossible_sizes() -> None:
 def test_damage_is_noticed(tmp_path: Path) -> None:
     data = compress(np.random.default_rng(0).random((20, 20, 1)).astype(np.float32), 500)
     save_compressed(tmp_path / "a.nstq", data)
-    np.testing.assert_array_equal(load_compressed(tmp_path / "a.nstq").raster(), decompress(data).raster())
+    np.testing.assert_array_equal(
+        load_compressed(tmp_path / "a.nstq").raster(), decompress(data).raster()
+    )
     for bad in (data[:-1], data[:7], data[:30] + bytes([data[30] ^ 1]) + data[31:]):
         (tmp_path / "b.nstq").write_bytes(bad)
         with pytest.raises(ValueError, match=r"b.nstq is damaged"):

@@ -1,4 +1,5 @@
-"""Races: everybody gets the same data, budget and time; rows survive their file; tables say what the rows say."""
+"""Races: everybody gets the same data, budget and time; rows survive their file; tables say what
+the rows say."""
 
 import math
 from dataclasses import replace
@@ -20,7 +21,14 @@ from nstr3d.training.presets import sized_linear
 from nstr3d.training.solve import least_squares
 
 BUDGET, POOL = 3000, 50_000
-MEASURES = {"near": 2e-4, "surface": 1e-4, "volume": 3e-3, "normals": 1.5, "iou_near": 0.9, "iou_volume": 0.95}
+MEASURES = {
+    "near": 2e-4,
+    "surface": 1e-4,
+    "volume": 3e-3,
+    "normals": 1.5,
+    "iou_near": 0.9,
+    "iou_volume": 0.95,
+}
 END = {"chamfer": 1e-4, "hausdorff": 2e-3, "f_score": 1.0}
 ROW = Row("abc", "cpu", 2, "ball", "a", 100, "5 s", 0, 1.0, 99, 400, 10, 5.0, MEASURES | END)
 
@@ -60,8 +68,12 @@ class Offset(Field):
 
 
 @pytest.mark.parametrize("error", [0.0, 0.01, -0.02])
-def test_a_field_that_is_off_by_a_constant_measures_as_off_by_it(track: MeshTrack, error: float) -> None:
-    radius = float(np.linalg.norm(track.near.vertices, axis=1).max())  # the icosphere lies within 0.5% of it
+def test_a_field_that_is_off_by_a_constant_measures_as_off_by_it(
+    track: MeshTrack, error: float
+) -> None:
+    radius = float(
+        np.linalg.norm(track.near.vertices, axis=1).max()
+    )  # the icosphere lies within 0.5% of it
     found = track.measure(Offset(radius, error))
     for name in ("near", "surface", "volume"):
         assert found[name] == pytest.approx(abs(error), abs=5e-3)
@@ -70,9 +82,14 @@ def test_a_field_that_is_off_by_a_constant_measures_as_off_by_it(track: MeshTrac
 
 
 def test_test_points_are_those_of_the_conventions(track: MeshTrack) -> None:
-    (near, d_near), (volume, _), (surface, normals) = track.near_points, track.volume_points, track.surface_points
+    (near, d_near), (volume, _), (surface, normals) = (
+        track.near_points,
+        track.volume_points,
+        track.surface_points,
+    )
     assert near.shape == volume.shape == surface.shape == normals.shape == (TESTS, 3)
-    # A Gaussian of 0.01 in three dimensions moves a point off a plane by 0.01 sqrt(2 / pi) on average.
+    # A Gaussian of 0.01 in three dimensions moves a point off a plane by 0.01 sqrt(2 / pi) on
+    # average.
     assert np.abs(d_near).mean() == pytest.approx(0.01 * math.sqrt(2 / math.pi), rel=0.02)
     assert np.abs(volume).max() <= 1
 
@@ -85,21 +102,33 @@ def test_a_race_to_a_number_of_steps_gives_everybody_all_of_them(track: MeshTrac
         assert own[-1].steps == 40
         assert 0.9 * BUDGET <= own[-1].parameters <= BUDGET
         assert own[-1].bytes > 4 * own[-1].parameters
-        assert (own[-1].track, own[-1].budget, own[-1].limit, own[-1].seed) == ("ball", BUDGET, "40 steps", 0)
+        assert (own[-1].track, own[-1].budget, own[-1].limit, own[-1].seed) == (
+            "ball",
+            BUDGET,
+            "40 steps",
+            0,
+        )
         assert own[-1].measures["near"] < own[0].measures["near"]
     assert rows == sorted(rows, key=lambda row: row.steps) or len(rows) == 12  # turns interleave
 
 
 def test_a_race_repeats_but_for_its_clock(track: MeshTrack) -> None:
     one, two = (
-        [replace(row, seconds=0.0) for row in race(CONTENDERS, track, BUDGET, 1, steps=20, marks=(0.4,), pool=POOL)]
+        [
+            replace(row, seconds=0.0)
+            for row in race(CONTENDERS, track, BUDGET, 1, steps=20, marks=(0.4,), pool=POOL)
+        ]
         for _ in range(2)
     )
     assert sorted(one, key=str) == sorted(two, key=str)
 
 
 def test_a_race_on_the_clock_gives_everybody_as_long(track: MeshTrack) -> None:
-    rows = [row for row in race(CONTENDERS, track, BUDGET, 0, seconds=1.0, marks=(), pool=POOL) if row.done == 1]
+    rows = [
+        row
+        for row in race(CONTENDERS, track, BUDGET, 0, seconds=1.0, marks=(), pool=POOL)
+        if row.done == 1
+    ]
     assert len(rows) == 2
     # A turn ends with the step that passes its end; one step is short beside a second.
     assert all(1.0 <= row.seconds < 2.0 for row in rows)
@@ -139,21 +168,38 @@ def test_the_summary_averages_and_compares() -> None:
 
 
 def test_the_summary_leaves_out_what_not_everybody_finished() -> None:
-    rows = [ROW, replace(ROW, seed=1, measures=near(4e-4)), replace(ROW, field="b", measures=near(6e-4))]
+    rows = [
+        ROW,
+        replace(ROW, seed=1, measures=near(4e-4)),
+        replace(ROW, field="b", measures=near(6e-4)),
+    ]
     assert "1 signals and 1 seeds" in summary(rows, base="b")
     assert summary([replace(ROW, done=0.5)], base="b") == ""
 
 
 def test_the_table_by_track_has_a_column_for_each() -> None:
-    text = by_track([ROW, replace(ROW, track="cube", measures=near(5e-4)), replace(ROW, seed=1, measures=near(4e-4))])
+    text = by_track(
+        [
+            ROW,
+            replace(ROW, track="cube", measures=near(5e-4)),
+            replace(ROW, seed=1, measures=near(4e-4)),
+        ]
+    )
     assert "| field | ball | cube |" in text
     assert "| a | 3.00 | 5.00 |" in text
 
 
 def test_plots_are_drawn(tmp_path) -> None:
     places = [(name, budget, done) for name in "ab" for budget in (100, 400) for done in (0.5, 1.0)]
-    rows = [replace(ROW, field=name, budget=b, parameters=b, done=done, seconds=5 * done) for name, b, done in places]
-    expected = [f"near_{x}{suffix}" for x in ("seconds", "parameters", "bytes") for suffix in (".png", ".svg")]
+    rows = [
+        replace(ROW, field=name, budget=b, parameters=b, done=done, seconds=5 * done)
+        for name, b, done in places
+    ]
+    expected = [
+        f"near_{x}{suffix}"
+        for x in ("seconds", "parameters", "bytes")
+        for suffix in (".png", ".svg")
+    ]
     written = plot(rows, tmp_path)
     assert [path.name for path in written] == expected
     assert all(path.stat().st_size > 5000 for path in written)
@@ -167,8 +213,13 @@ def test_plots_show_the_race_that_most_took_part_in() -> None:
 
 def test_where_more_is_better_the_order_turns_and_differences_are_shown() -> None:
     psnr = Measure("psnr", "PSNR dB", axis="PSNR", rising=True)
-    rows = [replace(ROW, field=name, measures={"psnr": value}) for name, value in (("a", 30.0), ("b", 33.5))]
-    lines = [line for line in summary(rows, "a", [psnr]).splitlines() if line.startswith(("| a", "| b"))]
+    rows = [
+        replace(ROW, field=name, measures={"psnr": value})
+        for name, value in (("a", 30.0), ("b", 33.5))
+    ]
+    lines = [
+        line for line in summary(rows, "a", [psnr]).splitlines() if line.startswith(("| a", "| b"))
+    ]
     assert lines[0].startswith("| b | 99 | 10 | 5.0 | +3.50 | 33.50 ± 0.00 |")
     assert lines[1].startswith("| a | 99 | 10 | 5.0 | +0.00 | 30.00 ± 0.00 |")
 
@@ -195,11 +246,18 @@ def test_least_squares_races_too(track: MeshTrack) -> None:
 
 def tone(keep: float = 1.0, jump: float | None = None) -> RasterTrack:
     x = (np.arange(40) + 0.5) / 20 - 1
-    return RasterTrack("tone", np.stack([np.sin(3 * x)[:, None] * x, np.cos(x)[:, None] * x], axis=-1), 2.0, keep, jump)
+    return RasterTrack(
+        "tone",
+        np.stack([np.sin(3 * x)[:, None] * x, np.cos(x)[:, None] * x], axis=-1),
+        2.0,
+        keep,
+        jump,
+    )
 
 
 class Shifted(Field):
-    """The values of `tone`, plus an error: a constant, or one on the right of x = 0 along the last axis."""
+    """The values of `tone`, plus an error: a constant, or one on the right of x = 0 along the last
+    axis."""
 
     in_dim = out_dim = 2
 
@@ -246,7 +304,11 @@ def test_what_is_left_out_is_what_is_measured() -> None:
 
 
 def test_overshoot_and_ringing_look_around_the_jump() -> None:
-    found = tone(jump=0.975).measure_end(Shifted(0.1, right=True))  # beyond the last column's largest value
+    found = tone(jump=0.975).measure_end(
+        Shifted(0.1, right=True)
+    )  # beyond the last column's largest value
     assert found["ringing"] == pytest.approx(0.05, rel=1e-4)
     assert found["overshoot"] == pytest.approx(0.05, abs=2e-3)
-    assert tone(jump=-0.975).measure_end(Shifted(0.1, right=True)) == pytest.approx({"overshoot": 0.0, "ringing": 0.0}, abs=1e-6)
+    assert tone(jump=-0.975).measure_end(Shifted(0.1, right=True)) == pytest.approx(
+        {"overshoot": 0.0, "ringing": 0.0}, abs=1e-6
+    )

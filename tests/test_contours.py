@@ -15,7 +15,11 @@ def test_contours_of_a_sphere_are_circles_of_their_distance(axis: int) -> None:
     plane = Plane(axis, float(centre[axis] + 0.6))
     segments, distances = contours(ball, plane, level=0.1)
     np.testing.assert_allclose(segments[..., axis], plane.offset)
-    np.testing.assert_allclose(np.linalg.norm(segments - centre, axis=2), 1 + distances[:, None].repeat(2, axis=1), atol=1e-3)
+    np.testing.assert_allclose(
+        np.linalg.norm(segments - centre, axis=2),
+        1 + distances[:, None].repeat(2, axis=1),
+        atol=1e-3,
+    )
     assert len(np.unique(distances.round(9))) > 8
     ring = segments[np.abs(distances - 0.1) < 1e-9]
     lengths = np.linalg.norm(ring[:, 1] - ring[:, 0], axis=1)
@@ -49,7 +53,9 @@ def test_the_level_itself_is_darkest() -> None:
 
 
 def test_steps_are_round() -> None:
-    assert [rounded(step) for step in (0.0013, 0.26, 4.0, 80.0)] == pytest.approx([0.001, 0.2, 5.0, 100.0])
+    assert [rounded(step) for step in (0.0013, 0.26, 4.0, 80.0)] == pytest.approx(
+        [0.001, 0.2, 5.0, 100.0]
+    )
 
 
 def test_planes_that_are_none_raise() -> None:

@@ -1,4 +1,5 @@
-"""The closed-form field: its basis is orthonormal, fast and slow paths agree, and what is kept is the best within the budget."""
+"""The closed-form field: its basis is orthonormal, fast and slow paths agree, and what is kept is
+the best within the budget."""
 
 import math
 
@@ -16,7 +17,9 @@ from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit
 from nstr3d.types import Lattice
 
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)
 
 SHAPES = [(1,), (2,), (7,), (300,), (1, 40), (40, 1), (1, 1), (3, 3), (5, 9), (33, 64)]
 
@@ -40,7 +43,9 @@ def test_synthesis_inverts_analysis(hop: int, length: int) -> None:
     values = np.random.default_rng(length).normal(size=(3, length))
     if length > 1:
         for smooth in (False, True):
-            np.testing.assert_allclose(synthesise(analyse(values, hop, smooth), length, smooth), values, atol=1e-12)
+            np.testing.assert_allclose(
+                synthesise(analyse(values, hop, smooth), length, smooth), values, atol=1e-12
+            )
     np.testing.assert_array_equal(synthesise(analyse(values[:, :1], 1), 1), values[:, :1])
 
 
@@ -54,7 +59,9 @@ def test_the_transform_is_orthonormal_and_made_of_the_basis(hop: int, smooth: bo
     np.testing.assert_allclose(impulses[hop : 3 * hop], functions, atol=1e-12)
     np.testing.assert_allclose(impulses[:hop], 0, atol=1e-12)
     np.testing.assert_allclose(functions.T @ functions, np.eye(hop), atol=1e-12)
-    np.testing.assert_allclose(functions[hop:].T @ functions[:hop], 0, atol=1e-12)  # a block and the next
+    np.testing.assert_allclose(
+        functions[hop:].T @ functions[:hop], 0, atol=1e-12
+    )  # a block and the next
 
 
 def test_analysis_keeps_the_energy_of_what_is_far_from_the_ends() -> None:
@@ -79,7 +86,9 @@ def test_impossible_hops_are_refused(length: int, hop: int) -> None:
 
 @given(st.integers(1, 9), st.integers(1, 400), st.floats(0, 1), st.integers(0, 99))
 @settings(max_examples=60, deadline=None)
-def test_positions_come_back_and_take_less_than_a_bitmap(rows: int, columns: int, density: float, seed: int) -> None:
+def test_positions_come_back_and_take_less_than_a_bitmap(
+    rows: int, columns: int, density: float, seed: int
+) -> None:
     generator = np.random.default_rng(seed)
     kept = generator.random((rows, columns)) < density * generator.random((rows, 1))
     packed = pack(kept)
@@ -112,7 +121,9 @@ def test_damaged_positions_are_refused(cut: int) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_with_room_for_everything_the_samples_come_back(shape: tuple[int, ...], channels: int) -> None:
+def test_with_room_for_everything_the_samples_come_back(
+    shape: tuple[int, ...], channels: int
+) -> None:
     values = noise(*shape, channels)
     field = fit_cosines(values, 10**6)
     np.testing.assert_allclose(field.raster(), values, atol=5e-6)
@@ -147,7 +158,10 @@ def test_more_parameters_are_never_worse_and_the_error_is_the_lost_energy() -> N
     for budget in (300, 1000, 2000, 3000):
         field = fit_cosines(inner, budget, hops=[8])
         errors.append(float(np.square(field.raster() - inner).sum()))
-        lost = np.square(fit_cosines(inner, 10**6, hops=[8]).table()).sum() - np.square(field.table()).sum()
+        lost = (
+            np.square(fit_cosines(inner, 10**6, hops=[8]).table()).sum()
+            - np.square(field.table()).sum()
+        )
         assert errors[-1] == pytest.approx(lost, rel=1e-2)
     assert errors == sorted(errors, reverse=True)
 
@@ -181,12 +195,17 @@ def test_derivatives_in_points_and_amplitudes() -> None:
     points.requires_grad_(True)
     assert gradcheck(field, (points,), check_forward_ad=True)
     amplitudes = field.amplitudes.detach().clone().requires_grad_(True)
-    assert gradcheck(lambda a: torch.func.functional_call(field, {"amplitudes": a}, (points.detach(),)), (amplitudes,))
+    assert gradcheck(
+        lambda a: torch.func.functional_call(field, {"amplitudes": a}, (points.detach(),)),
+        (amplitudes,),
+    )
 
 
 def test_the_field_is_continuous_and_has_no_waves_outside() -> None:
     field = fit_cosines(noise(32, 16, 1), 10**6, hops=[8]).double()
-    edges = torch.tensor([[0.0, 0.13], [-0.5, 0.25], [0.5, -0.25]], dtype=torch.float64)  # where blocks begin
+    edges = torch.tensor(
+        [[0.0, 0.13], [-0.5, 0.25], [0.5, -0.25]], dtype=torch.float64
+    )  # where blocks begin
     step = torch.tensor([[1e-9, 1e-9]], dtype=torch.float64)
     torch.testing.assert_close(field(edges - step), field(edges + step), atol=1e-6, rtol=0)
     outside = torch.tensor([[0.0, 0.6], [0.0, -0.51], [1.2, 0.0]], dtype=torch.float64)
@@ -230,7 +249,10 @@ def test_a_field_can_start_from_zero_with_every_amplitude() -> None:
     np.testing.assert_array_equal(field.raster(), 0)
 
 
-@pytest.mark.parametrize("bad", [{"shape": (4, 4), "hops": (2,)}, {"shape": (4,), "hops": (3,)}, {"shape": (0,), "hops": (2,)}])
+@pytest.mark.parametrize(
+    "bad",
+    [{"shape": (4, 4), "hops": (2,)}, {"shape": (4,), "hops": (3,)}, {"shape": (0,), "hops": (2,)}],
+)
 def test_impossible_configs_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match="hop"):
         CosineConfig(**bad)

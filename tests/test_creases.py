@@ -10,7 +10,8 @@ from nstr3d.types import PointCloud
 
 
 def box(count: int, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points on the cube [-1, 1]^3, each coordinate off by ``noise``, and the normals of their faces."""
+    """Points on the cube [-1, 1]^3, each coordinate off by ``noise``, and the normals of their
+    faces."""
     generator = np.random.default_rng(seed)
     points, normals = generator.uniform(-1, 1, (count, 3)), np.zeros((count, 3))
     axis, sign = generator.integers(0, 3, count), generator.choice([-1.0, 1.0], count)
@@ -24,7 +25,9 @@ def flat(centres: np.ndarray, normals: np.ndarray, scale: np.ndarray, noise: flo
     first /= np.linalg.norm(first, axis=1, keepdims=True)
     frames = np.stack([first, np.cross(normals, first), normals], axis=1)
     count = len(centres)
-    return Patches(centres, frames, np.zeros((count, 6)), np.ones(count), scale, np.zeros(count), noise)
+    return Patches(
+        centres, frames, np.zeros((count, 6)), np.ones(count), scale, np.zeros(count), noise
+    )
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01])
@@ -38,23 +41,35 @@ def test_patches_of_a_cube_without_normals_lie_on_its_faces(noise):
 @pytest.mark.parametrize("seed", range(2))
 def test_a_cube_without_normals_keeps_its_edges(seed):
     points, normals = box(6000, seed=seed)
-    blind, seeing = (first_surface(PointCloud(points, given)).mesh.vertices for given in (None, normals))
+    blind, seeing = (
+        first_surface(PointCloud(points, given)).mesh.vertices for given in (None, normals)
+    )
     error = [np.abs(np.abs(vertices).max(axis=1) - 1).mean() for vertices in (blind, seeing)]
     assert error[0] < 2 * error[1] < 0.001
 
 
 def test_a_point_takes_the_normal_of_the_larger_patch_that_passes_it():
     centres = np.array([[0.0, 0, 0], [0.5, 0, 0], [0, 0, -0.5]])
-    blurred, up, right = np.array([1, 0, 1]) / np.sqrt(2), np.array([0.0, 0, 1]), np.array([1.0, 0, 0])
+    blurred, up, right = (
+        np.array([1, 0, 1]) / np.sqrt(2),
+        np.array([0.0, 0, 1]),
+        np.array([1.0, 0, 0]),
+    )
     points, near = np.array([[0.1, 0, 0], [0, 0, -0.1]]), np.array([0, 0])
     patches = flat(centres, np.stack([blurred, up, right]), np.array([7, 40, 40]), 0.01)
-    np.testing.assert_allclose(normals_beside_creases(patches, points, near), [up, right], atol=1e-12)
+    np.testing.assert_allclose(
+        normals_beside_creases(patches, points, near), [up, right], atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("reason", ["no larger", "off", "far", "opposed"])
 def test_a_point_keeps_its_normal_without_good_reason(reason):
     own, up = np.array([1, 0, 1]) / np.sqrt(2), np.array([0.0, 0, 1 if reason != "opposed" else -1])
     scale = np.array([7, 10 if reason == "no larger" else 40])
-    centres = np.array([[0.0, 0, 0], [1.6 if reason == "far" else 0.5, 0, 0.1 if reason == "off" else 0]])
+    centres = np.array(
+        [[0.0, 0, 0], [1.6 if reason == "far" else 0.5, 0, 0.1 if reason == "off" else 0]]
+    )
     patches = flat(centres, np.stack([own, up]), scale, 0.01)
-    np.testing.assert_allclose(normals_beside_creases(patches, np.zeros((1, 3)), np.array([0])), own[None], atol=1e-12)
+    np.testing.assert_allclose(
+        normals_beside_creases(patches, np.zeros((1, 3)), np.array([0])), own[None], atol=1e-12
+    )

@@ -1,4 +1,5 @@
-"""`Dataset`: models by id, stacks that say what their members say, and samples that no order or worker changes."""
+"""`Dataset`: models by id, stacks that say what their members say, and samples that no order or
+worker changes."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ def field_of(number: int):
     if number > 3:
         return SirenConfig().build(3, 1, generator=generator)
     ball = sphere(2, 0.2 + 0.2 * number)
-    return NstrConfig(levels=levels_for(8)).build(3, 1, near=Mesh(ball.vertices, ball.faces), generator=generator)
+    return NstrConfig(levels=levels_for(8)).build(
+        3, 1, near=Mesh(ball.vertices, ball.faces), generator=generator
+    )
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +44,10 @@ def out(tmp_path_factory):
         report = {"batch": {"status": status}, "accuracy": {"chamfer": number / 100}}
         store.write(f"set/{number} ü.obj/report.json", json.dumps(report).encode())
         if status == "done":
-            save(store.path / f"set/{number} ü.obj/model.safetensors", Fit(field_of(number), Frame.identity(), BOUNDS, 1.0))
+            save(
+                store.path / f"set/{number} ü.obj/model.safetensors",
+                Fit(field_of(number), Frame.identity(), BOUNDS, 1.0),
+            )
     with Catalogue(store) as catalogue:
         catalogue.sync()
     return store.path
@@ -90,13 +96,18 @@ def test_stacks_say_what_their_members_say(out):
             assert values.shape == (len(stack.ids), 200, 1)
             for index, name in enumerate(stack.ids):
                 at = points if points.ndim == 2 else points[index]
-                torch.testing.assert_close(values[index], dataset[name].field(at), rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(
+                    values[index], dataset[name].field(at), rtol=1e-5, atol=1e-6
+                )
 
 
 def test_stacks_can_be_trained(out):
     stack = Dataset(out).stack(["set/1 ü.obj", "set/2 ü.obj"])
     stack(torch.rand(64, 3) * 2 - 1).square().sum().backward()
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in stack.parameters.values())
+    assert all(
+        parameter.grad is not None and parameter.grad.abs().sum() > 0
+        for parameter in stack.parameters.values()
+    )
 
 
 def test_different_architectures_do_not_stack(out):

@@ -69,10 +69,16 @@ def test_every_step_is_torchs_in_double_precision(levels, hidden, outputs, count
     (exact, exact_weights), (mine, my_weights) = (
         trained(levels, hidden, outputs, kind) for kind in (torch.float64, torch.float32)
     )
-    twin = torch.optim.AdamW(groups(exact, exact_weights), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
+    twin = torch.optim.AdamW(
+        groups(exact, exact_weights), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0
+    )
     optimizer = AdamW(groups(mine, my_weights), (0.9, 0.99))
     step = Descent(mine, my_weights, Layout(mine), DELTA, optimizer)
-    pairs = [(a, b) for one, two in zip(optimizer.param_groups, twin.param_groups) for a, b in zip(one["params"], two["params"])]
+    pairs = [
+        (a, b)
+        for one, two in zip(optimizer.param_groups, twin.param_groups)
+        for a, b in zip(one["params"], two["params"])
+    ]
     for turn in range(4):
         points, targets = batch(count, outputs, turn)
         for one, two in zip(optimizer.param_groups, twin.param_groups):
@@ -86,9 +92,15 @@ def test_every_step_is_torchs_in_double_precision(levels, hidden, outputs, count
             state, other = optimizer.state[found], twin.state[expected]
             assert float(state["step"]) == float(other["step"]) == turn + 1
             mean = other["exp_avg"]
-            np.testing.assert_allclose(state["exp_avg"], mean, atol=1e-4 * max(1e-3, float(mean.abs().max())))
-            clear = mean.abs() > 1e-3 * mean.abs().max()  # where the gradient is next to nothing its sign is a matter of rounding
-            torch.testing.assert_close(found.detach().double()[clear], expected.detach()[clear], rtol=0, atol=1e-3)
+            np.testing.assert_allclose(
+                state["exp_avg"], mean, atol=1e-4 * max(1e-3, float(mean.abs().max()))
+            )
+            clear = (
+                mean.abs() > 1e-3 * mean.abs().max()
+            )  # where the gradient is next to nothing its sign is a matter of rounding
+            torch.testing.assert_close(
+                found.detach().double()[clear], expected.detach()[clear], rtol=0, atol=1e-3
+            )
             with torch.no_grad():  # both go on from the same place
                 expected.copy_(found)
                 for name in ("exp_avg", "exp_avg_sq"):
@@ -113,24 +125,43 @@ def test_the_loss_is_always_that_of_the_parameters(levels, hidden, outputs, work
 
 @pytest.mark.parametrize("corner", [-1.0, 0.0, 0.9])
 @pytest.mark.parametrize("workers", [1, 2])
-def test_points_in_order_or_in_a_corner_give_the_step_that_those_everywhere_do(workers: int, corner: float) -> None:
+def test_points_in_order_or_in_a_corner_give_the_step_that_those_everywhere_do(
+    workers: int, corner: float
+) -> None:
     torch.set_num_threads(workers)
-    (exact, exact_weights), (mine, my_weights) = (trained(DEFAULT, 20, 1, kind) for kind in (torch.float64, torch.float32))
-    twin = torch.optim.AdamW(groups(exact, exact_weights), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0)
+    (exact, exact_weights), (mine, my_weights) = (
+        trained(DEFAULT, 20, 1, kind) for kind in (torch.float64, torch.float32)
+    )
+    twin = torch.optim.AdamW(
+        groups(exact, exact_weights), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0
+    )
     optimizer = AdamW(groups(mine, my_weights), (0.9, 0.99))
     step = Descent(mine, my_weights, Layout(mine), DELTA, optimizer)
     generator = torch.Generator().manual_seed(3)
     everywhere = torch.rand(1300, 3, generator=generator) * 2 - 1
     some = everywhere[(everywhere[:, 0] > corner) & (everywhere[:, 0] < corner + 0.5)]
-    for points in (everywhere, some, everywhere[everywhere[:, 0].argsort()], some[some[:, 0].argsort(descending=True)]):
+    for points in (
+        everywhere,
+        some,
+        everywhere[everywhere[:, 0].argsort()],
+        some[some[:, 0].argsort(descending=True)],
+    ):
         targets = torch.randn(len(points), 1, generator=generator)
         twin.zero_grad()
         loss_of(points.double(), targets.double(), exact, exact_weights).backward()
         twin.step()
         step(points, targets)
-        for found, expected in zip((each for group in optimizer.param_groups for each in group["params"]), _parameters(twin)):
-            mean, size = twin.state[expected]["exp_avg"], twin.state[expected]["exp_avg"].abs().max()
-            np.testing.assert_allclose(optimizer.state[found]["exp_avg"], mean, atol=1e-4 * max(1e-3, float(size)))
+        for found, expected in zip(
+            (each for group in optimizer.param_groups for each in group["params"]),
+            _parameters(twin),
+        ):
+            mean, size = (
+                twin.state[expected]["exp_avg"],
+                twin.state[expected]["exp_avg"].abs().max(),
+            )
+            np.testing.assert_allclose(
+                optimizer.state[found]["exp_avg"], mean, atol=1e-4 * max(1e-3, float(size))
+            )
             with torch.no_grad():  # both go on from the same place
                 expected.copy_(found)
 
@@ -146,7 +177,9 @@ def test_a_step_does_not_wait_for_help_that_is_late() -> None:
     found = []
     for _ in range(2):
         parts, weights = trained(DEFAULT, 20, 1, torch.float32)
-        step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+        step = Descent(
+            parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99))
+        )
         for turn in range(3):
             step(*batch(1300, 1, turn))
         found.append(parts[0].table.detach().clone())
@@ -155,8 +188,12 @@ def test_a_step_does_not_wait_for_help_that_is_late() -> None:
     assert torch.equal(*found)  # who did which part makes no difference
 
 
-@pytest.mark.parametrize(("points", "targets"), [((5, 2), (5, 1)), ((5, 3), (5, 2)), ((5, 3), (4, 1)), ((5, 3), (5,))])
-def test_batches_of_another_shape_are_refused(points: tuple[int, ...], targets: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("points", "targets"), [((5, 2), (5, 1)), ((5, 3), (5, 2)), ((5, 3), (4, 1)), ((5, 3), (5,))]
+)
+def test_batches_of_another_shape_are_refused(
+    points: tuple[int, ...], targets: tuple[int, ...]
+) -> None:
     parts, weights = trained(DEFAULT, 8, 1, torch.float32)
     step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
     with pytest.raises(ValueError, match="points \\(n, 3\\) and targets \\(n, 1\\)"):
@@ -191,7 +228,9 @@ def test_parameters_that_move_between_steps_are_followed() -> None:
 def test_the_loss_of_nothing_is_the_mean_of_nothing() -> None:
     parts, weights = trained(DEFAULT, 8, 1, torch.float32)
     before = [part.table.detach().clone() for part in parts]
-    optimizer = AdamW([group | {"weight_decay": 0.0} for group in groups(parts, weights)], (0.9, 0.99))
+    optimizer = AdamW(
+        [group | {"weight_decay": 0.0} for group in groups(parts, weights)], (0.9, 0.99)
+    )
     step = Descent(parts, weights, Layout(parts), DELTA, optimizer)
     assert torch.isnan(step(torch.empty(0, 3), torch.empty(0, 1)))
     assert all(torch.equal(part.table, old) for part, old in zip(parts, before))
@@ -203,7 +242,9 @@ def test_steps_repeat_bit_for_bit_and_on_any_number_of_threads_alike(workers: in
     for threads in (workers, workers, 1):
         torch.set_num_threads(threads)
         parts, weights = trained(DEFAULT, 20, 1, torch.float32)
-        step = Descent(parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99)))
+        step = Descent(
+            parts, weights, Layout(parts), DELTA, AdamW(groups(parts, weights), (0.9, 0.99))
+        )
         for turn in range(5):
             loss = step(*batch(1300, 1, turn))
         found.append((loss, parts[0].table.detach().clone()))
@@ -241,9 +282,13 @@ def test_it_leaves_to_autograd_what_it_cannot_do() -> None:
         pool, before = Samples(points, values), each.decoder.out.weight.detach().clone()
         if each is double:
             pool = Samples(points.double(), values.double())
-        *_, last = fit_steps(each, pool, sdf_objective(), FitConfig(steps=3, batch=20, pool=len(points)))
+        *_, last = fit_steps(
+            each, pool, sdf_objective(), FitConfig(steps=3, batch=20, pool=len(points))
+        )
         assert last.step == 3
         assert not torch.equal(each.decoder.out.weight, before)
-    assert field().compiled_steps(0.1, AdamW(frozen.rates(), (0.9, 0.99))) is None  # of another field
+    assert (
+        field().compiled_steps(0.1, AdamW(frozen.rates(), (0.9, 0.99))) is None
+    )  # of another field
     with plain_torch():
         assert field().compiled_steps(0.1, AdamW(frozen.rates(), (0.9, 0.99))) is None

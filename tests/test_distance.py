@@ -36,7 +36,9 @@ MESHES = {
     "face to face": oracles.joined(oracles.cube(), oracles.cube(centre=(2.0, 0.0, 0.0))),
     "touching at a corner": oracles.joined(oracles.cube(), oracles.cube(centre=(2.0, 2.0, 2.0))),
     "overlapping": oracles.joined(oracles.sphere(2), oracles.sphere(2, centre=(0.7, 0.2, 0.1))),
-    "with a cavity": oracles.joined(oracles.sphere(2), oracles.inverted(oracles.sphere(2, radius=0.5))),
+    "with a cavity": oracles.joined(
+        oracles.sphere(2), oracles.inverted(oracles.sphere(2, radius=0.5))
+    ),
     "unshared vertices": oracles.soup(oracles.sphere(1)),
 }
 
@@ -46,18 +48,26 @@ def test_distance_equals_brute_force(name: str) -> None:
     mesh = MESHES[name]
     points = scattered(mesh)
     exact = oracles.brute_force_winding(mesh, points)
-    clear = np.abs(exact - 0.5) > 0.02  # the fast winding number is an approximation: its sign may differ at 1/2 itself
+    clear = (
+        np.abs(exact - 0.5) > 0.02
+    )  # the fast winding number is an approximation: its sign may differ at 1/2 itself
     assert clear.mean() > 0.95
     found = MeshDistance(mesh)(points)
-    np.testing.assert_allclose(found[clear], oracles.brute_force_distance(mesh, points)[clear], atol=1e-12)
-    np.testing.assert_allclose(np.abs(found), oracles.brute_force_unsigned(mesh, points), atol=1e-12)
+    np.testing.assert_allclose(
+        found[clear], oracles.brute_force_distance(mesh, points)[clear], atol=1e-12
+    )
+    np.testing.assert_allclose(
+        np.abs(found), oracles.brute_force_unsigned(mesh, points), atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("name", MESHES)
 def test_winding_number_is_close_to_the_solid_angles(name: str) -> None:
     mesh = MESHES[name]
     points = scattered(mesh)
-    np.testing.assert_allclose(MeshDistance(mesh).winding(points), oracles.brute_force_winding(mesh, points), atol=0.02)
+    np.testing.assert_allclose(
+        MeshDistance(mesh).winding(points), oracles.brute_force_winding(mesh, points), atol=0.02
+    )
 
 
 def test_cube_distance_is_the_closed_form() -> None:
@@ -101,7 +111,9 @@ def test_distance_survives_a_far_offset() -> None:
     mesh, far = oracles.sphere(2, radius=1e-2), np.array([1e6, -2e6, 3e6])
     points = scattered(mesh)
     moved = MeshDistance(Mesh(mesh.vertices + far, mesh.faces))(points + far)
-    np.testing.assert_allclose(moved, MeshDistance(mesh)(points), atol=2e-9)  # the rounding of coordinates near 3e6
+    np.testing.assert_allclose(
+        moved, MeshDistance(mesh)(points), atol=2e-9
+    )  # the rounding of coordinates near 3e6
 
 
 @settings(deadline=None, max_examples=25)
@@ -113,7 +125,9 @@ def test_distance_is_invariant_under_rigid_motion(seed: int) -> None:
     shift = generator.uniform(-5, 5, 3)
     mesh = oracles.torus(12, 6)
     points = scattered(mesh, 100, seed)
-    moved = MeshDistance(Mesh(mesh.vertices @ rotation.T + shift, mesh.faces))(points @ rotation.T + shift)
+    moved = MeshDistance(Mesh(mesh.vertices @ rotation.T + shift, mesh.faces))(
+        points @ rotation.T + shift
+    )
     np.testing.assert_allclose(moved, MeshDistance(mesh)(points), atol=1e-12)
 
 
@@ -175,9 +189,13 @@ def test_sdf_gradient_equals_finite_differences() -> None:
     mesh = oracles.torus()
     sdf = MeshDistance(mesh).sdf()
     points, step = scattered(mesh), 1e-6
-    moved = [(sdf(points + step * axis) - sdf(points - step * axis)) / (2 * step) for axis in np.eye(3)]
+    moved = [
+        (sdf(points + step * axis) - sdf(points - step * axis)) / (2 * step) for axis in np.eye(3)
+    ]
     found, expected = sdf.gradient(points), np.column_stack(moved)
-    smooth = np.abs(np.linalg.norm(expected, axis=1) - 1) < 1e-4  # elsewhere a step crosses the medial axis or a crease
+    smooth = (
+        np.abs(np.linalg.norm(expected, axis=1) - 1) < 1e-4
+    )  # elsewhere a step crosses the medial axis or a crease
     assert smooth.mean() > 0.95
     np.testing.assert_allclose(found[smooth], expected[smooth], atol=1e-3)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-12)
@@ -186,13 +204,19 @@ def test_sdf_gradient_equals_finite_differences() -> None:
 def test_gradient_on_the_surface_is_the_face_normal() -> None:
     sdf = MeshDistance(oracles.cube(half=3.0)).sdf()
     points = torch.tensor([[3.0, 1.0, -0.5], [0.5, -3.0, 1.0]], dtype=torch.float64)
-    torch.testing.assert_close(sdf.gradient(points), torch.tensor([[1.0, 0, 0], [0, -1, 0]], dtype=torch.float64))
+    torch.testing.assert_close(
+        sdf.gradient(points), torch.tensor([[1.0, 0, 0], [0, -1, 0]], dtype=torch.float64)
+    )
 
 
 def test_backward_weighs_each_point_by_the_gradient_that_arrives() -> None:
-    points = torch.tensor([[2.0, 0.0, 0.0], [0.0, 0.5, 0.0]], dtype=torch.float64, requires_grad=True)
+    points = torch.tensor(
+        [[2.0, 0.0, 0.0], [0.0, 0.5, 0.0]], dtype=torch.float64, requires_grad=True
+    )
     (MeshDistance(oracles.cube()).sdf()(points) * torch.tensor([3.0, -2.0])).sum().backward()
-    torch.testing.assert_close(points.grad, torch.tensor([[3.0, 0, 0], [0, -2, 0]], dtype=torch.float64))
+    torch.testing.assert_close(
+        points.grad, torch.tensor([[3.0, 0, 0], [0, -2, 0]], dtype=torch.float64)
+    )
 
 
 @pytest.mark.parametrize(
@@ -220,8 +244,14 @@ def test_bad_points_are_refused() -> None:
 def test_the_oracle_knows_a_triangle() -> None:
     triangle = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
     points = np.array([[0.2, 0.2, 3.0], [-3.0, -4.0, 0.0], [0.5, -2.0, 0.0], [1.0, 1.0, 0.0]])
-    np.testing.assert_allclose(oracles.brute_force_unsigned(triangle, points), [3, 5, 2, np.sqrt(0.5)])
     np.testing.assert_allclose(
-        oracles.brute_force_winding(oracles.tetrahedron(), np.array([[0.1, 0.1, 0.1], [2, 2, 2]])), [1, 0], atol=1e-12
+        oracles.brute_force_unsigned(triangle, points), [3, 5, 2, np.sqrt(0.5)]
     )
-    np.testing.assert_allclose(oracles.brute_force_winding(triangle, np.array([[0.2, 0.2, -1e-9]])), [0.5], atol=1e-6)
+    np.testing.assert_allclose(
+        oracles.brute_force_winding(oracles.tetrahedron(), np.array([[0.1, 0.1, 0.1], [2, 2, 2]])),
+        [1, 0],
+        atol=1e-12,
+    )
+    np.testing.assert_allclose(
+        oracles.brute_force_winding(triangle, np.array([[0.2, 0.2, -1e-9]])), [0.5], atol=1e-6
+    )

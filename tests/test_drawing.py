@@ -39,7 +39,9 @@ def test_a_surface_hides_what_is_behind_it():
 
 def test_a_flat_line_covers_its_pixels_in_its_colours():
     line = Polylines(np.array([[5.5, 10.5], [30.5, 10.5]]), np.array([0, 2]))
-    drawn = draw_flat(np.ones((20, 40, 3), np.float32), line, np.array([[1.0, 0, 0], [0, 0, 1.0]]), width=1.0)
+    drawn = draw_flat(
+        np.ones((20, 40, 3), np.float32), line, np.array([[1.0, 0, 0], [0, 0, 1.0]]), width=1.0
+    )
     np.testing.assert_allclose(drawn[10, 7:29, 1], 0, atol=0.5)
     assert drawn[10, 6, 0] > drawn[10, 6, 2]
     assert drawn[10, 29, 2] > drawn[10, 29, 0]

@@ -1,4 +1,5 @@
-"""Distances for other programs: the grid holds the sdf's values in place, ONNX computes what torch does."""
+"""Distances for other programs: the grid holds the sdf's values in place, ONNX computes what torch
+does."""
 
 import json
 import re
@@ -22,7 +23,10 @@ from nstr3d.types import Box, Frame
 FRAME, BOUNDS = Frame((3.0, -2.0, 1.0), 2.5), Box((1.0, -4.0, -1.0), (5.0, 0.0, 3.0))
 NEAR = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 3))
 CONFIGS = {
-    "nstr": NstrConfig((LevelConfig(3, plain=2, sparse=False), LevelConfig(8, plain=1, waves=PhaseWaves(2))), hidden=8),
+    "nstr": NstrConfig(
+        (LevelConfig(3, plain=2, sparse=False), LevelConfig(8, plain=1, waves=PhaseWaves(2))),
+        hidden=8,
+    ),
     "siren": SirenConfig(12, 2),
     "ngp": NgpConfig(levels=2, features=2, coarsest=3, finest=9, table=256, width=8, depth=1),
 }
@@ -30,7 +34,9 @@ CONFIGS = {
 
 def unfitted(name: str) -> Fit:
     """Random weights are as good as any to compute with."""
-    return Fit(CONFIGS[name].build(3, 1, NEAR, torch.Generator().manual_seed(1)), FRAME, BOUNDS, 1.5)
+    return Fit(
+        CONFIGS[name].build(3, 1, NEAR, torch.Generator().manual_seed(1)), FRAME, BOUNDS, 1.5
+    )
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -39,10 +45,16 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
 
     fit = unfitted(name)
     save_onnx(tmp_path / "field.onnx", fit)
-    session = onnxruntime.InferenceSession(str(tmp_path / "field.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "field.onnx"), providers=["CPUExecutionProvider"]
+    )
     box = BOUNDS.scaled(2)  # beyond the unit box too
     for count in (1, 2, 501):
-        points = np.random.default_rng(count).uniform(box.lower, box.upper, (count, 3)).astype(np.float32)
+        points = (
+            np.random.default_rng(count)
+            .uniform(box.lower, box.upper, (count, 3))
+            .astype(np.float32)
+        )
         (distance,) = session.run(["distance"], {"points": points})
         assert distance.shape == (count,)
         np.testing.assert_allclose(distance, fit.sdf()(points), atol=1e-5)
@@ -54,7 +66,9 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
 
 def test_onnx_that_computes_something_else_is_not_published(tmp_path, monkeypatch):
     fit = unfitted("siren")
-    monkeypatch.setattr(exchange, "_Distance", lambda field, frame: wrong(field, replace(frame, scale=2.0)))
+    monkeypatch.setattr(
+        exchange, "_Distance", lambda field, frame: wrong(field, replace(frame, scale=2.0))
+    )
     with pytest.raises(ValueError, match="differs from the field by up to"):
         save_onnx(tmp_path / "field.onnx", fit)
     assert list(tmp_path.iterdir()) == []
@@ -66,7 +80,9 @@ wrong = exchange._Distance
 @pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
 def test_a_missing_package_is_named_with_its_extra(package, tmp_path, monkeypatch):
     monkeypatch.setattr(exchange, "find_spec", lambda name: None if name == package else object())
-    with pytest.raises(ModuleNotFoundError, match=re.escape(f"need {package}: pip install 'nstr3d[export]'")):
+    with pytest.raises(
+        ModuleNotFoundError, match=re.escape(f"need {package}: pip install 'nstr3d[export]'")
+    ):
         save_onnx(tmp_path / "field.onnx", unfitted("siren"))
 
 
@@ -77,8 +93,12 @@ def test_a_grid_holds_the_distances_of_its_nodes(tmp_path):
     with np.load(tmp_path / "grid.npz") as file:
         distance, origin, spacing = file["distance"], file["origin"], file["spacing"]
     assert distance.dtype == np.float32
-    nodes = np.stack(np.meshgrid(*(np.arange(count) for count in distance.shape), indexing="ij"), axis=-1)
-    np.testing.assert_allclose(distance.ravel(), ring((origin + spacing * nodes).reshape(-1, 3)), atol=1e-6)
+    nodes = np.stack(
+        np.meshgrid(*(np.arange(count) for count in distance.shape), indexing="ij"), axis=-1
+    )
+    np.testing.assert_allclose(
+        distance.ravel(), ring((origin + spacing * nodes).reshape(-1, 3)), atol=1e-6
+    )
     assert max(distance.shape) == 21
     assert heard[-1] == (distance.shape[0], distance.shape[0])
     last = origin + spacing * (np.array(distance.shape) - 1)

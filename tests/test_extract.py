@@ -1,4 +1,5 @@
-"""Isosurface extraction: closed, oriented, complete, of second order, and the same as dense marching cubes."""
+"""Isosurface extraction: closed, oriented, complete, of second order, and the same as dense
+marching cubes."""
 
 import itertools
 import math
@@ -23,12 +24,17 @@ CUBE = Box((-1.0,) * 3, (1.0,) * 3)
 
 
 def assert_closed(mesh: Mesh) -> None:
-    """Every edge has exactly two faces, which run along it in opposite directions, and every vertex is used."""
+    """Every edge has exactly two faces, which run along it in opposite directions, and every vertex
+    is used."""
     a, b = mesh.faces, np.roll(mesh.faces, -1, axis=1)
     keys = (a * len(mesh.vertices) + b).ravel()
     assert len(np.unique(keys)) == len(keys), "an edge is run along twice in one direction"
-    assert np.array_equal(np.sort(keys), np.sort((b * len(mesh.vertices) + a).ravel())), "an edge has one face only"
-    assert np.array_equal(np.unique(mesh.faces), np.arange(len(mesh.vertices))), "a vertex is in no face"
+    assert np.array_equal(np.sort(keys), np.sort((b * len(mesh.vertices) + a).ravel())), (
+        "an edge has one face only"
+    )
+    assert np.array_equal(np.unique(mesh.faces), np.arange(len(mesh.vertices))), (
+        "a vertex is in no face"
+    )
     assert mesh.faces.dtype == np.int64
     assert mesh.vertices.dtype == np.float64
 
@@ -45,7 +51,9 @@ def dense(extraction: Extraction, sdf: Sdf, level: float = 0.0) -> Mesh:
     nodes = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
     values = sdf(origin + nodes * extraction.cell) - level
     lower = nodes[(nodes < shape - 1).all(axis=1)]
-    ring = np.array([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)])
+    ring = np.array(
+        [(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (1, 1, 1), (0, 1, 1)]
+    )
     cells = np.ravel_multi_index(np.moveaxis(lower[:, None] + ring, -1, 0), tuple(shape))
     vertices, faces, _ = igl.marching_cubes(values, nodes.astype(np.float64), cells, 0.0)
     return Mesh(origin + np.asarray(vertices) * extraction.cell, np.asarray(faces))
@@ -74,7 +82,11 @@ def test_assert_closed_sees_a_hole_a_flip_and_a_stray_vertex() -> None:
     flipped[0] = flipped[0, ::-1]
     stray = np.vstack([mesh.vertices, np.zeros(3)])
     assert_closed(mesh)
-    for broken in (Mesh(mesh.vertices, mesh.faces[1:]), Mesh(mesh.vertices, flipped), Mesh(stray, mesh.faces)):
+    for broken in (
+        Mesh(mesh.vertices, mesh.faces[1:]),
+        Mesh(mesh.vertices, flipped),
+        Mesh(stray, mesh.faces),
+    ):
         with pytest.raises(AssertionError):
             assert_closed(broken)
 
@@ -87,7 +99,9 @@ def test_assert_same_triangles_sees_a_shift() -> None:
 
 @pytest.mark.parametrize(("shape", "characteristic"), [(sphere(), 2), (torus(), 0)])
 @pytest.mark.parametrize("resolution", [31, 64, 130])
-def test_closed_outward_and_of_the_right_genus(shape: Sdf, characteristic: int, resolution: int) -> None:
+def test_closed_outward_and_of_the_right_genus(
+    shape: Sdf, characteristic: int, resolution: int
+) -> None:
     mesh = extract_mesh(shape, resolution)
     assert_closed(mesh)
     assert euler(mesh) == characteristic
@@ -102,7 +116,10 @@ def test_sphere_area_and_volume_are_low_by_less_than_one_percent_and_never_high(
 
 
 def test_vertices_lie_on_the_sphere_to_second_order() -> None:
-    errors = [np.abs(np.linalg.norm(extract_mesh(sphere(), n).vertices, axis=1) - 1).max() for n in (32, 64, 128)]
+    errors = [
+        np.abs(np.linalg.norm(extract_mesh(sphere(), n).vertices, axis=1) - 1).max()
+        for n in (32, 64, 128)
+    ]
     for coarse, fine in itertools.pairwise(errors):
         assert 3 < coarse / fine < 5.5
 
@@ -156,21 +173,29 @@ def test_an_understated_lipschitz_bound_still_gives_the_whole_surface(understate
     assert found.rounds > 1
 
 
-def test_small_components_that_no_coarse_sample_sees_are_found_under_a_bound_four_times_too_small() -> None:
+def test_small_components_that_no_coarse_sample_sees_are_found_under_a_bound_four_times_too_small() -> (
+    None
+):
     generator = torch.Generator().manual_seed(1)
     count = 24
     middles = (torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5) * 0.1
     middles[:, 0] = torch.linspace(-1.9, 1.9, count, dtype=torch.float64) + middles[:, 0] / 10
     row = Box((-2.0, -0.1, -0.1), (2.0, 0.1, 0.1))
-    beads = Sdf(lambda points: 4 * (torch.cdist(points, middles).amin(dim=1) - 0.015), row, lipschitz=1.0)
+    beads = Sdf(
+        lambda points: 4 * (torch.cdist(points, middles).amin(dim=1) - 0.015), row, lipschitz=1.0
+    )
     mesh = extract_mesh(beads, 512)
     assert_closed(mesh)
     assert euler(mesh) == 2 * count
 
 
 def test_a_component_that_the_bound_hides_is_found_by_its_sign() -> None:
-    # Left of x = 0 the distance is honest, right of it a hundred times too steep, in too little of the box to widen the bound.
-    small, large = translate(sphere(0.06), (1.0, 0.0, 0.0)), translate(sphere(1.0), (-1.2, 0.0, 0.0))
+    # Left of x = 0 the distance is honest, right of it a hundred times too steep, in too little of
+    # the box to widen the bound.
+    small, large = (
+        translate(sphere(0.06), (1.0, 0.0, 0.0)),
+        translate(sphere(1.0), (-1.2, 0.0, 0.0)),
+    )
 
     def distance(points: Tensor) -> Tensor:
         near = small.distance(points)
@@ -240,7 +265,9 @@ def test_a_piece_smaller_than_a_cell_is_left_out() -> None:
 
     def union(*balls: tuple[float, tuple[float, float, float]]) -> Sdf:
         def distance(points: torch.Tensor) -> torch.Tensor:
-            return torch.stack([(points - points.new_tensor(c)).norm(dim=1) - r for r, c in balls]).amin(dim=0)
+            return torch.stack(
+                [(points - points.new_tensor(c)).norm(dim=1) - r for r, c in balls]
+            ).amin(dim=0)
 
         return Sdf(distance, CUBE, 1.0)
 

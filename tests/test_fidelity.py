@@ -17,7 +17,13 @@ def picture(*shape: int, seed: int = 0) -> np.ndarray:
 def test_ssim_agrees_with_its_twin(shape: tuple[int, ...]) -> None:
     a = picture(*shape)
     b = (a + 0.2 * picture(*shape, seed=1)).clip(0, 1)
-    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 2}
+    options = {
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+        "data_range": 1.0,
+        "channel_axis": 2,
+    }
     whole = structural_similarity(a.astype(float), b.astype(float), full=True, **options)[1]
     assert ssim(b, a) == pytest.approx(float(whole[5:-5, 5:-5].mean()), abs=1e-4)
 

@@ -43,7 +43,9 @@ class Sphere:
         points = direction / np.linalg.norm(direction, axis=1, keepdims=True) * radius
         points[: count // 4] = generator.uniform(-1, 1, (count // 4, 3))
         values = np.linalg.norm(points, axis=1, keepdims=True) - RADIUS
-        return Samples(torch.from_numpy(points.astype(np.float32)), torch.from_numpy(values.astype(np.float32)))
+        return Samples(
+            torch.from_numpy(points.astype(np.float32)), torch.from_numpy(values.astype(np.float32))
+        )
 
 
 class Spoiled(Sphere):
@@ -75,7 +77,9 @@ class Plane(Field):
 
 
 def small_field(seed: int = 0) -> Nstr:
-    config = NstrConfig(levels=(LevelConfig(2, plain=3), LevelConfig(4, plain=1, waves=PhaseWaves(2))), hidden=8)
+    config = NstrConfig(
+        levels=(LevelConfig(2, plain=3), LevelConfig(4, plain=1, waves=PhaseWaves(2))), hidden=8
+    )
     return config.build(3, 1, generator=torch.Generator().manual_seed(seed))
 
 
@@ -98,7 +102,11 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 
 
 def test_the_transport_loss_repeats_its_bits() -> None:
-    config = NstrConfig(levels=(LevelConfig(8, plain=3, waves=PhaseWaves(2)),), hidden=8, transport=TransportConfig(8))
+    config = NstrConfig(
+        levels=(LevelConfig(8, plain=3, waves=PhaseWaves(2)),),
+        hidden=8,
+        transport=TransportConfig(8),
+    )
     runs = []
     for _ in range(2):
         field = config.build(3, 1)
@@ -109,7 +117,8 @@ def test_the_transport_loss_repeats_its_bits() -> None:
 
 
 def test_training_leaves_global_randomness_alone() -> None:
-    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
+    torch_before = torch.get_rng_state()
+    numpy_before = np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
     fit(small_field(), Sphere(), sdf_objective(), FitConfig(steps=3, batch=64, pool=200))
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert (np.random.get_state(legacy=False)["state"]["key"] == numpy_before).all()  # noqa: NPY002
@@ -117,7 +126,9 @@ def test_training_leaves_global_randomness_alone() -> None:
 
 @pytest.mark.parametrize("stop", [1, 7, 23, REPORT_EVERY])
 def test_resuming_equals_never_having_stopped(stop: int) -> None:
-    pool = draw_pool(Sphere(), SHORT)  # seven batches an epoch: stops fall within one and between two
+    pool = draw_pool(
+        Sphere(), SHORT
+    )  # seven batches an epoch: stops fall within one and between two
     field, stopped = small_field(), small_field()
     for progress in fit_steps(field, pool, sdf_objective(), SHORT):
         assert progress.step <= SHORT.steps
@@ -160,7 +171,8 @@ def test_a_training_state_of_another_field_raises() -> None:
 
 
 def test_an_interrupt_keeps_the_best_weights() -> None:
-    """A rate that jumps to and fro: the loss is lowest in the first report, then the field is spoiled before the stop."""
+    """A rate that jumps to and fro: the loss is lowest in the first report, then the field is
+    spoiled before the stop."""
     field, seen = small_field(), {}
 
     def on_step(progress: Progress) -> None:
@@ -191,7 +203,9 @@ def test_an_interrupt_before_the_first_report_keeps_the_weights_there_are() -> N
 
 @pytest.mark.parametrize(("name", "word"), [("points", "point"), ("values", "value")])
 def test_a_sample_that_is_not_a_number_is_named(name: str, word: str) -> None:
-    with pytest.raises(ValueError, match=f"^1 training samples have a {word} that is not finite, first sample 3"):
+    with pytest.raises(
+        ValueError, match=f"^1 training samples have a {word} that is not finite, first sample 3"
+    ):
         fit(small_field(), Spoiled(name), sdf_objective(), SHORT)
     pool = Spoiled(name).draw(SHORT.pool, np.random.default_rng(0))
     with pytest.raises(ValueError, match=f"have a {word} that is not finite, first sample 3"):
@@ -201,12 +215,22 @@ def test_a_sample_that_is_not_a_number_is_named(name: str, word: str) -> None:
 def test_a_loss_that_diverges_raises() -> None:
     pool = draw_pool(Sphere(), SHORT)
     with pytest.raises(FloatingPointError, match="learning rates"):
-        fit(Plane((1.0, 1.0, 1.0), rate=1e38), pool, lambda field, batch, _: field(batch.points).square().mean(), SHORT)
+        fit(
+            Plane((1.0, 1.0, 1.0), rate=1e38),
+            pool,
+            lambda field, batch, _: field(batch.points).square().mean(),
+            SHORT,
+        )
 
 
 def test_weights_that_are_not_finite_at_the_end_raise() -> None:
     with pytest.raises(FloatingPointError, match="not finite"):
-        fit(Plane((1.0, 1.0, 1.0), rate=math.inf), Sphere(), sdf_objective(), FitConfig(steps=3, batch=64, pool=200))
+        fit(
+            Plane((1.0, 1.0, 1.0), rate=math.inf),
+            Sphere(),
+            sdf_objective(),
+            FitConfig(steps=3, batch=64, pool=200),
+        )
 
 
 def test_the_clock_ends_a_run_with_a_time_budget() -> None:
@@ -220,7 +244,9 @@ def test_the_clock_ends_a_run_with_a_time_budget() -> None:
 def test_rates_warm_up_and_then_fall_along_a_cosine() -> None:
     config = FitConfig(steps=100, batch=64, pool=500, warmup=10, final_rate=0.1)
     rates, done = [], []
-    for progress in fit_steps(Plane((1.0, 0.0, 0.0), rate=2.0), draw_pool(Sphere(), config), sdf_objective(), config):
+    for progress in fit_steps(
+        Plane((1.0, 0.0, 0.0), rate=2.0), draw_pool(Sphere(), config), sdf_objective(), config
+    ):
         rates.append(progress.optimizer.param_groups[0]["lr"])
         done.append(progress.done)
     cosine = 0.1 + 0.9 * (1 + np.cos(np.pi * np.arange(100) / 100)) / 2
@@ -232,7 +258,9 @@ def test_long_runs_have_lower_peaks() -> None:
     pool, rates = draw_pool(Sphere(), SHORT), {}
     for settle in (None, 1000, 8000, 64_000):
         config = FitConfig(steps=64_000, batch=64, pool=500, warmup=0, settle=settle)
-        rates[settle] = next(iter(fit_steps(small_field(), pool, sdf_objective(), config))).optimizer.param_groups[0]["lr"]
+        rates[settle] = next(
+            iter(fit_steps(small_field(), pool, sdf_objective(), config))
+        ).optimizer.param_groups[0]["lr"]
     assert rates[None] == rates[64_000]
     assert rates[8000] == pytest.approx(rates[None] / 2)
     assert rates[1000] == pytest.approx(rates[None] / 4)
@@ -243,7 +271,9 @@ def test_a_run_that_the_clock_ends_has_the_peaks_of_as_many_steps() -> None:
     field = Plane((1.0, 0.0, 0.0), rate=1e-3)
     *_, last = fit_steps(field, draw_pool(Sphere(), config), sdf_objective(), config)
     assert last.step > 10
-    assert last.optimizer.param_groups[0]["lr"] == pytest.approx(1e-3 * last.step ** (-1 / 3), rel=0.05)
+    assert last.optimizer.param_groups[0]["lr"] == pytest.approx(
+        1e-3 * last.step ** (-1 / 3), rel=0.05
+    )
 
 
 def test_every_epoch_shows_every_sample_once_in_another_order() -> None:
@@ -263,14 +293,20 @@ def test_every_epoch_shows_every_sample_once_in_another_order() -> None:
 
 def test_every_batch_has_the_same_share_of_each_slab_in_order() -> None:
     count, slabs = 8192, 32
-    across = torch.linspace(-1, 1, count)[torch.randperm(count, generator=torch.Generator().manual_seed(2))]
+    across = torch.linspace(-1, 1, count)[
+        torch.randperm(count, generator=torch.Generator().manual_seed(2))
+    ]
     pool, seen = Samples(torch.stack([across, -across, across], dim=1), torch.zeros(count, 1)), []
 
     def objective(field: Field, batch: Samples, progress: float) -> Tensor:
         seen.append(batch.points[:, 0].view(slabs, -1))
         return field(batch.points).square().mean()
 
-    list(fit_steps(Plane((1.0, 0.0, 0.0)), pool, objective, FitConfig(steps=8, batch=1024, pool=count)))
+    list(
+        fit_steps(
+            Plane((1.0, 0.0, 0.0)), pool, objective, FitConfig(steps=8, batch=1024, pool=count)
+        )
+    )
     ends, slack = torch.linspace(-1, 1, slabs + 1), 4 / count
     assert torch.cat(seen).flatten().unique().numel() == count
     for batch in seen:
@@ -279,7 +315,9 @@ def test_every_batch_has_the_same_share_of_each_slab_in_order() -> None:
 
 
 def test_the_pool_depends_on_the_seed_alone() -> None:
-    one, two, other = (draw_pool(Sphere(), FitConfig(batch=8, pool=100, seed=seed)) for seed in (4, 4, 5))
+    one, two, other = (
+        draw_pool(Sphere(), FitConfig(batch=8, pool=100, seed=seed)) for seed in (4, 4, 5)
+    )
     assert torch.equal(one.points, two.points)
     assert not torch.equal(one.points, other.points)
 
@@ -288,25 +326,43 @@ def test_a_small_field_learns_a_sphere() -> None:
     config = NstrConfig(levels=(LevelConfig(8, plain=6),), hidden=16)
     field = config.build(3, 1, generator=torch.Generator().manual_seed(0))
     frame = Frame((10.0, 0.0, -10.0), 2.0)
-    result = fit(field, Sphere(), sdf_objective(), FitConfig(steps=250, batch=1024, pool=20_000, seed=3), frame=frame)
+    result = fit(
+        field,
+        Sphere(),
+        sdf_objective(),
+        FitConfig(steps=250, batch=1024, pool=20_000, seed=3),
+        frame=frame,
+    )
     fresh = Sphere().draw(2000, np.random.default_rng(99))
     world = frame.to_world(fresh.points.double().numpy())
     error = np.abs(result.sdf()(world) - 2 * fresh.values[:, 0].double().numpy())
     assert error[500:].mean() < 0.02  # near the surface; its radius is 1.2
-    np.testing.assert_allclose(result.bounds.lower, np.subtract(frame.centre, 2 * RADIUS), atol=0.03)
+    np.testing.assert_allclose(
+        result.bounds.lower, np.subtract(frame.centre, 2 * RADIUS), atol=0.03
+    )
     np.testing.assert_allclose(result.bounds.upper, np.add(frame.centre, 2 * RADIUS), atol=0.03)
     assert 1 <= result.lipschitz < 5
 
 
 def test_bounds_that_are_given_are_kept() -> None:
     bounds = Box((-2.0, -2.0, -2.0), (2.0, 2.0, 2.0))
-    result = fit(small_field(), Sphere(), sdf_objective(), FitConfig(steps=2, batch=64, pool=200), bounds=bounds)
+    result = fit(
+        small_field(),
+        Sphere(),
+        sdf_objective(),
+        FitConfig(steps=2, batch=64, pool=200),
+        bounds=bounds,
+    )
     assert result.bounds == bounds
     assert result.frame == Frame.identity()
 
 
-@pytest.mark.parametrize(("slope", "expected"), [((2.0, 3.0, 6.0), 7.0), ((0.0, 0.6, 0.8), 1.0), ((0.1, 0.0, 0.0), 1.0)])
-def test_lipschitz_bound_of_a_linear_field_is_its_slope(slope: tuple[float, ...], expected: float) -> None:
+@pytest.mark.parametrize(
+    ("slope", "expected"), [((2.0, 3.0, 6.0), 7.0), ((0.0, 0.6, 0.8), 1.0), ((0.1, 0.0, 0.0), 1.0)]
+)
+def test_lipschitz_bound_of_a_linear_field_is_its_slope(
+    slope: tuple[float, ...], expected: float
+) -> None:
     points = draw_pool(Sphere(), SHORT).points
     assert lipschitz_estimate(Plane(slope), points) == pytest.approx(expected, rel=1e-6)
 
@@ -330,4 +386,9 @@ def test_configs_out_of_range_raise(wrong: dict[str, Any], message: str) -> None
 
 def test_a_pool_smaller_than_a_batch_raises() -> None:
     with pytest.raises(ValueError, match="pool of 5 samples"):
-        fit(small_field(), Samples(torch.zeros(5, 3), torch.zeros(5, 1)), sdf_objective(), FitConfig(batch=8, pool=8))
+        fit(
+            small_field(),
+            Samples(torch.zeros(5, 3), torch.zeros(5, 1)),
+            sdf_objective(),
+            FitConfig(batch=8, pool=8),
+        )

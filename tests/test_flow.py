@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstr3d.kernels.field.interpolate import plain_torch
-from nstr3d.spectrum.flow import End, GridField, StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.spectrum.flow import (
+    End,
+    GridField,
+    StreamConfig,
+    Streamlines,
+    evenly_spaced,
+    streamlines,
+)
 from nstr3d.types import Box, Polylines
 
 SQUARE = Box((-1.0, -1.0), (1.0, 1.0))
@@ -33,7 +40,9 @@ def seeds(*points: tuple[float, ...]) -> Tensor:
 def test_a_rotation_keeps_the_radius_and_the_arc_length():
     generator = torch.Generator().manual_seed(0)
     around = torch.rand(20, 2, generator=generator, dtype=torch.float64) - 0.5
-    flow = streamlines(rotation, around, SQUARE, StreamConfig(length=1.0, tolerance=1e-8, steps=2000))
+    flow = streamlines(
+        rotation, around, SQUARE, StreamConfig(length=1.0, tolerance=1e-8, steps=2000)
+    )
     radius = np.linalg.norm(flow.lines.points, axis=1)
     own = np.repeat(np.linalg.norm(around.numpy(), axis=1), np.diff(flow.lines.starts))
     np.testing.assert_allclose(radius, own, atol=1e-5)
@@ -47,7 +56,9 @@ def test_a_rotation_keeps_the_radius_and_the_arc_length():
 def test_the_error_of_equal_steps_falls_with_their_fourth_power():
     errors = []
     for step in (0.1, 0.05, 0.025):
-        flow = streamlines(rotation, seeds((0.5, 0.0)), SQUARE, StreamConfig(1.0, step, None, both=False))
+        flow = streamlines(
+            rotation, seeds((0.5, 0.0)), SQUARE, StreamConfig(1.0, step, None, both=False)
+        )
         errors.append(np.linalg.norm(line(flow)[-1] - 0.5 * np.array([math.cos(2), math.sin(2)])))
     orders = np.log2(np.divide(errors[:-1], errors[1:]))
     assert orders == pytest.approx([4, 4], abs=0.3)
@@ -58,7 +69,9 @@ def test_adaptive_steps_meet_their_tolerance_and_are_long_where_they_may_be():
         slope = torch.where(points[:, 0] > 0, torch.cos(40 * points[:, 0]), 1.0)
         return torch.stack([torch.ones_like(slope), slope], dim=1)
 
-    flow = streamlines(bend, seeds((-0.5, -0.5)), SQUARE, StreamConfig(3.0, 0.1, 1e-6, 5000, both=False))
+    flow = streamlines(
+        bend, seeds((-0.5, -0.5)), SQUARE, StreamConfig(3.0, 0.1, 1e-6, 5000, both=False)
+    )
     x, y = line(flow).T
     np.testing.assert_allclose(y, np.where(x > 0, np.sin(40 * x.clip(0)) / 40, x), atol=2e-4)
     steps = np.linalg.norm(np.diff(line(flow), axis=0), axis=1)
@@ -72,7 +85,9 @@ def test_a_line_field_of_random_signs_is_followed_without_turning_back():
     generator = torch.Generator().manual_seed(3)
 
     def scrambled(points: Tensor) -> Tensor:
-        return rotation(points) * (torch.randint(0, 2, (len(points), 1), generator=generator) * 2 - 1)
+        return rotation(points) * (
+            torch.randint(0, 2, (len(points), 1), generator=generator) * 2 - 1
+        )
 
     start = seeds((0.5, 0.0), (0.0, 0.3), (-0.7, 0.0))
     config = StreamConfig(length=1.0, step=0.02, tolerance=1e-7, steps=1000)
@@ -82,7 +97,9 @@ def test_a_line_field_of_random_signs_is_followed_without_turning_back():
         np.testing.assert_allclose(np.linalg.norm(points, axis=1), start[index].norm(), atol=1e-5)
         steps = np.diff(points, axis=0)
         assert ((steps[1:] * steps[:-1]).sum(axis=1) > 0).all()
-        assert found.lines.along()[found.lines.starts[index + 1] - 1] == pytest.approx(2.0, rel=1e-3)
+        assert found.lines.along()[found.lines.starts[index + 1] - 1] == pytest.approx(
+            2.0, rel=1e-3
+        )
 
 
 def test_lines_stop_at_bounds_at_stagnation_and_after_their_steps():
@@ -93,9 +110,13 @@ def test_lines_stop_at_bounds_at_stagnation_and_after_their_steps():
     np.testing.assert_allclose(line(flow)[-1], [1.0, 0.5], atol=1e-4)
     assert flow.ends.tolist() == [[End.STAGNATION, End.BOUNDS]]
     np.testing.assert_allclose(line(flow)[0], 0, atol=0.01)
-    fixed = streamlines(outwards, seeds((0.5, 0.25)), SQUARE, StreamConfig(5.0, 0.1, None, steps=500))
+    fixed = streamlines(
+        outwards, seeds((0.5, 0.25)), SQUARE, StreamConfig(5.0, 0.1, None, steps=500)
+    )
     assert fixed.ends.tolist() == [[End.STAGNATION, End.BOUNDS]]
-    short = streamlines(rotation, seeds((0.5, 0.0)), SQUARE, StreamConfig(5.0, 0.1, None, steps=7, both=False))
+    short = streamlines(
+        rotation, seeds((0.5, 0.0)), SQUARE, StreamConfig(5.0, 0.1, None, steps=7, both=False)
+    )
     assert short.ends[0, 1] == End.STEPS
     assert len(line(short)) == 8
     for nothing in (torch.zeros_like, lambda points: torch.full_like(points, math.nan)):
@@ -125,7 +146,12 @@ def test_a_constraint_keeps_lines_on_a_surface():
 @given(angle=st.floats(0, 6.3), size=st.floats(1e-3, 1e3))
 def test_straight_lines_of_any_speed_and_direction(angle: float, size: float):
     way = np.array([math.cos(angle), math.sin(angle)])
-    flow = streamlines(lambda p: p.new_tensor(size * way).expand_as(p), seeds((0.0, 0.0)), SQUARE, StreamConfig(0.5, 0.1))
+    flow = streamlines(
+        lambda p: p.new_tensor(size * way).expand_as(p),
+        seeds((0.0, 0.0)),
+        SQUARE,
+        StreamConfig(0.5, 0.1),
+    )
     np.testing.assert_allclose(line(flow)[0], -0.5 * way, atol=1e-9)
     np.testing.assert_allclose(line(flow)[-1], 0.5 * way, atol=1e-9)
 
@@ -133,15 +159,23 @@ def test_straight_lines_of_any_speed_and_direction(angle: float, size: float):
 def test_evenly_spaced_lines_keep_their_distance_and_fill_the_square():
     generator = torch.Generator().manual_seed(0)
     start = torch.rand(400, 2, generator=generator, dtype=torch.float64) * 2 - 1
-    flow = streamlines(lambda p: torch.ones_like(p) * p.new_tensor([1.0, 0.0]), start, SQUARE, StreamConfig(3.0, 0.02))
+    flow = streamlines(
+        lambda p: torch.ones_like(p) * p.new_tensor([1.0, 0.0]),
+        start,
+        SQUARE,
+        StreamConfig(3.0, 0.02),
+    )
     even = evenly_spaced(flow, 0.1)
     heights = np.sort(even.lines.points[even.seeds][:, 1])
     assert np.diff(heights).min() >= 0.1 - 1e-9
     assert np.diff(heights).max() < 0.25
     np.testing.assert_array_equal(
-        even.lines.points[even.seeds], start.numpy()[np.isin(start.numpy(), even.lines.points[even.seeds]).all(1)]
+        even.lines.points[even.seeds],
+        start.numpy()[np.isin(start.numpy(), even.lines.points[even.seeds]).all(1)],
     )
-    spiral = streamlines(rotation, seeds((0.5, 0.0)), SQUARE, StreamConfig(12.0, 0.02, steps=2000, both=False))
+    spiral = streamlines(
+        rotation, seeds((0.5, 0.0)), SQUARE, StreamConfig(12.0, 0.02, steps=2000, both=False)
+    )
     once = evenly_spaced(spiral, 0.1)
     assert once.lines.along()[-1] == pytest.approx(math.pi, abs=0.1)
     assert len(evenly_spaced(flow, 0.1, least=5.0).lines) == 0
@@ -150,11 +184,15 @@ def test_evenly_spaced_lines_keep_their_distance_and_fill_the_square():
 def test_a_sampled_field_agrees_with_its_source():
     grid = GridField.sampled(rotation, SQUARE, 16)
     points = torch.rand(100, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    torch.testing.assert_close(grid(points), rotation(points), atol=1e-5, rtol=0)  # linear, so exact
+    torch.testing.assert_close(
+        grid(points), rotation(points), atol=1e-5, rtol=0
+    )  # linear, so exact
     signs = torch.randint(0, 2, (17, 17, 1), generator=torch.Generator().manual_seed(2)) * 2.0 - 1
     axes = torch.linspace(-1, 1, 17)
     nodes = torch.stack(torch.meshgrid(axes, axes, indexing="ij"), dim=-1)
-    scrambled = GridField(rotation(nodes.reshape(-1, 2)).reshape(17, 17, 2) * signs, SQUARE, signed=False)
+    scrambled = GridField(
+        rotation(nodes.reshape(-1, 2)).reshape(17, 17, 2) * signs, SQUARE, signed=False
+    )
     far = points[points.norm(dim=1) > 0.3]
     cosine = torch.cosine_similarity(scrambled(far), rotation(far)).abs()
     torch.testing.assert_close(cosine, torch.ones_like(cosine), atol=1e-5, rtol=0)
@@ -180,7 +218,9 @@ def test_the_fused_lookup_is_its_plain_twin(signed: bool):
 
 
 def test_lengths_along_lines_and_their_segments():
-    lines = Polylines(np.array([[0.0, 0], [3, 4], [9, 9], [9, 8]]), np.array([0, 2, 2, 4]), np.arange(4.0))
+    lines = Polylines(
+        np.array([[0.0, 0], [3, 4], [9, 9], [9, 8]]), np.array([0, 2, 2, 4]), np.arange(4.0)
+    )
     assert len(lines) == 3
     assert lines.segments.tolist() == [[0, 1], [2, 3]]
     assert lines.along().tolist() == [0, 5, 0, 1]

@@ -1,4 +1,5 @@
-"""The flow app end to end: a shape, an image and a sound; every refusal one sentence and no file."""
+"""The flow app end to end: a shape, an image and a sound; every refusal one sentence and no
+file."""
 
 import json
 import shutil
@@ -13,7 +14,18 @@ from PIL import Image
 from apps import flow, flow_benchmark
 from nstr3d.cli import command as cli
 
-SMALL = ["--seeds", "40", "--size", "64", "--samples", "6000", "--read", "1000", "--resolution", "64"]
+SMALL = [
+    "--seeds",
+    "40",
+    "--size",
+    "64",
+    "--samples",
+    "6000",
+    "--read",
+    "1000",
+    "--resolution",
+    "64",
+]
 FITTED = ["--params", "9000", "--steps", "150", "--resolution", "24"]
 
 
@@ -24,14 +36,34 @@ def shape(fitted: Callable[..., Path]) -> Path:
 
 def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) -> None:
     assert flow.main([str(shape), "--out", str(tmp_path / "flow"), *SMALL]) == 0
-    names = {"flow.png", "residual.png", "lines.ply", "lines.glb", "lines.vtp", "lines.json", "segments.ply", "report.json"}
+    names = {
+        "flow.png",
+        "residual.png",
+        "lines.ply",
+        "lines.glb",
+        "lines.vtp",
+        "lines.json",
+        "segments.ply",
+        "report.json",
+    }
     assert {path.name for path in (tmp_path / "flow").iterdir()} == names
     report = json.loads((tmp_path / "flow" / "report.json").read_text())
     assert 1 <= report["lines"]["count"] <= 40
     assert sum(part["share"] for part in report["segments"]) == pytest.approx(1)
-    assert 0 < report["local_frequency"]["p5"] <= report["local_frequency"]["median"] <= report["local_frequency"]["p95"]
+    assert (
+        0
+        < report["local_frequency"]["p5"]
+        <= report["local_frequency"]["median"]
+        <= report["local_frequency"]["p95"]
+    )
     assert 0 <= report["analysis"]["explained"] <= 1
-    assert 0 <= report["unexplained"]["p5"] <= report["unexplained"]["median"] <= report["unexplained"]["p95"] <= 1
+    assert (
+        0
+        <= report["unexplained"]["p5"]
+        <= report["unexplained"]["median"]
+        <= report["unexplained"]["p95"]
+        <= 1
+    )
     with Image.open(tmp_path / "flow" / "residual.png") as picture:
         assert picture.size == (64, 64)
 
@@ -50,7 +82,9 @@ def test_a_field_without_phases_says_so_and_its_relief_is_read(
 
 
 def test_a_tone_has_its_frequency(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(0.3 * np.arange(8000)), 8000, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "tone.wav", 0.5 * np.sin(0.3 * np.arange(8000)), 8000, subtype="FLOAT"
+    )
     assert cli.main(["fit", str(tmp_path / "tone.wav"), "--out", str(tmp_path / "fit")]) == 0
     assert flow.main([str(tmp_path / "fit" / "model.safetensors")]) == 0
     report = json.loads((tmp_path / "fit" / "flow" / "report.json").read_text())
@@ -60,19 +94,44 @@ def test_a_tone_has_its_frequency(tmp_path: Path) -> None:
 def test_a_grating_has_its_frequency(tmp_path: Path) -> None:
     grating = 0.5 + 0.4 * np.sin(0.5 * np.arange(96)) * np.ones((80, 1))
     Image.fromarray(np.round(grating * 255).astype(np.uint8)).save(tmp_path / "grating.png")
-    assert cli.main(["fit", str(tmp_path / "grating.png"), "--out", str(tmp_path / "fit"), "--params", "3000"]) == 0
-    assert flow.main([str(tmp_path / "fit" / "model.safetensors"), "--out", str(tmp_path / "flow"), *SMALL]) == 0
+    assert (
+        cli.main(
+            [
+                "fit",
+                str(tmp_path / "grating.png"),
+                "--out",
+                str(tmp_path / "fit"),
+                "--params",
+                "3000",
+            ]
+        )
+        == 0
+    )
+    assert (
+        flow.main(
+            [str(tmp_path / "fit" / "model.safetensors"), "--out", str(tmp_path / "flow"), *SMALL]
+        )
+        == 0
+    )
     report = json.loads((tmp_path / "flow" / "report.json").read_text())
     assert report["local_frequency"]["median"] == pytest.approx(0.5, rel=0.01)
 
 
-def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(shape: Path, tmp_path: Path) -> None:
+def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(
+    shape: Path, tmp_path: Path
+) -> None:
     model = tmp_path / "fit" / shape.name
     shutil.copytree(shape.parent, model.parent)
     small = ["--size", "64", "--samples", "6000", "--read", "1000", "--gratings", "15", "60"]
-    assert flow_benchmark.main(["--model", str(model), "--out", str(tmp_path / "table"), *small]) == 0
+    assert (
+        flow_benchmark.main(["--model", str(model), "--out", str(tmp_path / "table"), *small]) == 0
+    )
     table = (tmp_path / "table" / "flow.md").read_text()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")][1:]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]]
+        for line in table.splitlines()
+        if line.startswith("| ")
+    ][1:]
     errors = {name: float(error.rstrip("%")) for name, error, *_ in rows}
     assert max(error for name, error in errors.items() if name.startswith("grating")) < 2
     assert errors["chirp over a factor of ten"] < 0.5
@@ -83,7 +142,11 @@ def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(shap
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
-    [(["--seeds", "0"], "no seeds"), (["--highest", "-1"], "positive frequency"), (["--segments", "0"], "at least 1")],
+    [
+        (["--seeds", "0"], "no seeds"),
+        (["--highest", "-1"], "positive frequency"),
+        (["--segments", "0"], "at least 1"),
+    ],
 )
 def test_bad_options_are_refused(
     shape: Path, tmp_path: Path, capsys: pytest.CaptureFixture, options: list[str], sentence: str
@@ -93,7 +156,9 @@ def test_bad_options_are_refused(
     assert not (tmp_path / "flow").exists()
 
 
-def test_nothing_is_overwritten_unasked(shape: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_nothing_is_overwritten_unasked(
+    shape: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     (tmp_path / "report.json").write_text("mine")
     assert flow.main([str(shape), "--out", str(tmp_path), *SMALL]) == 1
     assert "--overwrite" in capsys.readouterr().err

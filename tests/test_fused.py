@@ -54,7 +54,10 @@ def model(levels, hidden: int | None, outputs: int) -> tuple[list[Part], Weights
         return parts, None
     features = sum(each.plain + each.waves for each in parts)
     shapes = (hidden, features), (hidden,), (outputs, hidden), (outputs,)
-    return parts, Weights(*(torch.randn(shape, generator=generator, dtype=torch.float64) / 4 for shape in shapes), 50.0)
+    return parts, Weights(
+        *(torch.randn(shape, generator=generator, dtype=torch.float64) / 4 for shape in shapes),
+        50.0,
+    )
 
 
 def leaves(parts: list[Part], weights: Weights | None) -> list[Tensor]:
@@ -63,13 +66,18 @@ def leaves(parts: list[Part], weights: Weights | None) -> list[Tensor]:
     return [each.table for each in parts] + waves + list(weights[:4] if weights else ())
 
 
-def learned(parts: list[Part], weights: Weights | None, dtype: torch.dtype) -> tuple[list[Part], Weights | None]:
+def learned(
+    parts: list[Part], weights: Weights | None, dtype: torch.dtype
+) -> tuple[list[Part], Weights | None]:
     """Copies whose tensors are leaves of ``dtype``."""
 
     def leaf(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach().to(dtype).requires_grad_()
 
-    copies = [replace(each, table=leaf(each.table), omega=leaf(each.omega), phase=leaf(each.phase)) for each in parts]
+    copies = [
+        replace(each, table=leaf(each.table), omega=leaf(each.omega), phase=leaf(each.phase))
+        for each in parts
+    ]
     return copies, None if weights is None else Weights(*map(leaf, weights[:4]), weights.sharpness)
 
 
@@ -83,10 +91,14 @@ def points_of(count: int) -> Tensor:
 @pytest.mark.parametrize("count", [0, 3, 1300])
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.usefixtures("threads")
-def test_values_and_gradients_equal_double_precision(levels, hidden, outputs, count, workers) -> None:
+def test_values_and_gradients_equal_double_precision(
+    levels, hidden, outputs, count, workers
+) -> None:
     torch.set_num_threads(workers)
     parts, weights = model(levels, hidden, outputs)
-    (exact, exact_weights), (mine, my_weights) = (learned(parts, weights, kind) for kind in (torch.float64, torch.float32))
+    (exact, exact_weights), (mine, my_weights) = (
+        learned(parts, weights, kind) for kind in (torch.float64, torch.float32)
+    )
     points = points_of(count)
     truth = evaluate(points.double(), exact, exact_weights)
     seed = torch.randn(truth.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -100,7 +112,9 @@ def test_values_and_gradients_equal_double_precision(levels, hidden, outputs, co
         scale = max(1.0, float(expected.grad.abs().max()))
         np.testing.assert_allclose(found.grad, expected.grad, atol=2e-5 * scale)
     with torch.no_grad():
-        torch.testing.assert_close(fused(points, mine, my_weights, Layout(mine)), values.detach(), rtol=0, atol=0)
+        torch.testing.assert_close(
+            fused(points, mine, my_weights, Layout(mine)), values.detach(), rtol=0, atol=0
+        )
 
 
 def test_second_derivatives_are_refused() -> None:
@@ -126,8 +140,16 @@ def test_the_closed_form_of_the_slope_is_the_derivative(levels, count: int) -> N
     value, slope = fused_with_slope(points, mine, my_weights, Layout(mine))
     np.testing.assert_allclose(value, truth.detach(), atol=1e-4)
     # On a face between two cells either side's slope is right.
-    off = torch.stack([((at + 1) * (level[0] / 2)).frac().sub(0.5).abs() < 0.4999 for level in levels]).all(dim=0).all(dim=1)
-    np.testing.assert_allclose(slope[off], expected[off], atol=2e-5 * max(1.0, float(expected.abs().max() if count else 1)))
+    off = (
+        torch.stack(
+            [((at + 1) * (level[0] / 2)).frac().sub(0.5).abs() < 0.4999 for level in levels]
+        )
+        .all(dim=0)
+        .all(dim=1)
+    )
+    np.testing.assert_allclose(
+        slope[off], expected[off], atol=2e-5 * max(1.0, float(expected.abs().max() if count else 1))
+    )
 
 
 @pytest.mark.usefixtures("threads")
@@ -136,7 +158,10 @@ def test_gradients_repeat_bit_for_bit_on_two_threads() -> None:
     parts, weights = learned(*model(DEFAULT, 64, 1), torch.float32)
     points = points_of(5000)
     found = [
-        torch.autograd.grad(fused(points, parts, weights, Layout(parts)).square().sum(), parts[0].table)[0] for _ in range(3)
+        torch.autograd.grad(
+            fused(points, parts, weights, Layout(parts)).square().sum(), parts[0].table
+        )[0]
+        for _ in range(3)
     ]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
@@ -150,17 +175,26 @@ def field(**changes):
         LevelConfig(4, waves=ComplexWaves(2)),
         LevelConfig(3, plain=1, waves=AmplitudeWaves(2, learned=True)),
     )
-    near = torch.nn.functional.normalize(torch.randn(200, 3, generator=torch.Generator().manual_seed(3)), dim=1) * 0.7
+    near = (
+        torch.nn.functional.normalize(
+            torch.randn(200, 3, generator=torch.Generator().manual_seed(3)), dim=1
+        )
+        * 0.7
+    )
     return NstrConfig(levels, **changes).build(3, 1, near.numpy())
 
 
 @pytest.mark.parametrize("hidden", [0, 16])
-def test_a_field_answers_alike_with_the_kernels_and_without(hidden: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_answers_alike_with_the_kernels_and_without(
+    hidden: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, points = field(hidden=hidden), points_of(400)
     fast = one(points)
     assert type(fast.grad_fn).__name__ == ("_FusedBackward" if hidden else "SumBackward1")
     fast.square().sum().backward()
-    grads = {name: each.grad.clone() for name, each in one.named_parameters() if each.grad is not None}
+    grads = {
+        name: each.grad.clone() for name, each in one.named_parameters() if each.grad is not None
+    }
     assert len(grads) == len(list(one.parameters()))
     one.zero_grad()
     value, slope = one.value_and_gradient(points)
@@ -172,7 +206,9 @@ def test_a_field_answers_alike_with_the_kernels_and_without(hidden: int, monkeyp
     off = (slope - gradient(one, points)).abs().amax(dim=1) < 1e-3
     assert float(off.float().mean()) > 0.9  # on a face between two cells the sides differ
     for name, each in one.named_parameters():
-        np.testing.assert_allclose(grads[name], each.grad, atol=1e-4 * float(each.grad.abs().max() + 1), err_msg=name)
+        np.testing.assert_allclose(
+            grads[name], each.grad, atol=1e-4 * float(each.grad.abs().max() + 1), err_msg=name
+        )
 
 
 def test_a_field_whose_nodes_moved_or_were_copied_lays_them_out_anew() -> None:
@@ -191,7 +227,9 @@ def test_a_field_whose_nodes_moved_or_were_copied_lays_them_out_anew() -> None:
 def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() -> None:
     sdf = from_field(field(), Frame((0.3, -0.2, 0.1), 2.5), Box((-2.0,) * 3, (2.0,) * 3), 1.0)
     assert sdf.slope is not None
-    points = (torch.rand(2000, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 2 - 1) * 4
+    points = (
+        torch.rand(2000, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 2 - 1
+    ) * 4
     expected, found = gradient(sdf.distance, points), sdf.gradient(points)
     close = (expected - found).abs().amax(dim=1) < 1e-3 * expected.norm(dim=1).clamp_min(1)
     assert float(close.float().mean()) > 0.995
@@ -199,12 +237,16 @@ def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() ->
     assert torch.equal(shifted.gradient(points), found)
 
 
-def test_training_with_the_kernels_follows_training_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_with_the_kernels_follows_training_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     points = torch.rand(2000, 3, generator=torch.Generator().manual_seed(5)) * 2 - 1
     pool = Samples(points, points.norm(dim=1, keepdim=True) - 0.7)
 
     def losses() -> list[float]:
-        steps = fit_steps(field(), pool, sdf_objective(delta=1.0), FitConfig(steps=100, batch=500, pool=2000))
+        steps = fit_steps(
+            field(), pool, sdf_objective(delta=1.0), FitConfig(steps=100, batch=500, pool=2000)
+        )
         return [progress.loss for progress in steps if progress.step % 50 == 0]
 
     fast = losses()

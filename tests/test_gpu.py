@@ -1,4 +1,5 @@
-"""The Triton kernels against their twin in double precision: on a GPU where there is one, else under Triton's interpreter."""
+"""The Triton kernels against their twin in double precision: on a GPU where there is one, else
+under Triton's interpreter."""
 
 import os
 
@@ -25,11 +26,22 @@ def moved(parts, weights):
     def there(tensor):
         return None if tensor is None else tensor.detach().to(DEVICE).requires_grad_()
 
-    parts = [replace(p, rows=p.rows.to(DEVICE), table=there(p.table), omega=there(p.omega), phase=there(p.phase)) for p in parts]
+    parts = [
+        replace(
+            p,
+            rows=p.rows.to(DEVICE),
+            table=there(p.table),
+            omega=there(p.omega),
+            phase=there(p.phase),
+        )
+        for p in parts
+    ]
     return parts, weights and type(weights)(*map(there, weights[:4]), weights.sharpness)
 
 
-@pytest.mark.parametrize(("levels", "hidden", "outputs"), [(DEFAULT, 64, 1), (MIXED, 20, 3), (MIXED, None, 14)])
+@pytest.mark.parametrize(
+    ("levels", "hidden", "outputs"), [(DEFAULT, 64, 1), (MIXED, 20, 3), (MIXED, None, 14)]
+)
 @pytest.mark.parametrize("count", [0, 70])
 def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outputs, count) -> None:
     parts, weights = model(levels, hidden, outputs)
@@ -45,7 +57,9 @@ def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outp
     for found, expected in zip(leaves(mine, my_weights), leaves(exact, exact_weights), strict=True):
         assert found.grad is not None
         assert expected.grad is not None
-        np.testing.assert_allclose(found.grad.cpu(), expected.grad, atol=5e-5 * max(1.0, float(expected.grad.abs().max())))
+        np.testing.assert_allclose(
+            found.grad.cpu(), expected.grad, atol=5e-5 * max(1.0, float(expected.grad.abs().max()))
+        )
 
 
 # The interpreter has no products in bf16.
@@ -75,11 +89,17 @@ def test_captured_steps_train_as_eager_ones(count: int) -> None:
 
     points = torch.rand(4096, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     radii = [0.4 + 0.1 * index for index in range(count)]
-    batches = [Samples(points.cuda(), (points.norm(dim=1, keepdim=True) - radius).cuda()) for radius in radii]
+    batches = [
+        Samples(points.cuda(), (points.norm(dim=1, keepdim=True) - radius).cuda())
+        for radius in radii
+    ]
     fields, twins = ([NstrConfig().build(3, 1).cuda() for _ in range(count)] for _ in range(2))
     optimizer = AdamW([group for field in fields for group in field.rates()], (0.9, 0.99))
     captured = CapturedSteps(fields, sdf_objective(), batches, optimizer)
-    optimizers = [torch.optim.AdamW(t.rates(), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0, fused=True) for t in twins]
+    optimizers = [
+        torch.optim.AdamW(t.rates(), betas=(0.9, 0.99), eps=1e-15, weight_decay=0.0, fused=True)
+        for t in twins
+    ]
     for _ in range(20):
         losses = captured.step(batches)
         for index, (twin, batch, optimizer) in enumerate(zip(twins, batches, optimizers)):
@@ -104,8 +124,14 @@ def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
 
     monkeypatch.setattr(fused, "TRITON", True)
     points = torch.rand(8192, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    pool, config = Samples(points, points.norm(dim=1, keepdim=True) - 0.6), FitConfig(steps=60, batch=1024, pool=8192)
-    whole, half, rest = (NstrConfig().build(3, 1, generator=torch.Generator().manual_seed(1)).cuda() for _ in range(3))
+    pool, config = (
+        Samples(points, points.norm(dim=1, keepdim=True) - 0.6),
+        FitConfig(steps=60, batch=1024, pool=8192),
+    )
+    whole, half, rest = (
+        NstrConfig().build(3, 1, generator=torch.Generator().manual_seed(1)).cuda()
+        for _ in range(3)
+    )
     losses = [progress.loss for progress in fit_steps(whole, pool, sdf_objective(), config)]
     assert losses[-1] < 0.1
     for progress in fit_steps(half, pool, sdf_objective(), config):

@@ -34,7 +34,9 @@ def test_a_cube_with_faces_missing_is_closed_again(missing):
 
 def test_a_planar_hole_gets_a_planar_cap_and_the_volume_back():
     cube = oracles.cube()
-    normals = np.cross(cube.corners[:, 1] - cube.corners[:, 0], cube.corners[:, 2] - cube.corners[:, 0])
+    normals = np.cross(
+        cube.corners[:, 1] - cube.corners[:, 0], cube.corners[:, 2] - cube.corners[:, 0]
+    )
     side = np.flatnonzero(normals[:, 0] > 1e-9)
     closed, closing = close_holes(without(cube, *side))
     assert closing.holes == 1
@@ -44,7 +46,10 @@ def test_a_planar_hole_gets_a_planar_cap_and_the_volume_back():
 
 
 def test_loops_that_meet_in_a_vertex_stay_open():
-    sheet = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]), np.array([[0, 1, 2], [0, 3, 4]]))
+    sheet = Mesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]]),
+        np.array([[0, 1, 2], [0, 3, 4]]),
+    )
     closed, closing = close_holes(sheet)
     assert closing.holes == 0
     assert closing.left == 6

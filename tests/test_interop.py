@@ -11,7 +11,15 @@ from programs import needs
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.geometry.shapes import primitives
-from nstr3d.io.interop import cube_sdf, from_line_set, from_open3d, from_trimesh, line_set, to_open3d, to_trimesh
+from nstr3d.io.interop import (
+    cube_sdf,
+    from_line_set,
+    from_open3d,
+    from_trimesh,
+    line_set,
+    to_open3d,
+    to_trimesh,
+)
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame, Polylines
 
@@ -58,15 +66,24 @@ def test_meshes_go_to_trimesh_and_back() -> None:
     np.testing.assert_array_equal(ours.faces, mesh.faces)
 
 
-def voxels(sdf: list, bbox_center: float = 0.0, bbox_dim: float = 1.0, init_res: int = 8) -> torch.Tensor:
-    """As kaolin's ``sdf_to_voxelgrids`` calls what it is given, which cannot be installed here: float32 points ``(n, 3)`` in,
-    values ``(n,)`` out, of which it takes the sign as a numpy array."""
-    grid = torch.stack(torch.meshgrid(*[torch.arange(init_res + 1)] * 3, indexing="ij"), dim=-1).reshape(-1, 3)
+def voxels(
+    sdf: list, bbox_center: float = 0.0, bbox_dim: float = 1.0, init_res: int = 8
+) -> torch.Tensor:
+    """As kaolin's ``sdf_to_voxelgrids`` calls what it is given, which cannot be installed here:
+    float32 points ``(n, 3)`` in, values ``(n,)`` out, of which it takes the sign as a numpy
+    array."""
+    grid = torch.stack(
+        torch.meshgrid(*[torch.arange(init_res + 1)] * 3, indexing="ij"), dim=-1
+    ).reshape(-1, 3)
     grids = []
     for one in sdf:
         values = one(bbox_dim * (grid.float() / init_res - 0.5 + bbox_center)) <= 0
         assert values.shape == (len(grid),)
-        grids.append(torch.from_numpy(values.data.cpu().numpy().astype(np.float32)).reshape([init_res + 1] * 3))
+        grids.append(
+            torch.from_numpy(values.data.cpu().numpy().astype(np.float32)).reshape(
+                [init_res + 1] * 3
+            )
+        )
     return torch.stack(grids)
 
 
@@ -77,7 +94,9 @@ def test_a_distance_is_what_a_voxel_grid_asks_for() -> None:
     assert grid[0, 4, 4].tolist() == [1] * 9
     assert not grid[1].any()
     field = NstrConfig(levels=(LevelConfig(4, plain=2, sparse=False),), hidden=8).build(3, 1)
-    fitted = Fit(field, Frame((5.0, 0.0, 0.0), 2.0), Box((3.0, -2.0, -2.0), (7.0, 2.0, 2.0)), 2.0).sdf()
+    fitted = Fit(
+        field, Frame((5.0, 0.0, 0.0), 2.0), Box((3.0, -2.0, -2.0), (7.0, 2.0, 2.0)), 2.0
+    ).sdf()
     assert voxels([fitted, cube_sdf(fitted)[0]]).shape == (2, 9, 9, 9)
 
 
@@ -86,7 +105,9 @@ def test_the_cube_holds_the_shape_and_knows_the_way_back() -> None:
     inside, to_world = cube_sdf(far)
     points = torch.rand(2, 50, 3, dtype=torch.float64) - 0.5
     side = 1.05 * float(far.bounds.extent.max())
-    torch.testing.assert_close(inside(points), far(to_world(points).reshape(-1, 3)).reshape(2, 50) / side)
+    torch.testing.assert_close(
+        inside(points), far(to_world(points).reshape(-1, 3)).reshape(2, 50) / side
+    )
     assert bool((inside(torch.eye(3, dtype=torch.float64) / 2) > 0).all())
     grid = voxels([inside], init_res=16)
     assert 0.02 < float(grid.mean()) < 0.3

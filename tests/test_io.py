@@ -1,4 +1,5 @@
-"""Files: round trips, one clear sentence for each kind of bad input, and writes that leave all or nothing."""
+"""Files: round trips, one clear sentence for each kind of bad input, and writes that leave all or
+nothing."""
 
 import json
 from pathlib import Path
@@ -29,7 +30,8 @@ from nstr3d.types import Mesh
 FORMATS = [".ply", ".obj", ".stl", ".off", ".glb"]
 TRIANGLE = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
 PLY_HEADER = (
-    "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\n"
+    "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float "
+    "z\n"
     "element {} {}\nproperty list uchar int vertex_indices\nend_header\n"
 )
 
@@ -41,7 +43,9 @@ def written(folder: Path, name: str, content: str | bytes) -> Path:
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-3, 1e6), (1e-12, 0.0), (1e12, 0.0), (1e-12, 1.0e-6)])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1.0, 0.0), (1e-3, 1e6), (1e-12, 0.0), (1e12, 0.0), (1e-12, 1.0e-6)]
+)
 def test_meshes_come_back(tmp_path: Path, suffix: str, scale: float, offset: float) -> None:
     mesh = Mesh(oracles.torus().vertices * scale + offset, oracles.torus().faces)
     path = tmp_path / f"torus{suffix}"
@@ -49,7 +53,9 @@ def test_meshes_come_back(tmp_path: Path, suffix: str, scale: float, offset: flo
     found = load_mesh(path)
     assert found.vertices.dtype == np.float64
     assert found.faces.dtype == np.int64
-    np.testing.assert_allclose(found.corners, mesh.corners, rtol=0, atol=1e-6 * np.ptp(mesh.vertices))
+    np.testing.assert_allclose(
+        found.corners, mesh.corners, rtol=0, atol=1e-6 * np.ptp(mesh.vertices)
+    )
     if suffix != ".stl":  # which has no shared vertices
         np.testing.assert_array_equal(found.faces, mesh.faces)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
@@ -81,7 +87,9 @@ def test_polygons_are_triangulated(tmp_path: Path) -> None:
     assert np.cross(b - a, c - a)[:, 2].sum() / 2 == pytest.approx(1 + 1.5)
 
 
-def test_obj_may_count_from_the_end_and_hold_old_encodings_and_lost_materials(tmp_path: Path) -> None:
+def test_obj_may_count_from_the_end_and_hold_old_encodings_and_lost_materials(
+    tmp_path: Path,
+) -> None:
     text = "# gr\xf6\xdfe 0\nmtllib lost.mtl\nusemtl gone\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvn 0 0 1\n"
     mesh = load_mesh(written(tmp_path, "odd.obj", text + "f -4/1/1 -3/1/1 -2/1/1 # 0\nf 1 2 4\n"))
     np.testing.assert_array_equal(mesh.corners[0], TRIANGLE)
@@ -89,9 +97,15 @@ def test_obj_may_count_from_the_end_and_hold_old_encodings_and_lost_materials(tm
 
 
 def test_scenes_are_flattened_with_their_transforms(tmp_path: Path) -> None:
-    tetrahedron = trimesh.Trimesh(oracles.tetrahedron().vertices, oracles.tetrahedron().faces, process=False)
+    tetrahedron = trimesh.Trimesh(
+        oracles.tetrahedron().vertices, oracles.tetrahedron().faces, process=False
+    )
     scene = trimesh.Scene()
-    scene.add_geometry(tetrahedron, geom_name="one", transform=trimesh.transformations.translation_matrix([5, 6, 7]))
+    scene.add_geometry(
+        tetrahedron,
+        geom_name="one",
+        transform=trimesh.transformations.translation_matrix([5, 6, 7]),
+    )
     scene.add_geometry(tetrahedron.copy(), geom_name="two", transform=np.diag([-2.0, 2, 2, 1]))
     scene.add_geometry(trimesh.PointCloud(np.full((2, 3), 50.0)))
     scene.export(str(tmp_path / "scene.glb"))
@@ -105,7 +119,9 @@ def test_textures_are_not_needed(tmp_path: Path) -> None:
     picture = Image.fromarray(np.full((4, 4, 3), 200, np.uint8))
     visual = trimesh.visual.TextureVisuals(uv=np.zeros((4, 2)), image=picture)
     tetrahedron = oracles.tetrahedron()
-    trimesh.Trimesh(tetrahedron.vertices, tetrahedron.faces, visual=visual, process=False).export(str(tmp_path / "t.glb"))
+    trimesh.Trimesh(tetrahedron.vertices, tetrahedron.faces, visual=visual, process=False).export(
+        str(tmp_path / "t.glb")
+    )
     np.testing.assert_array_equal(load_mesh(tmp_path / "t.glb").corners, tetrahedron.corners)
 
 
@@ -124,19 +140,37 @@ BAD_MESHES = {
     "text.obj": ("hello world\n", "holds no geometry"),
     "void.stl": (b"\0" * 84, "holds no geometry"),
     "points.obj": (CORNERS, r"has 3 points but no faces; fit it with apps/fit_points.py"),
-    "points.ply": (PLY_HEADER.format(3, "face", 0) + "0 0 0\n1 0 0\n0 1 0\n", "has 3 points but no faces"),
+    "points.ply": (
+        PLY_HEADER.format(3, "face", 0) + "0 0 0\n1 0 0\n0 1 0\n",
+        "has 3 points but no faces",
+    ),
     "points.off": ("OFF\n3 0 0\n0 0 0\n1 0 0\n0 1 0\n", "has 3 points but no faces"),
-    "strips.ply": (PLY_HEADER.format(4, "tristrips", 1) + "0 0 0\n1 0 0\n0 1 0\n1 1 0\n4 0 1 2 3\n", "strips are not read"),
+    "strips.ply": (
+        PLY_HEADER.format(4, "tristrips", 1) + "0 0 0\n1 0 0\n0 1 0\n1 1 0\n4 0 1 2 3\n",
+        "strips are not read",
+    ),
     "nan.obj": ("v 0 0 0\nv 1 nan 0\nv 0 1 0\nf 1 2 3\n", "vertex 1 is not finite"),
     "inf.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 inf 0\n3 0 1 2\n", "vertex 2 is not finite"),
     "zero.obj": (CORNERS + "f 1 2 3\nf 1 2 0\n", "face on line 5 names vertex 0"),
     "zero_uv.obj": (CORNERS + "vt 0 0\nf 0/1 1/1 2/1\n", "face on line 5 names vertex 0"),
     "beyond.obj": (CORNERS + "f 1 2 3\nf 1 2 4\n", "a face names a vertex that is not there"),
     "before.obj": (CORNERS + "f -1 -2 -4\n", "a face names a vertex that is not there"),
-    "beyond.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "a face names a vertex that is not there"),
-    "before.off": ("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n", "a face names a vertex that is not there"),
-    "beyond.ply": (PLY_HEADER.format(3, "face", 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n", "face 0 names vertex 3"),
-    "before.ply": (PLY_HEADER.format(3, "face", 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n", "face 0 names vertex -1"),
+    "beyond.off": (
+        "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n",
+        "a face names a vertex that is not there",
+    ),
+    "before.off": (
+        "OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n",
+        "a face names a vertex that is not there",
+    ),
+    "beyond.ply": (
+        PLY_HEADER.format(3, "face", 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 3\n",
+        "face 0 names vertex 3",
+    ),
+    "before.ply": (
+        PLY_HEADER.format(3, "face", 1) + "0 0 0\n1 0 0\n0 1 0\n3 0 1 -1\n",
+        "face 0 names vertex -1",
+    ),
 }
 
 
@@ -197,14 +231,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> 
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [("result.txt", "old")]
+    assert [(entry.name, entry.read_text()) for entry in tmp_path.iterdir()] == [
+        ("result.txt", "old")
+    ]
 
 
 def test_a_disk_that_fills_up_says_which_file_it_was_for(tmp_path):
     with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.bin"):
         raise OSError(28, "No space left on device")
     assert caught.value.filename == str(tmp_path / "a.bin")
-    with pytest.raises(OSError, match="No space") as caught, atomic_path(tmp_path / "a.bin") as temporary:
+    with (
+        pytest.raises(OSError, match="No space") as caught,
+        atomic_path(tmp_path / "a.bin") as temporary,
+    ):
         raise OSError(28, "No space left on device", str(temporary))
     assert caught.value.filename == str(tmp_path / "a.bin")
     assert not list(tmp_path.iterdir())
@@ -278,7 +317,9 @@ def test_every_kind_of_picture_becomes_grey_rgb_or_rgba(tmp_path: Path) -> None:
 @pytest.mark.parametrize("bits", [8, 16])
 def test_pictures_keep_shape_and_depth(tmp_path: Path, channels: int, bits: int) -> None:
     peak = 2**bits - 1
-    values = (np.random.default_rng(0).integers(0, peak + 1, (9, 14, channels)) / peak).astype(np.float32)
+    values = (np.random.default_rng(0).integers(0, peak + 1, (9, 14, channels)) / peak).astype(
+        np.float32
+    )
     save_picture(tmp_path / "a.png", Picture(values, bits))
     found = load_picture(tmp_path / "a.png")
     assert (found.bits, found.values.dtype, found.notes) == (bits, np.float32, ())
@@ -314,7 +355,10 @@ def test_float_pictures_lie_in_the_unit_interval(tmp_path: Path) -> None:
             load_picture(tmp_path / name)
 
 
-@pytest.mark.parametrize("values", [np.zeros((2, 2, 2)), np.zeros((2, 2)), np.full((2, 2, 1), 1.5), np.full((2, 2, 1), np.nan)])
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros((2, 2, 2)), np.zeros((2, 2)), np.full((2, 2, 1), 1.5), np.full((2, 2, 1), np.nan)],
+)
 def test_bad_deep_pictures_are_not_saved(tmp_path: Path, values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="picture"):
         save_picture(tmp_path / "a.png", Picture(values, 16))
@@ -328,7 +372,9 @@ def test_pictures_are_turned_as_the_camera_was(tmp_path: Path) -> None:
     assert load_image(tmp_path / "turned.png").shape == (5, 2, 3)
 
 
-@pytest.mark.parametrize(("content", "sentence"), [(b"", "is empty"), (JUNK, "could not be read as a picture")])
+@pytest.mark.parametrize(
+    ("content", "sentence"), [(b"", "is empty"), (JUNK, "could not be read as a picture")]
+)
 def test_bad_pictures_are_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load_image(written(tmp_path, "bad.png", content))
@@ -352,16 +398,28 @@ def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:
         ("a.png", np.zeros((2, 2, 3), np.int32), "uint8 or float, not int32"),
     ],
 )
-def test_bad_pictures_are_not_saved(tmp_path: Path, name: str, image: np.ndarray, sentence: str) -> None:
+def test_bad_pictures_are_not_saved(
+    tmp_path: Path, name: str, image: np.ndarray, sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         save_image(tmp_path / name, image)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_json_comes_back(tmp_path: Path) -> None:
-    data = {"a": [1, 2.5, None, True], "b": {"c": np.float32(0.5), "d": np.arange(3)}, "e": ("x", np.int64(7)), 5: "\u00f6"}
+    data = {
+        "a": [1, 2.5, None, True],
+        "b": {"c": np.float32(0.5), "d": np.arange(3)},
+        "e": ("x", np.int64(7)),
+        5: "\u00f6",
+    }
     save_json(tmp_path / "a.json", data)
-    expected = {"a": [1, 2.5, None, True], "b": {"c": 0.5, "d": [0, 1, 2]}, "e": ["x", 7], "5": "\u00f6"}
+    expected = {
+        "a": [1, 2.5, None, True],
+        "b": {"c": 0.5, "d": [0, 1, 2]},
+        "e": ["x", 7],
+        "5": "\u00f6",
+    }
     assert json.loads((tmp_path / "a.json").read_text()) == expected
 
 
@@ -381,7 +439,10 @@ def test_json_refuses_what_it_cannot_hold(tmp_path: Path, data: object, sentence
 
 def test_colours_of_vertices_go_into_ply_only(tmp_path):
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
-    mesh, colours = Mesh(vertices, np.array([[0, 1, 2]])), np.array([[1.0, 0, 0], [0, 0.2, 0], [0, 0, 1]])
+    mesh, colours = (
+        Mesh(vertices, np.array([[0, 1, 2]])),
+        np.array([[1.0, 0, 0], [0, 0.2, 0], [0, 0, 1]]),
+    )
     save_mesh(tmp_path / "a.ply", mesh, colours)
     found: Any = trimesh.load(tmp_path / "a.ply", process=False)
     np.testing.assert_array_equal(found.vertices, vertices)

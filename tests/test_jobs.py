@@ -1,4 +1,5 @@
-"""The job around the main walk: what is written and when, stopping and resuming, refusals, and the report."""
+"""The job around the main walk: what is written and when, stopping and resuming, refusals, and the
+report."""
 
 import json
 import math
@@ -17,7 +18,17 @@ from safetensors.torch import load_file, save_file
 from nstr3d.io.files import load_mesh, save_mesh
 from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs import stages as outputs
-from nstr3d.jobs.mesh import CHECKPOINT, MESH, MODEL, PICTURE, REPORT, Interrupted, Listener, MeshJob, run
+from nstr3d.jobs.mesh import (
+    CHECKPOINT,
+    MESH,
+    MODEL,
+    PICTURE,
+    REPORT,
+    Interrupted,
+    Listener,
+    MeshJob,
+    run,
+)
 from nstr3d.model.checkpoint import load
 from nstr3d.types import Mesh
 
@@ -28,7 +39,13 @@ def job_for(tmp_path, mesh: Mesh | None = None, **options) -> MeshJob:
     path = tmp_path / "input.ply"
     if mesh is not None or not path.exists():
         save_mesh(path, mesh or sphere(2))
-    chosen = {"steps": 60, "params": 6000, "resolution": 32, "picture": 24, "out": tmp_path / "new" / "out"}
+    chosen = {
+        "steps": 60,
+        "params": 6000,
+        "resolution": 32,
+        "picture": 24,
+        "out": tmp_path / "new" / "out",
+    }
     return MeshJob(path, **(QUICK | chosen | options))
 
 
@@ -72,7 +89,16 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     report = json.loads((job.out / REPORT).read_text())
     assert report == json.loads(json.dumps(outcome.report))
     assert all(math.isfinite(number) for number in numbers(report))
-    assert set(report) == {"input", "field", "mesh", "seconds", "accuracy", "transport", "machine", "seed"}
+    assert set(report) == {
+        "input",
+        "field",
+        "mesh",
+        "seconds",
+        "accuracy",
+        "transport",
+        "machine",
+        "seed",
+    }
     assert report["input"]["path"] == str(job.path)
     assert report["input"]["faces"] == len(sphere(2).faces)
     assert report["input"]["watertight"] is True
@@ -106,7 +132,9 @@ def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-@pytest.mark.parametrize(("scale", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-30, 0.0), (5e29, 0.0), (1.0, 1e6)])
+@pytest.mark.parametrize(
+    ("scale", "offset"), [(1e-12, 0.0), (1e12, 0.0), (1e-30, 0.0), (5e29, 0.0), (1.0, 1e6)]
+)
 def test_results_are_in_the_units_and_place_of_the_input(tmp_path, scale, offset):
     mesh = sphere(2, scale, (offset, 0.0, -offset))
     job = job_for(tmp_path, mesh)
@@ -116,20 +144,27 @@ def test_results_are_in_the_units_and_place_of_the_input(tmp_path, scale, offset
     assert np.abs(np.subtract(result.upper, mesh.bounds.upper)).max() < 0.2 * scale
 
 
-@pytest.mark.parametrize(("scale", "what"), [(1e-31, "scale it up"), (1e31, "scale it down"), (1e300, "scale it down")])
+@pytest.mark.parametrize(
+    ("scale", "what"), [(1e-31, "scale it up"), (1e31, "scale it down"), (1e300, "scale it down")]
+)
 def test_sizes_beyond_double_precision_are_refused(tmp_path, scale, what):
     with pytest.raises(ValueError, match=what):
         run(job_for(tmp_path, cube(scale)))
 
 
 def test_a_field_without_a_closed_surface_asks_for_more_training(tmp_path):
-    with pytest.raises(ValueError, match=r"no closed surface yet; train for more --steps or --seconds"):
+    with pytest.raises(
+        ValueError, match=r"no closed surface yet; train for more --steps or --seconds"
+    ):
         run(job_for(tmp_path, steps=1, field="siren"))
     assert names(tmp_path) == {"input.ply"}
 
 
 def test_a_flat_sheet_is_refused_before_training(tmp_path):
-    square = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0.5], [0, 1, 0.5]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    square = Mesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0.5], [0, 1, 0.5]]),
+        np.array([[0, 1, 2], [0, 2, 3]]),
+    )
     steps = []
     with pytest.raises(ValueError, match="encloses no volume"):
         run(job_for(tmp_path, square), Listener(step=steps.append))
@@ -139,7 +174,9 @@ def test_a_flat_sheet_is_refused_before_training(tmp_path):
 
 def test_open_surface_is_warned_of_and_reported(tmp_path):
     closed, heard = sphere(2), []
-    job = job_for(tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5]))
+    job = job_for(
+        tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5])
+    )
     report = run(job, Listener(warn=heard.append)).report
     assert len(heard) == 1
     assert "not watertight" in heard[0]
@@ -151,12 +188,17 @@ def test_open_surface_is_warned_of_and_reported(tmp_path):
 @pytest.mark.parametrize("step", [7, 59, 60])
 def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, whole, step):
     job = replace(whole, out=tmp_path / "out")
-    with pytest.raises(Interrupted, match=f"Stopped after {step} steps: the best model so far is in .*; go on with --resume"):
+    with pytest.raises(
+        Interrupted,
+        match=f"Stopped after {step} steps: the best model so far is in .*; go on with --resume",
+    ):
         run(job, stopping_at(step))
     assert names(job.out) == {MODEL, CHECKPOINT}
     assert load(job.out / MODEL).interrupted
     steps = []
-    report = run(replace(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))).report
+    report = run(
+        replace(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))
+    ).report
     assert steps == list(range(step + 1, 61))
     assert names(job.out) == RESULTS
     expected, found = load_file(whole.out / MODEL), load_file(job.out / MODEL)
@@ -172,7 +214,9 @@ def test_a_signal_stops_training_between_two_steps_and_a_second_one_at_once(tmp_
     job = job_for(tmp_path)
 
     def interrupt(times):
-        return Listener(step=lambda progress: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(times)])
+        return Listener(
+            step=lambda progress: [os.kill(os.getpid(), signal.SIGTERM) for _ in range(times)]
+        )
 
     with pytest.raises(Interrupted, match="Stopped at once"):
         run(job, interrupt(2))
@@ -229,10 +273,14 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, there):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(jobs, "save", full)
-    with pytest.raises(OSError, match=r"out could not be written to \(No space left on device\); make room"):
+    with pytest.raises(
+        OSError, match=r"out could not be written to \(No space left on device\); make room"
+    ):
         run(job)
     assert sorted(tmp_path.rglob("*")) == before
-    monkeypatch.setattr(jobs, "save", lambda path, fit, training=None: full(tmp_path / "aside", fit, training))
+    monkeypatch.setattr(
+        jobs, "save", lambda path, fit, training=None: full(tmp_path / "aside", fit, training)
+    )
     with pytest.raises(OSError, match="No space left"):
         run(job, stopping_at(3))
     (tmp_path / "aside").unlink()
@@ -260,7 +308,9 @@ def stopped(tmp_path_factory):
 )
 def test_resuming_with_other_options_names_what_differs(stopped, changes, named):
     before = names(stopped / "new" / "out")
-    with pytest.raises(ValueError, match=f"belongs to another run: {named} differ; use the same options and input"):
+    with pytest.raises(
+        ValueError, match=f"belongs to another run: {named} differ; use the same options and input"
+    ):
         run(job_for(stopped, resume=True, **changes))
     assert names(stopped / "new" / "out") == before
 
@@ -289,7 +339,9 @@ def _misshape(path):
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
     tensors = load_file(path)
-    name = next(name for name in tensors if name.endswith(".table") and not name.startswith("training/"))
+    name = next(
+        name for name in tensors if name.endswith(".table") and not name.startswith("training/")
+    )
     save_file(tensors | {name: tensors[name][:-1].contiguous()}, path, metadata)
 
 
@@ -338,10 +390,24 @@ def _of_a_run_with_an_option_less(header):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (_of_newer_code, "has the option NstrConfig.sparkle, which is unknown here; use the version of nstr3d that wrote it"),
-        (_of_older_code, "lacks the option NstrConfig.start; go on with the version of nstr3d that wrote it, or fit anew"),
-        (_of_a_run_with_an_option_more, "version of nstr3d: sparkle is not an option of both; use the same .*, or --overwrite"),
-        (_of_a_run_with_an_option_less, "version of nstr3d: pool is not an option of both; use the same .*, or --overwrite"),
+        (
+            _of_newer_code,
+            "has the option NstrConfig.sparkle, which is unknown here; use the version of nstr3d "
+            "that wrote it",
+        ),
+        (
+            _of_older_code,
+            "lacks the option NstrConfig.start; go on with the version of nstr3d that wrote it, "
+            "or fit anew",
+        ),
+        (
+            _of_a_run_with_an_option_more,
+            "version of nstr3d: sparkle is not an option of both; use the same .*, or --overwrite",
+        ),
+        (
+            _of_a_run_with_an_option_less,
+            "version of nstr3d: pool is not an option of both; use the same .*, or --overwrite",
+        ),
     ],
 )
 def test_a_checkpoint_of_other_code_says_what_to_do(stopped, tmp_path, change, message):
@@ -420,15 +486,26 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, m
     "options",
     [{name: value} for name in ("params", "seconds", "steps") for value in (0, -1)]
     + [{name: value} for name in ("seconds", "transport") for value in (math.nan, math.inf)]
-    + [{"resolution": 7}, {"resolution": 10**6}, {"transport": -0.1}, {"seed": -1}, {"seed": 2**32}, {"preset": "best"}],
+    + [
+        {"resolution": 7},
+        {"resolution": 10**6},
+        {"transport": -0.1},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"preset": "best"},
+    ],
 )
 def test_options_out_of_range_are_refused_by_name(tmp_path, options):
-    with pytest.raises(ValueError, match=f"--{next(iter(options))} is|--{next(iter(options))} must"):
+    with pytest.raises(
+        ValueError, match=f"--{next(iter(options))} is|--{next(iter(options))} must"
+    ):
         job_for(tmp_path, **options)
 
 
 def test_a_budget_too_small_says_what_it_takes(tmp_path):
-    with pytest.raises(ValueError, match=r"budget of 10 parameters is too small .* takes at least \d+"):
+    with pytest.raises(
+        ValueError, match=r"budget of 10 parameters is too small .* takes at least \d+"
+    ):
         run(job_for(tmp_path, params=10))
     assert names(tmp_path) == {"input.ply"}
 

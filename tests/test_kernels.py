@@ -1,4 +1,5 @@
-"""Multilinear interpolation: the fused kernel against its plain twin, both against polynomials and autograd."""
+"""Multilinear interpolation: the fused kernel against its plain twin, both against polynomials and
+autograd."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ from nstr3d.kernels.field import interpolate as module
 from nstr3d.kernels.field.interpolate import corners, gather, interpolate, interpolate_with_slope
 
 # torch's own forward mode compiles its rules with a function that torch has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)
 
 DIMS = [1, 2, 3, 4]
 
@@ -31,7 +34,8 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def node_positions(dim: int, resolution: int) -> Tensor:
-    """Every node ``((resolution + 1)^dim, dim)`` of the grid over [-1, 1]^dim, last axis fastest."""
+    """Every node ``((resolution + 1)^dim, dim)`` of the grid over [-1, 1]^dim, last axis
+    fastest."""
     axis = torch.linspace(-1, 1, resolution + 1, dtype=torch.float64)
     return torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"), dim=-1).reshape(-1, dim)
 
@@ -44,15 +48,20 @@ def sparse_level(dim: int, resolution: int, channels: int, seed: int = 1) -> tup
     """Rows that leave out about a third of the nodes, and a float64 table for the rest."""
     stored = torch.rand((resolution + 1) ** dim, generator=seeded(seed)) > 0.3
     rows = torch.where(stored, stored.cumsum(0) - 1, -1).int()
-    return rows, torch.randn(int(stored.sum()), channels, generator=seeded(seed + 1), dtype=torch.float64)
+    return rows, torch.randn(
+        int(stored.sum()), channels, generator=seeded(seed + 1), dtype=torch.float64
+    )
 
 
 def awkward_points(resolution: int, count: int = 200) -> Tensor:
-    """Random points, the eight corners of the box, points on cell faces, and points slightly outside the box: float32."""
+    """Random points, the eight corners of the box, points on cell faces, and points slightly
+    outside the box: float32."""
     inside = torch.rand(count, 3, generator=seeded(3)) * 2 - 1
     corner = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=3)))
     faces = inside[:50].clone()
-    faces[:, 1] = torch.randint(0, resolution + 1, (50,), generator=seeded(4)) * (2 / resolution) - 1
+    faces[:, 1] = (
+        torch.randint(0, resolution + 1, (50,), generator=seeded(4)) * (2 / resolution) - 1
+    )
     return torch.cat([inside, corner, corner * 1.02, faces, faces * torch.tensor([1.0, 1.0, 1.2])])
 
 
@@ -91,7 +100,10 @@ def test_fused_table_gradient_repeats_bit_for_bit() -> None:
     torch.set_num_threads(2)
     points = torch.rand(5000, 3, generator=seeded()) * 2 - 1
     table = torch.randn(27, 4, generator=seeded(1)).requires_grad_(True)
-    found = [torch.autograd.grad(gather(points, dense_rows(3, 2), 2, table).square().sum(), table)[0] for _ in range(3)]
+    found = [
+        torch.autograd.grad(gather(points, dense_rows(3, 2), 2, table).square().sum(), table)[0]
+        for _ in range(3)
+    ]
     assert torch.equal(found[0], found[1])
     assert torch.equal(found[0], found[2])
 
@@ -113,7 +125,9 @@ def test_points_and_table_need_not_be_contiguous() -> None:
     columns = table.float().T.contiguous().T
     assert not spread.is_contiguous()
     assert not columns.is_contiguous()
-    np.testing.assert_array_equal(gather(spread, rows, 4, columns), gather(points, rows, 4, table.float()))
+    np.testing.assert_array_equal(
+        gather(spread, rows, 4, columns), gather(points, rows, 4, table.float())
+    )
 
 
 @pytest.mark.parametrize("grad_enabled", [True, False])
@@ -138,14 +152,18 @@ def test_gather_under_no_grad_answers_for_points_that_require_it() -> None:
     points = awkward_points(4).requires_grad_(True)
     with torch.no_grad():
         found = gather(points, rows, 4, table.float())
-    np.testing.assert_allclose(found, interpolate(points.detach().double(), rows, 4, table), atol=2e-5)
+    np.testing.assert_allclose(
+        found, interpolate(points.detach().double(), rows, 4, table), atol=2e-5
+    )
 
 
 def test_gather_without_numba_is_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, table = sparse_level(3, 4, 2)
     monkeypatch.setattr(module, "_numba_found", lambda: False)
     points = awkward_points(4)
-    assert torch.equal(gather(points, rows, 4, table.float()), interpolate(points, rows, 4, table.float()))
+    assert torch.equal(
+        gather(points, rows, 4, table.float()), interpolate(points, rows, 4, table.float())
+    )
 
 
 @pytest.mark.parametrize("dim", DIMS)
@@ -167,7 +185,9 @@ def test_multilinear_functions_are_reproduced_inside_and_outside(dim: int) -> No
 @pytest.mark.parametrize("dim", DIMS)
 def test_node_values_are_met_and_the_weights_sum_to_one(dim: int) -> None:
     table = torch.randn(4**dim, 2, generator=seeded(), dtype=torch.float64)
-    np.testing.assert_allclose(interpolate(node_positions(dim, 3), dense_rows(dim, 3), 3, table), table, atol=1e-14)
+    np.testing.assert_allclose(
+        interpolate(node_positions(dim, 3), dense_rows(dim, 3), 3, table), table, atol=1e-14
+    )
     points = torch.rand(100, dim, generator=seeded(1), dtype=torch.float64) * 2 - 1
     ones = torch.ones(4**dim, 1, dtype=torch.float64)
     value, slope = interpolate_with_slope(points, dense_rows(dim, 3), 3, ones)
@@ -188,7 +208,9 @@ def test_corners_name_the_cell_and_the_place_in_it(dim: int) -> None:
 def test_slope_is_reverse_forward_and_finite_difference(dim: int) -> None:
     rows, table = sparse_level(dim, 3, 2)
     points = torch.rand(40, dim, generator=seeded(3), dtype=torch.float64) * 1.9 - 0.95
-    points = points[((points + 1) * 1.5).frac().sub(0.5).abs().amax(dim=1) < 0.49]  # a step must not leave the cell
+    points = points[
+        ((points + 1) * 1.5).frac().sub(0.5).abs().amax(dim=1) < 0.49
+    ]  # a step must not leave the cell
     value, slope = interpolate_with_slope(points, rows, 3, table)
     assert torch.equal(value, interpolate(points, rows, 3, table))
     at = points.clone().requires_grad_(True)
@@ -198,7 +220,9 @@ def test_slope_is_reverse_forward_and_finite_difference(dim: int) -> None:
     for axis in range(dim):
         step = torch.zeros(dim, dtype=torch.float64)
         step[axis] = 1e-4
-        difference = interpolate(points + step, rows, 3, table) - interpolate(points - step, rows, 3, table)
+        difference = interpolate(points + step, rows, 3, table) - interpolate(
+            points - step, rows, 3, table
+        )
         np.testing.assert_allclose(slope[:, :, axis], difference / 2e-4, atol=1e-8)
         with dual_level():
             tangent = (step * 1e4).expand_as(points).contiguous()
@@ -210,11 +234,17 @@ def test_slope_is_reverse_forward_and_finite_difference(dim: int) -> None:
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_gradients_of_first_and_second_order(dim: int) -> None:
     rows, table = sparse_level(dim, 2, 2)
-    points = (torch.rand(4, dim, generator=seeded(6), dtype=torch.float64) * 0.8 + 0.1).requires_grad_(True)
+    points = (
+        torch.rand(4, dim, generator=seeded(6), dtype=torch.float64) * 0.8 + 0.1
+    ).requires_grad_(True)
     table.requires_grad_(True)
-    assert torch.autograd.gradcheck(lambda p, t: interpolate(p, rows, 2, t), (points, table), check_forward_ad=True)
+    assert torch.autograd.gradcheck(
+        lambda p, t: interpolate(p, rows, 2, t), (points, table), check_forward_ad=True
+    )
     assert torch.autograd.gradgradcheck(lambda p, t: interpolate(p, rows, 2, t), (points, table))
-    assert torch.autograd.gradcheck(lambda p, t: interpolate_with_slope(p, rows, 2, t), (points, table))
+    assert torch.autograd.gradcheck(
+        lambda p, t: interpolate_with_slope(p, rows, 2, t), (points, table)
+    )
 
 
 def test_a_missing_node_counts_as_zero() -> None:
@@ -222,4 +252,11 @@ def test_a_missing_node_counts_as_zero() -> None:
     table = torch.tensor([[2.0], [4.0]])
     points = torch.tensor([[-1.0], [-0.75], [-0.5], [0.0], [0.5], [1.0]])
     assert interpolate(points, rows, 2, table)[:, 0].tolist() == [2.0, 1.5, 1.0, 0.0, 2.0, 4.0]
-    assert interpolate_with_slope(points, rows, 2, table)[1].flatten().tolist() == [-2.0, -2.0, -2.0, 4.0, 4.0, 4.0]
+    assert interpolate_with_slope(points, rows, 2, table)[1].flatten().tolist() == [
+        -2.0,
+        -2.0,
+        -2.0,
+        4.0,
+        4.0,
+        4.0,
+    ]

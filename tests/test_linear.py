@@ -1,4 +1,5 @@
-"""The closed-form start: the minimiser of the normal equations, which the decoder passes on, and only in fresh fields."""
+"""The closed-form start: the minimiser of the normal equations, which the decoder passes on, and
+only in fresh fields."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def samples(count: int = 3000, dim: int = 3) -> Samples:
 
 
 def field_near(mesh=None, dim: int = 3, **changes) -> Nstr:
-    return NstrConfig(LEVELS, hidden=8, **changes).build(dim, 1, mesh, torch.Generator().manual_seed(0))
+    return NstrConfig(LEVELS, hidden=8, **changes).build(
+        dim, 1, mesh, torch.Generator().manual_seed(0)
+    )
 
 
 def decoder_of(field: Nstr) -> Decoder:
@@ -40,8 +43,15 @@ def decoder_of(field: Nstr) -> Decoder:
 @pytest.mark.parametrize("dim", [2, 3])
 def test_it_reaches_the_minimiser_of_the_normal_equations(dim: int) -> None:
     field, data = field_near(dim=dim), samples(dim=dim)
-    levels, config = [field.spectra[0], field.spectra[2]], LinearStartConfig(iterations=400, ridge=0.03)
-    found = torch.cat(least_squares_sum(levels, data.points, data.values, config)).double().numpy()[:, 0]
+    levels, config = (
+        [field.spectra[0], field.spectra[2]],
+        LinearStartConfig(iterations=400, ridge=0.03),
+    )
+    found = (
+        torch.cat(least_squares_sum(levels, data.points, data.values, config))
+        .double()
+        .numpy()[:, 0]
+    )
     blocks = []
     for level in levels:
         one = torch.eye(len(level.table))
@@ -59,14 +69,19 @@ def test_the_decoder_passes_the_sum_on() -> None:
     with torch.no_grad():
         start_linear(field.spectra, decoder_of(field), data, LinearStartConfig(iterations=60))
         decoder_of(field).out.weight[:, 2:] = 0
-        total = (field.spectra[0].spectrum(data.points)[:, :1] + field.spectra[2].spectrum(data.points)[:, :1]) / GAIN
+        total = (
+            field.spectra[0].spectrum(data.points)[:, :1]
+            + field.spectra[2].spectrum(data.points)[:, :1]
+        ) / GAIN
         torch.testing.assert_close(field(data.points), total, atol=1e-4, rtol=1e-3)
     assert torch.equal(sparse, field.spectra[3].table)
 
 
 def error_after(steps: int, **changes) -> float:
     field, data = field_near(None, **changes), samples(20_000)
-    for _ in fit_steps(field, data, sdf_objective(), FitConfig(steps=steps, batch=2000, pool=20_000, warmup=5)):
+    for _ in fit_steps(
+        field, data, sdf_objective(), FitConfig(steps=steps, batch=2000, pool=20_000, warmup=5)
+    ):
         pass
     with torch.no_grad():
         return float((field(data.points) - data.values).abs().mean())

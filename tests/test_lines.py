@@ -53,9 +53,15 @@ def test_glb_holds_points_colours_and_the_rows_of_the_ends(tmp_path):
     points = accessor(primitive["attributes"]["POSITION"], "<f4", 3)
     np.testing.assert_array_equal(points, POINTS.astype(np.float32))
     np.testing.assert_array_equal(tree["accessors"][0]["max"], points.max(axis=0))
-    np.testing.assert_array_equal(accessor(primitive["attributes"]["COLOR_0"], "u1", 4)[:, :3], np.round(COLOURS * 255))
-    np.testing.assert_array_equal(accessor(primitive["indices"], "<u4", 1).reshape(-1, 2), LINES.segments)
-    scene: Any = trimesh.load(tmp_path / "a.glb")  # which looks at the file's structure, and at points, not at segments
+    np.testing.assert_array_equal(
+        accessor(primitive["attributes"]["COLOR_0"], "u1", 4)[:, :3], np.round(COLOURS * 255)
+    )
+    np.testing.assert_array_equal(
+        accessor(primitive["indices"], "<u4", 1).reshape(-1, 2), LINES.segments
+    )
+    scene: Any = trimesh.load(
+        tmp_path / "a.glb"
+    )  # which looks at the file's structure, and at points, not at segments
     (path,) = scene.geometry.values()
     np.testing.assert_array_equal(path.vertices, points)
 

@@ -12,8 +12,15 @@ from nstr3d.spectrum.reading import difference
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 1000), size=st.floats(15, 60), angle=st.floats(0, 6.3), wrong=st.floats(0.85, 1.15))
-def test_a_plane_wave_is_found_from_a_guess_that_is_off(seed: int, size: float, angle: float, wrong: float):
+@given(
+    seed=st.integers(0, 1000),
+    size=st.floats(15, 60),
+    angle=st.floats(0, 6.3),
+    wrong=st.floats(0.85, 1.15),
+)
+def test_a_plane_wave_is_found_from_a_guess_that_is_off(
+    seed: int, size: float, angle: float, wrong: float
+):
     generator = torch.Generator().manual_seed(seed)
     x = torch.rand(20_000, 2, generator=generator) * 2 - 1
     omega = size * torch.tensor([math.cos(angle), math.sin(angle)])
@@ -41,7 +48,9 @@ def test_a_chirp_is_followed():
 
 
 def test_frequencies_lie_in_the_tangent_planes_of_a_surface():
-    way = torch.nn.functional.normalize(torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    way = torch.nn.functional.normalize(
+        torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)), dim=1
+    )
     values = torch.sin(60 * way[:, :1])
     at = way[way[:, 0].abs() < 0.5][:100]
     found = local_waves(way, values, at, torch.tensor([55.0, 5.0, 0.0]).expand(100, 3), at)

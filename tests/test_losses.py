@@ -44,7 +44,9 @@ def test_huber_is_quadratic_below_delta_and_linear_above() -> None:
     errors = [0.0, 0.002, -0.005, 0.01, -0.3, 1.0]
     expected = [0, 0.2**2 / 2, 0.5**2 / 2, 0.5, 30 - 0.5, 100 - 0.5]
     for error, value in zip(errors, expected):
-        assert float(loss(Constant(0.0), batch(error), 0.0).detach()) == pytest.approx(0.01 * value, abs=1e-8, rel=1e-5)
+        assert float(loss(Constant(0.0), batch(error), 0.0).detach()) == pytest.approx(
+            0.01 * value, abs=1e-8, rel=1e-5
+        )
     mean = float(loss(Constant(0.0), batch(*errors), 0.0).detach())
     assert mean == pytest.approx(0.01 * sum(expected) / 6, rel=1e-5)
 
@@ -62,7 +64,14 @@ def test_transport_is_added_in_its_window_on_the_first_points() -> None:
     penalty = TransportPenalty(weight=0.7, start=0.25, end=0.75, points=3)
     plain, loss = sdf_objective()(field, data, 0.0), sdf_objective(transport=penalty)
     added = 0.7 * field.transport_loss(data.points[:3])
-    for progress, on in ((0.0, False), (0.24, False), (0.25, True), (0.74, True), (0.75, False), (1.0, False)):
+    for progress, on in (
+        (0.0, False),
+        (0.24, False),
+        (0.25, True),
+        (0.74, True),
+        (0.75, False),
+        (1.0, False),
+    ):
         expected = float((plain + added if on else plain).detach())
         assert float(loss(field, data, progress).detach()) == pytest.approx(expected, rel=1e-6)
     assert float(added.detach()) > 0
@@ -76,7 +85,10 @@ def test_transport_needs_an_nstr_field_with_a_transport_network() -> None:
         loss(small_nstr(None), batch(0.1), 0.5)
 
 
-@pytest.mark.parametrize("wrong", [{"weight": -1.0}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -0.1}, {"points": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"weight": -1.0}, {"start": 0.8, "end": 0.2}, {"end": 1.5}, {"start": -0.1}, {"points": 0}],
+)
 def test_penalties_out_of_range_raise(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="transport penalty needs"):
         TransportPenalty(**wrong)

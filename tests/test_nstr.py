@@ -48,8 +48,13 @@ def test_fields_map_any_dimension_to_any_number_of_values(dim: int, out_dim: int
 
 
 def test_the_decoder_reads_the_levels_features() -> None:
-    field = lively(NstrConfig(levels=LEVELS, hidden=5, sharpness=7.0).build(3, 2, generator=seeded()))
-    points, features = draw(), torch.cat([level(draw()) for level in field.spectra], dim=1).detach().double()
+    field = lively(
+        NstrConfig(levels=LEVELS, hidden=5, sharpness=7.0).build(3, 2, generator=seeded())
+    )
+    points, features = (
+        draw(),
+        torch.cat([level(draw()) for level in field.spectra], dim=1).detach().double(),
+    )
     weights = {name: tensor.double() for name, tensor in field.decoder.state_dict().items()}
     inner = features @ weights["hidden.weight"].T + weights["hidden.bias"]
     soft = torch.log1p(torch.exp(-7 * inner.abs())) / 7 + inner.clamp_min(0)
@@ -59,14 +64,20 @@ def test_the_decoder_reads_the_levels_features() -> None:
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_parameter_count_by_hand(learned: bool) -> None:
-    levels = (LevelConfig(2, plain=2, sparse=False), LevelConfig(3, plain=1, waves=PhaseWaves(4, learned=learned)))
+    levels = (
+        LevelConfig(2, plain=2, sparse=False),
+        LevelConfig(3, plain=1, waves=PhaseWaves(4, learned=learned)),
+    )
     config = NstrConfig(levels=levels, hidden=5, transport=TransportConfig(hidden=7))
     tables = 27 * 2 + 64 * (1 + 2 * 4)
     frequencies = 4 * 3 + 4 if learned else 0
     decoder = (2 + 1 + 4) * 5 + 5 + 5 * 2 + 2
     channels = 2 + 9
     transport = (channels + 3) * 7 + 7 + 7 * channels * 3 + channels * 3
-    assert config.build(3, 2, generator=seeded()).parameter_count == tables + frequencies + decoder + transport
+    assert (
+        config.build(3, 2, generator=seeded()).parameter_count
+        == tables + frequencies + decoder + transport
+    )
 
 
 def test_sparse_levels_learn_less() -> None:
@@ -80,18 +91,29 @@ def test_sparse_levels_learn_less() -> None:
 @pytest.mark.parametrize("hidden", [0, 5])
 @pytest.mark.parametrize("transport", [None, TransportConfig(), TransportConfig(hidden=0)])
 @pytest.mark.parametrize("learned", [True, False])
-def test_rates_cover_every_parameter_exactly_once(hidden: int, transport: TransportConfig | None, learned: bool) -> None:
+def test_rates_cover_every_parameter_exactly_once(
+    hidden: int, transport: TransportConfig | None, learned: bool
+) -> None:
     levels = (LevelConfig(2, plain=2), LevelConfig(3, waves=AmplitudeWaves(2, learned=learned)))
-    field = NstrConfig(levels=levels, hidden=hidden, transport=transport, table_rate=0.5, decoder_rate=0.25).build(3, 1)
+    field = NstrConfig(
+        levels=levels, hidden=hidden, transport=transport, table_rate=0.5, decoder_rate=0.25
+    ).build(3, 1)
     rates = {id(p): group["lr"] for group in field.rates() for p in group["params"]}
     assert sum(len(group["params"]) for group in field.rates()) == len(rates)
     assert rates.keys() == {id(p) for p in field.parameters()}
     assert all(rates[id(level.table)] == 0.5 for level in field.spectra)
-    assert all(rate == (0.5 if key in {id(level.table) for level in field.spectra} else 0.25) for key, rate in rates.items())
+    assert all(
+        rate == (0.5 if key in {id(level.table) for level in field.spectra} else 0.25)
+        for key, rate in rates.items()
+    )
 
 
 def test_the_identity_decoder_is_the_literal_sum_of_waves() -> None:
-    field = lively(NstrConfig(levels=(LevelConfig(4, waves=AmplitudeWaves(6)),), hidden=0).build(3, 1, generator=seeded()))
+    field = lively(
+        NstrConfig(levels=(LevelConfig(4, waves=AmplitudeWaves(6)),), hidden=0).build(
+            3, 1, generator=seeded()
+        )
+    )
     level, points = field.spectra[0], draw()
     amplitude = level.spectrum(points).detach()
     omega, phase = level.state_dict()["omega"], level.state_dict()["phase"]
@@ -102,7 +124,9 @@ def test_the_identity_decoder_is_the_literal_sum_of_waves() -> None:
 def test_gradient_of_the_field_is_its_finite_difference() -> None:
     field = lively(NstrConfig(levels=LEVELS, hidden=5).build(3, 1, generator=seeded())).double()
     points = draw(200).double()
-    inside = ((points + 1)[..., None] * torch.tensor([1.0, 2.0, 3.0])).frac().sub(0.5).abs().amax(dim=(1, 2)) < 0.499
+    inside = ((points + 1)[..., None] * torch.tensor([1.0, 2.0, 3.0])).frac().sub(0.5).abs().amax(
+        dim=(1, 2)
+    ) < 0.499
     points = points[inside]  # a step must not cross a cell face
     assert len(points) > 100
     found = gradient(field, points)
@@ -125,15 +149,25 @@ def test_the_spectrums_slope_is_per_cell() -> None:
         end = start + level.config.channels
         assert torch.equal(value[:, start:end], one)
         np.testing.assert_allclose(
-            slope[:, start:end].detach(), other.detach() * 2 / level.config.resolution, rtol=1e-6, atol=1e-9
+            slope[:, start:end].detach(),
+            other.detach() * 2 / level.config.resolution,
+            rtol=1e-6,
+            atol=1e-9,
         )
         start = end
 
 
 def test_linear_phases_shift_the_local_frequency_by_their_slope() -> None:
     waves = PhaseWaves(3, radians=5.0)
-    field = NstrConfig(levels=(LevelConfig(2, plain=1), LevelConfig(4, plain=2, waves=waves)), hidden=4).build(3, 1).double()
-    level, slopes = field.spectra[1], torch.tensor([[3.0, -2.0, 1.0], [0.0, 4.0, 0.5], [7.0, 0.0, -6.0]], dtype=torch.float64)
+    field = (
+        NstrConfig(levels=(LevelConfig(2, plain=1), LevelConfig(4, plain=2, waves=waves)), hidden=4)
+        .build(3, 1)
+        .double()
+    )
+    level, slopes = (
+        field.spectra[1],
+        torch.tensor([[3.0, -2.0, 1.0], [0.0, 4.0, 0.5], [7.0, 0.0, -6.0]], dtype=torch.float64),
+    )
     axis = torch.linspace(-1, 1, 5, dtype=torch.float64)
     nodes = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).reshape(-1, 3)
     with torch.no_grad():
@@ -143,7 +177,9 @@ def test_linear_phases_shift_the_local_frequency_by_their_slope() -> None:
     frequency, amplitude = field.local_frequency(points)
     omega, phase = level.state_dict()["omega"], level.state_dict()["phase"]
     np.testing.assert_allclose(frequency.detach(), (omega + slopes).expand(50, 3, 3), atol=1e-10)
-    np.testing.assert_allclose(amplitude.detach(), torch.tensor([[1.0, 2.0, 3.0]]).expand(50, 3), atol=1e-12)
+    np.testing.assert_allclose(
+        amplitude.detach(), torch.tensor([[1.0, 2.0, 3.0]]).expand(50, 3), atol=1e-12
+    )
     # So the wave itself oscillates at that frequency.
     expected = torch.sin(points @ (omega + slopes).T + phase) * torch.tensor([1.0, 2.0, 3.0])
     np.testing.assert_allclose(level(points)[:, 2:].detach(), expected, atol=1e-10)
@@ -176,7 +212,9 @@ def test_a_trained_transport_explains_part_of_the_motion(position: bool) -> None
 
 
 def test_transport_reaches_every_table_and_its_own_weights() -> None:
-    field = lively(NstrConfig(levels=LEVELS, transport=TransportConfig()).build(3, 1, generator=seeded()))
+    field = lively(
+        NstrConfig(levels=LEVELS, transport=TransportConfig()).build(3, 1, generator=seeded())
+    )
     field.transport_loss(draw(400)).backward()
     assert field.transport is not None
     for parameter in [level.table for level in field.spectra] + list(field.transport.parameters()):
@@ -186,15 +224,23 @@ def test_transport_reaches_every_table_and_its_own_weights() -> None:
 
 
 def test_transport_loss_passes_the_gradient_check() -> None:
-    config = NstrConfig(levels=(LevelConfig(1, plain=1, waves=PhaseWaves(1)),), hidden=0, transport=TransportConfig(hidden=3))
+    config = NstrConfig(
+        levels=(LevelConfig(1, plain=1, waves=PhaseWaves(1)),),
+        hidden=0,
+        transport=TransportConfig(hidden=3),
+    )
     field = lively(config.build(2, 1, generator=seeded())).double()
     points = draw(5, 2).double()
     names, values = zip(*field.named_parameters())
 
     def loss(*weights: Tensor) -> Tensor:
-        return torch.func.functional_call(Wrapped(field), {f"field.{n}": w for n, w in zip(names, weights)}, (points,))
+        return torch.func.functional_call(
+            Wrapped(field), {f"field.{n}": w for n, w in zip(names, weights)}, (points,)
+        )
 
-    assert torch.autograd.gradcheck(loss, [value.detach().clone().requires_grad_(True) for value in values])
+    assert torch.autograd.gradcheck(
+        loss, [value.detach().clone().requires_grad_(True) for value in values]
+    )
 
 
 class Wrapped(torch.nn.Module):
@@ -211,7 +257,9 @@ class Wrapped(torch.nn.Module):
 def test_the_same_seed_builds_the_same_field_and_global_randomness_is_left_alone() -> None:
     config = NstrConfig(levels=LEVELS, transport=TransportConfig())
     before = torch.get_rng_state()
-    one, same, other = (config.build(3, 1, generator=seeded(seed)).state_dict() for seed in (5, 5, 6))
+    one, same, other = (
+        config.build(3, 1, generator=seeded(seed)).state_dict() for seed in (5, 5, 6)
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert one.keys() == same.keys()
     assert all(torch.equal(tensor, same[name]) for name, tensor in one.items())
@@ -220,7 +268,11 @@ def test_the_same_seed_builds_the_same_field_and_global_randomness_is_left_alone
 
 
 def test_starting_weights_are_bounded_by_the_fan_in() -> None:
-    decoder = NstrConfig(levels=(LevelConfig(1, plain=9),), hidden=400).build(3, 1, generator=seeded()).decoder.state_dict()
+    decoder = (
+        NstrConfig(levels=(LevelConfig(1, plain=9),), hidden=400)
+        .build(3, 1, generator=seeded())
+        .decoder.state_dict()
+    )
     assert 0.99 / 3 < float(decoder["hidden.weight"].abs().max()) <= 1 / 3
     assert float(decoder["out.weight"].abs().max()) <= 1 / math.sqrt(400)
 

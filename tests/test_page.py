@@ -1,4 +1,5 @@
-"""The exported page, opened in a real browser: its pictures against those of the torch tracer from the same camera."""
+"""The exported page, opened in a real browser: its pictures against those of the torch tracer from
+the same camera."""
 
 import io
 import re
@@ -38,7 +39,13 @@ EVERY_KIND = NstrConfig(
     ),
     hidden=18,
 )
-SUM = NstrConfig(levels=(LevelConfig(3, plain=1, sparse=False), LevelConfig(12, plain=1, waves=AmplitudeWaves(1))), hidden=0)
+SUM = NstrConfig(
+    levels=(
+        LevelConfig(3, plain=1, sparse=False),
+        LevelConfig(12, plain=1, waves=AmplitudeWaves(1)),
+    ),
+    hidden=0,
+)
 
 
 def fitted(config: NstrConfig) -> Fit:
@@ -53,9 +60,19 @@ def fitted(config: NstrConfig) -> Fit:
     field = config.build(3, 1, surface, generator)
     frame = Frame((3.0, -2.0, 1.0), 2.5)
     bounds = Box(
-        *(tuple((np.array(corner) * 2.5 + frame.centre).tolist()) for corner in (shape.bounds.lower, shape.bounds.upper))
+        *(
+            tuple((np.array(corner) * 2.5 + frame.centre).tolist())
+            for corner in (shape.bounds.lower, shape.bounds.upper)
+        )
     )
-    return fit(field, samples, sdf_objective(), FitConfig(steps=150, batch=4096), frame=frame, bounds=bounds)
+    return fit(
+        field,
+        samples,
+        sdf_objective(),
+        FitConfig(steps=150, batch=4096),
+        frame=frame,
+        bounds=bounds,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,13 +97,15 @@ class Shown:
         """Waits for a condition; playwright's own waiting needs an eval that the page forbids."""
         loop = f"while (!({condition})) await new Promise((resolve) => setTimeout(resolve, 20));"
         assert self.tab.evaluate(
-            f"Promise.race([(async () => {{ {loop} return true; }})(), new Promise((resolve) => setTimeout(resolve, 20000))])"
+            f"Promise.race([(async () => {{ {loop} return true; }})(), new Promise((resolve) => "
+            "setTimeout(resolve, 20000))])"
         ), condition
 
     def picture(self, script: str = "") -> np.ndarray:
         """RGB ``(h, w, 3)`` in [0, 1] after ``script``, once nothing is left to draw."""
         self.tab.evaluate(
-            f"async () => {{ await nstr3d.ready; {script}; nstr3d.set({{smooth: false}}); await nstr3d.settled(); }}"
+            "async () => "
+            f"{{ await nstr3d.ready; {script}; nstr3d.set({{smooth: false}}); await nstr3d.settled(); }}"
         )
         self.tab.evaluate("document.body.classList.add('bare')")
         shot = self.tab.screenshot()
@@ -106,7 +125,9 @@ def shown(browser, model: Fit, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture
 def fresh(shown: Shown) -> Shown:
-    shown.tab.evaluate("async () => { await nstr3d.ready; document.getElementById('reset').click(); }")
+    shown.tab.evaluate(
+        "async () => { await nstr3d.ready; document.getElementById('reset').click(); }"
+    )
     return shown
 
 
@@ -123,11 +144,14 @@ def camera(fit: Fit, azimuth: float = 30.0, elevation: float = 15.0) -> Camera:
 
 
 def normals_in(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a picture of normals shows a surface, and the unit normals there: the grey behind it is no unit vector."""
+    """Where a picture of normals shows a surface, and the unit normals there: the grey behind it is
+    no unit vector."""
     vectors = 2 * picture - 1
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     grey = np.ptp(picture, axis=-1) < 3 / 255
-    return (np.abs(length[..., 0] - 1) < 0.1) & ~(grey & (picture[..., 0] < 0.95) & (picture[..., 0] > 0.79)), vectors / length
+    return (np.abs(length[..., 0] - 1) < 0.1) & ~(
+        grey & (picture[..., 0] < 0.95) & (picture[..., 0] > 0.79)
+    ), vectors / length
 
 
 def agrees(picture: np.ndarray, fit: Fit, at: Camera, level: float = 0.0) -> None:
@@ -144,7 +168,11 @@ def test_silhouette_and_normals_are_those_of_the_torch_tracer(fresh: Shown, mode
     turned = fresh.picture("nstr3d.setCamera({azimuth: 200, elevation: -35})")
     agrees(turned, model, camera(model, 200, -35))
     placed = replace(camera(model), eye=(6.0, -0.5, 8.0), target=(3.2, -2.1, 1.1))
-    agrees(fresh.picture("nstr3d.setCamera({eye: [6, -0.5, 8], target: [3.2, -2.1, 1.1]})"), model, placed)
+    agrees(
+        fresh.picture("nstr3d.setCamera({eye: [6, -0.5, 8], target: [3.2, -2.1, 1.1]})"),
+        model,
+        placed,
+    )
 
 
 def test_a_field_without_a_decoder_is_traced_too(browser, tmp_path: Path) -> None:
@@ -158,7 +186,10 @@ def test_a_field_without_a_decoder_is_traced_too(browser, tmp_path: Path) -> Non
 
 
 def test_studio_light_and_frequency_colours_are_those_of_render(fresh: Shown, model: Fit) -> None:
-    for name, shading in (("studio", Studio()), ("frequency", Studio(albedo=frequency_colours(model)))):
+    for name, shading in (
+        ("studio", Studio()),
+        ("frequency", Studio(albedo=frequency_colours(model))),
+    ):
         expected = render(model.sdf(), camera(model), RenderConfig(shading))
         difference = np.abs(fresh.picture(f"nstr3d.set({{shading: '{name}'}})") - expected)
         assert difference.mean() < 0.01, name
@@ -211,7 +242,9 @@ def test_the_slice_shows_where_the_inside_is(unfolded: Shown, model: Fit) -> Non
     rays = side.rays()
     points = rays.origins + rays.directions * (depth / -rays.directions[:, 2:])
     inside = (model.sdf()(points) < 0).reshape(SIDE, SIDE).numpy()
-    assert (blue & inside).sum() / (blue | inside).sum() > 0.85  # the dark line on the surface is not blue
+    assert (blue & inside).sum() / (
+        blue | inside
+    ).sum() > 0.85  # the dark line on the surface is not blue
     assert (blue & ~inside).sum() < 0.02 * inside.sum()
     flipped = unfolded.picture("document.getElementById('flip').click()")
     assert np.abs(flipped - picture).mean() > 0.01
@@ -244,13 +277,16 @@ def test_what_the_page_cannot_do_it_says(browser, fresh: Shown) -> None:
 
 def test_a_page_is_one_file_that_names_no_other(model: Fit) -> None:
     page = page_html(model, "A ring & a <ball>")
-    assert not re.search(r"https?:|//[a-z]+\.|@import|src=|<link (?!rel=\"icon\" href=\"data:,\")|\{\{", page)
+    assert not re.search(
+        r"https?:|//[a-z]+\.|@import|src=|<link (?!rel=\"icon\" href=\"data:,\")|\{\{", page
+    )
     assert "<title>A ring &amp; a &lt;ball&gt;</title>" in page
     assert len(page.encode()) < 300_000
 
 
 def circles(fit: Fit, *radii: float, values: bool = True) -> Curves:
-    """Level circles of ``radii`` about a fit's middle, in its world; their values rise around each."""
+    """Level circles of ``radii`` about a fit's middle, in its world; their values rise around
+    each."""
     around = np.linspace(0, 2 * np.pi, 181)
     ring = np.stack([np.sin(around), 0.1 * np.cos(5 * around), np.cos(around)], axis=1)
     points = fit.frame.to_world(np.concatenate([radius * ring for radius in radii]))
@@ -260,9 +296,14 @@ def circles(fit: Fit, *radii: float, values: bool = True) -> Curves:
 
 
 @pytest.mark.parametrize("valued", [True, False])
-def test_streamlines_are_drawn_where_the_surface_does_not_hide_them(browser, model: Fit, tmp_path: Path, valued: bool) -> None:
-    """On the same pixels, and in the same colours, as a picture's lines; a box takes them away, a slice cuts them."""
-    curves = circles(model, 0.95, 0.3, values=valued)  # around the ring; and through its hole and the ball
+def test_streamlines_are_drawn_where_the_surface_does_not_hide_them(
+    browser, model: Fit, tmp_path: Path, valued: bool
+) -> None:
+    """On the same pixels, and in the same colours, as a picture's lines; a box takes them away, a
+    slice cuts them."""
+    curves = circles(
+        model, 0.95, 0.3, values=valued
+    )  # around the ring; and through its hole and the ball
     (tmp_path / "page.html").write_text(page_html(model, "lines", curves=curves), encoding="utf-8")
     shown = Shown(browser, tmp_path / "page.html")
     bare = shown.picture("nstr3d.set({lines: false})")
@@ -271,11 +312,15 @@ def test_streamlines_are_drawn_where_the_surface_does_not_hide_them(browser, mod
     assert shown.tab.locator("#line-legend").count() == int(valued)
     found = shown.picture()
     share = np.tile(np.linspace(0, 1, 181), 2)
-    colours = colour_map(torch.from_numpy((share - 0.02) / 0.96)).numpy() if valued else curves.colours
+    colours = (
+        colour_map(torch.from_numpy((share - 0.02) / 0.96)).numpy() if valued else curves.colours
+    )
     expected = draw_lines(bare, camera(model), model.sdf(), curves.lines, colours, 1.5)
     drawn, true = (np.abs(picture - bare).max(axis=-1) > 0.2 for picture in (found, expected))
     whole = draw_lines(bare, camera(model), model.sdf().level(-9.0), curves.lines, colours, 1.5)
-    assert 200 < true.sum() < 0.8 * (np.abs(whole - bare).max(axis=-1) > 0.2).sum()  # much is hidden
+    assert (
+        200 < true.sum() < 0.8 * (np.abs(whole - bare).max(axis=-1) > 0.2).sum()
+    )  # much is hidden
     assert (drawn & binary_dilation(true)).sum() >= 0.97 * drawn.sum()
     assert (true & binary_dilation(drawn)).sum() >= 0.97 * true.sum()
     assert np.abs(found - expected)[drawn & true].mean() < 0.1
@@ -299,7 +344,8 @@ def test_lines_of_another_shape_are_refused(model: Fit) -> None:
 
 
 def test_tables_are_rounded_finely(model: Fit) -> None:
-    """The generated code reads the tables back: here by hand, for the units that it multiplies them by."""
+    """The generated code reads the tables back: here by hand, for the units that it multiplies them
+    by."""
     assert isinstance(model.field, Nstr)
     code = field_code(model.field)
     place = 0
@@ -310,7 +356,10 @@ def test_tables_are_rounded_finely(model: Fit) -> None:
         scale = np.concatenate([np.array(unit[1].split(", "), float) for unit in units if unit])
         entries = code.texels[place : place + len(table) * width].reshape(len(table), -1) * scale
         place += len(table) * width
-        assert np.abs(entries[:, : table.shape[1]] - table).max() <= 1.001 * np.abs(table).max() / 65534
+        assert (
+            np.abs(entries[:, : table.shape[1]] - table).max()
+            <= 1.001 * np.abs(table).max() / 65534
+        )
     assert place == len(code.texels)
     sparse = [level.rows.numpy() >= 0 for level in model.field.spectra if (level.rows < 0).any()]
     assert [stored.tolist() for stored in code.bitmaps] == [stored.tolist() for stored in sparse]

@@ -1,4 +1,5 @@
-"""Placed waves find plane waves and chirps, unwrap phases, leave what says nothing alone, and never undo training."""
+"""Placed waves find plane waves and chirps, unwrap phases, leave what says nothing alone, and never
+undo training."""
 
 import math
 from dataclasses import replace
@@ -18,7 +19,9 @@ from nstr3d.types import Samples
 
 
 def field_of(dim: int, cells: int = 8, count: int = 1) -> Nstr:
-    return NstrConfig((LevelConfig(cells, plain=1, waves=PhaseWaves(count)),), hidden=8).build(dim, 1)
+    return NstrConfig((LevelConfig(cells, plain=1, waves=PhaseWaves(count)),), hidden=8).build(
+        dim, 1
+    )
 
 
 def samples_of(phase, dim: int, count: int = 20_000) -> Samples:
@@ -34,7 +37,9 @@ def placed(field: Nstr, samples: Samples, seed: int = 0, **changes) -> Tensor:
 @pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_plane_wave_is_read_where_it_lies(dim: int, seed: int) -> None:
-    omega = 18.0 * torch.nn.functional.normalize(torch.tensor([2.0, -1.0, 0.5])[:dim], dim=0)  # 1.4 x the nodes' Nyquist
+    omega = 18.0 * torch.nn.functional.normalize(
+        torch.tensor([2.0, -1.0, 0.5])[:dim], dim=0
+    )  # 1.4 x the nodes' Nyquist
     field = field_of(dim)
     placed(field, samples_of(lambda x: x @ omega, dim), seed)
     inner = torch.rand(2000, dim, generator=torch.Generator().manual_seed(1)) * 1.4 - 0.7
@@ -65,7 +70,12 @@ def test_placed_waves_explain_a_sum_that_random_ones_do_not() -> None:
     for name, placement in (("placed", PlacementConfig()), ("random", None)):
         config = NstrConfig((LevelConfig(6, waves=PhaseWaves(2)),), hidden=8, placement=placement)
         field = config.build(2, 1)
-        for _ in fit_steps(field, samples, value_objective(), FitConfig(steps=150, batch=2000, pool=20_000, warmup=5)):
+        for _ in fit_steps(
+            field,
+            samples,
+            value_objective(),
+            FitConfig(steps=150, batch=2000, pool=20_000, warmup=5),
+        ):
             pass
         with torch.no_grad():
             errors[name] = float((field(points) - samples.values).square().mean())
@@ -87,7 +97,16 @@ def test_unwrapping_recovers_a_smooth_phase_up_to_a_constant() -> None:
 def test_links_are_the_neighbours_that_are_stored() -> None:
     near = np.array([[-0.9, -0.9], [0.9, 0.9]])
     level = NstrConfig((LevelConfig(4, waves=PhaseWaves(1)),)).build(2, 1, near).spectra[0]
-    assert sorted(map(tuple, _links(level).tolist())) == [(0, 1), (0, 2), (1, 3), (2, 3), (4, 5), (4, 6), (5, 7), (6, 7)]
+    assert sorted(map(tuple, _links(level).tolist())) == [
+        (0, 1),
+        (0, 2),
+        (1, 3),
+        (2, 3),
+        (4, 5),
+        (4, 6),
+        (5, 7),
+        (6, 7),
+    ]
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])
@@ -100,7 +119,9 @@ def test_where_nothing_oscillates_the_random_start_stays(value: float) -> None:
 
 
 def test_what_plain_channels_carry_is_left_to_them() -> None:
-    samples = samples_of(lambda x: x @ torch.tensor([6.0, 0.0, 0.0]), 3)  # 0.48 x the nodes' Nyquist frequency
+    samples = samples_of(
+        lambda x: x @ torch.tensor([6.0, 0.0, 0.0]), 3
+    )  # 0.48 x the nodes' Nyquist frequency
     field = field_of(3)
     before = field.spectra[0].table.detach().clone()
     torch.testing.assert_close(placed(field, samples), before, rtol=0, atol=0)
@@ -117,7 +138,9 @@ def test_values_of_several_channels_are_read_along_their_main_direction() -> Non
     samples = samples_of(lambda x: x @ torch.tensor([12.0, 5.0]), 2)
     both = Samples(samples.points, torch.cat([samples.values * 2, -samples.values], dim=1))
     one, two = field_of(2), field_of(2)
-    torch.testing.assert_close(placed(one, samples)[:, 1], placed(two, both)[:, 1], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        placed(one, samples)[:, 1], placed(two, both)[:, 1], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_field_that_has_learned_is_not_placed_again() -> None:
@@ -138,7 +161,14 @@ def test_without_placement_the_random_start_stays() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"samples": 0}, {"candidates": 0}, {"least": -0.1}, {"band": (-1.0, 1.0)}, {"band": (2.0, 1.0)}, {"band": (0.0, math.inf)}],
+    [
+        {"samples": 0},
+        {"candidates": 0},
+        {"least": -0.1},
+        {"band": (-1.0, 1.0)},
+        {"band": (2.0, 1.0)},
+        {"band": (0.0, math.inf)},
+    ],
 )
 def test_settings_that_place_nothing_raise(changes: dict) -> None:
     with pytest.raises(ValueError, match=r"sample|band"):

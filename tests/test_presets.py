@@ -11,13 +11,17 @@ from nstr3d.training.presets import PRESETS, levels_for, sized_nstr
 @pytest.mark.parametrize("budget", [15_000, 50_000, 120_000])
 def test_a_sized_field_uses_its_budget_and_no_more(budget: int) -> None:
     mesh = oracles.sphere(3, radius=0.3)
-    field = sized_nstr(budget, mesh).build(3, 1, near=mesh, generator=torch.Generator().manual_seed(0))
+    field = sized_nstr(budget, mesh).build(
+        3, 1, near=mesh, generator=torch.Generator().manual_seed(0)
+    )
     assert 0.8 * budget <= field.parameter_count <= budget
 
 
 def test_a_field_is_sized_near_points_too() -> None:
     points = oracles.sphere(4, radius=0.3).vertices
-    field = sized_nstr(40_000, points).build(3, 1, near=points, generator=torch.Generator().manual_seed(0))
+    field = sized_nstr(40_000, points).build(
+        3, 1, near=points, generator=torch.Generator().manual_seed(0)
+    )
     assert 0.8 * 40_000 <= field.parameter_count <= 40_000
 
 

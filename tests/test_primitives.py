@@ -1,4 +1,5 @@
-"""Analytic shapes against brute force and their own promises, and the shipped meshes against their validator."""
+"""Analytic shapes against brute force and their own promises, and the shipped meshes against their
+validator."""
 
 from __future__ import annotations
 
@@ -23,8 +24,11 @@ from nstr3d.geometry.shapes.ripples import drifting_ripple
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
-# The first forward-mode derivative makes torch compile its own helpers with an interface that it has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+# The first forward-mode derivative makes torch compile its own helpers with an interface that it
+# has deprecated.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)
 
 ASSETS = Path(__file__).parents[1] / "assets"
 TILT = ((1.0, 2.0, -0.5), 37.0)
@@ -54,10 +58,14 @@ BOUNDS = {
     "intersection": P.intersection(EXACT["ellipsoid"], P.rotate(EXACT["box"], *TILT)),
     "difference": P.difference(EXACT["box"], EXACT["sphere"], EXACT["capsule"]),
     "smooth_union": P.smooth_union(EXACT["sphere"], EXACT["ellipsoid"], EXACT["capsule"], k=0.3),
-    "smooth_difference": P.smooth_difference(EXACT["box"], EXACT["sphere"], EXACT["capsule"], k=0.2),
+    "smooth_difference": P.smooth_difference(
+        EXACT["box"], EXACT["sphere"], EXACT["capsule"], k=0.2
+    ),
     "displace": P.displace(EXACT["torus"], _waves, amplitude=0.05, lipschitz=9.0),
     "smooth_union of displaced": P.smooth_union(
-        P.displace(EXACT["sphere"], _waves, amplitude=0.05, lipschitz=9.0), P.rotate(P.shells(), *TILT), k=0.1
+        P.displace(EXACT["sphere"], _waves, amplitude=0.05, lipschitz=9.0),
+        P.rotate(P.shells(), *TILT),
+        k=0.1,
     ),
 }
 ALL = EXACT | BOUNDS
@@ -75,7 +83,10 @@ def _one_thread():
 
 
 def _points(count: int, seed: int, half: float = 1.6) -> torch.Tensor:
-    return (torch.rand(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 2 - 1) * half
+    return (
+        torch.rand(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 2
+        - 1
+    ) * half
 
 
 def _box_distance(bounds: Box, points: torch.Tensor) -> torch.Tensor:
@@ -83,7 +94,8 @@ def _box_distance(bounds: Box, points: torch.Tensor) -> torch.Tensor:
     return torch.maximum(lower - points, points - upper).clamp_min(0).norm(dim=-1)
 
 
-# ------------------------------------------------------------------------------------- closed-form samples of the surfaces
+# ------------------------------------------------------------------------------------- closed-form
+# samples of the surfaces
 
 
 def _grid(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,7 +106,9 @@ def _grid(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _sphere_samples() -> np.ndarray:
     """The unit sphere, about 0.01 apart."""
     polar, azimuth = _grid(np.linspace(0, math.pi, 314), np.linspace(0, 2 * math.pi, 628))
-    return np.stack([np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], axis=-1)
+    return np.stack(
+        [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], axis=-1
+    )
 
 
 def _torus_samples() -> np.ndarray:
@@ -108,7 +122,10 @@ def _box_samples(half: tuple[float, float, float]) -> np.ndarray:
     for axis in range(3):
         u, v = (np.linspace(-half[i], half[i], 160) for i in range(3) if i != axis)
         a, b = _grid(u, v)
-        sides += [np.insert(np.stack([a, b], axis=-1), axis, sign * half[axis], axis=-1) for sign in (-1, 1)]
+        sides += [
+            np.insert(np.stack([a, b], axis=-1), axis, sign * half[axis], axis=-1)
+            for sign in (-1, 1)
+        ]
     return np.concatenate(sides)
 
 
@@ -116,7 +133,9 @@ def _cylinder_samples() -> np.ndarray:
     angle, height = _grid(np.linspace(0, 2 * math.pi, 320), np.linspace(-0.7, 0.7, 140))
     wall = np.stack([0.5 * np.cos(angle), height, 0.5 * np.sin(angle)], axis=-1)
     angle, reach = _grid(np.linspace(0, 2 * math.pi, 320), np.linspace(0, 0.5, 50))
-    lid = np.stack([reach * np.cos(angle), np.full_like(reach, 0.7), reach * np.sin(angle)], axis=-1)
+    lid = np.stack(
+        [reach * np.cos(angle), np.full_like(reach, 0.7), reach * np.sin(angle)], axis=-1
+    )
     return np.concatenate([wall, lid, lid * (1, -1, 1)])
 
 
@@ -130,11 +149,14 @@ def _capsule_samples() -> np.ndarray:
     rim = np.cos(angle)[:, None] * side + np.sin(angle)[:, None] * np.cross(axis, side)
     tube = a + along[:, None] * (b - a) + radius * rim
     ball = _sphere_samples()
-    return np.concatenate([tube, a + radius * ball[ball @ axis <= 0], b + radius * ball[ball @ axis >= 0]])
+    return np.concatenate(
+        [tube, a + radius * ball[ball @ axis <= 0], b + radius * ball[ball @ axis >= 0]]
+    )
 
 
 def _rounded_box_samples() -> np.ndarray:
-    """The core box's faces moved out, quarter tubes about its edges, eighth balls about its corners."""
+    """The core box's faces moved out, quarter tubes about its edges, eighth balls about its
+    corners."""
     core, radius = np.array((0.4, 0.7, 0.2)), 0.1
     ball, turn = _sphere_samples(), np.linspace(0, 2 * math.pi, 401)[:-1]
     pieces = [np.sign(ball) * core + radius * ball]
@@ -144,7 +166,9 @@ def _rounded_box_samples() -> np.ndarray:
         tube = np.insert(np.stack([np.cos(angle), np.sin(angle)], axis=-1), axis, 0.0, axis=-1)
         pieces.append(np.sign(tube) * core + radius * tube + along[:, None] * unit)
         sides = _box_samples((0.4, 0.7, 0.2))
-        pieces += [sides[sides[:, axis] == sign * core[axis]] + sign * radius * unit for sign in (-1, 1)]
+        pieces += [
+            sides[sides[:, axis] == sign * core[axis]] + sign * radius * unit for sign in (-1, 1)
+        ]
     return np.concatenate(pieces)
 
 
@@ -221,7 +245,8 @@ def test_ellipsoids_of_any_radii_have_unit_gradient_and_reach_their_poles(radii,
     assert torch.allclose(shape(poles * 3), 2 * torch.tensor(radii, dtype=torch.float64))
 
 
-# ----------------------------------------------------------------------------------------------- what every shape promises
+# -----------------------------------------------------------------------------------------------
+# what every shape promises
 
 
 @everyone
@@ -267,7 +292,13 @@ def test_forward_and_reverse_mode_and_finite_differences_agree(shape):
 @everyone
 def test_dtype_stays_and_the_origin_is_finite(shape):
     for dtype in (torch.float32, torch.float64):
-        points = torch.cat([torch.zeros(1, 3, dtype=dtype), torch.eye(3, dtype=dtype), _points(50, seed=10).to(dtype)])
+        points = torch.cat(
+            [
+                torch.zeros(1, 3, dtype=dtype),
+                torch.eye(3, dtype=dtype),
+                _points(50, seed=10).to(dtype),
+            ]
+        )
         assert shape(points).dtype == dtype
         assert torch.isfinite(shape(points)).all()
         assert torch.isfinite(shape.gradient(points)).all()
@@ -288,7 +319,9 @@ def test_rigid_motion_and_scale_move_the_distance_along(name, axis, degrees, off
     moved = P.translate(P.scale(P.rotate(shape, axis, degrees), factor), offset)
     # The same motion by a twin: the matrix exponential of the axis' cross product.
     x, y, z = (math.radians(degrees) * np.array(axis) / np.linalg.norm(axis)).tolist()
-    turn = torch.linalg.matrix_exp(torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64))
+    turn = torch.linalg.matrix_exp(
+        torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    )
     there = factor * points @ turn.T + points.new_tensor(offset)
     assert torch.allclose(moved(there), factor * shape(points), atol=1e-9)
     assert moved.lipschitz == shape.lipschitz
@@ -296,7 +329,8 @@ def test_rigid_motion_and_scale_move_the_distance_along(name, axis, degrees, off
     assert (moved(there)[beyond > 0] >= beyond[beyond > 0] - 1e-9).all()
 
 
-# ------------------------------------------------------------------------------------------------------------- combinators
+# -------------------------------------------------------------------------------------------------------------
+# combinators
 
 
 def test_set_operations_agree_with_membership():
@@ -308,7 +342,12 @@ def test_set_operations_agree_with_membership():
 
 
 def test_smooth_union_adds_a_quarter_of_k_at_most_and_only_near_creases():
-    a, b, k, points = P.sphere(0.5, (-0.4, 0, 0)), P.sphere(0.5, (0.4, 0, 0)), 0.2, _points(5000, seed=13)
+    a, b, k, points = (
+        P.sphere(0.5, (-0.4, 0, 0)),
+        P.sphere(0.5, (0.4, 0, 0)),
+        0.2,
+        _points(5000, seed=13),
+    )
     gain = P.union(a, b)(points) - P.smooth_union(a, b, k=k)(points)
     near = (a(points) - b(points)).abs() < k
     assert near.any()
@@ -316,17 +355,23 @@ def test_smooth_union_adds_a_quarter_of_k_at_most_and_only_near_creases():
     assert (gain[~near] == 0).all()
     assert gain.max() <= k / 4
     middle = torch.tensor([[0.0, 0.2, 0.1]])
-    assert (P.union(a, b)(middle) - P.smooth_union(a, b, k=k)(middle)).item() == pytest.approx(k / 4)
+    assert (P.union(a, b)(middle) - P.smooth_union(a, b, k=k)(middle)).item() == pytest.approx(
+        k / 4
+    )
 
 
 def test_smooth_difference_is_the_complement_of_a_smooth_union():
     a, b, points = EXACT["box"], EXACT["sphere"], _points(2000, seed=14)
     outside = Sdf(lambda p: -a.distance(p), a.bounds)
-    assert torch.equal(P.smooth_difference(a, b, k=0.2)(points), -P.smooth_union(outside, b, k=0.2)(points))
+    assert torch.equal(
+        P.smooth_difference(a, b, k=0.2)(points), -P.smooth_union(outside, b, k=0.2)(points)
+    )
 
 
 def test_displacement_moves_the_surface_outwards_by_the_relief():
-    shape = P.displace(P.sphere(1.0), lambda points: torch.ones_like(points[:, 0]), amplitude=0.1, lipschitz=1.0)
+    shape = P.displace(
+        P.sphere(1.0), lambda points: torch.ones_like(points[:, 0]), amplitude=0.1, lipschitz=1.0
+    )
     assert shape(torch.tensor([[1.1, 0.0, 0.0]])).item() == pytest.approx(0.0, abs=1e-6)
     assert shape.lipschitz == pytest.approx(1.1)
     assert shape.bounds.upper == pytest.approx((1.1, 1.1, 1.1))
@@ -337,10 +382,15 @@ def test_gyroid_wall_is_as_thick_as_stated():
     period, thickness = 1.0, 0.05
     slab = P.gyroid_slab(period, thickness, radius=2.0, rim=0.1)
     direction = torch.ones(1, 3, dtype=torch.float64) / math.sqrt(3)
-    assert slab(direction * thickness / 2 * 0.98).item() < 0 < slab(direction * thickness / 2 * 1.05).item()
+    assert (
+        slab(direction * thickness / 2 * 0.98).item()
+        < 0
+        < slab(direction * thickness / 2 * 1.05).item()
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------------ errors
+# ------------------------------------------------------------------------------------------------------------------
+# errors
 
 
 @pytest.mark.parametrize(
@@ -361,11 +411,20 @@ def test_gyroid_wall_is_as_thick_as_stated():
         (lambda: P.gyroid_slab(period=0.0), "period must be positive"),
         (lambda: P.union(), "union needs at least one shape"),
         (lambda: P.intersection(), "intersection needs at least one shape"),
-        (lambda: P.intersection(P.sphere(), P.sphere(1.0, (3.0, 0.0, 0.0))), "the intersection is empty"),
+        (
+            lambda: P.intersection(P.sphere(), P.sphere(1.0, (3.0, 0.0, 0.0))),
+            "the intersection is empty",
+        ),
         (lambda: P.difference(P.sphere()), "difference needs at least one shape"),
         (lambda: P.smooth_union(P.sphere(), k=0.0), "k must be positive"),
-        (lambda: P.smooth_difference(P.sphere(), k=0.1), "smooth_difference needs at least one shape"),
-        (lambda: P.displace(P.sphere(), _waves, amplitude=-0.1, lipschitz=1.0), "amplitude must be positive"),
+        (
+            lambda: P.smooth_difference(P.sphere(), k=0.1),
+            "smooth_difference needs at least one shape",
+        ),
+        (
+            lambda: P.displace(P.sphere(), _waves, amplitude=-0.1, lipschitz=1.0),
+            "amplitude must be positive",
+        ),
         (lambda: P.rotate(P.sphere(), (0.0, 0.0, 0.0), 10.0), "axis must not be the zero vector"),
         (lambda: P.scale(P.sphere(), -2.0), "factor must be positive"),
         (lambda: P.translate(P.sphere(), (1.0,)), "offset must be three finite numbers"),
@@ -376,7 +435,8 @@ def test_impossible_shapes_are_refused(build, message):
         build()
 
 
-# ------------------------------------------------------------------------------------------------------- the shipped meshes
+# -------------------------------------------------------------------------------------------------------
+# the shipped meshes
 
 
 @functools.cache
@@ -454,7 +514,9 @@ def test_shipped_faces_look_along_the_gradient(name):
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     doubled = np.linalg.norm(normals, axis=-1)
     assert doubled.min() > 0
-    outward = (normals * _script().RECIPES[name].shape().normals(corners.mean(axis=1))).sum(axis=-1) / doubled
+    outward = (normals * _script().RECIPES[name].shape().normals(corners.mean(axis=1))).sum(
+        axis=-1
+    ) / doubled
     # A sliver may lie across a sharp edge; all others face outwards.
     assert doubled[outward <= 0].sum() < 1e-4 * doubled.sum()
 

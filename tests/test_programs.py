@@ -17,7 +17,9 @@ def test_a_missing_program_skips_for_strangers_and_not_where_it_was_promised(mon
     assert programs.needs("xvfb").mark.args == (False,)
 
 
-def test_a_part_that_was_left_out_skips_everywhere_and_a_missing_one_for_strangers_only(tmp_path, monkeypatch):
+def test_a_part_that_was_left_out_skips_everywhere_and_a_missing_one_for_strangers_only(
+    tmp_path, monkeypatch
+):
     monkeypatch.setattr(programs, "PARTS", {"audio": "json", "export": "no_such_package"})
     monkeypatch.setattr(programs, "left_out_parts", lambda: {})
     monkeypatch.setenv("CI", "1")

@@ -22,9 +22,13 @@ FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
 @needs("egl")
 @pytest.mark.parametrize("orthographic", [False, True])
 @pytest.mark.parametrize("kind", ["fitted", "analytic"])
-def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(torus_fit: Fit, kind: str, orthographic: bool) -> None:
+def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(
+    torus_fit: Fit, kind: str, orthographic: bool
+) -> None:
     sdf = torus_fit.sdf() if kind == "fitted" else primitives.torus()
-    camera = Camera.around(sdf.bounds, elevation=40, width=192, height=160, orthographic=orthographic)
+    camera = Camera.around(
+        sdf.bounds, elevation=40, width=192, height=160, orthographic=orthographic
+    )
     traced = measure(sdf, camera)
     drawn = rasterise(extract_mesh(sdf, 128), camera).depth
     both, either = traced.mask & np.isfinite(drawn), traced.mask | np.isfinite(drawn)
@@ -39,7 +43,9 @@ def test_depth_is_analytic_before_a_cube_in_both_projections() -> None:
         depth = rasterise(cube(), camera).depth
         forward = camera.rays().directions.numpy()[:, 2].reshape(80, 96)
         expected = 5 / -forward
-        x, y = (np.tan(math.radians(17.5)) * 5 if camera.span is None else 2.0) * np.array([1.2, 1.0])
+        x, y = (np.tan(math.radians(17.5)) * 5 if camera.span is None else 2.0) * np.array(
+            [1.2, 1.0]
+        )
         column = ((np.arange(96) + 0.5) / 96 * 2 - 1) * x
         row = (1 - (np.arange(80) + 0.5) / 80 * 2) * y
         front = (np.abs(column) < 0.99)[None, :] & (np.abs(row) < 0.99)[:, None]
@@ -53,7 +59,10 @@ def test_where_a_mesh_lies_and_how_large_it_is_does_not_show() -> None:
     shape = torus()
     camera = Camera.around(shape.bounds, width=64, height=64)
     far = Mesh(shape.vertices * 1e-3 + (3e4, -2e4, 1e4), shape.faces)
-    near, moved = rasterise(shape, camera), rasterise(far, Camera.around(far.bounds, width=64, height=64))
+    near, moved = (
+        rasterise(shape, camera),
+        rasterise(far, Camera.around(far.bounds, width=64, height=64)),
+    )
     both = np.isfinite(near.depth) & np.isfinite(moved.depth)
     assert both.sum() > 0.99 * np.isfinite(near.depth).sum()
     np.testing.assert_allclose(moved.depth[both], near.depth[both] * 1e-3, rtol=2e-3)

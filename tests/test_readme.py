@@ -16,7 +16,8 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture
 def namespace(tmp_path, monkeypatch):
-    """What the blocks leave behind, run one after the other in an empty folder that sees the assets."""
+    """What the blocks leave behind, run one after the other in an empty folder that sees the
+    assets."""
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
@@ -27,11 +28,15 @@ def namespace(tmp_path, monkeypatch):
 
 def test_blocks_run_and_leave_what_they_promise(namespace):
     original, fitted = load_mesh("assets/bunny.obj"), load_mesh("bunny_nstr.ply")
-    np.testing.assert_allclose(fitted.bounds.centre, original.bounds.centre, atol=0.02 * original.bounds.diagonal)
+    np.testing.assert_allclose(
+        fitted.bounds.centre, original.bounds.centre, atol=0.02 * original.bounds.diagonal
+    )
     assert Path("bunny.png").read_bytes().startswith(b"\x89PNG")
     assert namespace["distance"].shape == (1000,)
     assert namespace["normals"].shape == (1000, 3)
-    np.testing.assert_allclose(np.linalg.norm(namespace["ball"].mesh.vertices, axis=1).mean(), 1, atol=0.01)
+    np.testing.assert_allclose(
+        np.linalg.norm(namespace["ball"].mesh.vertices, axis=1).mean(), 1, atol=0.01
+    )
     np.testing.assert_allclose(namespace["ball"].noise, 0.02, rtol=0.2)
     assert namespace["image_field"].in_dim == 2
     assert namespace["fine"].shape == (768, 1024, 3)

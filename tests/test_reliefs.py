@@ -25,9 +25,13 @@ def test_a_barrel_without_relief_has_the_volume_of_its_profile() -> None:
     height = np.linspace(-1, 1, 400_001)
     volume = np.pi * 0.36 * np.clip(1 - height**16, 0, 1) ** 0.5
     expected = float(volume.mean() * 2)
-    assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).volume == pytest.approx(expected, rel=2e-3)
+    assert trimesh.Trimesh(mesh.vertices, mesh.faces, process=False).volume == pytest.approx(
+        expected, rel=2e-3
+    )
 
 
 def test_a_drifting_phase_has_the_frequency_that_it_states() -> None:
     at = np.linspace(-1, 1, 2001)
-    np.testing.assert_allclose(np.gradient(drifting(at, 30.0, 24.0), at)[1:-1], 30 + 24 * at[1:-1], atol=1e-6)
+    np.testing.assert_allclose(
+        np.gradient(drifting(at, 30.0, 24.0), at)[1:-1], 30 + 24 * at[1:-1], atol=1e-6
+    )

@@ -1,4 +1,5 @@
-"""Pictures: the silhouette is where it must be, light comes from where it should, and the options do what they say."""
+"""Pictures: the silhouette is where it must be, light comes from where it should, and the options
+do what they say."""
 
 import math
 from dataclasses import replace
@@ -41,7 +42,11 @@ def test_the_silhouette_of_a_sphere_is_its_cone() -> None:
 
 
 def test_the_key_light_comes_from_the_upper_left_and_turns_with_the_camera() -> None:
-    for camera in (FRONT, replace(FRONT, eye=(6.0, 0.0, 0.0)), replace(FRONT, eye=(0.0, 1.0, -6.0))):
+    for camera in (
+        FRONT,
+        replace(FRONT, eye=(6.0, 0.0, 0.0)),
+        replace(FRONT, eye=(0.0, 1.0, -6.0)),
+    ):
         image = render(sphere(), camera).mean(axis=-1)
         assert image[28, 36] > image[28, 59] > image[51, 59]
 
@@ -55,7 +60,9 @@ def test_supersampling_is_the_mean_of_a_finer_picture() -> None:
 
 
 def test_the_chunk_changes_nothing() -> None:
-    np.testing.assert_allclose(render(torus(), FRONT), render(torus(), FRONT, chunk=1111), atol=1e-6)
+    np.testing.assert_allclose(
+        render(torus(), FRONT), render(torus(), FRONT, chunk=1111), atol=1e-6
+    )
 
 
 def test_hollows_are_darker_with_occlusion_and_open_ground_is_not() -> None:
@@ -75,8 +82,12 @@ def test_hollows_are_darker_with_occlusion_and_open_ground_is_not() -> None:
 def test_a_shadow_falls_away_from_the_key_light() -> None:
     floor = Sdf(lambda points: points[:, 2], Box((-1.0, -1.0, -0.1), (1.0, 1.0, 0.0)))
     scene = union(floor, translate(sphere(0.15), (0.0, 0.0, 0.5)))
-    bright, shaded = (render(scene, FRONT, RenderConfig(Studio(shadow_steps=steps))).mean(axis=-1) for steps in (0, 40))
-    # The key light stands at (-0.55, 0.75, 0.70), so the shadow of a ball at height 0.5 falls at (0.39, -0.54).
+    bright, shaded = (
+        render(scene, FRONT, RenderConfig(Studio(shadow_steps=steps))).mean(axis=-1)
+        for steps in (0, 40)
+    )
+    # The key light stands at (-0.55, 0.75, 0.70), so the shadow of a ball at height 0.5 falls at
+    # (0.39, -0.54).
     pixels = 40 / math.tan(math.radians(17.5)) / 6
     row, column = 40 + round(0.54 * pixels), 48 + round(0.39 * pixels)
     assert shaded[row, column] < 0.9 * bright[row, column]

@@ -28,7 +28,8 @@ SOUND = RepairReport(
 
 
 def assert_repaired(mesh: Mesh, expected: Mesh, **counts: int | bool) -> None:
-    """``mesh`` is repaired to ``expected``, up to where each face starts, and reported as sound but for ``counts``."""
+    """``mesh`` is repaired to ``expected``, up to where each face starts, and reported as sound but
+    for ``counts``."""
     found, report = repair(mesh)
     assert report == dataclasses.replace(SOUND, **counts)
     np.testing.assert_array_equal(found.vertices, expected.vertices)
@@ -46,7 +47,9 @@ def winding_at(mesh: Mesh, *points: tuple[float, float, float]) -> list[int]:
     return np.rint(MeshDistance(repair(mesh)[0]).winding(np.array(points))).astype(int).tolist()
 
 
-@pytest.mark.parametrize("mesh", [oracles.tetrahedron(), oracles.cube(), oracles.torus(), oracles.sphere(2)])
+@pytest.mark.parametrize(
+    "mesh", [oracles.tetrahedron(), oracles.cube(), oracles.torus(), oracles.sphere(2)]
+)
 def test_a_sound_mesh_is_left_alone(mesh: Mesh) -> None:
     found, report = repair(mesh)
     assert report == SOUND
@@ -58,7 +61,9 @@ def test_a_sound_mesh_is_left_alone(mesh: Mesh) -> None:
 def test_equal_positions_are_merged() -> None:
     sphere = oracles.sphere(1)
     found, report = repair(oracles.soup(sphere))
-    assert report == dataclasses.replace(SOUND, merged_vertices=3 * len(sphere.faces) - len(sphere.vertices))
+    assert report == dataclasses.replace(
+        SOUND, merged_vertices=3 * len(sphere.faces) - len(sphere.vertices)
+    )
     assert report.changed
     np.testing.assert_array_equal(found.corners, sphere.corners)
 
@@ -80,7 +85,12 @@ def test_vertices_that_only_nearly_coincide_stay_apart() -> None:
 def test_degenerate_faces_are_dropped() -> None:
     mesh = oracles.cube()
     vertices = np.concatenate([mesh.vertices, mesh.vertices[[0, 6]].mean(axis=0, keepdims=True)])
-    bad = [[0, 0, 1], [3, 4, 3], [5, 5, 5], [0, 8, 6]]  # the last repeats nothing, but lies on one line
+    bad = [
+        [0, 0, 1],
+        [3, 4, 3],
+        [5, 5, 5],
+        [0, 8, 6],
+    ]  # the last repeats nothing, but lies on one line
     expected = Mesh(mesh.vertices, mesh.faces)
     damaged = Mesh(vertices, np.concatenate([bad[:2], mesh.faces, bad[2:]]))
     assert_repaired(damaged, expected, degenerate_faces=4, unreferenced_vertices=1)
@@ -88,7 +98,9 @@ def test_degenerate_faces_are_dropped() -> None:
 
 @pytest.mark.parametrize("scale", [1e-12, 1e12])
 def test_small_faces_with_area_stay_at_any_scale(scale: float) -> None:
-    cluster = oracles.joined(oracles.cube(half=1.0), oracles.cube(half=1e-6, centre=(3.0, 0.0, 0.0)))
+    cluster = oracles.joined(
+        oracles.cube(half=1.0), oracles.cube(half=1e-6, centre=(3.0, 0.0, 0.0))
+    )
     report = repair(Mesh(cluster.vertices * scale, cluster.faces))[1]
     assert report == dataclasses.replace(SOUND, components=2)
 
@@ -96,7 +108,9 @@ def test_small_faces_with_area_stay_at_any_scale(scale: float) -> None:
 def test_copies_of_a_face_are_dropped() -> None:
     mesh = oracles.cube()
     copies = np.roll(mesh.faces[[2, 2, 7]], 1, axis=1)
-    assert_repaired(Mesh(mesh.vertices, np.concatenate([mesh.faces, copies])), mesh, duplicate_faces=3)
+    assert_repaired(
+        Mesh(mesh.vertices, np.concatenate([mesh.faces, copies])), mesh, duplicate_faces=3
+    )
 
 
 def test_backs_of_a_two_sided_solid_are_dropped_and_it_looks_outward() -> None:
@@ -109,19 +123,29 @@ def test_backs_of_a_two_sided_solid_are_dropped_and_it_looks_outward() -> None:
 
 def test_a_two_sided_solid_beside_a_plain_one_is_found() -> None:
     ball = oracles.sphere(1)
-    found, report = repair(oracles.joined(oracles.cube(centre=(5.0, 0.0, 0.0)), ball, oracles.inverted(ball)))
-    assert (report.duplicate_faces, report.components, report.watertight) == (len(ball.faces), 2, True)
+    found, report = repair(
+        oracles.joined(oracles.cube(centre=(5.0, 0.0, 0.0)), ball, oracles.inverted(ball))
+    )
+    assert (report.duplicate_faces, report.components, report.watertight) == (
+        len(ball.faces),
+        2,
+        True,
+    )
     assert volume(found) == pytest.approx(volume(ball) + 8)
 
 
 def test_cubes_that_touch_face_to_face_keep_both_walls() -> None:
     left = oracles.cube()
-    right = Mesh(left.vertices * [-1, 1, 1] + [2, 0, 0], left.faces[:, ::-1])  # the mirror image: its wall is the same two faces
+    right = Mesh(
+        left.vertices * [-1, 1, 1] + [2, 0, 0], left.faces[:, ::-1]
+    )  # the mirror image: its wall is the same two faces
     found, report = repair(oracles.joined(left, right))
     assert (report.merged_vertices, report.branching_edges, report.boundary_edges) == (4, 5, 0)
     assert (report.duplicate_faces, report.flipped_faces, report.watertight) == (0, 0, False)
     inside, outside = [(0.0, 0.0, 0.0), (2.0, 0.0, 0.0)], (4.0, 0.0, 0.0)
-    np.testing.assert_allclose(oracles.brute_force_winding(found, np.array([*inside, outside])), [1, 1, 0], atol=1e-12)
+    np.testing.assert_allclose(
+        oracles.brute_force_winding(found, np.array([*inside, outside])), [1, 1, 0], atol=1e-12
+    )
 
 
 def test_unreferenced_vertices_are_dropped() -> None:
@@ -139,7 +163,9 @@ def test_any_flipped_faces_are_turned_outward(flips: list[bool]) -> None:
 
 
 def test_an_inside_out_mesh_is_turned() -> None:
-    assert_repaired(oracles.inverted(oracles.torus()), oracles.torus(), flipped_faces=len(oracles.torus().faces))
+    assert_repaired(
+        oracles.inverted(oracles.torus()), oracles.torus(), flipped_faces=len(oracles.torus().faces)
+    )
 
 
 def test_an_inside_out_mesh_with_a_hole_is_turned() -> None:
@@ -154,7 +180,12 @@ def test_an_inside_out_mesh_with_a_hole_is_turned() -> None:
 
 SHELL, HOLLOW = oracles.sphere(2), oracles.sphere(2, radius=0.5)
 CORE, BESIDE = oracles.sphere(2, radius=0.2), oracles.sphere(1, centre=(4.0, 0.0, 0.0))
-CENTRE, IN_HOLLOW, IN_WALL, IN_BESIDE = (0.0, 0.0, 0.0), (0.35, 0.0, 0.0), (0.75, 0.0, 0.0), (4.0, 0.0, 0.0)
+CENTRE, IN_HOLLOW, IN_WALL, IN_BESIDE = (
+    (0.0, 0.0, 0.0),
+    (0.35, 0.0, 0.0),
+    (0.75, 0.0, 0.0),
+    (4.0, 0.0, 0.0),
+)
 
 
 def test_a_cavity_stays_a_cavity() -> None:
@@ -196,7 +227,9 @@ def test_flipped_faces_in_a_cavity_follow_their_shell() -> None:
 
 
 def test_a_flat_sheet_keeps_its_side() -> None:
-    sheet = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]]))
+    sheet = Mesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    )
     for mesh in (sheet, oracles.inverted(sheet)):
         assert_repaired(mesh, mesh, boundary_edges=4, watertight=False)
 
@@ -210,17 +243,34 @@ def test_the_larger_area_of_a_sheet_keeps_its_side() -> None:
     for flipped in ([0], [0, 3], [4, 5]):
         faces = disc.faces.copy()
         faces[flipped] = faces[flipped, ::-1]
-        assert_repaired(Mesh(disc.vertices, faces), disc, flipped_faces=len(flipped), boundary_edges=6, watertight=False)
+        assert_repaired(
+            Mesh(disc.vertices, faces),
+            disc,
+            flipped_faces=len(flipped),
+            boundary_edges=6,
+            watertight=False,
+        )
 
 
 def test_a_moebius_strip_is_named_one_sided_and_left_alone() -> None:
     count = 12
     angle, half_turn = (np.arange(count) * turn * np.pi / count for turn in (2, 1))
-    edge = np.column_stack([np.cos(half_turn) * np.cos(angle), np.cos(half_turn) * np.sin(angle), np.sin(half_turn)]) * 0.3
+    edge = (
+        np.column_stack(
+            [
+                np.cos(half_turn) * np.cos(angle),
+                np.cos(half_turn) * np.sin(angle),
+                np.sin(half_turn),
+            ]
+        )
+        * 0.3
+    )
     ring = np.column_stack([np.cos(angle), np.sin(angle), 0 * angle])
     low, high = np.arange(count), np.arange(count) + count
     next_low, next_high = np.append(low[1:], high[0]), np.append(high[1:], low[0])
-    faces = np.concatenate([np.column_stack([low, next_low, next_high]), np.column_stack([low, next_high, high])])
+    faces = np.concatenate(
+        [np.column_stack([low, next_low, next_high]), np.column_stack([low, next_high, high])]
+    )
     mesh = Mesh(np.concatenate([ring - edge, ring + edge]), faces)
     assert_repaired(mesh, mesh, one_sided=1, boundary_edges=2 * count, watertight=False)
 
@@ -238,7 +288,12 @@ def test_repair_settles_in_one_go() -> None:
     generator = np.random.default_rng(0)
     mesh = oracles.soup(oracles.joined(SHELL, oracles.inverted(HOLLOW), BESIDE))
     turned = generator.random(len(mesh.faces)) < 0.2
-    damaged = Mesh(mesh.vertices, np.where(turned[:, None], mesh.faces[:, ::-1], mesh.faces)[generator.permutation(len(turned))])
+    damaged = Mesh(
+        mesh.vertices,
+        np.where(turned[:, None], mesh.faces[:, ::-1], mesh.faces)[
+            generator.permutation(len(turned))
+        ],
+    )
     once = repair(damaged)[0]
     twice, report = repair(once)
     assert not report.changed
@@ -250,12 +305,18 @@ def test_repair_settles_in_one_go() -> None:
     [
         (np.eye(3), np.zeros((0, 3), int), "no faces"),
         (np.ones((3, 3)), np.array([[0, 1, 2]]), "none of the 1 faces"),
-        (np.array([[0.0, 0, 0], [1, 1, 1], [2, 2, 2]]), np.array([[0, 1, 2], [0, 0, 1]]), "none of the 2 faces"),
+        (
+            np.array([[0.0, 0, 0], [1, 1, 1], [2, 2, 2]]),
+            np.array([[0, 1, 2], [0, 0, 1]]),
+            "none of the 2 faces",
+        ),
         (np.diag([1, np.nan, 1]), np.array([[0, 1, 2]]), "vertex 1 of the mesh is not finite"),
         (np.eye(3), np.array([[0, 1, 3]]), r"outside 0\.\.2"),
     ],
 )
-def test_hopeless_meshes_are_refused(vertices: np.ndarray, faces: np.ndarray, sentence: str) -> None:
+def test_hopeless_meshes_are_refused(
+    vertices: np.ndarray, faces: np.ndarray, sentence: str
+) -> None:
     with pytest.raises(ValueError, match=sentence):
         repair(Mesh(vertices, faces))
 

@@ -1,4 +1,5 @@
-"""Waves of known frequency: the frequency is the gradient of the phase, and the surface lies where the phase says."""
+"""Waves of known frequency: the frequency is the gradient of the phase, and the surface lies where
+the phase says."""
 
 import pytest
 import torch
@@ -7,13 +8,17 @@ from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
 
 
 def random_points() -> torch.Tensor:
-    return torch.rand(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(15)) * 4 - 2
+    return (
+        torch.rand(500, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(15)) * 4 - 2
+    )
 
 
 def test_local_frequency_is_the_gradient_of_the_phase_and_drifts_by_four():
     ripple, points, h = drifting_ripple(), random_points(), 1e-6
     steps = h * torch.eye(3, dtype=points.dtype)
-    central = torch.stack([ripple.phase(points + s) - ripple.phase(points - s) for s in steps], dim=-1) / (2 * h)
+    central = torch.stack(
+        [ripple.phase(points + s) - ripple.phase(points - s) for s in steps], dim=-1
+    ) / (2 * h)
     assert torch.allclose(ripple.frequency(points), central, atol=1e-4)
     ends = ripple.frequency(torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]))
     assert ends[:, 0].tolist() == pytest.approx([7.0, 28.0])

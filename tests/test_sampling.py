@@ -10,7 +10,9 @@ from nstr3d.training.sampling import Raster, SurfaceBand
 from nstr3d.types import Lattice, Mesh, Samples
 
 
-def cube_band(surface: float = 0.2, near: float = 0.6, band: float = 0.01, around: float = 0.0) -> SurfaceBand:
+def cube_band(
+    surface: float = 0.2, near: float = 0.6, band: float = 0.01, around: float = 0.0
+) -> SurfaceBand:
     mesh = oracles.cube(0.7)
     return SurfaceBand(mesh, MeshDistance(mesh), surface, near, around, band, halo=0.2)
 
@@ -30,7 +32,9 @@ def test_samples_are_single_precision_in_the_box_with_the_meshs_distance() -> No
     assert samples.values.shape == (2000, 1)
     assert samples.points.dtype == samples.values.dtype == torch.float32
     assert float(samples.points.abs().max()) <= 1
-    np.testing.assert_allclose(samples.values[:, 0], cube_distance(samples.points.double().numpy()), atol=2e-7)
+    np.testing.assert_allclose(
+        samples.values[:, 0], cube_distance(samples.points.double().numpy()), atol=2e-7
+    )
 
 
 def test_the_shares_are_met() -> None:
@@ -46,12 +50,16 @@ def test_the_band_is_gaussian_about_the_surface_and_the_rest_is_uniform() -> Non
     assert float(near.std()) == pytest.approx(0.02, rel=0.06)
     assert float(near.mean()) == pytest.approx(0, abs=0.002)
     rest = draw(cube_band(surface=0, near=0)).points.numpy()
-    np.testing.assert_allclose(np.quantile(rest, [0.1, 0.5, 0.9], axis=0).T, [[-0.8, 0, 0.8]] * 3, atol=0.07)
+    np.testing.assert_allclose(
+        np.quantile(rest, [0.1, 0.5, 0.9], axis=0).T, [[-0.8, 0, 0.8]] * 3, atol=0.07
+    )
 
 
 def test_the_halo_is_a_wider_gaussian_about_the_surface() -> None:
     halo = draw(cube_band(surface=0, near=0, around=1)).values[:, 0]
-    assert int((halo.abs() < 0.2).sum()) / 2000 == pytest.approx(0.72, abs=0.05)  # 68%, and what edges and corners add
+    assert int((halo.abs() < 0.2).sum()) / 2000 == pytest.approx(
+        0.72, abs=0.05
+    )  # 68%, and what edges and corners add
     assert float(halo.abs().max()) > 0.3
 
 
@@ -89,7 +97,9 @@ def test_a_raster_gives_known_samples_at_their_places() -> None:
     known = np.random.default_rng(1).random((4, 6)) < 0.5
     samples = Raster(values, known).draw(3000, np.random.default_rng(0))
     cells = np.floor(Lattice((4, 6)).frame.to_world(samples.points.double().numpy())).astype(int)
-    assert {tuple(cell) for cell in cells.tolist()} == {tuple(cell) for cell in np.argwhere(known).tolist()}
+    assert {tuple(cell) for cell in cells.tolist()} == {
+        tuple(cell) for cell in np.argwhere(known).tolist()
+    }
     np.testing.assert_allclose(samples.values, values[tuple(cells.T)], rtol=1e-6)
     assert len(np.unique(Raster(values).draw(3000, np.random.default_rng(0)).points, axis=0)) == 24
 

@@ -1,4 +1,5 @@
-"""Files that outlive the code: what every format's version wrote is read as it was, gone on with, and not made anew."""
+"""Files that outlive the code: what every format's version wrote is read as it was, gone on with,
+and not made anew."""
 
 from __future__ import annotations
 
@@ -36,12 +37,17 @@ from nstr3d.model.tags import encode_formerly
 from nstr3d.training import presets
 
 FORMATS = sorted(path.name for path in FIXTURES.iterdir())
-MODELS = [(name, model) for name in FORMATS for model in json.loads((FIXTURES / name / EXPECTED).read_text())]
+MODELS = [
+    (name, model)
+    for name in FORMATS
+    for model in json.loads((FIXTURES / name / EXPECTED).read_text())
+]
 
 
 @pytest.fixture(autouse=True)
 def as_then(monkeypatch):
-    """The presets and the version that the files were made with: others make other runs, which is tested elsewhere."""
+    """The presets and the version that the files were made with: others make other runs, which is
+    tested elsewhere."""
     monkeypatch.setitem(presets.PRESETS, "fast", FAST)
     monkeypatch.setattr(jobs, "package_version", lambda name: "0.1.0")
 
@@ -68,7 +74,9 @@ def test_a_model_is_what_it_was_bit_for_bit(name: str, model: str) -> None:
     np.testing.assert_allclose(values(field), expected["values"], rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("model", [model for name, model in MODELS if name == "nstr3d-1" and not model.endswith(".nstq")])
+@pytest.mark.parametrize(
+    "model", [model for name, model in MODELS if name == "nstr3d-1" and not model.endswith(".nstq")]
+)
 def test_configs_are_written_as_formerly_for_keys_of_then(model: str) -> None:
     with safe_open(FIXTURES / "nstr3d-1" / "models" / model, framework="pt") as file:
         header = json.loads(file.metadata()["nstr3d"])
@@ -102,12 +110,16 @@ def test_a_data_set_opens(folder: Path) -> None:
 
 
 def test_a_data_set_is_not_fitted_anew(folder: Path) -> None:
-    """Neither where its shapes have the times of change that it knows, nor where only their content says that they are the same.
+    """Neither where its shapes have the times of change that it knows, nor where only their content
+    says that they are the same.
 
-    The default field's options count too: once other defaults have it fitted anew, this has had its time."""
+    The default field's options count too: once other defaults have it fitted anew, this has had its
+    time."""
     job = batch_job(folder)
     before = {path: path.read_bytes() for path in (folder / "dataset").rglob("model.safetensors")}
-    reports = {path: json.loads(path.read_text())["batch"] for path in (folder / "dataset").rglob(REPORT)}
+    reports = {
+        path: json.loads(path.read_text())["batch"] for path in (folder / "dataset").rglob(REPORT)
+    }
     for path, batch in reports.items():
         stamp = int(batch["stamp"].partition("-")[2])
         os.utime(folder / "shapes" / path.parent.name, ns=(stamp, stamp))
@@ -117,10 +129,15 @@ def test_a_data_set_is_not_fitted_anew(folder: Path) -> None:
     os.utime(folder / "shapes" / "flat.ply")
     standing = run_batch(job)
     assert (standing.fitted, standing.failed) == (1, 1)  # which counts what a worker looked at
-    assert before == {path: path.read_bytes() for path in (folder / "dataset").rglob("model.safetensors")}
+    assert before == {
+        path: path.read_bytes() for path in (folder / "dataset").rglob("model.safetensors")
+    }
     for path, batch in reports.items():
         now = json.loads(path.read_text())["batch"]
         assert now["finished"] == batch["finished"]
         content = hashlib.sha256((folder / "shapes" / path.parent.name).read_bytes()).hexdigest()
-        assert (now["config"], now["key"]) == (job.options.digest, key_of(content, ".ply", job.options))
+        assert (now["config"], now["key"]) == (
+            job.options.digest,
+            key_of(content, ".ply", job.options),
+        )
     assert run_batch(job) == Standing(total=2, skipped=2)

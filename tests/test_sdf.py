@@ -15,7 +15,8 @@ BOUNDS = Box((-1.0, -1.0, -1.0), (1.0, 1.0, 1.0))
 
 
 class Ball(nn.Module):
-    """The exact distance to a ball of radius 0.6, as a field: single precision by default, with one weight."""
+    """The exact distance to a ball of radius 0.6, as a field: single precision by default, with one
+    weight."""
 
     in_dim, out_dim = 3, 1
 
@@ -50,13 +51,17 @@ def test_numpy_in_numpy_out_and_torch_in_torch_out(dtype: type) -> None:
     assert sdf(points).shape == (200,)
     np.testing.assert_allclose(sdf(points), expected, atol=1e-6)
     np.testing.assert_allclose(sdf(tensor).detach(), expected, atol=1e-6)
-    np.testing.assert_allclose(sdf.normals(points), points / np.linalg.norm(points, axis=1, keepdims=True), atol=1e-6)
+    np.testing.assert_allclose(
+        sdf.normals(points), points / np.linalg.norm(points, axis=1, keepdims=True), atol=1e-6
+    )
 
 
 def test_numpy_points_may_be_strided_or_integer() -> None:
     sdf, points = ball_sdf(), draw()
     np.testing.assert_array_equal(sdf(points[::-2]), sdf(points)[::-2])
-    np.testing.assert_allclose(sdf(np.array([[0, 0, 0], [1, 0, 0]])), [-RADIUS, 1 - RADIUS], atol=1e-6)
+    np.testing.assert_allclose(
+        sdf(np.array([[0, 0, 0], [1, 0, 0]])), [-RADIUS, 1 - RADIUS], atol=1e-6
+    )
 
 
 def test_no_points_no_distances() -> None:
@@ -71,7 +76,9 @@ def test_distances_are_in_world_units_wherever_the_frame_is(scale: float) -> Non
     found = ball_sdf(frame)(frame.to_world(unit))
     np.testing.assert_allclose(found / scale, np.linalg.norm(unit, axis=1) - RADIUS, atol=1e-6)
     np.testing.assert_allclose(
-        ball_sdf(frame).gradient(frame.to_world(unit)), unit / np.linalg.norm(unit, axis=1, keepdims=True), atol=1e-5
+        ball_sdf(frame).gradient(frame.to_world(unit)),
+        unit / np.linalg.norm(unit, axis=1, keepdims=True),
+        atol=1e-5,
     )
 
 
@@ -85,7 +92,8 @@ def test_outside_the_unit_box_the_value_is_positive_and_safe() -> None:
     assert (found > 0).all()
     assert (found <= exact * (1 + 1e-12)).all()
     assert (found >= to_box * (1 - 1e-12)).all()
-    # On the axes the nearest point of the box is on the way to the ball: the value is sqrt(gap^2 + 0.4^2).
+    # On the axes the nearest point of the box is on the way to the ball: the value is sqrt(gap^2 +
+    # 0.4^2).
     axis = frame.to_world(np.array([[3.0, 0, 0]]))
     np.testing.assert_allclose(ball_sdf(frame, torch.float64)(axis), 2 * np.hypot(2, 1 - RADIUS))
 
@@ -104,7 +112,9 @@ def test_the_value_is_continuous_across_the_border_of_the_box() -> None:
     inside = np.concatenate([draw(50), draw(50, seed=1)])
     inside[:, 0] = 1 - 1e-9
     outside = inside + [2e-9, 0, 0]
-    np.testing.assert_allclose(ball_sdf(dtype=torch.float64)(inside), ball_sdf(dtype=torch.float64)(outside), atol=1e-8)
+    np.testing.assert_allclose(
+        ball_sdf(dtype=torch.float64)(inside), ball_sdf(dtype=torch.float64)(outside), atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("reach", [1.0, 3.0])
@@ -124,7 +134,9 @@ def test_gradient_is_the_finite_difference_inside_and_outside(reach: float) -> N
     for axis in range(3):
         step = np.zeros(3)
         step[axis] = 1e-6
-        np.testing.assert_allclose(found[:, axis], (sdf(points + step) - sdf(points - step)) / 2e-6, atol=1e-7)
+        np.testing.assert_allclose(
+            found[:, axis], (sdf(points + step) - sdf(points - step)) / 2e-6, atol=1e-7
+        )
 
 
 def test_gradient_on_the_border_of_the_box_is_finite() -> None:
@@ -150,7 +162,9 @@ def test_chunks_change_nothing() -> None:
             return super().forward(points)
 
     points = draw(100, reach=2.0)
-    whole, parts = (from_field(Watched(), Frame.identity(), BOUNDS, 1.0, chunk) for chunk in (100, 32))
+    whole, parts = (
+        from_field(Watched(), Frame.identity(), BOUNDS, 1.0, chunk) for chunk in (100, 32)
+    )
     np.testing.assert_array_equal(whole(points), parts(points))
     assert sizes == [100, 32, 32, 32, 4]
 
@@ -159,7 +173,9 @@ def test_gradients_flow_to_the_points_through_any_number_of_them() -> None:
     points = torch.from_numpy(draw(100)).requires_grad_(True)
     from_field(Ball(), Frame.identity(), BOUNDS, 1.0, chunk=32)(points).sum().backward()
     assert points.grad is not None
-    np.testing.assert_allclose(points.grad, points.detach() / points.detach().norm(dim=1, keepdim=True), atol=1e-6)
+    np.testing.assert_allclose(
+        points.grad, points.detach() / points.detach().norm(dim=1, keepdim=True), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(("in_dim", "out_dim"), [(2, 1), (3, 2)])

@@ -24,7 +24,9 @@ def test_two_bands_are_told_apart_within_a_cell():
 def test_labels_are_stable_and_rise_with_frequency():
     generator = torch.Generator().manual_seed(0)
     level = torch.randint(0, 3, (300,), generator=generator)
-    size = torch.tensor([10.0, 40.0, 160.0])[level][:, None] * (1 + 0.1 * torch.rand(300, 4, generator=generator))
+    size = torch.tensor([10.0, 40.0, 160.0])[level][:, None] * (
+        1 + 0.1 * torch.rand(300, 4, generator=generator)
+    )
     way = torch.nn.functional.normalize(torch.randn(300, 4, 3, generator=generator), dim=2)
     spectrum = LocalSpectrum(size[:, :, None] * way, torch.rand(300, 4, generator=generator) + 0.1)
     labels = segment(spectrum, 3)
@@ -33,8 +35,13 @@ def test_labels_are_stable_and_rise_with_frequency():
     shuffled = segment(LocalSpectrum(spectrum.frequency[order], spectrum.power[order]), 3)
     np.testing.assert_array_equal(shuffled, labels[order.numpy()])
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
-    np.testing.assert_array_equal(segment(LocalSpectrum(spectrum.frequency @ rotation, spectrum.power), 3), labels)
-    louder = segment(LocalSpectrum(spectrum.frequency, spectrum.power * torch.rand(300, 1, generator=generator)), 3)
+    np.testing.assert_array_equal(
+        segment(LocalSpectrum(spectrum.frequency @ rotation, spectrum.power), 3), labels
+    )
+    louder = segment(
+        LocalSpectrum(spectrum.frequency, spectrum.power * torch.rand(300, 1, generator=generator)),
+        3,
+    )
     np.testing.assert_array_equal(louder, labels)
     assert (segment(spectrum, 1) == 0).all()
 

@@ -1,4 +1,5 @@
-"""Distances to patches against closed forms: planes that meet in edges and corners, and the blend of what faces one way."""
+"""Distances to patches against closed forms: planes that meet in edges and corners, and the blend
+of what faces one way."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,8 +14,11 @@ CENTRES = np.stack(np.meshgrid(*[np.arange(0.05, 1, SPACING)] * 2), axis=-1).res
 Solid = Callable[[np.ndarray], np.ndarray]
 
 
-def plane(axis: int, sign: float, keep: Sequence[float] = (1, 1, 1), offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Patches on a quadrant of the plane across ``axis``, which looks along ``sign``; ``keep`` says on which side of 0."""
+def plane(
+    axis: int, sign: float, keep: Sequence[float] = (1, 1, 1), offset: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Patches on a quadrant of the plane across ``axis``, which looks along ``sign``; ``keep`` says
+    on which side of 0."""
     others = [other for other in range(3) if other != axis]
     centres = np.full((len(CENTRES), 3), offset)
     centres[:, others] = CENTRES * np.asarray(keep, float)[others]
@@ -22,21 +26,47 @@ def plane(axis: int, sign: float, keep: Sequence[float] = (1, 1, 1), offset: flo
 
 
 def patches(*planes: tuple[np.ndarray, np.ndarray]) -> Quadratics:
-    centres, normals = np.concatenate([centres for centres, _ in planes]), np.concatenate([len(c) * [n] for c, n in planes])
+    centres, normals = (
+        np.concatenate([centres for centres, _ in planes]),
+        np.concatenate([len(c) * [n] for c, n in planes]),
+    )
     tangents = np.roll(normals, 1, axis=1)
     frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
-    return Quadratics(centres, frames, normals, np.zeros((len(centres), 6)), np.full(len(centres), 0.3), np.ones(len(centres)))
+    return Quadratics(
+        centres,
+        frames,
+        normals,
+        np.zeros((len(centres), 6)),
+        np.full(len(centres), 0.3),
+        np.ones(len(centres)),
+    )
 
 
-def measured(given: Quadratics, points: np.ndarray, width: float = 0.06, crisp: bool = True) -> np.ndarray:
+def measured(
+    given: Quadratics, points: np.ndarray, width: float = 0.06, crisp: bool = True
+) -> np.ndarray:
     reach, near = KDTree(given.centres).query(points, k=12)
     out = np.empty(len(points))
-    distances(0, len(points), points, near, reach, np.full(len(points), width), np.full(len(points), crisp), 0.5, given, out)
+    distances(
+        0,
+        len(points),
+        points,
+        near,
+        reach,
+        np.full(len(points), width),
+        np.full(len(points), crisp),
+        0.5,
+        given,
+        out,
+    )
     return out
 
 
-def blend(points: np.ndarray, given: Quadratics, width: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The mean over all patches that are seen, in numpy; each one's distance, and which they are."""
+def blend(
+    points: np.ndarray, given: Quadratics, width: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mean over all patches that are seen, in numpy; each one's distance, and which they
+    are."""
     reach, near = KDTree(given.centres).query(points, k=12)
     offset = np.einsum("mkd,mkcd->mkc", points[:, None] - given.centres[near], given.frames[near])
     shrink = np.minimum(1, given.radius[near] / np.hypot(offset[..., 0], offset[..., 1]))
@@ -58,7 +88,10 @@ def scattered(count: int, spread: float, seed: int) -> Quadratics:
     tangents /= np.linalg.norm(tangents, axis=1, keepdims=True)
     frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
     shape, reach = 0.3 * generator.normal(size=(count, 6)), generator.uniform(0.05, 0.4, count)
-    centres, scale = generator.uniform(-1, 1, (count, 3)) * [1, 1, 0.05], generator.choice([7.0, 10.0, 26.0], count)
+    centres, scale = (
+        generator.uniform(-1, 1, (count, 3)) * [1, 1, 0.05],
+        generator.choice([7.0, 10.0, 26.0], count),
+    )
     return Quadratics(centres, frames, normals, shape, reach, scale)
 
 
@@ -82,7 +115,11 @@ CASES: list[tuple[str, list[tuple[np.ndarray, np.ndarray]], Solid]] = [
         [plane(0, 1, (1, -1, -1)), plane(1, 1, (-1, 1, -1)), plane(2, 1, (-1, -1, 1))],
         lambda p: np.maximum.reduce([x(p), y(p), z(p)]),
     ),
-    ("niche", [plane(0, 1), plane(1, 1), plane(2, 1)], lambda p: np.minimum.reduce([x(p), y(p), z(p)])),
+    (
+        "niche",
+        [plane(0, 1), plane(1, 1), plane(2, 1)],
+        lambda p: np.minimum.reduce([x(p), y(p), z(p)]),
+    ),
     (  # a valley cut off by a plane, whichever of the three is nearest
         "end of a valley",
         [plane(0, 1, (1, 1, -1)), plane(1, 1, (1, 1, -1)), plane(2, 1, (-1, -1, 1))],
@@ -91,40 +128,58 @@ CASES: list[tuple[str, list[tuple[np.ndarray, np.ndarray]], Solid]] = [
 ]
 
 
-@pytest.mark.parametrize(("planes", "solid"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(
+    ("planes", "solid"), [case[1:] for case in CASES], ids=[case[0] for case in CASES]
+)
 def test_planes_that_meet_are_cut_where_they_do(planes: list, solid: Solid) -> None:
     given = patches(*planes)
     generator = np.random.default_rng(0)
-    points = generator.uniform(-0.06, 0.06, (4000, 3))  # around the corner; along the edge of two planes there is no other
+    points = generator.uniform(
+        -0.06, 0.06, (4000, 3)
+    )  # around the corner; along the edge of two planes there is no other
     if len(planes) == 2:
         points[:, 2] = generator.uniform(0.3, 0.7, len(points))
     _, near = KDTree(given.centres).query(points, k=12)
-    seen = ((near[:, :, None] // len(CENTRES) == np.arange(len(planes))).sum(axis=1) >= 3).all(axis=1)  # all of the planes
+    seen = ((near[:, :, None] // len(CENTRES) == np.arange(len(planes))).sum(axis=1) >= 3).all(
+        axis=1
+    )  # all of the planes
     assert seen.sum() > 500
     np.testing.assert_allclose(measured(given, points[seen]), solid(points[seen]), atol=1e-12)
 
 
 @pytest.mark.parametrize("gap", [False, True])
 def test_thin_walls_and_thin_gaps_have_two_sides(gap: bool) -> None:
-    given = patches(plane(2, -1 if gap else 1, offset=0.02), plane(2, 1 if gap else -1, offset=-0.02))
+    given = patches(
+        plane(2, -1 if gap else 1, offset=0.02), plane(2, 1 if gap else -1, offset=-0.02)
+    )
     points = np.random.default_rng(1).uniform([0.3, 0.3, -0.06], [0.7, 0.7, 0.06], (1000, 3))
     wall = np.abs(z(points)) - 0.02
     np.testing.assert_allclose(measured(given, points), -wall if gap else wall, atol=1e-12)
 
 
 def test_what_faces_one_way_is_blended() -> None:
-    given, points = scattered(300, 0.1, 2), np.random.default_rng(2).uniform(-0.8, 0.8, (200, 3)) * [1, 1, 0.2]
+    given, points = (
+        scattered(300, 0.1, 2),
+        np.random.default_rng(2).uniform(-0.8, 0.8, (200, 3)) * [1, 1, 0.2],
+    )
     mean, _, near = blend(points, given, 0.1)
     first = near[np.arange(len(near)), given.scale[near].argmax(axis=1)]
     alike = (np.einsum("mkd,md->mk", given.normals[near], given.normals[first]) >= 0.5).all(axis=1)
     assert alike.sum() > 150
-    np.testing.assert_allclose(measured(given, points, 0.1)[alike], mean[alike], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        measured(given, points, 0.1)[alike], mean[alike], rtol=1e-9, atol=1e-12
+    )
 
 
 def test_where_noise_hides_creases_all_are_blended() -> None:
-    given, points = scattered(300, 1.0, 5), np.random.default_rng(5).uniform(-0.8, 0.8, (200, 3)) * [1, 1, 0.2]
+    given, points = (
+        scattered(300, 1.0, 5),
+        np.random.default_rng(5).uniform(-0.8, 0.8, (200, 3)) * [1, 1, 0.2],
+    )
     mean, *_ = blend(points, given, 0.1)
-    np.testing.assert_allclose(measured(given, points, 0.1, crisp=False), mean, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        measured(given, points, 0.1, crisp=False), mean, rtol=1e-9, atol=1e-12
+    )
     assert not np.allclose(measured(given, points, 0.1), mean, rtol=1e-3)
 
 
@@ -141,17 +196,27 @@ def test_patches_on_a_crease_do_not_make_a_side() -> None:
     slanted[:, 2] = np.arange(0.05, 1, SPACING)  # on the edge, between both
     given = patches(right, top, (slanted, np.array([1.0, 1.0, 0.0])))
     given.normals[-10:] /= np.sqrt(2)
-    given.frames[-10:] = [[1 / np.sqrt(2), -1 / np.sqrt(2), 0], [0, 0, 1], [1 / np.sqrt(2), 1 / np.sqrt(2), 0]]
-    given = given._replace(scale=np.where(np.arange(len(given.centres)) < len(given.centres) - 10, 1e6, 1.0))
+    given.frames[-10:] = [
+        [1 / np.sqrt(2), -1 / np.sqrt(2), 0],
+        [0, 0, 1],
+        [1 / np.sqrt(2), 1 / np.sqrt(2), 0],
+    ]
+    given = given._replace(
+        scale=np.where(np.arange(len(given.centres)) < len(given.centres) - 10, 1e6, 1.0)
+    )
     points = np.random.default_rng(4).uniform([-0.06, -0.06, 0.3], [0.06, 0.06, 0.7], (2000, 3))
     _, near = KDTree(given.centres).query(points, k=12)
     seen = ((near < 100).sum(axis=1) >= 3) & (((near >= 100) & (near < 200)).sum(axis=1) >= 3)
     assert seen.sum() > 500
-    np.testing.assert_allclose(measured(given, points[seen]), np.maximum(x(points), y(points))[seen], atol=1e-5)
+    np.testing.assert_allclose(
+        measured(given, points[seen]), np.maximum(x(points), y(points))[seen], atol=1e-5
+    )
 
 
 def test_where_more_sides_seem_to_meet_than_can_all_are_blended() -> None:
-    normals = np.repeat([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], 3, axis=0)  # the only patches: three of each
+    normals = np.repeat(
+        [[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]], 3, axis=0
+    )  # the only patches: three of each
     tangents = np.roll(normals, 1, axis=1)
     frames = np.stack([tangents, np.cross(normals, tangents), normals], axis=1)
     centres = np.random.default_rng(3).uniform(-0.1, 0.1, (12, 3))

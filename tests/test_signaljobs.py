@@ -1,4 +1,5 @@
-"""Images and sounds from file to files: what is written, what is refused, and that scores say what they claim."""
+"""Images and sounds from file to files: what is written, what is refused, and that scores say what
+they claim."""
 
 import json
 import math
@@ -38,14 +39,18 @@ def written(folder: Path, name: str, values: np.ndarray) -> Path:
     return folder / name
 
 
-def tone(folder: Path, name: str = "tone.wav", seconds: float = 0.5, rate: int = 8000, **options) -> Path:
+def tone(
+    folder: Path, name: str = "tone.wav", seconds: float = 0.5, rate: int = 8000, **options
+) -> Path:
     time = np.arange(round(seconds * rate)) / rate
     soundfile.write(folder / name, 0.5 * np.sin(2 * math.pi * 440 * time), rate, **options)
     return folder / name
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_picture_comes_back_with_model_comparison_and_report(tmp_path: Path, channels: int) -> None:
+def test_a_picture_comes_back_with_model_comparison_and_report(
+    tmp_path: Path, channels: int
+) -> None:
     path = written(tmp_path, "in.png", picture(45, 31, channels))
     outcome = run_signal(SignalJob(path, tmp_path / "out", params=1200))
     assert {file.name for file in outcome.files} == set(os.listdir(tmp_path / "out"))
@@ -59,7 +64,9 @@ def test_a_picture_comes_back_with_model_comparison_and_report(tmp_path: Path, c
     model = load(tmp_path / "out" / "model.safetensors")
     np.testing.assert_allclose(again, model.field.raster().clip(0, 1), atol=0.5 / 255 + 1e-6)
     signal = Signal(model.field, Lattice((45, 31)))
-    np.testing.assert_allclose(signal(np.array([[10.5, 20.5]]))[0], model.field.raster()[10, 20], atol=1e-5)
+    np.testing.assert_allclose(
+        signal(np.array([[10.5, 20.5]]))[0], model.field.raster()[10, 20], atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
@@ -73,14 +80,20 @@ def test_a_sound_keeps_length_rate_and_type(tmp_path: Path, subtype: str) -> Non
 
 
 def test_a_sound_of_many_channels_is_fitted_whole(tmp_path: Path) -> None:
-    soundfile.write(tmp_path / "six.wav", np.random.default_rng(0).normal(size=(300, 6)) / 9, 48_000)
+    soundfile.write(
+        tmp_path / "six.wav", np.random.default_rng(0).normal(size=(300, 6)) / 9, 48_000
+    )
     run_signal(SignalJob(tmp_path / "six.wav", tmp_path / "out", params=10_000))
     np.testing.assert_allclose(
-        load_sound(tmp_path / "out" / "sound.wav").values, load_sound(tmp_path / "six.wav").values, atol=1e-4
+        load_sound(tmp_path / "out" / "sound.wav").values,
+        load_sound(tmp_path / "six.wav").values,
+        atol=1e-4,
     )
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 1), (50, 1, 3), (2, 2, 4), (13, 7, 3)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3), (1, 50, 1), (50, 1, 3), (2, 2, 4), (13, 7, 3)], ids=str
+)
 def test_tiny_and_odd_pictures_come_back(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     path = written(tmp_path, "in.png", np.random.default_rng(0).random(shape))
     run_signal(SignalJob(path, tmp_path / "out", params=2000))
@@ -142,18 +155,26 @@ def test_noise_is_removed(tmp_path: Path) -> None:
     path = written(tmp_path, "in.png", picture(96, 96, 3))
     report = run_signal(SignalJob(path, tmp_path / "out", noise=0.1, params=30_000)).report
     assert report["accuracy"]["psnr"] > 20 + 6  # the noise alone leaves 20 dB
-    assert run_signal(SignalJob(path, tmp_path / "again", noise=0.1, params=30_000)).report["accuracy"] == report["accuracy"]
+    assert (
+        run_signal(SignalJob(path, tmp_path / "again", noise=0.1, params=30_000)).report["accuracy"]
+        == report["accuracy"]
+    )
 
 
 @pytest.mark.parametrize("name", TRAINED)
 @pytest.mark.parametrize("kind", ["image", "sound"])
-def test_trained_fields_are_sized_and_learn(tmp_path: Path, name: str, kind: str, monkeypatch) -> None:
+def test_trained_fields_are_sized_and_learn(
+    tmp_path: Path, name: str, kind: str, monkeypatch
+) -> None:
     path = written(tmp_path, "in.png", picture(32, 40, 3)) if kind == "image" else tone(tmp_path)
     job = SignalJob(path, tmp_path / "out", field=name, params=9000, steps=8)
     report = run_signal(job).report
     assert 0.5 * 9000 < report["field"]["parameters"] <= 9000
     assert report["field"]["steps"] == 8
-    assert load(tmp_path / "out" / "model.safetensors").field.parameter_count == report["field"]["parameters"]
+    assert (
+        load(tmp_path / "out" / "model.safetensors").field.parameter_count
+        == report["field"]["parameters"]
+    )
 
 
 def test_the_transport_loss_trains_a_network_and_needs_a_spectrum(tmp_path: Path) -> None:
@@ -203,7 +224,9 @@ def test_budgets_count_bits() -> None:
 
 
 def test_kinds_go_by_name() -> None:
-    assert [kind_of(Path(name)) for name in ("a.PNG", "b.jpeg", "c.WAV", "d.flac", "e.obj", "f")] == [
+    assert [
+        kind_of(Path(name)) for name in ("a.PNG", "b.jpeg", "c.WAV", "d.flac", "e.obj", "f")
+    ] == [
         "image",
         "image",
         "sound",
@@ -223,7 +246,9 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_file_gives_one_sentence_and_leaves_nothing(tmp_path: Path, capsys, name: str) -> None:
+def test_a_bad_file_gives_one_sentence_and_leaves_nothing(
+    tmp_path: Path, capsys, name: str
+) -> None:
     data, part = BAD[name]
     if data is not None:
         (tmp_path / name).write_bytes(data)
@@ -259,7 +284,10 @@ def test_bad_options_give_one_sentence(tmp_path: Path, capsys, options: tuple[st
 
 
 def test_masks_must_fit(tmp_path: Path) -> None:
-    path, small = written(tmp_path, "in.png", picture(20, 20, 3)), written(tmp_path, "mask.png", picture(10, 20, 1))
+    path, small = (
+        written(tmp_path, "in.png", picture(20, 20, 3)),
+        written(tmp_path, "mask.png", picture(10, 20, 1)),
+    )
     with pytest.raises(ValueError, match="make them equal"):
         run_signal(SignalJob(path, tmp_path / "out", mask=small))
     dark = written(tmp_path, "dark.png", np.zeros((20, 20, 1)))
@@ -277,7 +305,9 @@ def test_a_budget_is_given_once_and_results_are_not_overwritten(tmp_path: Path) 
     run_signal(SignalJob(path, tmp_path / "out", overwrite=True))
 
 
-def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(tmp_path: Path, capsys) -> None:
+def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(
+    tmp_path: Path, capsys
+) -> None:
     frames = [Image.fromarray(np.full((30, 20, 3), level, np.uint8)) for level in (10, 200)]
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
     assert cli.main(["fit", "--out", str(tmp_path / "out"), str(tmp_path / "film.gif")]) == 0
@@ -289,7 +319,9 @@ def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(tmp_path:
 
 
 def test_a_large_picture_is_shrunk_in_strips_as_it_would_be_whole() -> None:
-    picture = np.random.default_rng(0).random((2100, 30, 4)).astype(np.float32)  # in blocks of 3, so in strips of 48 rows
+    picture = (
+        np.random.default_rng(0).random((2100, 30, 4)).astype(np.float32)
+    )  # in blocks of 3, so in strips of 48 rows
     seen = comparison(picture, picture, np.ones((4, 2)))
     whole = shrunk(opaque(picture))
     np.testing.assert_allclose(seen[: len(whole), : whole.shape[1]], whole, atol=1e-6)

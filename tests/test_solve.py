@@ -13,7 +13,11 @@ from nstr3d.training.losses import sdf_objective
 from nstr3d.training.solve import least_squares
 from nstr3d.types import Samples
 
-LEVELS = (LevelConfig(3, plain=1), LevelConfig(5, waves=ComplexWaves(2)), LevelConfig(4, waves=AmplitudeWaves(3)))
+LEVELS = (
+    LevelConfig(3, plain=1),
+    LevelConfig(5, waves=ComplexWaves(2)),
+    LevelConfig(4, waves=AmplitudeWaves(3)),
+)
 
 
 def linear_field(levels=LEVELS) -> Nstr:
@@ -37,20 +41,31 @@ def dense_answer(field: Nstr, data: Samples, ridge: float) -> tuple[np.ndarray, 
             columns.append(field(data.points)[:, 0].double().numpy())
     matrix = np.stack(columns, axis=1)
     shift = ridge * (matrix**2).sum(axis=0).mean()
-    return matrix, np.linalg.solve(matrix.T @ matrix + shift * np.eye(len(theta)), matrix.T @ data.values[:, 0].numpy()), shift
+    return (
+        matrix,
+        np.linalg.solve(
+            matrix.T @ matrix + shift * np.eye(len(theta)), matrix.T @ data.values[:, 0].numpy()
+        ),
+        shift,
+    )
 
 
 def test_it_reaches_the_minimiser_of_the_normal_equations(data: Samples) -> None:
     field = linear_field()
     matrix, expected, shift = dense_answer(field, data, 1e-2)
-    for _ in least_squares(ridge=1e-2)(field, data, sdf_objective(), FitConfig(steps=300, batch=100, pool=400)):
+    for _ in least_squares(ridge=1e-2)(
+        field, data, sdf_objective(), FitConfig(steps=300, batch=100, pool=400)
+    ):
         pass
     found = parameters_to_vector(field.parameters()).detach().double().numpy()
 
     def cost(theta: np.ndarray) -> float:
-        return float(((matrix @ theta - data.values[:, 0].numpy()) ** 2).sum() + shift * (theta**2).sum())
+        return float(
+            ((matrix @ theta - data.values[:, 0].numpy()) ** 2).sum() + shift * (theta**2).sum()
+        )
 
-    # The mean diagonal is an estimate, so the ridge is off by some percent: the cost is flat there, the answer close.
+    # The mean diagonal is an estimate, so the ridge is off by some percent: the cost is flat there,
+    # the answer close.
     assert cost(found) == pytest.approx(cost(expected), rel=1e-2)
     assert np.abs(matrix @ (found - expected)).max() < 0.02
 
@@ -59,7 +74,9 @@ def test_iterations_are_counted_and_repeat(data: Samples) -> None:
     runs = []
     for _ in range(2):
         field = linear_field()
-        progress = list(least_squares()(field, data, sdf_objective(), FitConfig(steps=7, batch=100, pool=400)))
+        progress = list(
+            least_squares()(field, data, sdf_objective(), FitConfig(steps=7, batch=100, pool=400))
+        )
         assert [item.step for item in progress] == list(range(1, 8))
         assert progress[-1].done == 1
         runs.append(parameters_to_vector(field.parameters()).detach())
@@ -72,7 +89,9 @@ def test_only_the_first_samples_count(data: Samples) -> None:
     config = FitConfig(steps=20, batch=100, pool=400)
     for field, pool in ((one, data), (two, wild)):
         list(least_squares(samples=200)(field, pool, sdf_objective(), config))
-    assert torch.equal(parameters_to_vector(one.parameters()), parameters_to_vector(two.parameters()))
+    assert torch.equal(
+        parameters_to_vector(one.parameters()), parameters_to_vector(two.parameters())
+    )
 
 
 def test_a_field_with_a_decoder_is_refused(data: Samples) -> None:

@@ -13,7 +13,14 @@ from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.spectrum.reading import LocalSpectrum, complex_spectrum, has_phases, phase_spectrum, spectral_flow, transport_map
+from nstr3d.spectrum.reading import (
+    LocalSpectrum,
+    complex_spectrum,
+    has_phases,
+    phase_spectrum,
+    spectral_flow,
+    transport_map,
+)
 
 
 def points(count: int, dim: int, seed: int = 0) -> Tensor:
@@ -44,21 +51,26 @@ def test_a_plane_wave_has_its_own_frequency_and_nothing_else(waves):
     torch.testing.assert_close(found.centroid, omega.norm().expand(50), rtol=1e-5, atol=0)
     assert found.bandwidth.max() < 1e-4 * omega.norm()
     assert found.entropy.max() == 0
-    torch.testing.assert_close(found.energy, torch.full((50,), 0.49 if isinstance(waves, PhaseWaves) else 0.65))
+    torch.testing.assert_close(
+        found.energy, torch.full((50,), 0.49 if isinstance(waves, PhaseWaves) else 0.65)
+    )
 
 
 def test_a_linear_phase_moves_the_frequency_by_its_slope():
     field, turn = field_of(PhaseWaves(1)), torch.tensor([3.0, -2.0, 1.0])
     with torch.no_grad():
         field.spectra[0].table[:, 2] = 0.5
-        field.spectra[0].table[:, 3] = nodes(field, 3) @ turn / 8.0  # in units of the waves' radians
+        field.spectra[0].table[:, 3] = (
+            nodes(field, 3) @ turn / 8.0
+        )  # in units of the waves' radians
     found = phase_spectrum(field, points(50, 3))
     expected = (field.spectra[0].omega[0] + turn).expand(50, 3)
     torch.testing.assert_close(found.frequency[:, 0], expected, atol=1e-4, rtol=1e-5)
 
 
 def test_the_phase_of_a_complex_wave_counts_at_the_nodes_mean():
-    """Between nodes a complex spectrum is interpolated linearly, so its phase bends: its slope is right on the average."""
+    """Between nodes a complex spectrum is interpolated linearly, so its phase bends: its slope is
+    right on the average."""
     field, turn = field_of(ComplexWaves(1), 1), 2.0
     angle = nodes(field, 1)[:, 0] * turn
     with torch.no_grad():
@@ -73,17 +85,23 @@ def test_the_phase_of_a_complex_wave_counts_at_the_nodes_mean():
 def test_the_vector_is_a_line_field_blind_to_signs_and_turning_with_the_signal(seed: int):
     generator = torch.Generator().manual_seed(seed)
     main = torch.randn(30, 1, 3, generator=generator)
-    frequency = main * (0.5 + torch.rand(30, 5, 1, generator=generator)) + 0.1 * torch.randn(30, 5, 3, generator=generator)
+    frequency = main * (0.5 + torch.rand(30, 5, 1, generator=generator)) + 0.1 * torch.randn(
+        30, 5, 3, generator=generator
+    )
     power = torch.rand(30, 5, generator=generator)
     one = LocalSpectrum(frequency, power)
-    flipped = LocalSpectrum(frequency * (torch.randint(0, 2, (30, 5, 1), generator=generator) * 2 - 1), power)
+    flipped = LocalSpectrum(
+        frequency * (torch.randint(0, 2, (30, 5, 1), generator=generator) * 2 - 1), power
+    )
     rotation = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
     turned = LocalSpectrum(frequency @ rotation.T, power)
     for other, vector in ((flipped, one.vector), (turned, one.vector @ rotation.T)):
         sign = (other.vector * vector).sum(dim=1, keepdim=True).sign()
         torch.testing.assert_close(other.vector * sign, vector, rtol=1e-3, atol=1e-3)
         for name in ("energy", "centroid", "bandwidth", "entropy"):
-            torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(
+                getattr(other, name), getattr(one, name), rtol=1e-3, atol=1e-3
+            )
     assert (one.vector.norm(dim=1) <= one.centroid * (1 + 1e-5)).all()
 
 
@@ -103,10 +121,14 @@ def test_spectral_flow_is_the_slope_of_the_log_centroid():
 
     def reading(at: Tensor) -> LocalSpectrum:
         size = 5 * torch.exp(at @ slope)
-        return LocalSpectrum(torch.stack([size, torch.zeros_like(size)], dim=1)[:, None], torch.ones(len(at), 1))
+        return LocalSpectrum(
+            torch.stack([size, torch.zeros_like(size)], dim=1)[:, None], torch.ones(len(at), 1)
+        )
 
     places = torch.cat([points(20, 2), torch.ones(1, 2)])  # the last at the box's corner
-    torch.testing.assert_close(spectral_flow(reading, places, 0.05), slope.expand(21, 2), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        spectral_flow(reading, places, 0.05), slope.expand(21, 2), rtol=1e-3, atol=1e-4
+    )
     silent = lambda at: LocalSpectrum(torch.ones(len(at), 1, 2), (at[:, :1] > 0).float())  # noqa: E731
     assert not spectral_flow(silent, torch.zeros(1, 2), 0.1)[0, 0]
 
@@ -116,7 +138,9 @@ def test_the_transport_map_adds_up_to_the_fields_residual():
     at = points(100, 3)
     found = transport_map(field, at)
     assert found.law.shape == found.slope.shape == (100, 6, 3)
-    torch.testing.assert_close(found.residual.mean(), field.transport_residual(at).detach(), rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        found.residual.mean(), field.transport_residual(at).detach(), rtol=1e-5, atol=0
+    )
 
 
 def test_what_has_no_spectrum_says_so():
@@ -127,7 +151,9 @@ def test_what_has_no_spectrum_says_so():
     assert not has_phases(siren)
     with pytest.raises(ValueError, match="A Siren field has no spectrum that varies in space"):
         phase_spectrum(siren, points(3, 3))
-    with pytest.raises(ValueError, match="no phase waves"):  # amplitudes alone cannot move a frequency
+    with pytest.raises(
+        ValueError, match="no phase waves"
+    ):  # amplitudes alone cannot move a frequency
         phase_spectrum(real, points(3, 3))
     with pytest.raises(ValueError, match="no complex waves"):
         complex_spectrum(real, points(3, 3))

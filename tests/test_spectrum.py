@@ -48,7 +48,9 @@ def naive_spectrum(level: Level, point: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("waves", FORMS)
 @pytest.mark.parametrize("dim", [1, 2, 3])
-def test_features_are_the_closed_formula(waves: AmplitudeWaves | ComplexWaves | PhaseWaves, dim: int) -> None:
+def test_features_are_the_closed_formula(
+    waves: AmplitudeWaves | ComplexWaves | PhaseWaves, dim: int
+) -> None:
     level = dense_level(LevelConfig(RESOLUTION, plain=2, waves=waves), dim)
     omega, phase = level.omega.numpy(), level.phase.numpy()  # type: ignore[union-attr]
     points = draw(20, dim)
@@ -71,21 +73,31 @@ def test_features_are_the_closed_formula(waves: AmplitudeWaves | ComplexWaves | 
 
 def test_complex_waves_without_imaginary_part_are_amplitude_waves() -> None:
     amplitude, phase = draw(dim=5), draw(dim=5, seed=1) * 10
-    real = ComplexWaves(5).features(torch.cat([amplitude, torch.zeros_like(amplitude)], dim=1), phase)
+    real = ComplexWaves(5).features(
+        torch.cat([amplitude, torch.zeros_like(amplitude)], dim=1), phase
+    )
     assert torch.equal(real, AmplitudeWaves(5).features(amplitude, phase))
-    imaginary = ComplexWaves(5).features(torch.cat([torch.zeros_like(amplitude), amplitude], dim=1), phase)
-    np.testing.assert_allclose(imaginary, AmplitudeWaves(5).features(amplitude, phase + math.pi / 2), atol=1e-14)
+    imaginary = ComplexWaves(5).features(
+        torch.cat([torch.zeros_like(amplitude), amplitude], dim=1), phase
+    )
+    np.testing.assert_allclose(
+        imaginary, AmplitudeWaves(5).features(amplitude, phase + math.pi / 2), atol=1e-14
+    )
 
 
 def test_phase_waves_with_a_constant_phase_are_shifted_amplitude_waves() -> None:
     waves, amplitude, phase = PhaseWaves(5), draw(dim=5), draw(dim=5, seed=1) * 10
     shift = torch.full_like(amplitude, 0.13)
     expected = AmplitudeWaves(5).features(amplitude, phase + waves.radians * 0.13)
-    np.testing.assert_allclose(waves.features(torch.cat([amplitude, shift], dim=1), phase), expected, atol=1e-13)
+    np.testing.assert_allclose(
+        waves.features(torch.cat([amplitude, shift], dim=1), phase), expected, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("waves", FORMS)
-def test_starting_spectra_fit_their_form_and_start_without_phase(waves: AmplitudeWaves | ComplexWaves | PhaseWaves) -> None:
+def test_starting_spectra_fit_their_form_and_start_without_phase(
+    waves: AmplitudeWaves | ComplexWaves | PhaseWaves,
+) -> None:
     start = waves.initial(1000, seeded())
     assert start.shape == (1000, 3 * waves.channels_per_wave)
     assert torch.equal(start, waves.initial(1000, seeded()))
@@ -96,9 +108,16 @@ def test_starting_spectra_fit_their_form_and_start_without_phase(waves: Amplitud
     assert bool((start.std(dim=0) > 0).all())
 
 
-@given(low=st.floats(0, 2, width=16), width=st.floats(0, 2, width=16), resolution=st.integers(1, 64), dim=st.integers(1, 4))
+@given(
+    low=st.floats(0, 2, width=16),
+    width=st.floats(0, 2, width=16),
+    resolution=st.integers(1, 64),
+    dim=st.integers(1, 4),
+)
 @settings(max_examples=40, deadline=None)
-def test_frequencies_stay_in_their_band(low: float, width: float, resolution: int, dim: int) -> None:
+def test_frequencies_stay_in_their_band(
+    low: float, width: float, resolution: int, dim: int
+) -> None:
     omega, phase = draw_frequencies(32, dim, (low, low + width), resolution, seeded())
     nyquist = math.pi * resolution / 2
     length = omega.double().norm(dim=1)
@@ -117,7 +136,9 @@ def test_frequencies_fill_their_band_and_every_direction() -> None:
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_frequencies_are_learned_only_when_asked(learned: bool) -> None:
-    level = Level(LevelConfig(2, waves=AmplitudeWaves(3, learned=learned)), 3, np.ones(27, bool), seeded())
+    level = Level(
+        LevelConfig(2, waves=AmplitudeWaves(3, learned=learned)), 3, np.ones(27, bool), seeded()
+    )
     names = {name for name, _ in level.named_parameters()}
     assert names == ({"table", "omega", "phase"} if learned else {"table"})
     assert {"table", "omega", "phase", "nodes"} == set(level.state_dict())
@@ -128,7 +149,8 @@ def cells_of(points: np.ndarray, resolution: int) -> np.ndarray:
 
 
 def holds_all_corners(stored: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    """Whether each cell ``(n, dim)`` has all of its nodes in ``stored``, an array with one axis per dimension."""
+    """Whether each cell ``(n, dim)`` has all of its nodes in ``stored``, an array with one axis per
+    dimension."""
     found = np.ones(len(cells), bool)
     for corner in np.ndindex(*(2,) * cells.shape[1]):
         found &= stored[tuple((cells + corner).T)]
@@ -143,7 +165,8 @@ def test_stored_nodes_cover_every_cell_that_a_triangle_enters(seed: int, resolut
     stored = stored_nodes(LevelConfig(resolution, plain=1), 3, mesh).reshape((resolution + 1,) * 3)
     dense = generator.dirichlet(np.ones(3), 20_000) @ mesh.vertices
     cells = cells_of(dense, resolution)
-    # Lattice triangles have sides of half a cell at most, so no surface point is further than 0.5 / sqrt(3) cells from a corner.
+    # Lattice triangles have sides of half a cell at most, so no surface point is further than 0.5 /
+    # sqrt(3) cells from a corner.
     offset = (dense + 1) * resolution / 2 - cells
     deep = np.minimum(offset, 1 - offset).min(axis=1) > 0.5 / math.sqrt(3) + 1e-9
     assert holds_all_corners(stored, cells[deep]).all()
@@ -151,7 +174,10 @@ def test_stored_nodes_cover_every_cell_that_a_triangle_enters(seed: int, resolut
     # Nothing is stored in vain: each node belongs to a cell that holds some of the triangle.
     touched = np.zeros((resolution,) * 3, bool)
     touched[tuple(cells_of(surface_lattice(mesh, 0.2 / resolution), resolution).T)] = True
-    assert all(touched[tuple(slice(max(i - 1, 0), i + 1) for i in node)].any() for node in np.argwhere(stored))
+    assert all(
+        touched[tuple(slice(max(i - 1, 0), i + 1) for i in node)].any()
+        for node in np.argwhere(stored)
+    )
 
 
 def test_stored_nodes_of_points_are_the_corners_of_their_cells() -> None:
@@ -201,26 +227,33 @@ def test_node_bitmaps_survive_packing(resolution: int, dim: int, seed: int) -> N
     assert bool((level.rows[torch.from_numpy(~stored)] == -1).all())
 
 
-@pytest.mark.parametrize("bitmap", [np.zeros(7, np.uint8), np.zeros(9, np.uint8), np.zeros(8, np.int32)])
+@pytest.mark.parametrize(
+    "bitmap", [np.zeros(7, np.uint8), np.zeros(9, np.uint8), np.zeros(8, np.int32)]
+)
 def test_a_bitmap_of_another_resolution_raises(bitmap: np.ndarray) -> None:
     with pytest.raises(ValueError, match="needs 8"):
         unpack_nodes(LevelConfig(3, plain=1), 3, bitmap)
 
 
 @pytest.mark.parametrize("waves", [None, *FORMS])
-def test_sparse_levels_equal_dense_ones_where_stored(waves: AmplitudeWaves | ComplexWaves | PhaseWaves | None) -> None:
+def test_sparse_levels_equal_dense_ones_where_stored(
+    waves: AmplitudeWaves | ComplexWaves | PhaseWaves | None,
+) -> None:
     config = LevelConfig(8, plain=2, waves=waves)
     points = draw(40) * 0.4
     stored = stored_nodes(config, 3, points.numpy())
     assert 8 < stored.sum() < len(stored) / 2
     sparse, dense = Level(config, 3, stored, seeded()).double(), dense_level(config)
-    dense.load_state_dict({"omega": sparse.omega, "phase": sparse.phase} if waves else {}, strict=False)  # type: ignore[dict-item]
+    dense.load_state_dict(
+        {"omega": sparse.omega, "phase": sparse.phase} if waves else {}, strict=False
+    )  # type: ignore[dict-item]
     with torch.no_grad():
         sparse.table.copy_(dense.table[torch.from_numpy(stored)])
     np.testing.assert_allclose(sparse(points).detach(), dense(points).detach(), atol=1e-14)
     for one, other in zip(sparse.spectrum_and_slope(points), dense.spectrum_and_slope(points)):
         np.testing.assert_allclose(one.detach(), other.detach(), atol=1e-12)
-    # One whole cell away from everything stored, the level is zero; on the way there it never jumps.
+    # One whole cell away from everything stored, the level is zero; on the way there it never
+    # jumps.
     far = torch.tensor([[0.9, 0.9, 0.9]], dtype=torch.float64)
     assert not sparse(far).any()
     way = points[:1] + torch.linspace(0, 1, 4001, dtype=torch.float64)[:, None] * (far - points[:1])

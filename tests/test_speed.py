@@ -63,7 +63,11 @@ print(memory(sphere(), 256)["megabytes"])
 
 def fresh(program: str) -> Any:
     """What ``program`` prints in a process of its own, whose memory no other test has used."""
-    return json.loads(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
+    return json.loads(
+        subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        ).stdout
+    )
 
 
 def test_the_most_memory_that_was_held_counts_what_is_freed_again() -> None:

@@ -1,4 +1,5 @@
-"""The Hermite spline against what defines it: values, slopes, the planes it contains, and that it is the smoothest."""
+"""The Hermite spline against what defines it: values, slopes, the planes it contains, and that it
+is the smoothest."""
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def test_the_compiled_sum_is_the_sum():
     spline, at = HermiteSpline(points, gradients), np.random.default_rng(1).uniform(-2, 2, (500, 3))
     offset = at[:, None] - points
     reach = np.linalg.norm(offset, axis=-1)
-    expected = reach**3 @ spline.heights - 3 * (reach * np.einsum("mnd,dn->mn", offset, spline.slopes)).sum(axis=1)
+    expected = reach**3 @ spline.heights - 3 * (
+        reach * np.einsum("mnd,dn->mn", offset, spline.slopes)
+    ).sum(axis=1)
     expected += spline.linear[0] + at @ spline.linear[1:]
     np.testing.assert_allclose(spline(at), expected, rtol=1e-9, atol=1e-9)
 
@@ -59,11 +62,14 @@ def test_it_moves_and_grows_with_its_points():
     turn = np.linalg.qr(np.random.default_rng(2).standard_normal((3, 3)))[0]
     at = np.random.default_rng(4).uniform(-1, 1, (100, 3))
     moved = HermiteSpline(3 * points @ turn + 1, gradients @ turn)
-    np.testing.assert_allclose(moved(3 * at @ turn + 1), 3 * HermiteSpline(points, gradients)(at), rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(
+        moved(3 * at @ turn + 1), 3 * HermiteSpline(points, gradients)(at), rtol=1e-7, atol=1e-7
+    )
 
 
 def test_points_that_it_passes_anyway_change_nothing():
-    """The smoothest function through fewer points is the smoothest through more where it meets these as well."""
+    """The smoothest function through fewer points is the smoothest through more where it meets
+    these as well."""
     points, gradients = scattered(30, 9)
     spline = HermiteSpline(points, gradients)
     inside, outside = points - 0.05 * gradients, points + 0.05 * gradients
@@ -76,6 +82,8 @@ def test_points_that_it_passes_anyway_change_nothing():
         below = (spline(middle) < 0)[:, None]
         low, high = np.where(below, middle, low), np.where(below, high, middle)
     assert len(low) > 5
-    more = HermiteSpline(np.concatenate([points, low]), np.concatenate([gradients, differences(spline, low)]))
+    more = HermiteSpline(
+        np.concatenate([points, low]), np.concatenate([gradients, differences(spline, low)])
+    )
     at = np.random.default_rng(6).uniform(-1, 1, (200, 3))
     np.testing.assert_allclose(more(at), spline(at), atol=1e-5)

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.geometry.mesh.surface import area, face_areas, face_normals, normalise, sample_surface, volume
+from nstr3d.geometry.mesh.surface import (
+    area,
+    face_areas,
+    face_normals,
+    normalise,
+    sample_surface,
+    volume,
+)
 from nstr3d.types import Mesh
 
 
@@ -36,13 +43,17 @@ def test_normalise_fills_the_unit_box_and_leads_back(scale: float, offset: float
     mesh = Mesh((box + offset) * scale, oracles.cube().faces)
     unit, frame = normalise(mesh)
     np.testing.assert_allclose(np.abs(unit.vertices).max(axis=0), [0.45, 0.225, 0.9], rtol=1e-9)
-    np.testing.assert_allclose(frame.to_world(unit.vertices), mesh.vertices, rtol=1e-15, atol=1e-15 * scale)
+    np.testing.assert_allclose(
+        frame.to_world(unit.vertices), mesh.vertices, rtol=1e-15, atol=1e-15 * scale
+    )
     np.testing.assert_array_equal(unit.faces, mesh.faces)
 
 
 @settings(deadline=None)
 @given(st.floats(-12, 12), st.tuples(*[st.floats(-1e3, 1e3)] * 3))
-def test_normalise_does_not_see_similarity(exponent: float, shift: tuple[float, float, float]) -> None:
+def test_normalise_does_not_see_similarity(
+    exponent: float, shift: tuple[float, float, float]
+) -> None:
     mesh, scale = oracles.torus(8, 6), 10.0**exponent
     unit, frame = normalise(Mesh((mesh.vertices + shift) * scale, mesh.faces))
     np.testing.assert_allclose(unit.vertices, normalise(mesh)[0].vertices, atol=1e-11)
@@ -65,18 +76,24 @@ def test_normalise_refuses_nothing_and_points() -> None:
 def test_samples_lie_on_their_faces_in_proportion_to_area() -> None:
     mesh, count = Mesh(oracles.cube().vertices * [1.0, 2.0, 5.0], oracles.cube().faces), 20_000
     points, faces = sample_surface(mesh, count, np.random.default_rng(0))
-    own_plane = np.einsum("ni,ni->n", face_normals(mesh)[faces], points - mesh.vertices[mesh.faces[faces, 0]])
+    own_plane = np.einsum(
+        "ni,ni->n", face_normals(mesh)[faces], points - mesh.vertices[mesh.faces[faces, 0]]
+    )
     np.testing.assert_allclose(own_plane, 0, atol=1e-14)
     assert (np.abs(points) <= [1 + 1e-12, 2 + 1e-12, 5 + 1e-12]).all()
     expected = face_areas(mesh) / area(mesh) * count
-    assert (np.abs(np.bincount(faces, minlength=12) - expected) < 2).all()  # only the strata at its two ends may miss a face
+    assert (
+        np.abs(np.bincount(faces, minlength=12) - expected) < 2
+    ).all()  # only the strata at its two ends may miss a face
 
 
 def test_samples_are_uniform_within_a_face() -> None:
     triangle = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
     points, _ = sample_surface(triangle, 100_000, np.random.default_rng(0))
     np.testing.assert_allclose(points.mean(axis=0), [1 / 3, 1 / 3, 0], atol=3e-3)
-    np.testing.assert_allclose(np.cov(points[:, :2].T), np.array([[2, -1], [-1, 2]]) / 36, atol=1e-3)
+    np.testing.assert_allclose(
+        np.cov(points[:, :2].T), np.array([[2, -1], [-1, 2]]) / 36, atol=1e-3
+    )
 
 
 def test_any_part_of_the_samples_covers_the_surface() -> None:
@@ -85,7 +102,9 @@ def test_any_part_of_the_samples_covers_the_surface() -> None:
 
 
 def test_samples_depend_on_the_generator_alone() -> None:
-    one, two, other = (sample_surface(oracles.torus(), 50, np.random.default_rng(seed))[0] for seed in (3, 3, 4))
+    one, two, other = (
+        sample_surface(oracles.torus(), 50, np.random.default_rng(seed))[0] for seed in (3, 3, 4)
+    )
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
 

@@ -1,4 +1,5 @@
-"""Relief carried across a hole: where ridges go on the law goes on with them, and its controls do not."""
+"""Relief carried across a hole: where ridges go on the law goes on with them, and its controls do
+not."""
 
 from dataclasses import replace
 
@@ -41,8 +42,13 @@ def test_ridges_cross_a_hole_with_the_law_and_not_without(seed: int) -> None:
 
 def test_the_same_seed_gives_the_same_model() -> None:
     known, hidden = plane(0)
-    config = SurfaceWavesConfig(waves=2, cells=8, coarse=4, rounds=2, iterations=5, placement=PLACEMENT)
-    first, second = (fit_surface_waves(known, relief(known), hidden, config, np.random.default_rng(3))(hidden) for _ in range(2))
+    config = SurfaceWavesConfig(
+        waves=2, cells=8, coarse=4, rounds=2, iterations=5, placement=PLACEMENT
+    )
+    first, second = (
+        fit_surface_waves(known, relief(known), hidden, config, np.random.default_rng(3))(hidden)
+        for _ in range(2)
+    )
     assert np.array_equal(first, second)
 
 
@@ -55,26 +61,36 @@ def small() -> tuple[_Frame, np.random.Generator]:
 def test_the_design_is_the_formula() -> None:
     frame, generator = small()
     points = generator.uniform(-0.6, 0.2, (50, 3))
-    amplitudes = generator.standard_normal((frame.count, 2)) + 1j * generator.standard_normal((frame.count, 2))
+    amplitudes = generator.standard_normal((frame.count, 2)) + 1j * generator.standard_normal(
+        (frame.count, 2)
+    )
     values = frame.design(points) @ frame.vector(np.zeros(frame.size), amplitudes)
     local = frame.spread(points) @ amplitudes
-    assert np.allclose(values, (local * np.exp(1j * points @ frame.omega.T)).real.sum(axis=1), atol=1e-4)
+    assert np.allclose(
+        values, (local * np.exp(1j * points @ frame.omega.T)).real.sum(axis=1), atol=1e-4
+    )
     spline, again = frame.split(frame.vector(np.arange(frame.size), amplitudes))
     assert np.array_equal(again, amplitudes)
     assert np.array_equal(spline, np.arange(frame.size))
-    assert np.allclose(frame.design(points) @ frame.vector(np.ones(frame.size), 0 * amplitudes), 1, atol=1e-5)
+    assert np.allclose(
+        frame.design(points) @ frame.vector(np.ones(frame.size), 0 * amplitudes), 1, atol=1e-5
+    )
 
 
 def test_the_gradient_of_the_law_is_its_derivative() -> None:
     frame, generator = small()
     law = _Law(frame, 0.5)
     shape = frame.count, 2
-    amplitudes, way = (generator.standard_normal(shape) + 1j * generator.standard_normal(shape) for _ in range(2))
+    amplitudes, way = (
+        generator.standard_normal(shape) + 1j * generator.standard_normal(shape) for _ in range(2)
+    )
     factors = np.exp(1j * generator.uniform(0, 1, (len(law.links), 2)))
 
     def cost(step: float) -> float:
         moved = amplitudes + step * way
-        return float(np.square(np.abs(moved[law.links[:, 1]] - factors * moved[law.links[:, 0]])).sum())
+        return float(
+            np.square(np.abs(moved[law.links[:, 1]] - factors * moved[law.links[:, 0]])).sum()
+        )
 
     slope = 2 * float(np.vdot(law.gradient(amplitudes, factors), way).real)
     assert (cost(1e-3) - cost(-1e-3)) / 2e-3 == pytest.approx(slope, rel=1e-6)
@@ -90,7 +106,9 @@ def test_factors_of_a_plane_wave_are_its_turns() -> None:
     assert np.allclose(scale, [1.0, 0.5], atol=1e-3)
 
 
-@pytest.mark.parametrize("changes", [{"waves": 0}, {"cells": 0}, {"weight": -1.0}, {"reach": 0.0}, {"rounds": 0}])
+@pytest.mark.parametrize(
+    "changes", [{"waves": 0}, {"cells": 0}, {"weight": -1.0}, {"reach": 0.0}, {"rounds": 0}]
+)
 def test_impossible_configs_are_refused(changes: dict) -> None:
     with pytest.raises(ValueError, match=r"Waves near a surface|Weights must"):
         SurfaceWavesConfig(**changes)

@@ -1,4 +1,5 @@
-"""Tags: every config that a model can hold has one, nobody else's collides, and none depends on where a class is."""
+"""Tags: every config that a model can hold has one, nobody else's collides, and none depends on
+where a class is."""
 
 import dataclasses
 import importlib
@@ -12,7 +13,15 @@ import pytest
 from nstr3d import fields
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.model.tags import FORMER_PATHS, TAGS, decode_config, encode_config, encode_formerly, option_names, tag_of
+from nstr3d.model.tags import (
+    FORMER_PATHS,
+    TAGS,
+    decode_config,
+    encode_config,
+    encode_formerly,
+    option_names,
+    tag_of,
+)
 from nstr3d.training.fit import FitConfig
 
 
@@ -73,7 +82,11 @@ def test_whole_numbers_pass_for_others() -> None:
 def test_options_are_named_by_class_outer_ones_first() -> None:
     names = list(option_names(encode_config(NstrConfig())))
     assert names[:2] == ["NstrConfig.levels", "NstrConfig.hidden"]
-    assert names.index("NstrConfig.decoder_rate") < names.index("LevelConfig.resolution") < names.index("PhaseWaves.radians")
+    assert (
+        names.index("NstrConfig.decoder_rate")
+        < names.index("LevelConfig.resolution")
+        < names.index("PhaseWaves.radians")
+    )
     assert list(option_names(encode_formerly(NstrConfig()))) == names
 
 
@@ -82,7 +95,9 @@ def test_a_config_from_outside_goes_by_its_tag_wherever_its_class_is() -> None:
     assert data == {"tag": "mine", "size": 3}
     moved = foreign("Moved", tag="mine")
     assert decode_config(data, [moved]) == moved(3)
-    with pytest.raises(ValueError, match="its config class mine is unknown here; pass it in configs"):
+    with pytest.raises(
+        ValueError, match="its config class mine is unknown here; pass it in configs"
+    ):
         decode_config(data)
 
 
@@ -91,7 +106,9 @@ def test_a_config_from_outside_without_a_tag_goes_by_its_path() -> None:
     data = encode_config(kind(3))
     assert data == {"tag": f"{kind.__module__}:Mine", "size": 3}
     assert decode_config(data, [kind]) == kind(3)
-    assert decode_config({"class": data["tag"], "size": 3}, [foreign("Other"), kind]) == kind(3)  # as formerly
+    assert decode_config({"class": data["tag"], "size": 3}, [foreign("Other"), kind]) == kind(
+        3
+    )  # as formerly
     tagged = foreign(tag="mine")
     assert decode_config({"class": data["tag"], "size": 3}, [tagged]) == tagged(3)
 
@@ -110,7 +127,9 @@ def test_a_tag_is_not_inherited() -> None:
 @pytest.mark.parametrize("name", TAGS)
 def test_a_tag_of_ours_is_refused_to_others(name: str) -> None:
     kind = foreign(tag=name)
-    message = f"Mine has the tag {name}, which names {TAGS[name].__name__} of nstr3d; choose another"
+    message = (
+        f"Mine has the tag {name}, which names {TAGS[name].__name__} of nstr3d; choose another"
+    )
     with pytest.raises(ValueError, match=message):
         encode_config(kind())
     with pytest.raises(ValueError, match=message):
@@ -119,7 +138,9 @@ def test_a_tag_of_ours_is_refused_to_others(name: str) -> None:
 
 def test_two_classes_of_one_tag_are_refused() -> None:
     one, other = foreign(tag="mine"), foreign("Other", tag="mine")
-    with pytest.raises(ValueError, match=r"Mine and .*Other in configs=\[\.\.\.\] have the same tag mine"):
+    with pytest.raises(
+        ValueError, match=r"Mine and .*Other in configs=\[\.\.\.\] have the same tag mine"
+    ):
         decode_config(encode_config(one()), [one, other])
     assert decode_config(encode_config(one()), [one, one, NstrConfig]) == one()
 
@@ -127,7 +148,10 @@ def test_two_classes_of_one_tag_are_refused() -> None:
 def test_a_tag_that_is_a_field_or_no_string_is_refused() -> None:
     as_field = dataclasses.make_dataclass("Mine", [("tag", str, "mine")], frozen=True)
     for kind in (as_field, foreign(tag=3), foreign(tag=property(lambda self: "mine"))):
-        with pytest.raises(ValueError, match=r"the tag of .*Mine must be a string that is a class attribute, not a field"):
+        with pytest.raises(
+            ValueError,
+            match=r"the tag of .*Mine must be a string that is a class attribute, not a field",
+        ):
             encode_config(kind())
     formerly = {"class": f"{as_field.__module__}:Mine", "tag": "other"}  # which could be saved then
     assert decode_config(formerly, [as_field]) == as_field("other")

@@ -1,4 +1,5 @@
-"""Shares of the points: all of them, once each, and helpers that are out of the way of who asks them."""
+"""Shares of the points: all of them, once each, and helpers that are out of the way of who asks
+them."""
 
 import os
 import threading
@@ -47,5 +48,7 @@ def test_helpers_keep_off_the_processor_of_who_asks() -> None:
     team = threads.team_of(1)
     assert ids[1] in team.helpers
     assert ids[0] not in team.helpers
-    if team.processor >= 0 and len(os.sched_getaffinity(0)) > 1:  # never so where the system does not say where threads run
+    if (
+        team.processor >= 0 and len(os.sched_getaffinity(0)) > 1
+    ):  # never so where the system does not say where threads run
         assert os.sched_getaffinity(ids[1]) == os.sched_getaffinity(0) - {team.processor}

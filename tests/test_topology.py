@@ -15,7 +15,8 @@ ASSETS = Path(__file__).parents[1] / "assets"
 def joined(*meshes: Mesh) -> Mesh:
     first = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes)])
     return Mesh(
-        np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate([m.faces + n for m, n in zip(meshes, first[:-1])])
+        np.concatenate([mesh.vertices for mesh in meshes]),
+        np.concatenate([m.faces + n for m, n in zip(meshes, first[:-1])]),
     )
 
 

@@ -15,17 +15,26 @@ from nstr3d.types import Box, Camera, Rays
 TORUS = torus()
 
 
-def pencil(count: int = 4000, seed: int = 0, spread: float = 1.3, dtype: torch.dtype = torch.float64) -> Rays:
-    """Rays from around the unit sphere towards points about its middle: most hit, some graze, some miss."""
+def pencil(
+    count: int = 4000, seed: int = 0, spread: float = 1.3, dtype: torch.dtype = torch.float64
+) -> Rays:
+    """Rays from around the unit sphere towards points about its middle: most hit, some graze, some
+    miss."""
     generator = torch.Generator().manual_seed(seed)
-    origins = torch.nn.functional.normalize(torch.randn(count, 3, generator=generator, dtype=torch.float64), dim=1) * 4
+    origins = (
+        torch.nn.functional.normalize(
+            torch.randn(count, 3, generator=generator, dtype=torch.float64), dim=1
+        )
+        * 4
+    )
     targets = (torch.rand(count, 3, generator=generator, dtype=torch.float64) * 2 - 1) * spread
     directions = torch.nn.functional.normalize(targets - origins, dim=1)
     return Rays(origins.to(dtype), directions.to(dtype))
 
 
 def sphere_depth(rays: Rays, radius: float = 1.0) -> Tensor:
-    """Depth of the first meeting with a sphere about the origin, from outside; infinite on a miss."""
+    """Depth of the first meeting with a sphere about the origin, from outside; infinite on a
+    miss."""
     b = (rays.origins * rays.directions).sum(dim=1)
     discriminant = b * b - (rays.origins.square().sum(dim=1) - radius**2)
     return torch.where(discriminant >= 0, -b - discriminant.clamp_min(0).sqrt(), torch.inf)
@@ -52,7 +61,9 @@ def test_sphere_hits_are_analytic() -> None:
 
 def test_grazing_rays_hit_just_inside_and_miss_just_outside() -> None:
     heights = torch.tensor([0.9, 0.99, 0.999, 0.9999, 1.0001, 1.001, 1.01], dtype=torch.float64)
-    origins = torch.stack([torch.full_like(heights, -3.0), heights, torch.zeros_like(heights)], dim=1)
+    origins = torch.stack(
+        [torch.full_like(heights, -3.0), heights, torch.zeros_like(heights)], dim=1
+    )
     rays = Rays(origins, torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).expand_as(origins))
     hits = sphere_trace(sphere(), rays)
     assert hits.mask.tolist() == [True] * 4 + [False] * 3
@@ -71,16 +82,24 @@ def test_single_precision_is_good_to_its_own_digits() -> None:
 
 
 def test_box_depth_along_the_axes_and_through_a_corner() -> None:
-    origins = torch.tensor([[0.1, 0.2, 5.0], [-5.0, 0.3, 0.1], [0.4, 4.0, -0.2], [4.0, 4.0, 4.0]], dtype=torch.float64)
+    origins = torch.tensor(
+        [[0.1, 0.2, 5.0], [-5.0, 0.3, 0.1], [0.4, 4.0, -0.2], [4.0, 4.0, 4.0]], dtype=torch.float64
+    )
     diagonal = -1 / math.sqrt(3)
-    directions = torch.tensor([[0, 0, -1], [1, 0, 0], [0, -1, 0], [diagonal] * 3], dtype=torch.float64)
+    directions = torch.tensor(
+        [[0, 0, -1], [1, 0, 0], [0, -1, 0], [diagonal] * 3], dtype=torch.float64
+    )
     hits = sphere_trace(box((1.0, 2.0, 3.0)), Rays(origins, directions))
-    # The diagonal ray enters the slabs |x| < 1, |y| < 2, |z| < 3 at 3, 2 and 1 times the square root of 3: last is x.
+    # The diagonal ray enters the slabs |x| < 1, |y| < 2, |z| < 3 at 3, 2 and 1 times the square
+    # root of 3: last is x.
     np.testing.assert_allclose(hits.depth, [2.0, 4.0, 2.0, 3 * math.sqrt(3)], atol=7.5e-5)
 
 
 def test_a_start_inside_has_depth_zero_and_stays_there() -> None:
-    inside = Rays(torch.tensor([[0.2, 0.1, 0.0]], dtype=torch.float64), torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
+    inside = Rays(
+        torch.tensor([[0.2, 0.1, 0.0]], dtype=torch.float64),
+        torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64),
+    )
     hits = sphere_trace(sphere(), inside)
     assert hits.mask.tolist() == [True]
     assert hits.depth.tolist() == [0.0]
@@ -90,7 +109,9 @@ def test_a_start_inside_has_depth_zero_and_stays_there() -> None:
 
 def test_what_lies_behind_or_beside_the_bounds_costs_nothing() -> None:
     origins = torch.tensor([[0.0, 0.0, 3.0], [0.0, 5.0, 3.0], [0.0, 5.0, 0.0]], dtype=torch.float64)
-    directions = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
+    directions = torch.tensor(
+        [[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]], dtype=torch.float64
+    )
     hits = sphere_trace(sphere(), Rays(origins, directions))
     assert not hits.mask.any()
     assert hits.steps.tolist() == [0, 0, 0]
@@ -100,7 +121,12 @@ def test_a_scaled_distance_with_its_bound_gives_the_same_hits() -> None:
     rays, shape = pencil(), torus()
     doubled = Sdf(lambda points: 2 * shape.distance(points), shape.bounds, lipschitz=2.0)
     a, b = sphere_trace(shape, rays), sphere_trace(doubled, rays)
-    for one, other in ((a.mask, b.mask), (a.depth, b.depth), (a.points, b.points), (a.steps, b.steps)):
+    for one, other in (
+        (a.mask, b.mask),
+        (a.depth, b.depth),
+        (a.points, b.points),
+        (a.steps, b.steps),
+    ):
         assert torch.equal(one, other)
 
 
@@ -117,7 +143,9 @@ def test_depths_do_not_depend_on_a_good_lipschitz_bound(factor: float) -> None:
 @pytest.mark.parametrize(("bend", "lipschitz"), [(4.0, 2.0), (-8.0, 0.1)])
 def test_root_finding_copes_with_a_distance_that_bends(bend: float, lipschitz: float) -> None:
     rays, shape = pencil(spread=0.6), sphere()
-    bent = Sdf(lambda points: torch.expm1(bend * shape.distance(points)) / bend, shape.bounds, lipschitz)
+    bent = Sdf(
+        lambda points: torch.expm1(bend * shape.distance(points)) / bend, shape.bounds, lipschitz
+    )
     hits, exact = sphere_trace(bent, rays), sphere_depth(rays)
     steep = hits.mask & (clearance(rays) < 0.9)
     assert int(steep.sum()) > 3000
@@ -127,7 +155,10 @@ def test_root_finding_copes_with_a_distance_that_bends(bend: float, lipschitz: f
 @pytest.mark.parametrize("shape", [torus(), gyroid_slab(), box((1.0, 0.01, 1.0))])
 def test_relaxed_steps_find_what_plain_ones_find_and_are_fewer(shape: Sdf) -> None:
     rays = pencil(seed=4)
-    plain, relaxed = sphere_trace(shape, rays, relaxation=1.0), sphere_trace(shape, rays, relaxation=1.5)
+    plain, relaxed = (
+        sphere_trace(shape, rays, relaxation=1.0),
+        sphere_trace(shape, rays, relaxation=1.5),
+    )
     # Rays that pass within the tolerance of an edge may go either way.
     assert int((plain.mask != relaxed.mask).sum()) <= 2
     both = plain.mask & relaxed.mask
@@ -180,11 +211,16 @@ def test_steps_count_the_evaluations_and_are_bounded() -> None:
 
 def test_the_bounds_are_clipped_with_a_margin() -> None:
     flat = Sdf(lambda points: points[:, 1], Box((-1.0, 0.0, -1.0), (1.0, 0.0, 1.0)))
-    down = Rays(torch.tensor([[0.0, 2.0, 0.0]], dtype=torch.float64), torch.tensor([[0.0, -1.0, 0.0]], dtype=torch.float64))
+    down = Rays(
+        torch.tensor([[0.0, 2.0, 0.0]], dtype=torch.float64),
+        torch.tensor([[0.0, -1.0, 0.0]], dtype=torch.float64),
+    )
     np.testing.assert_allclose(sphere_trace(flat, down).depth, [2.0], atol=3e-5)
 
 
-@pytest.mark.parametrize("wrong", [{"tolerance": 0.0}, {"footprint": -1.0}, {"relaxation": 2.1}, {"relaxation": 0.9}])
+@pytest.mark.parametrize(
+    "wrong", [{"tolerance": 0.0}, {"footprint": -1.0}, {"relaxation": 2.1}, {"relaxation": 0.9}]
+)
 def test_arguments_out_of_range_raise(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="sphere tracing needs"):
         sphere_trace(sphere(), pencil(4), **wrong)  # type: ignore[arg-type]
@@ -197,7 +233,12 @@ def test_empty_space_changes_the_cost_and_not_the_hits(lipschitz):
     empty = EmptySpace.of(ring)
     plain, skipping = sphere_trace(ring, rays), sphere_trace(ring, rays, empty=empty)
     torch.testing.assert_close(skipping.mask, plain.mask)
-    torch.testing.assert_close(skipping.depth[plain.mask], plain.depth[plain.mask], atol=3e-5 * ring.bounds.diagonal, rtol=0)
+    torch.testing.assert_close(
+        skipping.depth[plain.mask],
+        plain.depth[plain.mask],
+        atol=3e-5 * ring.bounds.diagonal,
+        rtol=0,
+    )
     assert int(skipping.steps.sum()) < int(plain.steps.sum())
 
 
@@ -217,11 +258,20 @@ def test_empty_space_knows_whether_there_is_a_surface():
 
 
 def torus_depth(rays: Rays, major: float, minor: float) -> np.ndarray:
-    """Depth of the first meeting with a torus about the y axis: the least positive root of its quartic; infinite on a miss."""
+    """Depth of the first meeting with a torus about the y axis: the least positive root of its
+    quartic; infinite on a miss."""
     o, d = rays.origins.numpy(), rays.directions.numpy()
     # (|p|^2 + R^2 - r^2)^2 = 4 R^2 (x^2 + z^2) along p = o + t d
-    square = np.stack([np.ones(len(o)), 2 * (o * d).sum(axis=1), (o * o).sum(axis=1) + major**2 - minor**2])
-    flat = np.stack([(d[:, [0, 2]] ** 2).sum(axis=1), 2 * (o * d)[:, [0, 2]].sum(axis=1), (o[:, [0, 2]] ** 2).sum(axis=1)])
+    square = np.stack(
+        [np.ones(len(o)), 2 * (o * d).sum(axis=1), (o * o).sum(axis=1) + major**2 - minor**2]
+    )
+    flat = np.stack(
+        [
+            (d[:, [0, 2]] ** 2).sum(axis=1),
+            2 * (o * d)[:, [0, 2]].sum(axis=1),
+            (o[:, [0, 2]] ** 2).sum(axis=1),
+        ]
+    )
     depths = np.full(len(o), np.inf)
     for index, (a, b) in enumerate(zip(square.T, flat.T)):
         roots = np.roots(np.polysub(np.polymul(a, a), 4 * major**2 * b))
@@ -236,9 +286,13 @@ def test_torus_depths_are_the_roots_of_its_quartic_and_normals_point_from_its_ri
     hits, exact = sphere_trace(shape, rays), torus_depth(rays, major, minor)
     found = hits.mask.numpy() & np.isfinite(exact)
     assert found.sum() > 500
-    assert (hits.mask.numpy() == np.isfinite(exact)).mean() > 0.998  # tangent rays may go either way
+    assert (
+        hits.mask.numpy() == np.isfinite(exact)
+    ).mean() > 0.998  # tangent rays may go either way
     error = np.abs(hits.depth.numpy()[found] - exact[found])
-    assert np.quantile(error, 0.99) < 1e-4  # of the box; a tangent ray's root moves by much for little
+    assert (
+        np.quantile(error, 0.99) < 1e-4
+    )  # of the box; a tangent ray's root moves by much for little
     points = hits.points[hits.mask]
     ring = points * torch.tensor([1.0, 0.0, 1.0], dtype=points.dtype)
     ring = ring / ring.norm(dim=1, keepdim=True) * major
@@ -254,7 +308,9 @@ def test_normals_of_a_box_are_those_of_the_faces_that_rays_meet() -> None:
     share = (points / half).abs()
     clear = share.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] > 1e-3  # not on an edge
     face = torch.nn.functional.one_hot(share.argmax(dim=1), 3) * points.sign()
-    torch.testing.assert_close(shape.normals(points)[clear], face[clear].to(points.dtype), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        shape.normals(points)[clear], face[clear].to(points.dtype), atol=1e-6, rtol=0
+    )
     assert int(clear.sum()) > 500
 
 

@@ -24,7 +24,9 @@ def threads() -> Iterator[None]:
 def soup(count: int, size: float = 0.1, seed: int = 0) -> np.ndarray:
     """Triangles anywhere, through each other, some without an area."""
     generator = np.random.default_rng(seed)
-    corners = generator.uniform(-0.5, 0.5, (count, 1, 3)) + generator.normal(size=(count, 3, 3)) * size
+    corners = (
+        generator.uniform(-0.5, 0.5, (count, 1, 3)) + generator.normal(size=(count, 3, 3)) * size
+    )
     corners[::7, 2] = corners[::7, 1]
     corners[::13] = corners[::13, :1]
     corners[5:6, 2] = corners[5:6, 0] + 2 * (corners[5:6, 1] - corners[5:6, 0])
@@ -44,18 +46,29 @@ def libigl(corners: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndar
 def test_it_finds_what_libigl_finds(count: int, workers: int) -> None:
     torch.set_num_threads(workers)
     corners, generator = soup(count), np.random.default_rng(1)
-    points = np.concatenate([generator.uniform(-1.5, 1.5, (900, 3)), corners[:50].mean(axis=1), corners[:50, 0]])
+    points = np.concatenate(
+        [generator.uniform(-1.5, 1.5, (900, 3)), corners[:50].mean(axis=1), corners[:50, 0]]
+    )
     found = Triangles(corners).nearest(points)
     distance, _ = libigl(corners, points)
     np.testing.assert_allclose(found.distance, distance, atol=1e-12)
-    np.testing.assert_allclose(np.linalg.norm(points - found.closest, axis=1), found.distance, atol=1e-12)
-    own, _ = zip(*(libigl(corners[face][None], point[None]) for face, point in zip(found.face[:100], points[:100])))
+    np.testing.assert_allclose(
+        np.linalg.norm(points - found.closest, axis=1), found.distance, atol=1e-12
+    )
+    own, _ = zip(
+        *(
+            libigl(corners[face][None], point[None])
+            for face, point in zip(found.face[:100], points[:100])
+        )
+    )
     np.testing.assert_allclose(np.concatenate(own), found.distance[:100], atol=1e-12)
 
 
 @given(st.integers(0, 10**6), st.floats(-6, 2), st.floats(-3, 12))
 @settings(max_examples=30, deadline=None)
-def test_the_size_of_triangles_and_the_way_to_them_do_not_matter(seed: int, size: float, away: float) -> None:
+def test_the_size_of_triangles_and_the_way_to_them_do_not_matter(
+    seed: int, size: float, away: float
+) -> None:
     corners, generator = soup(40, 10.0**size / 100, seed), np.random.default_rng(seed + 1)
     points = generator.normal(size=(20, 3)) * 10.0**away
     found, (distance, _) = Triangles(corners).nearest(points), libigl(corners, points)
@@ -81,7 +94,12 @@ def test_points_that_are_alike_are_on_the_same_side(workers: int) -> None:
     torch.set_num_threads(workers)
     mesh, generator = oracles.sphere(3), np.random.default_rng(3)
     corners = mesh.vertices[mesh.faces] * 0.4 / np.abs(mesh.vertices).max()
-    points = np.concatenate([generator.uniform(-1, 1, (3000, 3)), corners[:, 0] * generator.normal(1, 0.02, (len(corners), 1))])
+    points = np.concatenate(
+        [
+            generator.uniform(-1, 1, (3000, 3)),
+            corners[:, 0] * generator.normal(1, 0.02, (len(corners), 1)),
+        ]
+    )
     alike = Triangles(corners).nearest(points).alike
     tree = igl.FastWindingNumberBVH()
     tree.init(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))

@@ -33,7 +33,9 @@ def test_mesh_bounds_hold_used_vertices_only() -> None:
 
 @given(st.tuples(NUMBER, NUMBER, NUMBER), st.floats(1e-3, 1e3), st.integers(0, 100))
 @settings(max_examples=50, deadline=None)
-def test_frames_lead_there_and_back(centre: tuple[float, float, float], scale: float, seed: int) -> None:
+def test_frames_lead_there_and_back(
+    centre: tuple[float, float, float], scale: float, seed: int
+) -> None:
     frame, unit = Frame(centre, scale), np.random.default_rng(seed).uniform(-1, 1, (10, 3))
     world = frame.to_world(unit)
     np.testing.assert_allclose(world, unit * scale + centre)
@@ -70,13 +72,20 @@ def test_rays_are_unit_and_the_middle_one_meets_the_target(width: int, height: i
 
 
 def test_rays_run_from_the_top_left_and_span_the_field_of_view() -> None:
-    rays = Camera((0.0, 0.0, 5.0), (0.0, 0.0, 0.0), fov=60.0, width=40, height=20).rays().directions.reshape(20, 40, 3)
+    rays = (
+        Camera((0.0, 0.0, 5.0), (0.0, 0.0, 0.0), fov=60.0, width=40, height=20)
+        .rays()
+        .directions.reshape(20, 40, 3)
+    )
     first, last = rays[0, 0].numpy(), rays[-1, -1].numpy()
     assert first[0] < 0 < first[1]
     assert last[1] < 0 < last[0]
     half = math.tan(math.radians(30))
-    # The picture plane at depth 1 is 2 half high and 4 half wide; the first pixel's centre is half a pixel from its corner.
-    np.testing.assert_allclose(first[:2] / -first[2], [-2 * half * (1 - 1 / 40), half * (1 - 1 / 20)], atol=1e-14)
+    # The picture plane at depth 1 is 2 half high and 4 half wide; the first pixel's centre is half
+    # a pixel from its corner.
+    np.testing.assert_allclose(
+        first[:2] / -first[2], [-2 * half * (1 - 1 / 40), half * (1 - 1 / 20)], atol=1e-14
+    )
     np.testing.assert_allclose(first * [-1, -1, 1], last, atol=1e-15)
 
 
@@ -106,7 +115,10 @@ def test_a_camera_around_a_box_sees_all_of_it(
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, camera.up)
     right /= np.linalg.norm(right)
-    corners = np.array([np.where(bits, bounds.upper, bounds.lower) for bits in np.ndindex(2, 2, 2)]) - camera.eye
+    corners = (
+        np.array([np.where(bits, bounds.upper, bounds.lower) for bits in np.ndindex(2, 2, 2)])
+        - camera.eye
+    )
     depth = corners @ forward
     half = math.tan(math.radians(fov) / 2)
     assert (depth > 0).all()
@@ -115,9 +127,12 @@ def test_a_camera_around_a_box_sees_all_of_it(
 
 
 @pytest.mark.parametrize(
-    ("azimuth", "elevation", "outward"), [(0, 0, (0, 0, 1)), (90, 0, (1, 0, 0)), (180, 30, (0, 0.5, -math.sqrt(0.75)))]
+    ("azimuth", "elevation", "outward"),
+    [(0, 0, (0, 0, 1)), (90, 0, (1, 0, 0)), (180, 30, (0, 0.5, -math.sqrt(0.75)))],
 )
-def test_azimuth_and_elevation_name_the_direction(azimuth: float, elevation: float, outward: tuple[float, ...]) -> None:
+def test_azimuth_and_elevation_name_the_direction(
+    azimuth: float, elevation: float, outward: tuple[float, ...]
+) -> None:
     bounds = Box((1.0, 2.0, 3.0), (3.0, 4.0, 5.0))
     camera = Camera.around(bounds, azimuth, elevation)
     away = np.subtract(camera.eye, bounds.centre)

@@ -1,4 +1,5 @@
-"""Orientation by a field that sees no normals and no winding number, on shapes whose normals are known."""
+"""Orientation by a field that sees no normals and no winding number, on shapes whose normals are
+known."""
 
 from dataclasses import replace
 from functools import partial
@@ -14,7 +15,9 @@ from nstr3d.training.unoriented import TRAINING, carried_normals, unsigned_sampl
 from nstr3d.types import PointCloud
 
 
-@pytest.mark.parametrize("cloud", [ball(1500, 0.01, radius=0.9), ring(1500)], ids=["sphere", "torus"])
+@pytest.mark.parametrize(
+    "cloud", [ball(1500, 0.01, radius=0.9), ring(1500)], ids=["sphere", "torus"]
+)
 def test_signs_are_right_everywhere(cloud):
     normals = carried_normals(0.65 * cloud.points)
     np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1)
@@ -36,11 +39,15 @@ SHORT = replace(TRAINING, steps=10, pool=4000)  # too short to leave the ball th
 
 def test_the_same_points_give_the_same_bits():
     points = 0.65 * ring(500).points
-    np.testing.assert_array_equal(carried_normals(points, training=SHORT), carried_normals(points, training=SHORT))
+    np.testing.assert_array_equal(
+        carried_normals(points, training=SHORT), carried_normals(points, training=SHORT)
+    )
 
 
 def test_a_first_surface_can_take_its_signs_from_the_carrier_and_ignores_given_normals(monkeypatch):
-    monkeypatch.setattr("nstr3d.jobs.cloud.carried_normals", partial(carried_normals, training=SHORT))
+    monkeypatch.setattr(
+        "nstr3d.jobs.cloud.carried_normals", partial(carried_normals, training=SHORT)
+    )
     cloud = ball(1000)
     first = first_surface(PointCloud(cloud.points, np.zeros_like(cloud.points)), carried_signs=True)
     assert not first.preparation.measured
@@ -49,7 +56,11 @@ def test_a_first_surface_can_take_its_signs_from_the_carrier_and_ignores_given_n
 
 @pytest.mark.parametrize(
     ("points", "reason"),
-    [(ball(50).points, "at least 100"), (ball(200).points * [1, 1, 0], "in a plane"), (np.full((200, 3), np.nan), "not finite")],
+    [
+        (ball(50).points, "at least 100"),
+        (ball(200).points * [1, 1, 0], "in a plane"),
+        (np.full((200, 3), np.nan), "not finite"),
+    ],
 )
 def test_bad_points_are_refused_before_any_training(points, reason):
     with pytest.raises(ValueError, match=reason):
@@ -59,15 +70,26 @@ def test_bad_points_are_refused_before_any_training(points, reason):
 def test_the_benchmark_counts_wrong_signs(app, tmp_path, capsys, monkeypatch):
     race = app("orientation_benchmark")
     radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
-    monkeypatch.setattr(race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)})
+    monkeypatch.setattr(
+        race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)}
+    )
     save_mesh(tmp_path / "ball.ply", sphere(3))
     small = ["--samples", "2000", "--cells", "32"]
     assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0", *small]) == 0
     exact, signed, right, inward = (
-        [float(cell) for cell in line.split("|")[4:-1]] for line in capsys.readouterr().out.splitlines()[2:]
+        [float(cell) for cell in line.split("|")[4:-1]]
+        for line in capsys.readouterr().out.splitlines()[2:]
     )
     normals, sides, box, far = range(4)
-    assert exact[normals] == exact[sides] == exact[far] == right[normals] == right[sides] == right[far] == 0
+    assert (
+        exact[normals]
+        == exact[sides]
+        == exact[far]
+        == right[normals]
+        == right[sides]
+        == right[far]
+        == 0
+    )
     assert signed[normals] == signed[sides] == 0
     assert inward[normals] == inward[sides] == 100
     assert inward[far] > 50

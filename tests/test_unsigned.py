@@ -1,4 +1,5 @@
-"""The loss of points without sign: what it is for distances known in closed form, and that it knows no sign."""
+"""The loss of points without sign: what it is for distances known in closed form, and that it knows
+no sign."""
 
 import numpy as np
 import pytest
@@ -6,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.fields.baselines.siren import SirenConfig
-from nstr3d.training.unsigned import AWAY, EIKONAL, SHARPNESS, directional_divergence, unsigned_objective
+from nstr3d.training.unsigned import (
+    AWAY,
+    EIKONAL,
+    SHARPNESS,
+    directional_divergence,
+    unsigned_objective,
+)
 from nstr3d.types import Samples
 
 
@@ -28,9 +35,17 @@ def sphere(points: Tensor) -> Tensor:
 def batch(count: int = 400) -> Samples:
     """Half on the sphere of radius 1/2, half at random, with unsigned distances."""
     generator = torch.Generator().manual_seed(0)
-    on = torch.nn.functional.normalize(torch.randn(count // 2, 3, generator=generator, dtype=torch.float64), dim=1) / 2
+    on = (
+        torch.nn.functional.normalize(
+            torch.randn(count // 2, 3, generator=generator, dtype=torch.float64), dim=1
+        )
+        / 2
+    )
     off = torch.rand(count // 2, 3, generator=generator, dtype=torch.float64) * 2 - 1
-    return Samples(torch.cat([on, off]), torch.cat([torch.zeros(count // 2, 1), sphere(off).abs()[:, None]]).double())
+    return Samples(
+        torch.cat([on, off]),
+        torch.cat([torch.zeros(count // 2, 1), sphere(off).abs()[:, None]]).double(),
+    )
 
 
 def none(points: Tensor, slope: Tensor) -> Tensor:
@@ -50,7 +65,9 @@ def test_the_loss_knows_no_sign():
     def bent(points: Tensor) -> Tensor:
         return sphere(points) + 0.1 * torch.sin(3 * points).prod(dim=1)
 
-    there, back = (objective(Known(f), samples, 0.0).item() for f in (bent, lambda points: -bent(points)))
+    there, back = (
+        objective(Known(f), samples, 0.0).item() for f in (bent, lambda points: -bent(points))
+    )
     assert there == pytest.approx(back, rel=1e-12)
     assert there > objective(Known(sphere), samples, 0.0).item()
 
@@ -68,7 +85,9 @@ def test_divergence_along_the_gradient_is_the_second_derivative_of_the_radius_po
     radius = points.norm(dim=1)
     slope = torch.autograd.grad((radius**power).sum(), points, create_graph=True)[0]
     expected = power * (power - 1) * radius ** (power - 2)
-    np.testing.assert_allclose(directional_divergence(points, slope).detach(), expected.detach(), atol=1e-4)
+    np.testing.assert_allclose(
+        directional_divergence(points, slope).detach(), expected.detach(), atol=1e-4
+    )
 
 
 def test_the_spreading_term_fades_and_is_then_not_computed():
@@ -87,7 +106,9 @@ def test_the_spreading_term_fades_and_is_then_not_computed():
 def test_every_weight_of_a_siren_learns_from_it():
     field = SirenConfig(width=8, depth=2).build(3, 1)
     samples = batch()
-    loss = unsigned_objective(directional_divergence, 1.0)(field, Samples(samples.points.float(), samples.values.float()), 0.0)
+    loss = unsigned_objective(directional_divergence, 1.0)(
+        field, Samples(samples.points.float(), samples.values.float()), 0.0
+    )
     loss.backward()
     for name, parameter in field.named_parameters():
         moved = parameter.grad is not None and bool(parameter.grad.abs().sum() > 0)

@@ -1,4 +1,5 @@
-"""Warm starts: a field carried over is the same function, its missing nodes take the nearest's, and a job begins there."""
+"""Warm starts: a field carried over is the same function, its missing nodes take the nearest's, and
+a job begins there."""
 
 from dataclasses import replace
 
@@ -23,7 +24,9 @@ LEVELS = LevelConfig(4, plain=2, sparse=False), LevelConfig(6, plain=1, waves=Ph
 
 
 def field_near(mesh: Mesh | None, transport: TransportConfig | None = None):
-    return NstrConfig(LEVELS, hidden=8, transport=transport).build(3, 1, mesh, torch.Generator().manual_seed(3))
+    return NstrConfig(LEVELS, hidden=8, transport=transport).build(
+        3, 1, mesh, torch.Generator().manual_seed(3)
+    )
 
 
 def inner(count: int = 500) -> torch.Tensor:
@@ -42,7 +45,10 @@ def test_under_another_frame_it_is_the_same_distance() -> None:
     field = field_near(None)
     with torch.no_grad():
         for level in field.spectra:
-            slope = torch.randn(3, level.table.shape[1], generator=torch.Generator().manual_seed(2)) * 0.3
+            slope = (
+                torch.randn(3, level.table.shape[1], generator=torch.Generator().manual_seed(2))
+                * 0.3
+            )
             level.table.copy_(_places(level, 3) @ slope + 0.2)
     scale, shift = 1.3, (0.1, -0.05, 0.15)
     moved = warm_start(field, None, scale, shift)
@@ -54,7 +60,10 @@ def test_under_another_frame_it_is_the_same_distance() -> None:
 def test_nodes_that_the_field_lacks_take_the_nearest() -> None:
     small = sphere(2)
     field = field_near(Mesh(small.vertices * 0.4, small.faces))
-    old, new = field.spectra[1], warm_start(field, Mesh(small.vertices * 0.9, small.faces)).spectra[1]
+    old, new = (
+        field.spectra[1],
+        warm_start(field, Mesh(small.vertices * 0.9, small.faces)).spectra[1],
+    )
     away = torch.cdist(_places(new, 3), _places(old, 3))
     lacking = away.min(dim=1).values > 1e-3
     assert 0 < int(lacking.sum()) < len(lacking)
@@ -78,8 +87,12 @@ def first(tmp_path_factory) -> MeshJob:
 
 @pytest.fixture
 def job(first, tmp_path) -> MeshJob:
-    save_mesh(tmp_path / "other.ply", Mesh(7 + 3 * sphere(2).vertices, sphere(2).faces))  # elsewhere, and larger
-    return MeshJob(tmp_path / "other.ply", tmp_path / "warm", start=first.out / MODEL, steps=1, **SHARED)
+    save_mesh(
+        tmp_path / "other.ply", Mesh(7 + 3 * sphere(2).vertices, sphere(2).faces)
+    )  # elsewhere, and larger
+    return MeshJob(
+        tmp_path / "other.ply", tmp_path / "warm", start=first.out / MODEL, steps=1, **SHARED
+    )
 
 
 def test_a_job_begins_where_the_model_is_wherever_its_shape_lies(first, job) -> None:
@@ -98,7 +111,10 @@ def test_what_cannot_be_started_from_is_refused(job, tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nothing to start from"):
         run(replace(job, start=tmp_path / "none.safetensors"))
     siren = SirenConfig(width=8, depth=1).build(3, 1)
-    save(tmp_path / "siren.safetensors", Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1.0))
+    save(
+        tmp_path / "siren.safetensors",
+        Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1.0),
+    )
     with pytest.raises(ValueError, match="is no NSTR field of a surface"):
         run(replace(job, start=tmp_path / "siren.safetensors"))
     assert not (tmp_path / "warm").exists()

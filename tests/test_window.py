@@ -49,13 +49,19 @@ def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) ->
     save_mesh(tmp_path / "torus.ply", mesh)
     read, write = os.pipe()
     display = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"], pass_fds=[write], stderr=subprocess.DEVNULL
+        ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"],
+        pass_fds=[write],
+        stderr=subprocess.DEVNULL,
     )
     try:
         number = os.read(read, 16).decode().strip()
         environment = os.environ | {"DISPLAY": f":{number}"}
         done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, str(tmp_path)], env=environment, cwd=tmp_path, capture_output=True, text=True
+            [sys.executable, "-c", PROGRAM, str(tmp_path)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 0, done.stderr
     finally:
@@ -74,7 +80,9 @@ def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) ->
     assert (tmp_path / "view-1.png").exists()
 
 
-def test_without_a_display_the_ways_to_look_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_without_a_display_the_ways_to_look_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     save_mesh(tmp_path / "torus.ply", torus())
     monkeypatch.setattr(sys, "platform", "linux")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):

@@ -1,7 +1,9 @@
-"""One shape fitted in a process of its own kind, and its result published: the function that every engine runs.
+"""One shape fitted in a process of its own kind, and its result published: the function that every
+engine runs.
 
-A `Slot` keeps one worker process, which fits shape after shape. If that dies, hangs or runs out of memory, a new one takes its
-place, and the shape's row says what happened. Only this side writes to the data set, so nothing is ever half there.
+A `Slot` keeps one worker process, which fits shape after shape. If that dies, hangs or runs out of
+memory, a new one takes its place, and the shape's row says what happened. Only this side writes to
+the data set, so nothing is ever half there.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_
 
 @dataclass(frozen=True)
 class Rules:
-    """How a shape is treated: ``timeout`` in seconds, ``memory`` in bytes or none, and the ``attempts`` it gets where a worker
-    dies, which need not be its fault."""
+    """How a shape is treated: ``timeout`` in seconds, ``memory`` in bytes or none, and the
+    ``attempts`` it gets where a worker dies, which need not be its fault."""
 
     timeout: float = 3600.0
     memory: int | None = None
@@ -48,8 +50,8 @@ class Rules:
 
 @dataclass(frozen=True)
 class Task:
-    """A shape to fit into the data set at ``out``, unless its result there has the ``known_key`` that it would get;
-    ``replaces`` says that there may be files of a former fit."""
+    """A shape to fit into the data set at ``out``, unless its result there has the ``known_key``
+    that it would get; ``replaces`` says that there may be files of a former fit."""
 
     shape: Shape
     out: str
@@ -72,7 +74,8 @@ class Cancelled(Exception):
 
 
 class Slot:
-    """A place for one shape at a time: ``threads`` for its worker and, of the GPU ``device`` if any, a ``share`` of memory."""
+    """A place for one shape at a time: ``threads`` for its worker and, of the GPU ``device`` if
+    any, a ``share`` of memory."""
 
     def __init__(self, threads: int, device: str | None = None, share: float = 1.0):
         self.threads, self.device, self.share = threads, device, share
@@ -81,7 +84,8 @@ class Slot:
         self._served, self._unread = 0, b""
 
     def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-        """The worker's answer. Raises Died, TimeoutError, or OSError where no worker can be started."""
+        """The worker's answer. Raises Died, TimeoutError, or OSError where no worker can be
+        started."""
         if self._process is None or self._served >= RENEW:
             self.end()
             self._start()
@@ -122,7 +126,9 @@ class Slot:
 
     def _start(self) -> None:
         environment = os.environ | dict.fromkeys(THREADS, str(self.threads))
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (ROOT, os.environ.get("PYTHONPATH"))))
+        environment["PYTHONPATH"] = os.pathsep.join(
+            filter(None, (ROOT, os.environ.get("PYTHONPATH")))
+        )
         if self.device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self.device
         with tempfile.TemporaryFile() as said:
@@ -144,7 +150,9 @@ class Slot:
                     raise Cancelled from None
                 said.seek(0)
                 last = said.read().decode(errors="replace").strip().splitlines()[-1:]
-                raise OSError(f"No worker process starts ({_death(code)}): {' '.join(last)}") from error
+                raise OSError(
+                    f"No worker process starts ({_death(code)}): {' '.join(last)}"
+                ) from error
 
     def _line(self, timeout: float) -> bytes:
         """The worker's next line. Raises EOFError or TimeoutError."""
@@ -167,7 +175,8 @@ class Slot:
 def attempt(task: Task, slot: Slot) -> dict[str, Any]:
     """Fits one shape, publishes what came of it, and returns its report.
 
-    Raises Cancelled where the slot was told to stop, and OSError where the data set cannot be written to or no worker starts.
+    Raises Cancelled where the slot was told to stop, and OSError where the data set cannot be
+    written to or no worker starts.
     """
     started, number = time.perf_counter(), 0
     while True:
@@ -185,7 +194,8 @@ def attempt(task: Task, slot: Slot) -> dict[str, Any]:
 
 
 def lost(task: Task, reason: str) -> dict[str, Any]:
-    """Publishes, and returns, the report of a shape that was lost together with the machine that fitted it."""
+    """Publishes, and returns, the report of a shape that was lost together with the machine that
+    fitted it."""
     answer = {"status": "killed", "error": reason, "key": "", "report": {}, "peak_memory": None}
     report = _report(task, answer, task.rules.attempts, 0.0)
     with tempfile.TemporaryDirectory(prefix="nstr3d-") as scratch:
@@ -194,23 +204,34 @@ def lost(task: Task, reason: str) -> dict[str, Any]:
 
 
 def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) -> None:
-    """Puts a shape's files into the data set, its report last, and removes those that a former fit left.
+    """Puts a shape's files into the data set, its report last, and removes those that a former fit
+    left.
 
     Raises OSError with one sentence.
     """
     done = report["batch"]["status"] == "done"
-    wanted = {MODEL: done, MESH: done and task.options.mesh, PICTURE: done and task.options.picture > 0, LOG: True}
+    wanted = {
+        MODEL: done,
+        MESH: done and task.options.mesh,
+        PICTURE: done and task.options.picture > 0,
+        LOG: True,
+    }
     made = {LOG: scratch / LOG} | {name: scratch / "out" / name for name in (MODEL, MESH, PICTURE)}
     try:
         for name, keep in wanted.items():
             if keep and made[name].exists():
                 store.put(made[name], f"{task.shape.id}/{name}")
-        store.write(f"{task.shape.id}/{REPORT}", json.dumps(report, indent=2, allow_nan=False).encode())
+        store.write(
+            f"{task.shape.id}/{REPORT}", json.dumps(report, indent=2, allow_nan=False).encode()
+        )
         for name, keep in wanted.items():
             if task.replaces and not keep:
                 store.remove(f"{task.shape.id}/{name}")
     except OSError as error:
-        raise OSError(f"{store.url} could not be written to ({error.strerror or error}); make room there and go on.") from error
+        raise OSError(
+            f"{store.url} could not be written to ({error.strerror or error}); make room there "
+            "and go on."
+        ) from error
 
 
 def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
@@ -226,11 +247,17 @@ def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
     try:
         return slot.ask(request, task.rules.timeout)
     except TimeoutError:
-        return answer | {"status": "timeout", "error": f"it took longer than {task.rules.timeout:g} s{_stage(scratch)}"}
+        return answer | {
+            "status": "timeout",
+            "error": f"it took longer than {task.rules.timeout:g} s{_stage(scratch)}",
+        }
     except Died as death:
         if slot.cancelled.is_set():
             raise Cancelled from None
-        return answer | {"status": "killed" if death.killed else "crashed", "error": f"{death}{_stage(scratch)}"}
+        return answer | {
+            "status": "killed" if death.killed else "crashed",
+            "error": f"{death}{_stage(scratch)}",
+        }
 
 
 def _stage(scratch: Path) -> str:
@@ -252,7 +279,9 @@ def _death(code: int) -> str:
 
 
 def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float) -> dict[str, Any]:
-    report = dict(answer["report"]) or {"machine": {"versions": {"nstr3d": package_version("nstr3d")}}}
+    report = dict(answer["report"]) or {
+        "machine": {"versions": {"nstr3d": package_version("nstr3d")}}
+    }
     source = dict(report.get("input") or {}) | {"path": task.shape.place}
     return report | {
         "input": source,
@@ -273,13 +302,19 @@ def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float
 
 
 def _renewed(store: Store, task: Task, key: str) -> dict[str, Any]:
-    """The report that is there, with the input's new stamp: the file was touched, its content is the same.
+    """The report that is there, with the input's new stamp: the file was touched, its content is
+    the same.
 
     The report gets today's key too, for an earlier version may have written its own.
     """
     name = f"{task.shape.id}/{REPORT}"
     report = json.loads(store.read(name))
-    now = {"stamp": task.shape.stamp, "path": task.shape.place, "key": key, "config": task.options.digest}
+    now = {
+        "stamp": task.shape.stamp,
+        "path": task.shape.place,
+        "key": key,
+        "config": task.options.digest,
+    }
     report["batch"] |= now
     store.write(name, json.dumps(report, indent=2, allow_nan=False).encode())
     return report

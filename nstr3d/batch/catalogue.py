@@ -1,8 +1,8 @@
 """The catalogue: one row per shape in ``catalog.sqlite``, which SQL, pandas and DuckDB read.
 
-It is derived: what counts is each shape's ``report.json``. `Catalogue.sync` makes the rows agree with the reports that are there,
-whoever wrote them, and reads only those that changed. SQLite's transactions and its primary key keep rows whole and unique when
-processes die or share a catalogue.
+It is derived: what counts is each shape's ``report.json``. `Catalogue.sync` makes the rows agree
+with the reports that are there, whoever wrote them, and reads only those that changed. SQLite's
+transactions and its primary key keep rows whole and unique when processes die or share a catalogue.
 """
 
 from __future__ import annotations
@@ -21,21 +21,66 @@ from nstr3d.batch.store import Folder, Store
 CATALOGUE, REPORT = "catalog.sqlite", "report.json"
 WAIT = 60.0  # seconds for another process's transaction
 # Columns are those of report.json: lengths in diagonals or in the unit box, angles in degrees.
-BATCH = ("status", "error", "path", "key", "config", "stamp", "attempts", "seconds", "peak_memory", "finished", "host")
+BATCH = (
+    "status",
+    "error",
+    "path",
+    "key",
+    "config",
+    "stamp",
+    "attempts",
+    "seconds",
+    "peak_memory",
+    "finished",
+    "host",
+)
 METRICS = (
-    *("distance_error_near", "distance_error_surface", "distance_error_volume", "normal_error_field", "normal_error_mesh"),
+    *(
+        "distance_error_near",
+        "distance_error_surface",
+        "distance_error_volume",
+        "normal_error_field",
+        "normal_error_mesh",
+    ),
     *("iou_volume", "iou_near", "chamfer", "hausdorff", "f_score"),
 )
 REAL = {"seconds", "fit_seconds", "points_mean", "points_gap", *METRICS}
-WHOLE = {"attempts", "peak_memory", "parameters", "bytes", "steps", "input_faces", "input_points", "faces", "watertight"}
+WHOLE = {
+    "attempts",
+    "peak_memory",
+    "parameters",
+    "bytes",
+    "steps",
+    "input_faces",
+    "input_points",
+    "faces",
+    "watertight",
+}
 COLUMNS = (
-    *("id", *BATCH, "warnings", "nstr3d", "field", "parameters", "bytes", "steps", "fit_seconds", "input_faces", "input_points"),
+    *(
+        "id",
+        *BATCH,
+        "warnings",
+        "nstr3d",
+        "field",
+        "parameters",
+        "bytes",
+        "steps",
+        "fit_seconds",
+        "input_faces",
+        "input_points",
+    ),
     *("faces", "watertight", *METRICS, "points_mean", "points_gap", "report"),
 )
 CREATE = "CREATE TABLE IF NOT EXISTS shapes ({}, PRIMARY KEY (id)) WITHOUT ROWID".format(
-    ", ".join(f"{name} {'REAL' if name in REAL else 'INTEGER' if name in WHOLE else 'TEXT'}" for name in COLUMNS)
+    ", ".join(
+        f"{name} {'REAL' if name in REAL else 'INTEGER' if name in WHOLE else 'TEXT'}"
+        for name in COLUMNS
+    )
 )
-UPSERT = f"INSERT OR REPLACE INTO shapes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+UPSERT = (
+    f"INSERT OR REPLACE INTO shapes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+)
 
 
 @dataclass(frozen=True)
@@ -49,8 +94,8 @@ class Known:
 
 
 class Catalogue:
-    """The rows of the data set in ``store``, to read and to bring up to date. A context; `publish` makes rows visible in stores
-    that are not local, where a copy is worked on.
+    """The rows of the data set in ``store``, to read and to bring up to date. A context; `publish`
+    makes rows visible in stores that are not local, where a copy is worked on.
 
     Raises OSError with one sentence where the database cannot be used.
     """
@@ -71,7 +116,8 @@ class Catalogue:
                 self.connection.execute(CREATE)
         except sqlite3.Error as error:
             raise OSError(
-                f"{store.url}/{CATALOGUE} is no usable catalogue ({error}); delete it, it will be made anew."
+                f"{store.url}/{CATALOGUE} is no usable catalogue ({error}); delete it, it will be "
+                "made anew."
             ) from error
 
     def __enter__(self) -> Catalogue:
@@ -83,12 +129,17 @@ class Catalogue:
             self.copy.cleanup()
 
     def sync(self) -> None:
-        """Makes the rows those of the reports in the store: adds what is missing or changed, deletes what is gone."""
+        """Makes the rows those of the reports in the store: adds what is missing or changed,
+        deletes what is gone."""
         end = "/" + REPORT
-        there = {name[: -len(end)]: stamp for name, stamp in self.store.stamps() if name.endswith(end)}
+        there = {
+            name[: -len(end)]: stamp for name, stamp in self.store.stamps() if name.endswith(end)
+        }
         held = dict(self.connection.execute("SELECT id, report FROM shapes"))
         with self.connection:
-            self.connection.executemany("DELETE FROM shapes WHERE id = ?", [(name,) for name in held.keys() - there.keys()])
+            self.connection.executemany(
+                "DELETE FROM shapes WHERE id = ?", [(name,) for name in held.keys() - there.keys()]
+            )
             for name, stamp in there.items():
                 if held.get(name) != stamp:
                     self._insert(name, self._report(name), stamp)
@@ -104,15 +155,21 @@ class Catalogue:
         return {name: Known(*(value or "" for value in rest)) for name, *rest in rows}
 
     def ids(self, where: str) -> set[str]:
-        """The ids of the rows for which the SQL condition ``where`` holds. Raises ValueError where it is none."""
+        """The ids of the rows for which the SQL condition ``where`` holds. Raises ValueError where
+        it is none."""
         return {row["id"] for row in select(self.path, ("id",), where)}
 
     def counts(self) -> dict[str, int]:
         """How many rows have each status."""
-        return dict(self.connection.execute("SELECT status, count(*) FROM shapes GROUP BY status ORDER BY status"))
+        return dict(
+            self.connection.execute(
+                "SELECT status, count(*) FROM shapes GROUP BY status ORDER BY status"
+            )
+        )
 
     def publish(self) -> None:
-        """Copies the catalogue into a store that is not local; in a local one it is there already."""
+        """Copies the catalogue into a store that is not local; in a local one it is there
+        already."""
         if self.copy is not None:
             self.store.put(self.path, CATALOGUE)
 
@@ -123,7 +180,9 @@ class Catalogue:
             return {"batch": {"status": "failed", "error": "its report.json is no JSON"}}
 
     def _insert(self, name: str, report: Mapping[str, Any], stamp: str) -> None:
-        self.connection.execute(UPSERT, tuple(row_of(name, report, stamp)[column] for column in COLUMNS))
+        self.connection.execute(
+            UPSERT, tuple(row_of(name, report, stamp)[column] for column in COLUMNS)
+        )
 
 
 def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
@@ -154,12 +213,18 @@ def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
     }
 
 
-def select(path: Path, columns: Sequence[str], where: str = "", order: str = "id", limit: int = -1) -> list[dict[str, Any]]:
-    """The ``columns`` of the rows for which the SQL condition ``where`` holds, read only. Raises ValueError where it is none."""
+def select(
+    path: Path, columns: Sequence[str], where: str = "", order: str = "id", limit: int = -1
+) -> list[dict[str, Any]]:
+    """The ``columns`` of the rows for which the SQL condition ``where`` holds, read only. Raises
+    ValueError where it is none."""
     chosen = f"SELECT {', '.join(columns)} FROM shapes {f'WHERE ({where})' if where else ''} ORDER BY {order} LIMIT {limit}"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
         try:
             return [dict(zip(columns, row)) for row in connection.execute(chosen)]
         except (sqlite3.Error, sqlite3.Warning) as error:
             known = ", ".join(COLUMNS)
-            raise ValueError(f"{where!r} is no condition that the catalogue understands ({error}); columns: {known}.") from error
+            raise ValueError(
+                f"{where!r} is no condition that the catalogue understands ({error}); columns: "
+                f"{known}."
+            ) from error

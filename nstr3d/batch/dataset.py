@@ -29,16 +29,20 @@ PROJECTIONS = 4  # Newton steps that take a point to the surface
 
 
 class Dataset:
-    """The models of a data set that ``nstr3d batch`` wrote to ``out``, a folder or a URL, by id, loaded when asked for.
+    """The models of a data set that ``nstr3d batch`` wrote to ``out``, a folder or a URL, by id,
+    loaded when asked for.
 
-    ``where`` is an SQL condition on the catalogue's columns, such as ``"chamfer < 0.001"``. Raises FileNotFoundError where there
-    is no data set, ValueError for a condition that is none.
+    ``where`` is an SQL condition on the catalogue's columns, such as ``"chamfer < 0.001"``. Raises
+    FileNotFoundError where there is no data set, ValueError for a condition that is none.
     """
 
     def __init__(self, out: str | os.PathLike[str], where: str = ""):
         self.store = open_store(os.fspath(out))
         if CATALOGUE not in self.store.names(""):
-            raise FileNotFoundError(f"{self.store.url} is no data set: it has no {CATALOGUE}; make one with nstr3d batch.")
+            raise FileNotFoundError(
+                f"{self.store.url} is no data set: it has no {CATALOGUE}; make one with nstr3d "
+                "batch."
+            )
         condition = f"status = 'done' AND ({where})" if where else "status = 'done'"
         with self._at_hand(CATALOGUE) as path:
             self.ids: tuple[str, ...] = tuple(row["id"] for row in select(path, ("id",), condition))
@@ -58,11 +62,17 @@ class Dataset:
         return ((name, self[name]) for name in self.ids)
 
     def stack(self, ids: Sequence[str]) -> Stack:
-        """The models of ``ids`` as one callable. Raises ValueError unless they have the same architecture."""
+        """The models of ``ids`` as one callable. Raises ValueError unless they have the same
+        architecture."""
         fits = [self[name] for name in ids]
         if len({_architecture(fit.field) for fit in fits}) != 1:
-            raise ValueError("Only fields of the same architecture stack; Dataset.stacks sorts them, --cells makes them so.")
-        return Stack(tuple(ids), tuple(fit.frame for fit in fits), *_stacked([fit.field for fit in fits]))
+            raise ValueError(
+                "Only fields of the same architecture stack; Dataset.stacks sorts them, --cells "
+                "makes them so."
+            )
+        return Stack(
+            tuple(ids), tuple(fit.frame for fit in fits), *_stacked([fit.field for fit in fits])
+        )
 
     def stacks(self, size: int) -> Iterator[Stack]:
         """All models, in stacks of the same architecture of at most ``size``."""
@@ -75,8 +85,11 @@ class Dataset:
                 alike.clear()
         yield from (self.stack(alike) for alike in waiting.values() if alike)
 
-    def samples(self, count: int, seed: int = 0, near: float = 0.5, band: float = 0.01) -> ShapeSamples:
-        """For a torch DataLoader: each item is one shape, with ``count`` points and what its field says there."""
+    def samples(
+        self, count: int, seed: int = 0, near: float = 0.5, band: float = 0.01
+    ) -> ShapeSamples:
+        """For a torch DataLoader: each item is one shape, with ``count`` points and what its field
+        says there."""
         return ShapeSamples(self, count, seed, near, band)
 
     @contextmanager
@@ -93,7 +106,8 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Stack:
-    """Fields of the same architecture, with their ``ids`` and ``frames``, as one function of points in their unit boxes."""
+    """Fields of the same architecture, with their ``ids`` and ``frames``, as one function of points
+    in their unit boxes."""
 
     ids: tuple[str, ...]
     frames: tuple[Frame, ...]
@@ -102,7 +116,8 @@ class Stack:
     buffers: dict[str, Tensor]
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Values ``(shapes, n, out_dim)`` at ``points (n, d)``, the same for all, or ``(shapes, n, d)``."""
+        """Values ``(shapes, n, out_dim)`` at ``points (n, d)``, the same for all, or ``(shapes, n,
+        d)``."""
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], at: Tensor) -> Tensor:
             return functional_call(self.field, (parameters, buffers), (at,))
@@ -112,17 +127,28 @@ class Stack:
 
 
 class ShapeSamples(torch.utils.data.Dataset):
-    """Item i: ``points (count, 3)`` float32 in the unit box, the ``distances (count,)`` that the field of shape i has there, in
-    units of that box, and the ``index`` i.
+    """Item i: ``points (count, 3)`` float32 in the unit box, the ``distances (count,)`` that the
+    field of shape i has there, in units of that box, and the ``index`` i.
 
-    The share ``near`` of the points lies off the surface by a Gaussian of standard deviation ``band``, the rest anywhere. They
-    depend on the seed, the epoch (`set_epoch`) and i alone: the same in any order and with any number of workers.
+    The share ``near`` of the points lies off the surface by a Gaussian of standard deviation
+    ``band``, the rest anywhere. They depend on the seed, the epoch (`set_epoch`) and i alone: the
+    same in any order and with any number of workers.
     """
 
     def __init__(self, dataset: Dataset, count: int, seed: int, near: float, band: float):
         if count < 1 or not 0 <= near <= 1 or not band >= 0:
-            raise ValueError(f"samples need count >= 1, near in [0, 1] and band >= 0, not {count}, {near} and {band}.")
-        self.dataset, self.count, self.seed, self.near, self.band, self.epoch = dataset, count, seed, near, band, 0
+            raise ValueError(
+                f"samples need count >= 1, near in [0, 1] and band >= 0, not {count}, {near} and "
+                f"{band}."
+            )
+        self.dataset, self.count, self.seed, self.near, self.band, self.epoch = (
+            dataset,
+            count,
+            seed,
+            near,
+            band,
+            0,
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Other points from now on; call it before the loader's next round."""
@@ -138,9 +164,15 @@ class ShapeSamples(torch.utils.data.Dataset):
         close = round(self.near * self.count)
         for _ in range(PROJECTIONS):
             points[:close] = _nearer(field, points[:close])
-        points[:close] += torch.from_numpy((self.band * generator.standard_normal((close, 3))).astype(np.float32))
+        points[:close] += torch.from_numpy(
+            (self.band * generator.standard_normal((close, 3))).astype(np.float32)
+        )
         points = points.clamp(-1, 1)
-        return {"points": points, "distances": _value(field, points)[:, 0], "index": torch.tensor(index)}
+        return {
+            "points": points,
+            "distances": _value(field, points)[:, 0],
+            "index": torch.tensor(index),
+        }
 
 
 def _nearer(field: Field, points: Tensor) -> Tensor:
@@ -151,8 +183,8 @@ def _nearer(field: Field, points: Tensor) -> Tensor:
 
 
 def _value(field: Field, points: Tensor) -> Tensor:
-    """The field's values as when differentiated: the fused kernels' threads would not survive the fork that makes a loader's
-    workers."""
+    """The field's values as when differentiated: the fused kernels' threads would not survive the
+    fork that makes a loader's workers."""
     with torch.enable_grad():
         return field(points.detach().requires_grad_()).detach()
 
@@ -162,8 +194,11 @@ def _architecture(field: Field) -> str:
 
 
 def _stacked(fields: Sequence[Field]) -> tuple[Field, dict[str, Tensor], dict[str, Tensor]]:
-    """One of the fields, and the parameters and buffers of all; sparse tables get unused rows up to the longest."""
-    levels = [[module for module in field.modules() if isinstance(module, Level)] for field in fields]
+    """One of the fields, and the parameters and buffers of all; sparse tables get unused rows up to
+    the longest."""
+    levels = [
+        [module for module in field.modules() if isinstance(module, Level)] for field in fields
+    ]
     for alike in zip(*levels):
         longest = max(len(level.table) for level in alike)
         for level in alike:

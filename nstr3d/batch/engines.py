@@ -1,6 +1,8 @@
-"""Where shapes are fitted: on this machine, or on the machines of a Ray cluster. Both run `attempt`, so results are the same.
+"""Where shapes are fitted: on this machine, or on the machines of a Ray cluster. Both run
+`attempt`, so results are the same.
 
-An engine takes tasks (`submit`) while it has fewer than ``capacity`` of them, and hands out results as they come (`wait`).
+An engine takes tasks (`submit`) while it has fewer than ``capacity`` of them, and hands out results
+as they come (`wait`).
 """
 
 from __future__ import annotations
@@ -46,8 +48,11 @@ class LocalEngine:
         self._running[self._threads.submit(self._attempt, task)] = task
 
     def wait(self, timeout: float) -> list[Result]:
-        """What has ended by the time that something has, or after ``timeout`` seconds. Raises what `attempt` does."""
-        done, _ = concurrent.futures.wait(self._running, timeout, concurrent.futures.FIRST_COMPLETED)
+        """What has ended by the time that something has, or after ``timeout`` seconds. Raises what
+        `attempt` does."""
+        done, _ = concurrent.futures.wait(
+            self._running, timeout, concurrent.futures.FIRST_COMPLETED
+        )
         return [Result(self._running.pop(future), future.result()) for future in done]
 
     def close(self) -> None:
@@ -67,27 +72,35 @@ class LocalEngine:
 
 
 class RayEngine:
-    """All machines of the Ray cluster at ``address`` ("auto" for the one that this machine is part of), each shape with
-    ``threads`` processors, and with the share ``gpus`` of a GPU.
+    """All machines of the Ray cluster at ``address`` ("auto" for the one that this machine is part
+    of), each shape with ``threads`` processors, and with the share ``gpus`` of a GPU.
 
-    A shape whose machine is lost is fitted on another. Raises ModuleNotFoundError where Ray is missing, OSError where no cluster
-    answers.
+    A shape whose machine is lost is fitted on another. Raises ModuleNotFoundError where Ray is
+    missing, OSError where no cluster answers.
     """
 
     def __init__(self, address: str, threads: int, gpus: float = 0.0):
         try:
             import ray
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError("--engine ray needs Ray: pip install nstr3d[batch]") from error
+            raise ModuleNotFoundError(
+                "--engine ray needs Ray: pip install nstr3d[batch]"
+            ) from error
         self.ray, self.threads, self.share = ray, threads, gpus or 1.0
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray will do anyway; it warns until told
+        os.environ.setdefault(
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
+        )  # what Ray will do anyway; it warns until told
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of its own future
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
-            raise OSError(f"No Ray cluster answers at {address}; start one with ray start --head.") from error
-        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=NODE_LOSSES)(_attempt_on_node)
+            raise OSError(
+                f"No Ray cluster answers at {address}; start one with ray start --head."
+            ) from error
+        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=NODE_LOSSES)(
+            _attempt_on_node
+        )
         self._running: dict[Any, Task] = {}
 
     @property
@@ -100,7 +113,8 @@ class RayEngine:
         self._running[self._remote.remote(task, self.threads, self.share)] = task
 
     def wait(self, timeout: float) -> list[Result]:
-        """What has ended by the time that something has, or after ``timeout`` seconds. Raises what `attempt` does."""
+        """What has ended by the time that something has, or after ``timeout`` seconds. Raises what
+        `attempt` does."""
         if not self._running:
             return []
         done, _ = self.ray.wait(list(self._running), timeout=timeout)
@@ -119,7 +133,12 @@ class RayEngine:
             raise error.cause from None
         except self.ray.exceptions.RayError as error:
             return Result(
-                task, lost(task, f"it was lost with its machine more than {NODE_LOSSES} times ({type(error).__name__})")
+                task,
+                lost(
+                    task,
+                    f"it was lost with its machine more than {NODE_LOSSES} times "
+                    f"({type(error).__name__})",
+                ),
             )
 
 
@@ -134,15 +153,18 @@ def _attempt_on_node(task: Task, threads: int, share: float) -> dict[str, Any]:
 
 
 def local_slots(workers: int | None, device: str, gpu_memory: float) -> list[Slot]:
-    """As many slots as this machine has processors for, or ``workers``; on GPUs, where ``device`` is cuda or auto finds some, as
-    many on each as have room with ``gpu_memory`` bytes."""
-    gpus = [torch.cuda.get_device_properties(index).total_memory for index in range(_gpu_count(device))]
+    """As many slots as this machine has processors for, or ``workers``; on GPUs, where ``device``
+    is cuda or auto finds some, as many on each as have room with ``gpu_memory`` bytes."""
+    gpus = [
+        torch.cuda.get_device_properties(index).total_memory for index in range(_gpu_count(device))
+    ]
     return packed(processors(), workers, gpus, gpu_memory)
 
 
 def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) -> list[Slot]:
-    """Slots that share ``cores`` without fighting: one each by default, or ``workers`` of them. With ``gpus``, whose memory in
-    bytes is given, they take turns on those, and no more of them than have room with ``need`` bytes.
+    """Slots that share ``cores`` without fighting: one each by default, or ``workers`` of them.
+    With ``gpus``, whose memory in bytes is given, they take turns on those, and no more of them
+    than have room with ``need`` bytes.
 
     Raises ValueError for fewer than one worker.
     """
@@ -152,7 +174,12 @@ def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) 
         count = workers or cores
         return [Slot(max(1, cores // count)) for _ in range(count)]
     rooms = [max(1, int(memory // need)) for memory in gpus]
-    places = [(str(gpu), 1 / room) for turn in range(max(rooms)) for gpu, room in enumerate(rooms) if turn < room]
+    places = [
+        (str(gpu), 1 / room)
+        for turn in range(max(rooms))
+        for gpu, room in enumerate(rooms)
+        if turn < room
+    ]
     places = places[: workers or max(cores, len(gpus))]
     return [Slot(max(1, cores // len(places)), gpu, share) for gpu, share in places]
 

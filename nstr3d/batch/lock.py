@@ -1,4 +1,5 @@
-"""Who works on a data set: runs that could meet the same shape exclude each other, those of different shards do not."""
+"""Who works on a data set: runs that could meet the same shape exclude each other, those of
+different shards do not."""
 
 from __future__ import annotations
 
@@ -21,18 +22,30 @@ SILENCE = 60.0  # seconds without one, after which a run on another machine is t
 
 
 @contextlib.contextmanager
-def working_on(store: Store, shard: tuple[int, int], beat: float = BEAT, silence: float = SILENCE) -> Iterator[None]:
-    """Holds the shapes of ``shard``, part i of n counted from 1, of the data set for the length of the block.
+def working_on(
+    store: Store, shard: tuple[int, int], beat: float = BEAT, silence: float = SILENCE
+) -> Iterator[None]:
+    """Holds the shapes of ``shard``, part i of n counted from 1, of the data set for the length of
+    the block.
 
-    A run of this machine that has died is recognised at once, one of another by ``silence``, for which this waits. Raises
-    FileExistsError while another run holds some of the same shapes, OSError where the store cannot be written to.
+    A run of this machine that has died is recognised at once, one of another by ``silence``, for
+    which this waits. Raises FileExistsError while another run holds some of the same shapes,
+    OSError where the store cannot be written to.
     """
     name = f"{RUNS}/{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.json"
-    me = {"host": platform.node(), "pid": os.getpid(), "born": _born(os.getpid()), "shard": list(shard), "beat": 0}
+    me = {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "born": _born(os.getpid()),
+        "shard": list(shard),
+        "beat": 0,
+    }
     try:
         store.write(name, json.dumps(me).encode())
     except OSError as error:
-        raise OSError(f"{store.url} cannot be written to ({error.strerror or error}); choose another --out.") from error
+        raise OSError(
+            f"{store.url} cannot be written to ({error.strerror or error}); choose another --out."
+        ) from error
     stopped = threading.Event()
     pulse = threading.Thread(target=_pulse, args=(store, name, me, stopped, beat), daemon=True)
     pulse.start()
@@ -46,7 +59,9 @@ def working_on(store: Store, shard: tuple[int, int], beat: float = BEAT, silence
             store.remove(name)
 
 
-def _pulse(store: Store, name: str, me: dict[str, Any], stopped: threading.Event, beat: float) -> None:
+def _pulse(
+    store: Store, name: str, me: dict[str, Any], stopped: threading.Event, beat: float
+) -> None:
     """Signs of life: a number that grows, as clocks of machines may differ."""
     while not stopped.wait(beat):
         me["beat"] += 1
@@ -55,8 +70,14 @@ def _pulse(store: Store, name: str, me: dict[str, Any], stopped: threading.Event
 
 
 def _refuse_others(store: Store, mine: str, shard: tuple[int, int], silence: float) -> None:
-    others = {name: _read(store, name) for name in (f"{RUNS}/{found}" for found in store.names(RUNS)) if name != mine}
-    meeting = {name: run for name, run in others.items() if run and meet(shard, tuple(run["shard"]))}
+    others = {
+        name: _read(store, name)
+        for name in (f"{RUNS}/{found}" for found in store.names(RUNS))
+        if name != mine
+    }
+    meeting = {
+        name: run for name, run in others.items() if run and meet(shard, tuple(run["shard"]))
+    }
     deadline = time.monotonic() + silence
     while meeting:
         for name, run in list(meeting.items()):
@@ -78,12 +99,14 @@ def _refuse_others(store: Store, mine: str, shard: tuple[int, int], silence: flo
 def _refuse(store: Store, name: str, run: dict[str, Any]) -> None:
     who = f"process {run['pid']} on {run['host']}"
     raise FileExistsError(
-        f"{store.url} is being written by {who}, which does some of the same shapes; wait, or split with --shard."
+        f"{store.url} is being written by {who}, which does some of the same shapes; wait, or "
+        "split with --shard."
     )
 
 
 def meet(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether shards i of n and j of m, counted from 1, have shapes in common: some number is i modulo n and j modulo m."""
+    """Whether shards i of n and j of m, counted from 1, have shapes in common: some number is i
+    modulo n and j modulo m."""
     return (first[0] - second[0]) % math.gcd(first[1], second[1]) == 0
 
 
@@ -95,7 +118,8 @@ def _read(store: Store, name: str) -> dict[str, Any] | None:
 
 
 def _born(pid: int) -> str:
-    """When a process of this machine started, empty where there is none: a number may be another process's by now."""
+    """When a process of this machine started, empty where there is none: a number may be another
+    process's by now."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[19]

@@ -1,4 +1,5 @@
-"""What every shape of a data set is fitted with, and the key that says whether that was done already."""
+"""What every shape of a data set is fitted with, and the key that says whether that was done
+already."""
 
 from __future__ import annotations
 
@@ -15,19 +16,23 @@ from nstr3d.jobs.mesh import MeshJob
 from nstr3d.model.tags import encode_config, encode_formerly
 
 LOG = "log.txt"  # what a shape's worker said
-FORMAT = 2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew
+FORMAT = (
+    2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew
+)
 
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """How each shape is fitted and what is kept of it; see `MeshJob`, which refuses options out of range."""
+    """How each shape is fitted and what is kept of it; see `MeshJob`, which refuses options out of
+    range."""
 
     preset: Literal["fast", "standard", "fine"] = "fast"
     """How much to spend on a shape, as for nstr3d fit."""
     params: int | None = None
     """Budget of learned parameters of each field."""
     cells: int | None = None
-    """Cells per axis of the finest level instead of a budget: all fields get one architecture, and Dataset.stack takes them."""
+    """Cells per axis of the finest level instead of a budget: all fields get one architecture, and
+    Dataset.stack takes them."""
     seconds: float | None = None
     """Train each for this long instead of the preset's number of steps."""
     steps: int | None = None
@@ -59,15 +64,21 @@ class ShapeOptions:
 
     @property
     def digest(self) -> str:
-        """Changes with what changes the results, the defaults behind the options too; the device does not count."""
+        """Changes with what changes the results, the defaults behind the options too; the device
+        does not count."""
         return self.digests[0]
 
     @cached_property
     def digests(self) -> tuple[str, str]:
-        """`digest`, and the digest of versions that named configs by import path. Both stand for the same results."""
-        job = replace(self, params=None).job(Path(), Path())  # a budget that is too small is for each shape to say
+        """`digest`, and the digest of versions that named configs by import path. Both stand for
+        the same results."""
+        job = replace(self, params=None).job(
+            Path(), Path()
+        )  # a budget that is too small is for each shape to say
         configs = job.training, job.config(np.zeros((1, 3)))
-        return self._digest([encode_config(each) for each in configs]), self._digest([encode_formerly(each) for each in configs])
+        return self._digest([encode_config(each) for each in configs]), self._digest(
+            [encode_formerly(each) for each in configs]
+        )
 
     def _digest(self, defaults: list[Any]) -> str:
         options = asdict(self) | {"format": FORMAT, "defaults": defaults}
@@ -81,6 +92,7 @@ def key_of(content: str, suffix: str, options: ShapeOptions) -> str:
 
 
 def keys_of(content: str, suffix: str, options: ShapeOptions) -> tuple[str, ...]:
-    """`key_of`, and the key of the same result in versions that named configs by import path; see `ShapeOptions.digests`."""
+    """`key_of`, and the key of the same result in versions that named configs by import path; see
+    `ShapeOptions.digests`."""
     texts = (f"{content} {suffix.lower()} {digest}" for digest in options.digests)
     return tuple(hashlib.sha256(text.encode()).hexdigest() for text in texts)

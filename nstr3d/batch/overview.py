@@ -1,4 +1,5 @@
-"""A page to look through a data set: thumbnails and metrics, worst first, in one HTML file that needs no network."""
+"""A page to look through a data set: thumbnails and metrics, worst first, in one HTML file that
+needs no network."""
 
 from __future__ import annotations
 
@@ -83,7 +84,10 @@ def save_overview(store: Store, catalogue: Catalogue) -> None:
     page = PAGE.format(
         title=f"{total:,} shapes",
         summary=html.escape(f"{summary}.{listed}"),
-        heads="".join(f"<th><button>{head}</button></th>" for head in ("", "shape", "status", *(name for _, name, *_ in SHOWN))),
+        heads="".join(
+            f"<th><button>{head}</button></th>"
+            for head in ("", "shape", "status", *(name for _, name, *_ in SHOWN))
+        ),
         rows="\n".join(_row(row) for row in rows),
     )
     store.write(OVERVIEW, page.encode())
@@ -93,10 +97,27 @@ def _row(row: dict[str, Any]) -> str:
     link = html.escape(quote(row["id"]))
     name = html.escape(row["id"])
     done = row["status"] == "done"
-    picture = f'<img loading="lazy" alt="" src="{link}/{PICTURE}" onerror="this.remove()">' if done else ""
-    said = "done" if done else f'<span class="bad">{html.escape(row["status"])}: {html.escape(row["error"] or "")}</span>'
-    cells = [f'<td data-v="{name}">{picture}</td>', f'<td><a href="{link}/report.json">{name}</a></td>', f"<td>{said}</td>"]
+    picture = (
+        f'<img loading="lazy" alt="" src="{link}/{PICTURE}" onerror="this.remove()">'
+        if done
+        else ""
+    )
+    said = (
+        "done"
+        if done
+        else f'<span class="bad">{html.escape(row["status"])}: '
+        f"{html.escape(row['error'] or '')}</span>"
+    )
+    cells = [
+        f'<td data-v="{name}">{picture}</td>',
+        f'<td><a href="{link}/report.json">{name}</a></td>',
+        f"<td>{said}</td>",
+    ]
     for column, _, factor, form in SHOWN:
         value = row[column]
-        cells.append("<td data-v></td>" if value is None else f'<td data-v="{json.dumps(value)}">{value * factor:{form}}</td>')
+        cells.append(
+            "<td data-v></td>"
+            if value is None
+            else f'<td data-v="{json.dumps(value)}">{value * factor:{form}}</td>'
+        )
     return f"<tr>{''.join(cells)}</tr>"

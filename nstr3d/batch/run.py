@@ -1,4 +1,5 @@
-"""Fits every shape of a data set: which are left, who fits them, what is told meanwhile, and how it all stops."""
+"""Fits every shape of a data set: which are left, who fits them, what is told meanwhile, and how it
+all stops."""
 
 from __future__ import annotations
 
@@ -22,15 +23,17 @@ from nstr3d.batch.store import is_local, local_path, open_store
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 
 POLL = 0.5  # seconds between looks at whether to stop
-REFRESH = 60.0  # seconds between overviews, and copies of the catalogue into stores that are not local
+REFRESH = (
+    60.0  # seconds between overviews, and copies of the catalogue into stores that are not local
+)
 Engine = LocalEngine | RayEngine
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What to fit, where to and how; see the command line's help for each option. ``memory`` and ``gpu_memory`` are in gigabytes,
-    ``timeout`` and ``grace`` in seconds, ``shard`` is part i of n counted from 1, ``address`` is a Ray cluster's or
-    None to work here.
+    """What to fit, where to and how; see the command line's help for each option. ``memory`` and
+    ``gpu_memory`` are in gigabytes, ``timeout`` and ``grace`` in seconds, ``shard`` is part i of n
+    counted from 1, ``address`` is a Ray cluster's or None to work here.
 
     Raises ValueError for options out of range.
     """
@@ -56,7 +59,9 @@ class BatchJob:
         for name in ("timeout", "memory", "gpu_memory", "attempts", "workers"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive and finite, not {value}.")
+                raise ValueError(
+                    f"--{name.replace('_', '-')} must be positive and finite, not {value}."
+                )
         if not self.grace >= 0:
             raise ValueError(f"--grace must not be negative, not {self.grace}.")
 
@@ -69,8 +74,9 @@ class BatchJob:
 
 @dataclass
 class Standing:
-    """How far a run is: of ``total`` shapes ``skipped`` were up to date, ``fitted`` were fitted by this run, ``failed`` tried in
-    vain, ``running`` are being fitted; ``seconds`` since it began; ``errors`` of the first few."""
+    """How far a run is: of ``total`` shapes ``skipped`` were up to date, ``fitted`` were fitted by
+    this run, ``failed`` tried in vain, ``running`` are being fitted; ``seconds`` since it began;
+    ``errors`` of the first few."""
 
     total: int = 0
     skipped: int = 0
@@ -91,12 +97,16 @@ class Standing:
         return 3600 * self.ended / max(self.seconds, 1e-9)
 
 
-def run_batch(job: BatchJob, on_progress: Callable[[Standing], None] = lambda standing: None) -> Standing:
-    """Does the job: fits what is not up to date in the data set, shape by shape, and keeps the catalogue and the overview.
+def run_batch(
+    job: BatchJob, on_progress: Callable[[Standing], None] = lambda standing: None
+) -> Standing:
+    """Does the job: fits what is not up to date in the data set, shape by shape, and keeps the
+    catalogue and the overview.
 
-    A signal to end (SIGTERM, Ctrl-C) lets shapes in progress end for ``grace`` seconds, a second one does not; either raises
-    `Interrupted`. A shape that fails has a row that says why. Raises ValueError, OSError or ModuleNotFoundError with one sentence
-    where the run as a whole cannot go on.
+    A signal to end (SIGTERM, Ctrl-C) lets shapes in progress end for ``grace`` seconds, a second
+    one does not; either raises `Interrupted`. A shape that fails has a row that says why. Raises
+    ValueError, OSError or ModuleNotFoundError with one sentence where the run as a whole cannot go
+    on.
     """
     shapes = [shape for shape in find_shapes(job.source, job.out) if in_shard(shape.id, *job.shard)]
     out = os.path.abspath(local_path(job.out)) if is_local(job.out) else job.out
@@ -105,7 +115,11 @@ def run_batch(job: BatchJob, on_progress: Callable[[Standing], None] = lambda st
         _tell_all(catalogue.sync)
         known = catalogue.known()
         chosen = catalogue.ids(job.where) if job.where else None
-        tasks = [task for shape in shapes if (task := _task(job, out, shape, known.get(shape.id), chosen))]
+        tasks = [
+            task
+            for shape in shapes
+            if (task := _task(job, out, shape, known.get(shape.id), chosen))
+        ]
         standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks))
         on_progress(standing)
 
@@ -116,19 +130,35 @@ def run_batch(job: BatchJob, on_progress: Callable[[Standing], None] = lambda st
         try:
             if tasks:
                 with stop_on_signal() as stopped:
-                    _work(_engine(job), iter(tasks), catalogue, standing, on_progress, refresh, stopped, job.grace)
+                    _work(
+                        _engine(job),
+                        iter(tasks),
+                        catalogue,
+                        standing,
+                        on_progress,
+                        refresh,
+                        stopped,
+                        job.grace,
+                    )
         finally:
             refresh()
     if standing.ended + standing.skipped < standing.total:
         left = standing.total - standing.ended - standing.skipped
-        raise Interrupted(f"Stopped; {left} of {standing.total} shapes are left, and the same command goes on with them.")
+        raise Interrupted(
+            f"Stopped; {left} of {standing.total} shapes are left, and the same command goes on "
+            "with them."
+        )
     return standing
 
 
-def _task(job: BatchJob, out: str, shape: Shape, known: Known | None, chosen: set[str] | None) -> Task | None:
+def _task(
+    job: BatchJob, out: str, shape: Shape, known: Known | None, chosen: set[str] | None
+) -> Task | None:
     """What is to be done for a shape, None where nothing is."""
     if chosen is not None:
-        return Task(shape, out, job.options, job.rules, replaces=True) if shape.id in chosen else None
+        return (
+            Task(shape, out, job.options, job.rules, replaces=True) if shape.id in chosen else None
+        )
     if known is None:
         return Task(shape, out, job.options, job.rules)
     if known.config in job.options.digests and known.stamp == shape.stamp:
@@ -141,7 +171,14 @@ def _engine(job: BatchJob) -> Engine:
         return LocalEngine(local_slots(job.workers, job.options.device, job.gpu_memory * GIGABYTE))
     gpus = 0.0
     if job.options.device == "cuda":
-        gpus = next((slot.share for slot in local_slots(job.workers, "cuda", job.gpu_memory * GIGABYTE) if slot.device), 1.0)
+        gpus = next(
+            (
+                slot.share
+                for slot in local_slots(job.workers, "cuda", job.gpu_memory * GIGABYTE)
+                if slot.device
+            ),
+            1.0,
+        )
     return RayEngine(job.address, max(1, processors() // job.workers) if job.workers else 1, gpus)
 
 
@@ -155,12 +192,17 @@ def _work(
     stopped: threading.Event,
     grace: float,
 ) -> None:
-    """Keeps the engine busy until all tasks have ended, or until told to stop: then what runs may end within ``grace``."""
+    """Keeps the engine busy until all tasks have ended, or until told to stop: then what runs may
+    end within ``grace``."""
     started = refreshed = time.monotonic()
     deadline, costs = math.inf, 0.0
     try:
         while time.monotonic() < deadline:
-            while not stopped.is_set() and standing.running < engine.capacity and (task := next(tasks, None)):
+            while (
+                not stopped.is_set()
+                and standing.running < engine.capacity
+                and (task := next(tasks, None))
+            ):
                 engine.submit(task)
                 standing.running += 1
             if not standing.running:
@@ -199,5 +241,6 @@ def _tell_all(write: Callable[[], None]) -> None:
         write()
     except sqlite3.Error as error:
         raise OSError(
-            f"The catalogue cannot be written ({error}); the shapes' reports are whole, and it is made from them."
+            f"The catalogue cannot be written ({error}); the shapes' reports are whole, and it is "
+            "made from them."
         ) from error

@@ -1,7 +1,7 @@
 """Which shapes a data set is made of, and what they are called: from a folder, a list or a URL.
 
-A shape's id is its path below the folder, suffix included: unique because paths are, readable, and the same whatever else is
-there. Results lie under it, so they mirror the input's folders.
+A shape's id is its path below the folder, suffix included: unique because paths are, readable, and
+the same whatever else is there. Results lie under it, so they mirror the input's folders.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, re
 CLOUDS = {".xyz", ".pts", ".asc", ".pcd", ".npy", ".npz", ".las", ".laz", ".txt", ".csv"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
 LISTS = {".txt", ".csv", ".lst"}
-SCANNED = (CLOUDS - LISTS) | MESHES  # text beside shapes is mostly about them: clouds in it must be listed
+SCANNED = (
+    CLOUDS - LISTS
+) | MESHES  # text beside shapes is mostly about them: clouds in it must be listed
 LONGEST = 200  # bytes of a part of an id: file systems allow 255
 
 
 @dataclass(frozen=True)
 class Shape:
-    """One shape: its ``id``, its ``place`` (a local path or a URL), and a ``stamp`` that changes when the file does, empty where
-    there is no file."""
+    """One shape: its ``id``, its ``place`` (a local path or a URL), and a ``stamp`` that changes
+    when the file does, empty where there is no file."""
 
     id: str
     place: str
@@ -34,36 +36,55 @@ class Shape:
 
 
 def find_shapes(source: str, apart_from: str = "") -> list[Shape]:
-    """The shapes of ``source``, ordered by id: a folder, searched recursively, a list (.txt: a path per line; .csv: a column
-    ``path`` and, if you want to name them, ``id``), or a URL of either. Paths in a list are relative to it.
+    """The shapes of ``source``, ordered by id: a folder, searched recursively, a list (.txt: a path
+    per line; .csv: a column ``path`` and, if you want to name them, ``id``), or a URL of either.
+    Paths in a list are relative to it.
 
-    Folders and files whose names start with a dot and the folder ``apart_from`` are left out; each folder is entered once,
-    whatever links lead to it. Raises FileNotFoundError or ValueError with one sentence.
+    Folders and files whose names start with a dot and the folder ``apart_from`` are left out; each
+    folder is entered once, whatever links lead to it. Raises FileNotFoundError or ValueError with
+    one sentence.
     """
-    shapes = _at_url(source) if not is_local(source) else _here(Path(local_path(source)), apart_from)
+    shapes = (
+        _at_url(source) if not is_local(source) else _here(Path(local_path(source)), apart_from)
+    )
     found: dict[str, Shape] = {}
     for shape in shapes:
         other = found.setdefault(shape.id, shape)
         if other.place != shape.place:
-            raise ValueError(f"{source}: {other.place} and {shape.place} have the same id {shape.id}; name them apart.")
+            raise ValueError(
+                f"{source}: {other.place} and {shape.place} have the same id {shape.id}; name "
+                "them apart."
+            )
     if not found:
-        raise ValueError(f"{source} holds no shapes: none of its files ends in {', '.join(sorted(SCANNED))}.")
+        raise ValueError(
+            f"{source} holds no shapes: none of its files ends in {', '.join(sorted(SCANNED))}."
+        )
     return [found[name] for name in sorted(found)]
 
 
 def in_shard(shape_id: str, index: int, count: int) -> bool:
-    """Whether a shape belongs to part ``index`` of ``count``, counted from 1: decided by its id alone, so for good."""
-    return int.from_bytes(hashlib.sha256(shape_id.encode()).digest()[:8], "big") % count == index - 1
+    """Whether a shape belongs to part ``index`` of ``count``, counted from 1: decided by its id
+    alone, so for good."""
+    return (
+        int.from_bytes(hashlib.sha256(shape_id.encode()).digest()[:8], "big") % count == index - 1
+    )
 
 
 def _here(path: Path, apart_from: str) -> Iterator[Shape]:
     path = path.absolute()  # whoever fits it may be elsewhere
     if path.is_dir():
-        return (Shape(printable(name), str(path / name), _stamp(path / name)) for name in _walk(path, apart_from))
+        return (
+            Shape(printable(name), str(path / name), _stamp(path / name))
+            for name in _walk(path, apart_from)
+        )
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; name a folder of shapes, a list of them or a URL.")
+        raise FileNotFoundError(
+            f"{path} does not exist; name a folder of shapes, a list of them or a URL."
+        )
     if path.suffix.lower() not in LISTS:
-        raise ValueError(f"{path} is neither a folder nor a list (.txt or .csv); fit one shape with nstr3d fit.")
+        raise ValueError(
+            f"{path} is neither a folder nor a list (.txt or .csv); fit one shape with nstr3d fit."
+        )
     return _listed(path.read_bytes(), str(path), str(path.parent))
 
 
@@ -77,9 +98,18 @@ def _walk(top: Path, apart_from: str) -> Iterator[str]:
         if real in seen:
             continue
         seen.add(real)
-        entries = sorted((entry for entry in os.scandir(folder) if not entry.name.startswith(".")), key=lambda e: e.name)
-        below = [entry for entry in entries if os.path.isdir(entry.path)]  # a link to itself makes is_dir raise
-        waiting = [Path(e.path) for e in below if not e.is_symlink()] + waiting + [Path(e.path) for e in below if e.is_symlink()]
+        entries = sorted(
+            (entry for entry in os.scandir(folder) if not entry.name.startswith(".")),
+            key=lambda e: e.name,
+        )
+        below = [
+            entry for entry in entries if os.path.isdir(entry.path)
+        ]  # a link to itself makes is_dir raise
+        waiting = (
+            [Path(e.path) for e in below if not e.is_symlink()]
+            + waiting
+            + [Path(e.path) for e in below if e.is_symlink()]
+        )
         for entry in entries:
             if os.path.splitext(entry.name)[1].lower() in SCANNED and not os.path.isdir(entry.path):
                 yield os.path.relpath(entry.path, top).replace(os.sep, "/")
@@ -123,7 +153,9 @@ def _entries(data: bytes, source: str) -> Iterable[tuple[str, str]]:
         return [("", line) for line in lines if line and not line.startswith("#")]
     rows = csv.DictReader(io.StringIO(text))
     if "path" not in (rows.fieldnames or ()):
-        raise ValueError(f"{source} has no column named path; give it one, and a column id to name the shapes.")
+        raise ValueError(
+            f"{source} has no column named path; give it one, and a column id to name the shapes."
+        )
     return [(row.get("id") or "", row["path"]) for row in rows if row["path"]]
 
 
@@ -141,26 +173,36 @@ def _id_of(place: str, folder: str) -> str:
 
 def _checked(name: str, source: str, number: int) -> str:
     parts = name.split("/")
-    if any(not part or part.startswith(".") for part in parts) or printable(name) != name or "\\" in name:
+    if (
+        any(not part or part.startswith(".") for part in parts)
+        or printable(name) != name
+        or "\\" in name
+    ):
         raise ValueError(
-            f"{source}, row {number}: the id {name!r} cannot name a folder; no part may be empty or start with a dot."
+            f"{source}, row {number}: the id {name!r} cannot name a folder; no part may be empty "
+            "or start with a dot."
         )
     return name
 
 
 def printable(name: str) -> str:
-    """``name`` as text that every file system and encoding takes: bytes that are no UTF-8 and control characters are spelt out,
-    parts that are too long end in a hash, and none is hidden by a dot at its start."""
+    """``name`` as text that every file system and encoding takes: bytes that are no UTF-8 and
+    control characters are spelt out, parts that are too long end in a hash, and none is hidden by a
+    dot at its start."""
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "/".join(_shortened("_" + part if part.startswith(".") else part) for part in text.split("/") if part)
+    return "/".join(
+        _shortened("_" + part if part.startswith(".") else part) for part in text.split("/") if part
+    )
 
 
 def _shortened(part: str) -> str:
     data = part.encode()
     if len(data) <= LONGEST:
         return part
-    return data[: LONGEST - 17].decode(errors="ignore") + "~" + hashlib.sha256(data).hexdigest()[:16]
+    return (
+        data[: LONGEST - 17].decode(errors="ignore") + "~" + hashlib.sha256(data).hexdigest()[:16]
+    )
 
 
 def _stamp(path: Path) -> str:

@@ -1,6 +1,8 @@
-"""Where a data set lies: a folder here, or one behind a URL that fsspec knows (s3://, gs://, memory:// ...).
+"""Where a data set lies: a folder here, or one behind a URL that fsspec knows (s3://, gs://,
+memory:// ...).
 
-Both kinds answer alike. Names are relative, with forward slashes. A file appears whole or not at all.
+Both kinds answer alike. Names are relative, with forward slashes. A file appears whole or not at
+all.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from typing import Any
 
 from nstr3d.io.files import atomic_path
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}  # protocol: our extra that brings its driver
+EXTRAS = {
+    "s3": "s3",
+    "s3a": "s3",
+    "gs": "gs",
+    "gcs": "gs",
+}  # protocol: our extra that brings its driver
 
 
 class Folder:
@@ -64,16 +71,24 @@ class Folder:
                 path = os.path.join(folder, file)
                 with suppress(FileNotFoundError):
                     if not file.startswith("."):
-                        yield os.path.relpath(path, self.path).replace(os.sep, "/"), local_stamp(path)
+                        yield (
+                            os.path.relpath(path, self.path).replace(os.sep, "/"),
+                            local_stamp(path),
+                        )
 
     def names(self, under: str) -> list[str]:
         """The files directly in a folder, in order; none where there is no such folder."""
         folder = self.path / under
-        return sorted(entry.name for entry in os.scandir(folder) if entry.is_file()) if folder.is_dir() else []
+        return (
+            sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+            if folder.is_dir()
+            else []
+        )
 
 
 class Bucket:
-    """A data set behind a URL. Raises ValueError for an unknown protocol, ModuleNotFoundError where its driver is missing."""
+    """A data set behind a URL. Raises ValueError for an unknown protocol, ModuleNotFoundError where
+    its driver is missing."""
 
     def __init__(self, url: str):
         self.fs, self.root = filesystem(url)
@@ -121,7 +136,9 @@ class Bucket:
             found = self.fs.ls(self._at(under), detail=True)
         except FileNotFoundError:
             return []
-        return sorted(info["name"].rstrip("/").rpartition("/")[2] for info in found if info["type"] == "file")
+        return sorted(
+            info["name"].rstrip("/").rpartition("/")[2] for info in found if info["type"] == "file"
+        )
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -146,7 +163,8 @@ def local_path(place: str) -> str:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system for ``url`` and the path in it. Raises ValueError or ModuleNotFoundError with one sentence."""
+    """fsspec's file system for ``url`` and the path in it. Raises ValueError or ModuleNotFoundError
+    with one sentence."""
     from fsspec.core import url_to_fs
 
     try:
@@ -154,7 +172,9 @@ def filesystem(url: str) -> tuple[Any, str]:
     except ImportError as error:
         protocol = url.partition("://")[0]
         needed = f"pip install nstr3d[{EXTRAS[protocol]}]" if protocol in EXTRAS else str(error)
-        raise ModuleNotFoundError(f"Reaching {protocol}:// needs its fsspec driver: {needed}.") from error
+        raise ModuleNotFoundError(
+            f"Reaching {protocol}:// needs its fsspec driver: {needed}."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{url}: {error}; paths and URLs that fsspec knows work.") from error
     return fs, path.rstrip("/")
@@ -167,7 +187,11 @@ def local_stamp(path: str | os.PathLike[str]) -> str:
 
 
 def remote_stamp(info: Mapping[str, Any]) -> str:
-    """Changes when the object does: its size and, of what its store knows, its checksum or else its time of change."""
-    known = (info.get(name) for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created"))
+    """Changes when the object does: its size and, of what its store knows, its checksum or else its
+    time of change."""
+    known = (
+        info.get(name)
+        for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
+    )
     value = next((value for value in known if value is not None), "")
     return f"{info.get('size')}-{value.timestamp() if isinstance(value, datetime) else value}"

@@ -1,8 +1,9 @@
-"""The process that fits shapes, one after the other: ``python -m nstr3d.batch.worker``, started by `nstr3d.batch.attempt`.
+"""The process that fits shapes, one after the other: ``python -m nstr3d.batch.worker``, started by
+`nstr3d.batch.attempt`.
 
-It reads a request per line of JSON from its input and answers each with a line. It writes only into the scratch folder that the
-request names, so that whatever becomes of it, the data set is whole. Whoever started it may kill it at any moment, and when its
-input ends it ends.
+It reads a request per line of JSON from its input and answers each with a line. It writes only into
+the scratch folder that the request names, so that whatever becomes of it, the data set is whole.
+Whoever started it may kill it at any moment, and when its input ends it ends.
 """
 
 from __future__ import annotations
@@ -33,14 +34,18 @@ from nstr3d.jobs.stages import Listener, Outcome, sentence
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)
 CHUNK = 1 << 22  # bytes hashed at a time
-OUT_OF_MEMORY = "out of memory; use a smaller mesh, --resolution or --params, or allow more with --memory"
+OUT_OF_MEMORY = (
+    "out of memory; use a smaller mesh, --resolution or --params, or allow more with --memory"
+)
 
 
 def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
-    """Fits one shape into the folder ``request["scratch"]``; returns its ``status`` (done, failed, or same where ``known_key``
-    says that this was done before), ``error``, ``key``, and the job's ``report``.
+    """Fits one shape into the folder ``request["scratch"]``; returns its ``status`` (done, failed,
+    or same where ``known_key`` says that this was done before), ``error``, ``key``, and the job's
+    ``report``.
 
-    ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` and, in bytes or none, ``memory``.
+    ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` and, in bytes or none,
+    ``memory``.
     """
     options, scratch = ShapeOptions(**request["options"]), Path(request["scratch"])
     _limit_memory(request["memory"])
@@ -57,7 +62,9 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
         answer["error"] = sentence(error)
     except (MemoryError, RuntimeError) as error:
         traceback.print_exc()
-        memory = isinstance(error, MemoryError) or "memory" in str(error)  # which is how torch says it
+        memory = isinstance(error, MemoryError) or "memory" in str(
+            error
+        )  # which is how torch says it
         answer["error"] = OUT_OF_MEMORY if memory else f"{type(error).__name__}: {sentence(error)}"
     except Exception as error:  # a shape that finds a fault in us costs its own row, not the run
         traceback.print_exc()
@@ -66,7 +73,10 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _fit(path: Path, out: Path, options: ShapeOptions) -> Outcome:
-    listener = Listener(stage=lambda name: print(name, flush=True), warn=lambda message: print("warning:", message, flush=True))
+    listener = Listener(
+        stage=lambda name: print(name, flush=True),
+        warn=lambda message: print("warning:", message, flush=True),
+    )
     job = options.job(path, out)
     if path.suffix.lower() in CLOUDS or (path.suffix.lower() == ".ply" and _has_no_faces(path)):
         return run_points(PointsJob(job), listener)
@@ -82,7 +92,8 @@ def _has_no_faces(path: Path) -> bool:
 
 
 def _at_hand(place: str, scratch: Path) -> Path:
-    """The local file of a shape, fetched where it lies elsewhere, with the buffers that a glTF names."""
+    """The local file of a shape, fetched where it lies elsewhere, with the buffers that a glTF
+    names."""
     if is_local(place):
         path = Path(place)
         if path.exists() and not path.is_file():
@@ -115,10 +126,17 @@ def _buffers(path: Path) -> list[str]:
     if path.suffix.lower() != ".gltf":
         return []
     try:
-        names = [buffer.get("uri", "data:") for buffer in json.loads(path.read_bytes()).get("buffers", [])]
+        names = [
+            buffer.get("uri", "data:")
+            for buffer in json.loads(path.read_bytes()).get("buffers", [])
+        ]
     except (ValueError, AttributeError, TypeError):
         return []
-    return [name for name in names if not name.startswith("data:") and ".." not in name and not os.path.isabs(name)]
+    return [
+        name
+        for name in names
+        if not name.startswith("data:") and ".." not in name and not os.path.isabs(name)
+    ]
 
 
 def _limit_memory(limit: int | None) -> None:
@@ -127,7 +145,8 @@ def _limit_memory(limit: int | None) -> None:
 
 
 def peak_memory() -> int:
-    """The most memory, in bytes, that the process has had since `forget_peak`, or since it began where the system cannot say."""
+    """The most memory, in bytes, that the process has had since `forget_peak`, or since it began
+    where the system cannot say."""
     with suppress(OSError, StopIteration), open("/proc/self/status") as file:
         return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -140,8 +159,8 @@ def forget_peak() -> None:
 
 
 def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
-    """Answers requests for ever. Not on the main thread, so that jobs leave signals alone: a scheduler sends them to all
-    processes, but it is for whoever started this one to end it."""
+    """Answers requests for ever. Not on the main thread, so that jobs leave signals alone: a
+    scheduler sends them to all processes, but it is for whoever started this one to end it."""
     if torch.cuda.is_available() and share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
     while True:
@@ -156,7 +175,8 @@ def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
 
 
 def main() -> None:
-    """Listens until its input ends. The argument is the share of a GPU's memory that it may take."""
+    """Listens until its input ends. The argument is the share of a GPU's memory that it may
+    take."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
@@ -165,7 +185,9 @@ def main() -> None:
     os.dup2(2, 1)
     faulthandler.enable()
     requests: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_work, args=(requests, replies, float(sys.argv[1])), daemon=True).start()
+    threading.Thread(
+        target=_work, args=(requests, replies, float(sys.argv[1])), daemon=True
+    ).start()
     replies.write("ready\n")
     replies.flush()
     for line in sys.stdin:

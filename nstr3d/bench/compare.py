@@ -1,9 +1,10 @@
-"""Fair races between fields: the same samples, budget and seconds, turn by turn on the same machine.
+"""Fair races between fields: the same samples, budget and seconds, turn by turn on the same
+machine.
 
-A race trains every contender on one track: a signal to fit, with training data and a way to measure. They take turns of a
-fraction of a second, so that whatever else the machine does hits all alike, and the clock of each stands while the others
-work. Learning rates follow each contender's own clock, so all end annealed. Data, compilation and measuring are not on the
-clock.
+A race trains every contender on one track: a signal to fit, with training data and a way to
+measure. They take turns of a fraction of a second, so that whatever else the machine does hits all
+alike, and the clock of each stands while the others work. Learning rates follow each contender's
+own clock, so all end annealed. Data, compilation and measuring are not on the clock.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ from nstr3d.training.losses import Objective, sdf_objective
 from nstr3d.types import Box, Frame, Mesh, Samples
 
 TURN = 0.3  # seconds of training before it is the next contender's turn
-MARKS = (0.05, 0.1, 0.2, 0.4, 0.7)  # shares of a contender's training after which it is measured, besides the end
+MARKS = (
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.7,
+)  # shares of a contender's training after which it is measured, besides the end
 
 Training = Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]
 
 
 class Track(Protocol):
-    """A signal to fit: a function from [-1, 1]^in_dim to out_dim values, of which ``near`` says where fields need detail (a
-    mesh, or points ``(n, in_dim)``)."""
+    """A signal to fit: a function from [-1, 1]^in_dim to out_dim values, of which ``near`` says
+    where fields need detail (a mesh, or points ``(n, in_dim)``)."""
 
     @property
     def name(self) -> str: ...
@@ -60,8 +67,8 @@ class Track(Protocol):
 
 @dataclass(frozen=True)
 class Contender:
-    """A field, how it is sized, and how it is trained: ``config(params, near)`` makes the field's config, and ``steps``
-    trains the field that it builds."""
+    """A field, how it is sized, and how it is trained: ``config(params, near)`` makes the field's
+    config, and ``steps`` trains the field that it builds."""
 
     name: str
     config: Callable[[int, Any], Any]
@@ -72,7 +79,8 @@ class Contender:
 
 @dataclass(frozen=True)
 class Row:
-    """A field at a moment of a race; ``limit`` is what ended the race: seconds or steps. ``measures`` are its track's."""
+    """A field at a moment of a race; ``limit`` is what ended the race: seconds or steps.
+    ``measures`` are its track's."""
 
     commit: str
     device: str
@@ -108,8 +116,8 @@ def race(
     commit: str = "",
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Trains all contenders for ``seconds`` or ``steps`` each, on ``pool`` samples; their rows, at ``marks`` and at the end, in
-    the order they were measured.
+    """Trains all contenders for ``seconds`` or ``steps`` each, on ``pool`` samples; their rows, at
+    ``marks`` and at the end, in the order they were measured.
 
     Raises ValueError unless exactly one of the two is given.
     """
@@ -121,7 +129,9 @@ def race(
     runners = []
     for contender in contenders:
         generator = torch.Generator().manual_seed(seed)
-        module = contender.config(params, track.near).build(track.in_dim, track.out_dim, track.near, generator)
+        module = contender.config(params, track.near).build(
+            track.in_dim, track.out_dim, track.near, generator
+        )
         batch = min(contender.training.batch, len(samples))
         training = replace(contender.training, seed=seed, batch=batch, **length)
         module(samples.points[: training.batch]).sum().backward()  # compiles, off the clock
@@ -171,13 +181,22 @@ class _Runner:
             yield replace(self.last, done=1.0)
 
 
-def row_of(field: Field, name: str, moment: Progress, track: Track, place: Mapping[str, Any]) -> Row:
+def row_of(
+    field: Field, name: str, moment: Progress, track: Track, place: Mapping[str, Any]
+) -> Row:
     """The row of a field at ``moment`` of its training; ``place`` is from `place_of`."""
     measures = track.measure(field)
     if moment.done == 1:
         measures |= track.measure_end(field)
-    parameters = getattr(field, "stored_parameters", field.parameter_count)  # with positions, where a field has them
-    numbers = {"parameters": parameters, "bytes": _bytes(field), "steps": moment.step, "seconds": moment.seconds}
+    parameters = getattr(
+        field, "stored_parameters", field.parameter_count
+    )  # with positions, where a field has them
+    numbers = {
+        "parameters": parameters,
+        "bytes": _bytes(field),
+        "steps": moment.step,
+        "seconds": moment.seconds,
+    }
     return Row(**place, field=name, done=moment.done, **numbers, measures=measures)
 
 
@@ -195,22 +214,28 @@ def _bytes(field: Field) -> int:
         return (Path(folder) / "model.safetensors").stat().st_size
 
 
-_PLACES = {column.name: str(column.type) for column in dataclasses.fields(Row) if column.name != "measures"}
+_PLACES = {
+    column.name: str(column.type) for column in dataclasses.fields(Row) if column.name != "measures"
+}
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows in a CSV file of `write_rows`; none when there is no file. Raises ValueError for a file that is another's."""
+    """The rows in a CSV file of `write_rows`; none when there is no file. Raises ValueError for a
+    file that is another's."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
         if list(reader.fieldnames or ())[: len(_PLACES)] != list(_PLACES):
-            raise ValueError(f"{path} has other columns than a benchmark's; name another --out or remove it.")
+            raise ValueError(
+                f"{path} has other columns than a benchmark's; name another --out or remove it."
+            )
         return [_parsed(line) for line in reader]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """All ``rows`` as a CSV file, whole or not at all: a column for each measure that any of them has."""
+    """All ``rows`` as a CSV file, whole or not at all: a column for each measure that any of them
+    has."""
     rows = list(rows)
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +243,8 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
         writer = csv.DictWriter(file, [*_PLACES, *measures], restval="")
         writer.writeheader()
         writer.writerows(
-            {name: _text(getattr(row, name)) for name in _PLACES} | {name: _text(value) for name, value in row.measures.items()}
+            {name: _text(getattr(row, name)) for name in _PLACES}
+            | {name: _text(value) for name, value in row.measures.items()}
             for row in rows
         )
 
@@ -230,4 +256,7 @@ def _text(value: Any) -> str:
 def _parsed(line: Mapping[str, str]) -> Row:
     kinds = {"str": str, "int": int, "float": float}
     place: dict[str, Any] = {name: kinds[kind](line[name]) for name, kind in _PLACES.items()}
-    return Row(**place, measures={name: float(text) for name, text in line.items() if name not in _PLACES and text})
+    return Row(
+        **place,
+        measures={name: float(text) for name, text in line.items() if name not in _PLACES and text},
+    )

@@ -1,4 +1,5 @@
-"""What a sample costs a field in operations and bytes, and what a machine can do at most: the two sides of a roofline."""
+"""What a sample costs a field in operations and bytes, and what a machine can do at most: the two
+sides of a roofline."""
 
 from __future__ import annotations
 
@@ -27,8 +28,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of the machine, on one thread: operations per second of a matrix product, sines per second, rows of 32 bytes gathered per
-    second from a table in the second cache, and bytes per second copied in memory."""
+    """Of the machine, on one thread: operations per second of a matrix product, sines per second,
+    rows of 32 bytes gathered per second from a table in the second cache, and bytes per second
+    copied in memory."""
 
     product: float
     sine: float
@@ -37,13 +39,20 @@ class Ceilings:
 
 
 def costs(field: Nstr, batch: int) -> dict[str, Cost]:
-    """The cost of a sample in each part of a training step with ``batch`` samples. Raises ValueError without a decoder."""
+    """The cost of a sample in each part of a training step with ``batch`` samples. Raises
+    ValueError without a decoder."""
     if not isinstance(field.decoder, Decoder):
         raise ValueError("The costs are those of a field with a decoder; this one has none.")
     parts, weights = [level.part() for level in field.spectra], field.decoder.weights()
     channels, levels = sum(part.table.shape[1] for part in parts), len(parts)
-    waves, features = sum(part.waves for part in parts), sum(part.plain + part.waves for part in parts)
-    local = sum(part.waves * (0 if part.kind == PLAIN else 3 if part.kind == COMPLEX else 2) for part in parts)
+    waves, features = (
+        sum(part.waves for part in parts),
+        sum(part.plain + part.waves for part in parts),
+    )
+    local = sum(
+        part.waves * (0 if part.kind == PLAIN else 3 if part.kind == COMPLEX else 2)
+        for part in parts
+    )
     hidden, outputs = weights.w1.shape[0], weights.w2.shape[0]
     products = 2 * hidden * (features + outputs)
     kept = 4 * (features + local + hidden)  # what the forward pass leaves
@@ -51,7 +60,9 @@ def costs(field: Nstr, batch: int) -> dict[str, Cost]:
     return {
         "encode": Cost(16 * channels + 30 * levels + waves * (8 + SINE), 12 + rows),
         "decode": Cost(products + SOFTPLUS * hidden, 4 * outputs),
-        "backward": Cost(2 * products + SOFTPLUS * hidden + 16 * channels + 30 * levels, kept + 2 * rows),
+        "backward": Cost(
+            2 * products + SOFTPLUS * hidden + 16 * channels + 30 * levels, kept + 2 * rows
+        ),
         "Adam": Cost(15 * field.parameter_count / batch, 28 * field.parameter_count / batch),
     }
 
@@ -76,7 +87,8 @@ def ceilings() -> Ceilings:
 
 
 def best(call: Callable[[], Tensor | None], seconds: float = 0.4) -> float:
-    """The least seconds that ``call`` took, of as many calls as fit in ``seconds``, three at least."""
+    """The least seconds that ``call`` took, of as many calls as fit in ``seconds``, three at
+    least."""
     least, started, count = float("inf"), time.perf_counter(), 0
     while count < 3 or time.perf_counter() - started < seconds:
         begun = time.perf_counter()

@@ -1,6 +1,8 @@
-"""How fast fields train and answer, surfaces are extracted and pictures traced; and how soon a field is as good as another.
+"""How fast fields train and answer, surfaces are extracted and pictures traced; and how soon a
+field is as good as another.
 
-What is compared is timed turn by turn, so that whatever else the machine does hits all alike; the median over the turns counts.
+What is compared is timed turn by turn, so that whatever else the machine does hits all alike; the
+median over the turns counts.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ TURNS, TURN = 5, 0.25  # turns of everything that is compared, and their seconds
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of a training step with a batch, and points per second of training and of inference."""
+    """Seconds of a training step with a batch, and points per second of training and of
+    inference."""
 
     name: str
     threads: int
@@ -54,20 +57,34 @@ def rates(
     turns: int = TURNS,
     turn: float = TURN,
 ) -> list[Rate]:
-    """Every field of ``names`` on every number of threads, on ``pool``'s device; medians of ``turns`` of ``turn`` seconds."""
+    """Every field of ``names`` on every number of threads, on ``pool``'s device; medians of
+    ``turns`` of ``turn`` seconds."""
     device, before = pool.points.device, torch.get_num_threads()
     runners = {name: _Runner(name, near, pool, params, batch) for name in names}
-    times: dict[tuple[str, int], list[tuple[float, float]]] = {(name, count): [] for name in names for count in threads}
+    times: dict[tuple[str, int], list[tuple[float, float]]] = {
+        (name, count): [] for name in names for count in threads
+    }
     try:
         for _ in range(turns):
             for (name, count), found in times.items():
                 torch.set_num_threads(count)
                 with plain_torch() if name.endswith(PLAIN) else nullcontext():
-                    found.append((_typical(runners[name].train, device, turn), _typical(runners[name].infer, device, turn)))
+                    found.append(
+                        (
+                            _typical(runners[name].train, device, turn),
+                            _typical(runners[name].infer, device, turn),
+                        )
+                    )
     finally:
         torch.set_num_threads(before)
-    size, middle = min(CHUNK, len(pool)), {key: np.median(found, axis=0).tolist() for key, found in times.items()}
-    return [Rate(name, count, step, batch / step, size / query) for (name, count), (step, query) in middle.items()]
+    size, middle = (
+        min(CHUNK, len(pool)),
+        {key: np.median(found, axis=0).tolist() for key, found in times.items()},
+    )
+    return [
+        Rate(name, count, step, batch / step, size / query)
+        for (name, count), (step, query) in middle.items()
+    ]
 
 
 class _Runner:
@@ -88,8 +105,11 @@ class _Runner:
             self.field(self.points)
 
 
-def together(near: Mesh, pool: Samples, params: int, counts: Sequence[int], batch: int = 8192) -> list[dict[str, float]]:
-    """For each number of fields, the seconds a field of steps that train so many at once on the pool's GPU, turn by turn."""
+def together(
+    near: Mesh, pool: Samples, params: int, counts: Sequence[int], batch: int = 8192
+) -> list[dict[str, float]]:
+    """For each number of fields, the seconds a field of steps that train so many at once on the
+    pool's GPU, turn by turn."""
     part, device = Samples(pool.points[:batch], pool.values[:batch]), pool.points.device
     captured, times = {}, {count: [] for count in counts}
     for count in counts:
@@ -98,13 +118,16 @@ def together(near: Mesh, pool: Samples, params: int, counts: Sequence[int], batc
         captured[count] = CapturedSteps(fields, sdf_objective(), [part] * count, optimizer)
     for _ in range(TURNS):
         for count, steps in captured.items():
-            times[count].append(_typical(lambda steps=steps, count=count: steps.step([part] * count), device) / count)
+            times[count].append(
+                _typical(lambda steps=steps, count=count: steps.step([part] * count), device)
+                / count
+            )
     return [{"fields": count, "seconds": float(np.median(found))} for count, found in times.items()]
 
 
 def _typical(call: Callable[[], None], device: torch.device, turn: float = TURN) -> float:
-    """The median seconds of ``call``, of as many as fit in ``turn`` seconds; the first, which finds everything cold, does not
-    count."""
+    """The median seconds of ``call``, of as many as fit in ``turn`` seconds; the first, which finds
+    everything cold, does not count."""
     times, until = [], time.perf_counter() + turn
     while len(times) < 4 or time.perf_counter() < until:
         started = time.perf_counter()
@@ -125,22 +148,31 @@ def extraction(sdf: Sdf, resolutions: Sequence[int], repeats: int = 5) -> list[d
             found = extract(sdf, resolution)
             seconds.append(time.perf_counter() - started)
             rows[resolution] = {"evaluations": found.evaluations, "faces": len(found.mesh.faces)}
-    return [{"resolution": each, "seconds": float(np.median(times[each]))} | rows[each] for each in resolutions]
+    return [
+        {"resolution": each, "seconds": float(np.median(times[each]))} | rows[each]
+        for each in resolutions
+    ]
 
 
 def memory(sdf: Sdf, resolution: int) -> dict[str, float]:
-    """Megabytes that an extraction adds to the most that this process ever held: of use as the first work of a fresh one.
+    """Megabytes that an extraction adds to the most that this process ever held: of use as the
+    first work of a fresh one.
 
     A small extraction before it loads what every one needs.
     """
     extract(sdf, 32)
     before = peak_megabytes()
     found = extract(sdf, resolution)
-    return {"resolution": resolution, "faces": len(found.mesh.faces), "megabytes": peak_megabytes() - before}
+    return {
+        "resolution": resolution,
+        "faces": len(found.mesh.faces),
+        "megabytes": peak_megabytes() - before,
+    }
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process ever held. Of Linux's two counts, the other begins with the parent's memory."""
+    """The most memory that this process ever held. Of Linux's two counts, the other begins with the
+    parent's memory."""
     status = Path("/proc/self/status")
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
@@ -149,9 +181,13 @@ def peak_megabytes() -> float:
 
 
 def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> dict[str, float]:
-    """Seconds of evaluating every node of a grid of ``resolution`` cells to an axis, and of ``march`` on it."""
+    """Seconds of evaluating every node of a grid of ``resolution`` cells to an axis, and of
+    ``march`` on it."""
     box, axis = sdf.bounds.scaled(1.06), torch.linspace(0, 1, resolution + 1)
-    lower, extent = torch.tensor(box.lower, dtype=torch.float32), torch.tensor(box.extent, dtype=torch.float32)
+    lower, extent = (
+        torch.tensor(box.lower, dtype=torch.float32),
+        torch.tensor(box.extent, dtype=torch.float32),
+    )
     values = np.empty((resolution + 1,) * 3, np.float32)
     started = time.perf_counter()
     plane = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), dim=-1).reshape(-1, 2)
@@ -161,12 +197,17 @@ def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> d
             values[index] = sdf(points).numpy().reshape(values.shape[1:])
     evaluated = time.perf_counter() - started
     march(values)
-    return {"resolution": resolution, "evaluate": evaluated, "march": time.perf_counter() - started - evaluated}
+    return {
+        "resolution": resolution,
+        "evaluate": evaluated,
+        "march": time.perf_counter() - started - evaluated,
+    }
 
 
 def tracing(sdf: Sdf, size: int, repeats: int = 5) -> dict[str, float]:
-    """Median seconds of tracing ``size`` squared rays and of the normals where they hit, and distances evaluated a ray; plain,
-    without longer steps and without skipping empty space, too, in turn with it."""
+    """Median seconds of tracing ``size`` squared rays and of the normals where they hit, and
+    distances evaluated a ray; plain, without longer steps and without skipping empty space, too, in
+    turn with it."""
     camera = Camera.around(sdf.bounds, width=size, height=size)
     rays, times, steps = camera.rays(), [], {}
     for _ in range(repeats):
@@ -178,14 +219,20 @@ def tracing(sdf: Sdf, size: int, repeats: int = 5) -> dict[str, float]:
         plain = sphere_trace(sdf, rays, relaxation=1.0)
         marks.append(time.perf_counter())
         times.append(np.diff(marks))
-        steps = {"steps": float(hits.steps.float().mean()), "plain steps": float(plain.steps.float().mean())}
+        steps = {
+            "steps": float(hits.steps.float().mean()),
+            "plain steps": float(plain.steps.float().mean()),
+        }
     middle = np.median(times, axis=0).tolist()
     return {"size": size, **dict(zip(("seconds", "normals", "plain seconds"), middle)), **steps}
 
 
-def time_to_quality(track: Any, params: int, rival: str, steps: int, ladder: Sequence[int]) -> Mapping[str, float]:
-    """Seconds that ``rival`` in plain torch takes for ``steps`` and the error near the surface that it reaches; then ours, for
-    the first number of steps in ``ladder`` after which our field, its rates annealed by then, is at least as good."""
+def time_to_quality(
+    track: Any, params: int, rival: str, steps: int, ladder: Sequence[int]
+) -> Mapping[str, float]:
+    """Seconds that ``rival`` in plain torch takes for ``steps`` and the error near the surface that
+    it reaches; then ours, for the first number of steps in ``ladder`` after which our field, its
+    rates annealed by then, is at least as good."""
     pool = track.pool(FitConfig())
 
     def run(name: str, training: FitConfig) -> tuple[float, float]:

@@ -1,4 +1,5 @@
-"""Tables and plots of benchmark rows: markdown, and pictures through matplotlib (the ``bench`` extra)."""
+"""Tables and plots of benchmark rows: markdown, and pictures through matplotlib (the ``bench``
+extra)."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from nstr3d.bench.compare import Row
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: the measure's name in a row, its head, the number that it is shown in units of, and its format. ``axis``
-    names it in a plot; ``rising`` says that more is better."""
+    """A column: the measure's name in a row, its head, the number that it is shown in units of, and
+    its format. ``axis`` names it in a plot; ``rising`` says that more is better."""
 
     name: str
     head: str
@@ -48,25 +49,44 @@ def final(rows: Sequence[Row]) -> list[Row]:
 
 
 def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFACE) -> str:
-    """Markdown: for each limit and budget a line per field, means over tracks and seeds, best first by the first of
-    ``measures``, with that one's ratio to ``base`` (its difference where more is better). The spread is half the range of a
-    seed's mean over tracks.
+    """Markdown: for each limit and budget a line per field, means over tracks and seeds, best first
+    by the first of ``measures``, with that one's ratio to ``base`` (its difference where more is
+    better). The spread is half the range of a seed's mean over tracks.
 
     Only tracks and seeds that every field of the group has finished count.
     """
     lines, first = [], measures[0]
-    for (budget, limit), group in sorted(_grouped(final(rows), lambda row: (row.budget, row.limit)).items()):
+    for (budget, limit), group in sorted(
+        _grouped(final(rows), lambda row: (row.budget, row.limit)).items()
+    ):
         fields = list(dict.fromkeys(row.field for row in group))
-        common = set.intersection(*({(row.track, row.seed) for row in group if row.field == field} for field in fields))
+        common = set.intersection(
+            *({(row.track, row.seed) for row in group if row.field == field} for field in fields)
+        )
         if not common:
             continue
-        own = {field: [row for row in group if row.field == field and (row.track, row.seed) in common] for field in fields}
+        own = {
+            field: [row for row in group if row.field == field and (row.track, row.seed) in common]
+            for field in fields
+        }
         tracks, seeds = len({track for track, _ in common}), len({seed for _, seed in common})
         sign = "-" if first.rising else "/"
-        head = ("field", "parameters", "steps", "seconds", f"{first.name} {sign} {base}", *(m.head for m in measures))
-        lines += [f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds", ""]
+        head = (
+            "field",
+            "parameters",
+            "steps",
+            "seconds",
+            f"{first.name} {sign} {base}",
+            *(m.head for m in measures),
+        )
+        lines += [
+            f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds",
+            "",
+        ]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-        order = sorted(fields, key=lambda name: mean_of(own[name], first.name), reverse=first.rising)
+        order = sorted(
+            fields, key=lambda name: mean_of(own[name], first.name), reverse=first.rising
+        )
         lines += [_line(field, own[field], own.get(base), measures) for field in order]
         lines.append("")
     return "\n".join(lines)
@@ -75,20 +95,25 @@ def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFAC
 def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
     """Markdown: the mean over seeds of one measure, of each field on each track."""
     lines = []
-    for (budget, limit), group in sorted(_grouped(final(rows), lambda row: (row.budget, row.limit)).items()):
+    for (budget, limit), group in sorted(
+        _grouped(final(rows), lambda row: (row.budget, row.limit)).items()
+    ):
         tracks = list(dict.fromkeys(row.track for row in group))
         lines += [f"**{budget:,} parameters, {limit}**: {measure.head}", ""]
         lines += ["| field | " + " | ".join(tracks) + " |", "|" + "---|" * (len(tracks) + 1)]
         for field, own in _grouped(group, lambda row: row.field).items():
-            means = [mean_of([row for row in own if row.track == track], measure.name) for track in tracks]
+            means = [
+                mean_of([row for row in own if row.track == track], measure.name)
+                for track in tracks
+            ]
             lines.append(f"| {field} | " + " | ".join(map(measure.text, means)) + " |")
         lines.append("")
     return "\n".join(lines)
 
 
 def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> list[Path]:
-    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and SVG in ``folder``; of each
-    budget the race that most took part in, on the clock if there is one.
+    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and
+    SVG in ``folder``; of each budget the race that most took part in, on the clock if there is one.
 
     Raises ModuleNotFoundError without matplotlib, saying what to install.
     """
@@ -104,11 +129,17 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
         budgets = sorted({row.budget for row in timed}) if x == "seconds" else [0]
         figure = Figure(figsize=(4 * len(budgets) + 2, 4), layout="constrained")
         for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
-            chosen = [row for row in timed if row.budget == budget] if x == "seconds" else final(timed)
+            chosen = (
+                [row for row in timed if row.budget == budget] if x == "seconds" else final(timed)
+            )
             for number, field in enumerate(fields):
                 points = _curve([row for row in chosen if row.field == field], x, measure)
                 if points:
-                    style = {"color": f"C{number}", "linestyle": ("-", "--")[number // 10 % 2], "marker": "os"[number // 10 % 2]}
+                    style = {
+                        "color": f"C{number}",
+                        "linestyle": ("-", "--")[number // 10 % 2],
+                        "marker": "os"[number // 10 % 2],
+                    }
                     axes.plot(*zip(*points), markersize=3, label=field, **style)
             axes.set(xscale="log", yscale="linear" if measure.rising else "log", xlabel=x)
             axes.set_title(f"{budget:,} parameters" if budget else "")
@@ -116,10 +147,14 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
             axes.grid(True, which="both", alpha=0.2)
         figure.axes[0].set_ylabel(measure.axis)
         fullest = max(figure.axes, key=lambda axes: len(axes.lines))
-        figure.legend(handles=fullest.get_legend_handles_labels()[0], fontsize=7, loc="outside right upper")
+        figure.legend(
+            handles=fullest.get_legend_handles_labels()[0], fontsize=7, loc="outside right upper"
+        )
         for suffix in (".png", ".svg"):
             written.append(folder / f"{measure.name}_{x}{suffix}")
-            figure.savefig(written[-1], dpi=110, metadata={"Date": None} if suffix == ".svg" else None)
+            figure.savefig(
+                written[-1], dpi=110, metadata={"Date": None} if suffix == ".svg" else None
+            )
     return written
 
 
@@ -132,22 +167,31 @@ def mean_of(rows: Sequence[Row], name: str) -> float:
 def _main(rows: Iterable[Row]) -> list[Row]:
     """Of each budget, the rows with the limit that has most of them."""
     budgets = _grouped(list(rows), lambda row: row.budget).values()
-    return [row for group in budgets for row in max(_grouped(group, lambda row: row.limit).values(), key=len)]
+    return [
+        row
+        for group in budgets
+        for row in max(_grouped(group, lambda row: row.limit).values(), key=len)
+    ]
 
 
 def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, float]]:
-    """Means of x and the measure (geometric ones of what is shown on a logarithmic scale) at each mark of the training (over
-    seconds) or each budget (over anything else)."""
+    """Means of x and the measure (geometric ones of what is shown on a logarithmic scale) at each
+    mark of the training (over seconds) or each budget (over anything else)."""
     marks = _grouped(rows, lambda row: row.done if x == "seconds" else row.budget)
     mean = _arithmetic if measure.rising else _geometric
     points = [
-        (_geometric([mean_of([row], x) for row in own]), mean([mean_of([row], measure.name) for row in own]))
+        (
+            _geometric([mean_of([row], x) for row in own]),
+            mean([mean_of([row], measure.name) for row in own]),
+        )
         for own in marks.values()
     ]
     return sorted(points)
 
 
-def _line(field: str, rows: Sequence[Row], base: Sequence[Row] | None, measures: Sequence[Measure]) -> str:
+def _line(
+    field: str, rows: Sequence[Row], base: Sequence[Row] | None, measures: Sequence[Measure]
+) -> str:
     first = measures[0]
     per_seed = [mean_of(own, first.name) for own in _grouped(rows, lambda row: row.seed).values()]
     value = mean_of(rows, first.name)

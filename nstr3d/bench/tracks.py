@@ -1,4 +1,5 @@
-"""Tracks for races (`nstr3d.bench.compare`): what is fitted, from which data, and how it is measured."""
+"""Tracks for races (`nstr3d.bench.compare`): what is fitted, from which data, and how it is
+measured."""
 
 from __future__ import annotations
 
@@ -20,7 +21,16 @@ from nstr3d.io.audio import load_sound
 from nstr3d.io.files import load_image, load_mesh
 from nstr3d.signals.signal import kind_of
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.surface.metrics import BAND, TAU, compare_surfaces, iou, mean_abs_error, mean_angle, psnr, snr
+from nstr3d.surface.metrics import (
+    BAND,
+    TAU,
+    compare_surfaces,
+    iou,
+    mean_abs_error,
+    mean_angle,
+    psnr,
+    snr,
+)
 from nstr3d.training.fit import Fit, FitConfig, draw_pool, lipschitz_estimate
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Frame, Lattice, Mesh, Samples
@@ -33,9 +43,10 @@ RESOLUTION = 256  # of the mesh that is extracted at the end
 class MeshTrack:
     """The signed distance of a shape in the unit box, ``near``.
 
-    ``near_points``, ``volume_points`` and ``surface_points`` are ``(n, 3)``; the first two come with distances, the last with
-    normals. Training data is complete and exact unless ``samples`` bounds how many there are, or ``noise`` is the standard
-    deviation of an error on their distances, in units of the box. ``meshed`` asks for the figures of the mesh too that is
+    ``near_points``, ``volume_points`` and ``surface_points`` are ``(n, 3)``; the first two come
+    with distances, the last with normals. Training data is complete and exact unless ``samples``
+    bounds how many there are, or ``noise`` is the standard deviation of an error on their
+    distances, in units of the box. ``meshed`` asks for the figures of the mesh too that is
     extracted at ``resolution``.
     """
 
@@ -54,8 +65,8 @@ class MeshTrack:
 
     @staticmethod
     def of(path: Path, tests: int = TESTS) -> MeshTrack:
-        """The shape in a mesh file, repaired and closed as a fit would; ``tests`` points of each kind come from seed 1,
-        whatever the race's."""
+        """The shape in a mesh file, repaired and closed as a fit would; ``tests`` points of each
+        kind come from seed 1, whatever the race's."""
         return MeshTrack.around(path.stem, close_holes(repair(load_mesh(path))[0])[0], tests)
 
     @staticmethod
@@ -67,7 +78,14 @@ class MeshTrack:
         near = surface + BAND * generator.standard_normal((tests, 3))
         volume = generator.uniform(-1, 1, (tests, 3))
         normals = face_normals(mesh)[faces]
-        return MeshTrack(name, mesh, distance, (near, distance(near)), (volume, distance(volume)), (surface, normals))
+        return MeshTrack(
+            name,
+            mesh,
+            distance,
+            (near, distance(near)),
+            (volume, distance(volume)),
+            (surface, normals),
+        )
 
     def pool(self, config: FitConfig) -> Samples:
         """Samples of `SurfaceBand`."""
@@ -78,10 +96,14 @@ class MeshTrack:
         return Samples(pool.points, pool.values + self.noise * error)
 
     def measure(self, field: Field) -> dict[str, float]:
-        """Mean distance errors near, on and all around the surface in units of the box, normals in degrees, and the
-        intersection over union near the surface and in the volume."""
+        """Mean distance errors near, on and all around the surface in units of the box, normals in
+        degrees, and the intersection over union near the surface and in the volume."""
         sdf = Fit(field, Frame.identity(3), self.near.bounds, 1.0).sdf()
-        (near, d_near), (volume, d_volume), (surface, normals) = self.near_points, self.volume_points, self.surface_points
+        (near, d_near), (volume, d_volume), (surface, normals) = (
+            self.near_points,
+            self.volume_points,
+            self.surface_points,
+        )
         f_near, f_volume = sdf(near), sdf(volume)
         slope = np.concatenate([sdf.gradient(chunk) for chunk in np.array_split(surface, 8)])
         return {
@@ -94,24 +116,42 @@ class MeshTrack:
         }
 
     def measure_end(self, field: Field) -> dict[str, float]:
-        """Chamfer and Hausdorff in diagonals and F-score of the extracted mesh, unless there is no closed surface; the transport
-        residual near the surface of a field with a transport network."""
+        """Chamfer and Hausdorff in diagonals and F-score of the extracted mesh, unless there is no
+        closed surface; the transport residual near the surface of a field with a transport
+        network."""
         found = {}
         if isinstance(field, Nstr) and field.transport is not None:
             with torch.no_grad():
-                found["residual"] = float(field.transport_residual(torch.from_numpy(self.near_points[0].astype(np.float32))))
+                found["residual"] = float(
+                    field.transport_residual(
+                        torch.from_numpy(self.near_points[0].astype(np.float32))
+                    )
+                )
         if not self.meshed:
             return found
-        lipschitz = lipschitz_estimate(field, torch.from_numpy(self.near_points[0].astype(np.float32)))
+        lipschitz = lipschitz_estimate(
+            field, torch.from_numpy(self.near_points[0].astype(np.float32))
+        )
         diagonal = self.near.bounds.diagonal
         try:
-            mesh = extract_mesh(Fit(field, Frame.identity(3), self.near.bounds, lipschitz).sdf(), self.resolution)
+            mesh = extract_mesh(
+                Fit(field, Frame.identity(3), self.near.bounds, lipschitz).sdf(), self.resolution
+            )
         except ValueError:
             return found
         meshes = compare_surfaces(
-            mesh, self.near, self.distance, np.random.default_rng(2), TAU * diagonal, len(self.near_points[0])
+            mesh,
+            self.near,
+            self.distance,
+            np.random.default_rng(2),
+            TAU * diagonal,
+            len(self.near_points[0]),
         )
-        found |= {"chamfer": meshes.chamfer / diagonal, "hausdorff": meshes.hausdorff / diagonal, "f_score": meshes.f_score}
+        found |= {
+            "chamfer": meshes.chamfer / diagonal,
+            "hausdorff": meshes.hausdorff / diagonal,
+            "f_score": meshes.f_score,
+        }
         return found
 
 
@@ -119,8 +159,9 @@ class MeshTrack:
 class RasterTrack:
     """An image, a sound or another signal on a `Lattice`: ``values (*shape, channels)``.
 
-    ``peak`` is the range that the PSNR refers to. Only the share ``keep`` of the samples, drawn at random, is trained on; then
-    the others are what is measured. ``jump`` is where along the last axis the signal changes abruptly.
+    ``peak`` is the range that the PSNR refers to. Only the share ``keep`` of the samples, drawn at
+    random, is trained on; then the others are what is measured. ``jump`` is where along the last
+    axis the signal changes abruptly.
     """
 
     name: str
@@ -174,20 +215,28 @@ class RasterTrack:
     def measure(self, field: Field) -> dict[str, float]:
         """PSNR and SNR in dB; of the samples left out where some are."""
         judged = ~self.kept if self.keep < 1 else slice(None)
-        answer, truth = (values.reshape(-1, self.out_dim)[judged] for values in (self._answer(field), self.values))
+        answer, truth = (
+            values.reshape(-1, self.out_dim)[judged]
+            for values in (self._answer(field), self.values)
+        )
         return {"psnr": psnr(answer, truth, self.peak), "snr": snr(answer, truth)}
 
     def measure_end(self, field: Field) -> dict[str, float]:
-        """Around the jump, within a twentieth of the axis: the overshoot past the signal's range, and the root mean square
-        error, both relative to the peak."""
+        """Around the jump, within a twentieth of the axis: the overshoot past the signal's range,
+        and the root mean square error, both relative to the peak."""
         if self.jump is None:
             return {}
         answer = self._answer(field)
         axis = self.near[: self.values.shape[-2], -1]
         window = np.abs(axis - self.jump) < 0.05
         around, truth = answer[..., window, :], self.values[..., window, :]
-        past = max(float(around.max() - self.values.max()), float(self.values.min() - around.min()), 0.0)
-        return {"overshoot": past / self.peak, "ringing": float(np.sqrt(np.mean((around - truth) ** 2))) / self.peak}
+        past = max(
+            float(around.max() - self.values.max()), float(self.values.min() - around.min()), 0.0
+        )
+        return {
+            "overshoot": past / self.peak,
+            "ringing": float(np.sqrt(np.mean((around - truth) ** 2))) / self.peak,
+        }
 
     def _answer(self, field: Field) -> np.ndarray:
         if isinstance(field, Cosines):

@@ -15,22 +15,26 @@ from nstr3d.batch.run import BatchJob, Standing, run_batch
 
 @dataclass(frozen=True)
 class Batch:
-    """Fit every shape of a data set; go on where it stopped. Writes a folder per shape, catalog.sqlite and index.html."""
+    """Fit every shape of a data set; go on where it stopped. Writes a folder per shape,
+    catalog.sqlite and index.html."""
 
     shapes: tyro.conf.Positional[str]
-    """A folder, searched recursively; a list (.txt: paths; .csv: a column path and, if wanted, id); or a URL of either."""
+    """A folder, searched recursively; a list (.txt: paths; .csv: a column path and, if wanted, id);
+    or a URL of either."""
     out: str
     """Folder or URL (s3://, gs:// ...) of the data set."""
     fit: tyro.conf.OmitArgPrefixes[ShapeOptions] = field(default_factory=ShapeOptions)
     """How each shape is fitted, and what is kept of it."""
     workers: int | None = BatchJob.workers
-    """Shapes at a time on this machine: one per processor by default, or as many as have room on its GPUs."""
+    """Shapes at a time on this machine: one per processor by default, or as many as have room on
+    its GPUs."""
     engine: Literal["local", "ray"] = "local"
     """Work on this machine, or on all of a Ray cluster."""
     address: str = "auto"
     """Of the Ray cluster; auto is the one that this machine is part of."""
     shard: str = "1/1"
-    """i/n: do only part i of n, counted from 1, so that n jobs of any scheduler share the work and the output."""
+    """i/n: do only part i of n, counted from 1, so that n jobs of any scheduler share the work and
+    the output."""
     timeout: float = BatchJob.timeout
     """Seconds after which a shape is given up."""
     memory: float | None = BatchJob.memory
@@ -42,7 +46,8 @@ class Batch:
     grace: float = BatchJob.grace
     """Seconds that shapes in progress may take to end when the run is told to stop."""
     where: str = BatchJob.where
-    """Fit again only shapes whose row satisfies this SQL condition, such as "status <> 'done'" or "chamfer > 0.001"."""
+    """Fit again only shapes whose row satisfies this SQL condition, such as "status <> 'done'" or
+    "chamfer > 0.001"."""
 
 
 def fit_batch(options: Batch) -> None:
@@ -76,7 +81,8 @@ def _shard(text: str) -> tuple[int, int]:
 def summary(standing: Standing, out: str) -> str:
     """What a run has done, in a few lines."""
     lines = [
-        f"{standing.total:,} shapes: {standing.skipped:,} up to date, {standing.fitted:,} fitted, {standing.failed:,} failed"
+        f"{standing.total:,} shapes: {standing.skipped:,} up to date, {standing.fitted:,} fitted, "
+        f"{standing.failed:,} failed"
     ]
     if standing.ended:
         lines.append(f"{standing.seconds:.0f} s, {standing.per_hour:,.0f} shapes/hour")
@@ -87,7 +93,8 @@ def summary(standing: Standing, out: str) -> str:
 
 
 class _Bar:
-    """Shapes done, failures, shapes per hour and time left on stderr, silent where that is no terminal."""
+    """Shapes done, failures, shapes per hour and time left on stderr, silent where that is no
+    terminal."""
 
     def __init__(self):
         self.bar: tqdm | None = None
@@ -105,7 +112,15 @@ class _Bar:
             form = "{desc} {percentage:3.0f}%|{bar}| {n}/{total} {elapsed}<{remaining}{postfix}"
             start = standing.skipped  # a run's pace is that of its own shapes
             self.bar = tqdm(
-                total=standing.total, initial=start, desc="batch", disable=not sys.stderr.isatty(), bar_format=form, smoothing=0
+                total=standing.total,
+                initial=start,
+                desc="batch",
+                disable=not sys.stderr.isatty(),
+                bar_format=form,
+                smoothing=0,
             )
         self.bar.update(standing.skipped + standing.ended - self.bar.n)
-        self.bar.set_postfix_str(f"{standing.failed} failed, {standing.per_hour:,.0f} shapes/hour, {standing.running} running")
+        self.bar.set_postfix_str(
+            f"{standing.failed} failed, {standing.per_hour:,.0f} shapes/hour, {standing.running} "
+            "running"
+        )

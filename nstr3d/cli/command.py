@@ -59,7 +59,8 @@ class FitMesh:
     picture: int = 512
     """Pixels to a side of the two views in the picture; 0 for none."""
     field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
-    """The kind of field: ours, the same without waves, or a baseline (Instant-NGP, SIREN, Fourier features)."""
+    """The kind of field: ours, the same without waves, or a baseline (Instant-NGP, SIREN, Fourier
+    features)."""
     transport: float = 0.0
     """Weight of the transport loss; 0 leaves the transport network out."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -73,26 +74,33 @@ class FitMesh:
     resume: bool = False
     """Go on from the checkpoint of an interrupted run with the same options."""
     start: Path | None = None
-    """Start from the model.safetensors of a nearby shape, which takes fewer --steps; the field is as large as that model's."""
+    """Start from the model.safetensors of a nearby shape, which takes fewer --steps; the field is
+    as large as that model's."""
     view: bool = False
-    """Watch the fit on a page in the browser, and go on looking when it is done; pip install nstr3d[viewer]."""
+    """Watch the fit on a page in the browser, and go on looking when it is done; pip install
+    nstr3d[viewer]."""
     port: int = 8080
     """Port of that page, on this machine; 0 takes any that is free."""
 
 
 @dataclass(frozen=True)
 class FitPoints(FitMesh):
-    """Fit a neural signed distance field to a point cloud; write model, mesh, picture and report."""
+    """Fit a neural signed distance field to a point cloud; write model, mesh, picture and
+    report."""
 
     mesh: tyro.conf.Positional[Path]
-    """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or LAS with laspy."""
+    """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or
+    LAS with laspy."""
     normals: Literal["given", "estimate", "none"] = "given"
-    """Use the file's normals where it has them, or estimate all anew; with none a field trained on the points alone tells which
-    way is out, slower and less often right than the winding number, which tells it otherwise."""
+    """Use the file's normals where it has them, or estimate all anew; with none a field trained on
+    the points alone tells which way is out, slower and less often right than the winding number,
+    which tells it otherwise."""
     smooth: float | None = None
-    """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the points closely."""
+    """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the
+    points closely."""
     trim: float | None = None
-    """Remove surface farther from every point than this many typical spacings, as open scans want it; 4 suits most."""
+    """Remove surface farther from every point than this many typical spacings, as open scans want
+    it; 4 suits most."""
     reference: Path | None = None
     """A mesh to measure the result against."""
     keep_outliers: bool = False
@@ -101,16 +109,19 @@ class FitPoints(FitMesh):
 
 @dataclass(frozen=True)
 class FitSignal:
-    """Fit a field to an image or a sound; write model, reconstruction, comparison picture and report."""
+    """Fit a field to an image or a sound; write model, reconstruction, comparison picture and
+    report."""
 
     signal: tyro.conf.Positional[Path]
-    """Any picture that Pillow reads (PNG, JPEG, TIFF, WebP ...) or sound that libsndfile reads (WAV, FLAC, OGG, MP3 ...)."""
+    """Any picture that Pillow reads (PNG, JPEG, TIFF, WebP ...) or sound that libsndfile reads
+    (WAV, FLAC, OGG, MP3 ...)."""
     out: Path | None = None
     """Folder for the results; out/<name of the file>/ by default."""
     params: int | None = None
     """Budget of stored parameters, positions included."""
     bpp: float | None = None
-    """The budget as bits per pixel, or per moment of a sound, 32 to a parameter; 16, or 8 per channel, by default."""
+    """The budget as bits per pixel, or per moment of a sound, 32 to a parameter; 16, or 8 per
+    channel, by default."""
     bytes: int | None = None
     """The budget as the size of the model's file, quantised and entropy coded."""
     field: Literal["cosines", "nstr", "ngp", "siren", "fourier"] = "cosines"
@@ -120,9 +131,11 @@ class FitSignal:
     transport: float = 0.0
     """Weight of the transport loss, for --field nstr; 0 leaves the transport network out."""
     mask: Path | None = None
-    """A picture (or sound) of the same size: only where it is white (or not zero) is the input known; the rest is filled in."""
+    """A picture (or sound) of the same size: only where it is white (or not zero) is the input
+    known; the rest is filled in."""
     noise: float = 0.0
-    """Standard deviation of Gaussian noise to add before the fit, full scale being 1; the report compares with the input."""
+    """Standard deviation of Gaussian noise to add before the fit, full scale being 1; the report
+    compares with the input."""
     seconds: float | None = None
     """Train for this long; for trained fields."""
     steps: int | None = None
@@ -138,9 +151,14 @@ class FitSignal:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of file."""
+    """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of
+    file."""
     words = list(sys.argv[1:] if args is None else args)
-    named = [Path(word) for before, word in zip(["", *words], words) if not before.startswith("--") and not word.startswith("-")]
+    named = [
+        Path(word)
+        for before, word in zip(["", *words], words)
+        if not before.startswith("--") and not word.startswith("-")
+    ]
     signal = words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named)
     fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "batch": Batch}
     commands = fitting | {"render": Render, "view": View, "export": Export}
@@ -166,9 +184,13 @@ def guarded(command: Callable[[], None]) -> int:
         print("Stopped; nothing was written.", file=sys.stderr)
         return 130
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):  # which is how torch says it
+        if isinstance(error, RuntimeError) and "memory" not in str(
+            error
+        ):  # which is how torch says it
             raise
-        print("error: out of memory; use a smaller mesh, --resolution or --params.", file=sys.stderr)
+        print(
+            "error: out of memory; use a smaller mesh, --resolution or --params.", file=sys.stderr
+        )
         return 1
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
         print(f"error: {sentence(error)}", file=sys.stderr)
@@ -178,7 +200,8 @@ def guarded(command: Callable[[], None]) -> int:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a job that is told to end cleans up too."""
+    """SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a job that is told to end cleans up
+    too."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -335,8 +358,16 @@ class _Display:
             timed = self.training.seconds is not None
             form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
             total = 1.0 if timed else self.training.steps
-            start = progress.done if timed else progress.step  # a resumed run's pace is that of its own steps
-            self.bar = tqdm(total=total, initial=start, desc="fit", disable=not sys.stderr.isatty(), bar_format=form)
+            start = (
+                progress.done if timed else progress.step
+            )  # a resumed run's pace is that of its own steps
+            self.bar = tqdm(
+                total=total,
+                initial=start,
+                desc="fit",
+                disable=not sys.stderr.isatty(),
+                bar_format=form,
+            )
         if progress.step % REPORT_EVERY == 0 or progress.done >= 1:
             rate = progress.step * self.training.batch / max(progress.seconds, 1e-9)
             self.bar.n = progress.done if self.training.seconds is not None else progress.step

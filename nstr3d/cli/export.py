@@ -29,30 +29,42 @@ class Export:
     model: tyro.conf.Positional[Path]
     """A model.safetensors of a shape."""
     to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
-    """One page to open in a browser, a mesh, distances on a grid (npz), or the distance as a network (onnx)."""
+    """One page to open in a browser, a mesh, distances on a grid (npz), or the distance as a
+    network (onnx)."""
     out: Path | None = None
     """The file; by default the model's name with the format's ending, beside it."""
     resolution: int | None = None
     """Cells along the longest side, of meshes and npz; 256 by default."""
     iso: float | None = None
-    """Of meshes and html: show the surface where the distance has this value, in the model's units; 0 by default."""
+    """Of meshes and html: show the surface where the distance has this value, in the model's units;
+    0 by default."""
     title: str | None = None
     """Of html: what the page calls the shape."""
     streamlines: Path | None = None
-    """Of html: a .ply or .json file of lines to show on the surface, such as the flow app writes."""
+    """Of html: a .ply or .json file of lines to show on the surface, such as the flow app
+    writes."""
     overwrite: bool = False
     """Replace a file that is already there."""
 
 
 def export_model(options: Export) -> None:
-    """Exports as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with one sentence."""
-    allowed = {"resolution": "glb ply obj stl npz", "iso": "html glb ply obj stl", "title": "html", "streamlines": "html"}
+    """Exports as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with one
+    sentence."""
+    allowed = {
+        "resolution": "glb ply obj stl npz",
+        "iso": "html glb ply obj stl",
+        "title": "html",
+        "streamlines": "html",
+    }
     for name, formats in allowed.items():
         if getattr(options, name) is not None and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     out = options.out or options.model.with_suffix(f".{options.to}")
     check_new(out, (f".{options.to}",), options.overwrite)
-    iso, resolution = options.iso or 0.0, RESOLUTION if options.resolution is None else options.resolution
+    iso, resolution = (
+        options.iso or 0.0,
+        RESOLUTION if options.resolution is None else options.resolution,
+    )
     path = options.streamlines
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
@@ -70,7 +82,8 @@ def export_model(options: Export) -> None:
 
 
 def _title(options: Export) -> str:
-    """The page's name for the shape: jobs call every model "model" and the folder after the shape."""
+    """The page's name for the shape: jobs call every model "model" and the folder after the
+    shape."""
     name = options.model.stem
     return options.title or (options.model.absolute().parent.name if name == "model" else name)
 

@@ -1,4 +1,5 @@
-"""``nstr3d render model.safetensors``: a picture, a turntable, or depth and normals; a mesh is drawn by OpenGL."""
+"""``nstr3d render model.safetensors``: a picture, a turntable, or depth and normals; a mesh is
+drawn by OpenGL."""
 
 from __future__ import annotations
 
@@ -31,16 +32,20 @@ LARGEST = 16384  # pixels to a side
 
 @dataclass(frozen=True)
 class Render:
-    """Take a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the file is an animation."""
+    """Take a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the
+    file is an animation."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which takes pip install nstr3d[render]."""
+    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which takes pip install
+    nstr3d[render]."""
     out: Path
-    """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and normals."""
+    """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
+    normals."""
     size: tuple[int, int] = (512, 512)
     """Width and height in pixels."""
     shading: Literal["studio", "normals", "depth", "curvature", "frequency"] = "studio"
-    """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase field."""
+    """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase
+    field."""
     azimuth: float = 30.0
     """Where the camera stands: degrees about +y from +z."""
     elevation: float = 15.0
@@ -74,7 +79,9 @@ def render_model(options: Render) -> None:
     suffix = options.out.suffix.lower()
     check_new(options.out, (".png", *ANIMATIONS, *BUFFERS), options.overwrite)
     if not all(1 <= side <= LARGEST for side in options.size):
-        raise ValueError(f"--size is 1 to {LARGEST} pixels to a side, not {options.size[0]} x {options.size[1]}.")
+        raise ValueError(
+            f"--size is 1 to {LARGEST} pixels to a side, not {options.size[0]} x {options.size[1]}."
+        )
     backdrop = _backdrop(options.background)
     if backdrop is None and suffix != ".png":
         raise ValueError(f"--background none needs a PNG, which can be transparent, not {suffix}.")
@@ -97,7 +104,10 @@ def render_model(options: Render) -> None:
 def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
     suffix = options.out.suffix.lower()
     if suffix in BUFFERS or options.shading != "studio" or options.iso:
-        raise ValueError("A mesh is drawn in studio light; --shading, --iso and .npz or .exr files are for models.")
+        raise ValueError(
+            "A mesh is drawn in studio light; --shading, --iso and .npz or .exr files are for "
+            "models."
+        )
     mesh = load_mesh(options.model)
     camera = _camera(options, mesh.bounds)
     if suffix == ".png":
@@ -109,12 +119,15 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
 
 
 def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:
-    with tqdm(pictures, total=options.frames, desc="render", disable=not sys.stderr.isatty()) as bar:
+    with tqdm(
+        pictures, total=options.frames, desc="render", disable=not sys.stderr.isatty()
+    ) as bar:
         save_animation(options.out, bar, options.rate)
 
 
 def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
-    """Refuses, before any work, a file of another kind, one that is there, and a folder that is not."""
+    """Refuses, before any work, a file of another kind, one that is there, and a folder that is
+    not."""
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path}: the name must end in one of {', '.join(suffixes)}.")
     if path.is_dir():
@@ -122,19 +135,29 @@ def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} is already there; pass --overwrite or another name.")
     if not path.absolute().parent.is_dir():
-        raise FileNotFoundError(f"The folder {path.parent} does not exist; create it, or choose another.")
+        raise FileNotFoundError(
+            f"The folder {path.parent} does not exist; create it, or choose another."
+        )
 
 
 def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
-    """A model of a shape and the distance to its level set ``iso``. Raises ValueError for an image, a sound or no surface."""
+    """A model of a shape and the distance to its level set ``iso``. Raises ValueError for an image,
+    a sound or no surface."""
     fit = load(path, device)
     if (fit.field.in_dim, fit.field.out_dim) != (3, 1):
         kind = {1: "a sound", 2: "an image"}.get(fit.field.in_dim, "no shape")
-        raise ValueError(f"{path} is a model of {kind}; this needs the model of a shape, 3 dimensions to 1 distance.")
+        raise ValueError(
+            f"{path} is a model of {kind}; this needs the model of a shape, 3 dimensions to 1 "
+            "distance."
+        )
     sdf = fit.sdf().level(iso) if iso else fit.sdf()
     empty = EmptySpace.of(sdf, device)
     if not empty.surface or bool((empty.clearance < 0).all()):
-        where = f"has no surface where the distance is {iso:g}" if iso else "has no surface; fit it for longer"
+        where = (
+            f"has no surface where the distance is {iso:g}"
+            if iso
+            else "has no surface; fit it for longer"
+        )
         raise ValueError(f"{path} {where}.")
     return fit, sdf
 
@@ -142,7 +165,9 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
 def _shading(name: str, fit: Fit) -> Shading:
     if name == "frequency":
         return Studio(albedo=frequency_colours(fit))
-    return {"studio": Studio(), "normals": Normals(), "depth": Depth(), "curvature": Curvature()}[name]
+    return {"studio": Studio(), "normals": Normals(), "depth": Depth(), "curvature": Curvature()}[
+        name
+    ]
 
 
 def _backdrop(name: str) -> Backdrop | None:
@@ -153,7 +178,9 @@ def _backdrop(name: str) -> Backdrop | None:
     try:
         red, green, blue = ((value / 255) ** GAMMA for value in ImageColor.getrgb(name)[:3])
     except ValueError as error:
-        raise ValueError(f"--background is studio, none or a colour like white or #203040, not {name}.") from error
+        raise ValueError(
+            f"--background is studio, none or a colour like white or #203040, not {name}."
+        ) from error
     colour: Vector = (red, green, blue)
     return Backdrop(colour, colour)
 
@@ -161,7 +188,13 @@ def _backdrop(name: str) -> Backdrop | None:
 def _camera(options: Render, bounds: Box) -> Camera:
     width, height = options.size
     around = Camera.around(
-        bounds, options.azimuth, options.elevation, options.fov, width, height, orthographic=options.orthographic
+        bounds,
+        options.azimuth,
+        options.elevation,
+        options.fov,
+        width,
+        height,
+        orthographic=options.orthographic,
     )
     if options.eye is None and options.target is None:
         return around

@@ -10,16 +10,34 @@ from nstr3d.jobs.stages import Outcome
 def table(outcome: Outcome) -> str:
     """The figures of a report that people look at first, and where the files are."""
     report: dict[str, Any] = outcome.report
-    accuracy, seconds, field, mesh = report["accuracy"], report["seconds"], report["field"], report["mesh"]
+    accuracy, seconds, field, mesh = (
+        report["accuracy"],
+        report["seconds"],
+        report["field"],
+        report["mesh"],
+    )
     count = f"{accuracy['samples']:,} samples"
     rows = [
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
         ("|f - d| near / on / whole box", _distances(accuracy) + "  x 1e-4 of the unit box"),
-        ("normals of field / mesh", f"{accuracy['normal_error_field']:.2f} / {accuracy['normal_error_mesh']:.2f} degrees"),
-        ("IoU in the volume / near", f"{accuracy['iou_volume']:.4f} / {accuracy['iou_near']:.4f}  ({count})"),
-        ("Chamfer / Hausdorff", f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal"),
+        (
+            "normals of field / mesh",
+            f"{accuracy['normal_error_field']:.2f} / {accuracy['normal_error_mesh']:.2f} degrees",
+        ),
+        (
+            "IoU in the volume / near",
+            f"{accuracy['iou_volume']:.4f} / {accuracy['iou_near']:.4f}  ({count})",
+        ),
+        (
+            "Chamfer / Hausdorff",
+            f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal",
+        ),
         (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
-        ("mesh", f"{mesh['faces']:,} faces, {mesh['components']} component(s), {'' if mesh['watertight'] else 'not '}watertight"),
+        (
+            "mesh",
+            f"{mesh['faces']:,} faces, {mesh['components']} component(s), "
+            f"{'' if mesh['watertight'] else 'not '}watertight",
+        ),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
     return _aligned(rows, outcome)
@@ -28,32 +46,66 @@ def table(outcome: Outcome) -> str:
 def points_table(outcome: Outcome) -> str:
     """The figures of a report on points that people look at first, and where the files are."""
     report: dict[str, Any] = outcome.report
-    source, field, mesh, points, accuracy = (report[part] for part in ("input", "field", "mesh", "points", "accuracy"))
+    source, field, mesh, points, accuracy = (
+        report[part] for part in ("input", "field", "mesh", "points", "accuracy")
+    )
     left_out = f", {source['outliers']:,} outliers and {source['duplicates']:,} copies left out"
     rows = [
-        ("points", f"{source['points']:,}{left_out}; normals {'given' if source['measured'] else 'estimated'}"),
-        ("noise / spacing", f"{source['noise']:.3g} / {source['spacing']:.3g}, in the points' units"),
-        ("points to surface / back", f"{points['mean']:.2e} / {points['gap']:.2e} of the diagonal, mean"),
+        (
+            "points",
+            f"{source['points']:,}{left_out}; normals "
+            f"{'given' if source['measured'] else 'estimated'}",
+        ),
+        (
+            "noise / spacing",
+            f"{source['noise']:.3g} / {source['spacing']:.3g}, in the points' units",
+        ),
+        (
+            "points to surface / back",
+            f"{points['mean']:.2e} / {points['gap']:.2e} of the diagonal, mean",
+        ),
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
     ]
     if accuracy:
         count = f"{accuracy['samples']:,} samples"
         rows += [
-            ("to the reference / back", f"{accuracy['accuracy']:.2e} / {accuracy['completeness']:.2e} of the diagonal, mean"),
-            ("Chamfer / Hausdorff", f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal  ({count})"),
+            (
+                "to the reference / back",
+                f"{accuracy['accuracy']:.2e} / {accuracy['completeness']:.2e} of the diagonal, mean",
+            ),
+            (
+                "Chamfer / Hausdorff",
+                f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal  "
+                f"({count})",
+            ),
             (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
-            ("normals of field / mesh", f"{accuracy['normal_error_field']:.2f} / {accuracy['normal_error_mesh']:.2f} degrees"),
+            (
+                "normals of field / mesh",
+                f"{accuracy['normal_error_field']:.2f} / {accuracy['normal_error_mesh']:.2f} "
+                "degrees",
+            ),
         ]
     rows += [
-        ("mesh", f"{mesh['faces']:,} faces, {mesh['components']} component(s), {'' if mesh['watertight'] else 'not '}watertight"),
-        ("genus", ", ".join("open" if genus is None else str(genus) for genus in mesh["genus"][:8])),
-        ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value)),
+        (
+            "mesh",
+            f"{mesh['faces']:,} faces, {mesh['components']} component(s), "
+            f"{'' if mesh['watertight'] else 'not '}watertight",
+        ),
+        (
+            "genus",
+            ", ".join("open" if genus is None else str(genus) for genus in mesh["genus"][:8]),
+        ),
+        (
+            "seconds",
+            ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value),
+        ),
     ]
     return _aligned(rows, outcome)
 
 
 def signal_table(outcome: Outcome) -> str:
-    """The figures of a report on an image or a sound that people look at first, and where the files are."""
+    """The figures of a report on an image or a sound that people look at first, and where the files
+    are."""
     report: dict[str, Any] = outcome.report
     accuracy, field, source = report["accuracy"], report["field"], report["input"]
     measures = [
@@ -66,11 +118,25 @@ def signal_table(outcome: Outcome) -> str:
         ("samples", " x ".join(str(n) for n in source["shape"])),
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
         ("bits per sample place", f"{field['bits_per_sample']:.3f}"),
-        *((name, f"{accuracy[key]:.4g}{unit}") for name, key, unit in measures if accuracy.get(key) is not None),
+        *(
+            (name, f"{accuracy[key]:.4g}{unit}")
+            for name, key, unit in measures
+            if accuracy.get(key) is not None
+        ),
     ]
     if error := accuracy.get("spectral_error"):
-        rows.append(("spectral convergence / log", f"{error['convergence']:.4f} / {error['log_magnitude']:.2f} dB"))
-    rows.append(("seconds", ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value)))
+        rows.append(
+            (
+                "spectral convergence / log",
+                f"{error['convergence']:.4f} / {error['log_magnitude']:.2f} dB",
+            )
+        )
+    rows.append(
+        (
+            "seconds",
+            ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value),
+        )
+    )
     return _aligned(rows, outcome)
 
 

@@ -1,4 +1,5 @@
-"""``nstr3d view model.safetensors mesh.ply lines.ply``: a window on the desktop, or a page in the browser."""
+"""``nstr3d view model.safetensors mesh.ply lines.ply``: a window on the desktop, or a page in the
+browser."""
 
 from __future__ import annotations
 
@@ -21,12 +22,15 @@ RESOLUTIONS = (8, 1024)
 
 @dataclass(frozen=True)
 class View:
-    """Look at models, meshes and lines: in a window where there is a display, or with --browser on a page."""
+    """Look at models, meshes and lines: in a window where there is a display, or with --browser on
+    a page."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Models (.safetensors) of shapes, meshes (OBJ, PLY, STL ...), and lines that flow wrote (.ply, .json)."""
+    """Models (.safetensors) of shapes, meshes (OBJ, PLY, STL ...), and lines that flow wrote (.ply,
+    .json)."""
     input: Path | None = None
-    """The mesh that a model was fitted to: shown beside or over it, and the error measured against it."""
+    """The mesh that a model was fitted to: shown beside or over it, and the error measured against
+    it."""
     browser: bool = False
     """Serve a page with sliders instead of opening a window."""
     resolution: int = 128
@@ -36,22 +40,29 @@ class View:
     size: tuple[int, int] = (1280, 800)
     """Width and height of the window in pixels."""
     host: str = "127.0.0.1"
-    """Where the page is served: this machine only; 0.0.0.0 lets the network in, without a password."""
+    """Where the page is served: this machine only; 0.0.0.0 lets the network in, without a
+    password."""
     port: int = 8080
     """Port of the page; 0 takes any that is free."""
 
 
 def view(options: View) -> None:
-    """Shows what ``options`` say until it is closed or interrupted. Raises ValueError or OSError with one sentence."""
+    """Shows what ``options`` say until it is closed or interrupted. Raises ValueError or OSError
+    with one sentence."""
     if not options.files:
         raise ValueError("There is nothing to look at; name a model, a mesh or lines.")
     if not RESOLUTIONS[0] <= options.resolution <= RESOLUTIONS[1]:
-        raise ValueError(f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {options.resolution}.")
+        raise ValueError(
+            f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {options.resolution}."
+        )
     if min(options.size) < 16:
-        raise ValueError(f"--size is at least 16 pixels to a side, not {options.size[0]} x {options.size[1]}.")
+        raise ValueError(
+            f"--size is at least 16 pixels to a side, not {options.size[0]} x {options.size[1]}."
+        )
     if not options.browser and not has_display():
         raise OSError(
-            "There is no display to open a window on; look in a browser with --browser, or take a picture with "
+            "There is no display to open a window on; look in a browser with --browser, or take a "
+            "picture with "
             f"nstr3d render {options.files[0]} --out picture.png."
         )
     shapes, curves = load_scene(options)
@@ -75,7 +86,8 @@ def serve(page: Page) -> None:
 
 
 def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
-    """The shapes and lines of the files, lines raised off the first shape. Raises ValueError or OSError naming the file."""
+    """The shapes and lines of the files, lines raised off the first shape. Raises ValueError or
+    OSError naming the file."""
     shapes, curves = [], []
     for path in options.files:
         if holds_lines(path):
@@ -89,6 +101,7 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
     flat = next((one for one in curves if one.lines.points.shape[1] != 3), None)
     if flat is not None:
         raise ValueError(
-            f"The lines {flat.name} have {flat.lines.points.shape[1]} dimensions; the viewer shows those of shapes, 3."
+            f"The lines {flat.name} have {flat.lines.points.shape[1]} dimensions; the viewer "
+            "shows those of shapes, 3."
         )
     return shapes, [lifted(one, shapes[0].sdf()) for one in curves] if shapes else curves

@@ -27,9 +27,17 @@ def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.L
 
 
 class Decoder(nn.Module):
-    """g: features ``(n, fan_in)`` -> values ``(n, fan_out)`` through one hidden layer; Softplus keeps the gradient continuous."""
+    """g: features ``(n, fan_in)`` -> values ``(n, fan_out)`` through one hidden layer; Softplus
+    keeps the gradient continuous."""
 
-    def __init__(self, fan_in: int, hidden: int, fan_out: int, sharpness: float, generator: torch.Generator | None):
+    def __init__(
+        self,
+        fan_in: int,
+        hidden: int,
+        fan_out: int,
+        sharpness: float,
+        generator: torch.Generator | None,
+    ):
         super().__init__()
         self.hidden = linear(fan_in, hidden, generator)
         self.out = linear(hidden, fan_out, generator)
@@ -40,13 +48,17 @@ class Decoder(nn.Module):
 
     def weights(self) -> Weights:
         """This decoder as the fused kernels take it."""
-        return Weights(self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias, self.sharpness)
+        return Weights(
+            self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias, self.sharpness
+        )
 
 
 class Mlp(nn.Module):
     """``depth`` ReLU layers of ``width`` and a linear one: ``(n, fan_in)`` -> ``(n, fan_out)``."""
 
-    def __init__(self, fan_in: int, width: int, depth: int, fan_out: int, generator: torch.Generator | None):
+    def __init__(
+        self, fan_in: int, width: int, depth: int, fan_out: int, generator: torch.Generator | None
+    ):
         super().__init__()
         widths = [fan_in, *[width] * depth, fan_out]
         self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(widths))

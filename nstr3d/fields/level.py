@@ -1,4 +1,5 @@
-"""One level of the local spectrum S(x): a dense or sparse node grid, its table, and the waves that read it."""
+"""One level of the local spectrum S(x): a dense or sparse node grid, its table, and the waves that
+read it."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """A level: ``resolution`` cells per axis, ``plain`` channels without a wave, and ``waves`` or none.
+    """A level: ``resolution`` cells per axis, ``plain`` channels without a wave, and ``waves`` or
+    none.
 
-    ``sparse`` keeps only the nodes of cells that touch what the field is built near; everywhere else the level is zero.
+    ``sparse`` keeps only the nodes of cells that touch what the field is built near; everywhere
+    else the level is zero.
     """
 
     resolution: int
@@ -28,7 +31,9 @@ class LevelConfig:
 
     def __post_init__(self):
         if self.resolution < 1:
-            raise ValueError(f"A level needs a resolution of at least 1 cell per axis, not {self.resolution}.")
+            raise ValueError(
+                f"A level needs a resolution of at least 1 cell per axis, not {self.resolution}."
+            )
         if self.plain < 0 or self.channels == 0:
             raise ValueError("A level needs at least one channel: give it plain channels or waves.")
 
@@ -44,17 +49,24 @@ class LevelConfig:
 
 
 class Level(nn.Module):
-    """S(x) of one level by multilinear interpolation of ``table (nodes, channels)``: plain channels first, then the waves'.
+    """S(x) of one level by multilinear interpolation of ``table (nodes, channels)``: plain channels
+    first, then the waves'.
 
-    ``nodes`` is the bitmap of stored nodes, ``((resolution + 1)^dim,)`` packed eight to a byte: all that a file needs to
-    find every row again.
+    ``nodes`` is the bitmap of stored nodes, ``((resolution + 1)^dim,)`` packed eight to a byte: all
+    that a file needs to find every row again.
     """
 
     table: nn.Parameter
     nodes: Tensor
     rows: Tensor
 
-    def __init__(self, config: LevelConfig, dim: int, stored: np.ndarray, generator: torch.Generator | None = None):
+    def __init__(
+        self,
+        config: LevelConfig,
+        dim: int,
+        stored: np.ndarray,
+        generator: torch.Generator | None = None,
+    ):
         super().__init__()
         self.config = config
         count = int(stored.sum())
@@ -64,7 +76,9 @@ class Level(nn.Module):
         parts = [torch.randn(count, config.plain, generator=generator) * 0.1]
         if config.waves:
             parts.append(config.waves.initial(count, generator))
-            omega, phase = draw_frequencies(config.waves.count, dim, config.waves.band, config.resolution, generator)
+            omega, phase = draw_frequencies(
+                config.waves.count, dim, config.waves.band, config.resolution, generator
+            )
             if config.waves.learned:
                 self.omega, self.phase = nn.Parameter(omega), nn.Parameter(phase)
             else:
@@ -79,7 +93,9 @@ class Level(nn.Module):
         if waves is None:
             return spectrum
         plain, local = spectrum[:, : self.config.plain], spectrum[:, self.config.plain :]
-        return torch.cat([plain, waves.features(local, torch.addmm(self.phase, points, self.omega.T))], dim=1)
+        return torch.cat(
+            [plain, waves.features(local, torch.addmm(self.phase, points, self.omega.T))], dim=1
+        )
 
     def part(self) -> Part:
         """This level as the fused kernels take it."""
@@ -87,27 +103,44 @@ class Level(nn.Module):
         if waves is None:
             return Part(self.rows, config.resolution, self.table, config.plain)
         radians = waves.radians if isinstance(waves, PhaseWaves) else 1.0
-        return Part(self.rows, config.resolution, self.table, config.plain, waves.kind, self.omega, self.phase, radians)
+        return Part(
+            self.rows,
+            config.resolution,
+            self.table,
+            config.plain,
+            waves.kind,
+            self.omega,
+            self.phase,
+            radians,
+        )
 
     def spectrum(self, points: Tensor) -> Tensor:
         """S(x) ``(n, channels)``."""
         return gather(points, self.rows, self.config.resolution, self.table)
 
     def spectrum_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """S(x) ``(n, channels)`` and dS/dx ``(n, channels, dim)`` in closed form, from one gather."""
+        """S(x) ``(n, channels)`` and dS/dx ``(n, channels, dim)`` in closed form, from one
+        gather."""
         return interpolate_with_slope(points, self.rows, self.config.resolution, self.table)
 
 
 def stored_nodes(config: LevelConfig, dim: int, near: Mesh | np.ndarray | None) -> np.ndarray:
-    """Which nodes a level stores: bool ``((resolution + 1)^dim,)``; all of them when dense or when ``near`` is None.
+    """Which nodes a level stores: bool ``((resolution + 1)^dim,)``; all of them when dense or when
+    ``near`` is None.
 
     ``near`` is a mesh or points ``(n, dim)`` in the unit box.
     """
     edge = config.resolution + 1
     if not config.sparse or near is None:
         return np.ones(edge**dim, bool)
-    points = surface_lattice(near, 1.0 / config.resolution) if isinstance(near, Mesh) else np.asarray(near)
-    cells = np.clip(((points + 1) * (config.resolution / 2)).astype(np.int64), 0, config.resolution - 1)
+    points = (
+        surface_lattice(near, 1.0 / config.resolution)
+        if isinstance(near, Mesh)
+        else np.asarray(near)
+    )
+    cells = np.clip(
+        ((points + 1) * (config.resolution / 2)).astype(np.int64), 0, config.resolution - 1
+    )
     touched = np.zeros((config.resolution,) * dim, bool)
     touched[tuple(cells.T)] = True
     nodes = np.zeros((edge,) * dim, bool)
@@ -117,7 +150,8 @@ def stored_nodes(config: LevelConfig, dim: int, near: Mesh | np.ndarray | None) 
 
 
 def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
-    """The bool array that `Level.nodes` packs. Raises ValueError when the bitmap has another resolution's length."""
+    """The bool array that `Level.nodes` packs. Raises ValueError when the bitmap has another
+    resolution's length."""
     count = (config.resolution + 1) ** dim
     if bitmap.dtype != np.uint8 or len(bitmap) != (count + 7) // 8:
         needed = f"a level of {config.resolution}^{dim} cells needs {(count + 7) // 8}"
@@ -126,7 +160,8 @@ def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarra
 
 
 def surface_lattice(mesh: Mesh, spacing: float) -> np.ndarray:
-    """Points on every triangle no further apart than about ``spacing``: its corners and midpoints, split until it is small."""
+    """Points on every triangle no further apart than about ``spacing``: its corners and midpoints,
+    split until it is small."""
     corners, found = mesh.corners, []
     while len(corners):
         found.append(corners.reshape(-1, 3))

@@ -1,7 +1,9 @@
-"""Global sinusoids whose spectrum varies in space: the three forms of ``S_k(x) sin(omega_k . x + b_k)``.
+"""Global sinusoids whose spectrum varies in space: the three forms of ``S_k(x) sin(omega_k . x +
+b_k)``.
 
-Each form is a frozen config and knows how many spectrum channels a wave takes and how they make a feature. Frequencies are in
-radians per unit length of the unit box. A band is given in units of the level's node Nyquist frequency pi / h = pi R / 2.
+Each form is a frozen config and knows how many spectrum channels a wave takes and how they make a
+feature. Frequencies are in radians per unit length of the unit box. A band is given in units of the
+level's node Nyquist frequency pi / h = pi R / 2.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ Waves = "AmplitudeWaves | ComplexWaves | PhaseWaves"
 
 @dataclass(frozen=True)
 class AmplitudeWaves:
-    """``A_k(x) sin(omega_k . x + b_k)``: the paper's form. Linear in the spectrum; cannot move a frequency."""
+    """``A_k(x) sin(omega_k . x + b_k)``: the paper's form. Linear in the spectrum; cannot move a
+    frequency."""
 
     count: int
     band: tuple[float, float] = (0.0, 1.0)
@@ -35,13 +38,15 @@ class AmplitudeWaves:
         return torch.randn(nodes, self.count, generator=generator) * 0.1
 
     def features(self, spectrum: Tensor, phase: Tensor) -> Tensor:
-        """Features ``(n, count)`` from the local spectrum and the waves' carrier phase omega . x + b ``(n, count)``."""
+        """Features ``(n, count)`` from the local spectrum and the waves' carrier phase omega . x +
+        b ``(n, count)``."""
         return spectrum * torch.sin(phase)
 
 
 @dataclass(frozen=True)
 class ComplexWaves:
-    """``Re S_k(x) sin(omega_k . x + b_k) + Im S_k(x) cos(...)``: waves in quadrature. Linear in the spectrum."""
+    """``Re S_k(x) sin(omega_k . x + b_k) + Im S_k(x) cos(...)``: waves in quadrature. Linear in the
+    spectrum."""
 
     count: int
     band: tuple[float, float] = (0.0, 1.0)
@@ -64,9 +69,11 @@ class ComplexWaves:
 
 @dataclass(frozen=True)
 class PhaseWaves:
-    """``A_k(x) sin(omega_k . x + b_k + phi_k(x))``: the phase field moves the local frequency to omega_k + grad phi_k.
+    """``A_k(x) sin(omega_k . x + b_k + phi_k(x))``: the phase field moves the local frequency to
+    omega_k + grad phi_k.
 
-    The table holds phi in units of ``radians`` so that one learning rate serves amplitudes and phases.
+    The table holds phi in units of ``radians`` so that one learning rate serves amplitudes and
+    phases.
     """
 
     count: int
@@ -92,15 +99,26 @@ class PhaseWaves:
 
 def _check(count: int, band: tuple[float, float]) -> None:
     if count < 1:
-        raise ValueError(f"A set of waves needs a count of at least 1, not {count}; for a level without waves leave them out.")
+        raise ValueError(
+            f"A set of waves needs a count of at least 1, not {count}; for a level without waves "
+            "leave them out."
+        )
     if not 0 <= band[0] <= band[1] < math.inf:
-        raise ValueError(f"A band is (low, high) with 0 <= low <= high, in units of the node Nyquist frequency, not {band}.")
+        raise ValueError(
+            "A band is (low, high) with 0 <= low <= high, in units of the node Nyquist "
+            f"frequency, not {band}."
+        )
 
 
 def draw_frequencies(
-    count: int, dim: int, band: tuple[float, float], resolution: int, generator: torch.Generator | None
+    count: int,
+    dim: int,
+    band: tuple[float, float],
+    resolution: int,
+    generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    """Frequencies ``(count, dim)`` with random directions and |omega| uniform in the band, and random phases ``(count,)``.
+    """Frequencies ``(count, dim)`` with random directions and |omega| uniform in the band, and
+    random phases ``(count,)``.
 
     In one dimension, where directions are no help, they are a ladder: evenly spaced in the band.
     """

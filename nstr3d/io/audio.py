@@ -1,4 +1,5 @@
-"""Sounds in and out, through libsndfile (the ``audio`` extra): WAV, FLAC, OGG, MP3, AIFF in, WAV out."""
+"""Sounds in and out, through libsndfile (the ``audio`` extra): WAV, FLAC, OGG, MP3, AIFF in, WAV
+out."""
 
 from __future__ import annotations
 
@@ -16,8 +17,8 @@ WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 
 @dataclass(frozen=True)
 class Sound:
-    """``values (n, channels)`` float32, full scale being [-1, 1], ``rate`` samples per second, and how a sample is stored in the
-    file (libsndfile's name of it, PCM_16 for instance)."""
+    """``values (n, channels)`` float32, full scale being [-1, 1], ``rate`` samples per second, and
+    how a sample is stored in the file (libsndfile's name of it, PCM_16 for instance)."""
 
     values: np.ndarray
     rate: int
@@ -27,17 +28,23 @@ class Sound:
 def load_sound(path: str | os.PathLike[str]) -> Sound:
     """The whole sound, every channel.
 
-    Raises ``FileNotFoundError``, ``IsADirectoryError``, ``ModuleNotFoundError`` without soundfile, and ``ValueError`` if the file
-    is no sound, has no samples, or some that are not finite.
+    Raises ``FileNotFoundError``, ``IsADirectoryError``, ``ModuleNotFoundError`` without soundfile,
+    and ``ValueError`` if the file is no sound, has no samples, or some that are not finite.
     """
     path = Path(path)
     check_readable(path)
     library = _library()
     try:
         with library.SoundFile(path) as file:
-            values, rate, subtype = file.read(dtype="float32", always_2d=True), file.samplerate, file.subtype
+            values, rate, subtype = (
+                file.read(dtype="float32", always_2d=True),
+                file.samplerate,
+                file.subtype,
+            )
     except library.LibsndfileError as error:
-        raise ValueError(f"{path} could not be read as a sound; convert it to WAV or FLAC") from error
+        raise ValueError(
+            f"{path} could not be read as a sound; convert it to WAV or FLAC"
+        ) from error
     if len(values) == 0:
         raise ValueError(f"{path} is a sound without samples; record or export it again")
     finite = np.isfinite(values).all(axis=1)
@@ -55,7 +62,10 @@ def save_sound(path: str | os.PathLike[str], sound: Sound) -> None:
     if path.suffix.lower() != ".wav":
         raise ValueError(f"{path}: sounds are written as WAV; end the name in .wav")
     if sound.values.ndim != 2 or sound.values.size == 0 or not np.isfinite(sound.values).all():
-        raise ValueError(f"{path}: a sound has shape (samples, channels) and finite values, unlike this {sound.values.shape}")
+        raise ValueError(
+            f"{path}: a sound has shape (samples, channels) and finite values, unlike this "
+            f"{sound.values.shape}"
+        )
     values = sound.values if sound.subtype in ("FLOAT", "DOUBLE") else sound.values.clip(-1, 1)
     with atomic_path(path) as temporary:
         _library().write(temporary, values, sound.rate, subtype=sound.subtype, format="WAV")
@@ -65,5 +75,7 @@ def _library() -> Any:
     try:
         import soundfile
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Sounds are read through soundfile: pip install nstr3d[audio]") from error
+        raise ModuleNotFoundError(
+            "Sounds are read through soundfile: pip install nstr3d[audio]"
+        ) from error
     return soundfile

@@ -1,4 +1,5 @@
-"""Point clouds from files: PLY, XYZ and other text, PCD, NPY, NPZ, and LAS where laspy is installed.
+"""Point clouds from files: PLY, XYZ and other text, PCD, NPY, NPZ, and LAS where laspy is
+installed.
 
 Every reader answers bad input with one sentence that names the file.
 """
@@ -24,25 +25,33 @@ PCD_NORMALS = ("normal_x", "normal_y", "normal_z")
 
 
 def load_cloud(path: str | os.PathLike[str]) -> PointCloud:
-    """The points of a file and, where it has them, their normals, as stored: not checked for size, length or being finite.
+    """The points of a file and, where it has them, their normals, as stored: not checked for size,
+    length or being finite.
 
-    PLY (ASCII or binary; faces are ignored), PCD (ASCII or binary), text of 3 or 6 columns (XYZ, TXT, CSV, PTS, ASC: position,
-    or position and normal), NPY of the same columns, NPZ with an array ``points`` and, optionally, ``normals``, LAS and LAZ.
-    Raises ``FileNotFoundError``, ``IsADirectoryError``, ``ModuleNotFoundError`` (laspy) or ``ValueError``.
+    PLY (ASCII or binary; faces are ignored), PCD (ASCII or binary), text of 3 or 6 columns (XYZ,
+    TXT, CSV, PTS, ASC: position, or position and normal), NPY of the same columns, NPZ with an
+    array ``points`` and, optionally, ``normals``, LAS and LAZ. Raises ``FileNotFoundError``,
+    ``IsADirectoryError``, ``ModuleNotFoundError`` (laspy) or ``ValueError``.
     """
     path = Path(path)
     check_readable(path)
     kind = path.suffix.lower()
     if kind not in _READERS:
-        raise ValueError(f"{path}: unknown extension '{path.suffix}' for points; {', '.join(_READERS)} work")
+        raise ValueError(
+            f"{path}: unknown extension '{path.suffix}' for points; {', '.join(_READERS)} work"
+        )
     try:
         points, normals = _READERS[kind](path)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         if str(error).startswith((str(path), "reading LAS")):
             raise
-        raise ValueError(f"{path} could not be read as {kind[1:].upper()}: {error}; export it again") from error
+        raise ValueError(
+            f"{path} could not be read as {kind[1:].upper()}: {error}; export it again"
+        ) from error
     except Exception as error:  # damaged headers lead decoders anywhere
-        raise ValueError(f"{path} could not be read as {kind[1:].upper()}: it is damaged; export it again") from error
+        raise ValueError(
+            f"{path} could not be read as {kind[1:].upper()}: it is damaged; export it again"
+        ) from error
     if len(points) == 0:
         raise ValueError(f"{path} holds no points")
     return PointCloud(points, normals)
@@ -54,8 +63,14 @@ Columns = tuple[np.ndarray, np.ndarray | None]
 def _split(values: np.ndarray, path: Path) -> Columns:
     """Positions and, in columns 4 to 6, normals."""
     if values.ndim != 2 or values.shape[1] not in (3, 6):
-        shape = f"{values.shape[1]} columns" if values.ndim == 2 else f"an array of shape {values.shape}"
-        raise ValueError(f"{path} has {shape}; points need 3 columns (x y z), or 6 with normals (x y z nx ny nz)")
+        shape = (
+            f"{values.shape[1]} columns"
+            if values.ndim == 2
+            else f"an array of shape {values.shape}"
+        )
+        raise ValueError(
+            f"{path} has {shape}; points need 3 columns (x y z), or 6 with normals (x y z nx ny nz)"
+        )
     if values.dtype.kind not in "fiu":
         raise ValueError(f"{path} holds {values.dtype}, not numbers; points need x y z")
     values = values.astype(np.float64)
@@ -81,9 +96,14 @@ def _from_text(path: Path) -> Columns:
         for number, line in enumerate(lines, 1):
             words = line.split()
             if len(words) != width:
-                raise ValueError(f"{path}: row {number} has {len(words)} columns, the first has {width}") from error
+                raise ValueError(
+                    f"{path}: row {number} has {len(words)} columns, the first has {width}"
+                ) from error
             if not all(_is_number(word) for word in words):
-                raise ValueError(f"{path}: row {number} holds something that is not a number: {line.strip()[:40]!r}") from error
+                raise ValueError(
+                    f"{path}: row {number} holds something that is not a number: "
+                    f"{line.strip()[:40]!r}"
+                ) from error
         raise
 
 
@@ -102,7 +122,9 @@ def _from_npy(path: Path) -> Columns:
 def _from_npz(path: Path) -> Columns:
     with np.load(path, allow_pickle=False) as arrays:
         if "points" not in arrays:
-            raise ValueError(f"{path} has no array named points but {', '.join(arrays) or 'nothing'}; name it so")
+            raise ValueError(
+                f"{path} has no array named points but {', '.join(arrays) or 'nothing'}; name it so"
+            )
         points, extra = _split(arrays["points"], path)
         if "normals" not in arrays:
             return points, extra
@@ -132,7 +154,9 @@ def _from_ply(path: Path) -> Columns:
         if any(kind[0] == "list" for _, kind in properties):
             if name == "vertex":
                 raise ValueError(f"{path} stores lists with its points; export them without")
-            raise ValueError(f"{path} stores {name}s before its points; export it with the points first")
+            raise ValueError(
+                f"{path} stores {name}s before its points; export it with the points first"
+            )
         record = np.dtype([(label, order + PLY_TYPES[kind[0]]) for label, kind in properties])
         if name == "vertex":
             if text:
@@ -145,7 +169,9 @@ def _from_ply(path: Path) -> Columns:
                 held = (len(data) - start - before) // record.itemsize
                 columns = np.frombuffer(data, record, min(count, held), start + before)
             if held < count:
-                raise ValueError(f"{path} promises {count} points but holds {held}; it is cut short")
+                raise ValueError(
+                    f"{path} promises {count} points but holds {held}; it is cut short"
+                )
             return _named(columns, record.names or (), ("nx", "ny", "nz"), path)
         before += count * (1 if text else record.itemsize)
     raise ValueError(f"{path} has no points")
@@ -167,20 +193,36 @@ def _from_pcd(path: Path) -> Columns:
     if match is None:
         raise ValueError(f"{path} has no PCD header; rename it to its true format")
     header = {
-        words[0]: words[1:] for line in data[: match.start()].decode("ascii", "replace").splitlines() if (words := line.split())
+        words[0]: words[1:]
+        for line in data[: match.start()].decode("ascii", "replace").splitlines()
+        if (words := line.split())
     }
     names, count = header["FIELDS"], int(header["POINTS"][0])
     repeats = [int(n) for n in header.get("COUNT", ["1"] * len(names))]
     kind = match[1].decode()
     if kind == "ascii":
-        table = np.loadtxt(data[match.end() :].decode("ascii", "replace").splitlines(), np.float64, ndmin=2)
+        table = np.loadtxt(
+            data[match.end() :].decode("ascii", "replace").splitlines(), np.float64, ndmin=2
+        )
         place = np.cumsum([0, *repeats])
-        columns = {name: table[:, place[index]] for index, name in enumerate(names) if repeats[index] == 1}
+        columns = {
+            name: table[:, place[index]] for index, name in enumerate(names) if repeats[index] == 1
+        }
         held = len(table)
     elif kind == "binary":
-        types = [{"F": "f", "I": "i", "U": "u"}[t] + size for t, size in zip(header["TYPE"], header["SIZE"])]
-        labels = [name if name != "_" else f"_{index}" for index, name in enumerate(names)]  # padding may repeat its name
-        record = np.dtype([(label, "<" + t, (n,)) if n > 1 else (label, "<" + t) for label, t, n in zip(labels, types, repeats)])
+        types = [
+            {"F": "f", "I": "i", "U": "u"}[t] + size
+            for t, size in zip(header["TYPE"], header["SIZE"])
+        ]
+        labels = [
+            name if name != "_" else f"_{index}" for index, name in enumerate(names)
+        ]  # padding may repeat its name
+        record = np.dtype(
+            [
+                (label, "<" + t, (n,)) if n > 1 else (label, "<" + t)
+                for label, t, n in zip(labels, types, repeats)
+            ]
+        )
         held = (len(data) - match.end()) // record.itemsize
         columns = np.frombuffer(data, record, min(count, held), match.end())
     else:

@@ -1,6 +1,8 @@
-"""Other toolkits' types: Open3D's and trimesh's meshes and lines, and the callable that kaolin's voxel grids ask for.
+"""Other toolkits' types: Open3D's and trimesh's meshes and lines, and the callable that kaolin's
+voxel grids ask for.
 
-Vertices and faces keep their order, orientation and double precision; nothing is merged or repaired.
+Vertices and faces keep their order, orientation and double precision; nothing is merged or
+repaired.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ from nstr3d.types import Box, Mesh, Polylines
 
 
 def to_open3d(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
-    """``mesh`` as an ``open3d.geometry.TriangleMesh``, with ``colours (v, 3)`` in [0, 1] of its vertices where given.
+    """``mesh`` as an ``open3d.geometry.TriangleMesh``, with ``colours (v, 3)`` in [0, 1] of its
+    vertices where given.
 
-    Raises ModuleNotFoundError where Open3D cannot be imported, ValueError for colours that do not fit.
+    Raises ModuleNotFoundError where Open3D cannot be imported, ValueError for colours that do not
+    fit.
     """
     open3d = import_open3d()
     _check_colours(mesh, colours)
@@ -28,21 +32,28 @@ def to_open3d(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
         open3d.utility.Vector3iVector(np.ascontiguousarray(mesh.faces, np.int32)),
     )
     if colours is not None:
-        found.vertex_colors = open3d.utility.Vector3dVector(np.ascontiguousarray(colours, np.float64))
+        found.vertex_colors = open3d.utility.Vector3dVector(
+            np.ascontiguousarray(colours, np.float64)
+        )
     return found
 
 
 def from_open3d(mesh: Any) -> Mesh:
-    """The `Mesh` of an ``open3d.geometry.TriangleMesh``, or of the tensor-based ``open3d.t.geometry.TriangleMesh``."""
+    """The `Mesh` of an ``open3d.geometry.TriangleMesh``, or of the tensor-based
+    ``open3d.t.geometry.TriangleMesh``."""
     if hasattr(mesh, "to_legacy"):
         mesh = mesh.to_legacy()
-    return Mesh(np.array(mesh.vertices, np.float64).reshape(-1, 3), np.array(mesh.triangles, np.int64).reshape(-1, 3))
+    return Mesh(
+        np.array(mesh.vertices, np.float64).reshape(-1, 3),
+        np.array(mesh.triangles, np.int64).reshape(-1, 3),
+    )
 
 
 def line_set(lines: Polylines, colours: np.ndarray | None = None) -> Any:
     """``lines`` as an ``open3d.geometry.LineSet``, a segment in the mean colour of its ends.
 
-    Raises ValueError for lines in other than 3 dimensions, ModuleNotFoundError where Open3D cannot be imported.
+    Raises ValueError for lines in other than 3 dimensions, ModuleNotFoundError where Open3D cannot
+    be imported.
     """
     if lines.points.shape[1] != 3:
         raise ValueError(f"A line set holds lines in 3 dimensions, not {lines.points.shape[1]}.")
@@ -53,23 +64,34 @@ def line_set(lines: Polylines, colours: np.ndarray | None = None) -> Any:
         open3d.utility.Vector2iVector(segments.astype(np.int32)),
     )
     if colours is not None:
-        found.colors = open3d.utility.Vector3dVector(colours[segments].mean(axis=1).astype(np.float64))
+        found.colors = open3d.utility.Vector3dVector(
+            colours[segments].mean(axis=1).astype(np.float64)
+        )
     return found
 
 
 def from_line_set(lines: Any) -> Polylines:
-    """The `Polylines` of an ``open3d.geometry.LineSet``: segments that continue each other in its order become one line."""
-    points, ends = np.array(lines.points, np.float64).reshape(-1, 3), np.array(lines.lines, np.int64).reshape(-1, 2)
+    """The `Polylines` of an ``open3d.geometry.LineSet``: segments that continue each other in its
+    order become one line."""
+    points, ends = (
+        np.array(lines.points, np.float64).reshape(-1, 3),
+        np.array(lines.lines, np.int64).reshape(-1, 2),
+    )
     order, starts = joined(ends)
     return Polylines(points[order], starts)
 
 
 def to_trimesh(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
-    """``mesh`` as a ``trimesh.Trimesh`` that was not processed, with ``colours (v, 3)`` in [0, 1] where given."""
+    """``mesh`` as a ``trimesh.Trimesh`` that was not processed, with ``colours (v, 3)`` in [0, 1]
+    where given."""
     import trimesh
 
     _check_colours(mesh, colours)
-    shades = None if colours is None else np.round(np.column_stack([colours, np.ones(len(colours))]) * 255).astype(np.uint8)
+    shades = (
+        None
+        if colours is None
+        else np.round(np.column_stack([colours, np.ones(len(colours))]) * 255).astype(np.uint8)
+    )
     return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=shades, process=False)
 
 
@@ -78,12 +100,16 @@ def from_trimesh(mesh: Any) -> Mesh:
     return Mesh(np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64))
 
 
-def cube_sdf(sdf: Sdf, bounds: Box | None = None) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """``sdf`` over the cube [-1/2, 1/2]^3 that kaolin's voxel grids span by default, and the way back to world points.
+def cube_sdf(
+    sdf: Sdf, bounds: Box | None = None
+) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """``sdf`` over the cube [-1/2, 1/2]^3 that kaolin's voxel grids span by default, and the way
+    back to world points.
 
-    The first maps torch points ``(..., 3)`` of the cube to signed distances ``(...)`` in the cube's units, negative inside and
-    differentiable; the second maps points ``(..., 3)`` of the cube to the world. ``bounds`` (by default those of ``sdf``, 5%
-    larger) fit into the cube. Over world points the `Sdf` itself is such a callable.
+    The first maps torch points ``(..., 3)`` of the cube to signed distances ``(...)`` in the cube's
+    units, negative inside and differentiable; the second maps points ``(..., 3)`` of the cube to
+    the world. ``bounds`` (by default those of ``sdf``, 5% larger) fit into the cube. Over world
+    points the `Sdf` itself is such a callable.
     """
     box = bounds or sdf.bounds.scaled(1.05)
     side = float(box.extent.max())
@@ -103,12 +129,17 @@ def import_open3d() -> Any:
         import open3d  # pyright: ignore[reportMissingImports]
     except (ImportError, OSError) as error:  # a missing system library is an OSError
         raise ModuleNotFoundError(
-            f"Open3D could not be imported ({error}): pip install 'nstr3d[open3d]'; on Linux it also needs "
+            f"Open3D could not be imported ({error}): pip install 'nstr3d[open3d]'; on Linux it "
+            "also needs "
             "libusb-1.0-0, libgl1, libegl1, libgomp1 and libx11-6."
         ) from error
     return open3d
 
 
 def _check_colours(mesh: Mesh, colours: np.ndarray | None) -> None:
-    if colours is not None and (colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1)):
-        raise ValueError(f"{len(mesh.vertices)} vertices take colours (v, 3) in [0, 1], not {colours.shape}.")
+    if colours is not None and (
+        colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1)
+    ):
+        raise ValueError(
+            f"{len(mesh.vertices)} vertices take colours (v, 3) in [0, 1], not {colours.shape}."
+        )

@@ -14,29 +14,41 @@ from nstr3d.io.files import atomic_path, check_readable
 from nstr3d.types import Polylines
 
 
-def save_lines(path: str | os.PathLike[str], lines: Polylines, colours: np.ndarray | None = None) -> None:
-    """Write ``lines`` in three dimensions by extension: .ply, .glb, .vtp, or .json (of any dimension).
+def save_lines(
+    path: str | os.PathLike[str], lines: Polylines, colours: np.ndarray | None = None
+) -> None:
+    """Write ``lines`` in three dimensions by extension: .ply, .glb, .vtp, or .json (of any
+    dimension).
 
-    ``colours (n, 3)`` in [0, 1] colour the points (black without); the lines' ``values`` go into VTP and JSON as numbers, and
-    into PLY as the property "value". PLY and VTP keep coordinates in double precision, GLB in single. Raises ValueError for an
-    unknown extension, for no lines, and for points, values or colours that are not finite or do not fit.
+    ``colours (n, 3)`` in [0, 1] colour the points (black without); the lines' ``values`` go into
+    VTP and JSON as numbers, and into PLY as the property "value". PLY and VTP keep coordinates in
+    double precision, GLB in single. Raises ValueError for an unknown extension, for no lines, and
+    for points, values or colours that are not finite or do not fit.
     """
     path = Path(path)
     encode = _ENCODERS.get(path.suffix.lower())
     if encode is None:
-        raise ValueError(f"{path}: cannot write lines with the extension '{path.suffix}'; use one of {', '.join(_ENCODERS)}")
+        raise ValueError(
+            f"{path}: cannot write lines with the extension '{path.suffix}'; use one of "
+            f"{', '.join(_ENCODERS)}"
+        )
     _check(str(path), lines, colours)
     if encode is not _json and lines.points.shape[1] != 3:
-        raise ValueError(f"{path}: lines in {lines.points.shape[1]} dimensions go into .json; {path.suffix} holds 3")
+        raise ValueError(
+            f"{path}: lines in {lines.points.shape[1]} dimensions go into .json; {path.suffix} "
+            "holds 3"
+        )
     data = encode(lines, _bytes(lines, colours))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def load_lines(path: str | os.PathLike[str]) -> tuple[Polylines, np.ndarray]:
-    """The lines of a .ply with edges or a .json file as `save_lines` writes them, and their colours ``(n, 3)`` in [0, 1].
+    """The lines of a .ply with edges or a .json file as `save_lines` writes them, and their colours
+    ``(n, 3)`` in [0, 1].
 
-    Segments that continue each other become one line. Raises FileNotFoundError, IsADirectoryError or ValueError naming the file.
+    Segments that continue each other become one line. Raises FileNotFoundError, IsADirectoryError
+    or ValueError naming the file.
     """
     path = Path(path)
     check_readable(path)
@@ -45,8 +57,15 @@ def load_lines(path: str | os.PathLike[str]) -> tuple[Polylines, np.ndarray]:
         raise ValueError(f"{path}: lines are read from .ply and .json, not {path.suffix}")
     try:
         lines, colours = decode(path.read_bytes())
-    except (KeyError, IndexError, TypeError, ValueError) as error:  # whatever the damaged byte led to
-        raise ValueError(f"{path} could not be read as lines; write it with save_lines or nstr3d's flow") from error
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+    ) as error:  # whatever the damaged byte led to
+        raise ValueError(
+            f"{path} could not be read as lines; write it with save_lines or nstr3d's flow"
+        ) from error
     _check(str(path), lines, colours)
     return lines, colours
 
@@ -62,7 +81,8 @@ def holds_lines(path: Path) -> bool:
 
 
 def joined(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Segments between the points of rows ``ends (s, 2)`` as lines: the rows in the order of the lines, and their ``starts``.
+    """Segments between the points of rows ``ends (s, 2)`` as lines: the rows in the order of the
+    lines, and their ``starts``.
 
     A segment that begins where the one before it ended goes on with that line.
     """
@@ -78,14 +98,25 @@ def joined(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _check(what: str, lines: Polylines, colours: np.ndarray | None) -> None:
     if not len(lines.segments):
         raise ValueError(f"{what}: there are no lines to save; a line has at least two points")
-    if not np.isfinite(lines.points).all() or (lines.values is not None and not np.isfinite(lines.values).all()):
+    if not np.isfinite(lines.points).all() or (
+        lines.values is not None and not np.isfinite(lines.values).all()
+    ):
         raise ValueError(f"{what}: the lines hold points or values that are not finite")
-    if colours is not None and (colours.shape != (len(lines.points), 3) or not (colours.min() >= 0 and colours.max() <= 1)):
-        raise ValueError(f"{what}: {len(lines.points)} points of lines need colours (n, 3) in [0, 1], not {colours.shape}")
+    if colours is not None and (
+        colours.shape != (len(lines.points), 3) or not (colours.min() >= 0 and colours.max() <= 1)
+    ):
+        raise ValueError(
+            f"{what}: {len(lines.points)} points of lines need colours (n, 3) in [0, 1], not "
+            f"{colours.shape}"
+        )
 
 
 def _bytes(lines: Polylines, colours: np.ndarray | None) -> np.ndarray:
-    return np.zeros((len(lines.points), 3), np.uint8) if colours is None else np.round(colours * 255).astype(np.uint8)
+    return (
+        np.zeros((len(lines.points), 3), np.uint8)
+        if colours is None
+        else np.round(colours * 255).astype(np.uint8)
+    )
 
 
 def _ply(lines: Polylines, colours: np.ndarray) -> bytes:
@@ -106,29 +137,58 @@ def _ply(lines: Polylines, colours: np.ndarray) -> bytes:
 
 
 def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
-    """glTF 2.0 in binary: one primitive of lines, by the rows of their ends. By hand, for trimesh writes an entity a colour."""
+    """glTF 2.0 in binary: one primitive of lines, by the rows of their ends. By hand, for trimesh
+    writes an entity a colour."""
     points = lines.points.astype("<f4")
     shades = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
-    parts = [points.tobytes(), shades.tobytes(), lines.segments.astype("<u4").tobytes()]  # all of whole words
+    parts = [
+        points.tobytes(),
+        shades.tobytes(),
+        lines.segments.astype("<u4").tobytes(),
+    ]  # all of whole words
     views = [
-        {"buffer": 0, "byteOffset": sum(map(len, parts[:index])), "byteLength": len(part), "target": target}
-        for index, (part, target) in enumerate(zip(parts, (34962, 34962, 34963)))  # of vertices, and of indices
+        {
+            "buffer": 0,
+            "byteOffset": sum(map(len, parts[:index])),
+            "byteLength": len(part),
+            "target": target,
+        }
+        for index, (part, target) in enumerate(
+            zip(parts, (34962, 34962, 34963))
+        )  # of vertices, and of indices
     ]
     box = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
     accessors = [
         {"bufferView": 0, "componentType": 5126, "count": len(points), "type": "VEC3"} | box,
-        {"bufferView": 1, "componentType": 5121, "count": len(points), "type": "VEC4", "normalized": True},
+        {
+            "bufferView": 1,
+            "componentType": 5121,
+            "count": len(points),
+            "type": "VEC4",
+            "normalized": True,
+        },
         {"bufferView": 2, "componentType": 5125, "count": lines.segments.size, "type": "SCALAR"},
     ]
-    primitive = {"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2, "mode": 1, "material": 0}
+    primitive = {
+        "attributes": {"POSITION": 0, "COLOR_0": 1},
+        "indices": 2,
+        "mode": 1,
+        "material": 0,
+    }
     tree = {
         "asset": {"version": "2.0", "generator": "nstr3d"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
         "nodes": [{"name": "streamlines", "mesh": 0}],
         "meshes": [{"primitives": [primitive]}],
-        # Lines have no normals, so light would leave them black in some viewers; those that cannot do without show the colours.
-        "materials": [{"extensions": {"KHR_materials_unlit": {}}, "pbrMetallicRoughness": {"metallicFactor": 0.0}}],
+        # Lines have no normals, so light would leave them black in some viewers; those that cannot
+        # do without show the colours.
+        "materials": [
+            {
+                "extensions": {"KHR_materials_unlit": {}},
+                "pbrMetallicRoughness": {"metallicFactor": 0.0},
+            }
+        ],
         "extensionsUsed": ["KHR_materials_unlit"],
         "accessors": accessors,
         "bufferViews": views,
@@ -137,7 +197,12 @@ def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
     text = json.dumps(tree, allow_nan=False).encode("ascii")
     text += b" " * (-len(text) % 4)
     body = b"".join(parts)
-    chunks = struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", len(body), b"BIN\0") + body
+    chunks = (
+        struct.pack("<I4s", len(text), b"JSON")
+        + text
+        + struct.pack("<I4s", len(body), b"BIN\0")
+        + body
+    )
     return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
 
 
@@ -185,7 +250,12 @@ def _from_ply(data: bytes) -> tuple[Polylines, np.ndarray]:
         if line[:1] != ["element"]:
             continue
         following = words[index + 1 :]
-        properties = following[: next((n for n, other in enumerate(following) if other[:1] != ["property"]), len(following))]
+        properties = following[
+            : next(
+                (n for n, other in enumerate(following) if other[:1] != ["property"]),
+                len(following),
+            )
+        ]
         kind = np.dtype([(name, _PLY_KINDS[scalar]) for _, scalar, name in properties])
         tables[line[1]] = np.frombuffer(body, kind, int(line[2]), at)
         at += tables[line[1]].nbytes
@@ -194,22 +264,45 @@ def _from_ply(data: bytes) -> tuple[Polylines, np.ndarray]:
     points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float64)[order]
     colours = np.zeros_like(points)
     if {"red", "green", "blue"} <= set(vertices.dtype.names or ()):
-        colours = np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1)[order] / 255.0
-    values = vertices["value"][order].astype(np.float64) if "value" in (vertices.dtype.names or ()) else None
+        colours = (
+            np.stack([vertices[name] for name in ("red", "green", "blue")], axis=1)[order] / 255.0
+        )
+    values = (
+        vertices["value"][order].astype(np.float64)
+        if "value" in (vertices.dtype.names or ())
+        else None
+    )
     return Polylines(points, starts, values), colours
 
 
 def _from_json(data: bytes) -> tuple[Polylines, np.ndarray]:
     found = json.loads(data)["lines"]
     starts = np.cumsum([0, *(len(line["points"]) for line in found)])
-    parts = [np.array(line["points"], np.float64).reshape(len(line["points"]), -1) for line in found if line["points"]]
+    parts = [
+        np.array(line["points"], np.float64).reshape(len(line["points"]), -1)
+        for line in found
+        if line["points"]
+    ]
     points = np.concatenate(parts) if parts else np.zeros((0, 3))
-    colours = [np.array(line.get("colours") or np.zeros((len(line["points"]), 3))).reshape(-1, 3) / 255.0 for line in found]
+    colours = [
+        np.array(line.get("colours") or np.zeros((len(line["points"]), 3))).reshape(-1, 3) / 255.0
+        for line in found
+    ]
     valued = bool(found) and all("values" in line for line in found)
-    values = np.concatenate([np.array(line["values"], np.float64) for line in found]) if valued else None
+    values = (
+        np.concatenate([np.array(line["values"], np.float64) for line in found]) if valued else None
+    )
     return Polylines(points, starts, values), np.concatenate([np.zeros((0, 3)), *colours])
 
 
-_PLY_KINDS = {"double": "<f8", "float": "<f4", "float64": "<f8", "float32": "<f4", "uchar": "u1", "uint8": "u1", "int": "<i4"}
+_PLY_KINDS = {
+    "double": "<f8",
+    "float": "<f4",
+    "float64": "<f8",
+    "float32": "<f4",
+    "uchar": "u1",
+    "uint8": "u1",
+    "int": "<i4",
+}
 _PLY_KINDS |= {"int32": "<i4", "uint": "<u4", "uint32": "<u4"}
 _ENCODERS = {".ply": _ply, ".glb": _glb, ".vtp": _vtp, ".json": _json}

@@ -1,4 +1,5 @@
-"""Meshes as the bytes of a PLY, OBJ, OFF, STL or GLB file, in single precision or, where that would show, in double."""
+"""Meshes as the bytes of a PLY, OBJ, OFF, STL or GLB file, in single precision or, where that would
+show, in double."""
 
 from __future__ import annotations
 
@@ -21,10 +22,13 @@ def fits_float32(mesh: Mesh) -> bool:
 def encode_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
     """Binary PLY, of floats or doubles, with ``colours (v, 3)`` uint8 of the vertices if given."""
     kind, dtype = ("float", "<f4") if single else ("double", "<f8")
-    shades = "" if colours is None else "property uchar red\nproperty uchar green\nproperty uchar blue\n"
+    shades = (
+        "" if colours is None else "property uchar red\nproperty uchar green\nproperty uchar blue\n"
+    )
     header = (
         "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty {kind} z\n{shades}"
+        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty "
+        f"{kind} z\n{shades}"
         f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
     )
     vertices = mesh.vertices.astype(dtype)
@@ -38,12 +42,19 @@ def encode_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> b
 
 
 def _encode_obj(mesh: Mesh, single: bool) -> bytes:
-    return (_lines("v {} {} {}\n", mesh.vertices, single) + _lines("f {} {} {}\n", mesh.faces + 1, single)).encode("ascii")
+    return (
+        _lines("v {} {} {}\n", mesh.vertices, single)
+        + _lines("f {} {} {}\n", mesh.faces + 1, single)
+    ).encode("ascii")
 
 
 def _encode_off(mesh: Mesh, single: bool) -> bytes:
     header = f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n"
-    return (header + _lines("{} {} {}\n", mesh.vertices, single) + _lines("3 {} {} {}\n", mesh.faces, single)).encode("ascii")
+    return (
+        header
+        + _lines("{} {} {}\n", mesh.vertices, single)
+        + _lines("3 {} {} {}\n", mesh.faces, single)
+    ).encode("ascii")
 
 
 def _encode_stl(mesh: Mesh, single: bool) -> bytes:
@@ -51,10 +62,16 @@ def _encode_stl(mesh: Mesh, single: bool) -> bytes:
     if not single:  # binary STL has no doubles
         vertex = "vertex {} {} {}\n"
         facet = f"facet normal 0 0 0\nouter loop\n{vertex * 3}endloop\nendfacet\n"
-        return f"solid mesh\n{_lines(facet, corners.reshape(-1, 9), single)}endsolid mesh\n".encode("ascii")
-    facets = np.zeros(len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")])
+        return f"solid mesh\n{_lines(facet, corners.reshape(-1, 9), single)}endsolid mesh\n".encode(
+            "ascii"
+        )
+    facets = np.zeros(
+        len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")]
+    )
     facets["corners"] = corners  # the normal may be zero: readers take it from the winding
-    return b"binary STL".ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
+    return (
+        b"binary STL".ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
+    )
 
 
 def _encode_glb(mesh: Mesh, single: bool) -> bytes:
@@ -73,15 +90,27 @@ def _encode_glb(mesh: Mesh, single: bool) -> bytes:
     material = PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0)
     visual = TextureVisuals(material=material)
     scene = trimesh.Scene()
-    scene.add_geometry(trimesh.Trimesh(vertices, mesh.faces, visual=visual, process=False), transform=placement)
+    scene.add_geometry(
+        trimesh.Trimesh(vertices, mesh.faces, visual=visual, process=False), transform=placement
+    )
     return export_glb(scene)
 
 
-ENCODERS = {".ply": encode_ply, ".obj": _encode_obj, ".stl": _encode_stl, ".off": _encode_off, ".glb": _encode_glb}
+ENCODERS = {
+    ".ply": encode_ply,
+    ".obj": _encode_obj,
+    ".stl": _encode_stl,
+    ".off": _encode_off,
+    ".glb": _encode_glb,
+}
 
 
 def _lines(template: str, rows: np.ndarray, single: bool) -> str:
-    """``template`` filled with each row: integers as they are, floats to the digits that single or double precision needs."""
+    """``template`` filled with each row: integers as they are, floats to the digits that single or
+    double precision needs."""
     number = "%d" if np.issubdtype(rows.dtype, np.integer) else "%.9g" if single else "%.17g"
     line = template.replace("{}", number)
-    return "".join((line * len(block)) % tuple(block.ravel().tolist()) for block in np.array_split(rows, len(rows) // 65536 + 1))
+    return "".join(
+        (line * len(block)) % tuple(block.ravel().tolist())
+        for block in np.array_split(rows, len(rows) // 65536 + 1)
+    )

@@ -1,7 +1,8 @@
 """One point cloud in; a model, a mesh, a picture and a report out.
 
-The cloud is cleaned and oriented, its denoised signed distance (local quadratics near the points, their winding number elsewhere)
-gives a first closed surface, and the field is fitted to that surface's exact distance as to any mesh.
+The cloud is cleaned and oriented, its denoised signed distance (local quadratics near the points,
+their winding number elsewhere) gives a first closed surface, and the field is fitted to that
+surface's exact distance as to any mesh.
 """
 
 from __future__ import annotations
@@ -57,12 +58,14 @@ FEW_TURNED = 0.001  # share of given normals turned over, from which on it is wo
 
 @dataclass(frozen=True)
 class PointsJob:
-    """What to fit and how: ``surface`` holds the options that it shares with a mesh, whose path is that of the points.
+    """What to fit and how: ``surface`` holds the options that it shares with a mesh, whose path is
+    that of the points.
 
-    ``estimate_normals`` ignores the file's normals, and ``carried_signs`` does too and has a trained field tell which way is out
-    (`carried_normals`); ``smooth`` is the standard deviation of the noise in the points' units, estimated where it is None;
-    ``trim`` removes surface farther from every point than so many typical spacings; ``reference``
-    is a mesh file to measure the result against. Raises ValueError for options out of range.
+    ``estimate_normals`` ignores the file's normals, and ``carried_signs`` does too and has a
+    trained field tell which way is out (`carried_normals`); ``smooth`` is the standard deviation of
+    the noise in the points' units, estimated where it is None; ``trim`` removes surface farther
+    from every point than so many typical spacings; ``reference`` is a mesh file to measure the
+    result against. Raises ValueError for options out of range.
     """
 
     surface: MeshJob
@@ -92,8 +95,9 @@ class PointsJob:
 
 @dataclass(frozen=True)
 class FirstSurface:
-    """The surface that the points alone give, in world units: ``mesh``, the ``cloud`` it was made from, and what was found out:
-    the ``noise`` and ``spacing`` of the points in world units, and the ``preparation``."""
+    """The surface that the points alone give, in world units: ``mesh``, the ``cloud`` it was made
+    from, and what was found out: the ``noise`` and ``spacing`` of the points in world units, and
+    the ``preparation``."""
 
     mesh: Mesh
     cloud: PointCloud
@@ -110,14 +114,17 @@ def first_surface(
     keep_outliers: bool = False,
     cells: tuple[int, int] = CELLS,
 ) -> FirstSurface:
-    """A closed surface from ``cloud``, without training: see `prepare`, `fit_patches` and `CloudDistance`.
+    """A closed surface from ``cloud``, without training: see `prepare`, `fit_patches` and
+    `CloudDistance`.
 
-    ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is None; ``cells`` bounds the
-    number of grid cells along the longest side. Raises ValueError for a cloud that `prepare` refuses, and where the points
-    enclose nothing.
+    ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is
+    None; ``cells`` bounds the number of grid cells along the longest side. Raises ValueError for a
+    cloud that `prepare` refuses, and where the points enclose nothing.
     """
     outward = carried_normals if carried_signs else outward_normals
-    clean, frame, preparation = prepare(cloud, estimate_normals or carried_signs, keep_outliers, outward)
+    clean, frame, preparation = prepare(
+        cloud, estimate_normals or carried_signs, keep_outliers, outward
+    )
     assert clean.normals is not None
     noise = None if smooth is None else smooth / frame.scale
     distance = CloudDistance(fit_patches(clean.points, clean.normals, preparation.measured, noise))
@@ -128,18 +135,22 @@ def first_surface(
         mesh = supported(extract(distance.sdf(), resolution).mesh, clean.points, FEW)
     except ValueError as error:
         raise ValueError(
-            "The points enclose no volume; check their normals, or estimate them with --normals estimate."
+            "The points enclose no volume; check their normals, or estimate them with --normals "
+            "estimate."
         ) from error
     world = PointCloud(frame.to_world(clean.points), clean.normals)
     placed = Mesh(frame.to_world(mesh.vertices), mesh.faces)
-    return FirstSurface(placed, world, distance.patches.noise * frame.scale, spacing * frame.scale, preparation)
+    return FirstSurface(
+        placed, world, distance.patches.noise * frame.scale, spacing * frame.scale, preparation
+    )
 
 
 def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
-    """Does the job. All files appear together at the end or not at all; only a checkpoint, which --resume goes on from, may be
-    left by a run that failed or was stopped.
+    """Does the job. All files appear together at the end or not at all; only a checkpoint, which
+    --resume goes on from, may be left by a run that failed or was stopped.
 
-    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
+    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
+    `Interrupted` after a Ctrl-C.
     """
     listener, clock, options = listener or Listener(), Clock(), job.surface
     device = pick_device(options.device)
@@ -148,7 +159,11 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
         listener.stage("load")
         with clock("load"):
             cloud = load_cloud(options.path)
-            reference = None if job.reference is None else close_holes(repair(load_mesh(job.reference))[0])[0]
+            reference = (
+                None
+                if job.reference is None
+                else close_holes(repair(load_mesh(job.reference))[0])[0]
+            )
         listener.stage("surface")
         with clock("surface"):
             first = first_surface(cloud, **job.options)
@@ -164,7 +179,9 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
         sdf = result.sdf()
         listener.stage("extract")
         with clock("extract"):
-            extracted = supported(extract_surface(sdf, options.resolution).mesh, first.cloud.points, FEW)
+            extracted = supported(
+                extract_surface(sdf, options.resolution).mesh, first.cloud.points, FEW
+            )
             if job.trim is not None:
                 extracted = trim(extracted, first.cloud.points, job.trim * first.spacing)
         listener.stage("render")
@@ -173,8 +190,12 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
         listener.stage("score")
         with clock("score"):
             generator = np.random.default_rng([options.seed, 1])
-            fidelity = dataclasses.asdict(compare_cloud(extracted, first.cloud.points, mesh.bounds.diagonal, generator))
-            accuracy = None if reference is None else _accuracy(sdf, extracted, reference, frame, options)
+            fidelity = dataclasses.asdict(
+                compare_cloud(extracted, first.cloud.points, mesh.bounds.diagonal, generator)
+            )
+            accuracy = (
+                None if reference is None else _accuracy(sdf, extracted, reference, frame, options)
+            )
         listener.stage("write")
         with publish(options.out) as folder:
             save(folder / MODEL, result)
@@ -204,11 +225,16 @@ def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
     return side_by_side([splat(cloud, camera), render(sdf, camera)])
 
 
-def _accuracy(sdf: Sdf, extracted: Mesh, reference: Mesh, frame: Frame, options: MeshJob) -> dict[str, Any]:
-    """The figures of `score` and, one-sided, accuracy (result to reference) and completeness (reference to result)."""
+def _accuracy(
+    sdf: Sdf, extracted: Mesh, reference: Mesh, frame: Frame, options: MeshJob
+) -> dict[str, Any]:
+    """The figures of `score` and, one-sided, accuracy (result to reference) and completeness
+    (reference to result)."""
     distance = MeshDistance(reference)
     generators = [np.random.default_rng([options.seed, stream]) for stream in (2, 3)]
-    figures = dataclasses.asdict(score(sdf, extracted, reference, distance, frame, generators[0], samples=options.scored))
+    figures = dataclasses.asdict(
+        score(sdf, extracted, reference, distance, frame, generators[0], samples=options.scored)
+    )
     sides = one_sided(extracted, reference, distance, generators[1], samples=options.scored)
     return figures | dataclasses.asdict(sides)
 
@@ -229,7 +255,8 @@ def _warnings(first: FirstSurface) -> list[str]:
     done, found = first.preparation, []
     if done.outliers:
         found.append(
-            f"{done.outliers} of {done.points} points lie far from the others and were left out; --keep-outliers keeps them."
+            f"{done.outliers} of {done.points} points lie far from the others and were left out; "
+            "--keep-outliers keeps them."
         )
     if done.measured and done.turned > FEW_TURNED * done.points:
         found.append(f"{done.turned} normals looked inward and were turned over.")

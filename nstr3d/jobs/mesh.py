@@ -1,4 +1,5 @@
-"""One mesh file in; a model, a mesh, a picture and a report out: the whole main job, with its options, files and errors."""
+"""One mesh file in; a model, a mesh, a picture and a report out: the whole main job, with its
+options, files and errors."""
 
 from __future__ import annotations
 
@@ -49,7 +50,13 @@ from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_f
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Camera, Frame, Mesh, Samples
 
-MODEL, MESH, PICTURE, REPORT, CHECKPOINT = "model.safetensors", "mesh.ply", "render.png", "report.json", "checkpoint.safetensors"
+MODEL, MESH, PICTURE, REPORT, CHECKPOINT = (
+    "model.safetensors",
+    "mesh.ply",
+    "render.png",
+    "report.json",
+    "checkpoint.safetensors",
+)
 CHECKPOINT_SECONDS = 20.0
 AGREEMENT = 1 << 14  # samples that say where a model to start from belongs
 SAMPLES = 100_000
@@ -61,11 +68,12 @@ LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 
 @dataclass(frozen=True)
 class MeshJob:
-    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels to a side of each view, 0 for
-    none; ``pool`` how many samples to train on, the preset's by default; ``samples`` how many points accuracy is measured with,
-    `SAMPLES` by default; ``cells`` gives the finest level so many cells per axis, whatever the budget, so that shapes get
-    the same architecture; ``start`` is the model of a nearby shape to start from, which decides the architecture too; a
-    checkpoint is written every ``checkpoint_seconds`` of training.
+    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels
+    to a side of each view, 0 for none; ``pool`` how many samples to train on, the preset's by
+    default; ``samples`` how many points accuracy is measured with, `SAMPLES` by default; ``cells``
+    gives the finest level so many cells per axis, whatever the budget, so that shapes get the same
+    architecture; ``start`` is the model of a nearby shape to start from, which decides the
+    architecture too; a checkpoint is written every ``checkpoint_seconds`` of training.
 
     Raises ValueError for options out of range.
     """
@@ -99,17 +107,33 @@ class MeshJob:
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"--{name} must be positive and finite, not {value}.")
         if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
-            raise ValueError(f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {self.resolution}.")
+            raise ValueError(
+                f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not "
+                f"{self.resolution}."
+            )
         if self.field not in FIELDS:
             raise ValueError(f"--field is one of {', '.join(FIELDS)}, not {self.field}.")
         if self.transport and self.field not in ("nstr", "grid"):
-            raise ValueError(f"--transport needs a local spectrum, which --field {self.field} has not; use --field nstr.")
+            raise ValueError(
+                f"--transport needs a local spectrum, which --field {self.field} has not; use "
+                "--field nstr."
+            )
         if not 0 <= self.transport < math.inf:
             raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
-        if self.cells is not None and (self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST):
-            raise ValueError(f"--cells is {SMALLEST} to {LARGEST}, for --field nstr, not {self.cells} for {self.field}.")
-        if self.start is not None and (self.params or self.cells or self.transport or self.field != "nstr"):
-            raise ValueError("--start takes the field from that model; leave out --params, --cells, --field and --transport.")
+        if self.cells is not None and (
+            self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST
+        ):
+            raise ValueError(
+                f"--cells is {SMALLEST} to {LARGEST}, for --field nstr, not {self.cells} for "
+                f"{self.field}."
+            )
+        if self.start is not None and (
+            self.params or self.cells or self.transport or self.field != "nstr"
+        ):
+            raise ValueError(
+                "--start takes the field from that model; leave out --params, --cells, --field "
+                "and --transport."
+            )
         if not 0 <= self.seed <= LARGEST_SEED:
             raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
 
@@ -122,7 +146,9 @@ class MeshJob:
     def training(self) -> FitConfig:
         """The preset's training with this job's changes."""
         changes = {"seed": self.seed, "seconds": self.seconds}
-        changes |= {name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value}
+        changes |= {
+            name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value
+        }
         return replace(PRESETS[self.preset].training, **changes)
 
     def config(self, near: Mesh | np.ndarray) -> Any:
@@ -135,10 +161,11 @@ class MeshJob:
 
 
 def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
-    """Does the job. All files appear together at the end or not at all; only a checkpoint, which --resume goes on from, may be
-    left by a run that failed or was stopped.
+    """Does the job. All files appear together at the end or not at all; only a checkpoint, which
+    --resume goes on from, may be left by a run that failed or was stopped.
 
-    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
+    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
+    `Interrupted` after a Ctrl-C.
     """
     listener, clock = listener or Listener(), Clock()
     device = pick_device(job.device)
@@ -167,7 +194,9 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
         listener.stage("score")
         with clock("score"):
             generator = np.random.default_rng([job.seed, 1])
-            accuracy = score(sdf, extraction.mesh, mesh, distance, frame, generator, samples=job.scored)
+            accuracy = score(
+                sdf, extraction.mesh, mesh, distance, frame, generator, samples=job.scored
+            )
         listener.stage("write")
         with publish(job.out) as folder:
             save(folder / MODEL, result)
@@ -175,7 +204,18 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
             if picture is not None:
                 save_image(folder / PICTURE, picture)
             size = (folder / MODEL).stat().st_size
-            report = _report(job, original, repairs, closing, result, size, extraction.mesh, accuracy, clock, warnings)
+            report = _report(
+                job,
+                original,
+                repairs,
+                closing,
+                result,
+                size,
+                extraction.mesh,
+                accuracy,
+                clock,
+                warnings,
+            )
             save_json(folder / REPORT, report)
         (job.out / CHECKPOINT).unlink(missing_ok=True)
     return Outcome(report, written_files(job))
@@ -191,19 +231,26 @@ def train(
     listener: Listener,
     options: Mapping[str, Any] | None = None,
 ) -> Fit:
-    """The field fitted to ``mesh``, which ``frame`` takes to ``unit``, from scratch or from the checkpoint of the same job.
+    """The field fitted to ``mesh``, which ``frame`` takes to ``unit``, from scratch or from the
+    checkpoint of the same job.
 
-    ``options`` are those beyond the job's own that must agree for a checkpoint to be of the same run. Writes the model and
-    raises `Interrupted` after a Ctrl-C; raises ValueError where nothing is inside ``mesh``.
+    ``options`` are those beyond the job's own that must agree for a checkpoint to be of the same
+    run. Writes the model and raises `Interrupted` after a Ctrl-C; raises ValueError where nothing
+    is inside ``mesh``.
     """
     config, identity = job.training, _identity(job) | dict(options or {})
     resumed, state = _resume(job, identity, device) if job.resume else (None, {})
-    template = None if resumed or job.start else job.config(unit)  # before any work: a budget may be too small
+    template = (
+        None if resumed or job.start else job.config(unit)
+    )  # before any work: a budget may be too small
     with clock("sample"):
         sampler = SurfaceBand(unit, MeshDistance(unit))
         pool = draw_pool(sampler, config)
     if float(pool.values.min()) > -LEAST_DEPTH:
-        raise ValueError("The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, not a flat sheet.")
+        raise ValueError(
+            "The mesh encloses no volume, so nothing is inside; a signed distance needs a solid, "
+            "not a flat sheet."
+        )
     with clock("build"):
         if resumed is not None:
             field = resumed.field
@@ -211,8 +258,11 @@ def train(
             field = _started(job.start, unit, frame, pool, device)
         else:
             assert template is not None
-            field = template.build(3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)).to(device)
-        # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
+            field = template.build(
+                3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)
+            ).to(device)
+        # The first call compiles or loads the fused kernels: not a part of the fit that grows with
+        # it.
         field(torch.zeros(1, 3, device=device)).sum().backward()
         field.zero_grad()
     objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
@@ -221,7 +271,9 @@ def train(
     with stop_on_signal() as stopped:
         saver = _Saver(job.out / CHECKPOINT, job.checkpoint_seconds, unfinished, stopped, listener)
         with clock("fit"):
-            result = fit(field, pool, objective, config, frame, mesh.bounds, saver.step, state or None)
+            result = fit(
+                field, pool, objective, config, frame, mesh.bounds, saver.step, state or None
+            )
         result = replace(result, provenance=identity)
         if resumed is not None and not result.steps:  # it had been stopped after its last step
             result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
@@ -236,10 +288,24 @@ def train(
 
 
 class _Saver:
-    """Passes training's steps on, checkpoints now and then, and stops training between two steps when asked to."""
+    """Passes training's steps on, checkpoints now and then, and stops training between two steps
+    when asked to."""
 
-    def __init__(self, path: Path, seconds: float, unfinished: Fit, stopped: threading.Event, listener: Listener):
-        self.path, self.seconds, self.unfinished, self.stopped, self.listener = path, seconds, unfinished, stopped, listener
+    def __init__(
+        self,
+        path: Path,
+        seconds: float,
+        unfinished: Fit,
+        stopped: threading.Event,
+        listener: Listener,
+    ):
+        self.path, self.seconds, self.unfinished, self.stopped, self.listener = (
+            path,
+            seconds,
+            unfinished,
+            stopped,
+            listener,
+        )
         self.saved = time.perf_counter()
 
     def step(self, progress: Progress) -> None:
@@ -254,35 +320,53 @@ class _Saver:
             self.save(progress)
 
     def save(self, progress: Progress) -> None:
-        current = replace(self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True)
+        current = replace(
+            self.unfinished, steps=progress.step, seconds=progress.seconds, interrupted=True
+        )
         with writing_to(self.path.parent):
             save(self.path, current, training_state(progress))
         self.saved = time.perf_counter()
 
 
-def _resume(job: MeshJob, identity: dict[str, Any], device: torch.device) -> tuple[Fit, dict[str, Tensor]]:
+def _resume(
+    job: MeshJob, identity: dict[str, Any], device: torch.device
+) -> tuple[Fit, dict[str, Tensor]]:
     path = job.out / CHECKPOINT
     unfinished, state = load_training(path, device)
     if not {"step", "seconds"} <= state.keys():
-        raise ValueError(f"{path} is a finished model, not a checkpoint, so there is nothing to resume; run without --resume.")
+        raise ValueError(
+            f"{path} is a finished model, not a checkpoint, so there is nothing to resume; run "
+            "without --resume."
+        )
     before = unfinished.provenance
     if one_sided := sorted(identity.keys() ^ before.keys()):
         words = f"belongs to another run or another version of nstr3d: {', '.join(one_sided)} is not an option of both"
-        raise ValueError(f"{path} {words}; use the same options and version, or --overwrite to fit anew.")
+        raise ValueError(
+            f"{path} {words}; use the same options and version, or --overwrite to fit anew."
+        )
     differing = [name for name, value in identity.items() if before[name] != value]
     if differing:
-        raise ValueError(f"{path} belongs to another run: {', '.join(differing)} differ; use the same options and input.")
+        raise ValueError(
+            f"{path} belongs to another run: {', '.join(differing)} differ; use the same options "
+            "and input."
+        )
     return unfinished, state
 
 
 def _started(path: Path, unit: Mesh, frame: Frame, pool: Samples, device: torch.device) -> Nstr:
-    """The field of the model in ``path``, carried over to the shape ``unit``, which ``frame`` places: where it is in the world,
-    or box to box, whichever agrees better with the samples."""
+    """The field of the model in ``path``, carried over to the shape ``unit``, which ``frame``
+    places: where it is in the world, or box to box, whichever agrees better with the samples."""
     start = load(path, device)
     if not isinstance(start.field, Nstr) or (start.field.in_dim, start.field.out_dim) != (3, 1):
-        raise ValueError(f"{path} is no NSTR field of a surface, so there is nothing to start from; fit one with --field nstr.")
+        raise ValueError(
+            f"{path} is no NSTR field of a surface, so there is nothing to start from; fit one "
+            "with --field nstr."
+        )
     shift = (np.array(frame.centre) - start.frame.centre) / start.frame.scale
-    fields = [warm_start(start.field, unit), warm_start(start.field, unit, frame.scale / start.frame.scale, shift.tolist())]
+    fields = [
+        warm_start(start.field, unit),
+        warm_start(start.field, unit, frame.scale / start.frame.scale, shift.tolist()),
+    ]
     points, values = pool.points[:AGREEMENT].to(device), pool.values[:AGREEMENT].to(device)
     with torch.no_grad():
         errors = [float((field(points) - values).abs().mean()) for field in fields]
@@ -310,12 +394,24 @@ def _identity(job: MeshJob) -> dict[str, Any]:
 def check_files(job: MeshJob) -> None:
     """Refuses, before any work, to write where it may not or cannot."""
     if job.start is not None and not job.start.is_file():
-        raise FileNotFoundError(f"{job.start} does not exist, so there is nothing to start from; name a model.safetensors.")
+        raise FileNotFoundError(
+            f"{job.start} does not exist, so there is nothing to start from; name a "
+            "model.safetensors."
+        )
     if job.resume and not (job.out / CHECKPOINT).exists():
-        raise FileNotFoundError(f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without --resume.")
+        raise FileNotFoundError(
+            f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without "
+            "--resume."
+        )
     expected = {MODEL, CHECKPOINT} if job.resume else set()
-    going_on = "--resume to go on from the checkpoint, " if not job.resume and (job.out / CHECKPOINT).exists() else ""
-    check_output(job.out, (MODEL, MESH, PICTURE, REPORT, CHECKPOINT), job.overwrite, expected, going_on)
+    going_on = (
+        "--resume to go on from the checkpoint, "
+        if not job.resume and (job.out / CHECKPOINT).exists()
+        else ""
+    )
+    check_output(
+        job.out, (MODEL, MESH, PICTURE, REPORT, CHECKPOINT), job.overwrite, expected, going_on
+    )
 
 
 def check_size(mesh: Mesh) -> None:
@@ -331,19 +427,25 @@ def check_size(mesh: Mesh) -> None:
 
 def written_files(job: MeshJob) -> tuple[Path, ...]:
     """What a finished job leaves."""
-    return tuple(job.out / name for name in (MODEL, MESH, PICTURE, REPORT) if name != PICTURE or job.picture)
+    return tuple(
+        job.out / name for name in (MODEL, MESH, PICTURE, REPORT) if name != PICTURE or job.picture
+    )
 
 
 def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
-    """The neural surface; a field that was trained too briefly may have none, or none that closes within the bounds."""
+    """The neural surface; a field that was trained too briefly may have none, or none that closes
+    within the bounds."""
     try:
         return extract(sdf, resolution)
     except ValueError as error:
-        raise ValueError("The field has no closed surface yet; train for more --steps or --seconds.") from error
+        raise ValueError(
+            "The field has no closed surface yet; train for more --steps or --seconds."
+        ) from error
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:
-    """The input mesh left, the neural surface right, sphere traced alike, ``size`` pixels to a side each."""
+    """The input mesh left, the neural surface right, sphere traced alike, ``size`` pixels to a side
+    each."""
     camera = Camera.around(mesh.bounds, width=size, height=size)
     config = RenderConfig()
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
@@ -357,7 +459,10 @@ def _warnings(repairs: RepairReport, closing: Closing, diagonal: float) -> list[
         meaning = "negative means inside the closed surface, where its winding number exceeds 1/2"
         found.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
     if repairs.one_sided:
-        found.append(f"{repairs.one_sided} component(s) cannot be oriented, so inside means little near them.")
+        found.append(
+            f"{repairs.one_sided} component(s) cannot be oriented, so inside means little near "
+            "them."
+        )
     return found
 
 
@@ -393,7 +498,8 @@ def _report(
 
 
 def describe(job: MeshJob, result: Fit, size: int, extracted: Mesh) -> dict[str, Any]:
-    """What a report says of the field, whose file has ``size`` bytes, and of the mesh ``extracted`` from it."""
+    """What a report says of the field, whose file has ``size`` bytes, and of the mesh ``extracted``
+    from it."""
     components, watertight = structure(extracted)
     return {
         "field": {
@@ -415,7 +521,8 @@ def describe(job: MeshJob, result: Fit, size: int, extracted: Mesh) -> dict[str,
 
 
 def _transport(job: MeshJob, result: Fit) -> dict[str, Any]:
-    """Whether the transport loss was on and what F leaves unexplained of |grad S|, over pool points; null without an F."""
+    """Whether the transport loss was on and what F leaves unexplained of |grad S|, over pool
+    points; null without an F."""
     field = result.field
     if not isinstance(field, Nstr) or field.transport is None:
         return {"loss": False, "weight": 0.0, "residual": None}

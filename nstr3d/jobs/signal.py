@@ -17,7 +17,17 @@ from nstr3d.fields.closed.cosines import Cosines, fit_cosines, local_frequency
 from nstr3d.fields.nstr import TransportConfig
 from nstr3d.io.audio import Sound, load_sound, save_sound
 from nstr3d.io.files import Picture, load_picture, save_image, save_json, save_picture
-from nstr3d.jobs.stages import Clock, Interrupted, Listener, Outcome, check_output, machine, pick_device, publish, tidy
+from nstr3d.jobs.stages import (
+    Clock,
+    Interrupted,
+    Listener,
+    Outcome,
+    check_output,
+    machine,
+    pick_device,
+    publish,
+    tidy,
+)
 from nstr3d.model.checkpoint import save
 from nstr3d.model.codec import compress, decompress, save_compressed
 from nstr3d.model.tags import encode_config
@@ -30,8 +40,17 @@ from nstr3d.training.losses import TransportPenalty, value_objective
 from nstr3d.training.sampling import Raster
 
 COMPRESSED = "model.nstq"
-MODEL, PICTURE, SOUND, COMPARISON, REPORT = "model.safetensors", "image.png", "sound.wav", "comparison.png", "report.json"
-BITS = {"image": 16.0, "sound": 8.0}  # per pixel or frame of samples that the default budget comes to
+MODEL, PICTURE, SOUND, COMPARISON, REPORT = (
+    "model.safetensors",
+    "image.png",
+    "sound.wav",
+    "comparison.png",
+    "report.json",
+)
+BITS = {
+    "image": 16.0,
+    "sound": 8.0,
+}  # per pixel or frame of samples that the default budget comes to
 LARGEST_SIDE = 8192
 LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
 LARGEST_SEED = 2**32 - 1
@@ -71,11 +90,18 @@ class SignalJob:
         if sum(value is not None for value in (self.params, self.bpp, self.bytes)) > 1:
             raise ValueError("--params, --bpp and --bytes each set the budget; give one of them.")
         if self.bytes is not None and (self.field != "cosines" or self.noise):
-            raise ValueError("--bytes is for the closed-form field of samples without noise; use --params.")
+            raise ValueError(
+                "--bytes is for the closed-form field of samples without noise; use --params."
+            )
         if self.field not in ("cosines", *TRAINED):
-            raise ValueError(f"--field is one of cosines, {', '.join(TRAINED)} for an image or a sound, not {self.field}.")
+            raise ValueError(
+                f"--field is one of cosines, {', '.join(TRAINED)} for an image or a sound, not "
+                f"{self.field}."
+            )
         if self.field == "cosines" and (self.seconds or self.steps):
-            raise ValueError("--steps and --seconds are for a trained --field; the default has a closed form.")
+            raise ValueError(
+                "--steps and --seconds are for a trained --field; the default has a closed form."
+            )
         if self.transport and self.field != "nstr":
             raise ValueError("--transport needs a trained local spectrum; use --field nstr.")
         if not 0 <= self.transport < math.inf:
@@ -90,7 +116,9 @@ class SignalJob:
     @property
     def training(self) -> FitConfig:
         """How a trained field is trained."""
-        return FitConfig(self.steps or 2000, batch=8192, settle=None, seconds=self.seconds, seed=self.seed)
+        return FitConfig(
+            self.steps or 2000, batch=8192, settle=None, seconds=self.seconds, seed=self.seed
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,14 +133,16 @@ class SignalJob:
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: ``values (*shape, c)``, and the picture or sound that says how to write it again."""
+    """What was read: ``values (*shape, c)``, and the picture or sound that says how to write it
+    again."""
 
     values: np.ndarray
     file: Picture | Sound
     notes: tuple[str, ...]
 
     def like(self, values: np.ndarray, scale: int) -> Picture | Sound:
-        """``values`` as a file of the same depth, or type and rate, at ``scale`` times the resolution."""
+        """``values`` as a file of the same depth, or type and rate, at ``scale`` times the
+        resolution."""
         if isinstance(self.file, Picture):
             return dataclasses.replace(self.file, values=values.clip(0, 1))
         return dataclasses.replace(self.file, values=values, rate=self.file.rate * scale)
@@ -121,7 +151,8 @@ class Source:
 def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
     """Does the job. All files appear together at the end or not at all.
 
-    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and `Interrupted` after a Ctrl-C.
+    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
+    `Interrupted` after a Ctrl-C.
     """
     listener, clock, kind = listener or Listener(), Clock(), kind_of(job.path)
     device = pick_device(job.device)
@@ -162,7 +193,10 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
                 else:
                     save_sound(folder / SOUND, again)
                 shown = seen if known is None else np.where(known[..., None], seen, 0)
-                save_image(folder / COMPARISON, _comparison(source.values if not job.noise else shown, fitted))
+                save_image(
+                    folder / COMPARISON,
+                    _comparison(source.values if not job.noise else shown, fitted),
+                )
             size = (folder / job.names[0]).stat().st_size
             report = _report(job, source, known, result, size, accuracy, clock, device)
             save_json(folder / REPORT, report)
@@ -170,9 +204,13 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
 
 
 def load_source(path: Path) -> Source:
-    """The image or sound in the file. Raises what `load_picture` and `load_sound` do, ValueError for another kind of file."""
+    """The image or sound in the file. Raises what `load_picture` and `load_sound` do, ValueError
+    for another kind of file."""
     if kind_of(path) == "mesh":
-        raise ValueError(f"{path} is neither a picture nor a sound by its extension '{path.suffix}'; .png or .wav work.")
+        raise ValueError(
+            f"{path} is neither a picture nor a sound by its extension '{path.suffix}'; .png or "
+            ".wav work."
+        )
     if kind_of(path) == "image":
         picture = load_picture(path)
         return Source(picture.values, picture, picture.notes)
@@ -188,9 +226,12 @@ def budget(job: SignalJob, shape: tuple[int, ...], kind: str) -> int:
     return max(1, int(bits * math.prod(shape[:-1]) / 32), 64 if job.bpp is None else 1)
 
 
-def score_signal(fitted: np.ndarray, target: np.ndarray, known: np.ndarray | None) -> dict[str, Any]:
-    """How near ``fitted`` is to ``target (*shape, c)``; in the hidden part alone too, where there is one. None where a measure
-    has no meaning: a ratio to silence, an error of zero in dB, similarity of pictures below 11 pixels."""
+def score_signal(
+    fitted: np.ndarray, target: np.ndarray, known: np.ndarray | None
+) -> dict[str, Any]:
+    """How near ``fitted`` is to ``target (*shape, c)``; in the hidden part alone too, where there
+    is one. None where a measure has no meaning: a ratio to silence, an error of zero in dB,
+    similarity of pictures below 11 pixels."""
     if target.ndim == 3:
         fitted = fitted.clip(0, 1)
     found: dict[str, Any] = {"psnr": _finite(psnr(fitted, target, 1.0)), "peak": 1.0}
@@ -203,7 +244,9 @@ def score_signal(fitted: np.ndarray, target: np.ndarray, known: np.ndarray | Non
     if known is not None and not known.all():
         hidden = ~known
         found["psnr_hidden"] = _finite(psnr(fitted[hidden], target[hidden], 1.0))
-        found["snr_hidden"] = _finite(snr(fitted[hidden], target[hidden])) if target[hidden].any() else None
+        found["snr_hidden"] = (
+            _finite(snr(fitted[hidden], target[hidden])) if target[hidden].any() else None
+        )
     return found
 
 
@@ -249,24 +292,36 @@ def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
 
 
 def _mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Which samples are known: where the mask, of the same size, is brighter than half, or the masking sound not silent."""
+    """Which samples are known: where the mask, of the same size, is brighter than half, or the
+    masking sound not silent."""
     if job.mask is None:
         return None
     values = load_source(job.mask).values
     if values.shape[:-1] != shape:
-        raise ValueError(f"--mask {job.mask} has {values.shape[:-1]} samples where {job.path} has {shape}; make them equal.")
+        raise ValueError(
+            f"--mask {job.mask} has {values.shape[:-1]} samples where {job.path} has {shape}; "
+            "make them equal."
+        )
     bright = values[..., : min(3, values.shape[-1])].mean(axis=-1) > 0.5
     known = np.asarray(bright if len(shape) == 2 else values.any(axis=-1))
     if not known.any():
-        raise ValueError(f"--mask {job.mask} is dark throughout, so it hides every sample; what is white is known.")
+        raise ValueError(
+            f"--mask {job.mask} is dark throughout, so it hides every sample; what is white is "
+            "known."
+        )
     return known
 
 
 def _check_size(shape: tuple[int, ...], scale: int, kind: str) -> None:
     if kind == "image" and max(shape) > LARGEST_SIDE:
-        raise ValueError(f"The picture measures {shape[1]} x {shape[0]} pixels; sides up to {LARGEST_SIDE} work, so shrink it.")
+        raise ValueError(
+            f"The picture measures {shape[1]} x {shape[0]} pixels; sides up to {LARGEST_SIDE} "
+            "work, so shrink it."
+        )
     if math.prod(shape) * scale ** len(shape) > LARGEST_OUTPUT:
-        raise ValueError(f"--scale {scale} would make more than {LARGEST_OUTPUT:,} samples; use a smaller one.")
+        raise ValueError(
+            f"--scale {scale} would make more than {LARGEST_OUTPUT:,} samples; use a smaller one."
+        )
 
 
 def _comparison(target: np.ndarray, fitted: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""What every job shares: where its files go, all together or not at all, how it is stopped, and what it says while it works."""
+"""What every job shares: where its files go, all together or not at all, how it is stopped, and
+what it says while it works."""
 
 from __future__ import annotations
 
@@ -36,8 +37,8 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Listener:
-    """Where a job says what it is doing: ``stage`` names the next stage, ``fitting`` sees the field before it is
-    trained in place, ``step`` follows training, ``warn`` is for the user."""
+    """Where a job says what it is doing: ``stage`` names the next stage, ``fitting`` sees the field
+    before it is trained in place, ``step`` follows training, ``warn`` is for the user."""
 
     stage: Callable[[str], None] = lambda name: None
     step: Callable[[Progress], None] = lambda progress: None
@@ -46,36 +47,54 @@ class Listener:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here. Raises ValueError where it is not to be had."""
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here. Raises ValueError where it is not
+    to be had."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(f"--device is one of auto, cpu, cuda, not {name}.")
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: this torch finds no CUDA device; use --device cpu, or install a CUDA build of torch.")
+        raise ValueError(
+            "--device cuda: this torch finds no CUDA device; use --device cpu, or install a CUDA "
+            "build of torch."
+        )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_output(out: Path, names: Collection[str], overwrite: bool, expected: Collection[str] = (), going_on: str = "") -> None:
-    """Refuses to write files ``names`` to the folder ``out`` where it cannot, or where some are there already that are not
-    ``expected``. Makes nothing: that can wait for something to write."""
+def check_output(
+    out: Path,
+    names: Collection[str],
+    overwrite: bool,
+    expected: Collection[str] = (),
+    going_on: str = "",
+) -> None:
+    """Refuses to write files ``names`` to the folder ``out`` where it cannot, or where some are
+    there already that are not ``expected``. Makes nothing: that can wait for something to write."""
     nearest = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
     if not nearest.is_dir():
         raise NotADirectoryError(f"{nearest} is not a folder; choose another --out.")
     for name in names:
         if (out / name).is_dir():
-            raise IsADirectoryError(f"{out / name} is a folder where a file is to be written; choose another --out.")
+            raise IsADirectoryError(
+                f"{out / name} is a folder where a file is to be written; choose another --out."
+            )
     present = [name for name in names if (out / name).exists()]
     if not overwrite and not set(expected).issuperset(present):
-        raise FileExistsError(f"{out} already holds {', '.join(present)}; pass {going_on}--overwrite or another --out.")
+        raise FileExistsError(
+            f"{out} already holds {', '.join(present)}; pass {going_on}--overwrite or another "
+            "--out."
+        )
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
-        raise OSError(f"{nearest} cannot be written to ({error.strerror}); choose another --out.") from error
+        raise OSError(
+            f"{nearest} cannot be written to ({error.strerror}); choose another --out."
+        ) from error
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM set the event, so that work can stop where it is safe to; a second one stops at once."""
+    """Ctrl-C or SIGTERM set the event, so that work can stop where it is safe to; a second one
+    stops at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -83,7 +102,9 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
     def request(number: int, frame: Any) -> None:
         if stopped.is_set():
-            raise Interrupted("Stopped at once.")  # `fit` would take a KeyboardInterrupt for the first
+            raise Interrupted(
+                "Stopped at once."
+            )  # `fit` would take a KeyboardInterrupt for the first
         stopped.set()
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -96,13 +117,16 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 @contextmanager
 def tidy(out: Path, checkpoint: Path | None = None) -> Iterator[None]:
-    """Turns a stop into `Interrupted`, and removes the folders made for ``out`` where nothing was put into them."""
+    """Turns a stop into `Interrupted`, and removes the folders made for ``out`` where nothing was
+    put into them."""
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         yield
     except KeyboardInterrupt:
         left = checkpoint is not None and checkpoint.exists()
-        kept = f"{checkpoint} is there to go on from with --resume" if left else "nothing was written"
+        kept = (
+            f"{checkpoint} is there to go on from with --resume" if left else "nothing was written"
+        )
         raise Interrupted(f"Stopped; {kept}.") from None
     finally:
         for folder in made:
@@ -112,18 +136,22 @@ def tidy(out: Path, checkpoint: Path | None = None) -> Iterator[None]:
 
 @contextmanager
 def writing_to(out: Path) -> Iterator[None]:
-    """Makes the folder ``out``, and lets a disk that fails while it is written to say so in one sentence."""
+    """Makes the folder ``out``, and lets a disk that fails while it is written to say so in one
+    sentence."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"{out} could not be written to ({reason}); make room there or choose another --out.") from error
+        raise OSError(
+            f"{out} could not be written to ({reason}); make room there or choose another --out."
+        ) from error
 
 
 @contextmanager
 def publish(out: Path) -> Iterator[Path]:
-    """A folder to write into, whose files move to ``out`` together when the block succeeds and vanish when it fails."""
+    """A folder to write into, whose files move to ``out`` together when the block succeeds and
+    vanish when it fails."""
     with writing_to(out):
         folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
         try:

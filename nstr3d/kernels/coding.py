@@ -1,8 +1,10 @@
-"""Adaptive arithmetic coding of quantised amplitudes (numba, compiled once): integers only, so that every machine decodes alike.
+"""Adaptive arithmetic coding of quantised amplitudes (numba, compiled once): integers only, so that
+every machine decodes alike.
 
-Range coder after Martin (1979) and Subbotin, binary decisions as in CABAC (Marpe, Schwarz and Wiegand, 2003): is it zero, its
-sign, is its magnitude larger than 1, 2, ... A decision's probability is the mean of two adaptive estimates: by the amplitudes of
-neighbouring blocks, and by those of lower frequencies in its own block and of the channel before.
+Range coder after Martin (1979) and Subbotin, binary decisions as in CABAC (Marpe, Schwarz and
+Wiegand, 2003): is it zero, its sign, is its magnitude larger than 1, 2, ... A decision's
+probability is the mean of two adaptive estimates: by the amplitudes of neighbouring blocks, and by
+those of lower frequencies in its own block and of the channel before.
 """
 
 from __future__ import annotations
@@ -16,7 +18,13 @@ BANDS = 16  # of frequency
 CHANNELS = 4  # with statistics of their own
 DECISIONS = 3  # kinds of decision with statistics of their own: zero, one, more
 TOP, HALF = np.int64(1 << 32), 1 << 15
-BLOCKS_FIRST = (0, 3, 4, 1, 2)  # (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block lies together in memory
+BLOCKS_FIRST = (
+    0,
+    3,
+    4,
+    1,
+    2,
+)  # (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block lies together in memory
 FAST, SLOW = 4, 7  # shifts of the two rates at which an estimate follows
 
 
@@ -35,11 +43,21 @@ def _class(sum_):
 
 @njit(cache=True)
 def _contexts(m, c, i, j, f, g, rows, columns):
-    """The two contexts of an amplitude, from padded magnitudes `m` of amplitudes that come before it."""
+    """The two contexts of an amplitude, from padded magnitudes `m` of amplitudes that come before
+    it."""
     here, left, above = m[c + 1, i + 1, j + 2], m[c + 1, i + 1, j + 1], m[c + 1, i, j + 2]
     f, g = f + 2, g + 2
-    near = 2 * (np.int64(left[f, g]) + above[f, g]) + m[c + 1, i, j + 1, f, g] + m[c + 1, i + 1, j, f, g]
-    own = 2 * (np.int64(here[f - 1, g]) + here[f, g - 1]) + here[f - 1, g - 1] + here[f, g - 2] + here[f - 2, g]
+    near = (
+        2 * (np.int64(left[f, g]) + above[f, g])
+        + m[c + 1, i, j + 1, f, g]
+        + m[c + 1, i + 1, j, f, g]
+    )
+    own = (
+        2 * (np.int64(here[f - 1, g]) + here[f, g - 1])
+        + here[f - 1, g - 1]
+        + here[f, g - 2]
+        + here[f - 2, g]
+    )
     beside = np.int64(left[f, g - 1]) + left[f, g + 1]
     other = np.int64(m[c, i + 1, j + 2, f, g])
     if rows > 1:
@@ -51,7 +69,9 @@ def _contexts(m, c, i, j, f, g, rows, columns):
             band += 1
     part = min(c, CHANNELS - 1)
     first = (part * BANDS + band) * CLASSES + _class(near + beside)
-    second = ((part * CLASSES + _class(own)) * CLASSES + _class((near + beside + 1) // 2)) * 3 + min(other, 2)
+    second = (
+        (part * CLASSES + _class(own)) * CLASSES + _class((near + beside + 1) // 2)
+    ) * 3 + min(other, 2)
     return first, second
 
 
@@ -97,7 +117,8 @@ def _tables():
     return first, second
 
 
-# The state of a coder: low, range, carry cache, pending bytes, position in the buffer; of a decoder: code, range, position.
+# The state of a coder: low, range, carry cache, pending bytes, position in the buffer; of a
+# decoder: code, range, position.
 @njit(cache=True)
 def _shift_low(state, out):
     if state[0] < 0xFF000000 or state[0] >= TOP:
@@ -230,15 +251,16 @@ def _decode(data, q):
 
 
 def encode(levels: np.ndarray, limit: int) -> bytes | None:
-    """The code of ``levels (c, K0, K1, J0, J1)`` int32: channels, frequencies and blocks along two axes. None beyond ``limit``
-    bytes."""
+    """The code of ``levels (c, K0, K1, J0, J1)`` int32: channels, frequencies and blocks along two
+    axes. None beyond ``limit`` bytes."""
     out = np.zeros(limit, np.uint8)
     length = _encode(np.ascontiguousarray(levels.transpose(BLOCKS_FIRST), np.int32), out)
     return out[:length].tobytes() if length <= limit else None
 
 
 def decode(data: bytes, shape: tuple[int, int, int, int, int]) -> np.ndarray:
-    """The levels that `encode` coded. Bytes that it did not make give other levels; whoever stores them checks them."""
+    """The levels that `encode` coded. Bytes that it did not make give other levels; whoever stores
+    them checks them."""
     levels = np.zeros([shape[axis] for axis in BLOCKS_FIRST], np.int32)
     _decode(np.frombuffer(data, np.uint8), levels)
     return np.ascontiguousarray(levels.transpose(BLOCKS_FIRST))  # which is its own inverse

@@ -1,7 +1,9 @@
-"""Short float32 vectors for numba kernels: a type of `LANES` or `WIDE` lanes that lives in registers, and what one does with it.
+"""Short float32 vectors for numba kernels: a type of `LANES` or `WIDE` lanes that lives in
+registers, and what one does with it.
 
-Numba vectorises only what LLVM recognises; a matrix product or a gather of short rows it leaves scalar. Here the vector is
-explicit, so a kernel written with it runs at the machine's width on any machine: LLVM splits what is too wide for it.
+Numba vectorises only what LLVM recognises; a matrix product or a gather of short rows it leaves
+scalar. Here the vector is explicit, so a kernel written with it runs at the machine's width on any
+machine: LLVM splits what is too wide for it.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ def _arithmetic(symbol, build: str) -> None:
 
     @lower_builtin(symbol, Vector, Vector)
     def _lower(context, builder, signature, args):
-        # A product and a sum may become one instruction; their order stays, on which the range reductions below rely.
+        # A product and a sum may become one instruction; their order stays, on which the range
+        # reductions below rely.
         return getattr(builder, build)(*args, flags=("contract",))
 
 
@@ -71,7 +74,10 @@ def _loader(lanes: int):
         def build(context, builder, signature, args):
             index = context.cast(builder, args[1], signature.args[1], types.intp)
             vector = ir.VectorType(ir.FloatType(), lanes)
-            return builder.load(_pointer(context, builder, signature.args[0], array, args[0], index, vector), align=4)
+            return builder.load(
+                _pointer(context, builder, signature.args[0], array, args[0], index, vector),
+                align=4,
+            )
 
         return KINDS[lanes](array, index), build
 
@@ -105,7 +111,11 @@ def store(typing, array, index, vector):
 
     def build(context, builder, signature, args):
         index = context.cast(builder, args[1], signature.args[1], types.intp)
-        builder.store(args[2], _pointer(context, builder, signature.args[0], array, args[0], index, args[2].type), align=4)
+        builder.store(
+            args[2],
+            _pointer(context, builder, signature.args[0], array, args[0], index, args[2].type),
+            align=4,
+        )
         return context.get_dummy_value()
 
     return types.void(array, index, vector), build
@@ -114,7 +124,9 @@ def store(typing, array, index, vector):
 def _call(name: str, builder, args):
     kind = args[0].type
     signature = ir.FunctionType(kind, [kind] * len(args))
-    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.{name}.v{kind.count}f32")
+    function = cgutils.get_or_insert_function(
+        builder.module, signature, f"llvm.{name}.v{kind.count}f32"
+    )
     return builder.call(function, args)
 
 
@@ -181,7 +193,11 @@ def total(typing, a):
             lanes //= 2
             parts = [
                 builder.shuffle_vector(
-                    vector, vector, ir.Constant(ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes)))
+                    vector,
+                    vector,
+                    ir.Constant(
+                        ir.VectorType(ir.IntType(32), lanes), list(range(start, start + lanes))
+                    ),
                 )
                 for start in (0, lanes)
             ]
@@ -219,10 +235,31 @@ def _scale(typing, value, bits):
 
 # Added to a small number, this leaves its nearest integer in the lowest bits of the sum.
 _ROUND = 12582912.0
-# Least-maximum polynomials: sin x / x and cos x on [-pi/2, pi/2] in x^2, 2^x on [-1/2, 1/2], log(1 + x) / x on [0, 1].
-_SIN = (1.0, -0.16666660462485955, 0.008333088169953012, -0.00019811112929996868, 2.608933028112534e-06)
-_COS = (1.0, -0.4999999954956952, 0.04166664072850756, -0.0013888403513415398, 2.4761886489831075e-05, -2.607710925944806e-07)
-_EXP = (1.0, 0.6931472149075977, 0.24022234619008898, 0.055503083720181146, 0.009671875301116984, 0.0013407255488308430)
+# Least-maximum polynomials: sin x / x and cos x on [-pi/2, pi/2] in x^2, 2^x on [-1/2, 1/2], log(1
+# + x) / x on [0, 1].
+_SIN = (
+    1.0,
+    -0.16666660462485955,
+    0.008333088169953012,
+    -0.00019811112929996868,
+    2.608933028112534e-06,
+)
+_COS = (
+    1.0,
+    -0.4999999954956952,
+    0.04166664072850756,
+    -0.0013888403513415398,
+    2.4761886489831075e-05,
+    -2.607710925944806e-07,
+)
+_EXP = (
+    1.0,
+    0.6931472149075977,
+    0.24022234619008898,
+    0.055503083720181146,
+    0.009671875301116984,
+    0.0013407255488308430,
+)
 _LOG = (0.9999998336019187, -0.4999769094860338, 0.3328008019510945, -0.2452312996119746)
 _LOG_HIGH = (0.17824368094073334, -0.10884275116466657, 0.044934186535262266, -0.008780526272604575)
 
@@ -238,7 +275,9 @@ def sine_and_cosine(x):
     sine, cosine = splat(_SIN[4]), splat(_COS[5])
     sine = fma(fma(sine, square, splat(_SIN[3])), square, splat(_SIN[2]))
     sine = fma(fma(sine, square, splat(_SIN[1])), square, splat(_SIN[0]))
-    cosine = fma(fma(fma(cosine, square, splat(_COS[4])), square, splat(_COS[3])), square, splat(_COS[2]))
+    cosine = fma(
+        fma(fma(cosine, square, splat(_COS[4])), square, splat(_COS[3])), square, splat(_COS[2])
+    )
     cosine = fma(fma(cosine, square, splat(_COS[1])), square, splat(_COS[0]))
     return _flip(sine * rest, shifted), _flip(cosine, shifted)
 
@@ -250,7 +289,11 @@ def decay(x):
     shifted = scaled + splat_wide(_ROUND)
     rest = scaled - (shifted - splat_wide(_ROUND))
     power = fma(fma(splat_wide(_EXP[5]), rest, splat_wide(_EXP[4])), rest, splat_wide(_EXP[3]))
-    power = fma(fma(fma(power, rest, splat_wide(_EXP[2])), rest, splat_wide(_EXP[1])), rest, splat_wide(_EXP[0]))
+    power = fma(
+        fma(fma(power, rest, splat_wide(_EXP[2])), rest, splat_wide(_EXP[1])),
+        rest,
+        splat_wide(_EXP[0]),
+    )
     return _scale(power, shifted)
 
 
@@ -258,7 +301,15 @@ def decay(x):
 def softplus(x):
     """``log(1 + exp(x))`` of vectors of WIDE float32, to about 2e-7."""
     small = decay(magnitude(x))
-    log = fma(fma(splat_wide(_LOG_HIGH[3]), small, splat_wide(_LOG_HIGH[2])), small, splat_wide(_LOG_HIGH[1]))
+    log = fma(
+        fma(splat_wide(_LOG_HIGH[3]), small, splat_wide(_LOG_HIGH[2])),
+        small,
+        splat_wide(_LOG_HIGH[1]),
+    )
     log = fma(fma(log, small, splat_wide(_LOG_HIGH[0])), small, splat_wide(_LOG[3]))
-    log = fma(fma(fma(log, small, splat_wide(_LOG[2])), small, splat_wide(_LOG[1])), small, splat_wide(_LOG[0]))
+    log = fma(
+        fma(fma(log, small, splat_wide(_LOG[2])), small, splat_wide(_LOG[1])),
+        small,
+        splat_wide(_LOG[0]),
+    )
     return fma(small, log, largest(x, splat_wide(0.0)))

@@ -1,7 +1,9 @@
-"""Models on disk: one safetensors file of weights, with the config, frame and provenance as JSON in its metadata.
+"""Models on disk: one safetensors file of weights, with the config, frame and provenance as JSON in
+its metadata.
 
-Nothing is pickled, and nothing that a file says is imported. A config is written as its tag and fields (`nstr3d.model.tags`). It is
-read back only into a class of that table or one that the caller passes.
+Nothing is pickled, and nothing that a file says is imported. A config is written as its tag and
+fields (`nstr3d.model.tags`). It is read back only into a class of that table or one that the caller
+passes.
 """
 
 from __future__ import annotations
@@ -24,17 +26,28 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
 FORMAT = "nstr3d-2"
-READ = ("nstr3d-1", FORMAT)  # the formats that are read; in the first, configs have import paths in place of tags
+READ = (
+    "nstr3d-1",
+    FORMAT,
+)  # the formats that are read; in the first, configs have import paths in place of tags
 TRAINING = "training/"  # prefix of the optimiser's tensors in a checkpoint that can be resumed
 
 
-def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] | None = None) -> None:
-    """Writes ``fit`` to one file, atomically; with ``training`` (a `training_state`) the run can be resumed from it."""
+def save(
+    path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] | None = None
+) -> None:
+    """Writes ``fit`` to one file, atomically; with ``training`` (a `training_state`) the run can be
+    resumed from it."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()}
-    tensors |= {TRAINING + name: tensor.detach().cpu().contiguous() for name, tensor in (training or {}).items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()
+    }
+    tensors |= {
+        TRAINING + name: tensor.detach().cpu().contiguous()
+        for name, tensor in (training or {}).items()
+    }
     header = {
         "config": encode_config(fit.field.config),
         "in_dim": fit.field.in_dim,
@@ -47,7 +60,8 @@ def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] 
         "interrupted": fit.interrupted,
         "provenance": dict(fit.provenance),
     }
-    # Padded, so that a run that took other seconds to the same weights makes a file of the same length.
+    # Padded, so that a run that took other seconds to the same weights makes a file of the same
+    # length.
     text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
     with atomic_path(path) as temporary:
         try:
@@ -56,13 +70,16 @@ def save(path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] 
             raise OSError(str(error)) from error
 
 
-def load(path: str | os.PathLike[str], device: torch.device | str = "cpu", configs: Sequence[type] = ()) -> Fit:
+def load(
+    path: str | os.PathLike[str], device: torch.device | str = "cpu", configs: Sequence[type] = ()
+) -> Fit:
     """The `Fit` that `save` of this or an earlier version wrote, bit for bit, on ``device``.
 
     ``configs`` lists config classes from outside nstr3d.
 
-    Raises FileNotFoundError or IsADirectoryError, and ValueError naming the file and what is wrong with it: not
-    safetensors, truncated, from another program or a newer version, or with tensors that do not fit its config.
+    Raises FileNotFoundError or IsADirectoryError, and ValueError naming the file and what is wrong
+    with it: not safetensors, truncated, from another program or a newer version, or with tensors
+    that do not fit its config.
     """
     return load_training(path, device, configs)[0]
 
@@ -72,14 +89,19 @@ def load_training(
 ) -> tuple[Fit, dict[str, Tensor]]:
     """`load`, with the training state that the file holds (empty for a finished model)."""
     text, tensors = _read(Path(path))
-    training = {name.removeprefix(TRAINING): tensors.pop(name) for name in list(tensors) if name.startswith(TRAINING)}
+    training = {
+        name.removeprefix(TRAINING): tensors.pop(name)
+        for name in list(tensors)
+        if name.startswith(TRAINING)
+    }
     try:
         header = json.loads(text)
         field = _rebuild(header, tensors, configs).to(device)
         held = set(option_names(header["config"], configs))
         options = option_names(encode_config(field.config), configs)
         if training and (lacking := [name for name in options if name not in held]):
-            # A finished model goes without it; a run that went on with today's default would not be the same run.
+            # A finished model goes without it; a run that went on with today's default would not be
+            # the same run.
             raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")
         frame, bounds = header["frame"], header["bounds"]
         fit = Fit(
@@ -93,7 +115,11 @@ def load_training(
             header["provenance"],
         )
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = f"its header lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split()).rstrip(".")
+        reason = (
+            f"its header lacks {error}"
+            if isinstance(error, KeyError)
+            else " ".join(str(error).split()).rstrip(".")
+        )
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
     return fit, training
 
@@ -110,16 +136,26 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a model: it is truncated or not a safetensors file ({error}).") from error
+        raise ValueError(
+            f"{path} is not a model: it is truncated or not a safetensors file ({error})."
+        ) from error
     written = metadata.get("format")
     if written not in READ:
         if str(written).startswith("nstr3d-"):
-            raise ValueError(f"{path} is of the format {written!r}, which this version of nstr3d does not know; update nstr3d.")
-        raise ValueError(f"{path} is a safetensors file, but not of nstr3d: its format is {written!r}, not {FORMAT}.")
+            raise ValueError(
+                f"{path} is of the format {written!r}, which this version of nstr3d does not "
+                "know; update nstr3d."
+            )
+        raise ValueError(
+            f"{path} is a safetensors file, but not of nstr3d: its format is {written!r}, not "
+            f"{FORMAT}."
+        )
     return metadata.get("nstr3d", ""), tensors
 
 
-def _rebuild(header: Mapping[str, Any], tensors: dict[str, Tensor], configs: Sequence[type]) -> Field:
+def _rebuild(
+    header: Mapping[str, Any], tensors: dict[str, Tensor], configs: Sequence[type]
+) -> Field:
     config = decode_config(header["config"], configs)
     if not hasattr(config, "restore"):
         raise ValueError(f"its config is of no field but of the type {type(config).__name__}")
@@ -133,6 +169,9 @@ def _rebuild(header: Mapping[str, Any], tensors: dict[str, Tensor], configs: Seq
         given = tensors[name]
         if given.shape != tensor.shape or given.dtype != tensor.dtype:
             needed = f"{tuple(tensor.shape)} {tensor.dtype}"
-            raise ValueError(f"tensor {name} is {tuple(given.shape)} {given.dtype} where its config needs {needed}")
+            raise ValueError(
+                f"tensor {name} is {tuple(given.shape)} {given.dtype} where its config needs "
+                f"{needed}"
+            )
     field.load_state_dict(tensors)
     return field

@@ -1,8 +1,9 @@
 """Closed-form fields in few bytes: amplitudes quantised and entropy coded, in a file of their own.
 
-A file is the magic ``NSTQ1``, a header (shape, hops, colours, step), the code, and a checksum. The step is the finest whose file
-fits; amplitudes are rounded towards zero where that saves more bits than it costs accuracy (a dead zone), and each magnitude is
-decoded to the mean of what was rounded to it.
+A file is the magic ``NSTQ1``, a header (shape, hops, colours, step), the code, and a checksum. The
+step is the finest whose file fits; amplitudes are rounded towards zero where that saves more bits
+than it costs accuracy (a dead zone), and each magnitude is decoded to the mean of what was rounded
+to it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nstr3d.fields.closed.cosines import HOPS, CosineConfig, Cosines, analyse_all, fitting, principal_axes
+from nstr3d.fields.closed.cosines import (
+    HOPS,
+    CosineConfig,
+    Cosines,
+    analyse_all,
+    fitting,
+    principal_axes,
+)
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.files import atomic_path
 
@@ -31,7 +39,8 @@ STEPS = 20  # at most, of the search for the quantisation step
 
 @dataclass(frozen=True)
 class _Quantised:
-    """Levels of the table of ``config`` in units of ``step``, strongest channel first, with what turns them back to values."""
+    """Levels of the table of ``config`` in units of ``step``, strongest channel first, with what
+    turns them back to values."""
 
     config: CosineConfig
     levels: np.ndarray
@@ -42,17 +51,23 @@ class _Quantised:
 
 
 def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -> bytes:
-    """The closed-form field nearest to ``values (*shape, c)`` float32 in a file of at most ``size`` bytes.
+    """The closed-form field nearest to ``values (*shape, c)`` float32 in a file of at most ``size``
+    bytes.
 
-    Each of ``hops`` is tried. Raises ValueError for a size that cannot hold it and for values that are not finite.
+    Each of ``hops`` is tried. Raises ValueError for a size that cannot hold it and for values that
+    are not finite.
     """
     if not np.isfinite(values).all():
-        raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
+        raise ValueError(
+            "The samples hold values that are not finite; replace them, or mask them out."
+        )
     *shape, _ = values.shape
     offset, colours = principal_axes(values.reshape(-1, values.shape[-1]))
     colours = np.ascontiguousarray(colours[:, ::-1])  # the strongest first: it predicts the others
     best, error = None, np.inf
-    for hop in dict.fromkeys(tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]):
+    for hop in dict.fromkeys(
+        tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]
+    ):
         config = CosineConfig(tuple(shape), hop, smooth=len(shape) == 1)
         table = analyse_all(np.asarray(values, np.float32), config, offset, colours)
         data, lost = _finest(table, config, offset, colours, size)
@@ -64,9 +79,12 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
 
 
 def decompress(data: bytes, name: str = "the data") -> Cosines:
-    """The field that `compress` coded. Raises ValueError, naming ``name``, for damaged or other data."""
+    """The field that `compress` coded. Raises ValueError, naming ``name``, for damaged or other
+    data."""
     if data[: len(MAGIC)] != MAGIC:
-        raise ValueError(f"{name} is not a compressed nstr3d field: it does not begin with {MAGIC.decode()}.")
+        raise ValueError(
+            f"{name} is not a compressed nstr3d field: it does not begin with {MAGIC.decode()}."
+        )
     if len(data) < len(MAGIC) + 6 or zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         raise ValueError(f"{name} is damaged: it is truncated or was changed.")
     from nstr3d.kernels.coding import decode
@@ -79,10 +97,15 @@ def decompress(data: bytes, name: str = "the data") -> Cosines:
     except (struct.error, ValueError) as error:
         raise ValueError(f"{name} is damaged: its header makes no sense.") from error
     if not 1 <= dim <= 2 or not channels >= 1 or math.prod(config.table(channels)) > LARGEST:
-        raise ValueError(f"{name} claims to hold {channels} x {shape} samples, which no file of ours does; it was not read.")
+        raise ValueError(
+            f"{name} claims to hold {channels} x {shape} samples, which no file of ours does; it "
+            "was not read."
+        )
     step, *shrink = reader.take(f"<f{CENTRES}B")
     offset = np.array(reader.take(f"<{channels}f"), np.float32)
-    colours = np.array(reader.take(f"<{channels * channels}f"), np.float32).reshape(channels, channels)
+    colours = np.array(reader.take(f"<{channels * channels}f"), np.float32).reshape(
+        channels, channels
+    )
     levels = decode(reader.rest(), _planes(config, channels))
     return _field(_Quantised(config, levels, step, offset, colours, tuple(shrink)))
 
@@ -94,7 +117,8 @@ def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def load_compressed(path: str | os.PathLike[str]) -> Cosines:
-    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError, or ValueError as `decompress` does."""
+    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError, or ValueError as
+    `decompress` does."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
@@ -111,7 +135,8 @@ def _finest(
     if largest == 0:
         data = _write(_quantise(table, config, 1.0, offset, colours), size)
         return data, 0.0 if data else np.inf
-    # Bytes fall about in proportion to a power of the step: a few guesses by that rule, kept within a bracket, find it.
+    # Bytes fall about in proportion to a power of the step: a few guesses by that rule, kept within
+    # a bracket, find it.
     low, high, guess = np.log(largest * 1e-6), np.log(largest * 4), np.log(largest / 64)
     best, found = None, None
     for _ in range(STEPS):
@@ -130,7 +155,9 @@ def _finest(
     return best, float(np.square(_values(found) - table.ravel(), dtype=np.float64).sum())
 
 
-def _quantise(table: np.ndarray, config: CosineConfig, step: float, offset: np.ndarray, colours: np.ndarray) -> _Quantised:
+def _quantise(
+    table: np.ndarray, config: CosineConfig, step: float, offset: np.ndarray, colours: np.ndarray
+) -> _Quantised:
     scaled = np.abs(table) / np.float32(step)
     magnitude = np.floor(scaled + np.float32(ROUNDING)).astype(np.int32)
     shrink = []
@@ -167,7 +194,11 @@ def _write(quantised: _Quantised, size: int) -> bytes | None:
 
     config, channels = quantised.config, len(quantised.offset)
     dim = len(config.shape)
-    head = MAGIC + struct.pack("<BBB", dim, channels, config.smooth) + struct.pack(f"<{dim}I{dim}H", *config.shape, *config.hops)
+    head = (
+        MAGIC
+        + struct.pack("<BBB", dim, channels, config.smooth)
+        + struct.pack(f"<{dim}I{dim}H", *config.shape, *config.hops)
+    )
     head += struct.pack(f"<f{CENTRES}B", quantised.step, *quantised.shrink)
     head += quantised.offset.astype("<f4").tobytes() + quantised.colours.astype("<f4").tobytes()
     code = encode(quantised.levels, max(0, size - len(head) - 4))

@@ -29,21 +29,27 @@ AGREEMENT = 1e-5  # diagonals of the bounds by which ONNX may differ from torch
 
 @dataclass(frozen=True)
 class DistanceGrid:
-    """Signed distances ``(x, y, z)`` float32: entry (i, j, k) is that of the point ``origin + spacing * (i, j, k)``, all in world
-    units."""
+    """Signed distances ``(x, y, z)`` float32: entry (i, j, k) is that of the point ``origin +
+    spacing * (i, j, k)``, all in world units."""
 
     distance: np.ndarray
     origin: np.ndarray
     spacing: float
 
 
-def sample_grid(sdf: Sdf, resolution: int, on_slab: Callable[[int, int], None] = lambda done, total: None) -> DistanceGrid:
-    """Distances at the nodes of cubic cells, ``resolution`` to the longest side, over the bounds of ``sdf`` and 3% around them.
+def sample_grid(
+    sdf: Sdf, resolution: int, on_slab: Callable[[int, int], None] = lambda done, total: None
+) -> DistanceGrid:
+    """Distances at the nodes of cubic cells, ``resolution`` to the longest side, over the bounds of
+    ``sdf`` and 3% around them.
 
-    ``on_slab`` hears how many of how many slabs are done. Raises ValueError for a resolution out of range.
+    ``on_slab`` hears how many of how many slabs are done. Raises ValueError for a resolution out of
+    range.
     """
     if not 2 <= resolution <= FINEST:
-        raise ValueError(f"A grid has 2 to {FINEST} cells along its longest side, not {resolution}.")
+        raise ValueError(
+            f"A grid has 2 to {FINEST} cells along its longest side, not {resolution}."
+        )
     extent = sdf.bounds.extent + 2 * PADDING * sdf.bounds.extent.max()
     spacing = float(extent.max()) / resolution
     cells = np.ceil(extent / spacing - 1e-6).astype(int)
@@ -61,14 +67,18 @@ def sample_grid(sdf: Sdf, resolution: int, on_slab: Callable[[int, int], None] =
 def save_grid(path: str | os.PathLike[str], grid: DistanceGrid) -> None:
     """Writes NPZ arrays ``distance (x, y, z)``, ``origin (3,)`` and ``spacing ()``, atomically."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, distance=grid.distance, origin=grid.origin, spacing=np.float64(grid.spacing))
+        np.savez_compressed(
+            file, distance=grid.distance, origin=grid.origin, spacing=np.float64(grid.spacing)
+        )
 
 
 def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
-    """Writes the distance as an ONNX model: ``points (n, 3)`` float32 in world units -> ``distance (n,)`` float32.
+    """Writes the distance as an ONNX model: ``points (n, 3)`` float32 in world units -> ``distance
+    (n,)`` float32.
 
-    Its metadata hold ``bounds`` and ``lipschitz`` as JSON. Before it is published, onnxruntime computes random points with it.
-    Raises ModuleNotFoundError without the extra ``export``, ValueError where the results are not those of torch.
+    Its metadata hold ``bounds`` and ``lipschitz`` as JSON. Before it is published, onnxruntime
+    computes random points with it. Raises ModuleNotFoundError without the extra ``export``,
+    ValueError where the results are not those of torch.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(name) is None:
@@ -87,7 +97,11 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
             verbose=False,
         )
         assert program is not None
-        about = {"bounds": json.dumps(asdict(fit.bounds)), "lipschitz": json.dumps(fit.lipschitz), "producer": "nstr3d"}
+        about = {
+            "bounds": json.dumps(asdict(fit.bounds)),
+            "lipschitz": json.dumps(fit.lipschitz),
+            "producer": "nstr3d",
+        }
         program.model.metadata_props.update(about)
         with atomic_path(path) as temporary:
             program.save(temporary)
@@ -104,7 +118,8 @@ class _Distance(nn.Module):
 
 
 def _compare(path: Path, fit: Fit) -> None:
-    """Raises ValueError where the ONNX model at ``path`` is not the distance of ``fit``, in the bounds and around them."""
+    """Raises ValueError where the ONNX model at ``path`` is not the distance of ``fit``, in the
+    bounds and around them."""
     import onnxruntime
 
     box = fit.bounds.scaled(1.5)
@@ -115,7 +130,8 @@ def _compare(path: Path, fit: Fit) -> None:
         off = float(np.abs(np.asarray(found) - fit.sdf()(some)).max())
         if not off <= AGREEMENT * fit.bounds.diagonal:
             raise ValueError(
-                f"The ONNX model differs from the field by up to {off:.3g}; this version of torch exports it wrongly."
+                f"The ONNX model differs from the field by up to {off:.3g}; this version of torch "
+                "exports it wrongly."
             )
 
 

@@ -1,9 +1,10 @@
-"""The tags of configs in files: a short string for each class, in one table. Nothing that a file says is imported.
+"""The tags of configs in files: a short string for each class, in one table. Nothing that a file
+says is imported.
 
-An encoded config is JSON data: ``{"tag": "siren", "width": 256, ...}``. Nested configs are encoded likewise.
-The tag of a config class from outside nstr3d is its own class attribute ``tag``, which is a string and no
-dataclass field. Without that attribute the tag is the import path ``module:Class``. The reader of the file
-passes the class.
+An encoded config is JSON data: ``{"tag": "siren", "width": 256, ...}``. Nested configs are encoded
+likewise. The tag of a config class from outside nstr3d is its own class attribute ``tag``, which is
+a string and no dataclass field. Without that attribute the tag is the import path ``module:Class``.
+The reader of the file passes the class.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.training.fit import FitConfig
 
 TAG = "tag"  # the key of a config's tag
-CLASS = "class"  # the key of the class's import path, which the format nstr3d-1 has in place of the tag
+CLASS = (
+    "class"  # the key of the class's import path, which the format nstr3d-1 has in place of the tag
+)
 # Files outlive the code: a class may move or change its name, its tag stays.
 TAGS: dict[str, type] = {
     "nstr": NstrConfig,
@@ -70,20 +73,27 @@ def encode_config(value: Any) -> Any:
     Raises TypeError for what a config may not hold, and ValueError as `tag_of` does.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: encode_config(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {
+            field.name: encode_config(getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
         return {TAG: tag_of(type(value)), **fields}
     if isinstance(value, tuple):
         return [encode_config(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(f"a config may hold dataclasses, tuples, numbers, strings and None, not {type(value).__name__}")
+    raise TypeError(
+        "a config may hold dataclasses, tuples, numbers, strings and None, not "
+        f"{type(value).__name__}"
+    )
 
 
 def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
     """The inverse of `encode_config`. It reads the format nstr3d-1 too.
 
-    Raises ValueError for a name that is neither in the tables nor one of ``configs``, for an option that the class
-    does not have, and for a value whose type is not that of the option (of nstr3d's own classes).
+    Raises ValueError for a name that is neither in the tables nor one of ``configs``, for an option
+    that the class does not have, and for a value whose type is not that of the option (of nstr3d's
+    own classes).
     """
     if isinstance(data, list):
         return tuple(decode_config(item, configs) for item in data)
@@ -93,11 +103,18 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
     values = {name: decode_config(item, configs) for name, item in _items(data)}
     fields = {field.name: field for field in dataclasses.fields(kind)}
     if unknown := sorted(values.keys() - fields.keys()):
-        raise ValueError(f"it has the option {kind.__name__}.{unknown[0]}, which is unknown here; use {OTHER_VERSION}")
-    hints = get_type_hints(kind) if kind in TAGS.values() else {}  # a class from outside checks itself
+        raise ValueError(
+            f"it has the option {kind.__name__}.{unknown[0]}, which is unknown here; use "
+            f"{OTHER_VERSION}"
+        )
+    hints = (
+        get_type_hints(kind) if kind in TAGS.values() else {}
+    )  # a class from outside checks itself
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
-            raise ValueError(f"its option {kind.__name__}.{name} is not of the type {fields[name].type}")
+            raise ValueError(
+                f"its option {kind.__name__}.{name} is not of the type {fields[name].type}"
+            )
     return kind(**values)
 
 
@@ -112,25 +129,35 @@ def encode_formerly(config: Any) -> Any:
 def tag_of(kind: type) -> str:
     """The tag of a config class.
 
-    Raises ValueError for a class from outside whose tag is no string, is a dataclass field, or is in `TAGS`.
+    Raises ValueError for a class from outside whose tag is no string, is a dataclass field, or is
+    in `TAGS`.
     """
     for tag, ours in TAGS.items():
         if ours is kind:
             return tag
     found = vars(kind).get(TAG, _path_of(kind))  # an inherited tag is the tag of another class
     if not isinstance(found, str) or TAG in {field.name for field in dataclasses.fields(kind)}:
-        raise ValueError(f"the tag of {_path_of(kind)} must be a string that is a class attribute, not a field of the dataclass")
+        raise ValueError(
+            f"the tag of {_path_of(kind)} must be a string that is a class attribute, not a field "
+            "of the dataclass"
+        )
     if found in TAGS:
-        raise ValueError(f"{_path_of(kind)} has the tag {found}, which names {TAGS[found].__name__} of nstr3d; choose another")
+        raise ValueError(
+            f"{_path_of(kind)} has the tag {found}, which names {TAGS[found].__name__} of nstr3d; "
+            "choose another"
+        )
     return found
 
 
 def option_names(data: Any, configs: Sequence[type] = ()) -> Iterator[str]:
-    """The names ``Class.option`` of all options in an encoded config, outer configs before nested ones."""
+    """The names ``Class.option`` of all options in an encoded config, outer configs before nested
+    ones."""
     if isinstance(data, dict):
         kind = _class_of(data, configs)
         yield from (f"{kind.__name__}.{name}" for name, _ in _items(data))
-    for inner in data.values() if isinstance(data, dict) else data if isinstance(data, list) else ():
+    for inner in (
+        data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    ):
         yield from option_names(inner, configs)
 
 
@@ -139,12 +166,17 @@ def _class_of(data: Mapping[str, Any], configs: Sequence[type]) -> type:
     former = CLASS in data  # no option has this name: it is a keyword of Python
     name, known = (data[CLASS], _by_path(configs)) if former else (data.get(TAG), _by_tag(configs))
     if not isinstance(name, str) or name not in known:
-        raise ValueError(f"its config class {name} is unknown here; pass it in configs=[...] or use the version that wrote it")
+        raise ValueError(
+            f"its config class {name} is unknown here; pass it in configs=[...] or use the "
+            "version that wrote it"
+        )
     return known[name]
 
 
 def _by_path(configs: Sequence[type]) -> dict[str, type]:
-    return {path: TAGS[tag] for path, tag in FORMER_PATHS.items()} | {_path_of(kind): kind for kind in configs}
+    return {path: TAGS[tag] for path, tag in FORMER_PATHS.items()} | {
+        _path_of(kind): kind for kind in configs
+    }
 
 
 def _by_tag(configs: Sequence[type]) -> dict[str, type]:
@@ -152,7 +184,10 @@ def _by_tag(configs: Sequence[type]) -> dict[str, type]:
     for kind in configs:
         tag = tag_of(kind)
         if known.setdefault(tag, kind) is not kind:
-            raise ValueError(f"{_path_of(known[tag])} and {_path_of(kind)} in configs=[...] have the same tag {tag}")
+            raise ValueError(
+                f"{_path_of(known[tag])} and {_path_of(kind)} in configs=[...] have the same tag "
+                f"{tag}"
+            )
     return known
 
 
@@ -171,7 +206,9 @@ def _with_paths(data: Any, paths: Mapping[str, str]) -> Any:
         return [_with_paths(item, paths) for item in data]
     if not isinstance(data, dict):
         return data
-    return {CLASS: paths.get(data[TAG], data[TAG])} | {name: _with_paths(item, paths) for name, item in _items(data)}
+    return {CLASS: paths.get(data[TAG], data[TAG])} | {
+        name: _with_paths(item, paths) for name, item in _items(data)
+    }
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -180,6 +217,12 @@ def _fits(value: Any, hint: Any) -> bool:
     if get_origin(hint) in (Union, UnionType):
         return any(_fits(value, one) for one in inner)
     if get_origin(hint) is tuple:
-        each = inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is Ellipsis else inner
+        each = (
+            inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is Ellipsis else inner
+        )
         return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
-    return isinstance(value, int | float) if hint is float else isinstance(value, int if hint is bool else hint)
+    return (
+        isinstance(value, int | float)
+        if hint is float
+        else isinstance(value, int if hint is bool else hint)
+    )

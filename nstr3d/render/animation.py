@@ -1,4 +1,5 @@
-"""Files that rendering writes beside single pictures: GIF and MP4 animations, depth and normals as NPZ or EXR.
+"""Files that rendering writes beside single pictures: GIF and MP4 animations, depth and normals as
+NPZ or EXR.
 
 Every writer publishes a complete file or nothing.
 """
@@ -21,15 +22,22 @@ from nstr3d.types import Camera
 ANIMATIONS, BUFFERS = (".gif", ".mp4"), (".npz", ".exr")
 
 
-def save_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], rate: float = 20.0) -> None:
-    """Writes ``frames``, each ``(h, w, 3)`` floats in [0, 1] of one shape, as .gif (endless) or .mp4 with ``rate`` a second.
+def save_animation(
+    path: str | os.PathLike[str], frames: Iterable[np.ndarray], rate: float = 20.0
+) -> None:
+    """Writes ``frames``, each ``(h, w, 3)`` floats in [0, 1] of one shape, as .gif (endless) or
+    .mp4 with ``rate`` a second.
 
-    Frames are taken one at a time. MP4 drops an odd last row or column. Raises ValueError for another extension, no frames,
-    frames of other or differing shapes, and a rate out of range; ModuleNotFoundError where MP4 needs the extra ``render``.
+    Frames are taken one at a time. MP4 drops an odd last row or column. Raises ValueError for
+    another extension, no frames, frames of other or differing shapes, and a rate out of range;
+    ModuleNotFoundError where MP4 needs the extra ``render``.
     """
     path = Path(path)
     if path.suffix.lower() not in ANIMATIONS:
-        raise ValueError(f"{path}: animations are written as GIF or MP4; end the name in {' or '.join(ANIMATIONS)}")
+        raise ValueError(
+            f"{path}: animations are written as GIF or MP4; end the name in "
+            f"{' or '.join(ANIMATIONS)}"
+        )
     if not 0.1 <= rate <= 100:
         raise ValueError(f"{path}: an animation shows 0.1 to 100 frames a second, not {rate}")
     save = _save_gif if path.suffix.lower() == ".gif" else _save_mp4
@@ -40,16 +48,23 @@ def save_animation(path: str | os.PathLike[str], frames: Iterable[np.ndarray], r
 
 
 def save_buffers(path: str | os.PathLike[str], buffers: Buffers, camera: Camera) -> None:
-    """Writes depth along each ray (infinite on a miss) and world normals, with the camera that measured them.
+    """Writes depth along each ray (infinite on a miss) and world normals, with the camera that
+    measured them.
 
-    .npz holds arrays ``depth (h, w)``, ``normals (h, w, 3)`` and the camera's ``eye``, ``target``, ``up``, ``fov`` and ``span``
-    (NaN for a pinhole); .exr the float channels Z and N.X, N.Y, N.Z. Raises ValueError for another extension,
-    ModuleNotFoundError where EXR needs the extra ``render``.
+    .npz holds arrays ``depth (h, w)``, ``normals (h, w, 3)`` and the camera's ``eye``, ``target``,
+    ``up``, ``fov`` and ``span`` (NaN for a pinhole); .exr the float channels Z and N.X, N.Y, N.Z.
+    Raises ValueError for another extension, ModuleNotFoundError where EXR needs the extra
+    ``render``.
     """
     path = Path(path)
     if path.suffix.lower() not in BUFFERS:
-        raise ValueError(f"{path}: depth and normals are written as NPZ or EXR; end the name in {' or '.join(BUFFERS)}")
-    placed = {name: value for name, value in asdict(camera).items() if name not in ("width", "height")}
+        raise ValueError(
+            f"{path}: depth and normals are written as NPZ or EXR; end the name in "
+            f"{' or '.join(BUFFERS)}"
+        )
+    placed = {
+        name: value for name, value in asdict(camera).items() if name not in ("width", "height")
+    }
     placed["span"] = np.nan if camera.span is None else camera.span
     if path.suffix.lower() == ".npz":
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -58,9 +73,17 @@ def save_buffers(path: str | os.PathLike[str], buffers: Buffers, camera: Camera)
     try:
         import OpenEXR
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("EXR files need OpenEXR: pip install 'nstr3d[render]', or write .npz") from error
-    channels = {"Z": buffers.depth} | {f"N.{axis}": np.ascontiguousarray(buffers.normals[..., i]) for i, axis in enumerate("XYZ")}
-    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage, "camera": repr(camera)}
+        raise ModuleNotFoundError(
+            "EXR files need OpenEXR: pip install 'nstr3d[render]', or write .npz"
+        ) from error
+    channels = {"Z": buffers.depth} | {
+        f"N.{axis}": np.ascontiguousarray(buffers.normals[..., i]) for i, axis in enumerate("XYZ")
+    }
+    header = {
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "type": OpenEXR.scanlineimage,
+        "camera": repr(camera),
+    }
     with atomic_path(path) as temporary, OpenEXR.File(header, channels) as file:
         file.write(str(temporary))
 
@@ -71,7 +94,9 @@ def _checked(path: Path, frames: Iterable[np.ndarray]):
     for frame in frames:
         shape = shape or frame.shape
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.shape != shape:
-            raise ValueError(f"{path}: frames have one shape (height, width, 3), not {shape} and {frame.shape}")
+            raise ValueError(
+                f"{path}: frames have one shape (height, width, 3), not {shape} and {frame.shape}"
+            )
         yield np.round(np.clip(frame, 0, 1) * 255).astype(np.uint8)
     if shape is None:
         raise ValueError(f"{path}: an animation needs at least one frame")
@@ -83,20 +108,40 @@ def _save_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
     # One palette for all frames, so that what stands still does not flicker.
     first, *others = (Image.fromarray(frame) for frame in frames)
     palette = first.quantize(colors=256, dither=Image.Dither.NONE)
-    images = [image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for image in (first, *others)]
-    images[0].save(path, format="GIF", save_all=True, append_images=images[1:], duration=round(1000 / rate), loop=0)
+    images = [
+        image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+        for image in (first, *others)
+    ]
+    images[0].save(
+        path,
+        format="GIF",
+        save_all=True,
+        append_images=images[1:],
+        duration=round(1000 / rate),
+        loop=0,
+    )
 
 
 def _save_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
     try:
         from imageio_ffmpeg import write_frames
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("MP4 files need imageio-ffmpeg: pip install 'nstr3d[render]', or write .gif") from error
+        raise ModuleNotFoundError(
+            "MP4 files need imageio-ffmpeg: pip install 'nstr3d[render]', or write .gif"
+        ) from error
     writer = None
     for frame in frames:
-        height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2  # the codec halves colour in both directions
+        height, width = (
+            frame.shape[0] // 2 * 2,
+            frame.shape[1] // 2 * 2,
+        )  # the codec halves colour in both directions
         if writer is None:
-            options: Any = {"fps": rate, "quality": 8, "macro_block_size": 2, "ffmpeg_log_level": "error"}
+            options: Any = {
+                "fps": rate,
+                "quality": 8,
+                "macro_block_size": 2,
+                "ffmpeg_log_level": "error",
+            }
             writer = write_frames(str(path), (width, height), **options)
             writer.send(None)
         writer.send(np.ascontiguousarray(frame[:height, :width]))

@@ -1,4 +1,5 @@
-"""A plane through a shape: the lines of equal distance on it, and the part of a mesh on one side of it."""
+"""A plane through a shape: the lines of equal distance on it, and the part of a mesh on one side of
+it."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ GROWN = 1.15  # the plane reaches beyond the bounds by this
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the coordinate ``axis`` (0, 1, 2) is ``offset``; the side kept is that of smaller coordinates.
+    """Where the coordinate ``axis`` (0, 1, 2) is ``offset``; the side kept is that of smaller
+    coordinates.
 
     Raises ValueError for another axis and an offset that is not finite.
     """
@@ -29,34 +31,50 @@ class Plane:
 
     def __post_init__(self):
         if self.axis not in (0, 1, 2) or not math.isfinite(self.offset):
-            raise ValueError(f"A plane has axis 0, 1 or 2 and a finite offset, not {self.axis} and {self.offset}.")
+            raise ValueError(
+                f"A plane has axis 0, 1 or 2 and a finite offset, not {self.axis} and "
+                f"{self.offset}."
+            )
 
 
-def contours(sdf: Sdf, plane: Plane, level: float = 0.0, cells: int = CELLS) -> tuple[np.ndarray, np.ndarray]:
-    """Lines of equal distance on ``plane`` about the bounds of ``sdf``: segments ``(s, 2, 3)`` in world units and their distances
-    ``(s,)``, which are ``level`` and evenly spaced values to both sides of it."""
+def contours(
+    sdf: Sdf, plane: Plane, level: float = 0.0, cells: int = CELLS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lines of equal distance on ``plane`` about the bounds of ``sdf``: segments ``(s, 2, 3)`` in
+    world units and their distances ``(s,)``, which are ``level`` and evenly spaced values to both
+    sides of it."""
     import igl
 
     box = sdf.bounds.scaled(GROWN)
     vertices, faces = _sheet(box, plane, cells)
     values = sdf(vertices)
     step = rounded(float(box.extent.max()) / LINES)
-    lowest, highest = (math.floor((float(end) - level) / step) for end in (values.min(), values.max()))
+    lowest, highest = (
+        math.floor((float(end) - level) / step) for end in (values.min(), values.max())
+    )
     wanted = level + step * np.arange(lowest, highest + 1)
     points, ends, which = igl.isolines(vertices, faces, values, wanted)
-    return np.asarray(points)[np.asarray(ends)].reshape(-1, 2, 3), wanted[np.asarray(which, np.int64)]
+    return np.asarray(points)[np.asarray(ends)].reshape(-1, 2, 3), wanted[
+        np.asarray(which, np.int64)
+    ]
 
 
 def contour_colours(distances: np.ndarray, level: float, size: float) -> np.ndarray:
-    """Colours ``(s, 3)`` of contour lines: near black at ``level``, blue inside, red outside, the paler the nearer;
-    ``size`` is that of the shape."""
-    shades = colour_map(torch.from_numpy(0.5 + 0.5 * np.tanh((distances - level) / size * 25)), BLUE_TO_RED).numpy() * 0.9
+    """Colours ``(s, 3)`` of contour lines: near black at ``level``, blue inside, red outside, the
+    paler the nearer; ``size`` is that of the shape."""
+    shades = (
+        colour_map(
+            torch.from_numpy(0.5 + 0.5 * np.tanh((distances - level) / size * 25)), BLUE_TO_RED
+        ).numpy()
+        * 0.9
+    )
     shades[np.abs(distances - level) < 1e-9 * size] = 0.05
     return shades
 
 
 def cut(mesh: Mesh, plane: Plane) -> Mesh:
-    """The part of ``mesh`` on the kept side of ``plane``, open where it was cut; without faces where nothing is left."""
+    """The part of ``mesh`` on the kept side of ``plane``, open where it was cut; without faces
+    where nothing is left."""
     beyond = mesh.vertices[:, plane.axis] > plane.offset
     count = beyond[mesh.faces].sum(axis=1)
     if not count.any():
@@ -64,17 +82,22 @@ def cut(mesh: Mesh, plane: Plane) -> Mesh:
     whole, crossed = mesh.faces[count == 0], mesh.corners[(count == 1) | (count == 2)]
     pieces = _cut_corners(crossed, plane)
     fresh = np.arange(3 * len(pieces)).reshape(-1, 3) + len(mesh.vertices)
-    return Mesh(np.concatenate([mesh.vertices, pieces.reshape(-1, 3)]), np.concatenate([whole, fresh]))
+    return Mesh(
+        np.concatenate([mesh.vertices, pieces.reshape(-1, 3)]), np.concatenate([whole, fresh])
+    )
 
 
 def rounded(step: float) -> float:
     """The nearest of 1, 2 and 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(step))
-    return min((power * factor for factor in (1, 2, 5, 10)), key=lambda value: abs(math.log(value / step)))
+    return min(
+        (power * factor for factor in (1, 2, 5, 10)), key=lambda value: abs(math.log(value / step))
+    )
 
 
 def _cut_corners(corners: np.ndarray, plane: Plane) -> np.ndarray:
-    """What is left ``(m, 3, 3)`` of triangles ``(n, 3, 3)`` that the plane crosses: one or two triangles of each."""
+    """What is left ``(m, 3, 3)`` of triangles ``(n, 3, 3)`` that the plane crosses: one or two
+    triangles of each."""
     height = corners[..., plane.axis] - plane.offset
     beyond = height > 0
     lone = beyond.sum(axis=1) == 1  # else one is left and two are beyond
@@ -95,9 +118,19 @@ def _sheet(box: Box, plane: Plane, cells: int) -> tuple[np.ndarray, np.ndarray]:
     first, second = (axis for axis in range(3) if axis != plane.axis)
     cell = float(box.extent.max()) / cells
     counts = [max(1, math.ceil(float(box.extent[axis]) / cell)) + 1 for axis in (first, second)]
-    u, v = (np.linspace(box.lower[axis], box.upper[axis], count) for axis, count in zip((first, second), counts))
+    u, v = (
+        np.linspace(box.lower[axis], box.upper[axis], count)
+        for axis, count in zip((first, second), counts)
+    )
     vertices = np.full((counts[0] * counts[1], 3), plane.offset)
-    vertices[:, first], vertices[:, second] = (grid.ravel() for grid in np.meshgrid(u, v, indexing="ij"))
+    vertices[:, first], vertices[:, second] = (
+        grid.ravel() for grid in np.meshgrid(u, v, indexing="ij")
+    )
     index = np.arange(len(vertices)).reshape(counts)
-    a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()
+    a, b, c, d = (
+        index[:-1, :-1].ravel(),
+        index[1:, :-1].ravel(),
+        index[1:, 1:].ravel(),
+        index[:-1, 1:].ravel(),
+    )
     return vertices, np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])

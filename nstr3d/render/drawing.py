@@ -1,4 +1,5 @@
-"""Lines drawn into pictures: those of a camera, hidden where a surface is before them, and flat ones."""
+"""Lines drawn into pictures: those of a camera, hidden where a surface is before them, and flat
+ones."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ BEFORE = 0.004  # diagonals by which a line may lie behind the surface that it i
 
 
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where ``camera`` sees ``points (n, 3)``: columns and rows ``(n, 2)`` in pixels, the centre of the first being (0.5, 0.5),
-    and the distance from the eye ``(n,)``, infinite behind it."""
+    """Where ``camera`` sees ``points (n, 3)``: columns and rows ``(n, 2)`` in pixels, the centre of
+    the first being (0.5, 0.5), and the distance from the eye ``(n,)``, infinite behind it."""
     eye, target, up = (np.asarray(v, np.float64) for v in (camera.eye, camera.target, camera.up))
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, up)
@@ -27,36 +28,63 @@ def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     safe = np.where(ahead > 1e-9, ahead, 1.0)
     column = camera.width / 2 + scale * (way @ right) / safe
     row = camera.height / 2 - scale * (way @ np.cross(right, forward)) / safe
-    return np.stack([column, row], axis=1), np.where(ahead > 1e-9, np.linalg.norm(way, axis=1), np.inf)
+    return np.stack([column, row], axis=1), np.where(
+        ahead > 1e-9, np.linalg.norm(way, axis=1), np.inf
+    )
 
 
 def draw_lines(
-    picture: np.ndarray, camera: Camera, sdf: Sdf, lines: Polylines, colours: np.ndarray, width: float = 1.5
+    picture: np.ndarray,
+    camera: Camera,
+    sdf: Sdf,
+    lines: Polylines,
+    colours: np.ndarray,
+    width: float = 1.5,
 ) -> np.ndarray:
-    """``picture (h, w, 3)``, which ``camera`` took of ``sdf``, with ``lines`` in world units on it, in ``colours (n, 3)`` and
-    ``width`` pixels wide, where the surface does not hide them. Raises ValueError for a picture of another size."""
+    """``picture (h, w, 3)``, which ``camera`` took of ``sdf``, with ``lines`` in world units on it,
+    in ``colours (n, 3)`` and ``width`` pixels wide, where the surface does not hide them. Raises
+    ValueError for a picture of another size."""
     if picture.shape != (camera.height, camera.width, 3):
-        raise ValueError(f"The camera takes pictures {camera.height, camera.width, 3}, not {picture.shape}.")
+        raise ValueError(
+            f"The camera takes pictures {camera.height, camera.width, 3}, not {picture.shape}."
+        )
     seen = sphere_trace(sdf, camera.rays()).depth.reshape(camera.height, camera.width).numpy()
     pixels, depth = project(camera, lines.points)
     limit = BEFORE * sdf.bounds.diagonal
     return _drawn(picture, pixels, depth, lines.segments, colours, width, seen + limit)
 
 
-def draw_flat(picture: np.ndarray, lines: Polylines, colours: np.ndarray, width: float = 1.5) -> np.ndarray:
-    """``picture (h, w, 3)`` with ``lines`` on it, whose points ``(n, 2)`` are columns and rows in pixels."""
+def draw_flat(
+    picture: np.ndarray, lines: Polylines, colours: np.ndarray, width: float = 1.5
+) -> np.ndarray:
+    """``picture (h, w, 3)`` with ``lines`` on it, whose points ``(n, 2)`` are columns and rows in
+    pixels."""
     depth = np.zeros(len(lines.points))
-    return _drawn(picture, lines.points, depth, lines.segments, colours, width, np.full(picture.shape[:2], np.inf))
+    return _drawn(
+        picture,
+        lines.points,
+        depth,
+        lines.segments,
+        colours,
+        width,
+        np.full(picture.shape[:2], np.inf),
+    )
 
 
-def _drawn(picture, pixels, depth, segments, colours, width: float, limit: np.ndarray) -> np.ndarray:
+def _drawn(
+    picture, pixels, depth, segments, colours, width: float, limit: np.ndarray
+) -> np.ndarray:
     height, columns = picture.shape[:2]
     whole = np.isfinite(depth[segments]).all(axis=1)
     a, b = segments[whole].T
-    counts = np.maximum(1, np.ceil(np.linalg.norm(pixels[b] - pixels[a], axis=1) * FINE)).astype(np.int64)
+    counts = np.maximum(1, np.ceil(np.linalg.norm(pixels[b] - pixels[a], axis=1) * FINE)).astype(
+        np.int64
+    )
     counts = np.minimum(counts, 4 * FINE * max(height, columns))  # what runs far out of the picture
     piece = np.repeat(np.arange(len(a)), counts)
-    share = ((np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[piece])[:, None]
+    share = (
+        (np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[piece]
+    )[:, None]
     at = pixels[a[piece]] * (1 - share) + pixels[b[piece]] * share
     far = depth[a[piece]] * (1 - share[:, 0]) + depth[b[piece]] * share[:, 0]
     shade = colours[a[piece]] * (1 - share) + colours[b[piece]] * share

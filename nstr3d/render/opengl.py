@@ -1,4 +1,5 @@
-"""Pictures of a mesh by OpenGL, through pyrender: the tracer's independent twin, and fast previews of large meshes.
+"""Pictures of a mesh by OpenGL, through pyrender: the tracer's independent twin, and fast previews
+of large meshes.
 
 Needs the extra ``render`` and OpenGL; on Linux EGL, which needs no display.
 """
@@ -23,33 +24,46 @@ from nstr3d.types import Camera, Mesh
 
 @dataclass(frozen=True)
 class Raster:
-    """A ``picture (h, w, 3)`` float32 in [0, 1], 4 channels without a backdrop, and ``depth (h, w)`` float32 along the ray
-    through each pixel's centre in world units, infinite where there is nothing: as `render` and `measure` have them."""
+    """A ``picture (h, w, 3)`` float32 in [0, 1], 4 channels without a backdrop, and ``depth (h,
+    w)`` float32 along the ray through each pixel's centre in world units, infinite where there is
+    nothing: as `render` and `measure` have them."""
 
     picture: np.ndarray
     depth: np.ndarray
 
 
-def rasterise(mesh: Mesh, camera: Camera, colours: np.ndarray | None = None, backdrop: Backdrop | None = GREY) -> Raster:
-    """What ``camera`` sees of ``mesh``, in the light of `render.shading.Studio` without shadows, anti-aliased.
+def rasterise(
+    mesh: Mesh, camera: Camera, colours: np.ndarray | None = None, backdrop: Backdrop | None = GREY
+) -> Raster:
+    """What ``camera`` sees of ``mesh``, in the light of `render.shading.Studio` without shadows,
+    anti-aliased.
 
-    ``colours (v, 3)`` are display RGB of the vertices; grey by default. Raises ValueError for colours that do not fit, for a
-    mesh without faces and one of which the pinhole stands inside the bounds, ModuleNotFoundError where pyrender or OpenGL
-    cannot be loaded.
+    ``colours (v, 3)`` are display RGB of the vertices; grey by default. Raises ValueError for
+    colours that do not fit, for a mesh without faces and one of which the pinhole stands inside the
+    bounds, ModuleNotFoundError where pyrender or OpenGL cannot be loaded.
     """
     return next(raster_turntable(mesh, [camera], colours, backdrop))
 
 
 def raster_turntable(
-    mesh: Mesh, cameras: Sequence[Camera], colours: np.ndarray | None = None, backdrop: Backdrop | None = GREY
+    mesh: Mesh,
+    cameras: Sequence[Camera],
+    colours: np.ndarray | None = None,
+    backdrop: Backdrop | None = GREY,
 ) -> Iterator[Raster]:
     """`rasterise` for many cameras, one at a time; the mesh is uploaded once."""
     if not len(mesh.faces):
         raise ValueError("A mesh without faces cannot be drawn.")
-    if colours is not None and (colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1)):
-        raise ValueError(f"A mesh of {len(mesh.vertices)} vertices takes colours (v, 3) in [0, 1], not {colours.shape}.")
+    if colours is not None and (
+        colours.shape != mesh.vertices.shape or not (colours.min() >= 0 and colours.max() <= 1)
+    ):
+        raise ValueError(
+            f"A mesh of {len(mesh.vertices)} vertices takes colours (v, 3) in [0, 1], not "
+            f"{colours.shape}."
+        )
     pyrender = _pyrender()
-    # About its middle and in its size, single precision suffices wherever the mesh lies in the world.
+    # About its middle and in its size, single precision suffices wherever the mesh lies in the
+    # world.
     place = _Place(tuple(mesh.bounds.centre.tolist()), max(mesh.bounds.diagonal, 1e-300))
     surface = pyrender.Mesh([_primitive(pyrender, mesh, place, colours)])
     renderer, size = None, None
@@ -58,7 +72,10 @@ def raster_turntable(
             if (camera.width, camera.height) != size:
                 if renderer is not None:
                     renderer.delete()
-                renderer, size = _renderer(pyrender, camera.width, camera.height), (camera.width, camera.height)
+                renderer, size = (
+                    _renderer(pyrender, camera.width, camera.height),
+                    (camera.width, camera.height),
+                )
             yield _take(pyrender, renderer, surface, mesh, camera, place, backdrop)
     finally:
         if renderer is not None:
@@ -77,11 +94,19 @@ class _Place:
 
 
 def _take(
-    pyrender: Any, renderer: Any, surface: Any, mesh: Mesh, camera: Camera, place: _Place, backdrop: Backdrop | None
+    pyrender: Any,
+    renderer: Any,
+    surface: Any,
+    mesh: Mesh,
+    camera: Camera,
+    place: _Place,
+    backdrop: Backdrop | None,
 ) -> Raster:
     near, far = _range(mesh, camera, place)
     # Transparent black behind: what is blended with it at edges is premultiplied by its coverage.
-    scene = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=np.add(STUDIO.sky, STUDIO.ground) / 4)
+    scene = pyrender.Scene(
+        bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=np.add(STUDIO.sky, STUDIO.ground) / 4
+    )
     node = scene.add(surface)
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = camera.axes.T, place.of(camera.eye)
@@ -89,21 +114,33 @@ def _take(
     for light in (STUDIO.key, STUDIO.fill, STUDIO.rim):
         scene.add(pyrender.DirectionalLight(light.colour, math.pi), pose=_aim(light, camera))
     flags = pyrender.RenderFlags
-    # Segmentation samples at the pixels' centres, as the tracer does; pictures somewhere in four places about them.
+    # Segmentation samples at the pixels' centres, as the tracer does; pictures somewhere in four
+    # places about them.
     _, depth = renderer.render(scene, flags.SEG, {node: (255, 255, 255)})
     colour = renderer.render(scene, flags.RGBA)[0] / 255.0
     if backdrop is None:
-        picture = np.concatenate([colour[..., :3] / np.maximum(colour[..., 3:], 1e-9), colour[..., 3:]], axis=2)
+        picture = np.concatenate(
+            [colour[..., :3] / np.maximum(colour[..., 3:], 1e-9), colour[..., 3:]], axis=2
+        )
     else:
-        behind = backdrop.colours(camera, torch.arange(camera.width * camera.height)).numpy().reshape(*depth.shape, 3)
+        behind = (
+            backdrop.colours(camera, torch.arange(camera.width * camera.height))
+            .numpy()
+            .reshape(*depth.shape, 3)
+        )
         picture = colour[..., :3] + (1 - colour[..., 3:]) * behind
     along = _along(depth.astype(np.float64), camera, near, far) * place.scale
     return Raster(picture.clip(0, 1).astype(np.float32), along.astype(np.float32))
 
 
 def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
-    """The nearest and the farthest plane that hold the mesh between them: close together, for depth's sake."""
-    corners = np.array(np.meshgrid(*zip(mesh.bounds.lower, mesh.bounds.upper), indexing="ij")).reshape(3, -1).T
+    """The nearest and the farthest plane that hold the mesh between them: close together, for
+    depth's sake."""
+    corners = (
+        np.array(np.meshgrid(*zip(mesh.bounds.lower, mesh.bounds.upper), indexing="ij"))
+        .reshape(3, -1)
+        .T
+    )
     ahead = -(place.of(corners) - place.of(camera.eye)) @ camera.axes[2]
     near, far = float(ahead.min()) - 0.01, float(ahead.max()) + 0.01
     if camera.span is None and far <= 0:
@@ -114,13 +151,16 @@ def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
 def _lens(pyrender: Any, camera: Camera, place: _Place, near: float, far: float) -> Any:
     aspect = camera.width / camera.height
     if camera.span is None:
-        return pyrender.PerspectiveCamera(math.radians(camera.fov), znear=near, zfar=far, aspectRatio=aspect)
+        return pyrender.PerspectiveCamera(
+            math.radians(camera.fov), znear=near, zfar=far, aspectRatio=aspect
+        )
     half = camera.span / 2 / place.scale
     return pyrender.OrthographicCamera(half * aspect, half, znear=near, zfar=far)
 
 
 def _along(depth: np.ndarray, camera: Camera, near: float, far: float) -> np.ndarray:
-    """Depth along the rays from pyrender's, which is measured along the view and 0 where there is nothing."""
+    """Depth along the rays from pyrender's, which is measured along the view and 0 where there is
+    nothing."""
     found = np.where(depth > 0, depth, np.nan)
     if camera.span is not None:  # it undid a perspective that there was none of
         share = (far + near - 2 * near * far / found) / (far - near)
@@ -142,9 +182,15 @@ def _aim(light: Light, camera: Camera) -> np.ndarray:
 
 def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | None) -> Any:
     flat = mesh.faces.ravel()
-    shades = None if colours is None else np.column_stack([colours[flat] ** 2.2, np.ones(len(flat))]).astype(np.float32)
+    shades = (
+        None
+        if colours is None
+        else np.column_stack([colours[flat] ** 2.2, np.ones(len(flat))]).astype(np.float32)
+    )
     base = (1.0, 1.0, 1.0, 1.0) if colours is not None else (*STUDIO.albedo, 1.0)  # type: ignore[misc]
-    material = pyrender.MetallicRoughnessMaterial(baseColorFactor=base, metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True)
+    material = pyrender.MetallicRoughnessMaterial(
+        baseColorFactor=base, metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True
+    )
     return pyrender.Primitive(
         positions=place.of(mesh.vertices[flat]).astype(np.float32),
         normals=corner_normals(mesh).reshape(-1, 3).astype(np.float32),
@@ -160,8 +206,14 @@ def _pyrender() -> Any:
     try:
         import pyrender
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("Pictures of meshes need pyrender: pip install 'nstr3d[render]'.") from error
-    except (ImportError, OSError, AttributeError) as error:  # how PyOpenGL says that a system library is absent
+        raise ModuleNotFoundError(
+            "Pictures of meshes need pyrender: pip install 'nstr3d[render]'."
+        ) from error
+    except (
+        ImportError,
+        OSError,
+        AttributeError,
+    ) as error:  # how PyOpenGL says that a system library is absent
         raise ModuleNotFoundError(_NO_OPENGL.format(error)) from error
     return pyrender
 
@@ -170,10 +222,13 @@ def _renderer(pyrender: Any, width: int, height: int) -> Any:
     try:
         return pyrender.OffscreenRenderer(width, height)
     except Exception as error:  # drivers raise whatever they like
-        raise ModuleNotFoundError(_NO_OPENGL.format(" ".join(str(error).split()) or type(error).__name__)) from error
+        raise ModuleNotFoundError(
+            _NO_OPENGL.format(" ".join(str(error).split()) or type(error).__name__)
+        ) from error
 
 
 _NO_OPENGL = (
-    "OpenGL could not be used ({}); on Linux install libegl1, libgl1 and libgl1-mesa-dri, or take the picture of a model, "
+    "OpenGL could not be used ({}); on Linux install libegl1, libgl1 and libgl1-mesa-dri, or take "
+    "the picture of a model, "
     "which needs no OpenGL."
 )

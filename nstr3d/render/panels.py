@@ -1,4 +1,5 @@
-"""Pictures about signals: colours for numbers, spectrograms, and views beside or above each other."""
+"""Pictures about signals: colours for numbers, spectrograms, and views beside or above each
+other."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def opaque(values: np.ndarray) -> np.ndarray:
-    """``values (h, w, 1, 3 or 4)`` as colours ``(h, w, 3)`` in [0, 1], transparent pixels over a chequered ground."""
+    """``values (h, w, 1, 3 or 4)`` as colours ``(h, w, 3)`` in [0, 1], transparent pixels over a
+    chequered ground."""
     values = values.clip(0, 1)
     if values.shape[2] != 4:
         return np.broadcast_to(values, (*values.shape[:2], 3))
@@ -38,9 +40,11 @@ def opaque(values: np.ndarray) -> np.ndarray:
 
 
 def shrunk(values: np.ndarray, whole: tuple[int, ...] | None = None) -> np.ndarray:
-    """``values (h, w, c)`` with blocks averaged so that no side exceeds `SIDE`; tiny pictures have their pixels enlarged.
+    """``values (h, w, c)`` with blocks averaged so that no side exceeds `SIDE`; tiny pictures have
+    their pixels enlarged.
 
-    Strips of rows of a ``whole`` picture of that shape shrink as they would in it, if they hold a multiple of the block's rows.
+    Strips of rows of a ``whole`` picture of that shape shrink as they would in it, if they hold a
+    multiple of the block's rows.
     """
     height, width = values.shape[:2]
     block = _block(whole or values.shape)
@@ -54,12 +58,16 @@ def shrunk(values: np.ndarray, whole: tuple[int, ...] | None = None) -> np.ndarr
 
 
 def comparison(target: np.ndarray, fitted: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-    """Target, fit, 10 x the error's magnitude and local frequency ``(rows, columns)``, dark where low, in a two by two square
-    ``(h, w, 3)``."""
-    rows, columns = (np.minimum(np.arange(n) * m // n, m - 1) for n, m in zip(target.shape[:2], frequency.shape))
+    """Target, fit, 10 x the error's magnitude and local frequency ``(rows, columns)``, dark where
+    low, in a two by two square ``(h, w, 3)``."""
+    rows, columns = (
+        np.minimum(np.arange(n) * m // n, m - 1) for n, m in zip(target.shape[:2], frequency.shape)
+    )
     low, high = np.quantile(frequency, [0.01, 0.99])
     seen, parts = coloured(frequency, float(low), float(high)), []
-    strip = 16 * _block(target.shape)  # a multiple of 8 too, on which the ground of transparent pictures repeats
+    strip = 16 * _block(
+        target.shape
+    )  # a multiple of 8 too, on which the ground of transparent pictures repeats
     for start in range(0, len(target), strip):
         cut = slice(start, start + strip)
         exact, found = opaque(target[cut]), opaque(fitted[cut])
@@ -74,8 +82,9 @@ def _block(shape: tuple[int, ...]) -> int:
 
 
 def spectrograms(sounds: Sequence[np.ndarray]) -> np.ndarray:
-    """Spectrograms of sounds ``(n, c)`` above each other, ``(h, w, 3)``: time to the right, frequency upwards to half the rate,
-    the mean of the channels, dB relative to the first sound's loudest, down to -`RANGE`."""
+    """Spectrograms of sounds ``(n, c)`` above each other, ``(h, w, 3)``: time to the right,
+    frequency upwards to half the rate, the mean of the channels, dB relative to the first sound's
+    loudest, down to -`RANGE`."""
     decibels = [20 * np.log10(np.maximum(_spectrogram(sound), 1e-12)) for sound in sounds]
     top = float(decibels[0].max())
     top = top if top > -200 else 0.0
@@ -94,12 +103,17 @@ def stacked(views: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _spectrogram(sound: np.ndarray) -> np.ndarray:
-    """Magnitudes ``(frequencies, columns)`` of windows spread over the whole sound; the louder of two that share a column."""
+    """Magnitudes ``(frequencies, columns)`` of windows spread over the whole sound; the louder of
+    two that share a column."""
     count = min(4 * COLUMNS, max(COLUMNS // 4, len(sound) // (FRAME // 4)))
     starts = np.linspace(-(FRAME // 2), len(sound) - FRAME // 2, count).astype(np.int64)
     place = starts[:, None] + np.arange(FRAME)
     heard = (place >= 0) & (place < len(sound))
-    frames = sound[place.clip(0, len(sound) - 1)].mean(axis=2, dtype=np.float32) * heard * np.hanning(FRAME).astype(np.float32)
+    frames = (
+        sound[place.clip(0, len(sound) - 1)].mean(axis=2, dtype=np.float32)
+        * heard
+        * np.hanning(FRAME).astype(np.float32)
+    )
     levels = np.abs(np.fft.rfft(frames, axis=1)).T[:-1].reshape(FRAME // 4, 2, count).max(axis=1)
     columns = np.minimum(np.arange(COLUMNS) * count // COLUMNS, count - 1)
     return np.maximum.reduceat(levels, columns, axis=1) if count > COLUMNS else levels[:, columns]

@@ -14,8 +14,11 @@ WIDEST = 4  # pixels
 
 
 def splat(cloud: PointCloud, camera: Camera) -> np.ndarray:
-    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``cloud``, shaded by its normals if any."""
-    eye, target, up = (np.asarray(vector, np.float64) for vector in (camera.eye, camera.target, camera.up))
+    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``cloud``,
+    shaded by its normals if any."""
+    eye, target, up = (
+        np.asarray(vector, np.float64) for vector in (camera.eye, camera.target, camera.up)
+    )
     forward = (target - eye) / np.linalg.norm(target - eye)
     right = np.cross(forward, up)
     right /= np.linalg.norm(right)
@@ -26,7 +29,9 @@ def splat(cloud: PointCloud, camera: Camera) -> np.ndarray:
     column = np.floor(camera.width / 2 + offset @ right * scale).astype(np.int64)
     row = np.floor(camera.height / 2 - offset @ np.cross(right, forward) * scale).astype(np.int64)
     light = np.ones(len(depth)) if cloud.normals is None else np.abs(cloud.normals @ forward)
-    width = int(np.clip(math.sqrt(COVERAGE * camera.width * camera.height / max(len(depth), 1)), 1, WIDEST))
+    width = int(
+        np.clip(math.sqrt(COVERAGE * camera.width * camera.height / max(len(depth), 1)), 1, WIDEST)
+    )
     picture = np.full((camera.height, camera.width), BACKGROUND, np.float32)
     order = np.argsort(-depth)  # the nearest is painted last
     shift = np.arange(width) - width // 2

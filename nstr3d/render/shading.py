@@ -1,6 +1,8 @@
-"""What a surface looks like: shadings turn the points that a camera sees into colours. Each takes any `Sdf`.
+"""What a surface looks like: shadings turn the points that a camera sees into colours. Each takes
+any `Sdf`.
 
-A shading is a frozen dataclass with ``colours(seen: Surface) -> (n, 3)``, display RGB in [0, 1]; one of your own is another.
+A shading is a frozen dataclass with ``colours(seen: Surface) -> (n, 3)``, display RGB in [0, 1];
+one of your own is another.
 """
 
 from __future__ import annotations
@@ -31,16 +33,24 @@ VIRIDIS = (
     (0.993, 0.906, 0.144),
 )
 # From hollow through flat to ridge, display RGB.
-BLUE_TO_RED = ((0.08, 0.26, 0.62), (0.45, 0.66, 0.85), (0.93, 0.93, 0.91), (0.93, 0.58, 0.42), (0.70, 0.09, 0.15))
+BLUE_TO_RED = (
+    (0.08, 0.26, 0.62),
+    (0.45, 0.66, 0.85),
+    (0.93, 0.93, 0.91),
+    (0.93, 0.58, 0.42),
+    (0.70, 0.09, 0.15),
+)
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What a camera sees of ``sdf``: ``points (n, 3)``, unit outward ``normals (n, 3)``, ``steepness (n,)`` (the length of the
-    gradient there), unit ``directions (n, 3)`` of the rays and their ``depth (n,)``.
+    """What a camera sees of ``sdf``: ``points (n, 3)``, unit outward ``normals (n, 3)``,
+    ``steepness (n,)`` (the length of the gradient there), unit ``directions (n, 3)`` of the rays
+    and their ``depth (n,)``.
 
-    ``axes (3, 3)`` are the camera's right, up and backward, ``up (3,)`` the world's; ``span`` is the nearest and the farthest
-    depth that the bounds have from the camera, and ``empty`` the empty space of ``sdf``.
+    ``axes (3, 3)`` are the camera's right, up and backward, ``up (3,)`` the world's; ``span`` is
+    the nearest and the farthest depth that the bounds have from the camera, and ``empty`` the empty
+    space of ``sdf``.
     """
 
     sdf: Sdf
@@ -56,7 +66,8 @@ class Surface:
 
     @property
     def facing(self) -> Tensor:
-        """The normals, turned towards the eye where they are seen from behind: a step along them leaves the surface."""
+        """The normals, turned towards the eye where they are seen from behind: a step along them
+        leaves the surface."""
         away = (self.normals * self.directions).sum(dim=-1, keepdim=True)
         return torch.where(away > 0, self.normals - 2 * away * self.directions, self.normals)
 
@@ -71,7 +82,8 @@ class Shading(Protocol):
 
 @dataclass(frozen=True)
 class Light:
-    """A distant light: the ``direction`` towards it as (right, up, towards the camera), and its linear RGB ``colour``."""
+    """A distant light: the ``direction`` towards it as (right, up, towards the camera), and its
+    linear RGB ``colour``."""
 
     direction: Vector
     colour: Vector
@@ -79,12 +91,14 @@ class Light:
 
 @dataclass(frozen=True)
 class Studio:
-    """Three lights, a sky and a ground. Colours are linear RGB; lights turn with the camera, sky and ground do not.
+    """Three lights, a sky and a ground. Colours are linear RGB; lights turn with the camera, sky
+    and ground do not.
 
-    ``albedo`` is the surface's colour, or a function from world points ``(n, 3)`` to the colours ``(n, 3)`` there.
-    ``occlusion_taps`` distances along the normal, up to ``occlusion_reach`` diagonals of the bounds, darken hollows.
-    ``shadow_steps`` steps towards the key light cast its shadow, the softer the larger ``shadow_softness`` (the tangent of the
-    light's half angle). 0 turns either off.
+    ``albedo`` is the surface's colour, or a function from world points ``(n, 3)`` to the colours
+    ``(n, 3)`` there. ``occlusion_taps`` distances along the normal, up to ``occlusion_reach``
+    diagonals of the bounds, darken hollows. ``shadow_steps`` steps towards the key light cast its
+    shadow, the softer the larger ``shadow_softness`` (the tangent of the light's half angle). 0
+    turns either off.
     """
 
     albedo: Vector | Callable[[Tensor], Tensor] = (0.66, 0.62, 0.57)
@@ -110,7 +124,8 @@ class Studio:
         shadow = self.shadow(seen, normals, key)[:, None]
         lit = (normals @ key).clamp_min(0)[:, None] * shadow
         light = light + lit * row(self.key.colour)
-        # The fill light is a broad panel: it wraps around the terminator, and hollows see less of it.
+        # The fill light is a broad panel: it wraps around the terminator, and hollows see less of
+        # it.
         fill = (0.75 * (normals @ _towards(self.fill, seen)) + 0.25).clamp_min(0)[:, None]
         light = light + fill * open_sky * row(self.fill.colour)
         grazing = (1 + (normals * directions).sum(dim=-1, keepdim=True)).clamp(0, 1)
@@ -122,7 +137,8 @@ class Studio:
         return display(light * albedo + self.gloss * shine * row(self.key.colour))
 
     def openness(self, seen: Surface, normals: Tensor) -> Tensor:
-        """How much of the sky each point sees ``(n,)``, in [0, 1]: near walls, distance falls short of height."""
+        """How much of the sky each point sees ``(n,)``, in [0, 1]: near walls, distance falls short
+        of height."""
         taps = self.occlusion_taps
         blocked, total = torch.zeros_like(seen.depth), 0.0
         for tap in range(1, taps + 1):
@@ -134,13 +150,15 @@ class Studio:
         return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
 
     def shadow(self, seen: Surface, normals: Tensor, towards: Tensor) -> Tensor:
-        """How much of a light each point sees ``(n,)``, in [0, 1]: the narrowest clearance on the way, over its travel.
+        """How much of a light each point sees ``(n,)``, in [0, 1]: the narrowest clearance on the
+        way, over its travel.
 
         Quilez, "Soft shadows in raymarched SDFs".
         """
         size = seen.sdf.bounds.diagonal
         lit = torch.ones_like(seen.depth)
-        # Lifted off the surface, so that the surface does not shade itself; what faces away is dark already.
+        # Lifted off the surface, so that the surface does not shade itself; what faces away is dark
+        # already.
         start = seen.points + 0.004 * size * normals
         travel = torch.full_like(lit, 0.01 * size)
         active = torch.nonzero(normals @ towards > 0).squeeze(1)
@@ -149,9 +167,12 @@ class Studio:
                 break
             along = travel[active]
             at = start[active] + along[:, None] * towards
-            # Where the coarse grid already promises enough room for the whole light, it need not be measured.
+            # Where the coarse grid already promises enough room for the whole light, it need not be
+            # measured.
             clear = seen.empty.at(at)
-            tight = torch.nonzero(clear < torch.clamp(self.shadow_softness * along, min=0.02 * size)).squeeze(1)
+            tight = torch.nonzero(
+                clear < torch.clamp(self.shadow_softness * along, min=0.02 * size)
+            ).squeeze(1)
             clear[tight] = _distance(seen.sdf, at[tight]) / seen.steepness[active[tight]]
             ratio = 0.5 + 0.5 * clear / (self.shadow_softness * along)
             lit[active] = torch.minimum(lit[active], ratio.clamp(0, 1))
@@ -180,7 +201,8 @@ class Depth:
 
 @dataclass(frozen=True)
 class Curvature:
-    """Mean curvature: blue in hollows, red on ridges, full colour at a radius of ``radius`` diagonals of the bounds.
+    """Mean curvature: blue in hollows, red on ridges, full colour at a radius of ``radius``
+    diagonals of the bounds.
 
     Measured over ``reach`` diagonals to every side; finer relief is averaged over.
     """
@@ -191,23 +213,31 @@ class Curvature:
     def colours(self, seen: Surface) -> Tensor:
         size = seen.sdf.bounds.diagonal
         bend = self.mean_curvature(seen) * self.radius * size
-        light = (0.55 - 0.45 * (seen.facing * seen.directions).sum(dim=-1, keepdim=True)).clamp(0, 1)
+        light = (0.55 - 0.45 * (seen.facing * seen.directions).sum(dim=-1, keepdim=True)).clamp(
+            0, 1
+        )
         return colour_map(0.5 + 0.5 * torch.tanh(bend), BLUE_TO_RED) * light
 
     def mean_curvature(self, seen: Surface) -> Tensor:
-        """Half the divergence of the normals ``(n,)``, 1 / length: 1 / r on a ball of radius r, by central differences."""
+        """Half the divergence of the normals ``(n,)``, 1 / length: 1 / r on a ball of radius r, by
+        central differences."""
         h = self.reach * seen.sdf.bounds.diagonal
-        helper = torch.eye(3, dtype=seen.points.dtype, device=seen.points.device)[seen.normals.abs().argmin(dim=-1)]
+        helper = torch.eye(3, dtype=seen.points.dtype, device=seen.points.device)[
+            seen.normals.abs().argmin(dim=-1)
+        ]
         first = torch.nn.functional.normalize(torch.linalg.cross(seen.normals, helper), dim=-1)
         total = torch.zeros_like(seen.depth)
         for tangent in (first, torch.linalg.cross(seen.normals, first)):
-            ahead, behind = (seen.sdf.normals(seen.points + side * h * tangent).to(tangent) for side in (1, -1))
+            ahead, behind = (
+                seen.sdf.normals(seen.points + side * h * tangent).to(tangent) for side in (1, -1)
+            )
             total += ((ahead - behind) * tangent).sum(dim=-1) / (2 * h)
         return total / 2
 
 
 def colour_map(values: Tensor, stops: Sequence[Vector] = VIRIDIS) -> Tensor:
-    """Colours ``(n, 3)`` of ``values (n,)`` in [0, 1], linear between even ``stops``; beyond, the ends."""
+    """Colours ``(n, 3)`` of ``values (n,)`` in [0, 1], linear between even ``stops``; beyond, the
+    ends."""
     table = values.new_tensor(stops)
     at = values.clamp(0, 1) * (len(stops) - 1)
     low = at.floor().long().clamp_max(len(stops) - 2)

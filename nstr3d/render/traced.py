@@ -20,13 +20,15 @@ CHUNK = 1 << 18  # rays under way at once
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Linear RGB of what is behind the surface: in the ``middle`` of the picture and in its ``corners``."""
+    """Linear RGB of what is behind the surface: in the ``middle`` of the picture and in its
+    ``corners``."""
 
     middle: Vector = (0.90, 0.90, 0.90)
     corners: Vector = (0.62, 0.62, 0.62)
 
     def colours(self, camera: Camera, which: Tensor) -> Tensor:
-        """Display RGB ``(m, 3)`` of the pixels ``which (m,)``: those of the middle fall off towards the corners."""
+        """Display RGB ``(m, 3)`` of the pixels ``which (m,)``: those of the middle fall off towards
+        the corners."""
         x = 2 * (which % camera.width + 0.5) / camera.width - 1
         y = 2 * (which // camera.width + 0.5) / camera.height - 1
         share = ((x * x + (y + 0.2) ** 2) / 2.44).to(torch.float64)[:, None]
@@ -39,10 +41,12 @@ STUDIO, GREY = Studio(), Backdrop()
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """How to take a picture: what the surface looks like, what is behind it, and how smooth its edges are.
+    """How to take a picture: what the surface looks like, what is behind it, and how smooth its
+    edges are.
 
-    Without a ``backdrop`` the picture is transparent there: RGBA, with straight alpha. A pixel that differs from a neighbour by
-    more than ``contrast`` is the mean of ``samples_per_axis`` squared rays, others are one ray. Raises ValueError for less.
+    Without a ``backdrop`` the picture is transparent there: RGBA, with straight alpha. A pixel that
+    differs from a neighbour by more than ``contrast`` is the mean of ``samples_per_axis`` squared
+    rays, others are one ray. Raises ValueError for less.
     """
 
     shading: Shading = STUDIO
@@ -53,13 +57,16 @@ class RenderConfig:
     def __post_init__(self):
         if self.samples_per_axis < 1 or not self.contrast >= 0:
             given = f"{self.samples_per_axis} and {self.contrast}"
-            raise ValueError(f"rendering needs samples_per_axis of at least 1 and a contrast of at least 0, not {given}")
+            raise ValueError(
+                "rendering needs samples_per_axis of at least 1 and a contrast of at least 0, "
+                f"not {given}"
+            )
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """What a camera measures: ``depth (h, w)`` along each ray in world units, infinite on a miss, and unit outward ``normals
-    (h, w, 3)``, zero on a miss; float32."""
+    """What a camera measures: ``depth (h, w)`` along each ray in world units, infinite on a miss,
+    and unit outward ``normals (h, w, 3)``, zero on a miss; float32."""
 
     depth: np.ndarray
     normals: np.ndarray
@@ -71,11 +78,17 @@ class Buffers:
 
 
 def render(
-    sdf: Sdf, camera: Camera, config: RenderConfig | None = None, device: torch.device | str = "cpu", chunk: int = CHUNK
+    sdf: Sdf,
+    camera: Camera,
+    config: RenderConfig | None = None,
+    device: torch.device | str = "cpu",
+    chunk: int = CHUNK,
 ) -> np.ndarray:
-    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``; 4 channels without a backdrop.
+    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``; 4
+    channels without a backdrop.
 
-    Works on ``chunk`` rays at a time on ``device``. Raises ValueError for a camera that stands inside the surface.
+    Works on ``chunk`` rays at a time on ``device``. Raises ValueError for a camera that stands
+    inside the surface.
     """
     return next(turntable(sdf, [camera], config, device, chunk))
 
@@ -87,14 +100,18 @@ def turntable(
     device: torch.device | str = "cpu",
     chunk: int = CHUNK,
 ) -> Iterator[np.ndarray]:
-    """The pictures of many cameras, one at a time, as `render` takes them; what they have in common is measured once."""
+    """The pictures of many cameras, one at a time, as `render` takes them; what they have in common
+    is measured once."""
     empty = EmptySpace.of(sdf, device)
     for camera in cameras:
         yield _Take(sdf, camera, config or RenderConfig(), empty, chunk).picture()
 
 
-def measure(sdf: Sdf, camera: Camera, device: torch.device | str = "cpu", chunk: int = CHUNK) -> Buffers:
-    """Depth and normals that ``camera`` sees of ``sdf``. Raises ValueError for a camera that stands inside the surface."""
+def measure(
+    sdf: Sdf, camera: Camera, device: torch.device | str = "cpu", chunk: int = CHUNK
+) -> Buffers:
+    """Depth and normals that ``camera`` sees of ``sdf``. Raises ValueError for a camera that stands
+    inside the surface."""
     take = _Take(sdf, camera, RenderConfig(), EmptySpace.of(sdf, device), chunk)
     rays = camera.rays(device)
     depth = torch.full_like(rays.origins[:, 0], torch.inf)
@@ -103,7 +120,9 @@ def measure(sdf: Sdf, camera: Camera, device: torch.device | str = "cpu", chunk:
         hit, seen = take.look(Rays(rays.origins[which], rays.directions[which]))
         depth[which[hit]], normals[which[hit]] = seen.depth, seen.normals
     shape = camera.height, camera.width
-    return Buffers(depth.float().cpu().numpy().reshape(shape), normals.float().cpu().numpy().reshape(*shape, 3))
+    return Buffers(
+        depth.float().cpu().numpy().reshape(shape), normals.float().cpu().numpy().reshape(*shape, 3)
+    )
 
 
 def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
@@ -122,55 +141,87 @@ def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
 class _Take:
     """One picture under way. Colours carry their coverage: RGBA ``(n, 4)``, premultiplied."""
 
-    def __init__(self, sdf: Sdf, camera: Camera, config: RenderConfig, empty: EmptySpace, chunk: int) -> None:
+    def __init__(
+        self, sdf: Sdf, camera: Camera, config: RenderConfig, empty: EmptySpace, chunk: int
+    ) -> None:
         if chunk < 1:
             raise ValueError(f"rendering needs a chunk of at least 1 ray, not {chunk}")
-        self.sdf, self.camera, self.config, self.empty, self.chunk = sdf, camera, config, empty, chunk
+        self.sdf, self.camera, self.config, self.empty, self.chunk = (
+            sdf,
+            camera,
+            config,
+            empty,
+            chunk,
+        )
         self.device = empty.origin.device
         self.axes = torch.tensor(camera.axes, device=self.device)
         up = torch.tensor(camera.up, dtype=torch.float64, device=self.device)
         self.up = up / up.norm()
         if camera.span is None:
             with torch.no_grad():
-                height = float(sdf(torch.tensor([camera.eye], dtype=torch.float64, device=self.device)))
+                height = float(
+                    sdf(torch.tensor([camera.eye], dtype=torch.float64, device=self.device))
+                )
             if height <= 0:
-                raise ValueError(f"The camera at {camera.eye} stands on or inside the surface (distance {height:.3g}); move it.")
+                raise ValueError(
+                    f"The camera at {camera.eye} stands on or inside the surface (distance "
+                    f"{height:.3g}); move it."
+                )
         signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
         corners = sdf.bounds.centre + signs * sdf.bounds.extent - camera.eye
-        reach = np.linalg.norm(corners, axis=1) if camera.span is None else -corners @ camera.axes[2]
+        reach = (
+            np.linalg.norm(corners, axis=1) if camera.span is None else -corners @ camera.axes[2]
+        )
         self.span = float(reach.min()), float(reach.max())
 
     def picture(self) -> np.ndarray:
         """One ray a pixel, then more where the picture is not smooth."""
         camera, fine = self.camera, self.config.samples_per_axis
-        pixels = self.colours(camera, torch.arange(camera.width * camera.height, device=self.device))
+        pixels = self.colours(
+            camera, torch.arange(camera.width * camera.height, device=self.device)
+        )
         if fine > 1:
             rough = self.rough(pixels)
             pixels[rough] = self.supersampled(rough, fine)
         if self.config.backdrop is None:
-            pixels = torch.cat([pixels[:, :3] / pixels[:, 3:].clamp_min(1e-9), pixels[:, 3:]], dim=1)
+            pixels = torch.cat(
+                [pixels[:, :3] / pixels[:, 3:].clamp_min(1e-9), pixels[:, 3:]], dim=1
+            )
         pixels = pixels if self.config.backdrop is None else pixels[:, :3]
         return pixels.clamp(0, 1).float().reshape(camera.height, camera.width, -1).cpu().numpy()
 
     def rough(self, pixels: Tensor) -> Tensor:
-        """The pixels ``(m,)`` that differ by more than the contrast from one of their eight neighbours."""
+        """The pixels ``(m,)`` that differ by more than the contrast from one of their eight
+        neighbours."""
         height, width = self.camera.height, self.camera.width
         image = pixels.reshape(1, height, width, 4).permute(0, 3, 1, 2)
         padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
         highest = torch.nn.functional.max_pool2d(padded, 3, 1)
         lowest = -torch.nn.functional.max_pool2d(-padded, 3, 1)
-        return torch.nonzero((highest - lowest).amax(dim=1).reshape(-1) > self.config.contrast).squeeze(1)
+        return torch.nonzero(
+            (highest - lowest).amax(dim=1).reshape(-1) > self.config.contrast
+        ).squeeze(1)
 
     def supersampled(self, which: Tensor, fine: int) -> Tensor:
-        """The mean RGBA ``(m, 4)`` of ``fine`` squared rays in each of the pixels ``which (m,)``."""
-        camera = replace(self.camera, width=self.camera.width * fine, height=self.camera.height * fine)
+        """The mean RGBA ``(m, 4)`` of ``fine`` squared rays in each of the pixels ``which
+        (m,)``."""
+        camera = replace(
+            self.camera, width=self.camera.width * fine, height=self.camera.height * fine
+        )
         row, column = which // self.camera.width, which % self.camera.width
         steps = torch.arange(fine, device=self.device)
-        inner = (row[:, None, None] * fine + steps[:, None]) * camera.width + column[:, None, None] * fine + steps
-        return self.colours(camera, inner.reshape(-1)).reshape(len(which), fine * fine, 4).mean(dim=1)
+        inner = (
+            (row[:, None, None] * fine + steps[:, None]) * camera.width
+            + column[:, None, None] * fine
+            + steps
+        )
+        return (
+            self.colours(camera, inner.reshape(-1)).reshape(len(which), fine * fine, 4).mean(dim=1)
+        )
 
     def colours(self, camera: Camera, which: Tensor) -> Tensor:
-        """RGBA ``(m, 4)`` along the rays ``which (m,)`` of ``camera``, which has this one's place and any resolution."""
+        """RGBA ``(m, 4)`` along the rays ``which (m,)`` of ``camera``, which has this one's place
+        and any resolution."""
         rays = camera.rays(self.device)
         found = [self._shade(camera, rays, part) for part in which.split(self.chunk)]
         return torch.cat(found)
@@ -179,7 +230,9 @@ class _Take:
         hit, seen = self.look(Rays(rays.origins[which], rays.directions[which]))
         colours = self._behind(camera, which)
         if len(seen.points):
-            colours[hit] = torch.cat([self.config.shading.colours(seen), torch.ones_like(seen.depth)[:, None]], dim=1)
+            colours[hit] = torch.cat(
+                [self.config.shading.colours(seen), torch.ones_like(seen.depth)[:, None]], dim=1
+            )
         return colours
 
     def look(self, rays: Rays) -> tuple[Tensor, Surface]:
@@ -193,7 +246,18 @@ class _Take:
         steepness = slope.norm(dim=-1).clamp_min(1e-12)
         depth = hits.depth[hits.mask]
         normals = slope / steepness[:, None]
-        return hits.mask, Surface(sdf, self.empty, self.axes, self.up, self.span, points, normals, steepness, directions, depth)
+        return hits.mask, Surface(
+            sdf,
+            self.empty,
+            self.axes,
+            self.up,
+            self.span,
+            points,
+            normals,
+            steepness,
+            directions,
+            depth,
+        )
 
     def _behind(self, camera: Camera, which: Tensor) -> Tensor:
         """What the rays see that hit nothing ``(m, 4)``."""

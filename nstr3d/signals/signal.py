@@ -1,4 +1,5 @@
-"""Images and sounds as fields: what kind a file is, a fitted `Signal` that can be asked anywhere, and trained fields for it."""
+"""Images and sounds as fields: what kind a file is, a fitted `Signal` that can be asked anywhere,
+and trained fields for it."""
 
 from __future__ import annotations
 
@@ -21,7 +22,20 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves
 from nstr3d.types import Lattice
 
-SOUNDS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".caf", ".w64", ".rf64")
+SOUNDS = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".w64",
+    ".rf64",
+)
 IMAGES = (
     (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga")
     + (".jp2", ".avif", ".ico", ".apng", ".jfif", ".dds", ".qoi")
@@ -37,29 +51,43 @@ def kind_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Signal:
-    """A field over the samples of ``lattice``, asked in their units: sample (i, j) is at (i + 1/2, j + 1/2)."""
+    """A field over the samples of ``lattice``, asked in their units: sample (i, j) is at (i + 1/2,
+    j + 1/2)."""
 
     field: Field
     lattice: Lattice
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Values ``(n, c)`` float32 at ``points (n, d)`` in samples. Raises ValueError for points outside the bounds."""
+        """Values ``(n, c)`` float32 at ``points (n, d)`` in samples. Raises ValueError for points
+        outside the bounds."""
         points = np.asarray(points, np.float64)
         if points.ndim != 2 or points.shape[1] != len(self.lattice.shape):
-            raise ValueError(f"Points of this signal have shape (n, {len(self.lattice.shape)}), not {points.shape}.")
-        inside = ((points >= 0) & (points <= self.lattice.bounds.upper)).all(axis=1)  # written so that NaN fails too
+            raise ValueError(
+                f"Points of this signal have shape (n, {len(self.lattice.shape)}), not "
+                f"{points.shape}."
+            )
+        inside = ((points >= 0) & (points <= self.lattice.bounds.upper)).all(
+            axis=1
+        )  # written so that NaN fails too
         if not inside.all():
             where = f"first {points[np.argmin(inside)].tolist()}; the signal ends at {list(self.lattice.bounds.upper)}"
-            raise ValueError(f"{np.count_nonzero(~inside)} of {len(points)} points lie outside, {where}.")
+            raise ValueError(
+                f"{np.count_nonzero(~inside)} of {len(points)} points lie outside, {where}."
+            )
         unit = torch.from_numpy(self.lattice.frame.to_unit(points))
         first = next(self.field.parameters())
-        dtype = torch.float64 if isinstance(self.field, Cosines) else first.dtype  # which needs exact places, not exact values
+        dtype = (
+            torch.float64 if isinstance(self.field, Cosines) else first.dtype
+        )  # which needs exact places, not exact values
         with torch.no_grad():
-            parts = [self.field(part.to(first.device, dtype)).float().cpu() for part in unit.split(CHUNK)]
+            parts = [
+                self.field(part.to(first.device, dtype)).float().cpu() for part in unit.split(CHUNK)
+            ]
         return torch.cat(parts).numpy()
 
     def raster(self, factor: int = 1) -> np.ndarray:
-        """Values ``(*shape * factor, c)`` float32 at the centres of ``factor`` times as many samples along each axis."""
+        """Values ``(*shape * factor, c)`` float32 at the centres of ``factor`` times as many
+        samples along each axis."""
         if isinstance(self.field, Cosines):
             return self.field.raster(factor)
         fine = Lattice(tuple(length * factor for length in self.lattice.shape))
@@ -72,7 +100,8 @@ class Signal:
 
 
 def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -> NstrConfig:
-    """An NSTR field for training: one level of 4 plain channels and ``count`` waves up to half the samples' Nyquist frequency.
+    """An NSTR field for training: one level of 4 plain channels and ``count`` waves up to half the
+    samples' Nyquist frequency.
 
     Without waves, the control for them, it has 8 plain channels on a finer level.
     """
@@ -80,7 +109,11 @@ def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -
 
     def template(resolution: int) -> NstrConfig:
         nyquist = max(lattice.shape) / max(resolution, 1)  # of the samples, in units of the nodes'
-        waves = AmplitudeWaves(count, band=(0.0, max(1.0, nyquist / 2)), learned=True) if count else None
+        waves = (
+            AmplitudeWaves(count, band=(0.0, max(1.0, nyquist / 2)), learned=True)
+            if count
+            else None
+        )
         level = LevelConfig(resolution, plain=plain, waves=waves, sparse=False)
         return NstrConfig((level,), table_rate=1e-1, decoder_rate=1e-2, table_decay=0.0, start=None)
 
@@ -92,12 +125,19 @@ def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -
 
 
 def _sized_siren(params: int, lattice: Lattice, channels: int) -> SirenConfig:
-    first = 30.0 if len(lattice.shape) == 2 else 3000.0  # a sound has many more oscillations between -1 and 1
-    return replace(sized_siren(params, np.zeros((1, len(lattice.shape))), channels), first_omega=first)
+    first = (
+        30.0 if len(lattice.shape) == 2 else 3000.0
+    )  # a sound has many more oscillations between -1 and 1
+    return replace(
+        sized_siren(params, np.zeros((1, len(lattice.shape))), channels), first_omega=first
+    )
 
 
 def _sized_fourier(params: int, lattice: Lattice, channels: int) -> FourierConfig:
-    return replace(sized_fourier(params, np.zeros((1, len(lattice.shape))), channels), deviation=max(lattice.shape) / 50)
+    return replace(
+        sized_fourier(params, np.zeros((1, len(lattice.shape))), channels),
+        deviation=max(lattice.shape) / 50,
+    )
 
 
 def _sized_ngp(params: int, lattice: Lattice, channels: int) -> NgpConfig:

@@ -1,12 +1,14 @@
 """The local wave: of all plane waves, the one that says most about a signal around a point.
 
-About each point x the samples are fitted, by least squares under a Gaussian window of standard deviation sigma, by
+About each point x the samples are fitted, by least squares under a Gaussian window of standard
+deviation sigma, by
 
     p(u) + Re((A + B . u) exp(i k . u)),   u = y - x,
 
-with a polynomial p of degree two for what is slower, and k is moved by Im(conj(A) B) / |A|^2, the slope of the complex
-amplitude's phase, until it rests: there the window holds no phase that k does not explain. It is the reassignment of the
-windowed Fourier transform (Auger and Flandrin, 1995) for scattered samples. It needs a first guess within about 1 / sigma.
+with a polynomial p of degree two for what is slower, and k is moved by Im(conj(A) B) / |A|^2, the
+slope of the complex amplitude's phase, until it rests: there the window holds no phase that k does
+not explain. It is the reassignment of the windowed Fourier transform (Auger and Flandrin, 1995) for
+scattered samples. It needs a first guess within about 1 / sigma.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ from torch import Tensor
 NEIGHBOURS = 192  # samples under a window
 REACH = 2.0  # standard deviations to which a window reaches
 CHUNK = 1024
-WORSE = 0.003  # share that a later guess may lose: where both explain nearly all, the later is the better one
+# share that a later guess may lose: where both explain nearly all, the later is the better one
+WORSE = 0.003
 TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class LocalWaves:
-    """At n points the wave's ``frequency (n, d)``, a line field, in radians per unit length; its ``amplitude (n,)`` in the
-    values' unit; and its ``share (n,)`` of what the polynomial leaves over under the window, from 0 to 1: how alone it is."""
+    """At n points the wave's ``frequency (n, d)``, a line field, in radians per unit length; its
+    ``amplitude (n,)`` in the values' unit; and its ``share (n,)`` of what the polynomial leaves
+    over under the window, from 0 to 1: how alone it is."""
 
     frequency: Tensor
     amplitude: Tensor
@@ -44,27 +48,38 @@ def local_waves(
     rounds: int = 5,
     slowest: float = 6.0,
 ) -> LocalWaves:
-    """The waves of ``values (m, 1)``, sampled at ``places (m, d)``, about ``at (n, d)``, from the guesses ``first (n, d)``.
+    """The waves of ``values (m, 1)``, sampled at ``places (m, d)``, about ``at (n, d)``, from the
+    guesses ``first (n, d)``.
 
-    Windows have a standard deviation of ``periods`` wavelengths of the guess, which counts as at least ``slowest``. With
-    ``normals (n, d)`` the places lie on a surface, and frequencies in its tangent planes. Where the iteration leaves the
-    guess's neighbourhood or explains less than the guess did, the guess stays. Raises ValueError for too few places.
+    Windows have a standard deviation of ``periods`` wavelengths of the guess, which counts as at
+    least ``slowest``. With ``normals (n, d)`` the places lie on a surface, and frequencies in its
+    tangent planes. Where the iteration leaves the guess's neighbourhood or explains less than the
+    guess did, the guess stays. Raises ValueError for too few places.
     """
     from scipy.spatial import KDTree
 
     if len(places) < NEIGHBOURS:
         raise ValueError(f"Local waves need at least {NEIGHBOURS} samples, not {len(places)}.")
     flat = places.shape[1] - (normals is not None)
-    basis = _basis(normals) if normals is not None else torch.eye(flat, dtype=torch.float64).expand(len(at), flat, flat)
+    basis = (
+        _basis(normals)
+        if normals is not None
+        else torch.eye(flat, dtype=torch.float64).expand(len(at), flat, flat)
+    )
     guess = torch.einsum("nd,ndm->nm", first.double(), basis)
     sigma = 2 * math.pi * periods / guess.norm(dim=1).clamp_min(slowest)
-    # Wide windows look at every second, fourth ... sample, in the order in which they came, so that all see as many.
+    # Wide windows look at every second, fourth ... sample, in the order in which they came, so that
+    # all see as many.
     tree = KDTree(places.numpy())
     room = torch.from_numpy(tree.query(at.numpy(), k=[NEIGHBOURS])[0][:, 0])  # type: ignore[arg-type]
     thin = (
-        torch.log2((REACH * sigma / room.clamp_min(1e-12)).pow(flat)).floor().clamp(0, math.log2(len(places) / NEIGHBOURS) // 1)
+        torch.log2((REACH * sigma / room.clamp_min(1e-12)).pow(flat))
+        .floor()
+        .clamp(0, math.log2(len(places) / NEIGHBOURS) // 1)
     )
-    found = LocalWaves(torch.zeros(len(at), places.shape[1]), torch.zeros(len(at)), torch.zeros(len(at)))
+    found = LocalWaves(
+        torch.zeros(len(at), places.shape[1]), torch.zeros(len(at)), torch.zeros(len(at))
+    )
     for level in thin.unique().long().tolist():
         chosen = (thin == level).nonzero()[:, 0]
         step = 2**level
@@ -72,9 +87,13 @@ def local_waves(
         for rows in chosen.split(CHUNK):
             index = own.query(at[rows].numpy(), k=NEIGHBOURS)[1] * step
             near = torch.from_numpy(index)
-            offset = torch.einsum("nqd,ndm->nqm", (places[near] - at[rows, None]).double(), basis[rows])
+            offset = torch.einsum(
+                "nqd,ndm->nqm", (places[near] - at[rows, None]).double(), basis[rows]
+            )
             distance = (places[near] - at[rows, None]).double().norm(dim=2)
-            k, amplitude, share = _refined(offset, distance, values[near, 0].double(), guess[rows], sigma[rows], rounds)
+            k, amplitude, share = _refined(
+                offset, distance, values[near, 0].double(), guess[rows], sigma[rows], rounds
+            )
             found.frequency[rows] = torch.einsum("nm,ndm->nd", k, basis[rows]).float()
             found.amplitude[rows], found.share[rows] = amplitude.float(), share.float()
     return found
@@ -86,14 +105,19 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
     scaled = offset / sigma[:, None, None]
     size = offset.shape[2]
     upper = torch.triu_indices(size, size)
-    slow = torch.cat([torch.ones_like(scaled[..., :1]), scaled, scaled[..., upper[0]] * scaled[..., upper[1]]], dim=2)
+    slow = torch.cat(
+        [torch.ones_like(scaled[..., :1]), scaled, scaled[..., upper[0]] * scaled[..., upper[1]]],
+        dim=2,
+    )
     left = _residual(weight[..., None] * slow, weight * values)
     limit, start = 1 / sigma, k
     best = k, torch.zeros_like(sigma), torch.full_like(sigma, -1.0)
     for _ in range(rounds + 1):
         turn = torch.einsum("nqm,nm->nq", offset, k)
         carried = torch.cat([torch.ones_like(scaled[..., :1]), scaled], dim=2)
-        columns = torch.cat([slow, carried * turn.cos()[..., None], -carried * turn.sin()[..., None]], dim=2)
+        columns = torch.cat(
+            [slow, carried * turn.cos()[..., None], -carried * turn.sin()[..., None]], dim=2
+        )
         solution, rest = _solved(weight[..., None] * columns, weight * values)
         share = (1 - rest / left.clamp_min(TINY)).clamp(0, 1)
         real, imaginary = solution[:, slow.shape[2] :].split(size + 1, dim=1)
@@ -104,7 +128,9 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
             torch.where(better, power.sqrt(), best[1]),
             torch.where(better, share, best[2]),
         )
-        move = (real[:, :1] * imaginary[:, 1:] - imaginary[:, :1] * real[:, 1:]) / power.clamp_min(TINY)[:, None]
+        move = (real[:, :1] * imaginary[:, 1:] - imaginary[:, :1] * real[:, 1:]) / power.clamp_min(
+            TINY
+        )[:, None]
         move = move / sigma[:, None]
         move = move * (0.5 * limit / move.norm(dim=1).clamp_min(TINY)).clamp(max=1)[:, None]
         k = k + move
@@ -114,7 +140,8 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
 
 
 def _solved(columns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares ``(n, p)`` and the squared residual ``(n,)``, with a ridge that only keeps the system regular."""
+    """Least squares ``(n, p)`` and the squared residual ``(n,)``, with a ridge that only keeps the
+    system regular."""
     normal = columns.transpose(1, 2) @ columns
     ridge = 1e-6 * normal.diagonal(dim1=1, dim2=2).mean(dim=1) + TINY
     normal = normal + ridge[:, None, None] * torch.eye(normal.shape[1], dtype=normal.dtype)

@@ -1,8 +1,9 @@
 """A surface's relief, and the local frequency of that relief from point to point.
 
-The coarse shape is a polynomial fitted to the distance in a narrow band. Where the distance is zero, its negative is the height
-of the surface over the coarse shape: the relief, a signal on the surface. Extended along smoothed normals it is a signal in a
-band, which an analysis spectrum is fitted to; the spectrum's readings are first guesses for the `local_waves`.
+The coarse shape is a polynomial fitted to the distance in a narrow band. Where the distance is
+zero, its negative is the height of the surface over the coarse shape: the relief, a signal on the
+surface. Extended along smoothed normals it is a signal in a band, which an analysis spectrum is
+fitted to; the spectrum's readings are first guesses for the `local_waves`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ CLEAR = 0.3  # share of the relief under its window that a wave has to explain t
 
 @dataclass(frozen=True)
 class Relief:
-    """At ``points (m, 3)`` of a surface its ``heights (m, 1)`` over the coarse shape and the smoothed ``normals (m, 3)``."""
+    """At ``points (m, 3)`` of a surface its ``heights (m, 1)`` over the coarse shape and the
+    smoothed ``normals (m, 3)``."""
 
     points: Tensor
     normals: Tensor
@@ -38,7 +40,8 @@ class Relief:
 
 @dataclass(frozen=True)
 class ReliefWaves:
-    """The relief, its ``analysis``, and the local spectrum and ``waves`` at ``points (n, 3)``, the relief's first."""
+    """The relief, its ``analysis``, and the local spectrum and ``waves`` at ``points (n, 3)``, the
+    relief's first."""
 
     relief: Relief
     analysis: Analysis
@@ -62,19 +65,24 @@ def surface_relief(field: Field, points: np.ndarray, generator: np.random.Genera
     near = (points + generator.uniform(-BAND, BAND, points.shape)).clip(-1, 1).astype(np.float32)
     band = torch.from_numpy(near)
     with torch.no_grad():
-        distance, on = (torch.cat([field(part) for part in at.split(CHUNK)]) for at in (band, places))
+        distance, on = (
+            torch.cat([field(part) for part in at.split(CHUNK)]) for at in (band, places)
+        )
     slopes = torch.cat([gradient(field, part) for part in places.split(CHUNK)]).detach()
     normals = torch.nn.functional.normalize(slopes, dim=1)
-    return Relief(places, smoothed(places, normals), on - polynomial(band, distance, DEGREE)(places))
+    return Relief(
+        places, smoothed(places, normals), on - polynomial(band, distance, DEGREE)(places)
+    )
 
 
 def smoothed(points: Tensor, normals: Tensor) -> Tensor:
-    """Unit ``normals (m, 3)`` averaged again and again over the nearest ``points (m, 3)`` that face the same way."""
+    """Unit ``normals (m, 3)`` averaged again and again over the nearest ``points (m, 3)`` that face
+    the same way."""
     from scipy.spatial import KDTree
 
-    near = torch.from_numpy(KDTree(points.numpy()).query(points.numpy(), k=min(NEIGHBOURS, len(points)))[1]).reshape(
-        len(points), -1
-    )
+    near = torch.from_numpy(
+        KDTree(points.numpy()).query(points.numpy(), k=min(NEIGHBOURS, len(points)))[1]
+    ).reshape(len(points), -1)
     for _ in range(ROUNDS):
         around = normals[near]
         facing = (around * normals[:, None]).sum(dim=2, keepdim=True) > 0
@@ -82,18 +90,25 @@ def smoothed(points: Tensor, normals: Tensor) -> Tensor:
     return normals
 
 
-def relief_waves(relief: Relief, config: AnalysisConfig, count: int, generator: np.random.Generator) -> ReliefWaves:
+def relief_waves(
+    relief: Relief, config: AnalysisConfig, count: int, generator: np.random.Generator
+) -> ReliefWaves:
     """Analyses the relief and reads the waves at the first ``count`` of its points.
 
     Raises ValueError where there is no relief: the coarse shape says it all.
     """
-    # A shell as thick as a window of the finest level: less cuts windows off, more is off the grid's surface cells.
+    # A shell as thick as a window of the finest level: less cuts windows off, more is off the
+    # grid's surface cells.
     shell = 0.75 * math.pi / config.highest * 4
-    away = torch.from_numpy(generator.uniform(-shell, shell, (len(relief.points), 1)).astype(np.float32))
+    away = torch.from_numpy(
+        generator.uniform(-shell, shell, (len(relief.points), 1)).astype(np.float32)
+    )
     analysis = analyse((relief.points + away * relief.normals).clamp(-1, 1), relief.heights, config)
     at, normals = relief.points[:count], relief.normals[:count]
     parts = [analysis.spectrum(part) for part in at.split(CHUNK)]
-    spectrum = LocalSpectrum(torch.cat([p.frequency for p in parts]), torch.cat([p.power for p in parts]))
+    spectrum = LocalSpectrum(
+        torch.cat([p.frequency for p in parts]), torch.cat([p.power for p in parts])
+    )
     slowest = max(config.lowest, config.highest / 20)
 
     first = analysis.frequency(at)
@@ -102,8 +117,9 @@ def relief_waves(relief: Relief, config: AnalysisConfig, count: int, generator: 
 
 
 def spread(places: Tensor, vectors: Tensor, at: Tensor, count: int = 6) -> Tensor:
-    """A line field known at ``places (m, d)`` between them ``(n, d)``: the mean of the nearest ``count``, turned towards the
-    nearest one and weighted by inverse square distance; zero where the nearest is zero."""
+    """A line field known at ``places (m, d)`` between them ``(n, d)``: the mean of the nearest
+    ``count``, turned towards the nearest one and weighted by inverse square distance; zero where
+    the nearest is zero."""
     from scipy.spatial import KDTree
 
     ranks = np.arange(1, min(count, len(places)) + 1)
@@ -112,7 +128,9 @@ def spread(places: Tensor, vectors: Tensor, at: Tensor, count: int = 6) -> Tenso
     around = vectors[torch.from_numpy(near)]
     against = (around * around[:, :1]).sum(dim=2) < 0
     signed = torch.where(against, -weight, weight) * (around.square().sum(dim=2) > 0)
-    mean = (signed[:, :, None] * around).sum(dim=1) / signed.abs().sum(dim=1, keepdim=True).clamp_min(1e-30)
+    mean = (signed[:, :, None] * around).sum(dim=1) / signed.abs().sum(
+        dim=1, keepdim=True
+    ).clamp_min(1e-30)
     return mean * (around[:, 0].square().sum(dim=1, keepdim=True) > 0)
 
 

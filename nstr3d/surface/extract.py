@@ -1,11 +1,13 @@
 """Isosurface extraction: `Sdf` -> watertight `Mesh`, evaluating only near the surface.
 
-The grid has cubic cells. Two cells to an edge make a brick, a power of two of bricks to an edge makes a block, and there are
-at most about 64 blocks to an axis. One dense pass evaluates the block centres; the Lipschitz bound then says which blocks, and
-by halving which bricks, can hold surface, and every node of those bricks is evaluated once. The bound of a fitted field is an
-estimate, so three checks follow. Where samples differ by more than the bound allows, it is widened and the selection is
-repeated. Where the surface leaves a brick through a face, the neighbour is added until none is left, so the mesh has no
-boundary. And where two neighbouring block centres differ in sign with no surface found in either block, all of both is added.
+The grid has cubic cells. Two cells to an edge make a brick, a power of two of bricks to an edge
+makes a block, and there are at most about 64 blocks to an axis. One dense pass evaluates the block
+centres; the Lipschitz bound then says which blocks, and by halving which bricks, can hold surface,
+and every node of those bricks is evaluated once. The bound of a fitted field is an estimate, so
+three checks follow. Where samples differ by more than the bound allows, it is widened and the
+selection is repeated. Where the surface leaves a brick through a face, the neighbour is added until
+none is left, so the mesh has no boundary. And where two neighbouring block centres differ in sign
+with no surface found in either block, all of both is added.
 """
 
 from __future__ import annotations
@@ -22,12 +24,20 @@ from nstr3d.types import Box, Mesh
 
 PADDING = 0.03  # of the longest side of the bounds, on every side
 SAFETY = 1.1  # on the Lipschitz bound, when deciding what can hold surface
-WIDENINGS = (1.0, 2.0, 4.0)  # of the stated Lipschitz bound, in turn, while samples show that it does not hold
-TOLERATED = 1e-2  # share of steps between samples that may be steeper: a few cracks are followed, and need no wider bound
+WIDENINGS = (
+    1.0,
+    2.0,
+    4.0,
+)  # of the stated Lipschitz bound, in turn, while samples show that it does not hold
+# share of steps between samples that may be steeper: a few cracks are followed, and need no wider
+# bound
+TOLERATED = 1e-2
 BRICK = 2  # cells to the edge of a brick
 BLOCKS = 64  # blocks to the longest axis, about
 
-OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))  # also the order of the eight nodes that a brick owns
+OCTANTS = np.array(
+    list(itertools.product((0, 1), repeat=3))
+)  # also the order of the eight nodes that a brick owns
 Evaluate = Callable[[np.ndarray], np.ndarray]
 
 
@@ -35,8 +45,9 @@ Evaluate = Callable[[np.ndarray], np.ndarray]
 class Extraction:
     """An isosurface, ``mesh`` in world units, and what it cost.
 
-    ``cell`` is the edge length of a grid cell, ``shape`` the cells along each axis, ``evaluations`` the distances computed,
-    ``lipschitz`` the bound in use at the end, ``rounds`` how often bricks were added (1 where the stated bound was good).
+    ``cell`` is the edge length of a grid cell, ``shape`` the cells along each axis, ``evaluations``
+    the distances computed, ``lipschitz`` the bound in use at the end, ``rounds`` how often bricks
+    were added (1 where the stated bound was good).
     """
 
     mesh: Mesh
@@ -47,24 +58,37 @@ class Extraction:
     rounds: int
 
 
-def extract_mesh(sdf: Sdf, resolution: int = 512, level: float = 0.0, bounds: Box | None = None) -> Mesh:
+def extract_mesh(
+    sdf: Sdf, resolution: int = 512, level: float = 0.0, bounds: Box | None = None
+) -> Mesh:
     """The surface ``sdf(p) = level`` as a closed mesh in world units; see `extract`."""
     return extract(sdf, resolution, level, bounds).mesh
 
 
-def extract(sdf: Sdf, resolution: int = 512, level: float = 0.0, bounds: Box | None = None, chunk: int = 1 << 17) -> Extraction:
+def extract(
+    sdf: Sdf,
+    resolution: int = 512,
+    level: float = 0.0,
+    bounds: Box | None = None,
+    chunk: int = 1 << 17,
+) -> Extraction:
     """Marching cubes over the cells that ``sdf(p) = level`` crosses, found coarse to fine.
 
-    ``resolution`` cells lie along the longest side of ``bounds`` (default: ``sdf.bounds``, grown by ``level`` where that is
-    positive) padded by 3%; ``chunk`` points are evaluated at a time. A closed piece around a single node, smaller than the grid
-    resolves, is left out unless it is all there is. The mesh is watertight, its faces counter-clockwise seen
-    from where the distance is larger. Raises ValueError for a resolution below 2, a distance that is not finite, a level set
+    ``resolution`` cells lie along the longest side of ``bounds`` (default: ``sdf.bounds``, grown by
+    ``level`` where that is positive) padded by 3%; ``chunk`` points are evaluated at a time. A
+    closed piece around a single node, smaller than the grid resolves, is left out unless it is all
+    there is. The mesh is watertight, its faces counter-clockwise seen from where the distance is
+    larger. Raises ValueError for a resolution below 2, a distance that is not finite, a level set
     that is empty, and a surface that reaches the padded bounds.
     """
     if resolution < 2:
-        raise ValueError(f"resolution is {resolution}; isosurface extraction needs at least 2 cells to an axis")
+        raise ValueError(
+            f"resolution is {resolution}; isosurface extraction needs at least 2 cells to an axis"
+        )
     if sdf.lipschitz <= 0:
-        raise ValueError(f"the Lipschitz bound of the signed distance is {sdf.lipschitz}; it must be positive")
+        raise ValueError(
+            f"the Lipschitz bound of the signed distance is {sdf.lipschitz}; it must be positive"
+        )
     grid = _Grid.over(bounds or sdf.bounds, resolution, max(level, 0.0) if bounds is None else 0.0)
     field = _Counted(sdf, level, grid, chunk)
     nodes = _Nodes(grid, field)
@@ -77,14 +101,20 @@ def extract(sdf: Sdf, resolution: int = 512, level: float = 0.0, bounds: Box | N
         inner = _lattice((per_block, per_block, per_block))
         surface.follow((missed[:, None] * per_block + inner).reshape(-1, 3))
     if not len(found := surface.bricks()):
-        raise ValueError(f"the level set {level:g} is empty: no sample in the bounds lies on its other side; check the bounds")
+        raise ValueError(
+            f"the level set {level:g} is empty: no sample in the bounds lies on its other side; "
+            "check the bounds"
+        )
     mesh = _march(found, nodes, grid)
-    return Extraction(mesh, grid.cell, grid.shape, field.count, lipschitz, rounds + surface.rounds - 1)
+    return Extraction(
+        mesh, grid.cell, grid.shape, field.count, lipschitz, rounds + surface.rounds - 1
+    )
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Nodes at ``origin + cell * (i, j, k)``; ``blocks`` blocks along each axis, each ``block`` cells to an edge."""
+    """Nodes at ``origin + cell * (i, j, k)``; ``blocks`` blocks along each axis, each ``block``
+    cells to an edge."""
 
     origin: np.ndarray
     cell: float
@@ -93,17 +123,23 @@ class _Grid:
 
     @staticmethod
     def over(bounds: Box, resolution: int, grow: float) -> _Grid:
-        """The grid of ``resolution`` cells along the longest side of the grown and padded bounds, whole blocks only."""
+        """The grid of ``resolution`` cells along the longest side of the grown and padded bounds,
+        whole blocks only."""
         extent = bounds.extent + 2 * grow
         if not (np.isfinite(extent).all() and extent.max() > 0 and extent.min() >= 0):
-            raise ValueError(f"the bounds {bounds.lower} to {bounds.upper} have no size; give a box that holds the surface")
+            raise ValueError(
+                f"the bounds {bounds.lower} to {bounds.upper} have no size; give a box that holds "
+                "the surface"
+            )
         padded = extent + 2 * PADDING * extent.max()
         cell = float(padded.max() / resolution)
         block = BRICK
         while resolution > BLOCKS * block:
             block *= 2
         x, y, z = np.ceil(padded / (cell * block) - 1e-9).astype(int).tolist()
-        return _Grid(bounds.centre - np.array((x, y, z)) * (cell * block / 2), cell, (x, y, z), block)
+        return _Grid(
+            bounds.centre - np.array((x, y, z)) * (cell * block / 2), cell, (x, y, z), block
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -117,7 +153,8 @@ class _Grid:
         return np.array(self.shape) // BRICK
 
     def keys(self, bricks: np.ndarray) -> np.ndarray:
-        """One int64 for each brick ``(..., 3)``; the layer of bricks just beyond the upper ends has keys too."""
+        """One int64 for each brick ``(..., 3)``; the layer of bricks just beyond the upper ends has
+        keys too."""
         _, y, z = self.bricks + 1
         return (bricks[..., 0] * y + bricks[..., 1]) * z + bricks[..., 2]
 
@@ -127,7 +164,8 @@ class _Grid:
 
 
 class _Counted:
-    """Signed distance minus level at grid positions ``(n, 3)``, in chunks, counting the evaluations."""
+    """Signed distance minus level at grid positions ``(n, 3)``, in chunks, counting the
+    evaluations."""
 
     def __init__(self, sdf: Sdf, level: float, grid: _Grid, chunk: int) -> None:
         self.sdf, self.level, self.grid, self.chunk = sdf, level, grid, chunk
@@ -142,14 +180,18 @@ class _Counted:
         values -= self.level
         if not np.isfinite(values).all():
             first = self.grid.origin + positions[np.argmin(np.isfinite(values))] * self.grid.cell
-            raise ValueError(f"the signed distance at {first.tolist()} is not finite; the field cannot be extracted")
+            raise ValueError(
+                f"the signed distance at {first.tolist()} is not finite; the field cannot be "
+                "extracted"
+            )
         # A zero is made positive so that every later test of sign agrees about it.
         values[values == 0] = np.finfo(np.float64).tiny
         return values
 
 
 class _Nodes:
-    """The evaluated nodes, sparse: brick b owns the eight nodes ``2 b + {0, 1}^3``; not a number = not evaluated."""
+    """The evaluated nodes, sparse: brick b owns the eight nodes ``2 b + {0, 1}^3``; not a number =
+    not evaluated."""
 
     def __init__(self, grid: _Grid, field: Evaluate) -> None:
         self.grid, self.field = grid, field
@@ -164,7 +206,8 @@ class _Nodes:
         self.values[at, 7] = values
 
     def at(self, bricks: np.ndarray) -> np.ndarray:
-        """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known yet."""
+        """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known
+        yet."""
         from nstr3d.kernels.geometry.cells import unknown
 
         index, flat = self.index(bricks), self.values.reshape(-1)
@@ -173,7 +216,8 @@ class _Nodes:
         return flat[index].reshape(-1, 3, 3, 3)
 
     def index(self, bricks: np.ndarray) -> np.ndarray:
-        """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until bricks are added."""
+        """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until
+        bricks are added."""
         from nstr3d.kernels.geometry.cells import locate
 
         keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
@@ -207,7 +251,8 @@ class _Surface:
         return self.grid.coordinates(self.crossed)
 
     def follow(self, bricks: np.ndarray) -> None:
-        """Visit ``bricks (n, 3)``, and on from each to the neighbours that share a crossed face, until none is new."""
+        """Visit ``bricks (n, 3)``, and on from each to the neighbours that share a crossed face,
+        until none is new."""
         keys = _without(_distinct(self.grid.keys(bricks)), self.visited)
         while len(keys):
             self.rounds += 1
@@ -216,7 +261,10 @@ class _Surface:
             inside = self.nodes.at(bricks) < 0
             crossed = _mixed(inside.reshape(-1, 27))
             self.crossed = _merged(self.crossed, keys[crossed])
-            keys = _without(_distinct(self.grid.keys(self._beyond(bricks[crossed], inside[crossed]))), self.visited)
+            keys = _without(
+                _distinct(self.grid.keys(self._beyond(bricks[crossed], inside[crossed]))),
+                self.visited,
+            )
 
     def _beyond(self, bricks: np.ndarray, inside: np.ndarray) -> np.ndarray:
         """The bricks ``(m, 3)`` across the faces on which ``inside (n, 3, 3, 3)`` changes."""
@@ -227,15 +275,19 @@ class _Surface:
             found[-1][:, axis] += side
         beyond = np.concatenate(found)
         if ((beyond < 0) | (beyond >= self.grid.bricks)).any():
-            raise ValueError("the surface reaches the border of the padded bounds, so it cannot be closed; give larger bounds")
+            raise ValueError(
+                "the surface reaches the border of the padded bounds, so it cannot be closed; "
+                "give larger bounds"
+            )
         return beyond
 
 
 def _near_surface(
     stated: float, coarse: np.ndarray, grid: _Grid, field: Evaluate, nodes: _Nodes
 ) -> tuple[float, np.ndarray, int]:
-    """The bricks ``(n, 3)`` that can hold surface, their nodes evaluated, under the stated bound or a wider one where the
-    samples show that it does not hold; with the bound in use and how many rounds that took."""
+    """The bricks ``(n, 3)`` that can hold surface, their nodes evaluated, under the stated bound or
+    a wider one where the samples show that it does not hold; with the bound in use and how many
+    rounds that took."""
     rounds = 0
     while True:
         lipschitz = stated * WIDENINGS[rounds]
@@ -249,8 +301,11 @@ def _near_surface(
             return lipschitz, bricks, rounds
 
 
-def _select(coarse: np.ndarray, grid: _Grid, field: Evaluate, bound: float) -> tuple[np.ndarray, np.ndarray]:
-    """Bricks ``(n, 3)`` whose circumscribed ball can meet the surface, and the values at their centres ``(n,)``."""
+def _select(
+    coarse: np.ndarray, grid: _Grid, field: Evaluate, bound: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Bricks ``(n, 3)`` whose circumscribed ball can meet the surface, and the values at their
+    centres ``(n,)``."""
     size = grid.block
     near = np.abs(coarse) <= bound * grid.cell * size * math.sqrt(3) / 2
     kept, values = np.argwhere(near), coarse[near]
@@ -264,7 +319,8 @@ def _select(coarse: np.ndarray, grid: _Grid, field: Evaluate, bound: float) -> t
 
 
 def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: _Grid) -> np.ndarray:
-    """Blocks ``(n, 3)`` on both sides of a change of sign between block centres where neither holds crossed bricks."""
+    """Blocks ``(n, 3)`` on both sides of a change of sign between block centres where neither holds
+    crossed bricks."""
     holds = np.zeros(grid.blocks, bool)
     holds[tuple((crossed // (grid.block // BRICK)).T)] = True
     missed = np.zeros(grid.blocks, bool)
@@ -288,9 +344,11 @@ def _march(bricks: np.ndarray, nodes: _Nodes, grid: _Grid) -> Mesh:
 
 
 def _without_grains(mesh: Mesh) -> Mesh:
-    """Without the closed pieces around a single node: smaller than the grid resolves, they are noise, unless all there is.
+    """Without the closed pieces around a single node: smaller than the grid resolves, they are
+    noise, unless all there is.
 
-    Each is an octahedron, and as V - E + F = 2 shows, a closed piece whose vertices all have four faces can be nothing else.
+    Each is an octahedron, and as V - E + F = 2 shows, a closed piece whose vertices all have four
+    faces can be nothing else.
     """
     grains, count = np.arange(len(mesh.faces)), -1
     valence = np.bincount(mesh.faces.ravel(), minlength=len(mesh.vertices))
@@ -312,9 +370,12 @@ def _lattice(shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _steep(values: np.ndarray, step: float) -> bool:
-    """Whether neighbours along the last three axes of ``values`` differ by more than ``step`` more often than is tolerated."""
+    """Whether neighbours along the last three axes of ``values`` differ by more than ``step`` more
+    often than is tolerated."""
     steps = [np.abs(np.diff(values, axis=axis)) > step for axis in (-3, -2, -1)]
-    return sum(int(np.count_nonzero(each)) for each in steps) > TOLERATED * sum(each.size for each in steps)
+    return sum(int(np.count_nonzero(each)) for each in steps) > TOLERATED * sum(
+        each.size for each in steps
+    )
 
 
 def _mixed(inside: np.ndarray) -> np.ndarray:
@@ -324,9 +385,12 @@ def _mixed(inside: np.ndarray) -> np.ndarray:
 
 
 def _distinct(keys: np.ndarray) -> np.ndarray:
-    """The sorted distinct ``keys``; by sorting, which is several times faster here than the hashing of np.unique."""
+    """The sorted distinct ``keys``; by sorting, which is several times faster here than the hashing
+    of np.unique."""
     ordered = np.sort(keys)
-    return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+    return (
+        ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+    )
 
 
 def _without(keys: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""How good is a surface? Closed forms on arrays, and `score`, which puts a fitted field and its mesh against a reference.
+"""How good is a surface? Closed forms on arrays, and `score`, which puts a fitted field and its
+mesh against a reference.
 
-Conventions: Chamfer is the mean of the two one-sided mean distances, unsquared; Hausdorff is over the samples; the normal
-error is the mean angle in degrees, both ways; an intersection over union is by Monte Carlo over points whose number is stated.
+Conventions: Chamfer is the mean of the two one-sided mean distances, unsquared; Hausdorff is over
+the samples; the normal error is the mean angle in degrees, both ways; an intersection over union is
+by Monte Carlo over points whose number is stated.
 """
 
 from __future__ import annotations
@@ -38,10 +40,11 @@ class SurfaceComparison:
 class Accuracy:
     """A signed distance and the mesh extracted from it against a reference mesh.
 
-    Volume: ``samples`` uniform points in the unit box. Near: ``samples`` points on the reference, each moved by a Gaussian of
-    standard deviation ``band``. Surface: ``samples`` points on the reference; meshes: ``samples`` on each. Distance errors and
-    ``band`` are in units of the unit box; ``chamfer``, ``hausdorff`` and ``tau`` in diagonals of the reference's bounding box;
-    normal errors in degrees, of the field's gradient and of the extracted mesh's faces.
+    Volume: ``samples`` uniform points in the unit box. Near: ``samples`` points on the reference,
+    each moved by a Gaussian of standard deviation ``band``. Surface: ``samples`` points on the
+    reference; meshes: ``samples`` on each. Distance errors and ``band`` are in units of the unit
+    box; ``chamfer``, ``hausdorff`` and ``tau`` in diagonals of the reference's bounding box; normal
+    errors in degrees, of the field's gradient and of the extracted mesh's faces.
     """
 
     iou_volume: float
@@ -60,7 +63,8 @@ class Accuracy:
 
 
 def chamfer(forward: np.ndarray, backward: np.ndarray) -> float:
-    """Chamfer distance from the distances of samples on A to B ``(n,)`` and of samples on B to A ``(m,)``."""
+    """Chamfer distance from the distances of samples on A to B ``(n,)`` and of samples on B to A
+    ``(m,)``."""
     return (float(np.mean(forward)) + float(np.mean(backward))) / 2
 
 
@@ -70,17 +74,24 @@ def hausdorff(forward: np.ndarray, backward: np.ndarray) -> float:
 
 
 def f_score(forward: np.ndarray, backward: np.ndarray, tau: float) -> float:
-    """Harmonic mean of the shares of samples nearer than ``tau``, in [0, 1] (Knapitsch et al., "Tanks and Temples", 2017)."""
+    """Harmonic mean of the shares of samples nearer than ``tau``, in [0, 1] (Knapitsch et al.,
+    "Tanks and Temples", 2017)."""
     precision, recall = float(np.mean(forward < tau)), float(np.mean(backward < tau))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def mean_angle(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean angle in degrees between the rows of ``a`` and ``b (n, d)``; rows of length zero count as 90 degrees off."""
+    """Mean angle in degrees between the rows of ``a`` and ``b (n, d)``; rows of length zero count
+    as 90 degrees off."""
     # Half-angle form: accurate for small angles, where the arc cosine loses half of the digits.
-    a_length, b_length = np.linalg.norm(a, axis=1, keepdims=True), np.linalg.norm(b, axis=1, keepdims=True)
+    a_length, b_length = (
+        np.linalg.norm(a, axis=1, keepdims=True),
+        np.linalg.norm(b, axis=1, keepdims=True),
+    )
     scaled_a, scaled_b = a * b_length, b * a_length
-    angle = 2 * np.arctan2(np.linalg.norm(scaled_a - scaled_b, axis=1), np.linalg.norm(scaled_a + scaled_b, axis=1))
+    angle = 2 * np.arctan2(
+        np.linalg.norm(scaled_a - scaled_b, axis=1), np.linalg.norm(scaled_a + scaled_b, axis=1)
+    )
     degenerate = (a_length * b_length)[:, 0] == 0
     return math.degrees(float(np.mean(np.where(degenerate, np.pi / 2, angle))))
 
@@ -92,7 +103,10 @@ def iou(inside_a: np.ndarray, inside_b: np.ndarray) -> float:
     """
     union = int(np.count_nonzero(inside_a | inside_b))
     if union == 0:
-        raise ValueError(f"none of {len(inside_a)} points is inside either shape, so their overlap is unknown; sample near them")
+        raise ValueError(
+            f"none of {len(inside_a)} points is inside either shape, so their overlap is unknown; "
+            "sample near them"
+        )
     return int(np.count_nonzero(inside_a & inside_b)) / union
 
 
@@ -102,27 +116,38 @@ def mean_abs_error(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def psnr(estimate: np.ndarray, reference: np.ndarray, peak: float) -> float:
-    """Peak signal-to-noise ratio in dB, ``10 log10(peak^2 / mean squared error)``; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB, ``10 log10(peak^2 / mean squared error)``; infinite where
+    they are equal."""
     return _decibels(peak**2, _mean_square(estimate, reference))
 
 
 def snr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Signal-to-noise ratio in dB, ``10 log10(mean reference^2 / mean squared error)``; infinite where they are equal.
+    """Signal-to-noise ratio in dB, ``10 log10(mean reference^2 / mean squared error)``; infinite
+    where they are equal.
 
     Raises ValueError for a reference that is zero throughout.
     """
     power = _mean_square(reference)
     if power == 0:
-        raise ValueError("the reference signal is zero throughout, so a signal-to-noise ratio has no meaning")
+        raise ValueError(
+            "the reference signal is zero throughout, so a signal-to-noise ratio has no meaning"
+        )
     return _decibels(power, _mean_square(estimate, reference))
 
 
 def compare_surfaces(
-    mesh: Mesh, reference: Mesh, distance: MeshDistance, generator: np.random.Generator, tau: float, samples: int = 100_000
+    mesh: Mesh,
+    reference: Mesh,
+    distance: MeshDistance,
+    generator: np.random.Generator,
+    tau: float,
+    samples: int = 100_000,
 ) -> SurfaceComparison:
-    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, over ``samples`` points on each.
+    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, over
+    ``samples`` points on each.
 
-    ``tau`` is in the meshes' units. Distances are exact from each sample to the other mesh; normals are those of the faces.
+    ``tau`` is in the meshes' units. Distances are exact from each sample to the other mesh; normals
+    are those of the faces.
     """
     on_mesh, mesh_faces = sample_surface(mesh, samples, generator)
     on_reference, reference_faces = sample_surface(reference, samples, generator)
@@ -134,14 +159,19 @@ def compare_surfaces(
         mean_angle(reference_normals[reference_faces], mesh_normals[met_mesh]),
     )
     return SurfaceComparison(
-        chamfer(forward, backward), hausdorff(forward, backward), f_score(forward, backward, tau), sum(angles) / 2, samples
+        chamfer(forward, backward),
+        hausdorff(forward, backward),
+        f_score(forward, backward, tau),
+        sum(angles) / 2,
+        samples,
     )
 
 
 @dataclass(frozen=True)
 class OneSided:
-    """Mean distances in diagonals of the reference over ``sides_samples`` points each: from a mesh to the reference
-    (``accuracy``) and back (``completeness``), and the shares that are nearer than TAU, ``precision`` and ``recall``."""
+    """Mean distances in diagonals of the reference over ``sides_samples`` points each: from a mesh
+    to the reference (``accuracy``) and back (``completeness``), and the shares that are nearer than
+    TAU, ``precision`` and ``recall``."""
 
     accuracy: float
     completeness: float
@@ -151,22 +181,34 @@ class OneSided:
 
 
 def one_sided(
-    mesh: Mesh, reference: Mesh, distance: MeshDistance, generator: np.random.Generator, samples: int = 100_000
+    mesh: Mesh,
+    reference: Mesh,
+    distance: MeshDistance,
+    generator: np.random.Generator,
+    samples: int = 100_000,
 ) -> OneSided:
-    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, each way by itself."""
+    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, each way by
+    itself."""
     diagonal = reference.bounds.diagonal
     forward = distance.unsigned(sample_surface(mesh, samples, generator)[0]) / diagonal
-    backward = MeshDistance(mesh).unsigned(sample_surface(reference, samples, generator)[0]) / diagonal
+    backward = (
+        MeshDistance(mesh).unsigned(sample_surface(reference, samples, generator)[0]) / diagonal
+    )
     return OneSided(
-        float(forward.mean()), float(backward.mean()), float(np.mean(forward < TAU)), float(np.mean(backward < TAU)), samples
+        float(forward.mean()),
+        float(backward.mean()),
+        float(np.mean(forward < TAU)),
+        float(np.mean(backward < TAU)),
+        samples,
     )
 
 
 @dataclass(frozen=True)
 class CloudFidelity:
-    """A mesh against the points it was made from, in units of ``diagonal``: the ``mean`` and ``root_mean_square`` distance of
-    ``points`` points to it, the share of them nearer than ``tau``, and the mean distance back from ``points`` samples of it to
-    the nearest point (``gap``), which holes make large."""
+    """A mesh against the points it was made from, in units of ``diagonal``: the ``mean`` and
+    ``root_mean_square`` distance of ``points`` points to it, the share of them nearer than ``tau``,
+    and the mean distance back from ``points`` samples of it to the nearest point (``gap``), which
+    holes make large."""
 
     mean: float
     root_mean_square: float
@@ -178,14 +220,30 @@ class CloudFidelity:
 
 
 def compare_cloud(
-    mesh: Mesh, points: np.ndarray, diagonal: float, generator: np.random.Generator, samples: int = 100_000
+    mesh: Mesh,
+    points: np.ndarray,
+    diagonal: float,
+    generator: np.random.Generator,
+    samples: int = 100_000,
 ) -> CloudFidelity:
     """``mesh`` against ``points (n, 3)``, of which at most ``samples`` are looked at."""
-    chosen = points if len(points) <= samples else points[np.sort(generator.permutation(len(points))[:samples])]
+    chosen = (
+        points
+        if len(points) <= samples
+        else points[np.sort(generator.permutation(len(points))[:samples])]
+    )
     there = MeshDistance(mesh).unsigned(chosen) / diagonal
     back = Neighbours(points).nearest(sample_surface(mesh, len(chosen), generator)[0])[0] / diagonal
     rms = float(np.sqrt(_mean_square(there)))
-    return CloudFidelity(float(there.mean()), rms, float(np.mean(there < TAU)), float(back.mean()), TAU, diagonal, len(chosen))
+    return CloudFidelity(
+        float(there.mean()),
+        rms,
+        float(np.mean(there < TAU)),
+        float(back.mean()),
+        TAU,
+        diagonal,
+        len(chosen),
+    )
 
 
 def score(
@@ -197,9 +255,11 @@ def score(
     generator: np.random.Generator,
     samples: int = 100_000,
 ) -> Accuracy:
-    """``sdf`` and the mesh ``extracted`` from it against ``reference``, whose signed distance is ``distance``.
+    """``sdf`` and the mesh ``extracted`` from it against ``reference``, whose signed distance is
+    ``distance``.
 
-    Everything is in world units; ``frame`` places the unit box. All random points come from ``generator``.
+    Everything is in world units; ``frame`` places the unit box. All random points come from
+    ``generator``.
     """
     diagonal = reference.bounds.diagonal
     surfaces = compare_surfaces(extracted, reference, distance, generator, TAU * diagonal, samples)
@@ -213,8 +273,11 @@ def score(
         iou_near=iou(f_near < 0, d_near < 0),
         distance_error_volume=mean_abs_error(f_volume, d_volume) / frame.scale,
         distance_error_near=mean_abs_error(f_near, d_near) / frame.scale,
-        distance_error_surface=mean_abs_error(_in_chunks(sdf, surface), np.zeros(samples)) / frame.scale,
-        normal_error_field=mean_angle(_in_chunks(sdf.gradient, surface), face_normals(reference)[faces]),
+        distance_error_surface=mean_abs_error(_in_chunks(sdf, surface), np.zeros(samples))
+        / frame.scale,
+        normal_error_field=mean_angle(
+            _in_chunks(sdf.gradient, surface), face_normals(reference)[faces]
+        ),
         normal_error_mesh=surfaces.normal_error,
         chamfer=surfaces.chamfer / diagonal,
         hausdorff=surfaces.hausdorff / diagonal,
@@ -226,12 +289,16 @@ def score(
 
 
 def _in_chunks(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
-    """``function`` of ``points (n, 3)``, computed piece by piece to bound the memory that it takes."""
-    return np.concatenate([function(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)])
+    """``function`` of ``points (n, 3)``, computed piece by piece to bound the memory that it
+    takes."""
+    return np.concatenate(
+        [function(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
+    )
 
 
 def _mean_square(values: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """Of ``values``, or of their difference from ``reference``; summed in double precision, piece by piece."""
+    """Of ``values``, or of their difference from ``reference``; summed in double precision, piece
+    by piece."""
     flat, other = np.ravel(values), None if reference is None else np.ravel(reference)
     total = 0.0
     for start in range(0, len(flat), CHUNK):

@@ -1,9 +1,10 @@
 """Sphere tracing: rays -> hits, stepping by what the signed distance guarantees to be empty.
 
-Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit surfaces" (1996). Steps longer than the
-distance are taken back when the balls about their two ends do not touch (Keinert et al., "Enhanced sphere tracing", 2014), so
-nothing is stepped over that plain sphere tracing would find. How much longer is what would let the balls touch if the surface
-ahead were flat (Balint and Valasek, "Accelerating sphere tracing", 2018).
+Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit surfaces"
+(1996). Steps longer than the distance are taken back when the balls about their two ends do not
+touch (Keinert et al., "Enhanced sphere tracing", 2014), so nothing is stepped over that plain
+sphere tracing would find. How much longer is what would let the balls touch if the surface ahead
+were flat (Balint and Valasek, "Accelerating sphere tracing", 2018).
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ MARGIN = 0.01  # by which the bounds are enlarged on every side, in diagonals
 POLISH_STEPS = 24
 EMPTY_CELLS = 32  # to the longest side of the bounds
 EMPTY_STEPS = 96
-FLATNESS = 0.95  # the share of a step to a flat surface's touching ball that is tried, since surfaces are not flat
+# the share of a step to a flat surface's touching ball that is tried, since surfaces are not flat
+FLATNESS = 0.95
 
 
 @dataclass(frozen=True)
 class EmptySpace:
-    """Distance over Lipschitz bound, ``clearance (x, y, z)``, at the centres of a coarse grid's cells.
+    """Distance over Lipschitz bound, ``clearance (x, y, z)``, at the centres of a coarse grid's
+    cells.
 
-    Sampled once for a picture, it takes all its rays through the open at the price of a lookup a step. The cells that a sparse
-    field stores clear less, and nothing that these distances do not.
+    Sampled once for a picture, it takes all its rays through the open at the price of a lookup a
+    step. The cells that a sparse field stores clear less, and nothing that these distances do not.
     """
 
     origin: Tensor
@@ -37,11 +40,14 @@ class EmptySpace:
 
     @property
     def surface(self) -> bool:
-        """Whether any cell comes so close to the surface that the zero level set may pass through it."""
+        """Whether any cell comes so close to the surface that the zero level set may pass through
+        it."""
         return bool(self.clearance.min() < self.cell * 3**0.5 / 2)
 
     @staticmethod
-    def of(sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> EmptySpace:
+    def of(
+        sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+    ) -> EmptySpace:
         """The empty space within the enlarged bounds of ``sdf``, from about 32^3 distances."""
         margin = MARGIN * sdf.bounds.diagonal
         extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin
@@ -55,7 +61,8 @@ class EmptySpace:
         return EmptySpace(origin, cell, (distance / sdf.lipschitz).reshape(counts))
 
     def at(self, points: Tensor) -> Tensor:
-        """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)`` within the enlarged bounds."""
+        """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)`` within the
+        enlarged bounds."""
         upper = torch.tensor(self.clearance.shape, device=points.device) - 1
         scaled = (points - self.origin) / self.cell
         index = torch.minimum(scaled.floor().long().clamp_min(0), upper)
@@ -63,13 +70,16 @@ class EmptySpace:
         return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype) - away
 
     def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
-        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than a quarter cell is certain."""
+        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than a
+        quarter cell is certain."""
         depth = near.clone()
         active = torch.nonzero(near < far).squeeze(1)
         for _ in range(EMPTY_STEPS):
             if not len(active):
                 break
-            free = self.at(torch.addcmul(rays.origins[active], depth[active, None], rays.directions[active]))
+            free = self.at(
+                torch.addcmul(rays.origins[active], depth[active, None], rays.directions[active])
+            )
             open_ = free > self.cell / 4
             active, free = active[open_], free[open_]
             depth[active] += free
@@ -86,20 +96,24 @@ def sphere_trace(
     max_steps: int = 512,
     empty: EmptySpace | None = None,
 ) -> Hits:
-    """The first meeting of each ray with the surface, within slightly enlarged ``sdf.bounds``; depths in world units.
+    """The first meeting of each ray with the surface, within slightly enlarged ``sdf.bounds``;
+    depths in world units.
 
-    A ray hits where the distance changes sign, or where it comes closer to the surface than ``tolerance`` diagonals of the
-    bounds; the depth is then refined by root finding to ``tolerance`` diagonals, also where ``sdf.lipschitz`` is only an
-    estimate. What is thinner along a ray than ``footprint`` times its depth may be passed by: with a small part of a pixel's
-    size at depth 1, rays do not creep along the surface. A ray that starts inside has depth 0; one that enters the bounds
-    inside the surface has the depth of the entry. Steps are up to ``relaxation``, in [1, 2], times the distance. A ray
-    undecided after ``max_steps`` is a miss. Computed in the rays' dtype on their device; ``steps`` counts all evaluations.
-    ``empty``, the empty space of the same ``sdf``, saves evaluations where there are many rays.
-    Raises ValueError for a tolerance, relaxation or Lipschitz bound out of range.
+    A ray hits where the distance changes sign, or where it comes closer to the surface than
+    ``tolerance`` diagonals of the bounds; the depth is then refined by root finding to
+    ``tolerance`` diagonals, also where ``sdf.lipschitz`` is only an estimate. What is thinner along
+    a ray than ``footprint`` times its depth may be passed by: with a small part of a pixel's size
+    at depth 1, rays do not creep along the surface. A ray that starts inside has depth 0; one that
+    enters the bounds inside the surface has the depth of the entry. Steps are up to ``relaxation``,
+    in [1, 2], times the distance. A ray undecided after ``max_steps`` is a miss. Computed in the
+    rays' dtype on their device; ``steps`` counts all evaluations. ``empty``, the empty space of the
+    same ``sdf``, saves evaluations where there are many rays. Raises ValueError for a tolerance,
+    relaxation or Lipschitz bound out of range.
     """
     if tolerance <= 0 or footprint < 0 or not 1 <= relaxation <= 2 or sdf.lipschitz <= 0:
         raise ValueError(
-            "sphere tracing needs tolerance > 0, footprint >= 0, 1 <= relaxation <= 2 and a positive Lipschitz bound, "
+            "sphere tracing needs tolerance > 0, footprint >= 0, 1 <= relaxation <= 2 and a "
+            "positive Lipschitz bound, "
             f"not {tolerance}, {footprint}, {relaxation} and {sdf.lipschitz}"
         )
     with torch.no_grad():
@@ -112,11 +126,13 @@ def sphere_trace(
 class _Trace:
     """The rays under way, one entry of every tensor ``(n,)`` a ray.
 
-    ``depth`` and ``value`` (distance over Lipschitz bound) are of the latest sample, ``before`` and ``value_before`` of the
-    one that it followed.
+    ``depth`` and ``value`` (distance over Lipschitz bound) are of the latest sample, ``before`` and
+    ``value_before`` of the one that it followed.
     """
 
-    def __init__(self, sdf: Sdf, rays: Rays, accuracy: float, footprint: float, empty: EmptySpace | None) -> None:
+    def __init__(
+        self, sdf: Sdf, rays: Rays, accuracy: float, footprint: float, empty: EmptySpace | None
+    ) -> None:
         self.sdf, self.rays, self.accuracy, self.footprint = sdf, rays, accuracy, footprint
         self.depth, self.far = _clip(sdf, rays)
         if empty is not None:
@@ -128,29 +144,43 @@ class _Trace:
         self.steps = torch.zeros_like(self.depth, dtype=torch.int64)
 
     def sample(self, which: Tensor, depth: Tensor) -> Tensor:
-        """Distance over Lipschitz bound ``(m,)`` at ``depth (m,)`` along the rays ``which (m,)``."""
+        """Distance over Lipschitz bound ``(m,)`` at ``depth (m,)`` along the rays ``which
+        (m,)``."""
         self.steps[which] += 1
-        points = torch.addcmul(self.rays.origins[which], depth[:, None], self.rays.directions[which])
+        points = torch.addcmul(
+            self.rays.origins[which], depth[:, None], self.rays.directions[which]
+        )
         return self.sdf(points).to(depth.dtype) / self.sdf.lipschitz
 
     def march(self, relaxation: float, max_steps: int) -> None:
-        """Step every ray until it hits or leaves the bounds; one host synchronisation a step, to drop those that are done."""
+        """Step every ray until it hits or leaves the bounds; one host synchronisation a step, to
+        drop those that are done."""
         active = torch.nonzero(self.depth < self.far).squeeze(1)
         longer = torch.zeros_like(self.hit)  # whether the latest step was longer than the distance
         for _ in range(max_steps):
             if not len(active):
                 return
-            depth, before, reach = self.depth[active], self.before[active], self.value_before[active]
+            depth, before, reach = (
+                self.depth[active],
+                self.before[active],
+                self.value_before[active],
+            )
             value = self.sample(active, depth)
-            # Keinert's test: balls that do not touch leave a gap; go back to the edge of the first, and plainly from there.
+            # Keinert's test: balls that do not touch leave a gap; go back to the edge of the first,
+            # and plainly from there.
             step, thin = depth - before, self.footprint * depth
             gap = longer[active] & (value.abs() + reach + thin < step)
             arrived = (value <= self.accuracy) & ~gap
             self.hit[active] = arrived
             self.value[active] = value
-            # Were the surface flat, the ball after a step of 2 / (1 + fall) times the distance would touch this one.
+            # Were the surface flat, the ball after a step of 2 / (1 + fall) times the distance
+            # would touch this one.
             fall = torch.where(step > 0, (reach - value) / step, 1.0).clamp(0, 1)
-            ahead = (2 * FLATNESS / (1 + fall)).clamp(1, max(1.0, relaxation)) if relaxation > 1 else torch.ones_like(fall)
+            ahead = (
+                (2 * FLATNESS / (1 + fall)).clamp(1, max(1.0, relaxation))
+                if relaxation > 1
+                else torch.ones_like(fall)
+            )
             stride = ahead * value + thin / 2
             far = self.far[active]
             on = torch.where(depth + value < far, torch.minimum(depth + stride, far), torch.inf)
@@ -162,12 +192,15 @@ class _Trace:
             active = active[~arrived & (following < torch.inf)]
 
     def polish(self) -> None:
-        """Refine the hits by the Illinois secant between the two last samples, beyond them where they do not bracket a root.
+        """Refine the hits by the Illinois secant between the two last samples, beyond them where
+        they do not bracket a root.
 
         A ray that only grazes, whose distance no longer falls, stays where it is closest.
         """
         active = torch.nonzero(self.hit & (self.depth > self.before)).squeeze(1)
-        kept = torch.zeros_like(self.depth)  # which end of the bracket stayed last time: -1 the near, +1 the far, 0 neither
+        kept = torch.zeros_like(
+            self.depth
+        )  # which end of the bracket stayed last time: -1 the near, +1 the far, 0 neither
         for _ in range(POLISH_STEPS):
             if not len(active):
                 return
@@ -182,7 +215,9 @@ class _Trace:
             value = self.sample(active, at)
             active = self._narrow(active, at, value, bracketed, kept)
 
-    def _narrow(self, active: Tensor, at: Tensor, value: Tensor, bracketed: Tensor, kept: Tensor) -> Tensor:
+    def _narrow(
+        self, active: Tensor, at: Tensor, value: Tensor, bracketed: Tensor, kept: Tensor
+    ) -> Tensor:
         """Replace one end of each interval by the new sample; return the rays that need another."""
         near, far = self.before[active], self.depth[active]
         f_near, f_far = self.value_before[active], self.value[active]
@@ -198,10 +233,15 @@ class _Trace:
         self.before[active] = new_near
         self.depth[active] = new_far
         self.value_before[active] = torch.where(
-            outside, value, torch.where(moves_near, f_far, torch.where(halve_near, f_near / 2, f_near))
+            outside,
+            value,
+            torch.where(moves_near, f_far, torch.where(halve_near, f_near / 2, f_near)),
         )
-        self.value[active] = torch.where(rising, f_far, torch.where(outside, torch.where(halve_far, f_far / 2, f_far), value))
-        # The next secant step says how far the root is; a halved end makes it longer, never shorter.
+        self.value[active] = torch.where(
+            rising, f_far, torch.where(outside, torch.where(halve_far, f_far / 2, f_far), value)
+        )
+        # The next secant step says how far the root is; a halved end makes it longer, never
+        # shorter.
         drop = torch.where(bracketed, (f_near - f_far) / (far - near), (f_far - value) / (at - far))
         settled = ~rising & (value.abs() < drop * self.accuracy / 4)
         self.depth[active] = torch.where(settled, at, self.depth[active])
@@ -210,16 +250,27 @@ class _Trace:
     def hits(self) -> Hits:
         """What was found."""
         depth = torch.where(self.hit, self.depth, torch.inf)
-        points = self.rays.origins + torch.where(self.hit, self.depth, 0.0)[:, None] * self.rays.directions
+        points = (
+            self.rays.origins
+            + torch.where(self.hit, self.depth, 0.0)[:, None] * self.rays.directions
+        )
         return Hits(self.hit, depth, torch.where(self.hit[:, None], points, torch.inf), self.steps)
 
 
 def _clip(sdf: Sdf, rays: Rays) -> tuple[Tensor, Tensor]:
-    """Depths ``(n,)`` at which rays enter (0 from within) and leave the enlarged bounds; entry >= exit on a miss."""
+    """Depths ``(n,)`` at which rays enter (0 from within) and leave the enlarged bounds; entry >=
+    exit on a miss."""
     margin = MARGIN * sdf.bounds.diagonal
-    lower = torch.as_tensor(sdf.bounds.lower, dtype=rays.origins.dtype, device=rays.origins.device) - margin
-    upper = torch.as_tensor(sdf.bounds.upper, dtype=rays.origins.dtype, device=rays.origins.device) + margin
-    # A direction of zero along an axis would give 0/0 on the slab's face; the smallest number gives the same side.
+    lower = (
+        torch.as_tensor(sdf.bounds.lower, dtype=rays.origins.dtype, device=rays.origins.device)
+        - margin
+    )
+    upper = (
+        torch.as_tensor(sdf.bounds.upper, dtype=rays.origins.dtype, device=rays.origins.device)
+        + margin
+    )
+    # A direction of zero along an axis would give 0/0 on the slab's face; the smallest number gives
+    # the same side.
     tiny = torch.finfo(rays.directions.dtype).tiny
     directions = torch.where(rays.directions == 0, tiny, rays.directions)
     a, b = (lower - rays.origins) / directions, (upper - rays.origins) / directions

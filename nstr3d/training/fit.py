@@ -23,17 +23,20 @@ from nstr3d.types import Box, Frame, Samples
 
 REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the device
 BINS = 1 << 14  # of coordinates that are sorted
-PIECE = 32  # samples that stay together when a pool is shuffled anew: one at a time they come from memory, not from a cache
+# samples that stay together when a pool is shuffled anew: one at a time they come from memory, not
+# from a cache
+PIECE = 32
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train: AdamW (decay where a field's `rates` ask for it) with a linear warm-up and a cosine from each group's peak
-    rate down to ``final_rate`` of it. Peaks fall with the cube root of the steps beyond ``settle``, unless that is None.
+    """How to train: AdamW (decay where a field's `rates` ask for it) with a linear warm-up and a
+    cosine from each group's peak rate down to ``final_rate`` of it. Peaks fall with the cube root
+    of the steps beyond ``settle``, unless that is None.
 
-    ``pool`` samples are drawn and shuffled once, and every epoch takes pieces of up to 32 in another order. With ``seconds`` the
-    schedule follows the clock and ``steps`` is ignored. The same seed, thread count and machine give the same bits, unless the
-    clock decides.
+    ``pool`` samples are drawn and shuffled once, and every epoch takes pieces of up to 32 in
+    another order. With ``seconds`` the schedule follows the clock and ``steps`` is ignored. The
+    same seed, thread count and machine give the same bits, unless the clock decides.
     """
 
     steps: int = 3000
@@ -48,7 +51,9 @@ class FitConfig:
 
     def __post_init__(self):
         if min(self.steps, self.batch, self.pool, self.settle or 1) < 1 or self.warmup < 0:
-            raise ValueError("steps, batch, pool and settle must be at least 1 and warmup at least 0.")
+            raise ValueError(
+                "steps, batch, pool and settle must be at least 1 and warmup at least 0."
+            )
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"seconds must be positive, not {self.seconds}.")
         if self.batch > self.pool:
@@ -57,8 +62,8 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after ``step`` steps: ``done`` in [0, 1], seconds spent, the latest mean loss, and the optimiser
-    where there is one."""
+    """Where training stands after ``step`` steps: ``done`` in [0, 1], seconds spent, the latest
+    mean loss, and the optimiser where there is one."""
 
     step: int
     done: float
@@ -69,8 +74,8 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fit:
-    """A trained field, the frame that places it in the world, the world ``bounds`` of its surface, its Lipschitz bound (an
-    estimate over samples), and where it came from."""
+    """A trained field, the frame that places it in the world, the world ``bounds`` of its surface,
+    its Lipschitz bound (an estimate over samples), and where it came from."""
 
     field: Field
     frame: Frame
@@ -82,22 +87,29 @@ class Fit:
     provenance: Mapping[str, object] = dataclass_field(default_factory=dict)
 
     def sdf(self) -> Sdf:
-        """The signed distance in world units. Raises ValueError for a field that is not one value over three dimensions."""
+        """The signed distance in world units. Raises ValueError for a field that is not one value
+        over three dimensions."""
         return from_field(self.field, self.frame, self.bounds, self.lipschitz)
 
 
 def draw_pool(sampler: Sampler, config: FitConfig) -> Samples:
-    """The training pool that ``config.seed`` determines. Raises ValueError when a value or point is not finite."""
+    """The training pool that ``config.seed`` determines. Raises ValueError when a value or point is
+    not finite."""
     return _checked(sampler.draw(config.pool, np.random.default_rng([config.seed, 0])))
 
 
 def fit_steps(
-    field: Field, pool: Samples, objective: Objective, config: FitConfig, resume: Mapping[str, Tensor] | None = None
+    field: Field,
+    pool: Samples,
+    objective: Objective,
+    config: FitConfig,
+    resume: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Progress]:
     """Trains ``field`` in place, one step per item; stop pulling to stop training.
 
-    ``resume`` is a `training_state` whose field weights were restored: the run goes on as if never stopped. Raises ValueError
-    for a pool smaller than a batch, FloatingPointError when the loss stops being finite.
+    ``resume`` is a `training_state` whose field weights were restored: the run goes on as if never
+    stopped. Raises ValueError for a pool smaller than a batch, FloatingPointError when the loss
+    stops being finite.
     """
     if len(pool) < config.batch:
         raise ValueError(f"batch {config.batch} exceeds the pool of {len(pool)} samples.")
@@ -112,13 +124,22 @@ def fit_steps(
     pool = Samples(pool.points.to(device), pool.values.to(device))
     recent, loss = [], math.nan
     first, began = step, spent
-    train = _training_steps(objective, field, optimizer, Samples(pool.points[: config.batch], pool.values[: config.batch]))
+    train = _training_steps(
+        objective,
+        field,
+        optimizer,
+        Samples(pool.points[: config.batch], pool.values[: config.batch]),
+    )
     batches = _batches(pool, config, step)
     while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
         batch = next(batches)
         total = _expected(config, step, spent, step - first, spent - began)
-        rate = min(1.0, (step + 1) / max(config.warmup, 1)) * _cosine(done, config.final_rate) * _peak(config, total)
+        rate = (
+            min(1.0, (step + 1) / max(config.warmup, 1))
+            * _cosine(done, config.final_rate)
+            * _peak(config, total)
+        )
         for group, peak in zip(optimizer.param_groups, peaks):
             group["lr"] = peak * rate
         recent.append(train(batch, done))
@@ -127,8 +148,12 @@ def fit_steps(
             loss = float(torch.stack(recent).mean())
             recent.clear()
             if not math.isfinite(loss):
-                raise FloatingPointError(f"The loss became {loss} before step {step}; lower the field's learning rates.")
-        spent += time.perf_counter() - started  # the clock stands while whoever pulls the steps does something else
+                raise FloatingPointError(
+                    f"The loss became {loss} before step {step}; lower the field's learning rates."
+                )
+        spent += (
+            time.perf_counter() - started
+        )  # the clock stands while whoever pulls the steps does something else
         yield Progress(step, _done(step, spent, config), spent, loss, optimizer)
 
 
@@ -142,12 +167,13 @@ def fit(
     on_step: Callable[[Progress], None] = lambda progress: None,
     resume: Mapping[str, Tensor] | None = None,
 ) -> Fit:
-    """Trains ``field`` on ``data``, a sampler or a pool drawn from one, and returns it as a `Fit`; a KeyboardInterrupt keeps
-    the best weights so far.
+    """Trains ``field`` on ``data``, a sampler or a pool drawn from one, and returns it as a `Fit`;
+    a KeyboardInterrupt keeps the best weights so far.
 
-    ``frame`` is the frame the data was normalised with (identity by default) and ``bounds`` the surface's world bounds (by
-    default those of the pool's innermost samples). ``on_step`` sees every `Progress`. Raises ValueError for a sample that is
-    not finite, FloatingPointError when the loss or the weights stop being finite.
+    ``frame`` is the frame the data was normalised with (identity by default) and ``bounds`` the
+    surface's world bounds (by default those of the pool's innermost samples). ``on_step`` sees
+    every `Progress`. Raises ValueError for a sample that is not finite, FloatingPointError when the
+    loss or the weights stop being finite.
     """
     frame = frame or Frame.identity(field.in_dim)
     pool = _checked(data) if isinstance(data, Samples) else draw_pool(data, config)
@@ -163,7 +189,9 @@ def fit(
     with torch.no_grad():
         finite = all(bool(torch.isfinite(parameter).all()) for parameter in field.parameters())
     if not finite:
-        raise FloatingPointError("Training ended with weights that are not finite; lower the field's learning rates.")
+        raise FloatingPointError(
+            "Training ended with weights that are not finite; lower the field's learning rates."
+        )
     return Fit(
         field,
         frame,
@@ -176,13 +204,19 @@ def fit(
 
 
 def training_state(progress: Progress) -> dict[str, Tensor]:
-    """What `fit_steps` needs, beside the field's weights, to go on from ``progress``: step, clock and Adam's moments.
+    """What `fit_steps` needs, beside the field's weights, to go on from ``progress``: step, clock
+    and Adam's moments.
 
     Raises ValueError for progress without an optimiser.
     """
-    state = {"step": torch.tensor(progress.step), "seconds": torch.tensor(progress.seconds, dtype=torch.float64)}
+    state = {
+        "step": torch.tensor(progress.step),
+        "seconds": torch.tensor(progress.seconds, dtype=torch.float64),
+    }
     if progress.optimizer is None:
-        raise ValueError("This training has no optimiser whose state could be kept; train with fit_steps.")
+        raise ValueError(
+            "This training has no optimiser whose state could be kept; train with fit_steps."
+        )
     parameters = [p for group in progress.optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters):
         for name, tensor in progress.optimizer.state[parameter].items():
@@ -191,18 +225,22 @@ def training_state(progress: Progress) -> dict[str, Tensor]:
 
 
 def lipschitz_estimate(field: Field, points: Tensor) -> float:
-    """Gradient length of a scalar ``field`` that all but one in a thousand of ``points (n, d)`` stay below; at least 1.
+    """Gradient length of a scalar ``field`` that all but one in a thousand of ``points (n, d)``
+    stay below; at least 1.
 
-    The largest length, at a few creases of a fitted field, can be several times that and would slow every query down; what
-    relies on the estimate checks itself and recovers where it fails.
+    The largest length, at a few creases of a fitted field, can be several times that and would slow
+    every query down; what relies on the estimate checks itself and recovers where it fails.
     """
     at = points.to(next(field.parameters()).device)
-    lengths = torch.cat([field.value_and_gradient(chunk)[1].norm(dim=1) for chunk in at.split(1 << 14)])
+    lengths = torch.cat(
+        [field.value_and_gradient(chunk)[1].norm(dim=1) for chunk in at.split(1 << 14)]
+    )
     return max(1.0, float(lengths.quantile(0.999)))
 
 
 class _Best:
-    """Remembers the weights at the lowest mean loss seen, so that an interrupted run can return to them."""
+    """Remembers the weights at the lowest mean loss seen, so that an interrupted run can return to
+    them."""
 
     def __init__(self, field: Field):
         self.field, self.loss, self.weights = field, math.inf, None
@@ -224,7 +262,10 @@ def _checked(pool: Samples) -> Samples:
         finite = torch.isfinite(tensor).all(dim=1)
         if not finite.all():
             first = int((~finite).nonzero()[0])
-            raise ValueError(f"{int((~finite).sum())} training samples have a {name} that is not finite, first sample {first}.")
+            raise ValueError(
+                f"{int((~finite).sum())} training samples have a {name} that is not finite, first "
+                f"sample {first}."
+            )
     return pool
 
 
@@ -233,8 +274,8 @@ def _done(step: int, seconds: float, config: FitConfig) -> float:
 
 
 def _expected(config: FitConfig, step: int, seconds: float, steps: int, spent: float) -> float:
-    """How many steps a run will take that is at ``step`` after ``seconds``, having taken ``steps`` in the time ``spent`` since it
-    began or went on."""
+    """How many steps a run will take that is at ``step`` after ``seconds``, having taken ``steps``
+    in the time ``spent`` since it began or went on."""
     if config.seconds is None or not spent > 0:
         return config.steps if config.seconds is None else step
     return step + steps * (config.seconds - seconds) / spent
@@ -250,13 +291,21 @@ def _cosine(done: float, final: float) -> float:
 
 
 def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
-    """Batches from number ``step`` on, each a piece from every slab across the first axis, in the slabs' order: neighbours are
-    trained on one after the other, and what they touch stays in the cache. The pool is shuffled once, and every epoch takes the
-    pieces in an order of its own; the seed and the epoch determine it."""
+    """Batches from number ``step`` on, each a piece from every slab across the first axis, in the
+    slabs' order: neighbours are trained on one after the other, and what they touch stays in the
+    cache. The pool is shuffled once, and every epoch takes the pieces in an order of its own; the
+    seed and the epoch determine it."""
     piece = math.gcd(PIECE, config.batch)
     slabs, per_epoch = config.batch // piece, len(pool) // config.batch
-    order = _slabs(pool.points[:, 0], slabs, config.seed)[:, : per_epoch * piece].reshape(-1).to(pool.points.device)
-    points, values = (each.index_select(0, order).view(slabs * per_epoch, -1) for each in (pool.points, pool.values))
+    order = (
+        _slabs(pool.points[:, 0], slabs, config.seed)[:, : per_epoch * piece]
+        .reshape(-1)
+        .to(pool.points.device)
+    )
+    points, values = (
+        each.index_select(0, order).view(slabs * per_epoch, -1)
+        for each in (pool.points, pool.values)
+    )
     firsts = torch.arange(slabs).unsqueeze(1) * per_epoch
     while True:
         epoch, position = divmod(step, per_epoch)
@@ -264,14 +313,15 @@ def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
         turns = torch.rand(slabs, per_epoch, generator=generator).argsort(dim=1) + firsts
         for chosen in turns.T.contiguous().to(points.device)[position:]:
             yield Samples(
-                points.index_select(0, chosen).view(config.batch, -1), values.index_select(0, chosen).view(config.batch, -1)
+                points.index_select(0, chosen).view(config.batch, -1),
+                values.index_select(0, chosen).view(config.batch, -1),
             )
             step += 1
 
 
 def _slabs(coordinate: Tensor, count: int, seed: int) -> Tensor:
-    """Indices ``(count, n // count)`` of ``coordinate (n,)``, which is in [-1, 1], in random order, and all of a row in one of
-    ``count`` quantiles but for a few at its ends."""
+    """Indices ``(count, n // count)`` of ``coordinate (n,)``, which is in [-1, 1], in random order,
+    and all of a row in one of ``count`` quantiles but for a few at its ends."""
     shuffled = torch.randperm(len(coordinate), generator=torch.Generator().manual_seed(seed))
     bins = ((coordinate.cpu().index_select(0, shuffled) + 1) * (BINS / 2)).clamp_(0, BINS - 1).int()
     counts = bins.bincount(minlength=BINS)
@@ -279,9 +329,12 @@ def _slabs(coordinate: Tensor, count: int, seed: int) -> Tensor:
     return shuffled[slabs.argsort(stable=True)][: len(bins) // count * count].view(count, -1)
 
 
-def _training_steps(objective: Objective, field: Field, optimizer: AdamW, like: Samples) -> Callable[[Samples, float], Tensor]:
-    """Steps of ``optimizer`` down the loss: ``(batch, progress)`` -> the loss before the step, detached. Where the objective
-    allows they are compiled, if the field has such steps, or captured as a graph on a GPU, for batches ``like`` those."""
+def _training_steps(
+    objective: Objective, field: Field, optimizer: AdamW, like: Samples
+) -> Callable[[Samples, float], Tensor]:
+    """Steps of ``optimizer`` down the loss: ``(batch, progress)`` -> the loss before the step,
+    detached. Where the objective allows they are compiled, if the field has such steps, or captured
+    as a graph on a GPU, for batches ``like`` those."""
     if isinstance(objective, SdfObjective) and objective.transport is None:
         compiled = field.compiled_steps(objective.delta, optimizer)
         if compiled is not None:
@@ -304,10 +357,21 @@ def _restore(optimizer: AdamW, state: Mapping[str, Tensor]) -> tuple[int, float]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for index, parameter in enumerate(parameters):
         prefix = f"adam.{index}."
-        moments = {name.removeprefix(prefix): tensor.clone() for name, tensor in state.items() if name.startswith(prefix)}
-        for name, shape in (("exp_avg", parameter.shape), ("exp_avg_sq", parameter.shape), ("step", ())):
+        moments = {
+            name.removeprefix(prefix): tensor.clone()
+            for name, tensor in state.items()
+            if name.startswith(prefix)
+        }
+        for name, shape in (
+            ("exp_avg", parameter.shape),
+            ("exp_avg_sq", parameter.shape),
+            ("step", ()),
+        ):
             if name not in moments or moments[name].shape != shape:
-                raise ValueError(f"The training state does not fit this field: {prefix}{name} is missing or has another shape.")
+                raise ValueError(
+                    f"The training state does not fit this field: {prefix}{name} is missing or "
+                    "has another shape."
+                )
         optimizer.state[parameter] = moments
     return int(state["step"]), float(state["seconds"])
 
@@ -316,5 +380,7 @@ def _surface_bounds(pool: Samples, frame: Frame) -> Box:
     """World bounds of the pool points closest to the zero level set."""
     distance = pool.values.abs().amax(dim=1)
     near = pool.points[distance <= distance.kthvalue(max(1, len(pool) // 10)).values]
-    corners = frame.to_world(torch.stack([near.amin(dim=0), near.amax(dim=0)]).double().cpu().numpy())
+    corners = frame.to_world(
+        torch.stack([near.amin(dim=0), near.amax(dim=0)]).double().cpu().numpy()
+    )
     return Box(tuple(corners[0].tolist()), tuple(corners[1].tolist()))

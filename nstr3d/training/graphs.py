@@ -1,6 +1,8 @@
-"""Training steps captured once as a CUDA graph and replayed: no launch costs, and the host never waits.
+"""Training steps captured once as a CUDA graph and replayed: no launch costs, and the host never
+waits.
 
-Small fields leave most of a GPU idle, so a graph takes many: gradients side by side, a stream for each, then one update of all.
+Small fields leave most of a GPU idle, so a graph takes many: gradients side by side, a stream for
+each, then one update of all.
 """
 
 from __future__ import annotations
@@ -17,23 +19,36 @@ from nstr3d.types import Samples
 
 
 class CapturedSteps:
-    """Steps of ``optimizer`` down an ``objective`` of each of ``fields`` that does not change with progress, for ``batches`` like
-    these, one a field.
+    """Steps of ``optimizer`` down an ``objective`` of each of ``fields`` that does not change with
+    progress, for ``batches`` like these, one a field.
 
-    Rates and state are the optimiser's: it may be looked into, kept and restored as if it made the steps. The weights are as
-    before the capture when it is done. Needs a CUDA device.
+    Rates and state are the optimiser's: it may be looked into, kept and restored as if it made the
+    steps. The weights are as before the capture when it is done. Needs a CUDA device.
     """
 
-    def __init__(self, fields: Sequence[Field], objective: Objective, batches: Sequence[Samples], optimizer: AdamW) -> None:
+    def __init__(
+        self,
+        fields: Sequence[Field],
+        objective: Objective,
+        batches: Sequence[Samples],
+        optimizer: AdamW,
+    ) -> None:
         self.fields, self.objective, self.optimizer = list(fields), objective, optimizer
         self.batches = [Samples(batch.points.clone(), batch.values.clone()) for batch in batches]
         device = self.batches[0].points.device
-        groups = [group | {"lr": torch.tensor(float(group["lr"]), device=device)} for group in optimizer.param_groups]
+        groups = [
+            group | {"lr": torch.tensor(float(group["lr"]), device=device)}
+            for group in optimizer.param_groups
+        ]
         self.twin = torch.optim.AdamW(groups, fused=True, capturable=True)
         self.streams = [torch.cuda.Stream() for _ in fields]
         parameters = [parameter for group in groups for parameter in group["params"]]
-        self.graph, before = torch.cuda.CUDAGraph(), [parameter.detach().clone() for parameter in parameters]
-        side = torch.cuda.Stream()  # a capture needs a stream of its own, and every kernel compiled and every moment allocated
+        self.graph, before = (
+            torch.cuda.CUDAGraph(),
+            [parameter.detach().clone() for parameter in parameters],
+        )
+        # a capture needs a stream of its own, and every kernel compiled and every moment allocated
+        side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(3):
@@ -47,7 +62,8 @@ class CapturedSteps:
         self._adopt(parameters)
 
     def step(self, batches: Sequence[Samples]) -> Tensor:
-        """Trains on ``batches``, one a field; the losses ``(fields,)``, which the next step overwrites."""
+        """Trains on ``batches``, one a field; the losses ``(fields,)``, which the next step
+        overwrites."""
         for mine, batch in zip(self.batches, batches, strict=True):
             mine.points.copy_(batch.points, non_blocking=True)
             mine.values.copy_(batch.values, non_blocking=True)

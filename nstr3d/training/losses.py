@@ -18,7 +18,8 @@ Objective = Callable[[Field, Samples, float], Tensor]
 
 @dataclass(frozen=True)
 class TransportPenalty:
-    """Weight of the transport loss while ``start <= progress < end``, on the first ``points`` of each batch."""
+    """Weight of the transport loss while ``start <= progress < end``, on the first ``points`` of
+    each batch."""
 
     weight: float = 0.1
     start: float = 0.0
@@ -27,22 +28,31 @@ class TransportPenalty:
 
     def __post_init__(self):
         if self.weight < 0 or not 0 <= self.start <= self.end <= 1 or self.points < 1:
-            raise ValueError(f"A transport penalty needs weight >= 0, 0 <= start <= end <= 1 and points >= 1, not {self}.")
+            raise ValueError(
+                "A transport penalty needs weight >= 0, 0 <= start <= end <= 1 and points >= 1, "
+                f"not {self}."
+            )
 
 
 def value_objective(transport: TransportPenalty | None = None) -> Objective:
-    """Mean squared error of the values, for images and sounds; with ``transport``, adds the transport loss like `sdf_objective`
-    does, but between the points of the batch: where samples are missing it is all that speaks."""
+    """Mean squared error of the values, for images and sounds; with ``transport``, adds the
+    transport loss like `sdf_objective` does, but between the points of the batch: where samples are
+    missing it is all that speaks."""
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        between = (batch.points + batch.points.flip(0)) / 2  # midpoints of random pairs: seen and unseen places alike
-        return (field(batch.points) - batch.values).square().mean() + _transport(transport, field, between, progress)
+        between = (
+            batch.points + batch.points.flip(0)
+        ) / 2  # midpoints of random pairs: seen and unseen places alike
+        return (field(batch.points) - batch.values).square().mean() + _transport(
+            transport, field, between, progress
+        )
 
     return loss
 
 
 def relative_objective(offset: float = 0.01) -> Objective:
-    """Mean absolute error relative to ``|value| + offset``: the loss that Instant-NGP trains distances with (MAPE)."""
+    """Mean absolute error relative to ``|value| + offset``: the loss that Instant-NGP trains
+    distances with (MAPE)."""
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
         return ((field(batch.points) - batch.values).abs() / (batch.values.abs() + offset)).mean()
@@ -51,11 +61,12 @@ def relative_objective(offset: float = 0.01) -> Objective:
 
 
 def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None) -> Objective:
-    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above, divided by ``delta``
-    so that the linear part has slope 1.
+    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above,
+    divided by ``delta`` so that the linear part has slope 1.
 
-    A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part prevents it. With ``transport``,
-    adds the transport loss of an NSTR field that was built with a transport network.
+    A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part
+    prevents it. With ``transport``, adds the transport loss of an NSTR field that was built with a
+    transport network.
     """
     return SdfObjective(delta, transport)
 
@@ -72,8 +83,11 @@ class SdfObjective:
         return loss + _transport(self.transport, field, batch.points, progress)
 
 
-def _transport(penalty: TransportPenalty | None, field: Field, points: Tensor, progress: float) -> Tensor | float:
-    """The weighted transport loss of ``field`` at the first ``points (n, d)``, or 0 where none is asked for."""
+def _transport(
+    penalty: TransportPenalty | None, field: Field, points: Tensor, progress: float
+) -> Tensor | float:
+    """The weighted transport loss of ``field`` at the first ``points (n, d)``, or 0 where none is
+    asked for."""
     if penalty is None or not penalty.start <= progress < penalty.end:
         return 0.0
     if not isinstance(field, Nstr):

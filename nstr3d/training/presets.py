@@ -1,4 +1,5 @@
-"""How much to spend: a preset is a parameter budget and a training length; `sized_nstr` makes a field for any budget."""
+"""How much to spend: a preset is a parameter budget and a training length; `sized_nstr` makes a
+field for any budget."""
 
 from __future__ import annotations
 
@@ -36,9 +37,11 @@ PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
 def levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on the finest.
+    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on
+    the finest.
 
-    Where the coarsest has fewer than 12 cells a second dense level joins, without which the error far from the surface doubles.
+    Where the coarsest has fewer than 12 cells a second dense level joins, without which the error
+    far from the surface doubles.
     """
     coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
     last = LevelConfig(finest, plain=6, waves=PhaseWaves(8))
@@ -55,7 +58,8 @@ def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
 
 
 def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The control: levels without waves when the finest has ``finest`` cells per axis, after our best plain grid."""
+    """The control: levels without waves when the finest has ``finest`` cells per axis, after our
+    best plain grid."""
     return (
         LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False),
         LevelConfig(max(3, round(finest / 4)), plain=8),
@@ -70,8 +74,8 @@ def sized_nstr(
     levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for,
     template: NstrConfig | None = None,
 ) -> NstrConfig:
-    """``template`` (the default field) near a shape, with ``levels_for`` the finest resolution whose learned parameters do not
-    exceed ``params``.
+    """``template`` (the default field) near a shape, with ``levels_for`` the finest resolution
+    whose learned parameters do not exceed ``params``.
 
     Raises ValueError for a budget below that of the coarsest field, saying what that takes.
     """
@@ -84,8 +88,12 @@ def sized_nstr(
         return tables + ((features + 2) * template.hidden + 1 if template.hidden else 0)
 
     if params < cost(SMALLEST):
-        raise ValueError(f"A budget of {params} parameters is too small for this shape; it takes at least {cost(SMALLEST)}.")
-    # Cost grows about with the square of the resolution: a few guesses by that rule bracket the answer.
+        raise ValueError(
+            f"A budget of {params} parameters is too small for this shape; it takes at least "
+            f"{cost(SMALLEST)}."
+        )
+    # Cost grows about with the square of the resolution: a few guesses by that rule bracket the
+    # answer.
     low, high, guess = SMALLEST, LARGEST, 32
     while high - low > 1:
         spent = cost(guess)
@@ -95,7 +103,8 @@ def sized_nstr(
 
 
 def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
-    """A sparse multi-level feature grid and decoder without waves: the control for what the sinusoids add."""
+    """A sparse multi-level feature grid and decoder without waves: the control for what the
+    sinusoids add."""
     return sized_nstr(params, near, plain_levels_for)
 
 
@@ -105,17 +114,21 @@ def sized_waveless(params: int, near: Mesh | np.ndarray) -> NstrConfig:
 
 
 def sized_linear(params: int, near: Mesh | np.ndarray) -> NstrConfig:
-    """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`: the control for the decoder."""
+    """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`:
+    the control for the decoder."""
 
     def levels(finest: int) -> tuple[LevelConfig, ...]:
         cells = [max(2 + index, round(finest / share)) for index, share in enumerate((16, 4, 2, 1))]
-        return LevelConfig(cells[0], plain=1, sparse=False), *(LevelConfig(count, plain=1) for count in cells[1:])
+        return LevelConfig(cells[0], plain=1, sparse=False), *(
+            LevelConfig(count, plain=1) for count in cells[1:]
+        )
 
     return sized_nstr(params, near, levels, NstrConfig(hidden=0))
 
 
 def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
-    """Instant-NGP with the levels and rate that measured best for distances at the nearest of three budgets."""
+    """Instant-NGP with the levels and rate that measured best for distances at the nearest of three
+    budgets."""
     budget = min(TUNED_NGP, key=lambda tuned: abs(math.log(params / tuned)))
     return sized_ngp(params, near, template=TUNED_NGP[budget])
 
@@ -125,7 +138,8 @@ def changed(size: Callable[..., Any], **changes: Any) -> Callable[[int, Mesh | n
     return lambda params, near: replace(size(params, near), **changes)
 
 
-# What `apps/benchmark.py --tune` found best on our bunny and Nefertiti; its rows are in assets/results/tuning.csv.
+# What `apps/benchmark.py --tune` found best on our bunny and Nefertiti; its rows are in
+# assets/results/tuning.csv.
 TUNED_NGP = {
     25_000: NgpConfig(levels=6, finest=64, table_rate=3e-2),
     100_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),

@@ -1,4 +1,5 @@
-"""Samplers: where training points come from. A sampler has ``draw(count, generator) -> Samples``."""
+"""Samplers: where training points come from. A sampler has ``draw(count, generator) ->
+Samples``."""
 
 from __future__ import annotations
 
@@ -23,11 +24,12 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class SurfaceBand:
-    """Signed distances of a mesh in the unit box: ``surface`` of the points on it, ``near`` of them moved off it by a Gaussian
-    of standard deviation ``band``, ``around`` of them by one of ``halo``, the rest uniform in [-1, 1]^3.
+    """Signed distances of a mesh in the unit box: ``surface`` of the points on it, ``near`` of them
+    moved off it by a Gaussian of standard deviation ``band``, ``around`` of them by one of
+    ``halo``, the rest uniform in [-1, 1]^3.
 
-    ``distance`` answers for ``mesh``. The halo is as wide as the cells of the finest level: without it their far corners see
-    too few samples, and the field can cross zero there, off the surface.
+    ``distance`` answers for ``mesh``. The halo is as wide as the cells of the finest level: without
+    it their far corners see too few samples, and the field can cross zero there, off the surface.
     """
 
     mesh: Mesh
@@ -41,26 +43,35 @@ class SurfaceBand:
     def __post_init__(self):
         shares = (self.surface, self.near, self.around)
         if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(f"The shares {shares} of samples on, near and around the surface must not be negative or exceed 1.")
+            raise ValueError(
+                f"The shares {shares} of samples on, near and around the surface must not be "
+                "negative or exceed 1."
+            )
 
     def draw(self, count: int, generator: np.random.Generator) -> Samples:
-        on, near, around = (round(count * share) for share in (self.surface, self.near, self.around))
+        on, near, around = (
+            round(count * share) for share in (self.surface, self.near, self.around)
+        )
         surface, _ = sample_surface(self.mesh, on + near + around, generator)
         generator.shuffle(surface)
-        surface[on:] += generator.standard_normal((near + around, 3)) * np.repeat([self.band, self.halo], [near, around])[:, None]
+        surface[on:] += (
+            generator.standard_normal((near + around, 3))
+            * np.repeat([self.band, self.halo], [near, around])[:, None]
+        )
         volume = generator.uniform(-1, 1, (count - len(surface), 3))
         points = np.concatenate([surface.clip(-1, 1), volume])
         values = np.concatenate([np.zeros(on), self.distance(points[on:])])
         order = generator.permutation(count)
         return Samples(
-            torch.from_numpy(points[order].astype(np.float32)), torch.from_numpy(values[order, None].astype(np.float32))
+            torch.from_numpy(points[order].astype(np.float32)),
+            torch.from_numpy(values[order, None].astype(np.float32)),
         )
 
 
 @dataclass(frozen=True)
 class Raster:
-    """Samples of an image or a sound: ``values (*shape, c)`` at the lattice's points, uniformly and with repetition, of those
-    where ``known (*shape)`` is true (everywhere when None).
+    """Samples of an image or a sound: ``values (*shape, c)`` at the lattice's points, uniformly and
+    with repetition, of those where ``known (*shape)`` is true (everywhere when None).
 
     Raises ValueError where nothing is known, or a known value is not finite.
     """
@@ -69,12 +80,19 @@ class Raster:
     known: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.known is not None and (self.known.shape != self.values.shape[:-1] or self.known.dtype != bool):
-            raise ValueError(f"A mask {self.known.shape} {self.known.dtype} does not fit samples {self.values.shape[:-1]}.")
+        if self.known is not None and (
+            self.known.shape != self.values.shape[:-1] or self.known.dtype != bool
+        ):
+            raise ValueError(
+                f"A mask {self.known.shape} {self.known.dtype} does not fit samples "
+                f"{self.values.shape[:-1]}."
+            )
         if self.known is not None and not self.known.any():
             raise ValueError("The mask hides every sample, so there is nothing to fit.")
         if not np.isfinite(self.values if self.known is None else self.values[self.known]).all():
-            raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
+            raise ValueError(
+                "The samples hold values that are not finite; replace them, or mask them out."
+            )
 
     @property
     def lattice(self) -> Lattice:
@@ -88,4 +106,6 @@ class Raster:
             index = generator.choice(np.flatnonzero(self.known), count)
         values = self.values.reshape(-1, self.values.shape[-1])[index]
         points = self.lattice.points(index)
-        return Samples(torch.from_numpy(points.astype(np.float32)), torch.from_numpy(values.astype(np.float32)))
+        return Samples(
+            torch.from_numpy(points.astype(np.float32)), torch.from_numpy(values.astype(np.float32))
+        )

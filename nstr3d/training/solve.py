@@ -1,4 +1,5 @@
-"""Least squares for fields that are linear in their parameters: conjugate gradients, no learning rate."""
+"""Least squares for fields that are linear in their parameters: conjugate gradients, no learning
+rate."""
 
 from __future__ import annotations
 
@@ -21,14 +22,18 @@ PROBES = 16  # random signs that estimate the diagonal of J^T J
 def least_squares(
     ridge: float = 3e-3, samples: int = 250_000
 ) -> Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]:
-    """Training that minimises ``|J theta - y|^2 + r |theta|^2`` over the first ``samples`` of the pool, one iteration of
-    conjugate gradients per item, from zero; r is ``ridge`` times the mean diagonal of J^T J.
+    """Training that minimises ``|J theta - y|^2 + r |theta|^2`` over the first ``samples`` of the
+    pool, one iteration of conjugate gradients per item, from zero; r is ``ridge`` times the mean
+    diagonal of J^T J.
 
-    The preconditioner is the diagonal (Jacobi), which random signs z estimate: E[(J^T z)^2] = diag(J^T J) (Hutchinson, 1989).
-    The objective plays no part. Raises ValueError for a field that is not linear in its parameters.
+    The preconditioner is the diagonal (Jacobi), which random signs z estimate: E[(J^T z)^2] =
+    diag(J^T J) (Hutchinson, 1989). The objective plays no part. Raises ValueError for a field that
+    is not linear in its parameters.
     """
 
-    def steps(field: Field, pool: Samples, objective: Objective, config: FitConfig) -> Iterator[Progress]:
+    def steps(
+        field: Field, pool: Samples, objective: Objective, config: FitConfig
+    ) -> Iterator[Progress]:
         system = _System(field, Samples(pool.points[:samples], pool.values[:samples]))
         started = time.perf_counter()
         diagonal = system.diagonal(torch.Generator().manual_seed(config.seed))
@@ -47,7 +52,9 @@ def least_squares(
             solution, residual = solution + length * direction, residual - length * image
             system.put(solution)
             step, spent = step + 1, spent + time.perf_counter() - started
-            done = min(1.0, step / config.steps if config.seconds is None else spent / config.seconds)
+            done = min(
+                1.0, step / config.steps if config.seconds is None else spent / config.seconds
+            )
             yield Progress(step, done, spent, float(residual.norm()))
             if done >= 1:
                 return
@@ -57,7 +64,8 @@ def least_squares(
 
 
 class _System:
-    """J and its adjoint: values ``(n, c)`` of ``field`` at the samples as a function of its parameters, as one vector."""
+    """J and its adjoint: values ``(n, c)`` of ``field`` at the samples as a function of its
+    parameters, as one vector."""
 
     def __init__(self, field: Field, data: Samples):
         self.field, self.points, self.values = field, data.points, data.values
@@ -67,7 +75,10 @@ class _System:
             value = field(few)
             self.put(2 * theta)
             if not torch.allclose(field(few), 2 * value, rtol=1e-4, atol=1e-5):
-                raise ValueError("Least squares needs a field that is linear in its parameters: no decoder, no phase waves.")
+                raise ValueError(
+                    "Least squares needs a field that is linear in its parameters: no decoder, no "
+                    "phase waves."
+                )
 
     def put(self, theta: Tensor) -> None:
         """Makes ``theta`` the field's parameters."""
@@ -99,5 +110,7 @@ class _System:
             part = slice(start, start + CHUNK)
             value = self.field(self.points[part])
             value.backward(weights(part, value))
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.field.parameters()]
+        gradients = [
+            torch.zeros_like(p) if p.grad is None else p.grad for p in self.field.parameters()
+        ]
         return parameters_to_vector(gradients)

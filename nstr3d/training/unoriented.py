@@ -1,7 +1,8 @@
-"""Which way is out, told by a field that is trained on the points alone: no normals, no winding number.
+"""Which way is out, told by a field that is trained on the points alone: no normals, no winding
+number.
 
-A small SIREN starts as a ball and is trained on unsigned data, the eikonal equation and a term that spreads the sign; the signs
-of the normals are those of its gradient.
+A small SIREN starts as a ball and is trained on unsigned data, the eikonal equation and a term that
+spreads the sign; the signs of the normals are those of its gradient.
 """
 
 from __future__ import annotations
@@ -21,15 +22,23 @@ from nstr3d.types import Samples
 CARRIER = SirenConfig(width=64, depth=3, first_omega=15.0, hidden_omega=15.0, rate=1e-3)
 BALL = FitConfig(steps=150, batch=2048, pool=100_000)
 TRAINING = FitConfig(steps=400, batch=2048, pool=400_000, warmup=20)
-ON, NEAR, BAND = 0.5, 0.25, 0.05  # shares of samples on the points and near them, and how near; the rest fill the box
+ON, NEAR, BAND = (
+    0.5,
+    0.25,
+    0.05,
+)  # shares of samples on the points and near them, and how near; the rest fill the box
 SPREADING = 0.2  # weight of the term that spreads the sign
 CHUNK = 1 << 14
 
 
-def carried_normals(points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING) -> np.ndarray:
-    """Unit normals ``(n, 3)`` of ``points (n, 3)`` in the unit box that look outward where the carrier has found out.
+def carried_normals(
+    points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING
+) -> np.ndarray:
+    """Unit normals ``(n, 3)`` of ``points (n, 3)`` in the unit box that look outward where the
+    carrier has found out.
 
-    Their directions are those of least variance; where the carrier's gradient differs much from these it counts instead.
+    Their directions are those of least variance; where the carrier's gradient differs much from
+    these it counts instead.
     """
     slope = _slopes(carrier(points, objective, training), points)
     normals = estimate_normals(points)
@@ -40,8 +49,11 @@ def carried_normals(points: np.ndarray, objective: Objective | None = None, trai
     return without_strays(points, normals)
 
 
-def carrier(points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING) -> Field:
-    """The field: about a signed distance to ``points (n, 3)`` in the unit box, negative inside, coarse."""
+def carrier(
+    points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING
+) -> Field:
+    """The field: about a signed distance to ``points (n, 3)`` in the unit box, negative inside,
+    coarse."""
     field = CARRIER.build(3, 1)
     generator = np.random.default_rng(0)
     volume = generator.uniform(-1, 1, (BALL.pool, 3))
@@ -53,7 +65,8 @@ def carrier(points: np.ndarray, objective: Objective | None = None, training: Fi
 
 
 def unsigned_samples(points: np.ndarray, count: int, generator: np.random.Generator) -> Samples:
-    """``count`` samples on, near and around ``points (n, 3)``: their values are the distance to the nearest, 0 on it."""
+    """``count`` samples on, near and around ``points (n, 3)``: their values are the distance to the
+    nearest, 0 on it."""
     on, near = round(ON * count), round(NEAR * count)
     surface = points[generator.integers(0, len(points), on + near)]
     close = surface[on:] + BAND * generator.standard_normal((near, 3))
@@ -68,7 +81,10 @@ def _train(field: Field, samples: Samples, objective: Objective, config: FitConf
 
 
 def _samples(points: np.ndarray, values: np.ndarray) -> Samples:
-    return Samples(torch.from_numpy(points.astype(np.float32)), torch.from_numpy(values[:, None].astype(np.float32)))
+    return Samples(
+        torch.from_numpy(points.astype(np.float32)),
+        torch.from_numpy(values[:, None].astype(np.float32)),
+    )
 
 
 def _slopes(field: Field, points: np.ndarray) -> np.ndarray:

@@ -1,4 +1,5 @@
-"""A page in the browser, by viser: surfaces extracted anew as sliders move, a plane of contour lines, the traced view."""
+"""A page in the browser, by viser: surfaces extracted anew as sliders move, a plane of contour
+lines, the traced view."""
 
 from __future__ import annotations
 
@@ -24,10 +25,14 @@ from nstr3d.view.scene import Curves, Shape, error_colours, levels_of, muted, su
 CLAY, INK = (176, 168, 156), (60, 92, 140)
 RESOLUTIONS = (16, 512)
 SETTLED = 0.25  # seconds that a camera rests before its view is traced
-BEFORE = 0.004  # by how much a traced picture is nearer than what it shows, in the scene's units: it hides the mesh
+# by how much a traced picture is nearer than what it shows, in the scene's units: it hides the mesh
+BEFORE = 0.004
 BEHIND = 160.0  # depth of nothing, in the scene's units: viser's own limit is 167
 TRACED = 720  # pixels to the height of a traced view, at most
-LIVE_SECONDS, LIVE_RESOLUTION = 1.5, 72  # between looks at a field in training, and how finely it is extracted
+LIVE_SECONDS, LIVE_RESOLUTION = (
+    1.5,
+    72,
+)  # between looks at a field in training, and how finely it is extracted
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,12 @@ class Settings:
 
 
 class Page:
-    """A page served at ``url``. What its visitors change is done by `refresh`, in the thread that calls it or `run`.
+    """A page served at ``url``. What its visitors change is done by `refresh`, in the thread that
+    calls it or `run`.
 
-    Shapes are shown where they are, about the middle of the page's scene and in a size that suits it. Raises OSError for a port
-    that is taken, ModuleNotFoundError where viser cannot be imported, ValueError for a port that is none.
+    Shapes are shown where they are, about the middle of the page's scene and in a size that suits
+    it. Raises OSError for a port that is taken, ModuleNotFoundError where viser cannot be imported,
+    ValueError for a port that is none.
     """
 
     def __init__(
@@ -63,7 +70,9 @@ class Page:
         viser = _viser()
         self.shapes, self.curves, self.reference = list(shapes), list(curves), reference
         self.distance = MeshDistance(reference).sdf() if reference is not None else None
-        self.bounds = _joint([shape.mesh.bounds for shape in shapes] + [_box(c.lines.points) for c in curves])
+        self.bounds = _joint(
+            [shape.mesh.bounds for shape in shapes] + [_box(c.lines.points) for c in curves]
+        )
         self.scale = 2 / self.bounds.diagonal
         self.sdfs: list[Sdf] = [shape.sdf() for shape in shapes]
         self.meshes: list[Mesh | None] = [shape.mesh for shape in shapes]
@@ -71,7 +80,9 @@ class Page:
         self.url = f"http://{host}:{self.server.get_port()}"
         self.changed = threading.Event()
         self.shown: Settings | None = None
-        self.views: dict[int, tuple[Any, float]] = {}  # of each visitor: the camera that was traced, and when it last moved
+        self.views: dict[
+            int, tuple[Any, float]
+        ] = {}  # of each visitor: the camera that was traced, and when it last moved
         self._stage()
         self._controls()
         self.refresh()
@@ -109,7 +120,9 @@ class Page:
         """Does what the controls say where that has changed; then traces the views that rest."""
         now, before = self.settings(), self.shown
         if now != before:
-            shaping = [(one.resolution, one.iso, one.silent) if one else None for one in (now, before)]
+            shaping = [
+                (one.resolution, one.iso, one.silent) if one else None for one in (now, before)
+            ]
             if shaping[0] != shaping[1] and before is not None:
                 self._extract(now)
             self._draw(now)
@@ -123,7 +136,9 @@ class Page:
         self._extract(self.shown)
         self._draw(self.shown)
 
-    def training(self, fit: Fit, progress: Progress | None, resolution: int = LIVE_RESOLUTION) -> None:
+    def training(
+        self, fit: Fit, progress: Progress | None, resolution: int = LIVE_RESOLUTION
+    ) -> None:
         """Shows the field of a ``fit`` under way as it is now, extracted at ``resolution``."""
         with torch.no_grad():
             mesh = surface(replace(fit, lipschitz=2.0).sdf(), resolution)
@@ -141,7 +156,10 @@ class Page:
         server.gui.main_panel.dock_right()
         server.scene.set_up_direction("+y")
         server.initial_camera.position, server.initial_camera.look_at = camera.eye, camera.target
-        server.initial_camera.up, server.initial_camera.fov = camera.up, float(np.radians(camera.fov))
+        server.initial_camera.up, server.initial_camera.fov = (
+            camera.up,
+            float(np.radians(camera.fov)),
+        )
 
     def _controls(self) -> None:
         gui, size = self.server.gui, self.bounds.diagonal
@@ -162,9 +180,21 @@ class Page:
             self.wireframe = gui.add_checkbox("Wireframe", False)
             self.lines = gui.add_checkbox("Lines", True, visible=bool(self.curves))
             self.input = gui.add_checkbox("Input mesh", False, visible=self.reference is not None)
-            self.error = gui.add_checkbox("Error against the input", False, visible=self.reference is not None)
-            self.trace = gui.add_checkbox("Sphere traced", False, hint="the field itself, once the view rests")
-        everything = [self.resolution, self.iso, self.cutting, self.axis, self.offset, self.wireframe, self.lines]
+            self.error = gui.add_checkbox(
+                "Error against the input", False, visible=self.reference is not None
+            )
+            self.trace = gui.add_checkbox(
+                "Sphere traced", False, hint="the field itself, once the view rests"
+            )
+        everything = [
+            self.resolution,
+            self.iso,
+            self.cutting,
+            self.axis,
+            self.offset,
+            self.wireframe,
+            self.lines,
+        ]
         for control in [*everything, self.input, self.error, self.trace, *self.levels]:
             control.on_update(lambda _: self.changed.set())
 
@@ -193,20 +223,32 @@ class Page:
                     colours = contour_colours(distances, now.iso, self.bounds.diagonal)
                     shades = np.round(colours * 255).astype(np.uint8)[:, None].repeat(2, axis=1)
                     places = self._place(segments)
-                    places[..., now.plane.axis] += 2 * BEFORE  # off the section, so that it does not hide them
+                    places[..., now.plane.axis] += (
+                        2 * BEFORE
+                    )  # off the section, so that it does not hide them
                     scene.add_line_segments(f"/contours{index}", places, shades, thickness=0.005)
                 else:
                     scene.remove_by_name(f"/contours{index}")
             for index, curves in enumerate(self.curves):
                 ends = curves.lines.segments
                 if now.plane is not None:
-                    ends = ends[(curves.lines.points[ends, now.plane.axis] <= now.plane.offset).all(axis=1)]
+                    ends = ends[
+                        (curves.lines.points[ends, now.plane.axis] <= now.plane.offset).all(axis=1)
+                    ]
                 shades = np.round(curves.colours[ends] * 255).astype(np.uint8)
                 places = self._place(curves.lines.points[ends])
-                scene.add_line_segments(f"/lines{index}", places, shades, thickness=0.004, visible=now.lines)
+                scene.add_line_segments(
+                    f"/lines{index}", places, shades, thickness=0.004, visible=now.lines
+                )
             if self.reference is not None and now.input:
                 vertices = self._place(self.reference.vertices)
-                scene.add_mesh_simple("/input", vertices, self.reference.faces.astype(np.uint32), color=INK, wireframe=True)
+                scene.add_mesh_simple(
+                    "/input",
+                    vertices,
+                    self.reference.faces.astype(np.uint32),
+                    color=INK,
+                    wireframe=True,
+                )
             else:
                 scene.remove_by_name("/input")
         self.status.content = "  \n".join(notes)
@@ -222,14 +264,19 @@ class Page:
         note = f"**{shape.name}**: {len(mesh.faces):,} triangles"
         if now.error and self.distance is not None:
             colours, limit = error_colours(part, self.distance)
-            self.server.scene.add_mesh_trimesh(name, to_trimesh(Mesh(vertices.astype(np.float64), part.faces), colours))
+            self.server.scene.add_mesh_trimesh(
+                name, to_trimesh(Mesh(vertices.astype(np.float64), part.faces), colours)
+            )
             return f"{note}; error from violet, 0, to yellow, {limit:.3g}"
         side = "double" if now.plane is not None else "front"
-        self.server.scene.add_mesh_simple(name, vertices, faces, color=CLAY, wireframe=now.wireframe, side=side)
+        self.server.scene.add_mesh_simple(
+            name, vertices, faces, color=CLAY, wireframe=now.wireframe, side=side
+        )
         return note
 
     def _trace(self, now: Settings) -> None:
-        """Gives each visitor whose view rests the traced picture of it, and takes it away when the view moves."""
+        """Gives each visitor whose view rests the traced picture of it, and takes it away when the
+        view moves."""
         for number, client in self.server.get_clients().items():
             seen, moved = self.views.get(number, (None, 0.0))
             view = _view(client.camera)
@@ -247,7 +294,14 @@ class Page:
 
     def camera(self, client: Any) -> Camera:
         """The camera of a visitor, in world units, with a picture of the page's shape."""
-        eye, target, up, fov, width, height = _view(client.camera) or ((0.0, 0.0, 3.0), (0.0,) * 3, (0.0, 1.0, 0.0), 0.6, 16, 16)
+        eye, target, up, fov, width, height = _view(client.camera) or (
+            (0.0, 0.0, 3.0),
+            (0.0,) * 3,
+            (0.0, 1.0, 0.0),
+            0.6,
+            16,
+            16,
+        )
         ex, ey, ez = (np.asarray(eye) / self.scale + self.bounds.centre).tolist()
         tx, ty, tz = (np.asarray(target) / self.scale + self.bounds.centre).tolist()
         shrink = min(1.0, TRACED / height)
@@ -257,16 +311,22 @@ class Page:
     def _show_traced(self, client: Any, camera: Camera, now: Settings) -> None:
         sdf = _union([self._shown_sdf(sdf, now) for sdf in self.sdfs])
         for shrink in (4, 1):  # a coarse picture at once, then the fine one
-            small = replace(camera, width=max(1, camera.width // shrink), height=max(1, camera.height // shrink))
+            small = replace(
+                camera, width=max(1, camera.width // shrink), height=max(1, camera.height // shrink)
+            )
             try:
-                picture = render(sdf, small, RenderConfig(backdrop=GREY, samples_per_axis=1 if shrink > 1 else 2))
+                picture = render(
+                    sdf, small, RenderConfig(backdrop=GREY, samples_per_axis=1 if shrink > 1 else 2)
+                )
                 depth = measure(sdf, small).depth
             except ValueError as error:  # the camera is within the surface
                 self.status.content = str(error)
                 return
             ahead = -(small.rays().directions.numpy() @ small.axes[2]).reshape(depth.shape)
             far = _spread(np.where(np.isfinite(depth), depth * ahead * self.scale - BEFORE, BEHIND))
-            client.scene.set_background_image(np.round(picture * 255).astype(np.uint8), "png", depth=far)
+            client.scene.set_background_image(
+                np.round(picture * 255).astype(np.uint8), "png", depth=far
+            )
             if self.changed.is_set():
                 return
 
@@ -275,11 +335,14 @@ class Page:
         plane = now.plane
         if plane is None:
             return shown
-        return replace(shown, distance=lambda p: torch.maximum(shown(p), p[:, plane.axis] - plane.offset))
+        return replace(
+            shown, distance=lambda p: torch.maximum(shown(p), p[:, plane.axis] - plane.offset)
+        )
 
 
 class LivePage:
-    """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, call `finished` at the end, and `close`.
+    """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, call `finished` at
+    the end, and `close`.
 
     It looks at the field every ``seconds``, extracted at ``resolution``.
 
@@ -287,7 +350,11 @@ class LivePage:
     """
 
     def __init__(
-        self, host: str = "127.0.0.1", port: int = 8080, seconds: float = LIVE_SECONDS, resolution: int = LIVE_RESOLUTION
+        self,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        seconds: float = LIVE_SECONDS,
+        resolution: int = LIVE_RESOLUTION,
     ):
         _viser()
         self.seconds, self.resolution = seconds, resolution
@@ -302,11 +369,17 @@ class LivePage:
         box = fit.bounds
         corners = np.array([box.lower, box.upper, (box.upper[0], box.lower[1], box.lower[2])])
         name = str(fit.provenance.get("input", "fit"))
-        self.page = Page([Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)], host=self.host, port=self.port)
+        self.page = Page(
+            [Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)], host=self.host, port=self.port
+        )
 
     def step(self, progress: Progress) -> None:
         """Looks at the field now and then, between two steps of training."""
-        if self.page is not None and self.fit is not None and time.monotonic() - self.looked > self.seconds:
+        if (
+            self.page is not None
+            and self.fit is not None
+            and time.monotonic() - self.looked > self.seconds
+        ):
             self.page.training(self.fit, progress, self.resolution)
             self.looked = time.monotonic()
 
@@ -325,10 +398,13 @@ class LivePage:
 
 
 def _spread(depth: np.ndarray) -> np.ndarray:
-    """Each pixel as near as its nearest neighbour, so that a mesh's coarser outline does not show beside a traced picture's."""
+    """Each pixel as near as its nearest neighbour, so that a mesh's coarser outline does not show
+    beside a traced picture's."""
     for axis in (0, 1):
         around = np.pad(depth, [(2, 2) if n == axis else (0, 0) for n in (0, 1)], mode="edge")
-        depth = np.min([around.take(np.arange(depth.shape[axis]) + n, axis=axis) for n in range(5)], axis=0)
+        depth = np.min(
+            [around.take(np.arange(depth.shape[axis]) + n, axis=axis) for n in range(5)], axis=0
+        )
     return depth
 
 
@@ -336,19 +412,37 @@ def _union(sdfs: Sequence[Sdf]) -> Sdf:
     if len(sdfs) == 1:
         return sdfs[0]
     bounds = _joint([sdf.bounds for sdf in sdfs])
-    return Sdf(lambda p: torch.stack([sdf(p) for sdf in sdfs]).amin(dim=0), bounds, max(sdf.lipschitz for sdf in sdfs))
+    return Sdf(
+        lambda p: torch.stack([sdf(p) for sdf in sdfs]).amin(dim=0),
+        bounds,
+        max(sdf.lipschitz for sdf in sdfs),
+    )
 
 
 def _view(camera: Any) -> tuple[Any, ...] | None:
-    """Where a visitor stands and looks, and the size of the page; None before the page has said so."""
+    """Where a visitor stands and looks, and the size of the page; None before the page has said
+    so."""
     if camera.update_timestamp == 0.0 or min(camera.image_width, camera.image_height) < 1:
         return None
-    eye, target, up = (tuple(np.round(np.asarray(v), 6).tolist()) for v in (camera.position, camera.look_at, camera.up_direction))
-    return eye, target, up, round(float(camera.fov), 6), int(camera.image_width), int(camera.image_height)
+    eye, target, up = (
+        tuple(np.round(np.asarray(v), 6).tolist())
+        for v in (camera.position, camera.look_at, camera.up_direction)
+    )
+    return (
+        eye,
+        target,
+        up,
+        round(float(camera.fov), 6),
+        int(camera.image_width),
+        int(camera.image_height),
+    )
 
 
 def _joint(boxes: Sequence[Box]) -> Box:
-    lower, upper = np.min([box.lower for box in boxes], axis=0), np.max([box.upper for box in boxes], axis=0)
+    lower, upper = (
+        np.min([box.lower for box in boxes], axis=0),
+        np.max([box.upper for box in boxes], axis=0),
+    )
     return Box(tuple(lower.tolist()), tuple(upper.tolist()))
 
 
@@ -366,7 +460,9 @@ def _free_port(host: str, port: int) -> int:
             probe.bind((host, port))
             return probe.getsockname()[1]
     except OSError as error:
-        taken = "is taken; pass another --port, or 0 for any free one" if port else "has no free port"
+        taken = (
+            "is taken; pass another --port, or 0 for any free one" if port else "has no free port"
+        )
         raise OSError(f"Port {port} of {host} {taken} ({error.strerror}).") from error
 
 
@@ -374,5 +470,7 @@ def _viser() -> Any:
     try:
         import viser
     except ImportError as error:
-        raise ModuleNotFoundError("The page in the browser needs viser: pip install 'nstr3d[viewer]'.") from error
+        raise ModuleNotFoundError(
+            "The page in the browser needs viser: pip install 'nstr3d[viewer]'."
+        ) from error
     return viser

@@ -1,4 +1,5 @@
-"""What viewers show: surfaces of models and meshes, lines on them, and how far one surface is from another, as colours."""
+"""What viewers show: surfaces of models and meshes, lines on them, and how far one surface is from
+another, as colours."""
 
 from __future__ import annotations
 
@@ -46,7 +47,8 @@ class Curves:
 
 
 class Muted(Field):
-    """An NSTR field whose ``silent`` levels (indices) say nothing: their features are 0, and the decoder goes on without them."""
+    """An NSTR field whose ``silent`` levels (indices) say nothing: their features are 0, and the
+    decoder goes on without them."""
 
     def __init__(self, field: Nstr, silent: Collection[int]):
         super().__init__()
@@ -55,7 +57,9 @@ class Muted(Field):
 
     def forward(self, points: Tensor) -> Tensor:
         levels = self.field.spectra
-        nothing = points[:, :1] * 0  # of the points, so that there is a gradient where all levels are silent
+        nothing = (
+            points[:, :1] * 0
+        )  # of the points, so that there is a gradient where all levels are silent
         features = [
             nothing.expand(-1, level.config.features) if index in self.silent else level(points)
             for index, level in enumerate(levels)
@@ -67,16 +71,20 @@ class Muted(Field):
 
 
 def levels_of(fit: Fit) -> list[str]:
-    """The names of a model's spectrum levels: cells, channels and waves of each; none for another kind of field."""
+    """The names of a model's spectrum levels: cells, channels and waves of each; none for another
+    kind of field."""
     if not isinstance(fit.field, Nstr):
         return []
     configs = [level.config for level in fit.field.spectra]
     waves = [f", {config.waves.count} waves" if config.waves else "" for config in configs]
-    return [f"{config.resolution}³: {config.plain} plain{wave}" for config, wave in zip(configs, waves)]
+    return [
+        f"{config.resolution}³: {config.plain} plain{wave}" for config, wave in zip(configs, waves)
+    ]
 
 
 def muted(fit: Fit, silent: Collection[int]) -> Sdf:
-    """The signed distance of a model without its ``silent`` levels; its Lipschitz bound is estimated anew."""
+    """The signed distance of a model without its ``silent`` levels; its Lipschitz bound is
+    estimated anew."""
     if not silent or not isinstance(fit.field, Nstr):
         return fit.sdf()
     field = Muted(fit.field, silent)
@@ -96,15 +104,17 @@ def surface(sdf: Sdf, resolution: int, level: float = 0.0) -> Mesh | None:
 def error_colours(
     mesh: Mesh, distance: Callable[[np.ndarray], np.ndarray], limit: float | None = None
 ) -> tuple[np.ndarray, float]:
-    """How far each vertex of ``mesh`` is from a surface, whose signed ``distance`` is given, as colours ``(v, 3)``: from dark
-    violet for 0 to yellow for ``limit`` and beyond (by default what 99% stay below), which is returned too."""
+    """How far each vertex of ``mesh`` is from a surface, whose signed ``distance`` is given, as
+    colours ``(v, 3)``: from dark violet for 0 to yellow for ``limit`` and beyond (by default what
+    99% stay below), which is returned too."""
     error = np.abs(distance(mesh.vertices))
     limit = float(np.quantile(error, 0.99)) if limit is None else limit
     return colour_map(torch.from_numpy(error / max(limit, 1e-300))).numpy(), limit
 
 
 def lifted(curves: Curves, sdf: Sdf) -> Curves:
-    """``curves`` with the points that lie on the surface of ``sdf`` raised off it a little, so that it does not hide them."""
+    """``curves`` with the points that lie on the surface of ``sdf`` raised off it a little, so that
+    it does not hide them."""
     points, size = curves.lines.points, sdf.bounds.diagonal
     near = np.abs(sdf(points)) < NEAR * size
     raised = points.copy()

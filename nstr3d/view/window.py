@@ -1,4 +1,5 @@
-"""A window on the desktop, by Open3D: surfaces side by side or overlaid with the input, its error, lines, a screenshot."""
+"""A window on the desktop, by Open3D: surfaces side by side or overlaid with the input, its error,
+lines, a screenshot."""
 
 from __future__ import annotations
 
@@ -61,10 +62,11 @@ def has_display() -> bool:
 
 
 class Window:
-    """An open window on ``shapes`` in a row, with ``curves`` and the ``reference`` that they are compared with.
+    """An open window on ``shapes`` in a row, with ``curves`` and the ``reference`` that they are
+    compared with.
 
-    ``say`` gets a line of text where something is worth saying. Close it, or use it in a ``with``. Raises OSError where there is
-    no display, ModuleNotFoundError where Open3D cannot be imported.
+    ``say`` gets a line of text where something is worth saying. Close it, or use it in a ``with``.
+    Raises OSError where there is no display, ModuleNotFoundError where Open3D cannot be imported.
     """
 
     def __init__(
@@ -79,20 +81,37 @@ class Window:
             raise OSError("There is no display to open a window on.")
         self.open3d = import_open3d()
         self.open3d.utility.set_verbosity_level(self.open3d.utility.VerbosityLevel.Error)
-        self.shapes, self.curves, self.reference, self.say = list(shapes), list(curves), reference, say
+        self.shapes, self.curves, self.reference, self.say = (
+            list(shapes),
+            list(curves),
+            reference,
+            say,
+        )
         self.showing = Showing()
         self.meshes = [_drawable(self.open3d, shape.mesh) for shape in shapes]
         self.errors: list[np.ndarray] | None = None
         self.window = self.open3d.visualization.VisualizerWithKeyCallback()
         title = ", ".join(shape.name for shape in shapes) or "nstr3d"
         if not self.window.create_window(f"nstr3d: {title}", *size):
-            raise OSError("The window could not be opened; look in a browser, or take pictures with nstr3d render.")
+            raise OSError(
+                "The window could not be opened; look in a browser, or take pictures with nstr3d "
+                "render."
+            )
         options = self.window.get_render_option()
         options.background_color = np.array([0.93, 0.93, 0.93])
-        options.mesh_shade_option = self.open3d.visualization.MeshShadeOption.Color  # smooth, by the vertices' normals
+        options.mesh_shade_option = (
+            self.open3d.visualization.MeshShadeOption.Color
+        )  # smooth, by the vertices' normals
         options.mesh_show_back_face = True
         self.camera = Camera.around(self.bounds(), width=size[0], height=size[1])
-        actions = {"W": self.wireframe, "I": self.input, "E": self.error, "F": self.flow, "P": self.screenshot, "R": self.look}
+        actions = {
+            "W": self.wireframe,
+            "I": self.input,
+            "E": self.error,
+            "F": self.flow,
+            "P": self.screenshot,
+            "R": self.look,
+        }
         for key, action in actions.items():
             self.window.register_key_callback(ord(key), _quietly(action))
         self.draw()
@@ -114,11 +133,21 @@ class Window:
 
     def bounds(self) -> Box:
         """Of all that is shown."""
-        boxes = [_moved(shape.mesh.bounds, place) for shape, place in zip(self.shapes, self._places())]
+        boxes = [
+            _moved(shape.mesh.bounds, place) for shape, place in zip(self.shapes, self._places())
+        ]
         boxes += [_box(curves.lines.points) for curves in self.curves if self.showing.lines]
         if self.reference is not None and self.showing.input:
-            boxes.append(_moved(self.reference.bounds, self._places()[-1] if self.showing.input == 2 else np.zeros(3)))
-        lower, upper = np.min([box.lower for box in boxes], axis=0), np.max([box.upper for box in boxes], axis=0)
+            boxes.append(
+                _moved(
+                    self.reference.bounds,
+                    self._places()[-1] if self.showing.input == 2 else np.zeros(3),
+                )
+            )
+        lower, upper = (
+            np.min([box.lower for box in boxes], axis=0),
+            np.max([box.upper for box in boxes], axis=0),
+        )
         return Box(tuple(lower.tolist()), tuple(upper.tolist()))
 
     def draw(self) -> None:
@@ -127,34 +156,55 @@ class Window:
         self.window.clear_geometries()
         options = self.window.get_render_option()
         options.mesh_show_wireframe = self.showing.wireframe
-        options.line_width = 1.0 if self.showing.input == 1 else 3.0  # of all lines: a mesh's many wires are to be thin
+        options.line_width = (
+            1.0 if self.showing.input == 1 else 3.0
+        )  # of all lines: a mesh's many wires are to be thin
         for geometry in self._geometries():
             self.window.add_geometry(geometry, reset_bounding_box=True)
-        self.window.get_view_control().convert_from_pinhole_camera_parameters(camera, allow_arbitrary=True)
+        self.window.get_view_control().convert_from_pinhole_camera_parameters(
+            camera, allow_arbitrary=True
+        )
 
     def look(self, camera: Camera | None = None) -> None:
-        """Looks as ``camera`` does, whose picture has the window's size; by default at all there is."""
-        camera = self.camera = camera or Camera.around(self.bounds(), width=self.camera.width, height=self.camera.height)
+        """Looks as ``camera`` does, whose picture has the window's size; by default at all there
+        is."""
+        camera = self.camera = camera or Camera.around(
+            self.bounds(), width=self.camera.width, height=self.camera.height
+        )
         parameters = self.open3d.camera.PinholeCameraParameters()
         focal = camera.height / 2 / np.tan(np.radians(camera.fov) / 2)
         parameters.intrinsic = self.open3d.camera.PinholeCameraIntrinsic(
-            camera.width, camera.height, focal, focal, camera.width / 2 - 0.5, camera.height / 2 - 0.5
+            camera.width,
+            camera.height,
+            focal,
+            focal,
+            camera.width / 2 - 0.5,
+            camera.height / 2 - 0.5,
         )
         extrinsic = np.eye(4)
         extrinsic[:3, :3] = camera.axes * [[1], [-1], [-1]]  # right, down and forward
         extrinsic[:3, 3] = -extrinsic[:3, :3] @ np.asarray(camera.eye)
         parameters.extrinsic = extrinsic
-        self.window.get_view_control().convert_from_pinhole_camera_parameters(parameters, allow_arbitrary=True)
+        self.window.get_view_control().convert_from_pinhole_camera_parameters(
+            parameters, allow_arbitrary=True
+        )
 
     def capture(self) -> np.ndarray:
         """What the window shows: ``(h, w, 3)`` float32 in [0, 1]."""
         self.window.poll_events()
         self.window.update_renderer()
-        return np.array(self.window.capture_screen_float_buffer(do_render=True), np.float32).clip(0, 1)
+        return np.array(self.window.capture_screen_float_buffer(do_render=True), np.float32).clip(
+            0, 1
+        )
 
     def screenshot(self) -> None:
-        """Saves what the window shows beside where the program was started, under the next free name."""
-        path = next(path for path in (Path(f"view-{number}.png") for number in range(1, 10**6)) if not path.exists())
+        """Saves what the window shows beside where the program was started, under the next free
+        name."""
+        path = next(
+            path
+            for path in (Path(f"view-{number}.png") for number in range(1, 10**6))
+            if not path.exists()
+        )
         save_image(path, self.capture())
         self.say(f"wrote {path}")
 
@@ -193,9 +243,12 @@ class Window:
         self.draw()
 
     def _places(self) -> list[np.ndarray]:
-        """Where each shape goes, and, last, what is beside them: along the first view's right, each in its own width."""
+        """Where each shape goes, and, last, what is beside them: along the first view's right, each
+        in its own width."""
         right = Camera.around(Box((-1.0,) * 3, (1.0,) * 3)).axes[0]
-        meshes = [shape.mesh for shape in self.shapes] + ([self.reference] if self.reference is not None else [])
+        meshes = [shape.mesh for shape in self.shapes] + (
+            [self.reference] if self.reference is not None else []
+        )
         width = max((mesh.bounds.diagonal for mesh in meshes), default=0.0) * GAP * 0.7
         return [right * width * n for n in range(len(self.shapes) + 1)]
 
@@ -232,7 +285,9 @@ def _drawable(open3d: Any, mesh: Mesh) -> Any:
     """A mesh whose corners are its own, so that edges are sharp and the rest is smooth."""
     found = open3d.geometry.TriangleMesh(
         open3d.utility.Vector3dVector(mesh.corners.reshape(-1, 3)),
-        open3d.utility.Vector3iVector(np.arange(3 * len(mesh.faces), dtype=np.int32).reshape(-1, 3)),
+        open3d.utility.Vector3iVector(
+            np.arange(3 * len(mesh.faces), dtype=np.int32).reshape(-1, 3)
+        ),
     )
     found.compute_triangle_normals()  # without them Open3D lights nothing
     found.vertex_normals = open3d.utility.Vector3dVector(corner_normals(mesh).reshape(-1, 3))
@@ -240,7 +295,12 @@ def _drawable(open3d: Any, mesh: Mesh) -> Any:
 
 
 def _painted(
-    open3d: Any, drawable: Any, mesh: Mesh, colours: np.ndarray | None, plain: tuple[float, float, float], place: np.ndarray
+    open3d: Any,
+    drawable: Any,
+    mesh: Mesh,
+    colours: np.ndarray | None,
+    plain: tuple[float, float, float],
+    place: np.ndarray,
 ) -> Any:
     found = open3d.geometry.TriangleMesh(drawable)
     if colours is None:

@@ -1,5 +1,6 @@
-"""FINER: a SIREN whose sines speed up with their argument (Liu et al., "FINER: Flexible Spectral-Bias Tuning in Implicit Neural
-Representation by Variable-periodic Activation Functions", CVPR 2024)."""
+"""FINER: a SIREN whose sines speed up with their argument (Liu et al., "FINER: Flexible
+Spectral-Bias Tuning in Implicit Neural Representation by Variable-periodic Activation Functions",
+CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class FinerConfig:
-    """Defaults: three hidden layers of 256, frequency factor 30 as a SIREN's, first biases uniform in [-5, 5]."""
+    """Defaults: three hidden layers of 256, frequency factor 30 as a SIREN's, first biases uniform
+    in [-5, 5]."""
 
     width: int = 256
     depth: int = 3
@@ -30,12 +32,20 @@ class FinerConfig:
 
     def __post_init__(self):
         if self.width < 1 or self.depth < 1:
-            raise ValueError(f"A FINER needs a width and a depth of at least 1, not {self.width} and {self.depth}.")
+            raise ValueError(
+                f"A FINER needs a width and a depth of at least 1, not {self.width} and "
+                f"{self.depth}."
+            )
 
     def build(
-        self, in_dim: int, out_dim: int, near: Mesh | np.ndarray | None = None, generator: torch.Generator | None = None
+        self,
+        in_dim: int,
+        out_dim: int,
+        near: Mesh | np.ndarray | None = None,
+        generator: torch.Generator | None = None,
     ) -> Finer:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0); ``near`` plays no part."""
+        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
+        ``near`` plays no part."""
         return Finer(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Finer:
@@ -43,13 +53,15 @@ class FinerConfig:
         return self.build(in_dim, out_dim)
 
     def parameters(self, in_dim: int, out_dim: int) -> int:
-        """How many parameters the field has: ``(d + 1) w + (depth - 1) (w + 1) w + (w + 1) c``, a SIREN's."""
+        """How many parameters the field has: ``(d + 1) w + (depth - 1) (w + 1) w + (w + 1) c``, a
+        SIREN's."""
         w = self.width
         return (in_dim + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
 def sized_finer(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> FinerConfig:
-    """The widest FINER of at most ``params`` parameters for points like ``near``. Raises ValueError where there is none."""
+    """The widest FINER of at most ``params`` parameters for points like ``near``. Raises ValueError
+    where there is none."""
     dim = 3 if isinstance(near, Mesh) else near.shape[1]
     return FinerConfig(largest(lambda w: FinerConfig(w).parameters(dim, out_dim), params, 1))
 
@@ -57,8 +69,8 @@ def sized_finer(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> Finer
 class Finer(Field):
     """Layers ``z = W x + b -> sin(omega (|z| + 1) z)`` and a linear last layer; see `FinerConfig`.
 
-    The parameters' gradient takes |z| for constant, as its authors' code does, and trains better for it; slopes in the points
-    are exact.
+    The parameters' gradient takes |z| for constant, as its authors' code does, and trains better
+    for it; slopes in the points are exact.
     """
 
     def __init__(self, config: FinerConfig, in_dim: int, out_dim: int, generator: torch.Generator):
@@ -71,7 +83,9 @@ class Finer(Field):
                 bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / config.omega
                 layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[union-attr, operator]
             first: nn.Linear = self.layers[0]  # type: ignore[assignment]
-            first.bias.uniform_(-config.bias, config.bias, generator=generator)  # section 3.3: the bias picks the frequency
+            first.bias.uniform_(
+                -config.bias, config.bias, generator=generator
+            )  # section 3.3: the bias picks the frequency
 
     def forward(self, points: Tensor) -> Tensor:
         *hidden, last = self.layers

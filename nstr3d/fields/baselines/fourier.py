@@ -1,5 +1,5 @@
-"""A perceptron over random Fourier features (Tancik et al., "Fourier Features Let Networks Learn High Frequency Functions in
-Low Dimensional Domains", NeurIPS 2020)."""
+"""A perceptron over random Fourier features (Tancik et al., "Fourier Features Let Networks Learn
+High Frequency Functions in Low Dimensional Domains", NeurIPS 2020)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class FourierConfig:
-    """Defaults: 256 frequencies, layers of 256 (section 6). ``deviation`` of the Gaussian that frequencies are drawn from is in
-    cycles per unit of [0, 1]; the paper tunes it per task. Frequencies are fixed: bytes, not parameters."""
+    """Defaults: 256 frequencies, layers of 256 (section 6). ``deviation`` of the Gaussian that
+    frequencies are drawn from is in cycles per unit of [0, 1]; the paper tunes it per task.
+    Frequencies are fixed: bytes, not parameters."""
 
     width: int = 256
     depth: int = 4
@@ -29,12 +30,19 @@ class FourierConfig:
 
     def __post_init__(self):
         if min(self.width, self.depth, self.frequencies) < 1 or not self.deviation > 0:
-            raise ValueError(f"Width, depth, frequencies and deviation must be positive, unlike in {self}.")
+            raise ValueError(
+                f"Width, depth, frequencies and deviation must be positive, unlike in {self}."
+            )
 
     def build(
-        self, in_dim: int, out_dim: int, near: Mesh | np.ndarray | None = None, generator: torch.Generator | None = None
+        self,
+        in_dim: int,
+        out_dim: int,
+        near: Mesh | np.ndarray | None = None,
+        generator: torch.Generator | None = None,
     ) -> Fourier:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0); ``near`` plays no part."""
+        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
+        ``near`` plays no part."""
         return Fourier(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Fourier:
@@ -42,26 +50,34 @@ class FourierConfig:
         return self.build(in_dim, out_dim)
 
     def parameters(self, out_dim: int) -> int:
-        """How many parameters the field has: ``(2 m + 1) w + (depth - 1) (w + 1) w + (w + 1) c`` for m frequencies."""
+        """How many parameters the field has: ``(2 m + 1) w + (depth - 1) (w + 1) w + (w + 1) c``
+        for m frequencies."""
         w = self.width
         return (2 * self.frequencies + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
 def sized_fourier(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> FourierConfig:
-    """The widest of at most ``params`` parameters, with as many frequencies as its layers are wide, as in the paper."""
+    """The widest of at most ``params`` parameters, with as many frequencies as its layers are wide,
+    as in the paper."""
     width = largest(lambda w: FourierConfig(w, frequencies=w).parameters(out_dim), params, 1)
     return FourierConfig(width, frequencies=width)
 
 
 class Fourier(Field):
-    """``x -> mlp(cos 2 pi B v, sin 2 pi B v)`` with ``v = (x + 1) / 2`` and ReLU layers; see `FourierConfig`."""
+    """``x -> mlp(cos 2 pi B v, sin 2 pi B v)`` with ``v = (x + 1) / 2`` and ReLU layers; see
+    `FourierConfig`."""
 
     matrix: Tensor
 
-    def __init__(self, config: FourierConfig, in_dim: int, out_dim: int, generator: torch.Generator):
+    def __init__(
+        self, config: FourierConfig, in_dim: int, out_dim: int, generator: torch.Generator
+    ):
         super().__init__()
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
-        self.register_buffer("matrix", torch.randn(config.frequencies, in_dim, generator=generator) * config.deviation)
+        self.register_buffer(
+            "matrix",
+            torch.randn(config.frequencies, in_dim, generator=generator) * config.deviation,
+        )
         self.mlp = Mlp(2 * config.frequencies, config.width, config.depth, out_dim, generator)
 
     def forward(self, points: Tensor) -> Tensor:

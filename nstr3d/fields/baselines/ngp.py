@@ -1,5 +1,6 @@
-"""Instant-NGP: a multiresolution hash encoding under a small perceptron (Müller et al., "Instant Neural Graphics Primitives
-with a Multiresolution Hash Encoding", ACM Transactions on Graphics 41(4), 2022)."""
+"""Instant-NGP: a multiresolution hash encoding under a small perceptron (Müller et al., "Instant
+Neural Graphics Primitives with a Multiresolution Hash Encoding", ACM Transactions on Graphics
+41(4), 2022)."""
 
 from __future__ import annotations
 
@@ -19,9 +20,11 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class NgpConfig:
-    """Defaults: 16 levels of 2 features from 16 to 2048 cells (table 1), two ReLU layers of 64; rates as `NgpConfig.paper`.
+    """Defaults: 16 levels of 2 features from 16 to 2048 cells (table 1), two ReLU layers of 64;
+    rates as `NgpConfig.paper`.
 
-    ``table`` is the largest number of entries of a level, T; a level of fewer nodes stores each of them (section 3).
+    ``table`` is the largest number of entries of a level, T; a level of fewer nodes stores each of
+    them (section 3).
     """
 
     table: int = 1 << 14
@@ -36,24 +39,40 @@ class NgpConfig:
 
     def __post_init__(self):
         if min(self.table, self.levels, self.features, self.coarsest, self.width, self.depth) < 1:
-            raise ValueError(f"Every size of a hash-grid field must be at least 1, unlike in {self}.")
+            raise ValueError(
+                f"Every size of a hash-grid field must be at least 1, unlike in {self}."
+            )
         if self.finest < self.coarsest:
-            raise ValueError(f"The finest level, {self.finest} cells, is coarser than the coarsest, {self.coarsest}.")
+            raise ValueError(
+                f"The finest level, {self.finest} cells, is coarser than the coarsest, "
+                f"{self.coarsest}."
+            )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Cells per axis of each level: ``floor(coarsest b^l)`` with b such that the last is ``finest`` (equations 2 and 3)."""
+        """Cells per axis of each level: ``floor(coarsest b^l)`` with b such that the last is
+        ``finest`` (equations 2 and 3)."""
         growth = (math.log(self.finest) - math.log(self.coarsest)) / max(self.levels - 1, 1)
-        return tuple(math.floor(self.coarsest * math.exp(growth * level) + 1e-9) for level in range(self.levels))
+        return tuple(
+            math.floor(self.coarsest * math.exp(growth * level) + 1e-9)
+            for level in range(self.levels)
+        )
 
     def grid(self, in_dim: int) -> HashGrid:
         """Where each level's entries are in the one table."""
-        return HashGrid(self.resolutions, tuple(min((n + 1) ** in_dim, self.table) for n in self.resolutions))
+        return HashGrid(
+            self.resolutions, tuple(min((n + 1) ** in_dim, self.table) for n in self.resolutions)
+        )
 
     def build(
-        self, in_dim: int, out_dim: int, near: Mesh | np.ndarray | None = None, generator: torch.Generator | None = None
+        self,
+        in_dim: int,
+        out_dim: int,
+        near: Mesh | np.ndarray | None = None,
+        generator: torch.Generator | None = None,
     ) -> Ngp:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0); ``near`` plays no part."""
+        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
+        ``near`` plays no part."""
         return Ngp(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Ngp:
@@ -61,21 +80,26 @@ class NgpConfig:
         return self.build(in_dim, out_dim)
 
     def parameters(self, in_dim: int, out_dim: int) -> int:
-        """How many parameters the field has: ``F sum_l min(T, (N_l + 1)^d)`` entries and the perceptron's."""
+        """How many parameters the field has: ``F sum_l min(T, (N_l + 1)^d)`` entries and the
+        perceptron's."""
         w, inputs = self.width, self.levels * self.features
         mlp = (inputs + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
         return sum(self.grid(in_dim).sizes) * self.features + mlp
 
 
-def sized_ngp(params: int, near: Mesh | np.ndarray, out_dim: int = 1, template: NgpConfig | None = None) -> NgpConfig:
-    """``template`` with the largest tables such that there are at most ``params`` parameters for points like ``near``."""
+def sized_ngp(
+    params: int, near: Mesh | np.ndarray, out_dim: int = 1, template: NgpConfig | None = None
+) -> NgpConfig:
+    """``template`` with the largest tables such that there are at most ``params`` parameters for
+    points like ``near``."""
     dim, template = 3 if isinstance(near, Mesh) else near.shape[1], template or NgpConfig()
     table = largest(lambda t: replace(template, table=t).parameters(dim, out_dim), params, 1)
     return replace(template, table=table)
 
 
 class Ngp(Field):
-    """Features of every level, interpolated multilinearly, side by side into a perceptron; see `NgpConfig`."""
+    """Features of every level, interpolated multilinearly, side by side into a perceptron; see
+    `NgpConfig`."""
 
     def __init__(self, config: NgpConfig, in_dim: int, out_dim: int, generator: torch.Generator):
         super().__init__()
@@ -83,7 +107,9 @@ class Ngp(Field):
         self.grid = config.grid(in_dim)
         entries = torch.empty(sum(self.grid.sizes), config.features)
         self.table = nn.Parameter(entries.uniform_(-1e-4, 1e-4, generator=generator))
-        self.mlp = Mlp(config.levels * config.features, config.width, config.depth, out_dim, generator)
+        self.mlp = Mlp(
+            config.levels * config.features, config.width, config.depth, out_dim, generator
+        )
 
     def forward(self, points: Tensor) -> Tensor:
         return self.mlp(hash_encode(points, self.grid, self.table))
@@ -91,5 +117,9 @@ class Ngp(Field):
     def rates(self) -> list[dict]:
         return [
             {"params": [self.table], "lr": self.config.table_rate},
-            {"params": list(self.mlp.parameters()), "lr": self.config.mlp_rate, "weight_decay": 1e-6},
+            {
+                "params": list(self.mlp.parameters()),
+                "lr": self.config.mlp_rate,
+                "weight_decay": 1e-6,
+            },
         ]

@@ -1,5 +1,5 @@
-"""SIREN: a multilayer perceptron with sines for activations (Sitzmann et al., "Implicit Neural Representations with Periodic
-Activation Functions", NeurIPS 2020)."""
+"""SIREN: a multilayer perceptron with sines for activations (Sitzmann et al., "Implicit Neural
+Representations with Periodic Activation Functions", NeurIPS 2020)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class SirenConfig:
-    """Defaults: three hidden layers of 256 and frequency factors of 30 (section 3.2), rate 1e-4 (supplement)."""
+    """Defaults: three hidden layers of 256 and frequency factors of 30 (section 3.2), rate 1e-4
+    (supplement)."""
 
     width: int = 256
     depth: int = 3
@@ -29,12 +30,20 @@ class SirenConfig:
 
     def __post_init__(self):
         if self.width < 1 or self.depth < 1:
-            raise ValueError(f"A SIREN needs a width and a depth of at least 1, not {self.width} and {self.depth}.")
+            raise ValueError(
+                f"A SIREN needs a width and a depth of at least 1, not {self.width} and "
+                f"{self.depth}."
+            )
 
     def build(
-        self, in_dim: int, out_dim: int, near: Mesh | np.ndarray | None = None, generator: torch.Generator | None = None
+        self,
+        in_dim: int,
+        out_dim: int,
+        near: Mesh | np.ndarray | None = None,
+        generator: torch.Generator | None = None,
     ) -> Siren:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0); ``near`` plays no part."""
+        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
+        ``near`` plays no part."""
         return Siren(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Siren:
@@ -48,7 +57,8 @@ class SirenConfig:
 
 
 def sized_siren(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> SirenConfig:
-    """The widest SIREN of at most ``params`` parameters for points like ``near``. Raises ValueError where there is none."""
+    """The widest SIREN of at most ``params`` parameters for points like ``near``. Raises ValueError
+    where there is none."""
     dim = 3 if isinstance(near, Mesh) else near.shape[1]
     width = largest(lambda w: SirenConfig(w).parameters(dim, out_dim), params, 1)
     return SirenConfig(width)
@@ -64,7 +74,8 @@ class Siren(Field):
         self.layers = nn.ModuleList(linear(a, b, generator) for a, b in pairwise(widths))
         with torch.no_grad():
             for index, (layer, fan_in) in enumerate(zip(self.layers, widths)):
-                # Section 3.2: the first layer spans its frequencies, later ones keep the distribution of activations.
+                # Section 3.2: the first layer spans its frequencies, later ones keep the
+                # distribution of activations.
                 bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / config.hidden_omega
                 layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[union-attr, operator]
 

@@ -1,10 +1,12 @@
-"""Carrying the phase across gaps of a sound: a complex local spectrum with a linear, diagonal transport law.
+"""Carrying the phase across gaps of a sound: a complex local spectrum with a linear, diagonal
+transport law.
 
-``f(t) = Re sum_k S_k(t) exp(i omega_k t)``, S_k linear between nodes, and ``dS_k/dt = (alpha_k + i delta_k) S_k`` with rates that
-vary slowly in time. S is the least-squares solution for the known samples under the law, by conjugate gradients, and the rates
-are fitted to S in closed form, in turn. Where nothing is known the law alone speaks: waves go on with their local frequency.
-What depends on where the nodes happen to be is averaged out over shifted and scaled grids (cycle spinning; Coifman and Donoho,
-Translation-invariant de-noising, 1995).
+``f(t) = Re sum_k S_k(t) exp(i omega_k t)``, S_k linear between nodes, and ``dS_k/dt = (alpha_k + i
+delta_k) S_k`` with rates that vary slowly in time. S is the least-squares solution for the known
+samples under the law, by conjugate gradients, and the rates are fitted to S in closed form, in
+turn. Where nothing is known the law alone speaks: waves go on with their local frequency. What
+depends on where the nodes happen to be is averaged out over shifted and scaled grids (cycle
+spinning; Coifman and Donoho, Translation-invariant de-noising, 1995).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-SPACING = 0.9  # at most, of frequencies times that of nodes; at 1 the frame collapses (Balian, 1981; Low, 1985)
+# at most, of frequencies times that of nodes; at 1 the frame collapses (Balian, 1981; Low, 1985)
+SPACING = 0.9
 
 HOPS = (0.75, 1.0, 1.25)  # of the configured one, that spinning averages over
 SHIFTS = 4  # of the grid at each
@@ -25,11 +28,12 @@ FLOOR = 1e-4  # of the largest power that a wave is expected to have at least
 
 @dataclass(frozen=True)
 class CarryConfig:
-    """``hop`` samples between nodes; ``weight`` of the law and of a ``ridge`` against the samples; ``reach`` nodes to either side
-    over which rates are averaged (the whole sound when None); ``rounds`` of rates and amplitudes with ``iterations`` each.
+    """``hop`` samples between nodes; ``weight`` of the law and of a ``ridge`` against the samples;
+    ``reach`` nodes to either side over which rates are averaged (the whole sound when None);
+    ``rounds`` of rates and amplitudes with ``iterations`` each.
 
-    ``carry = False`` puts rates to zero, |S_k| and phase staying as they are: plain smoothness. ``weight = 0`` is ridge
-    regression. Both are controls.
+    ``carry = False`` puts rates to zero, |S_k| and phase staying as they are: plain smoothness.
+    ``weight = 0`` is ridge regression. Both are controls.
     """
 
     hop: int = 64
@@ -41,14 +45,22 @@ class CarryConfig:
     carry: bool = True
 
     def __post_init__(self):
-        if self.hop < 2 or self.rounds < 1 or self.iterations < 1 or min(self.weight, self.ridge) < 0:
-            raise ValueError(f"Carrying needs a hop of 2 or more, a round, an iteration and weights not below 0, unlike {self}.")
+        if (
+            self.hop < 2
+            or self.rounds < 1
+            or self.iterations < 1
+            or min(self.weight, self.ridge) < 0
+        ):
+            raise ValueError(
+                "Carrying needs a hop of 2 or more, a round, an iteration and weights not below "
+                f"0, unlike {self}."
+            )
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The fitted model: ``spectrum (nodes, waves)`` complex, each node's phase counted from itself, and ``omega (waves,)`` in
-    radians per sample."""
+    """The fitted model: ``spectrum (nodes, waves)`` complex, each node's phase counted from itself,
+    and ``omega (waves,)`` in radians per sample."""
 
     spectrum: np.ndarray
     omega: np.ndarray
@@ -59,8 +71,8 @@ class Carried:
         return _Frame(self.hop).synthesise(self.spectrum).ravel()[:length]
 
     def frequency(self) -> np.ndarray:
-        """Instantaneous frequency ``(nodes - 1,)`` in radians per sample, between nodes: the mean of omega + d arg S / dt over
-        waves, weighted by ``|S|^2``."""
+        """Instantaneous frequency ``(nodes - 1,)`` in radians per sample, between nodes: the mean
+        of omega + d arg S / dt over waves, weighted by ``|S|^2``."""
         turn = np.exp(1j * self.omega * self.hop)
         product = self.spectrum[1:] * np.conj(self.spectrum[:-1] * turn)
         power = np.abs(product)
@@ -69,12 +81,15 @@ class Carried:
 
 
 def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None) -> Carried:
-    """The model of ``values (n,)`` where ``known (n,)`` is true. Raises ValueError where nothing is, or it is not finite."""
+    """The model of ``values (n,)`` where ``known (n,)`` is true. Raises ValueError where nothing
+    is, or it is not finite."""
     config = config or CarryConfig()
     if not known.any():
         raise ValueError("The mask hides every sample, so there is nothing to continue.")
     if not np.isfinite(values[known]).all():
-        raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
+        raise ValueError(
+            "The samples hold values that are not finite; replace them, or mask them out."
+        )
     hop, count = config.hop, -(-len(values) // config.hop)
     frame = _Frame(hop)
     omega = frame.omega
@@ -84,11 +99,15 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
     target.ravel()[: len(values)][known] = values[known]
     spectrum = np.zeros((count + 1, len(omega)), np.complex128)
     trust, right = _trust(seen.mean(axis=1)), frame.analyse(target)
-    rates = np.broadcast_to(np.exp(1j * omega * hop) if config.carry else np.ones(len(omega)), spectrum[1:].shape)
+    rates = np.broadcast_to(
+        np.exp(1j * omega * hop) if config.carry else np.ones(len(omega)), spectrum[1:].shape
+    )
     scale = np.ones_like(spectrum, np.float64)
     learns = config.carry and config.weight > 0
     for index in range(config.rounds if learns else 1):
-        weight = config.weight if index or not config.carry else 0.0  # the first rates are those of a ridge regression
+        weight = (
+            config.weight if index or not config.carry else 0.0
+        )  # the first rates are those of a ridge regression
         if index:
             rates, scale = _rates(spectrum, trust, config.reach), _scale(spectrum, config.reach)
         normal = _normal(frame, seen, scale, rates * scale[:-1] / scale[1:], config.ridge, weight)
@@ -98,7 +117,8 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
 
 
 def spin(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None) -> np.ndarray:
-    """The mean sound ``(n,)`` of the models that `carry` fits on shifted and scaled grids of nodes. Raises as it does."""
+    """The mean sound ``(n,)`` of the models that `carry` fits on shifted and scaled grids of nodes.
+    Raises as it does."""
     config = config or CarryConfig()
     total = np.zeros(len(values))
     for share in HOPS:
@@ -110,9 +130,12 @@ def spin(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = Non
     return total / (len(HOPS) * SHIFTS)
 
 
-def bridge(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None, margin: int = 40) -> np.ndarray:
-    """``values (n, c)`` where ``known (n,)`` is true, and elsewhere what `spin` says of each channel, fitted to each hidden part
-    with ``margin`` nodes to either side. Raises ValueError where nothing is known."""
+def bridge(
+    values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None, margin: int = 40
+) -> np.ndarray:
+    """``values (n, c)`` where ``known (n,)`` is true, and elsewhere what `spin` says of each
+    channel, fitted to each hidden part with ``margin`` nodes to either side. Raises ValueError
+    where nothing is known."""
     config = config or CarryConfig()
     if not known.any():
         raise ValueError("The mask hides every sample, so there is nothing to continue.")
@@ -127,7 +150,8 @@ def bridge(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = N
 
 
 class _Frame:
-    """Synthesis ``(cells, hop)`` from ``(cells + 1, waves)`` nodes, and its adjoint, by fast Fourier transforms."""
+    """Synthesis ``(cells, hop)`` from ``(cells + 1, waves)`` nodes, and its adjoint, by fast
+    Fourier transforms."""
 
     def __init__(self, hop: int):
         from scipy.fft import next_fast_len
@@ -136,14 +160,18 @@ class _Frame:
         index = np.arange(self.size // 2 + 1)
         self.omega = 2 * np.pi / self.size * index
         self.turn = np.exp(1j * self.omega * hop)  # from a node to the next
-        self.half = np.where((index == 0) | (2 * index == self.size), 1.0, 0.5) * self.size  # a real transform's own factors
+        self.half = (
+            np.where((index == 0) | (2 * index == self.size), 1.0, 0.5) * self.size
+        )  # a real transform's own factors
         self.rise = np.arange(hop) / hop
 
     def synthesise(self, spectrum: np.ndarray) -> np.ndarray:
         from scipy.fft import irfft
 
         ahead = np.asarray(irfft(self.half * spectrum[:-1], self.size))[:, : self.hop]
-        behind = np.asarray(irfft((self.half * self.turn.conj()) * spectrum[1:], self.size))[:, : self.hop]
+        behind = np.asarray(irfft((self.half * self.turn.conj()) * spectrum[1:], self.size))[
+            :, : self.hop
+        ]
         return ahead + self.rise * (behind - ahead)
 
     def analyse(self, cells: np.ndarray) -> np.ndarray:
@@ -157,10 +185,19 @@ class _Frame:
 
 
 def _normal(
-    frame: _Frame, seen: np.ndarray, scale: np.ndarray, rates: np.ndarray, ridge: float, weight: float
+    frame: _Frame,
+    seen: np.ndarray,
+    scale: np.ndarray,
+    rates: np.ndarray,
+    ridge: float,
+    weight: float,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """The normal equations' operator, on amplitudes in units of ``scale``."""
-    return lambda s: scale * frame.analyse(seen * frame.synthesise(scale * s)) + ridge * s + weight * _law(s, rates)
+    return lambda s: (
+        scale * frame.analyse(seen * frame.synthesise(scale * s))
+        + ridge * s
+        + weight * _law(s, rates)
+    )
 
 
 def _law(spectrum: np.ndarray, rates: np.ndarray) -> np.ndarray:
@@ -173,7 +210,8 @@ def _law(spectrum: np.ndarray, rates: np.ndarray) -> np.ndarray:
 
 
 def _trust(share: np.ndarray) -> np.ndarray:
-    """How far a step across each cell can be believed when rates are fitted: by how much around it is known."""
+    """How far a step across each cell can be believed when rates are fitted: by how much around it
+    is known."""
     padded = np.pad(share, 1, mode="edge")
     return np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:]) ** 2
 
@@ -191,9 +229,14 @@ def _rates(spectrum: np.ndarray, trust: np.ndarray, reach: int | None) -> np.nda
 
 
 def _scale(spectrum: np.ndarray, reach: int | None) -> np.ndarray:
-    """How large amplitudes are expected to be ``(nodes, waves)``: waves without energy so far are held back."""
+    """How large amplitudes are expected to be ``(nodes, waves)``: waves without energy so far are
+    held back."""
     power = np.abs(spectrum) ** 2
-    power = np.broadcast_to(power.mean(axis=0), power.shape) if reach is None else _moving_sum(power, reach) / (2 * reach + 1)
+    power = (
+        np.broadcast_to(power.mean(axis=0), power.shape)
+        if reach is None
+        else _moving_sum(power, reach) / (2 * reach + 1)
+    )
     return np.sqrt(power / max(float(power.max()), 1e-30) + FLOOR)
 
 

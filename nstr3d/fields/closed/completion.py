@@ -1,22 +1,33 @@
-"""Filling in missing samples of a picture or a sound: iterated thresholding in the staggered cosine frame.
+"""Filling in missing samples of a picture or a sound: iterated thresholding in the staggered cosine
+frame.
 
-Each round keeps the amplitudes above a threshold that falls from the largest to the smallest, and puts the known samples back
-(Elad, Starck, Querre and Donoho, "Simultaneous cartoon and texture image inpainting", 2005).
+Each round keeps the amplitudes above a threshold that falls from the largest to the smallest, and
+puts the known samples back (Elad, Starck, Querre and Donoho, "Simultaneous cartoon and texture
+image inpainting", 2005).
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.fields.closed.cosines import CosineConfig, analyse_all, fitting, principal_axes, synthesise_all
+from nstr3d.fields.closed.cosines import (
+    CosineConfig,
+    analyse_all,
+    fitting,
+    principal_axes,
+    synthesise_all,
+)
 
 ROUNDS = 60
 LOWEST = 2e-3  # of the largest amplitude: the last threshold
 HOP = {1: 1024, 2: 16}  # per number of axes
 
 
-def fill(values: np.ndarray, known: np.ndarray, hop: int | None = None, rounds: int = ROUNDS) -> np.ndarray:
-    """``values (*shape, c)`` float32 where ``known (*shape)`` is true, and the sparsest continuation found elsewhere.
+def fill(
+    values: np.ndarray, known: np.ndarray, hop: int | None = None, rounds: int = ROUNDS
+) -> np.ndarray:
+    """``values (*shape, c)`` float32 where ``known (*shape)`` is true, and the sparsest
+    continuation found elsewhere.
 
     Raises ValueError where nothing is known.
     """
@@ -33,6 +44,9 @@ def fill(values: np.ndarray, known: np.ndarray, hop: int | None = None, rounds: 
         highest = highest or float(np.abs(table).max())
         table[np.abs(table) < highest * LOWEST ** (index / max(1, rounds - 1))] = 0
         planes = table.reshape(values.shape[-1], *config.hops, *config.blocks)
-        guess = np.stack([synthesise_all(plane, config, 1) for plane in planes], axis=-1) @ colours.T + offset
+        guess = (
+            np.stack([synthesise_all(plane, config, 1) for plane in planes], axis=-1) @ colours.T
+            + offset
+        )
         filled = np.where(known[..., None], filled, guess)
     return filled

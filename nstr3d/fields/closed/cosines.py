@@ -1,9 +1,12 @@
-"""The closed-form field for complete samples of a line or a plane: staggered cosines, the largest coefficients kept.
+"""The closed-form field for complete samples of a line or a plane: staggered cosines, the largest
+coefficients kept.
 
-It is an NSTR field with a linear decoder whose frequencies and phases are chosen: K = hop cosines per axis with frequencies
-``pi (k + 1/2) / hop``, and amplitudes on two interleaved grids in quadrature, so that waves and windows are one orthonormal
-basis (`nstr3d.fields.closed.lapped`). The best amplitudes are then one product with the samples, and keeping the P largest is the best
-field of P amplitudes. It is sparse transform coding, an overlapped JPEG so to say, and still a continuous, differentiable f(x).
+It is an NSTR field with a linear decoder whose frequencies and phases are chosen: K = hop cosines
+per axis with frequencies ``pi (k + 1/2) / hop``, and amplitudes on two interleaved grids in
+quadrature, so that waves and windows are one orthonormal basis (`nstr3d.fields.closed.lapped`). The
+best amplitudes are then one product with the samples, and keeping the P largest is the best field
+of P amplitudes. It is sparse transform coding, an overlapped JPEG so to say, and still a
+continuous, differentiable f(x).
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ HOPS = {1: (256, 512, 1024, 2048, 4096), 2: (8, 16, 32)}  # tried by default, pe
 
 @dataclass(frozen=True)
 class CosineConfig:
-    """Samples along each axis of the array that the field stands for, and the hop along each: even, or 1 for one sample.
+    """Samples along each axis of the array that the field stands for, and the hop along each: even,
+    or 1 for one sample.
 
-    ``smooth`` windows have a continuous slope: better for tones, while pictures have fewer large amplitudes without. ``rate`` is
-    the learning rate of the amplitudes, should they be trained further.
+    ``smooth`` windows have a continuous slope: better for tones, while pictures have fewer large
+    amplitudes without. ``rate`` is the learning rate of the amplitudes, should they be trained
+    further.
     """
 
     shape: tuple[int, ...]
@@ -45,7 +50,9 @@ class CosineConfig:
 
     def __post_init__(self):
         if len(self.shape) != len(self.hops):
-            raise ValueError(f"Every axis needs a hop: {self.shape} samples do not go with hops {self.hops}.")
+            raise ValueError(
+                f"Every axis needs a hop: {self.shape} samples do not go with hops {self.hops}."
+            )
         _ = self.blocks
 
     @property
@@ -59,7 +66,8 @@ class CosineConfig:
         return tuple(blocks(length, hop) for length, hop in zip(self.shape, self.hops))
 
     def table(self, out_dim: int) -> tuple[int, int]:
-        """Rows and columns of the table of all amplitudes: a row for each output and frequency, a column for each block."""
+        """Rows and columns of the table of all amplitudes: a row for each output and frequency, a
+        column for each block."""
         return out_dim * math.prod(self.hops), math.prod(self.blocks)
 
     def packing(self, out_dim: int) -> tuple[int, int]:
@@ -69,14 +77,20 @@ class CosineConfig:
         return rows // merged, columns * merged
 
     def build(
-        self, in_dim: int, out_dim: int, near: Mesh | np.ndarray | None = None, generator: torch.Generator | None = None
+        self,
+        in_dim: int,
+        out_dim: int,
+        near: Mesh | np.ndarray | None = None,
+        generator: torch.Generator | None = None,
     ) -> Cosines:
-        """A field that keeps every amplitude, all zero; neither ``near`` nor ``generator`` plays a part."""
+        """A field that keeps every amplitude, all zero; neither ``near`` nor ``generator`` plays a
+        part."""
         kept = np.ones(self.packing(out_dim), bool)
         return Cosines(self, in_dim, out_dim, pack(kept), np.zeros(kept.size, np.float32))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Cosines:
-        """The field that ``tensors`` (its saved state) came from. Raises ValueError naming what is missing or damaged."""
+        """The field that ``tensors`` (its saved state) came from. Raises ValueError naming what is
+        missing or damaged."""
         if "positions" not in tensors:
             raise ValueError("tensor positions is missing")
         packed = tensors["positions"].numpy()
@@ -87,18 +101,29 @@ class CosineConfig:
 class Cosines(Field):
     """A sparse sum of staggered cosines; see `CosineConfig`.
 
-    ``amplitudes (kept,)`` are the parameters, ``positions`` says which they are (`nstr3d.fields.closed.positions`), and values are
-    ``amplitudes' sum @ colours + offset`` with ``colours (out_dim, out_dim)`` orthogonal.
+    ``amplitudes (kept,)`` are the parameters, ``positions`` says which they are
+    (`nstr3d.fields.closed.positions`), and values are ``amplitudes' sum @ colours + offset`` with
+    ``colours (out_dim, out_dim)`` orthogonal.
     """
 
     positions: Tensor
     colours: Tensor
     offset: Tensor
 
-    def __init__(self, config: CosineConfig, in_dim: int, out_dim: int, packed: np.ndarray, amplitudes: np.ndarray):
+    def __init__(
+        self,
+        config: CosineConfig,
+        in_dim: int,
+        out_dim: int,
+        packed: np.ndarray,
+        amplitudes: np.ndarray,
+    ):
         super().__init__()
         if in_dim != len(config.shape):
-            raise ValueError(f"A field for {len(config.shape)} axes of samples cannot be built over {in_dim} dimensions.")
+            raise ValueError(
+                f"A field for {len(config.shape)} axes of samples cannot be built over {in_dim} "
+                "dimensions."
+            )
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
         self.amplitudes = nn.Parameter(torch.from_numpy(amplitudes))
         self.register_buffer("positions", torch.from_numpy(packed))
@@ -108,13 +133,21 @@ class Cosines(Field):
 
     @property
     def stored_parameters(self) -> int:
-        """Everything that a file holds, in units of one 32-bit number: amplitudes, positions, colours and offset."""
-        return self.parameter_count + -(-len(self.positions) // 4) + self.colours.numel() + self.offset.numel()
+        """Everything that a file holds, in units of one 32-bit number: amplitudes, positions,
+        colours and offset."""
+        return (
+            self.parameter_count
+            + -(-len(self.positions) // 4)
+            + self.colours.numel()
+            + self.offset.numel()
+        )
 
     def forward(self, points: Tensor) -> Tensor:
-        """Values ``(n, out_dim)`` at ``points (n, in_dim)`` of the unit box; zero waves outside the lattice's bounds.
+        """Values ``(n, out_dim)`` at ``points (n, in_dim)`` of the unit box; zero waves outside the
+        lattice's bounds.
 
-        Places are computed in double precision: with float32 points a sound of more than some million samples loses its place.
+        Places are computed in double precision: with float32 points a sound of more than some
+        million samples loses its place.
         """
         width = self.out_dim * math.prod(self.config.hops) * 2**self.in_dim
         chunks = points.split(max(1, GATHER // width))
@@ -124,8 +157,8 @@ class Cosines(Field):
         return [{"params": [self.amplitudes], "lr": self.config.rate}]
 
     def raster(self, factor: int = 1) -> np.ndarray:
-        """Values ``(*shape * factor, out_dim)`` float32 at the sample centres, or at those of ``factor`` times as many
-        samples: what `forward` says there, through the fast transform."""
+        """Values ``(*shape * factor, out_dim)`` float32 at the sample centres, or at those of
+        ``factor`` times as many samples: what `forward` says there, through the fast transform."""
         shape, hops, counts = self.config.shape, self.config.hops, self.config.blocks
         table = self.table()
         total = np.empty((*(length * factor for length in shape), self.out_dim), np.float32)
@@ -138,7 +171,8 @@ class Cosines(Field):
         return total
 
     def table(self) -> np.ndarray:
-        """All amplitudes ``(rows, columns)`` float32, those that are not kept being 0; see `CosineConfig.table`."""
+        """All amplitudes ``(rows, columns)`` float32, those that are not kept being 0; see
+        `CosineConfig.table`."""
         rows, columns = self.config.table(self.out_dim)
         table = np.zeros(rows * columns, np.float32)
         table[self.index()] = self.amplitudes.detach().cpu().numpy()
@@ -151,11 +185,15 @@ class Cosines(Field):
     def _values(self, points: Tensor) -> Tensor:
         config = self.config
         frame = config.lattice.frame
-        places = points.double() * frame.scale + points.new_tensor(frame.centre, dtype=torch.float64)
+        places = points.double() * frame.scale + points.new_tensor(
+            frame.centre, dtype=torch.float64
+        )
         total = torch.zeros(len(points), self.out_dim, dtype=points.dtype, device=points.device)
         bits = [(0,) if hop == 1 else (0, 1) for hop in config.hops]
         order = self._row_index(points.device)
-        padded = torch.cat([self.amplitudes.to(points.dtype), self.amplitudes.new_zeros(1).to(points.dtype)])[:, None]
+        padded = torch.cat(
+            [self.amplitudes.to(points.dtype), self.amplitudes.new_zeros(1).to(points.dtype)]
+        )[:, None]
         columns = math.prod(config.blocks)
         starts = torch.arange(self.out_dim * math.prod(config.hops), device=points.device) * columns
         for corner in itertools.product(*bits):
@@ -165,16 +203,21 @@ class Cosines(Field):
                 place = places[:, axis]
                 block = bit + (place.detach() / hop).floor().long().clamp(0, max(0, count - 2))
                 column = column * count + block
-                within = torch.where((place.detach() < 0) | (place.detach() > config.shape[axis]), 0.0, 1.0)
+                within = torch.where(
+                    (place.detach() < 0) | (place.detach() > config.shape[axis]), 0.0, 1.0
+                )
                 along = basis(place - (block - 1) * hop, hop, config.smooth) * within[:, None]
-                waves = (waves[:, 0, :, None] * along.to(points.dtype)[:, None, :]).flatten(1)[:, None]
+                waves = (waves[:, 0, :, None] * along.to(points.dtype)[:, None, :]).flatten(1)[
+                    :, None
+                ]
             found = rows_of(padded, order[starts + column[:, None]])[..., 0]
             found = found.view(len(points), self.out_dim, waves.shape[2])
             total = total + (found * waves).sum(dim=2)
         return total @ self.colours.to(points.dtype) + self.offset.to(points.dtype)
 
     def _row_index(self, device: torch.device) -> Tensor:
-        """For every entry of the table where its amplitude is, or -1. Made when first asked for: samples do without."""
+        """For every entry of the table where its amplitude is, or -1. Made when first asked for:
+        samples do without."""
         if self._rows is None or self._rows.device != device:
             rows = np.full(math.prod(self.config.table(self.out_dim)), -1, np.int32)
             rows[self.index()] = np.arange(len(self.amplitudes))
@@ -182,22 +225,30 @@ class Cosines(Field):
         return self._rows
 
 
-def fit_cosines(values: np.ndarray, params: int, hops: Sequence[int] | None = None, noise: float = 0.0) -> Cosines:
-    """The field of at most ``params`` stored parameters, positions counted, that is nearest to ``values (*shape, c)`` float32.
+def fit_cosines(
+    values: np.ndarray, params: int, hops: Sequence[int] | None = None, noise: float = 0.0
+) -> Cosines:
+    """The field of at most ``params`` stored parameters, positions counted, that is nearest to
+    ``values (*shape, c)`` float32.
 
-    The hop of ``hops`` (by default `HOPS` for as many axes) that does best on a middle part of at most a million samples is used
-    on all. Colours are turned to their principal axes. Samples with Gaussian ``noise`` of known standard deviation are denoised:
-    amplitudes below 3 of it are left out (Donoho and Johnstone, 1994). Raises ValueError for a budget that leaves no amplitude,
-    and for values that are not finite.
+    The hop of ``hops`` (by default `HOPS` for as many axes) that does best on a middle part of at
+    most a million samples is used on all. Colours are turned to their principal axes. Samples with
+    Gaussian ``noise`` of known standard deviation are denoised: amplitudes below 3 of it are left
+    out (Donoho and Johnstone, 1994). Raises ValueError for a budget that leaves no amplitude, and
+    for values that are not finite.
     """
     *shape, channels = values.shape
     values = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(values).all():
-        raise ValueError("The samples hold values that are not finite; replace them, or mask them out.")
+        raise ValueError(
+            "The samples hold values that are not finite; replace them, or mask them out."
+        )
     rest = params - channels * (channels + 1)
     trial = _middle(values)
     each = [tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]]
-    configs = [CosineConfig(tuple(shape), along, smooth=len(shape) == 1) for along in dict.fromkeys(each)]
+    configs = [
+        CosineConfig(tuple(shape), along, smooth=len(shape) == 1) for along in dict.fromkeys(each)
+    ]
     if len(configs) > 1:
         share = rest * trial.size / values.size
         configs.sort(key=lambda config: _lost(trial, config, share, noise))
@@ -206,15 +257,21 @@ def fit_cosines(values: np.ndarray, params: int, hops: Sequence[int] | None = No
     spectrum = analyse_all(values, config, offset, colours)
     kept = _largest(spectrum, config.packing(channels), rest, noise)
     if not kept.any() and spectrum.any() and not noise:
-        raise ValueError(f"A budget of {params} parameters is too small for these samples: positions alone would take it.")
-    field = Cosines(config, len(shape), channels, pack(kept.reshape(config.packing(channels))), spectrum[kept])
+        raise ValueError(
+            f"A budget of {params} parameters is too small for these samples: positions alone "
+            "would take it."
+        )
+    field = Cosines(
+        config, len(shape), channels, pack(kept.reshape(config.packing(channels))), spectrum[kept]
+    )
     field.colours.copy_(torch.from_numpy(colours.T.copy()))
     field.offset.copy_(torch.from_numpy(offset))
     return field
 
 
 def fitting(length: int, hop: int) -> int:
-    """``hop``, or a smaller power of two on an axis too short for it, 1 on an axis of one sample."""
+    """``hop``, or a smaller power of two on an axis too short for it, 1 on an axis of one
+    sample."""
     return 1 if length == 1 else min(hop, 1 << max(1, (length - 1).bit_length() - 1))
 
 
@@ -227,9 +284,12 @@ def _middle(values: np.ndarray) -> np.ndarray:
 
 
 def _lost(values: np.ndarray, config: CosineConfig, budget: float, noise: float) -> float:
-    """Expected squared error, over samples and blocks that stick out, of keeping what ``budget`` parameters allow."""
+    """Expected squared error, over samples and blocks that stick out, of keeping what ``budget``
+    parameters allow."""
     shape = values.shape[:-1]
-    config = replace(config, shape=shape, hops=tuple(fitting(n, hop) for n, hop in zip(shape, config.hops)))
+    config = replace(
+        config, shape=shape, hops=tuple(fitting(n, hop) for n, hop in zip(shape, config.hops))
+    )
     spectrum = analyse_all(values, config, *principal_axes(values.reshape(-1, values.shape[-1])))
     kept = _largest(spectrum, config.packing(values.shape[-1]), int(budget), noise)
     lost = float(np.square(spectrum[~kept], dtype=np.float64).sum())
@@ -237,16 +297,20 @@ def _lost(values: np.ndarray, config: CosineConfig, budget: float, noise: float)
 
 
 def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ``(c,)`` of ``values (n, c)`` and the orthogonal matrix whose columns are their principal axes, float32."""
+    """Mean ``(c,)`` of ``values (n, c)`` and the orthogonal matrix whose columns are their
+    principal axes, float32."""
     mean = values.mean(axis=0, dtype=np.float64)
     second = sum(
-        (part := values[start : start + TRIAL] - mean).T @ part for start in range(0, len(values), TRIAL)
+        (part := values[start : start + TRIAL] - mean).T @ part
+        for start in range(0, len(values), TRIAL)
     )  # in parts, which bounds the memory
     _, axes = np.linalg.eigh(second)
     return mean.astype(np.float32), axes.astype(np.float32)
 
 
-def analyse_all(values: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray) -> np.ndarray:
+def analyse_all(
+    values: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray
+) -> np.ndarray:
     """The table of all amplitudes of ``values (*shape, c)``."""
     rows, columns = config.table(values.shape[-1])
     table = np.empty((values.shape[-1], rows // values.shape[-1], columns), np.float32)
@@ -255,7 +319,10 @@ def analyse_all(values: np.ndarray, config: CosineConfig, offset: np.ndarray, co
         for hop in config.hops:  # (..., blocks, hop) replaces the axis in front: shapes rotate
             spectrum = analyse(np.moveaxis(spectrum, 0, -1), hop, config.smooth)
         dim = len(config.hops)
-        order = [*range(1, 2 * dim, 2), *range(0, 2 * dim, 2)]  # (J0, K0, J1, K1) -> (K0, K1, J0, J1)
+        order = [
+            *range(1, 2 * dim, 2),
+            *range(0, 2 * dim, 2),
+        ]  # (J0, K0, J1, K1) -> (K0, K1, J0, J1)
         table[channel] = spectrum.transpose(order).reshape(table.shape[1:])
     return table.reshape(rows, columns)
 
@@ -266,13 +333,20 @@ def synthesise_all(spectrum: np.ndarray, config: CosineConfig, factor: int) -> n
     order = [place for axis in range(dim) for place in (dim + axis, axis)]
     values = np.ascontiguousarray(spectrum.transpose(order))
     for length in reversed(config.shape):
-        along = synthesise(values, length, smooth) if factor == 1 else resample(values, length, factor, smooth)
+        along = (
+            synthesise(values, length, smooth)
+            if factor == 1
+            else resample(values, length, factor, smooth)
+        )
         values = np.ascontiguousarray(np.moveaxis(along, -1, 0))
     return values
 
 
-def _largest(spectrum: np.ndarray, packing: tuple[int, int], budget: int, noise: float) -> np.ndarray:
-    """Which amplitudes ``(rows, columns)`` to keep so that they and their positions take at most ``budget`` parameters."""
+def _largest(
+    spectrum: np.ndarray, packing: tuple[int, int], budget: int, noise: float
+) -> np.ndarray:
+    """Which amplitudes ``(rows, columns)`` to keep so that they and their positions take at most
+    ``budget`` parameters."""
     magnitude = np.abs(spectrum)
     if noise:
         magnitude[magnitude < CLEAR * noise] = 0
@@ -297,12 +371,15 @@ def _top(magnitude: np.ndarray, count: int) -> np.ndarray:
         return magnitude > 0
     if count == 0:
         return np.zeros(magnitude.shape, bool)
-    threshold = np.partition(magnitude.ravel(), magnitude.size - count - 1)[magnitude.size - count - 1]
+    threshold = np.partition(magnitude.ravel(), magnitude.size - count - 1)[
+        magnitude.size - count - 1
+    ]
     return magnitude > threshold
 
 
 def local_frequency(values: np.ndarray, hop: int) -> np.ndarray:
-    """Energy-weighted mean ``|omega|`` in radians per sample, a value per block ``(*blocks)``, of ``values (*shape, c)``.
+    """Energy-weighted mean ``|omega|`` in radians per sample, a value per block ``(*blocks)``, of
+    ``values (*shape, c)``.
 
     Over a block and its neighbours: in one alone the energy of a real wave depends on its phase.
     """
@@ -315,9 +392,15 @@ def local_frequency(values: np.ndarray, hop: int) -> np.ndarray:
         energy += np.square(table, out=table).reshape(energy.shape)
     along = [np.pi * (np.arange(hop) + 0.5) / hop for hop in config.hops]
     omega = np.sqrt(sum(np.square(grid) for grid in np.meshgrid(*along, indexing="ij")))
-    moments = [energy.sum(axis=0).reshape(config.blocks), (omega.reshape(-1, 1) * energy).sum(axis=0).reshape(config.blocks)]
+    moments = [
+        energy.sum(axis=0).reshape(config.blocks),
+        (omega.reshape(-1, 1) * energy).sum(axis=0).reshape(config.blocks),
+    ]
     for axis in range(len(shape)):
-        padded = [np.pad(m, [(1, 1) if a == axis else (0, 0) for a in range(len(shape))], mode="edge") for m in moments]
+        padded = [
+            np.pad(m, [(1, 1) if a == axis else (0, 0) for a in range(len(shape))], mode="edge")
+            for m in moments
+        ]
         windows = [np.lib.stride_tricks.sliding_window_view(m, 3, axis=axis) for m in padded]
         moments = [window.sum(axis=-1) for window in windows]
     return moments[1] / np.maximum(moments[0], 1e-30)

@@ -1,10 +1,13 @@
-"""The orthonormal lapped cosine transform along one axis: fast analysis, fast synthesis, and its basis as functions.
+"""The orthonormal lapped cosine transform along one axis: fast analysis, fast synthesis, and its
+basis as functions.
 
-Block b of an axis with hop M covers ``[(b - 1) M, (b + 1) M]`` in units of samples, sample n being at ``n + 1/2``, and holds the
-M functions ``sqrt(2 / M) w(v) cos(pi (v + M / 2) (k + 1/2) / M)``, v counted from its start (Princen and Bradley, 1986; Malvar,
-1992; Coifman and Meyer, 1991). The window w is ``sin(pi v / 2M)``, or the smooth ``sin(pi / 2 sin^2(pi v / 2M))``, whose slope
-is continuous and whose spectrum falls off faster, which tones want. Together the functions are orthonormal, and the half blocks
-that stick out at both ends see the signal mirrored. An axis of one sample has hop 1 and the single function 1.
+Block b of an axis with hop M covers ``[(b - 1) M, (b + 1) M]`` in units of samples, sample n being
+at ``n + 1/2``, and holds the M functions ``sqrt(2 / M) w(v) cos(pi (v + M / 2) (k + 1/2) / M)``, v
+counted from its start (Princen and Bradley, 1986; Malvar, 1992; Coifman and Meyer, 1991). The
+window w is ``sin(pi v / 2M)``, or the smooth ``sin(pi / 2 sin^2(pi v / 2M))``, whose slope is
+continuous and whose spectrum falls off faster, which tones want. Together the functions are
+orthonormal, and the half blocks that stick out at both ends see the signal mirrored. An axis of one
+sample has hop 1 and the single function 1.
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ MATRIX_HOP = 128  # up to here a matrix product is faster than a fast transform
 
 
 def blocks(length: int, hop: int) -> int:
-    """How many blocks an axis of ``length`` samples has. Raises ValueError for a hop that is not even, or 1 on one sample."""
+    """How many blocks an axis of ``length`` samples has. Raises ValueError for a hop that is not
+    even, or 1 on one sample."""
     if length < 1 or hop < 1 or (hop == 1 and length > 1) or (hop > 1 and hop % 2):
-        raise ValueError(f"An axis needs at least one sample and an even hop (1 for one sample), not {length} and {hop}.")
+        raise ValueError(
+            f"An axis needs at least one sample and an even hop (1 for one sample), not {length} "
+            f"and {hop}."
+        )
     return 1 if hop == 1 else -(-length // hop) + 1
 
 
@@ -44,7 +51,8 @@ def analyse(values: np.ndarray, hop: int, smooth: bool = False) -> np.ndarray:
 
 
 def synthesise(coefficients: np.ndarray, length: int, smooth: bool = False) -> np.ndarray:
-    """Values ``(..., length)`` at the samples from ``coefficients (..., blocks, hop)``: the inverse of `analyse`."""
+    """Values ``(..., length)`` at the samples from ``coefficients (..., blocks, hop)``: the inverse
+    of `analyse`."""
     hop = coefficients.shape[-1]
     if hop == 1:
         return coefficients[..., 0]
@@ -59,27 +67,37 @@ def synthesise(coefficients: np.ndarray, length: int, smooth: bool = False) -> n
     return halves.reshape(*halves.shape[:-2], -1)[..., :length]
 
 
-def resample(coefficients: np.ndarray, length: int, factor: int, smooth: bool = False) -> np.ndarray:
-    """`synthesise` at ``factor`` times as many points, ``(..., length * factor)``: at ``(i + 1/2) / factor``, i = 0, 1, ..."""
+def resample(
+    coefficients: np.ndarray, length: int, factor: int, smooth: bool = False
+) -> np.ndarray:
+    """`synthesise` at ``factor`` times as many points, ``(..., length * factor)``: at ``(i + 1/2) /
+    factor``, i = 0, 1, ..."""
     hop = coefficients.shape[-1]
     if hop == 1:
         return np.repeat(coefficients[..., 0], factor, axis=-1)
     places = (torch.arange(2 * hop * factor, dtype=torch.float64) + 0.5) / factor
     matrix = basis(places, hop, smooth).numpy().T.astype(coefficients.dtype)
     step = hop * factor
-    halves = coefficients[..., :-1, :] @ matrix[:, step:] + coefficients[..., 1:, :] @ matrix[:, :step]
+    halves = (
+        coefficients[..., :-1, :] @ matrix[:, step:] + coefficients[..., 1:, :] @ matrix[:, :step]
+    )
     return halves.reshape(*halves.shape[:-2], -1)[..., : length * factor]
 
 
 def basis(places: Tensor, hop: int, smooth: bool = False) -> Tensor:
-    """The functions of one block ``(n, hop)`` at ``places (n,)``, in samples from its start; differentiable to any order."""
+    """The functions of one block ``(n, hop)`` at ``places (n,)``, in samples from its start;
+    differentiable to any order."""
     if hop == 1:
         return torch.ones_like(places)[:, None]
     order = torch.arange(hop, dtype=places.dtype, device=places.device) + 0.5
     window = torch.sin(math.pi / (2 * hop) * places)
     if smooth:
         window = torch.sin(math.pi / 2 * window.square())
-    return math.sqrt(2 / hop) * window[:, None] * torch.cos((math.pi / hop) * (places[:, None] + hop / 2) * order)
+    return (
+        math.sqrt(2 / hop)
+        * window[:, None]
+        * torch.cos((math.pi / hop) * (places[:, None] + hop / 2) * order)
+    )
 
 
 def _window(hop: int, dtype: np.dtype, smooth: bool) -> tuple[np.ndarray, np.ndarray]:

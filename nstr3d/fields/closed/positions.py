@@ -1,7 +1,8 @@
-"""Which entries of a sparse table are stored, in few bytes: gaps between them, in the code of Golomb (1966) and Rice (1979).
+"""Which entries of a sparse table are stored, in few bytes: gaps between them, in the code of
+Golomb (1966) and Rice (1979).
 
-Each row of the table has a density of its own, and its code is chosen from how many entries it keeps. A row never takes more
-than a bitmap of it would, but for the count.
+Each row of the table has a density of its own, and its code is chosen from how many entries it
+keeps. A row never takes more than a bitmap of it would, but for the count.
 """
 
 from __future__ import annotations
@@ -14,27 +15,38 @@ PART = 1 << 22  # entries of the table looked at together
 def packed_size(kept: np.ndarray) -> int:
     """Bytes that `pack` takes for ``kept (rows, columns)`` bool."""
     counts, shift, gaps = _gaps(kept)
-    return counts.nbytes + -(-int(shift.sum()) // 8) + -(-(int((gaps >> shift).sum()) + len(gaps)) // 8)
+    return (
+        counts.nbytes
+        + -(-int(shift.sum()) // 8)
+        + -(-(int((gaps >> shift).sum()) + len(gaps)) // 8)
+    )
 
 
 def pack(kept: np.ndarray, part: int = PART) -> np.ndarray:
-    """``kept (rows, columns)`` bool as bytes ``(n,)`` uint8: counts of the rows, low bits of the gaps, and the rest in unary;
-    ``part`` entries of the table are looked at together."""
+    """``kept (rows, columns)`` bool as bytes ``(n,)`` uint8: counts of the rows, low bits of the
+    gaps, and the rest in unary; ``part`` entries of the table are looked at together."""
     counts, shift, gaps = _gaps(kept, part)
     low = [(gaps[shift > bit] >> bit & 1).astype(bool) for bit in range(int(shift.max(initial=0)))]
     ends = np.cumsum((gaps >> shift) + 1)
     unary = np.zeros(int(ends[-1]) if len(ends) else 0, bool)
     unary[ends - 1] = True
-    parts = counts.view(np.uint8), np.packbits(np.concatenate([*low, np.zeros(0, bool)])), np.packbits(unary)
+    parts = (
+        counts.view(np.uint8),
+        np.packbits(np.concatenate([*low, np.zeros(0, bool)])),
+        np.packbits(unary),
+    )
     return np.concatenate(parts)
 
 
 def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The flat indices ``(stored,)`` int64, ascending, that `pack` packed. Raises ValueError for bytes that it did not make."""
+    """The flat indices ``(stored,)`` int64, ascending, that `pack` packed. Raises ValueError for
+    bytes that it did not make."""
     dtype = _counter(columns)
     head = rows * np.dtype(dtype).itemsize
     if packed.dtype != np.uint8 or len(packed) < head:
-        raise ValueError(f"positions hold {len(packed)} bytes where {rows} rows need at least {head}")
+        raise ValueError(
+            f"positions hold {len(packed)} bytes where {rows} rows need at least {head}"
+        )
     counts = packed[:head].view(dtype).astype(np.int64)
     total = int(counts.sum())
     shift = np.repeat(_shifts(counts, columns), counts)
@@ -51,7 +63,9 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
         gaps[chosen] |= low[start:end] << bit
         start = end
     steps = np.cumsum(gaps + 1)
-    before = np.concatenate([[0], steps])[np.cumsum(counts) - counts]  # what earlier rows have added up to
+    before = np.concatenate([[0], steps])[
+        np.cumsum(counts) - counts
+    ]  # what earlier rows have added up to
     column = steps - np.repeat(before, counts) - 1
     if total and column.max() >= columns:
         raise ValueError("positions are damaged: an entry lies beyond the end of its row")
@@ -59,21 +73,29 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _gaps(kept: np.ndarray, part: int = PART) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries per row, and for each entry how many low bits its gap has and the gap: unstored entries before it in its row."""
+    """Entries per row, and for each entry how many low bits its gap has and the gap: unstored
+    entries before it in its row."""
     rows, columns = kept.shape
     counts = np.count_nonzero(kept, axis=1)
     gaps, end = np.empty(int(counts.sum()), np.int32 if columns < 1 << 31 else np.int64), 0
-    for rest in np.array_split(np.arange(rows), max(1, min(rows, kept.size // part))):  # to hold few indices of 8 bytes
+    for rest in np.array_split(
+        np.arange(rows), max(1, min(rows, kept.size // part))
+    ):  # to hold few indices of 8 bytes
         index, here = np.flatnonzero(kept[rest[0] : rest[-1] + 1]), counts[rest]
         own, end = gaps[end : end + len(index)], end + len(index)
         own[:] = np.diff(index, prepend=-1) - 1
         first = (np.cumsum(here) - here)[here > 0]
         own[first] = index[first] % columns
-    return counts.astype(_counter(columns)), np.repeat(_shifts(counts, columns).astype(np.uint8), counts), gaps
+    return (
+        counts.astype(_counter(columns)),
+        np.repeat(_shifts(counts, columns).astype(np.uint8), counts),
+        gaps,
+    )
 
 
 def _shifts(counts: np.ndarray, columns: int) -> np.ndarray:
-    """Low bits of each row's gaps: the best for gaps that are geometrically distributed with the row's mean."""
+    """Low bits of each row's gaps: the best for gaps that are geometrically distributed with the
+    row's mean."""
     mean = (columns - counts) / np.maximum(counts, 1)
     return np.floor(np.log2(np.maximum(1.0, mean * np.log(2) + 0.5))).astype(np.int64)
 

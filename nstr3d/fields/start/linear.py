@@ -1,7 +1,9 @@
-"""The start of training in closed form: a sum of plain grids fitted to the samples by least squares, no learning rate.
+"""The start of training in closed form: a sum of plain grids fitted to the samples by least
+squares, no learning rate.
 
-Conjugate gradients on the normal equations, scaled by each node's sum of weights; the grids are those of the field's dense
-levels. The decoder then passes the sum on exactly, with two units: softplus(z) - softplus(-z) = z.
+Conjugate gradients on the normal equations, scaled by each node's sum of weights; the grids are
+those of the field's dense levels. The decoder then passes the sum on exactly, with two units:
+softplus(z) - softplus(-z) = z.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ QUIET = 0.1  # of the other hidden units' random weights
 
 @dataclass(frozen=True)
 class LinearStartConfig:
-    """``iterations`` of conjugate gradients on the first ``samples``, with a ``ridge`` in units of the nodes' mean weight."""
+    """``iterations`` of conjugate gradients on the first ``samples``, with a ``ridge`` in units of
+    the nodes' mean weight."""
 
     iterations: int = 10
     samples: int = 60_000
@@ -31,21 +34,30 @@ class LinearStartConfig:
 
     def __post_init__(self):
         if min(self.iterations, self.samples) < 1 or self.ridge < 0:
-            raise ValueError(f"A linear start takes an iteration, a sample and a ridge of 0 or more, unlike {self}.")
+            raise ValueError(
+                "A linear start takes an iteration, a sample and a ridge of 0 or more, unlike "
+                f"{self}."
+            )
 
 
-def start_linear(levels: Sequence[Level], decoder: Decoder, samples: Samples, config: LinearStartConfig) -> None:
-    """Sets the first plain channel of every dense level that has one to the least-squares sum, and the decoder to pass it on, in
-    place.
+def start_linear(
+    levels: Sequence[Level], decoder: Decoder, samples: Samples, config: LinearStartConfig
+) -> None:
+    """Sets the first plain channel of every dense level that has one to the least-squares sum, and
+    the decoder to pass it on, in place.
 
-    Sparse levels stay as they are: a start on them gains no more, and costs a long training its last few per cent. Nothing is
-    done for a decoder of fewer than four units or where no dense level has a plain channel.
+    Sparse levels stay as they are: a start on them gains no more, and costs a long training its
+    last few per cent. Nothing is done for a decoder of fewer than four units or where no dense
+    level has a plain channel.
     """
     chosen = [level for level in levels if level.config.plain and not level.config.sparse]
     if not chosen or decoder.hidden.out_features < 4:
         return
     device = chosen[0].table.device
-    points, values = samples.points[: config.samples].to(device), samples.values[: config.samples, :1].to(device)
+    points, values = (
+        samples.points[: config.samples].to(device),
+        samples.values[: config.samples, :1].to(device),
+    )
     solution = least_squares_sum(chosen, points, values, config)
     with torch.no_grad():
         columns, start = [], 0
@@ -64,8 +76,11 @@ def start_linear(levels: Sequence[Level], decoder: Decoder, samples: Samples, co
         out.bias.zero_()
 
 
-def least_squares_sum(levels: Sequence[Level], points: Tensor, values: Tensor, config: LinearStartConfig) -> list[Tensor]:
-    """The tables ``(nodes, 1)`` of one channel per level whose sum fits ``values (n, 1)`` at ``points (n, dim)`` best."""
+def least_squares_sum(
+    levels: Sequence[Level], points: Tensor, values: Tensor, config: LinearStartConfig
+) -> list[Tensor]:
+    """The tables ``(nodes, 1)`` of one channel per level whose sum fits ``values (n, 1)`` at
+    ``points (n, dim)`` best."""
     sizes = [len(level.table) for level in levels]
 
     def pulled(vector: Tensor | None, weights: Tensor | None) -> Tensor:
@@ -73,9 +88,13 @@ def least_squares_sum(levels: Sequence[Level], points: Tensor, values: Tensor, c
         given = torch.zeros(sum(sizes), 1, device=points.device) if vector is None else vector
         tables = [table.clone().requires_grad_(True) for table in given.split(sizes)]
         with torch.enable_grad():
-            parts = (gather(points, level.rows, level.config.resolution, table) for level, table in zip(levels, tables))
+            parts = (
+                gather(points, level.rows, level.config.resolution, table)
+                for level, table in zip(levels, tables)
+            )
             value = torch.stack(list(parts)).sum(dim=0)
-            # Of a sum: told what to multiply the gradient with, torch would import its symbolic shapes, which takes a while.
+            # Of a sum: told what to multiply the gradient with, torch would import its symbolic
+            # shapes, which takes a while.
             total = (value * (value.detach() if weights is None else weights)).sum()
         return torch.cat(torch.autograd.grad(total, tables))
 
@@ -83,7 +102,11 @@ def least_squares_sum(levels: Sequence[Level], points: Tensor, values: Tensor, c
     shift = config.ridge * mass.mean()
     scale = 1 / (mass + shift)
     residual = pulled(None, values)
-    solution, direction, size = torch.zeros_like(residual), torch.zeros_like(residual), residual.new_tensor(1.0)
+    solution, direction, size = (
+        torch.zeros_like(residual),
+        torch.zeros_like(residual),
+        residual.new_tensor(1.0),
+    )
     for _ in range(config.iterations):
         scaled = scale * residual
         before, size = size, (residual * scaled).sum()

@@ -1,8 +1,10 @@
-"""Where waves go: frequencies, amplitudes and phases of a level's phase waves, read off the samples before training.
+"""Where waves go: frequencies, amplitudes and phases of a level's phase waves, read off the samples
+before training.
 
-A wave that starts at a random frequency seldom finds the relief that it could carry: the loss has a minimum per period. So the
-local spectrum of what a coarser grid leaves is measured first, by demodulation, and the waves start where its energy is. The
-greedy choice is matching pursuit (Mallat and Zhang, 1993) with atoms whose amplitude and phase vary over the level's nodes.
+A wave that starts at a random frequency seldom finds the relief that it could carry: the loss has a
+minimum per period. So the local spectrum of what a coarser grid leaves is measured first, by
+demodulation, and the waves start where its energy is. The greedy choice is matching pursuit (Mallat
+and Zhang, 1993) with atoms whose amplitude and phase vary over the level's nodes.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ CHUNK = 64  # candidate frequencies at a time
 
 @dataclass(frozen=True)
 class PlacementConfig:
-    """How `place_waves` looks: at ``samples`` samples, for the best of ``candidates`` random frequencies between the shares
-    ``band`` of the nodes' Nyquist frequency; ``amplitude`` is the root mean square of the amplitudes that it starts with. Where
-    the strongest wave is slower than the share ``least`` of that frequency, plain channels carry it, and nothing is placed."""
+    """How `place_waves` looks: at ``samples`` samples, for the best of ``candidates`` random
+    frequencies between the shares ``band`` of the nodes' Nyquist frequency; ``amplitude`` is the
+    root mean square of the amplitudes that it starts with. Where the strongest wave is slower than
+    the share ``least`` of that frequency, plain channels carry it, and nothing is placed."""
 
     samples: int = 30_000
     candidates: int = 400
@@ -35,32 +38,44 @@ class PlacementConfig:
 
     def __post_init__(self):
         if min(self.samples, self.candidates) < 1 or self.least < 0:
-            raise ValueError("Placing waves takes at least one sample and one candidate, and a least frequency of 0 or more.")
+            raise ValueError(
+                "Placing waves takes at least one sample and one candidate, and a least frequency "
+                "of 0 or more."
+            )
         if not 0 <= self.band[0] <= self.band[1] < math.inf:
             raise ValueError(
-                f"A band is (low, high) with 0 <= low <= high, in Nyquist frequencies of the nodes, not {self.band}."
+                "A band is (low, high) with 0 <= low <= high, in Nyquist frequencies of the "
+                f"nodes, not {self.band}."
             )
 
 
-def place_waves(level: Level, samples: Samples, config: PlacementConfig, generator: np.random.Generator) -> None:
-    """Sets the frequencies, amplitudes and phases of ``level``'s phase waves, in place, from samples of the signal.
+def place_waves(
+    level: Level, samples: Samples, config: PlacementConfig, generator: np.random.Generator
+) -> None:
+    """Sets the frequencies, amplitudes and phases of ``level``'s phase waves, in place, from
+    samples of the signal.
 
-    Only samples in cells whose nodes are all stored count. From these a multilinear grid of half the level's resolution is
-    subtracted. Then, wave by wave, the frequency whose demodulated remainder has the most energy is taken, its complex
-    amplitude at every node is fitted by damped least squares, and what it explains is subtracted. Phases are unwrapped over
-    neighbouring nodes, strongest links first. Where nothing is left to explain, or nothing that is fast enough, the level keeps
-    its random start.
+    Only samples in cells whose nodes are all stored count. From these a multilinear grid of half
+    the level's resolution is subtracted. Then, wave by wave, the frequency whose demodulated
+    remainder has the most energy is taken, its complex amplitude at every node is fitted by damped
+    least squares, and what it explains is subtracted. Phases are unwrapped over neighbouring nodes,
+    strongest links first. Where nothing is left to explain, or nothing that is fast enough, the
+    level keeps its random start.
     """
     waves = level.config.waves
     assert isinstance(waves, PhaseWaves)
-    points, values = (part[: 4 * config.samples].cpu().numpy() for part in (samples.points, samples.values))
+    points, values = (
+        part[: 4 * config.samples].cpu().numpy() for part in (samples.points, samples.values)
+    )
     corners, weights = lattice_corners(points, level.config.resolution)
     rows = level.rows.cpu().numpy()[corners]
     inside = np.flatnonzero((rows >= 0).all(axis=1))[: config.samples]
     if not len(inside):
         return
     spread = sparse_rows(rows[inside], weights[inside], level.table.shape[0])
-    found = _Pursuit(points[inside], values[inside], spread, level.config.resolution, config, generator)
+    found = _Pursuit(
+        points[inside], values[inside], spread, level.config.resolution, config, generator
+    )
     if np.linalg.norm(found.strongest) < config.least * math.pi * level.config.resolution / 2:
         return
     chosen = [found.next() for _ in range(waves.count)]
@@ -80,7 +95,8 @@ def place_waves(level: Level, samples: Samples, config: PlacementConfig, generat
 
 
 class _Pursuit:
-    """Matching pursuit on what a coarse grid leaves of ``values (n, c)`` at ``points (n, dim)``: the ``remainder (n,)``.
+    """Matching pursuit on what a coarse grid leaves of ``values (n, c)`` at ``points (n, dim)``:
+    the ``remainder (n,)``.
 
     ``spread`` is the matrix that takes values at the nodes to the points, multilinearly.
     """
@@ -100,7 +116,9 @@ class _Pursuit:
         self.remainder = _without_coarse(points, _principal(values), max(4, cells // 2))
         self.omega = _candidates(points.shape[1], cells, config, generator)
         chunks = range(0, len(self.omega), CHUNK)
-        self.energy = np.concatenate([self._energies(self.omega[start : start + CHUNK]) for start in chunks])
+        self.energy = np.concatenate(
+            [self._energies(self.omega[start : start + CHUNK]) for start in chunks]
+        )
 
     @property
     def strongest(self) -> np.ndarray:
@@ -110,7 +128,8 @@ class _Pursuit:
     def next(self) -> tuple[np.ndarray, np.ndarray]:
         """The best candidate and its complex amplitudes ``(nodes,)``, which are then subtracted.
 
-        Energies fall as waves are taken away, so only the candidates that were best before are looked at again.
+        Energies fall as waves are taken away, so only the candidates that were best before are
+        looked at again.
         """
         look = np.argsort(-self.energy)[:CHUNK]
         self.energy[look] = self._energies(self.omega[look])
@@ -119,7 +138,8 @@ class _Pursuit:
         return self.omega[best], amplitude
 
     def _energies(self, omega: np.ndarray) -> np.ndarray:
-        """Energy of the demodulated remainder: sum over nodes of |mean of r exp(-i w x)|^2 times the node's mass."""
+        """Energy of the demodulated remainder: sum over nodes of |mean of r exp(-i w x)|^2 times
+        the node's mass."""
         phase = torch.from_numpy(self.points) @ torch.from_numpy(omega).T
         remainder = torch.from_numpy(self.remainder)[:, None]
         moved = torch.cat([remainder * phase.cos(), remainder * phase.sin()], dim=1).numpy()
@@ -131,9 +151,14 @@ class _Pursuit:
         from scipy.sparse.linalg import lsmr
 
         phase = self.points @ omega
-        system = hstack([diags(np.cos(phase)) @ self.spread, -diags(np.sin(phase)) @ self.spread]).tocsr()
+        system = hstack(
+            [diags(np.cos(phase)) @ self.spread, -diags(np.sin(phase)) @ self.spread]
+        ).tocsr()
         solution = lsmr(
-            system, self.remainder.astype(float), damp=DAMPING * math.sqrt(len(self.points) / self.nodes), maxiter=ITERATIONS
+            system,
+            self.remainder.astype(float),
+            damp=DAMPING * math.sqrt(len(self.points) / self.nodes),
+            maxiter=ITERATIONS,
         )[0]
         self.remainder = (self.remainder - system @ solution).astype(np.float32)
         return solution[: self.nodes] + 1j * solution[self.nodes :]
@@ -143,10 +168,16 @@ DAMPING, ITERATIONS = 0.45, 15  # of the least squares; damping per root of samp
 
 
 def strongest_frequencies(
-    points: np.ndarray, values: np.ndarray, cells: int, count: int, config: PlacementConfig, generator: np.random.Generator
+    points: np.ndarray,
+    values: np.ndarray,
+    cells: int,
+    count: int,
+    config: PlacementConfig,
+    generator: np.random.Generator,
 ) -> np.ndarray:
-    """The ``count`` frequencies ``(count, dim)`` that say most about ``values (n, c)`` at ``points (n, dim)`` beyond a coarse
-    grid, with amplitudes on a grid of ``cells``: those that `place_waves` would take."""
+    """The ``count`` frequencies ``(count, dim)`` that say most about ``values (n, c)`` at ``points
+    (n, dim)`` beyond a coarse grid, with amplitudes on a grid of ``cells``: those that
+    `place_waves` would take."""
     corners, weights = lattice_corners(points, cells)
     nodes, columns = np.unique(corners, return_inverse=True)
     spread = sparse_rows(columns.reshape(corners.shape), weights, len(nodes))
@@ -155,7 +186,8 @@ def strongest_frequencies(
 
 
 def lattice_corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lattice nodes around each of ``points (n, dim)`` and their multilinear weights, both ``(n, 2^dim)``."""
+    """The lattice nodes around each of ``points (n, dim)`` and their multilinear weights, both
+    ``(n, 2^dim)``."""
     dim = points.shape[1]
     scaled = (points + 1) * (cells / 2)
     cell = np.clip(np.floor(scaled), 0, cells - 1).astype(np.int64)
@@ -169,7 +201,8 @@ def lattice_corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndar
 
 
 def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
-    """The matrix of ``width`` columns whose row i has ``weights[i]`` at ``columns[i]``, both ``(n, k)``."""
+    """The matrix of ``width`` columns whose row i has ``weights[i]`` at ``columns[i]``, both ``(n,
+    k)``."""
     from scipy.sparse import csr_array
 
     starts = np.arange(0, columns.size + 1, columns.shape[1])
@@ -177,7 +210,8 @@ def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
 
 
 def _without_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.ndarray:
-    """What a multilinear grid of ``cells`` per axis, fitted by least squares, leaves of ``values (n,)``."""
+    """What a multilinear grid of ``cells`` per axis, fitted by least squares, leaves of ``values
+    (n,)``."""
     from scipy.sparse.linalg import lsmr
 
     corners, weights = lattice_corners(points, cells)
@@ -196,7 +230,9 @@ def _principal(values: np.ndarray) -> np.ndarray:
     return centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]
 
 
-def _candidates(dim: int, cells: int, config: PlacementConfig, generator: np.random.Generator) -> np.ndarray:
+def _candidates(
+    dim: int, cells: int, config: PlacementConfig, generator: np.random.Generator
+) -> np.ndarray:
     direction = generator.standard_normal((config.candidates, dim))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     low, high = (share * math.pi * cells / 2 for share in config.band)
@@ -211,21 +247,26 @@ def _links(level: Level) -> np.ndarray:
     grid = rows.reshape((edge,) * dim)
     pairs = []
     for axis in range(dim):
-        first, second = (np.take(grid, indices, axis).ravel() for indices in (range(edge - 1), range(1, edge)))
+        first, second = (
+            np.take(grid, indices, axis).ravel() for indices in (range(edge - 1), range(1, edge))
+        )
         both = (first >= 0) & (second >= 0)
         pairs.append(np.stack([first[both], second[both]], axis=1))
     return np.concatenate(pairs)
 
 
 def _unwrapped(phase: np.ndarray, strength: np.ndarray, links: np.ndarray) -> np.ndarray:
-    """``phase (nodes,)`` plus multiples of 2 pi that make it smooth along the spanning tree of the strongest ``links``."""
+    """``phase (nodes,)`` plus multiples of 2 pi that make it smooth along the spanning tree of the
+    strongest ``links``."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
     count = len(phase)
     link = np.minimum(strength[links[:, 0]], strength[links[:, 1]])
     cost = 2.0 - link / max(link.max(initial=0.0), 1e-30)  # positive: zero would be no link
-    tree = minimum_spanning_tree(csr_array((cost, (links[:, 0], links[:, 1])), shape=(count, count)))
+    tree = minimum_spanning_tree(
+        csr_array((cost, (links[:, 0], links[:, 1])), shape=(count, count))
+    )
     smooth, seen = phase.copy(), np.zeros(count, bool)
     for root in np.argsort(-strength):
         if seen[root]:
@@ -233,5 +274,7 @@ def _unwrapped(phase: np.ndarray, strength: np.ndarray, links: np.ndarray) -> np
         order, before = breadth_first_order(tree, root, directed=False)
         seen[order] = True
         for node in order[1:]:
-            smooth[node] += 2 * math.pi * np.round((smooth[before[node]] - phase[node]) / (2 * math.pi))
+            smooth[node] += (
+                2 * math.pi * np.round((smooth[before[node]] - phase[node]) / (2 * math.pi))
+            )
     return smooth

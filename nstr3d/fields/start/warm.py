@@ -1,4 +1,5 @@
-"""A warm start: a trained field carried over to a nearby shape, which it then needs fewer steps to fit."""
+"""A warm start: a trained field carried over to a nearby shape, which it then needs fewer steps to
+fit."""
 
 from __future__ import annotations
 
@@ -14,16 +15,24 @@ from nstr3d.kernels.field.interpolate import interpolate
 from nstr3d.types import Mesh
 
 
-def warm_start(field: Nstr, near: Mesh | np.ndarray | None, scale: float = 1.0, shift: Sequence[float] | None = None) -> Nstr:
-    """A field of the same config near another shape, whose values at x are those of ``field`` at ``scale * x + shift``, over
-    ``scale``: distances in the other shape's unit box.
+def warm_start(
+    field: Nstr,
+    near: Mesh | np.ndarray | None,
+    scale: float = 1.0,
+    shift: Sequence[float] | None = None,
+) -> Nstr:
+    """A field of the same config near another shape, whose values at x are those of ``field`` at
+    ``scale * x + shift``, over ``scale``: distances in the other shape's unit box.
 
-    The spectrum is interpolated at the other shape's nodes; those out of reach of all that ``field`` stores take the nearest's.
+    The spectrum is interpolated at the other shape's nodes; those out of reach of all that
+    ``field`` stores take the nearest's.
     """
     device = next(field.parameters()).device
     made = field.config.build(field.in_dim, field.out_dim, near).to(device)
     made.fresh = False
-    offset = torch.zeros(field.in_dim) if shift is None else torch.as_tensor(shift, dtype=torch.float32)
+    offset = (
+        torch.zeros(field.in_dim) if shift is None else torch.as_tensor(shift, dtype=torch.float32)
+    )
     with torch.no_grad():
         for old, new in zip(field.spectra, made.spectra):
             _carry(old, new, scale, offset.to(device))

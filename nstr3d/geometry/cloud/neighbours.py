@@ -9,7 +9,8 @@ import torch
 
 
 def connected(count: int, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A label ``(count,)`` for each of ``count`` points, shared by those that edges ``start (m,)`` to ``end (m,)`` connect."""
+    """A label ``(count,)`` for each of ``count`` points, shared by those that edges ``start (m,)``
+    to ``end (m,)`` connect."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -27,8 +28,8 @@ class Neighbours:
         self.tree = KDTree(points)
 
     def __call__(self, at: np.ndarray, size: int, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Distances and indices ``(m, size - skip)`` of the ``size`` points nearest to each of ``at (m, 3)``, the nearest first,
-        without the first ``skip``; of all where there are fewer."""
+        """Distances and indices ``(m, size - skip)`` of the ``size`` points nearest to each of ``at
+        (m, 3)``, the nearest first, without the first ``skip``; of all where there are fewer."""
         ranks: Any = np.arange(skip + 1, min(size, self.count) + 1)
         reach, near = self.tree.query(at, k=ranks, workers=torch.get_num_threads())
         return np.asarray(reach), np.asarray(near)

@@ -12,8 +12,8 @@ CREASE = 35.0  # degrees between two faces from which on their common edge is sh
 
 
 def corner_normals(mesh: Mesh, crease: float = CREASE) -> np.ndarray:
-    """Unit normals ``(f, 3, 3)`` of every face's corners: the mean, weighted by area, of the faces about the vertex that are
-    within ``crease`` degrees of this one. Zero on faces without area."""
+    """Unit normals ``(f, 3, 3)`` of every face's corners: the mean, weighted by area, of the faces
+    about the vertex that are within ``crease`` degrees of this one. Zero on faces without area."""
     corners = mesh.corners
     vector = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit = vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-300)
@@ -24,7 +24,9 @@ def corner_normals(mesh: Mesh, crease: float = CREASE) -> np.ndarray:
     valence, rank, face = count[flat[order]], np.arange(len(order)) - first, order // 3
     total = vector[face].copy()
     active = np.arange(len(order))
-    for turn in range(1, int(count.max())):  # each corner meets its vertex's other corners, one at a time
+    for turn in range(
+        1, int(count.max())
+    ):  # each corner meets its vertex's other corners, one at a time
         active = active[valence[active] > turn]
         other = face[first[active] + (rank[active] + turn) % valence[active]]
         alike = (unit[face[active]] * unit[other]).sum(axis=1) > math.cos(math.radians(crease))

@@ -1,10 +1,13 @@
-"""Normals for points that have none, and outward directions for normals that do not agree about them.
+"""Normals for points that have none, and outward directions for normals that do not agree about
+them.
 
-Directions are those of least variance among the neighbours (Hoppe et al., Surface reconstruction from unorganized points, 1992),
-of as many as it takes to see beyond the noise. Their signs come from the whole cloud at once: vectors are sought whose winding
-number is 1/2 on all points, and which point where it falls (Lin et al., Fast and globally consistent normal orientation based on
-the winding number normal consistency, 2024). Components given inside out are told by the winding number as well: it is about 1/2
-on a surface that faces outward. A sheet that encloses nothing has no outside: there signs only agree (`spread_signs`).
+Directions are those of least variance among the neighbours (Hoppe et al., Surface reconstruction
+from unorganized points, 1992), of as many as it takes to see beyond the noise. Their signs come
+from the whole cloud at once: vectors are sought whose winding number is 1/2 on all points, and
+which point where it falls (Lin et al., Fast and globally consistent normal orientation based on the
+winding number normal consistency, 2024). Components given inside out are told by the winding number
+as well: it is about 1/2 on a surface that faces outward. A sheet that encloses nothing has no
+outside: there signs only agree (`spread_signs`).
 """
 
 from __future__ import annotations
@@ -21,12 +24,22 @@ LINKS = 10  # neighbours by which components hang together
 REPRESENTATIVES = 30_000  # points whose signs are sought; the others follow the nearest of them
 ROUNDS = 15  # of the search for vectors
 WIDEST = 0.06  # smoothing of the winding number to begin with, in units of the points' longest side
-FINEST, BLURRED = 0.5, 2.2  # smoothing at the end: root of the squares of so many spacings and so many deviations of the noise
-FUZZY = 0.15  # noise in spacings, from which on the vectors themselves are better directions than those of least variance
+FINEST, BLURRED = (
+    0.5,
+    2.2,
+)  # smoothing at the end: root of the squares of so many spacings and so many deviations of the noise
+# noise in spacings, from which on the vectors themselves are better directions than those of least
+# variance
+FUZZY = 0.15
 AGREED = 0.7  # cosine of both directions below which, at creases, the vectors are better too
-OPEN = 0.35  # mean winding number on the points below which they may be a sheet that encloses nothing
-SEAMS = 0.005  # share of neighbours that disagree, from which on it is one whose signs change along seams
-DISCORD = 0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew
+OPEN = (
+    0.35  # mean winding number on the points below which they may be a sheet that encloses nothing
+)
+# share of neighbours that disagree, from which on it is one whose signs change along seams
+SEAMS = 0.005
+DISCORD = (
+    0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew
+)
 OPPOSED = -0.5  # cosine of normals that disagree about their sign: at a crease it is about 0
 INVERTED = -0.1  # mean winding number on a component given inside out, which is -1/2 if closed
 SMALLEST = 50  # points of a component whose side can be told
@@ -45,7 +58,9 @@ def estimate_normals(points: np.ndarray) -> np.ndarray:
         if np.median(reach[:, -1]) > SLAB_RADII * thickness:
             break
     parts = np.array_split(np.arange(len(points)), len(points) // CHUNK + 1)
-    return np.concatenate([_spread(points[neighbours(points[rows], size)[1]])[1][:, :, 0] for rows in parts])
+    return np.concatenate(
+        [_spread(points[neighbours(points[rows], size)[1]])[1][:, :, 0] for rows in parts]
+    )
 
 
 def outward_normals(points: np.ndarray) -> np.ndarray:
@@ -54,7 +69,10 @@ def outward_normals(points: np.ndarray) -> np.ndarray:
     chosen = _representatives(points)
     noise, spacing = _scales(points[chosen], normals[chosen])
     some = winding_normals(points[chosen], _width(noise, spacing))
-    if _discord(points[chosen], some) > SEAMS and CloudWinding(points[chosen], some).side(_probes(chosen)) < OPEN:
+    if (
+        _discord(points[chosen], some) > SEAMS
+        and CloudWinding(points[chosen], some).side(_probes(chosen)) < OPEN
+    ):
         sheet = spread_signs(points[chosen], normals[chosen])
         some = min(some, sheet, key=lambda those: _discord(points[chosen], those))
     result = _follow(points, normals, points[chosen], some)
@@ -65,7 +83,8 @@ def outward_normals(points: np.ndarray) -> np.ndarray:
 
 
 def orient(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
-    """``normals (n, 3)`` of ``points (n, 3)`` turned outward whatever their signs, and how many were turned over."""
+    """``normals (n, 3)`` of ``points (n, 3)`` turned outward whatever their signs, and how many
+    were turned over."""
     chosen = _representatives(points)
     some = winding_normals(points[chosen], _width(*_scales(points[chosen], normals[chosen])))
     result = _follow(points, normals, points[chosen], some)
@@ -73,10 +92,11 @@ def orient(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
-    """Unit outward normals ``(n, 3)`` of ``points (n, 3)``, from their places alone, by a winding number smoothed over ``width``.
+    """Unit outward normals ``(n, 3)`` of ``points (n, 3)``, from their places alone, by a winding
+    number smoothed over ``width``.
 
-    Each round takes the steepest step towards a winding number of 1/2 on all points, then turns every vector to where that
-    number falls; the smoothing shrinks from round to round.
+    Each round takes the steepest step towards a winding number of 1/2 on all points, then turns
+    every vector to where that number falls; the smoothing shrinks from round to round.
     """
     from nstr3d.kernels.geometry.dipoles import Dipoles
 
@@ -92,15 +112,18 @@ def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
 
 
 def spread_signs(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """``normals (n, 3)`` of one sign wherever ``points (n, 3)`` hang together: the first's, carried along the neighbours
-    that are most nearly parallel (Hoppe et al., 1992). For sheets that enclose nothing: where parts are thin it jumps across."""
+    """``normals (n, 3)`` of one sign wherever ``points (n, 3)`` hang together: the first's, carried
+    along the neighbours that are most nearly parallel (Hoppe et al., 1992). For sheets that enclose
+    nothing: where parts are thin it jumps across."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
     start, end = _links(points)
     bend = 1 - np.abs(np.einsum("md,md->m", normals[start], normals[end]))
     count = len(points)
-    graph = coo_array((bend + 1e-6, (start, end)), shape=(count, count)).tocsr()  # a link of 0 would be none
+    graph = coo_array(
+        (bend + 1e-6, (start, end)), shape=(count, count)
+    ).tocsr()  # a link of 0 would be none
     tree = minimum_spanning_tree(graph.maximum(graph.T))
     label, sign = connected(count, *tree.nonzero()), np.ones(count)
     for first in np.unique(label, return_index=True)[1]:
@@ -112,10 +135,11 @@ def spread_signs(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
 
 
 def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
-    """``normals (n, 3)`` with every component that is inside out turned over, and how many normals that were.
+    """``normals (n, 3)`` with every component that is inside out turned over, and how many normals
+    that were.
 
-    Where neighbours disagree more often than noise and creases explain, all signs are sought anew, and kept if they enclose more:
-    around thin parts neighbours disagree too.
+    Where neighbours disagree more often than noise and creases explain, all signs are sought anew,
+    and kept if they enclose more: around thin parts neighbours disagree too.
     """
     outward = _outward(points, normals)
     if _discord(points, normals) > DISCORD:
@@ -125,8 +149,8 @@ def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, i
 
 
 def without_strays(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang together with too few others to
-    be another sheet."""
+    """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang
+    together with too few others to be another sheet."""
     label = _components(points, normals)
     few = np.bincount(label)[label] < SMALLEST
     stray = np.flatnonzero(few)
@@ -140,7 +164,8 @@ def without_strays(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
 
 
 def _spread(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances ``(m, 3)``, ascending, and their directions ``(m, 3, 3)`` in columns, of the groups ``near (m, k, 3)``."""
+    """Variances ``(m, 3)``, ascending, and their directions ``(m, 3, 3)`` in columns, of the groups
+    ``near (m, k, 3)``."""
     offset = near - near.mean(axis=1, keepdims=True)
     return np.linalg.eigh(np.einsum("mki,mkj->mij", offset, offset) / near.shape[1])
 
@@ -178,8 +203,11 @@ def _width(noise: float, spacing: float) -> float:
     return float(np.hypot(BLURRED * noise, FINEST * spacing))
 
 
-def _follow(points: np.ndarray, normals: np.ndarray, leaders: np.ndarray, outward: np.ndarray) -> np.ndarray:
-    """``normals (n, 3)`` with the signs of the ``outward`` normals of the nearest of ``leaders``."""
+def _follow(
+    points: np.ndarray, normals: np.ndarray, leaders: np.ndarray, outward: np.ndarray
+) -> np.ndarray:
+    """``normals (n, 3)`` with the signs of the ``outward`` normals of the nearest of
+    ``leaders``."""
     _, nearest = Neighbours(leaders).nearest(points)
     turned = np.einsum("nd,nd->n", normals, outward[nearest]) < 0
     return np.where(turned[:, None], -normals, normals)
@@ -189,7 +217,9 @@ def _outward(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """``normals`` with every connected component that faces the wrong way turned over."""
     result, label = normals.copy(), _components(points, normals)
     size = np.bincount(label)
-    for member in (np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST):
+    for member in (
+        np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST
+    ):
         if CloudWinding(points, result).side(member[_probes(member)]) < INVERTED:
             result[member] *= -1
     return without_strays(points, result)

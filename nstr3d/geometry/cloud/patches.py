@@ -1,9 +1,12 @@
-"""Local quadratics on a cloud of oriented points: what the surface is near each point, whatever the noise.
+"""Local quadratics on a cloud of oriented points: what the surface is near each point, whatever the
+noise.
 
-Each point gets a height function over its tangent plane, a quadratic that is fitted to its k nearest neighbours, to their
-normals too where these are measured. The more neighbours, the less noise and the more bias; how many a point takes is
-decided by the intersection of confidence intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as
-possible while the heights and slopes from fewer agree within what the noise explains: slopes show bias long before heights do.
+Each point gets a height function over its tangent plane, a quadratic that is fitted to its k
+nearest neighbours, to their normals too where these are measured. The more neighbours, the less
+noise and the more bias; how many a point takes is decided by the intersection of confidence
+intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as possible while the
+heights and slopes from fewer agree within what the noise explains: slopes show bias long before
+heights do.
 """
 
 from __future__ import annotations
@@ -16,21 +19,28 @@ from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.kernels.threads import share
 
 SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
-# Half width of an interval in standard deviations, of the height and the two slopes: from heights alone, and from normals too.
+# Half width of an interval in standard deviations, of the height and the two slopes: from heights
+# alone, and from normals too.
 CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
-NOISE_RADII = 2.5  # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
+# neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
+NOISE_RADII = 2.5
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
 TOGETHER = 3  # scales whose neighbours are looked up at once
-ROUGH, THINNING = 1.8, 1.0  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
+ROUGH, THINNING = (
+    1.8,
+    1.0,
+)  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
 LEAST_NOISE = 1e-7  # of the cloud's size
 QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
 CHUNK = 1 << 11  # points at a time: bounds memory
 FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to another sheet
 TERMS, JUDGED = 6, 3  # 1, u, v, u^2/2, uv, v^2/2, and how many of their coefficients have intervals
-# What is believed before any neighbour is seen, as precisions where the nearest few are within 1: that slopes and curvatures are
-# no larger than such points could show. It decides only where facing neighbours are fewer than terms, at tips and rims.
+# What is believed before any neighbour is seen, as precisions where the nearest few are within 1:
+# that slopes and curvatures are no larger than such points could show. It decides only where facing
+# neighbours are fewer than terms, at tips and rims.
 BESIDE = 24  # patches that a point without a measured normal may get one from
-TWICE = 2.0  # as many neighbours must a patch have taken as the nearest, at least, to be believed instead
+# as many neighbours must a patch have taken as the nearest, at least, to be believed instead
+TWICE = 2.0
 REACHING = 1.5  # radii: no farther does a patch speak
 TURN = 0.4  # cosine of the most that a normal turns by it
 FINE = 0.2  # spacings: where the noise is less, creases are looked for a second time
@@ -39,11 +49,13 @@ SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Patches:
-    """Quadratics ``z = h(u, v)`` in the frames ``(n, 3, 3)`` (rows: two tangents and the normal) at ``centres (n, 3)``.
+    """Quadratics ``z = h(u, v)`` in the frames ``(n, 3, 3)`` (rows: two tangents and the normal) at
+    ``centres (n, 3)``.
 
-    ``coefficients (n, 6)`` belong to 1, u, v, u^2/2, uv, v^2/2; h(0, 0) = 0 as the centres have been moved onto the surface.
-    ``radius (n,)`` is how far each reaches, ``scale (n,)`` the number of neighbours that it took, and ``deviation (n,)`` the
-    standard deviation of its centre along the normal. ``noise`` is that of the points. All in the points' units.
+    ``coefficients (n, 6)`` belong to 1, u, v, u^2/2, uv, v^2/2; h(0, 0) = 0 as the centres have
+    been moved onto the surface. ``radius (n,)`` is how far each reaches, ``scale (n,)`` the number
+    of neighbours that it took, and ``deviation (n,)`` the standard deviation of its centre along
+    the normal. ``noise`` is that of the points. All in the points' units.
     """
 
     centres: np.ndarray
@@ -57,16 +69,19 @@ class Patches:
     @property
     def normals(self) -> np.ndarray:
         """Unit normals ``(n, 3)`` of the surface at the centres."""
-        slope = np.concatenate([-self.coefficients[:, 1:3], np.ones((len(self.centres), 1))], axis=1)
+        slope = np.concatenate(
+            [-self.coefficients[:, 1:3], np.ones((len(self.centres), 1))], axis=1
+        )
         normal = np.einsum("nk,nkd->nd", slope, self.frames)
         return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
 class _Cloud:
-    """What a round of fitting sees: raw ``points``, where they have ``settled`` (neighbours are looked for there, in ``tree``),
-    the ``frames`` whose third rows are their normals, and the standard deviations ``sigma`` of the points along these and
-    ``tilt`` of the normals' slopes, None where normals were not measured."""
+    """What a round of fitting sees: raw ``points``, where they have ``settled`` (neighbours are
+    looked for there, in ``tree``), the ``frames`` whose third rows are their normals, and the
+    standard deviations ``sigma`` of the points along these and ``tilt`` of the normals' slopes,
+    None where normals were not measured."""
 
     points: np.ndarray
     settled: np.ndarray
@@ -76,12 +91,16 @@ class _Cloud:
     tilt: float | None
 
 
-def fit_patches(points: np.ndarray, normals: np.ndarray, measured: bool, noise: float | None = None) -> Patches:
-    """Quadratics near ``points (n, 3)`` with unit ``normals (n, 3)``, whose slopes count as data where they were ``measured``.
+def fit_patches(
+    points: np.ndarray, normals: np.ndarray, measured: bool, noise: float | None = None
+) -> Patches:
+    """Quadratics near ``points (n, 3)`` with unit ``normals (n, 3)``, whose slopes count as data
+    where they were ``measured``.
 
-    ``noise``, the standard deviation of the points along the normal, is estimated where it is None. Patches lie no closer than
-    the noise can tell apart. Several rounds: the next looks for neighbours where the last has put the points, and where normals
-    were not measured with what it says about them.
+    ``noise``, the standard deviation of the points along the normal, is estimated where it is None.
+    Patches lie no closer than the noise can tell apart. Several rounds: the next looks for
+    neighbours where the last has put the points, and where normals were not measured with what it
+    says about them.
     """
     tree, frames = Neighbours(points), tangent_frames(normals)
     sigma, tilt = noise_of(points, frames, tree, measured)
@@ -99,7 +118,8 @@ def fit_patches(points: np.ndarray, normals: np.ndarray, measured: bool, noise: 
 
 
 def thinned(points: np.ndarray, cell: float) -> np.ndarray:
-    """Indices of one of ``points (n, 3)`` in each cubic cell of edge ``cell`` that has any, in their order."""
+    """Indices of one of ``points (n, 3)`` in each cubic cell of edge ``cell`` that has any, in
+    their order."""
     spread = np.ptp(points, axis=0).max()
     if cell <= spread * 1e-6:
         return np.arange(len(points))
@@ -108,24 +128,33 @@ def thinned(points: np.ndarray, cell: float) -> np.ndarray:
 
 
 def settle(patches: Patches, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``points (n, 3)`` moved onto the patch with the nearest centre, along its frame's normal, and which patch that is."""
+    """``points (n, 3)`` moved onto the patch with the nearest centre, along its frame's normal, and
+    which patch that is."""
     near = Neighbours(patches.centres).nearest(points)[1]
     _, _, lift = _over(patches, near, points)
     return points - lift[:, None] * patches.frames[near, 2], near
 
 
 def _over(patches: Patches, which: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Where ``points (..., 3)`` are over the patches ``which (...)``: along two tangents and above, ``(3, ...)``."""
+    """Where ``points (..., 3)`` are over the patches ``which (...)``: along two tangents and above,
+    ``(3, ...)``."""
     u, v, z = np.einsum("...d,...cd->c...", points - patches.centres[which], patches.frames[which])
     c = np.moveaxis(patches.coefficients[which], -1, 0)
-    return np.stack([u, v, z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2)])
+    return np.stack(
+        [
+            u,
+            v,
+            z - (c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2),
+        ]
+    )
 
 
 def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarray) -> np.ndarray:
     """Unit normals ``(n, 3)`` of ``points (n, 3)``, of which ``near (n,)`` are the nearest patches.
 
-    A patch at a crease is a blend of both sides and takes few neighbours before they disagree. Where another one close by took
-    many more and passes the point within the noise, the normal is its.
+    A patch at a crease is a blend of both sides and takes few neighbours before they disagree.
+    Where another one close by took many more and passes the point within the noise, the normal is
+    its.
     """
     centres, normals = Neighbours(patches.centres), patches.normals
     result = normals[near]
@@ -137,12 +166,23 @@ def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarra
         steep = np.sqrt(1 + slopes[0] ** 2 + slopes[1] ** 2)
         off = lift / steep
         facing = np.einsum("mkd,md->mk", normals[beside], result[rows]) > TURN
-        speaks = facing & (np.hypot(u, v) < REACHING * patches.radius[beside]) & (np.abs(off) < NOISE_RADII * patches.noise)
-        worth = np.where(speaks, patches.scale[beside] * np.exp(-((off / patches.noise) ** 2) / 2), 0)
+        speaks = (
+            facing
+            & (np.hypot(u, v) < REACHING * patches.radius[beside])
+            & (np.abs(off) < NOISE_RADII * patches.noise)
+        )
+        worth = np.where(
+            speaks, patches.scale[beside] * np.exp(-((off / patches.noise) ** 2) / 2), 0
+        )
         best = (np.arange(len(rows)), worth.argmax(axis=1))
-        vector = np.stack([-slopes[0][best], -slopes[1][best], np.ones(len(rows))], axis=1) / steep[best][:, None]
+        vector = (
+            np.stack([-slopes[0][best], -slopes[1][best], np.ones(len(rows))], axis=1)
+            / steep[best][:, None]
+        )
         normal = np.einsum("mc,mcd->md", vector, patches.frames[beside[best]])
-        taken = (worth[best] > TWICE * patches.scale[near[rows]]) & (np.einsum("md,md->m", normal, result[rows]) > TURN)
+        taken = (worth[best] > TWICE * patches.scale[near[rows]]) & (
+            np.einsum("md,md->m", normal, result[rows]) > TURN
+        )
         result[rows[taken]] = normal[taken]
     return result
 
@@ -158,11 +198,14 @@ def tangent_frames(normals: np.ndarray) -> np.ndarray:
     return np.stack([first, second, normals], axis=1)
 
 
-def noise_of(points: np.ndarray, frames: np.ndarray, tree: Neighbours, measured: bool) -> tuple[float, float]:
-    """Standard deviations of ``points (n, 3)`` along their normals, and of the normals' slopes about a linear field.
+def noise_of(
+    points: np.ndarray, frames: np.ndarray, tree: Neighbours, measured: bool
+) -> tuple[float, float]:
+    """Standard deviations of ``points (n, 3)`` along their normals, and of the normals' slopes
+    about a linear field.
 
-    What small quadratics leave over is noise where the surface is smooth, so a low quantile of it counts. Neighbourhoods grow
-    until they reach beyond the noise.
+    What small quadratics leave over is noise where the surface is smooth, so a low quantile of it
+    counts. Neighbourhoods grow until they reach beyond the noise.
     """
     from scipy.stats import chi2
 
@@ -182,9 +225,13 @@ def noise_of(points: np.ndarray, frames: np.ndarray, tree: Neighbours, measured:
             slopes = -normal[..., :2] / np.maximum(normal[..., 2:], FACING)
             rest = _left_over(height[..., :3], slopes).sum(axis=(1, 2))
             tilt = float(np.sqrt(np.median(rest) / (2 * max(size - 3, 1))))
-            level = (z - (slopes[..., 0] * u + slopes[..., 1] * v) / 2)[..., None]  # the trapezoid rule, of third order
+            level = (z - (slopes[..., 0] * u + slopes[..., 1] * v) / 2)[
+                ..., None
+            ]  # the trapezoid rule, of third order
             rest = _left_over(height[..., :1], level).sum(axis=(1, 2)) * unit**2
-            sigma = min(sigma, float(np.sqrt(np.quantile(rest, QUANTILE) / chi2.ppf(QUANTILE, size - 1))))
+            sigma = min(
+                sigma, float(np.sqrt(np.quantile(rest, QUANTILE) / chi2.ppf(QUANTILE, size - 1)))
+            )
         if np.median(reach[:, -1]) > SLAB_RADII * sigma:
             break
     return sigma, max(tilt, 1e-2)
@@ -197,19 +244,22 @@ def _spacing(points: np.ndarray, tree: Neighbours) -> float:
 
 
 def _left_over(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Squares ``(m, k, c)`` of what the columns of ``basis (m, k, t)`` cannot explain of ``values (m, k, c)``."""
+    """Squares ``(m, k, c)`` of what the columns of ``basis (m, k, t)`` cannot explain of ``values
+    (m, k, c)``."""
     solution = np.linalg.pinv(basis, rcond=1e-6) @ values
     return (values - basis @ solution) ** 2
 
 
 def _local(cloud: _Cloud, rows: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates ``(m, k, 3)`` of the neighbours in the frames of ``rows``, and their normals in the same."""
+    """Coordinates ``(m, k, 3)`` of the neighbours in the frames of ``rows``, and their normals in
+    the same."""
     frames = cloud.frames[rows].transpose(0, 2, 1)
     return (cloud.points[near] - cloud.settled[rows, None]) @ frames, cloud.frames[near, 2] @ frames
 
 
 def _rows_of(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the height and its two slopes at (u, v) are in terms of the coefficients: three ``(m, k, 6)``."""
+    """What the height and its two slopes at (u, v) are in terms of the coefficients: three ``(m, k,
+    6)``."""
     one, zero = np.ones_like(u), np.zeros_like(u)
     height = np.stack([one, u, v, u * u / 2, u * v, v * v / 2], axis=-1)
     slope_u = np.stack([zero, one, zero, u, v, zero], axis=-1)
@@ -234,25 +284,33 @@ def _fit_all(cloud: _Cloud, rows: np.ndarray) -> Patches:
 
 
 class _Fitting:
-    """The growing least squares systems of some rows, and the intervals that their heights and slopes must lie in."""
+    """The growing least squares systems of some rows, and the intervals that their heights and
+    slopes must lie in."""
 
     def __init__(self, cloud: _Cloud, rows: np.ndarray):
         self.cloud, self.rows = cloud, rows
         count = len(rows)
         self.matrix, self.right = np.zeros((count, TERMS, TERMS)), np.zeros((count, TERMS))
         self.lower, self.upper = np.full((count, JUDGED), -np.inf), np.full((count, JUDGED), np.inf)
-        self.best, self.radius, self.deviation = np.zeros((count, TERMS)), np.zeros(count), np.zeros(count)
+        self.best, self.radius, self.deviation = (
+            np.zeros((count, TERMS)),
+            np.zeros(count),
+            np.zeros(count),
+        )
         self.scale, self.unit = np.zeros(count, np.int64), np.ones(count)
 
     def run(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Coefficients ``(m, 6)``, radius, neighbours and standard deviation of the height ``(m,)``."""
+        """Coefficients ``(m, 6)``, radius, neighbours and standard deviation of the height
+        ``(m,)``."""
         growing, start, first = np.arange(len(self.rows)), 0, 0
         reach, near = np.zeros((0, 0)), np.zeros((0, 0), np.int64)
         sizes = [k for k in SCALES if k <= len(self.cloud.points)] or [len(self.cloud.points)]
         for step, size in enumerate(sizes):
             if step % TOGETHER == 0:
                 most = sizes[min(step + TOGETHER, len(sizes)) - 1]
-                reach, near = self.cloud.tree(self.cloud.settled[self.rows[growing]], most, skip=start)
+                reach, near = self.cloud.tree(
+                    self.cloud.settled[self.rows[growing]], most, skip=start
+                )
                 first = start
             if not start:
                 self.unit = np.maximum(reach[:, size - 1], 1e-12)  # keeps the systems well scaled
@@ -273,16 +331,21 @@ class _Fitting:
         weight = (normal[..., 2] > FACING).astype(float)
         equations = [(height, weight, z)]
         if cloud.tilt is not None:
-            trust = weight * ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None]  # of a slope against a height
+            trust = (
+                weight * ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None]
+            )  # of a slope against a height
             flat = np.maximum(normal[..., 2], FACING)
-            equations += [(rows, trust, -normal[..., axis] / flat) for axis, rows in enumerate(slopes)]
+            equations += [
+                (rows, trust, -normal[..., axis] / flat) for axis, rows in enumerate(slopes)
+            ]
         for rows, counts, value in equations:
             weighted = (rows * counts[..., None]).transpose(0, 2, 1)
             self.matrix[which] += weighted @ rows
             self.right[which] += (weighted @ value[..., None])[..., 0]
 
     def _consistent(self, which: np.ndarray, reach: np.ndarray, size: int) -> np.ndarray:
-        """Solves, and keeps what agrees with the smaller neighbourhoods: the mask of rows that may go on growing."""
+        """Solves, and keeps what agrees with the smaller neighbourhoods: the mask of rows that may
+        go on growing."""
         matrix = self.matrix[which]
         ridge = (1e-6 * np.trace(matrix, axis1=1, axis2=2) + 1e-12)[:, None, None] * np.eye(TERMS)
         doubt = ((self.cloud.sigma / self.unit[which]) ** 2)[:, None, None] * np.diag(SHAPELY)
@@ -291,7 +354,9 @@ class _Fitting:
         variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :JUDGED], 0)
         deviation = (self.cloud.sigma / self.unit[which])[:, None] * np.sqrt(variance)
         wide = reach > NOISE_RADII * self.cloud.sigma
-        half = np.where(wide[:, None], CONFIDENCE[int(self.cloud.tilt is not None)] * deviation, np.inf)
+        half = np.where(
+            wide[:, None], CONFIDENCE[int(self.cloud.tilt is not None)] * deviation, np.inf
+        )
         lower = np.maximum(self.lower[which], solution[:, :JUDGED] - half)
         upper = np.minimum(self.upper[which], solution[:, :JUDGED] + half)
         good = np.all(lower <= upper, axis=1)

@@ -1,4 +1,5 @@
-"""A point cloud made fit for reconstruction: checked, placed, without copies and outliers, with unit outward normals."""
+"""A point cloud made fit for reconstruction: checked, placed, without copies and outliers, with
+unit outward normals."""
 
 from __future__ import annotations
 
@@ -16,16 +17,22 @@ LEAST_POINTS = 100
 FLAT = 1e-9  # of a cloud's longest deviation: thinner, all points lie in a plane
 MOST_POINTS = 300_000  # more are averaged in cells
 NEIGHBOURS = 8  # whose mean distance says how crowded a point is
-LONELY = 4.0  # times the median of these distances around the neighbours, or in the whole cloud: outliers are farther
+# times the median of these distances around the neighbours, or in the whole cloud: outliers are
+# farther
+LONELY = 4.0
 FEW = 20  # points that are close to each other and to no others are outliers too
 SCATTERED = 3.0  # times the median distance, likewise
-CELL, FINEST_CELL = 0.01, 1e-5  # first guess at the cells to average in, and the finest, in units of the box
+CELL, FINEST_CELL = (
+    0.01,
+    1e-5,
+)  # first guess at the cells to average in, and the finest, in units of the box
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What `prepare` did: numbers of points read, ``duplicates`` and ``outliers`` left out, normals ``turned`` over, points left
-    after ``averaging`` and whether the normals' directions were ``measured`` rather than estimated."""
+    """What `prepare` did: numbers of points read, ``duplicates`` and ``outliers`` left out, normals
+    ``turned`` over, points left after ``averaging`` and whether the normals' directions were
+    ``measured`` rather than estimated."""
 
     points: int
     duplicates: int
@@ -42,20 +49,28 @@ def prepare(
     outward: Callable[[np.ndarray], np.ndarray] = outward_normals,
     most: int = MOST_POINTS,
 ) -> tuple[PointCloud, Frame, Preparation]:
-    """``cloud`` in the unit box with unit outward normals, the frame that leads back, and what was done.
+    """``cloud`` in the unit box with unit outward normals, the frame that leads back, and what was
+    done.
 
-    Given normals are kept, but components that face inward turned over, unless ``estimate`` asks for new ones; ``outward`` makes
-    new ones of points in the unit box. More than ``most`` points are averaged in cells, which takes off noise as well. Raises
-    ValueError for points that are not ``(n, 3)`` or not finite, normals that do not match, are not finite or have no length,
-    fewer than 100 distinct points, or all in one plane.
+    Given normals are kept, but components that face inward turned over, unless ``estimate`` asks
+    for new ones; ``outward`` makes new ones of points in the unit box. More than ``most`` points
+    are averaged in cells, which takes off noise as well. Raises ValueError for points that are not
+    ``(n, 3)`` or not finite, normals that do not match, are not finite or have no length, fewer
+    than 100 distinct points, or all in one plane.
     """
     given = None if estimate else cloud.normals
     check(PointCloud(cloud.points, given))
-    points, normals = np.asarray(cloud.points, np.float64), None if given is None else np.asarray(given, np.float64)
+    points, normals = (
+        np.asarray(cloud.points, np.float64),
+        None if given is None else np.asarray(given, np.float64),
+    )
     _, first = np.unique(points, axis=0, return_index=True)
     first.sort()
     if len(first) < LEAST_POINTS:
-        raise ValueError(f"only {len(first)} of the {len(points)} points are distinct; a surface needs at least {LEAST_POINTS}")
+        raise ValueError(
+            f"only {len(first)} of the {len(points)} points are distinct; a surface needs at "
+            f"least {LEAST_POINTS}"
+        )
     points, normals = points[first], None if normals is None else normals[first]
     _check_volume(points)
     kept = np.ones(len(points), bool) if keep_outliers else ~outliers(points)
@@ -80,31 +95,44 @@ def prepare(
 
 
 def check(cloud: PointCloud) -> None:
-    """Raises ValueError for points that are not ``(n, 3)``, not finite or too few, and normals that do not belong to them."""
+    """Raises ValueError for points that are not ``(n, 3)``, not finite or too few, and normals that
+    do not belong to them."""
     points, normals = cloud.points, cloud.normals
     if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"points have shape (n, 3), not {points.shape}; a surface needs three coordinates")
+        raise ValueError(
+            f"points have shape (n, 3), not {points.shape}; a surface needs three coordinates"
+        )
     if len(points) < LEAST_POINTS:
-        raise ValueError(f"there are only {len(points)} points; a surface needs at least {LEAST_POINTS}")
+        raise ValueError(
+            f"there are only {len(points)} points; a surface needs at least {LEAST_POINTS}"
+        )
     _check_finite(points, "point")
     if normals is None:
         return
     if normals.shape != points.shape:
-        raise ValueError(f"{len(points)} points need as many normals, not an array of shape {normals.shape}")
+        raise ValueError(
+            f"{len(points)} points need as many normals, not an array of shape {normals.shape}"
+        )
     _check_finite(normals, "normal")
     short = ~(np.linalg.norm(normals, axis=1) > 1e-12)
     if short.any():
         count, first = int(short.sum()), int(np.argmax(short))
-        raise ValueError(f"{count} normals have length zero, the first at point {first}; remove them or estimate all anew")
+        raise ValueError(
+            f"{count} normals have length zero, the first at point {first}; remove them or "
+            "estimate all anew"
+        )
 
 
 def outliers(points: np.ndarray) -> np.ndarray:
-    """Mask ``(n,)`` of the points that are far lonelier than their neighbours or than most points are, alone or in a few."""
+    """Mask ``(n,)`` of the points that are far lonelier than their neighbours or than most points
+    are, alone or in a few."""
     reach, near = Neighbours(points)(points, NEIGHBOURS + 1, skip=1)
     alone = reach.mean(axis=1)
     around = np.median(alone[near], axis=1)
     typical = np.median(alone)
-    lonely = ((alone > LONELY * around) & (alone > SCATTERED * typical)) | (alone > 2 * LONELY * typical)
+    lonely = ((alone > LONELY * around) & (alone > SCATTERED * typical)) | (
+        alone > 2 * LONELY * typical
+    )
     close = (reach < 2 * LONELY * typical) & ~lonely[:, None]
     group = connected(len(points), np.nonzero(close)[0], near[close])
     return lonely | (np.bincount(group)[group] < FEW)
@@ -114,14 +142,19 @@ def _check_finite(values: np.ndarray, what: str) -> None:
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         count, first = int((~finite).sum()), int(np.argmin(finite))
-        raise ValueError(f"{count} {what}s are not finite, the first is {what} {first}; remove them")
+        raise ValueError(
+            f"{count} {what}s are not finite, the first is {what} {first}; remove them"
+        )
 
 
 def _check_volume(points: np.ndarray) -> None:
     deviation = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     if deviation[2] <= FLAT * deviation[0]:
         where = "on a line" if deviation[1] <= FLAT * deviation[0] else "in a plane"
-        raise ValueError(f"all points lie {where}, so they enclose nothing; a surface needs points in three dimensions")
+        raise ValueError(
+            f"all points lie {where}, so they enclose nothing; a surface needs points in three "
+            "dimensions"
+        )
 
 
 def _frame(points: np.ndarray) -> Frame:
@@ -130,12 +163,18 @@ def _frame(points: np.ndarray) -> Frame:
     return Frame(tuple(((lower + upper) / 2).tolist()), half / UNIT_HALF_EXTENT)
 
 
-def _averaged(points: np.ndarray, normals: np.ndarray | None, most: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Means of points and normals in the cells of a lattice, if there are more than ``most`` of them; normals of one cell that
-    look apart stay apart."""
+def _averaged(
+    points: np.ndarray, normals: np.ndarray | None, most: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Means of points and normals in the cells of a lattice, if there are more than ``most`` of
+    them; normals of one cell that look apart stay apart."""
     if len(points) <= most:
         return points, normals
-    side = np.zeros(len(points), np.int64) if normals is None else np.argmax(np.hstack([normals, -normals]), axis=1)
+    side = (
+        np.zeros(len(points), np.int64)
+        if normals is None
+        else np.argmax(np.hstack([normals, -normals]), axis=1)
+    )
     cell, group = CELL, np.zeros(0, np.int64)
     for _ in range(8):  # the number of cells goes about with the inverse square of their size
         x, y, z = np.floor(points / cell).astype(np.int64).T + (1 << 19)

@@ -1,8 +1,10 @@
-"""The smoothest function that is 0 with given slopes at given points: how a surface goes on where nothing was measured.
+"""The smoothest function that is 0 with given slopes at given points: how a surface goes on where
+nothing was measured.
 
-Of all functions with those values and gradients it has the least square of third derivatives, integrated over space (Duchon,
-1977; for surfaces: Macedo et al., Hermite radial basis functions implicits, 2011, and Huang et al., Variational implicit point
-set surfaces, 2019). Flat parts go on flat and round ones round.
+Of all functions with those values and gradients it has the least square of third derivatives,
+integrated over space (Duchon, 1977; for surfaces: Macedo et al., Hermite radial basis functions
+implicits, 2011, and Huang et al., Variational implicit point set surfaces, 2019). Flat parts go on
+flat and round ones round.
 """
 
 from __future__ import annotations
@@ -28,7 +30,10 @@ class HermiteSpline:
         right[:-4].reshape(count, 4)[:, 1:] = gradients
         solution = np.linalg.solve(system, right)
         weights = solution[:-4].reshape(count, 4)
-        self.centres, self.slopes = np.ascontiguousarray(points.T, np.float64), np.ascontiguousarray(weights[:, 1:].T)
+        self.centres, self.slopes = (
+            np.ascontiguousarray(points.T, np.float64),
+            np.ascontiguousarray(weights[:, 1:].T),
+        )
         self.heights, self.linear = np.ascontiguousarray(weights[:, 0]), solution[-4:]
 
     def __call__(self, at: np.ndarray) -> np.ndarray:
@@ -42,7 +47,8 @@ class HermiteSpline:
 
 
 def _interactions(points: np.ndarray) -> np.ndarray:
-    """Value and gradient ``(4n, 4n)`` at every point of each point's r^3 and of its derivatives with respect to the point."""
+    """Value and gradient ``(4n, 4n)`` at every point of each point's r^3 and of its derivatives
+    with respect to the point."""
     count = len(points)
     offset = points[:, None] - points
     reach = np.linalg.norm(offset, axis=-1)

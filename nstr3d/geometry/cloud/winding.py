@@ -1,5 +1,5 @@
-"""The winding number of an oriented cloud: each point counts as a small disc of the surface (Barill et al., Fast winding numbers
-for soups and clouds, 2018).
+"""The winding number of an oriented cloud: each point counts as a small disc of the surface (Barill
+et al., Fast winding numbers for soups and clouds, 2018).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ TOUCHING = 1e-5  # of the points' extent: no closer to a point is its own windin
 
 
 class CloudWinding:
-    """Winding number of discs at ``points (n, 3)`` with unit ``normals (n, 3)``: 1 inside, 0 outside, smooth across holes."""
+    """Winding number of discs at ``points (n, 3)`` with unit ``normals (n, 3)``: 1 inside, 0
+    outside, smooth across holes."""
 
     def __init__(self, points: np.ndarray, normals: np.ndarray):
         self.points = np.ascontiguousarray(points, np.float64)
@@ -32,10 +33,13 @@ class CloudWinding:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """Each point's share of the surface ``(n,)``: that of the disc which reaches its tenth neighbour, within limits."""
+        """Each point's share of the surface ``(n,)``: that of the disc which reaches its tenth
+        neighbour, within limits."""
         size = min(AREA_NEIGHBOURS, len(self.points) - 1)
         reach = self.near(self.points, size + 1, skip=size)[0][:, 0]
-        widest = WIDEST * np.median(reach)  # a point far from all others is no large piece of surface
+        widest = WIDEST * np.median(
+            reach
+        )  # a point far from all others is no large piece of surface
         return np.pi * np.clip(reach, 1e-12, max(widest, 1e-12)) ** 2 / size
 
     @cached_property
@@ -44,8 +48,9 @@ class CloudWinding:
         return 2 * np.sqrt(self.areas / np.pi)
 
     def side(self, rows: np.ndarray) -> float:
-        """Mean winding number on the discs ``rows``: about 1/2 where they look outward and -1/2 where inward, if they enclose
-        anything. A disc's own share at its centre is 0: thin parts count as thick ones do."""
+        """Mean winding number on the discs ``rows``: about 1/2 where they look outward and -1/2
+        where inward, if they enclose anything. A disc's own share at its centre is 0: thin parts
+        count as thick ones do."""
         return float(np.mean(self(self.points[rows])))
 
     @cached_property

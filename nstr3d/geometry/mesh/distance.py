@@ -1,8 +1,9 @@
 """Signed distance to a triangle mesh that need be neither closed nor clean.
 
-The magnitude is the exact distance to the nearest triangle; the sign comes from the generalised winding number, which
-degrades gracefully with holes, overlaps and self-contact (Jacobson et al., Robust inside-outside segmentation using
-generalized winding numbers, 2013; Barill et al., Fast winding numbers for soups and clouds, 2018).
+The magnitude is the exact distance to the nearest triangle; the sign comes from the generalised
+winding number, which degrades gracefully with holes, overlaps and self-contact (Jacobson et al.,
+Robust inside-outside segmentation using generalized winding numbers, 2013; Barill et al., Fast
+winding numbers for soups and clouds, 2018).
 """
 
 from __future__ import annotations
@@ -26,32 +27,40 @@ if TYPE_CHECKING:
 
 # Points per query: bounds the temporaries without starving the threads.
 CHUNK = 1 << 20
-# In extents of the mesh: nearer than this, rounding decides where the nearest point lies, so the face normal is used.
+# In extents of the mesh: nearer than this, rounding decides where the nearest point lies, so the
+# face normal is used.
 CONTACT = 1e-9
 
 
 class MeshDistance:
     """Signed distance to ``mesh`` in its own units, negative where the winding number exceeds 1/2.
 
-    Faces must look outward (`repair` sees to it): an inside-out mesh has no inside. Holds one search tree for each of
-    nearest point and winding number, built when first asked for. Points are ``(n, 3)`` of any float type; results float64.
-    Raises ``ValueError`` for a mesh without faces, with non-finite vertices or with faces out of range, and for points of
-    another shape or not finite.
+    Faces must look outward (`repair` sees to it): an inside-out mesh has no inside. Holds one
+    search tree for each of nearest point and winding number, built when first asked for. Points are
+    ``(n, 3)`` of any float type; results float64. Raises ``ValueError`` for a mesh without faces,
+    with non-finite vertices or with faces out of range, and for points of another shape or not
+    finite.
     """
 
     def __init__(self, mesh: Mesh) -> None:
         if len(mesh.faces) == 0:
             raise ValueError("the mesh has no faces, so there is no surface to measure from")
         if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
-            raise ValueError(f"the faces name vertices outside 0..{len(mesh.vertices) - 1}; repair the mesh first")
+            raise ValueError(
+                f"the faces name vertices outside 0..{len(mesh.vertices) - 1}; repair the mesh "
+                "first"
+            )
         if not np.isfinite(mesh.vertices).all():
             raise ValueError("the mesh has vertices that are not finite; remove them first")
         self.mesh = mesh
         bounds = mesh.bounds
         self._centre = bounds.centre
-        # The trees work at size ~1, so absurd units are safe; a power of two makes the scaling itself free of rounding.
+        # The trees work at size ~1, so absurd units are safe; a power of two makes the scaling
+        # itself free of rounding.
         self._scale = math.ldexp(1.0, math.frexp(float(bounds.extent.max()))[1])
-        self._vertices = np.ascontiguousarray((mesh.vertices - self._centre) / self._scale, np.float64)
+        self._vertices = np.ascontiguousarray(
+            (mesh.vertices - self._centre) / self._scale, np.float64
+        )
         self._faces = np.ascontiguousarray(mesh.faces, np.int64)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
@@ -64,32 +73,44 @@ class MeshDistance:
         return self.nearest(points)[0]
 
     def nearest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distance ``(n,)``, index of the nearest face ``(n,)`` and the point nearest on it ``(n, 3)``."""
+        """Distance ``(n,)``, index of the nearest face ``(n,)`` and the point nearest on it ``(n,
+        3)``."""
         found = self._nearest(_checked(points))
         return found.distance * self._scale, found.face, found.closest * self._scale + self._centre
 
     def winding(self, points: np.ndarray) -> np.ndarray:
-        """Generalised winding number ``(n,)``: 1 inside, 0 outside, in between near holes, 2 where solids overlap."""
+        """Generalised winding number ``(n,)``: 1 inside, 0 outside, in between near holes, 2 where
+        solids overlap."""
         from nstr3d.kernels.geometry.triangles import along
 
         points = self._placed(_checked(points))
-        number, order = np.empty(len(points)), np.argsort(along(points))  # neighbours in space walk the same branches
+        number, order = (
+            np.empty(len(points)),
+            np.argsort(along(points)),
+        )  # neighbours in space walk the same branches
         for rows in _chunks(order):
             number[rows] = self._winding_tree.winding_number(points[rows])
         return number
 
     def value_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distance ``(n,)`` and its unit gradient ``(n, 3)``; on the surface, the normal of the nearest face."""
+        """Signed distance ``(n,)`` and its unit gradient ``(n, 3)``; on the surface, the normal of
+        the nearest face."""
         points = _checked(points)
         found = self._nearest(points)
-        value, away = self._signed(points, found), points - (found.closest * self._scale + self._centre)
+        value, away = (
+            self._signed(points, found),
+            points - (found.closest * self._scale + self._centre),
+        )
         length = np.linalg.norm(away, axis=1, keepdims=True)
         clear = length > CONTACT * self._scale
-        slope = np.divide(away, np.copysign(length, value[:, None]), out=np.zeros_like(away), where=clear)
+        slope = np.divide(
+            away, np.copysign(length, value[:, None]), out=np.zeros_like(away), where=clear
+        )
         return value, np.where(clear, slope, self._normals[found.face])
 
     def sdf(self) -> Sdf:
-        """The mesh as an `Sdf`: torch in and out, same device and dtype, with one derivative; Lipschitz bound 1."""
+        """The mesh as an `Sdf`: torch in and out, same device and dtype, with one derivative;
+        Lipschitz bound 1."""
 
         def distance(points: Tensor) -> Tensor:
             return _Distance.apply(points, self)  # type: ignore[return-value]
@@ -116,7 +137,8 @@ class MeshDistance:
 
     @cached_property
     def _closed(self) -> bool:
-        """Whether the faces' edges cancel: then the winding number is whole and changes nowhere but on the surface."""
+        """Whether the faces' edges cancel: then the winding number is whole and changes nowhere but
+        on the surface."""
         start, end = self._faces.ravel(), np.roll(self._faces, -1, axis=1).ravel()
         lower, upper = np.minimum(start, end), np.maximum(start, end)
         edges, forward = lower * len(self._vertices) + upper, start < end
@@ -125,11 +147,14 @@ class MeshDistance:
     def _nearest(self, points: np.ndarray) -> Nearest:
         """As the tree says, in its units."""
         chunks = [self._tree.nearest(chunk) for chunk in _chunks(self._placed(points))]
-        chunks = [found._replace(alike=found.alike + index * CHUNK) for index, found in enumerate(chunks)]
+        chunks = [
+            found._replace(alike=found.alike + index * CHUNK) for index, found in enumerate(chunks)
+        ]
         return chunks[0]._make(np.concatenate(parts) for parts in zip(*chunks))
 
     def _signed(self, points: np.ndarray, found: Nearest) -> np.ndarray:
-        """The signed distance; where one point can answer for others on its side, only that one's winding number is computed."""
+        """The signed distance; where one point can answer for others on its side, only that one's
+        winding number is computed."""
         distance, inside = found.distance * self._scale, np.zeros(len(points), bool)
         if self._closed:
             asked = np.flatnonzero(found.alike == np.arange(len(points)))
@@ -151,7 +176,8 @@ def _chunks(points: np.ndarray) -> Iterator[np.ndarray]:
 
 
 class _Distance(torch.autograd.Function):
-    """`MeshDistance` on tensors: the trees run on the CPU in double precision whatever the tensor is."""
+    """`MeshDistance` on tensors: the trees run on the CPU in double precision whatever the tensor
+    is."""
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, distance: MeshDistance) -> Tensor:
@@ -175,5 +201,8 @@ def _checked(points: np.ndarray) -> np.ndarray:
         raise ValueError(f"points have shape (n, 3), not {points.shape}")
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
-        raise ValueError(f"point {int(np.argmin(finite))} is not finite; drop such points before asking for distances")
+        raise ValueError(
+            f"point {int(np.argmin(finite))} is not finite; drop such points before asking for "
+            "distances"
+        )
     return points

@@ -1,6 +1,8 @@
-"""Closes the holes of an open mesh, so that inside and outside have one boundary and distance agrees with it.
+"""Closes the holes of an open mesh, so that inside and outside have one boundary and distance
+agrees with it.
 
-Without a cap the winding number still changes sign across a hole, but on no surface: distance would jump there from +d to
+Without a cap the winding number still changes sign across a hole, but on no surface: distance would
+jump there from +d to
 -d, which no continuous field can follow.
 """
 
@@ -15,7 +17,8 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class Closing:
-    """What `close_holes` did: ``holes`` closed, the ``widest`` of them across (in mesh units), boundary edges ``left``."""
+    """What `close_holes` did: ``holes`` closed, the ``widest`` of them across (in mesh units),
+    boundary edges ``left``."""
 
     holes: int
     widest: float
@@ -23,10 +26,12 @@ class Closing:
 
 
 def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
-    """``mesh`` with a fan of triangles about its centroid over every simple boundary loop, and what was done.
+    """``mesh`` with a fan of triangles about its centroid over every simple boundary loop, and what
+    was done.
 
-    A loop is simple when each of its vertices has one boundary edge in and one out; other boundaries stay open. Faces must be
-    consistently oriented (`repair` sees to it); the fans are oriented like their neighbours.
+    A loop is simple when each of its vertices has one boundary edge in and one out; other
+    boundaries stay open. Faces must be consistently oriented (`repair` sees to it); the fans are
+    oriented like their neighbours.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -35,10 +40,16 @@ def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
     count = len(mesh.vertices)
     if not len(start):
         return mesh, Closing(0, 0.0, 0)
-    label = connected_components(coo_array((np.ones(len(start), bool), (start, end)), shape=(count, count)), directed=False)[1]
-    simple_vertex = (np.bincount(start, minlength=count) == 1) & (np.bincount(end, minlength=count) == 1)
+    label = connected_components(
+        coo_array((np.ones(len(start), bool), (start, end)), shape=(count, count)), directed=False
+    )[1]
+    simple_vertex = (np.bincount(start, minlength=count) == 1) & (
+        np.bincount(end, minlength=count) == 1
+    )
     tangled = np.zeros(label.max() + 1, bool)
-    tangled[label[np.concatenate([start, end])][~simple_vertex[np.concatenate([start, end])]]] = True
+    tangled[label[np.concatenate([start, end])][~simple_vertex[np.concatenate([start, end])]]] = (
+        True
+    )
     closed = ~tangled[label[start]]
     start, end = start[closed], end[closed]
     if not len(start):

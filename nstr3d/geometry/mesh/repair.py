@@ -1,6 +1,8 @@
-"""Makes a triangle mesh fit for measuring: seams merged, useless faces dropped, every face looking outward.
+"""Makes a triangle mesh fit for measuring: seams merged, useless faces dropped, every face looking
+outward.
 
-Nothing is invented: holes stay holes, and the winding number copes with them. Everything is counted in a `RepairReport`.
+Nothing is invented: holes stay holes, and the winding number copes with them. Everything is counted
+in a `RepairReport`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from nstr3d.types import Mesh
 DEGENERATE_HEIGHT = 1e-12
 # How many points decide whether the components look outward, in all and for each component.
 PROBES, PROBES_PER_COMPONENT = 200_000, 64
-# The mean winding number on a component lies near +1/2 or -1/2 if it is closed, near 0 if it is a flat sheet.
+# The mean winding number on a component lies near +1/2 or -1/2 if it is closed, near 0 if it is a
+# flat sheet.
 INVERTED = -0.05
 
 
@@ -25,9 +28,10 @@ INVERTED = -0.05
 class RepairReport:
     """What `repair` did, and what the result is like.
 
-    ``boundary_edges`` have one face, ``branching_edges`` more than two. A component is what two-faced edges connect.
-    ``one_sided`` counts components that, like a Moebius strip, cannot be oriented. ``watertight``: every edge has exactly
-    two faces, which run along it in opposite directions.
+    ``boundary_edges`` have one face, ``branching_edges`` more than two. A component is what
+    two-faced edges connect. ``one_sided`` counts components that, like a Moebius strip, cannot be
+    oriented. ``watertight``: every edge has exactly two faces, which run along it in opposite
+    directions.
     """
 
     merged_vertices: int
@@ -45,24 +49,34 @@ class RepairReport:
     def changed(self) -> bool:
         """Whether the mesh differs from the one that came in."""
         return any(
-            (self.merged_vertices, self.degenerate_faces, self.duplicate_faces, self.unreferenced_vertices, self.flipped_faces)
+            (
+                self.merged_vertices,
+                self.degenerate_faces,
+                self.duplicate_faces,
+                self.unreferenced_vertices,
+                self.flipped_faces,
+            )
         )
 
 
 def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
-    """``mesh`` without duplicate vertices (equal positions, as at UV seams), degenerate or duplicate faces and unused
-    vertices, with every component turned outward, and the count of each.
+    """``mesh`` without duplicate vertices (equal positions, as at UV seams), degenerate or
+    duplicate faces and unused vertices, with every component turned outward, and the count of each.
 
-    A component is turned over where the winding number beside it says that it is inside out; a cavity's shell, which looks
-    into its cavity, stays. The order of vertices and faces is kept. Of faces that coincide, copies of equal orientation are
-    dropped, and the backs where a whole component is two-sided; two solids that touch face to face keep both faces.
-    Raises ``ValueError`` for non-finite vertices, faces out of range, or a mesh without one face that has area.
+    A component is turned over where the winding number beside it says that it is inside out; a
+    cavity's shell, which looks into its cavity, stays. The order of vertices and faces is kept. Of
+    faces that coincide, copies of equal orientation are dropped, and the backs where a whole
+    component is two-sided; two solids that touch face to face keep both faces. Raises
+    ``ValueError`` for non-finite vertices, faces out of range, or a mesh without one face that has
+    area.
     """
     _check(mesh)
     vertices, faces, merged = _merge_vertices(mesh.vertices, mesh.faces)
     kept = faces[~_degenerate(Mesh(vertices, faces))]
     if len(kept) == 0:
-        raise ValueError(f"none of the {len(faces)} faces of the mesh has an area; check the file and its units")
+        raise ValueError(
+            f"none of the {len(faces)} faces of the mesh has an area; check the file and its units"
+        )
     unique = _drop_duplicates(kept)
     used = np.zeros(len(vertices), bool)
     used[unique] = True
@@ -89,7 +103,8 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
 
 
 def structure(mesh: Mesh) -> tuple[int, bool]:
-    """How many edge-connected components ``mesh`` has, and whether it is watertight, as it stands."""
+    """How many edge-connected components ``mesh`` has, and whether it is watertight, as it
+    stands."""
     edges = _Edges.of(mesh.faces)
     components = int(_components(len(mesh.faces), *edges.pairs.T).max()) + 1
     return components, edges.all_paired and bool(edges.agree.all())
@@ -100,9 +115,14 @@ def _check(mesh: Mesh) -> None:
         raise ValueError("the mesh has no faces, so there is nothing to repair")
     finite = np.isfinite(mesh.vertices).all(axis=1)
     if not finite.all():
-        raise ValueError(f"vertex {int(np.argmin(finite))} of the mesh is not finite; remove or replace it")
+        raise ValueError(
+            f"vertex {int(np.argmin(finite))} of the mesh is not finite; remove or replace it"
+        )
     if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
-        raise ValueError(f"the faces of the mesh name vertices outside 0..{len(mesh.vertices) - 1}; check the file")
+        raise ValueError(
+            f"the faces of the mesh name vertices outside 0..{len(mesh.vertices) - 1}; check the "
+            "file"
+        )
 
 
 def _merge_vertices(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
@@ -124,7 +144,9 @@ def _degenerate(mesh: Mesh) -> np.ndarray:
         return np.ones(len(mesh.faces), bool)
     unit = Mesh((mesh.vertices - bounds.centre) / extent, mesh.faces)
     corners = [unit.vertices[mesh.faces[:, corner]] for corner in range(3)]
-    longest = np.sqrt(np.max([((corners[i] - corners[i - 1]) ** 2).sum(axis=1) for i in range(3)], axis=0))
+    longest = np.sqrt(
+        np.max([((corners[i] - corners[i - 1]) ** 2).sum(axis=1) for i in range(3)], axis=0)
+    )
     a, b, c = mesh.faces.T
     return (a == b) | (b == c) | (c == a) | (2 * face_areas(unit) <= DEGENERATE_HEIGHT * longest)
 
@@ -132,8 +154,11 @@ def _degenerate(mesh: Mesh) -> np.ndarray:
 def _drop_duplicates(faces: np.ndarray) -> np.ndarray:
     """``faces`` without copies, and without the backs of components in which every face has one."""
     ordered = np.sort(faces, axis=1)
-    # The parity of the sorting permutation is the orientation: an odd number of ascents is a reversal.
-    reversed_ = (faces[:, 0] < faces[:, 1]) ^ (faces[:, 1] < faces[:, 2]) ^ (faces[:, 2] < faces[:, 0])
+    # The parity of the sorting permutation is the orientation: an odd number of ascents is a
+    # reversal.
+    reversed_ = (
+        (faces[:, 0] < faces[:, 1]) ^ (faces[:, 1] < faces[:, 2]) ^ (faces[:, 2] < faces[:, 0])
+    )
     order = np.lexsort((reversed_, ordered[:, 2], ordered[:, 1], ordered[:, 0]))
     same_place = (ordered[order][1:] == ordered[order][:-1]).all(axis=1)
     if not same_place.any():
@@ -148,10 +173,15 @@ def _drop_duplicates(faces: np.ndarray) -> np.ndarray:
     return faces[kept]
 
 
-def _has_back(faces: np.ndarray, ordered: np.ndarray, order: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Mask ``(f,)`` of faces whose whole edge-connected component is two-sided: closed solids then enclose nothing."""
+def _has_back(
+    faces: np.ndarray, ordered: np.ndarray, order: np.ndarray, back: np.ndarray
+) -> np.ndarray:
+    """Mask ``(f,)`` of faces whose whole edge-connected component is two-sided: closed solids then
+    enclose nothing."""
     place = np.empty(len(faces), np.int64)
-    place[order] = np.cumsum(np.concatenate([[False], (ordered[order][1:] != ordered[order][:-1]).any(axis=1)]))
+    place[order] = np.cumsum(
+        np.concatenate([[False], (ordered[order][1:] != ordered[order][:-1]).any(axis=1)])
+    )
     doubled = np.isin(place, place[back])
     edges = _Edges.of(faces)
     neighbours = edges.order[1:] // 3, edges.order[:-1] // 3
@@ -163,11 +193,13 @@ def _has_back(faces: np.ndarray, ordered: np.ndarray, order: np.ndarray, back: n
 
 @dataclass(frozen=True)
 class _Edges:
-    """The three directed edges of every face, sorted so that those on one undirected edge are neighbours.
+    """The three directed edges of every face, sorted so that those on one undirected edge are
+    neighbours.
 
-    ``order (3 f,)`` sorts the directed edges, edge e belonging to face e // 3; ``joined (3 f - 1,)`` says where neighbours in
-    that order share their edge; ``pairs (m, 2)`` are the faces at edges with exactly two, and ``agree (m,)`` whether these
-    two run along it in opposite directions, as they should.
+    ``order (3 f,)`` sorts the directed edges, edge e belonging to face e // 3; ``joined (3 f -
+    1,)`` says where neighbours in that order share their edge; ``pairs (m, 2)`` are the faces at
+    edges with exactly two, and ``agree (m,)`` whether these two run along it in opposite
+    directions, as they should.
     """
 
     order: np.ndarray
@@ -191,7 +223,14 @@ class _Edges:
         count = np.diff(np.append(first, len(order)))
         one, two = order[first[count == 2]], order[first[count == 2] + 1]
         pairs = np.column_stack([one, two]) // 3
-        return _Edges(order, joined, pairs, start[one] != start[two], int((count == 1).sum()), int((count > 2).sum()))
+        return _Edges(
+            order,
+            joined,
+            pairs,
+            start[one] != start[two],
+            int((count == 1).sum()),
+            int((count > 2).sum()),
+        )
 
 
 def _components(count: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -204,31 +243,40 @@ def _components(count: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def _consistent_orientation(mesh: Mesh, edges: _Edges) -> tuple[np.ndarray, np.ndarray, int]:
-    """Component ``(f,)`` of every face, which faces to flip ``(f,)`` so that each agrees with its neighbours, and the number
-    of components where that is impossible (they stay as they are). The larger area in each component keeps its side."""
+    """Component ``(f,)`` of every face, which faces to flip ``(f,)`` so that each agrees with its
+    neighbours, and the number of components where that is impossible (they stay as they are). The
+    larger area in each component keeps its side."""
     agreeing, clashing = edges.pairs[edges.agree], edges.pairs[~edges.agree]
     patch = _components(len(mesh.faces), *agreeing.T)
     if len(clashing) == 0:
         return patch, np.zeros(len(mesh.faces), bool), 0
-    # Patches that agree within form a small graph. Its double cover has a node for each patch as it is and one for each
-    # patch turned over; a clash links opposite kinds, so what ends up connected is one consistent choice.
+    # Patches that agree within form a small graph. Its double cover has a node for each patch as it
+    # is and one for each patch turned over; a clash links opposite kinds, so what ends up connected
+    # is one consistent choice.
     patches = int(patch.max()) + 1
     one, two = patch[clashing].T
-    choice = _components(2 * patches, np.concatenate([one, one + patches]), np.concatenate([two + patches, two]))
+    choice = _components(
+        2 * patches, np.concatenate([one, one + patches]), np.concatenate([two + patches, two])
+    )
     component_of_patch = _components(patches, one, two)
     as_is, turned = choice[:patches], choice[patches:]
     areas = np.bincount(patch, face_areas(mesh) / mesh.bounds.diagonal**2, patches)
     kept_area = np.bincount(as_is, areas, int(choice.max()) + 1)
-    flip = (kept_area[turned] > kept_area[as_is]) | ((kept_area[turned] == kept_area[as_is]) & (turned < as_is))
-    one_sided = len(np.unique(component_of_patch[as_is == turned]))  # both choices connected: neither can be made, none is
+    flip = (kept_area[turned] > kept_area[as_is]) | (
+        (kept_area[turned] == kept_area[as_is]) & (turned < as_is)
+    )
+    one_sided = len(
+        np.unique(component_of_patch[as_is == turned])
+    )  # both choices connected: neither can be made, none is
     return component_of_patch[patch], flip[patch], one_sided
 
 
 def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
     """Mask ``(components,)`` of those that have less inside behind them than in front.
 
-    Across a face the winding number steps from w in front to w + 1 behind. Where the mesh makes sense, that is 0 and 1: the
-    mean on the surface is 1/2, for a cavity's shell as well. Where it is -1 and 0, the component is inside out.
+    Across a face the winding number steps from w in front to w + 1 behind. Where the mesh makes
+    sense, that is 0 and 1: the mean on the surface is 1/2, for a cavity's shell as well. Where it
+    is -1 and 0, the component is inside out.
     """
     count = int(component.max()) + 1
     if closed and count == 1:
@@ -237,7 +285,12 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
     corners = mesh.vertices[mesh.faces[probed]]
     step = 1e-4 * np.sqrt(face_areas(mesh)[probed])[:, None] * face_normals(mesh)[probed]
     centroid = corners.mean(axis=1)
-    number = MeshDistance(mesh).winding(np.concatenate([centroid + step, centroid - step])).reshape(2, -1).mean(axis=0)
+    number = (
+        MeshDistance(mesh)
+        .winding(np.concatenate([centroid + step, centroid - step]))
+        .reshape(2, -1)
+        .mean(axis=0)
+    )
     owner = component[probed]
     return np.bincount(owner, number, count) / np.bincount(owner, minlength=count) < INVERTED
 

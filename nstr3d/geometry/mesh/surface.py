@@ -1,4 +1,5 @@
-"""Measures of a triangle mesh: normals, areas, volume, uniform samples, and its place in the unit box."""
+"""Measures of a triangle mesh: normals, areas, volume, uniform samples, and its place in the unit
+box."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ UNIT_HALF_EXTENT = 0.9
 
 
 def normalise(mesh: Mesh) -> tuple[Mesh, Frame]:
-    """``mesh`` in the unit box, and the frame that leads back: its bounding box is centred, its largest half extent is 0.9.
+    """``mesh`` in the unit box, and the frame that leads back: its bounding box is centred, its
+    largest half extent is 0.9.
 
     Raises ``ValueError`` if the mesh has no faces or all of its vertices coincide.
     """
@@ -20,7 +22,9 @@ def normalise(mesh: Mesh) -> tuple[Mesh, Frame]:
     bounds = mesh.bounds
     half_extent = float(bounds.extent.max()) / 2
     if not half_extent > 0:
-        raise ValueError("all vertices of the mesh coincide, so it has no size to normalise; check the file")
+        raise ValueError(
+            "all vertices of the mesh coincide, so it has no size to normalise; check the file"
+        )
     frame = Frame(tuple(bounds.centre.tolist()), half_extent / UNIT_HALF_EXTENT)
     return Mesh(frame.to_unit(mesh.vertices), mesh.faces), frame
 
@@ -43,16 +47,20 @@ def area(mesh: Mesh) -> float:
 
 
 def volume(mesh: Mesh) -> float:
-    """Enclosed volume of a closed mesh, in cubed mesh units: positive when its faces look outward."""
+    """Enclosed volume of a closed mesh, in cubed mesh units: positive when its faces look
+    outward."""
     a, b, c = np.moveaxis(mesh.corners - mesh.bounds.centre, 1, 0)
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
-def sample_surface(mesh: Mesh, count: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` uniform surface points ``(n, 3)`` and the faces they lie on ``(n,)``, in random order.
+def sample_surface(
+    mesh: Mesh, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` uniform surface points ``(n, 3)`` and the faces they lie on ``(n,)``, in random
+    order.
 
-    The area is cut into ``count`` equal strata with one point in each, so coverage is more even than independent draws.
-    Raises ``ValueError`` if the mesh has no area.
+    The area is cut into ``count`` equal strata with one point in each, so coverage is more even
+    than independent draws. Raises ``ValueError`` if the mesh has no area.
     """
     reach = np.cumsum(face_areas(mesh))
     if len(reach) == 0 or not reach[-1] > 0:

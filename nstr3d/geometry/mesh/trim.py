@@ -16,12 +16,15 @@ def trim(mesh: Mesh, points: np.ndarray, reach: float) -> Mesh:
     near = Neighbours(points).nearest(mesh.vertices)[0] <= reach
     faces = mesh.faces[near[mesh.faces].any(axis=1)]
     if len(faces) == 0:
-        raise ValueError(f"no surface lies within {reach:.3g} of a point, so --trim would remove all; raise it")
+        raise ValueError(
+            f"no surface lies within {reach:.3g} of a point, so --trim would remove all; raise it"
+        )
     return _of_faces(mesh, faces)
 
 
 def supported(mesh: Mesh, points: np.ndarray, least: int) -> Mesh:
-    """``mesh`` without the components that are nearest to fewer than ``least`` of ``points (n, 3)``; the one with most stays.
+    """``mesh`` without the components that are nearest to fewer than ``least`` of ``points (n,
+    3)``; the one with most stays.
 
     A reconstruction makes such bubbles around a few wrong normals, where no point lies.
     """

@@ -1,13 +1,16 @@
-"""Analytic shapes: closed-form signed distances for oracles, demos and sculpting, and what combines them.
+"""Analytic shapes: closed-form signed distances for oracles, demos and sculpting, and what combines
+them.
 
-Every function returns an `Sdf` in world units, negative inside, whose distance takes points ``(n, 3)`` of any float dtype on
-any device and is differentiable in both modes. Axes of revolution point along +y. Sizes are plain floats in world units;
-a size that is not positive and finite raises ``ValueError``.
+Every function returns an `Sdf` in world units, negative inside, whose distance takes points ``(n,
+3)`` of any float dtype on any device and is differentiable in both modes. Axes of revolution point
+along +y. Sizes are plain floats in world units; a size that is not positive and finite raises
+``ValueError``.
 
-Two promises hold for every shape here and are kept by every combinator: the Lipschitz bound is valid in all of space, and
-outside ``bounds`` the distance is at least the distance to ``bounds``, so an offset by ``e`` stays within bounds grown by
-``e``. "Exact" means the Euclidean distance everywhere; the others, divided by their Lipschitz bound, never exceed it.
-Formulas for sphere, box, torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D distance
+Two promises hold for every shape here and are kept by every combinator: the Lipschitz bound is
+valid in all of space, and outside ``bounds`` the distance is at least the distance to ``bounds``,
+so an offset by ``e`` stays within bounds grown by ``e``. "Exact" means the Euclidean distance
+everywhere; the others, divided by their Lipschitz bound, never exceed it. Formulas for sphere, box,
+torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D distance
 functions".
 """
 
@@ -28,11 +31,13 @@ from nstr3d.types import Box
 Vector = Sequence[float]
 Relief = Callable[[Tensor], Tensor]
 
-# Newton steps for the closest point on an ellipsoid: 1e-10 of its size for radii in ratios up to 100.
+# Newton steps for the closest point on an ellipsoid: 1e-10 of its size for radii in ratios up to
+# 100.
 ELLIPSOID_STEPS = 12
 
 
-# ---------------------------------------------------------------------------------------------------------------- shapes
+# ------------------------------------------------------------------------------
+# shapes
 
 
 def sphere(radius: float = 1.0, centre: Vector = (0.0, 0.0, 0.0)) -> Sdf:
@@ -53,7 +58,9 @@ def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
     """
     require_positive(major=major, minor=minor)
     if minor >= major:
-        raise ValueError(f"torus minor radius {minor} must be smaller than its major radius {major}")
+        raise ValueError(
+            f"torus minor radius {minor} must be smaller than its major radius {major}"
+        )
 
     def distance(points: Tensor) -> Tensor:
         return _length(torch.stack([_radius_about_y(points) - major, points[:, 1]], dim=-1)) - minor
@@ -73,11 +80,14 @@ def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
 
 
 def rounded_box(half_extents: Vector, radius: float) -> Sdf:
-    """A box whose edges and corners are rounded to ``radius``; ``half_extents`` includes the rounding. Exact."""
+    """A box whose edges and corners are rounded to ``radius``; ``half_extents`` includes the
+    rounding. Exact."""
     half = _vector("half_extents", half_extents)
     require_positive(half_extents=min(half), radius=radius)
     if radius >= min(half):
-        raise ValueError(f"rounding radius {radius} must be smaller than the smallest half extent {min(half)}")
+        raise ValueError(
+            f"rounding radius {radius} must be smaller than the smallest half extent {min(half)}"
+        )
     core = box([h - radius for h in half])
     return Sdf(lambda points: core.distance(points) - radius, _box_about((0.0,) * 3, half))
 
@@ -88,7 +98,8 @@ def thin_plate(size: float = 2.0, thickness: float = 0.02) -> Sdf:
 
 
 def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
-    """All points within ``radius`` of the segment from ``a`` to ``b``; exact. Raises ``ValueError`` where ``a`` equals ``b``."""
+    """All points within ``radius`` of the segment from ``a`` to ``b``; exact. Raises ``ValueError``
+    where ``a`` equals ``b``."""
     start, end = _vector("a", a), _vector("b", b)
     require_positive(radius=radius)
     axis = np.subtract(end, start)
@@ -110,7 +121,9 @@ def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
     require_positive(radius=radius, half_height=half_height)
 
     def distance(points: Tensor) -> Tensor:
-        beyond = torch.stack([_radius_about_y(points) - radius, points[:, 1].abs() - half_height], dim=-1)
+        beyond = torch.stack(
+            [_radius_about_y(points) - radius, points[:, 1].abs() - half_height], dim=-1
+        )
         return _corner_distance(beyond)
 
     return Sdf(distance, _box_about((0.0,) * 3, (radius, half_height, radius)))
@@ -119,20 +132,24 @@ def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
 def ellipsoid(radii: Vector) -> Sdf:
     """An ellipsoid about the origin with three semi-axes ``radii``; exact to rounding, Lipschitz 1.
 
-    The closest point is ``r^2 p / (t + r^2)`` with ``t`` the largest root of ``sum (r p / (t + r^2))^2 = 1`` (Eberly,
-    "Distance from a point to an ellipse, an ellipsoid, or a hyperellipsoid", 2013). The left side is convex and decreasing,
-    and the start is left of the root with a value of at most 3, so Newton's method climbs to the root without a safeguard.
+    The closest point is ``r^2 p / (t + r^2)`` with ``t`` the largest root of ``sum (r p / (t +
+    r^2))^2 = 1`` (Eberly, "Distance from a point to an ellipse, an ellipsoid, or a hyperellipsoid",
+    2013). The left side is convex and decreasing, and the start is left of the root with a value of
+    at most 3, so Newton's method climbs to the root without a safeguard.
     """
     semi = _vector("radii", radii)
     require_positive(radii=min(semi))
     shortest = min(semi)
 
     def distance(points: Tensor) -> Tensor:
-        # Coordinates come first, (3, n), and are added by hand: a sum over an axis of three costs several times as much.
+        # Coordinates come first, (3, n), and are added by hand: a sum over an axis of three costs
+        # several times as much.
         axes = _like(semi, points)[:, None]
-        # Roots are sought in s = t + shortest^2: t itself cancels near the middle of a flat ellipsoid.
+        # Roots are sought in s = t + shortest^2: t itself cancels near the middle of a flat
+        # ellipsoid.
         excess = axes.square() - shortest * shortest
-        # Off the symmetry planes by a rounding error, so that the closest point stays defined on the medial disc.
+        # Off the symmetry planes by a rounding error, so that the closest point stays defined on
+        # the medial disc.
         scaled = axes * points.T.abs().clamp_min(shortest * 8 * torch.finfo(points.dtype).eps)
         s = (scaled - excess).amax(dim=0)
         for _ in range(ELLIPSOID_STEPS):
@@ -147,7 +164,8 @@ def ellipsoid(radii: Vector) -> Sdf:
 
 
 def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
-    """Nested surfaces: a ball of radius ``outer`` with a spherical ``cavity`` in which a ball of radius ``inner`` floats; exact.
+    """Nested surfaces: a ball of radius ``outer`` with a spherical ``cavity`` in which a ball of
+    radius ``inner`` floats; exact.
 
     Raises ``ValueError`` unless ``inner < cavity < outer``.
     """
@@ -157,12 +175,16 @@ def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
     return union(difference(sphere(outer), sphere(cavity)), sphere(inner))
 
 
-def gyroid_slab(period: float = 1.2, thickness: float = 0.2, radius: float = 1.0, rim: float = 0.15) -> Sdf:
-    """A gyroid sheet inside a ball of ``radius``, where they meet rounded as by `smooth_difference` with ``k = rim``.
+def gyroid_slab(
+    period: float = 1.2, thickness: float = 0.2, radius: float = 1.0, rim: float = 0.15
+) -> Sdf:
+    """A gyroid sheet inside a ball of ``radius``, where they meet rounded as by `smooth_difference`
+    with ``k = rim``.
 
-    A bound with Lipschitz 1: ``sin x cos y + sin y cos z + sin z cos x`` has a gradient of at most sqrt(3) (Cauchy-Schwarz on
-    each component) and is divided by it. On the sheet's middle the gradient lies between sqrt(2) and sqrt(3), so a thin wall
-    is between ``thickness`` and 1.22 times that.
+    A bound with Lipschitz 1: ``sin x cos y + sin y cos z + sin z cos x`` has a gradient of at most
+    sqrt(3) (Cauchy-Schwarz on each component) and is divided by it. On the sheet's middle the
+    gradient lies between sqrt(2) and sqrt(3), so a thin wall is between ``thickness`` and 1.22
+    times that.
     """
     require_positive(period=period, thickness=thickness, radius=radius, rim=rim)
     omega = 2 * math.pi / period
@@ -177,7 +199,8 @@ def gyroid_slab(period: float = 1.2, thickness: float = 0.2, radius: float = 1.0
 
 
 def bracket() -> Sdf:
-    """A machined part with sharp edges, 2 x 1.5 x 1: a base with two bolt holes, an upright wall, a boss bored through.
+    """A machined part with sharp edges, 2 x 1.5 x 1: a base with two bolt holes, an upright wall, a
+    boss bored through.
 
     A bound with Lipschitz 1. All planes lie at multiples of 0.05, so a grid can follow them.
     """
@@ -189,24 +212,31 @@ def bracket() -> Sdf:
     return difference(union(base, wall, boss), bore, *holes)
 
 
-# ----------------------------------------------------------------------------------------------------------- combinators
+# ------------------------------------------------------------------------------
+# combinators
 
 
 def union(*parts: Sdf) -> Sdf:
     """What is in any of the ``parts``: the smallest distance, exact outside where the parts are."""
     _require_parts("union", parts)
-    return Sdf(_fold(torch.minimum, parts), _hull([part.bounds for part in parts]), _steepest(parts))
+    return Sdf(
+        _fold(torch.minimum, parts), _hull([part.bounds for part in parts]), _steepest(parts)
+    )
 
 
 def intersection(*parts: Sdf) -> Sdf:
     """What is in all of the ``parts``: the largest distance, exact inside where the parts are.
 
-    The bounds are the smallest of the parts' boxes (not their overlap, beyond whose corners the distance would grow too
-    slowly). Raises ``ValueError`` where the boxes do not overlap, for then nothing is left.
+    The bounds are the smallest of the parts' boxes (not their overlap, beyond whose corners the
+    distance would grow too slowly). Raises ``ValueError`` where the boxes do not overlap, for then
+    nothing is left.
     """
     _require_parts("intersection", parts)
     boxes = [part.bounds for part in parts]
-    lower, upper = np.max([b.lower for b in boxes], axis=0), np.min([b.upper for b in boxes], axis=0)
+    lower, upper = (
+        np.max([b.lower for b in boxes], axis=0),
+        np.min([b.upper for b in boxes], axis=0),
+    )
     if (lower > upper).any():
         raise ValueError("the intersection is empty: the bounds of its parts do not overlap")
     smallest = min(boxes, key=lambda b: float(b.extent.prod()))
@@ -225,10 +255,12 @@ def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
 
 
 def smooth_union(*parts: Sdf, k: float) -> Sdf:
-    """The union with its creases filled: the quadratic smooth minimum (Quilez), folded from left to right.
+    """The union with its creases filled: the quadratic smooth minimum (Quilez), folded from left to
+    right.
 
-    Two parts blend where their distances differ by less than ``k``, which adds at most ``k / 4``. The gradient is a convex
-    combination of the parts' gradients, so the Lipschitz bound is the largest of theirs; the bounds grow by ``k / 4`` a fold.
+    Two parts blend where their distances differ by less than ``k``, which adds at most ``k / 4``.
+    The gradient is a convex combination of the parts' gradients, so the Lipschitz bound is the
+    largest of theirs; the bounds grow by ``k / 4`` a fold.
     """
     _require_parts("smooth_union", parts)
     require_positive(k=k)
@@ -241,9 +273,11 @@ def smooth_union(*parts: Sdf, k: float) -> Sdf:
 
 
 def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
-    """The difference with its rims rounded: the smooth maximum of ``whole`` and each cut's complement, from left to right.
+    """The difference with its rims rounded: the smooth maximum of ``whole`` and each cut's
+    complement, from left to right.
 
-    Like `smooth_union` it moves the surface only where two distances differ by less than ``k``, and only inwards.
+    Like `smooth_union` it moves the surface only where two distances differ by less than ``k``, and
+    only inwards.
     """
     _require_parts("smooth_difference", cuts)
     require_positive(k=k)
@@ -255,10 +289,12 @@ def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
 
 
 def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> Sdf:
-    """``shape`` with its surface moved outwards by ``amplitude * relief``: how a shape gets oscillating relief.
+    """``shape`` with its surface moved outwards by ``amplitude * relief``: how a shape gets
+    oscillating relief.
 
-    ``relief`` maps points ``(n, 3)`` to ``(n,)`` in [-1, 1] and is as smooth as ``lipschitz``, its largest slope per world
-    unit; the result's Lipschitz bound is the shape's plus ``amplitude * lipschitz``.
+    ``relief`` maps points ``(n, 3)`` to ``(n,)`` in [-1, 1] and is as smooth as ``lipschitz``, its
+    largest slope per world unit; the result's Lipschitz bound is the shape's plus ``amplitude *
+    lipschitz``.
     """
     require_positive(amplitude=amplitude, lipschitz=lipschitz)
 
@@ -271,28 +307,47 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
 def translate(shape: Sdf, offset: Vector) -> Sdf:
     """``shape`` moved by ``offset``."""
     shift = _vector("offset", offset)
-    bounds = Box(*(tuple(np.add(corner, shift).tolist()) for corner in (shape.bounds.lower, shape.bounds.upper)))
-    return replace(shape, distance=lambda points: shape.distance(points - _like(shift, points)), bounds=bounds)
+    bounds = Box(
+        *(
+            tuple(np.add(corner, shift).tolist())
+            for corner in (shape.bounds.lower, shape.bounds.upper)
+        )
+    )
+    return replace(
+        shape, distance=lambda points: shape.distance(points - _like(shift, points)), bounds=bounds
+    )
 
 
 def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
-    """``shape`` turned about ``axis`` through the origin, counter-clockwise seen against the axis; bounds grow to fit."""
+    """``shape`` turned about ``axis`` through the origin, counter-clockwise seen against the axis;
+    bounds grow to fit."""
     matrix = _rotation(_vector("axis", axis), math.radians(degrees))
     rows = tuple(map(tuple, matrix.tolist()))
     half = np.abs(matrix) @ (shape.bounds.extent / 2)
     bounds = _box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
     # Points are rows, so multiplying by the matrix on the right turns them back.
-    return replace(shape, distance=lambda points: shape.distance(points @ _like(rows, points)), bounds=bounds)
+    return replace(
+        shape, distance=lambda points: shape.distance(points @ _like(rows, points)), bounds=bounds
+    )
 
 
 def scale(shape: Sdf, factor: float) -> Sdf:
-    """``shape`` enlarged about the origin by ``factor`` in every direction; the Lipschitz bound stays."""
+    """``shape`` enlarged about the origin by ``factor`` in every direction; the Lipschitz bound
+    stays."""
     require_positive(factor=factor)
-    bounds = Box(*(tuple(np.multiply(corner, factor).tolist()) for corner in (shape.bounds.lower, shape.bounds.upper)))
-    return replace(shape, distance=lambda points: shape.distance(points / factor) * factor, bounds=bounds)
+    bounds = Box(
+        *(
+            tuple(np.multiply(corner, factor).tolist())
+            for corner in (shape.bounds.lower, shape.bounds.upper)
+        )
+    )
+    return replace(
+        shape, distance=lambda points: shape.distance(points / factor) * factor, bounds=bounds
+    )
 
 
-# --------------------------------------------------------------------------------------------------------------- helpers
+# ------------------------------------------------------------------------------
+# helpers
 
 
 def require_positive(**sizes: float) -> None:
@@ -327,11 +382,14 @@ def _radius_about_y(points: Tensor) -> Tensor:
 
 
 def _corner_distance(beyond: Tensor) -> Tensor:
-    """Signed distance to the corner region ``beyond <= 0``: straight to a face inside, around the corner outside."""
+    """Signed distance to the corner region ``beyond <= 0``: straight to a face inside, around the
+    corner outside."""
     return _length(beyond.clamp_min(0)) + beyond.amax(dim=-1).clamp_max(0)
 
 
-def _fold(combine: Callable[[Tensor, Tensor], Tensor], parts: Sequence[Sdf]) -> Callable[[Tensor], Tensor]:
+def _fold(
+    combine: Callable[[Tensor, Tensor], Tensor], parts: Sequence[Sdf]
+) -> Callable[[Tensor], Tensor]:
     return lambda points: functools.reduce(combine, (part.distance(points) for part in parts))
 
 
@@ -344,12 +402,18 @@ def _box_about(middle: Vector, half: Vector) -> Box:
 
 
 def _hull(boxes: Sequence[Box]) -> Box:
-    lower, upper = np.min([b.lower for b in boxes], axis=0), np.max([b.upper for b in boxes], axis=0)
+    lower, upper = (
+        np.min([b.lower for b in boxes], axis=0),
+        np.max([b.upper for b in boxes], axis=0),
+    )
     return Box(tuple(lower.tolist()), tuple(upper.tolist()))
 
 
 def _grown(bounds: Box, margin: float) -> Box:
-    return Box(tuple(np.subtract(bounds.lower, margin).tolist()), tuple(np.add(bounds.upper, margin).tolist()))
+    return Box(
+        tuple(np.subtract(bounds.lower, margin).tolist()),
+        tuple(np.add(bounds.upper, margin).tolist()),
+    )
 
 
 def _rotation(axis: tuple[float, float, float], angle: float) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""Closed meshes with fine relief whose local frequency drifts: a knurl, a thread, scales and cloth. Trials for fields.
+"""Closed meshes with fine relief whose local frequency drifts: a knurl, a thread, scales and cloth.
+Trials for fields.
 
-All are in closed form, about as large as the unit box, and fine enough that a facet is far smaller than a ridge.
+All are in closed form, about as large as the unit box, and fine enough that a facet is far smaller
+than a ridge.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ def drifting(along: np.ndarray, mean: float, drift: float) -> np.ndarray:
 
 
 def knurl() -> Mesh:
-    """Crossed ridges around a barrel; along its axis their frequency goes from 6 to 54 radians per unit."""
+    """Crossed ridges around a barrel; along its axis their frequency goes from 6 to 54 radians per
+    unit."""
 
     def ridges(angle: np.ndarray, height: np.ndarray) -> np.ndarray:
         phase = drifting(height, 30.0, 24.0)
@@ -28,12 +31,14 @@ def knurl() -> Mesh:
 
 
 def thread() -> Mesh:
-    """One ridge that winds around a barrel, with a pitch that goes from 9 to 80 radians per unit."""
+    """One ridge that winds around a barrel, with a pitch that goes from 9 to 80 radians per
+    unit."""
     return barrel(lambda angle, height: 0.02 * np.sin(angle + drifting(height, 44.0, 35.2)))
 
 
 def scales() -> Mesh:
-    """Rows of round scales around a barrel, every other row shifted by half a scale, smaller and smaller."""
+    """Rows of round scales around a barrel, every other row shifted by half a scale, smaller and
+    smaller."""
 
     def rows(angle: np.ndarray, height: np.ndarray) -> np.ndarray:
         phase = drifting(height, 30.0, 20.0)
@@ -52,20 +57,29 @@ def cloth(side: int = 700) -> Mesh:
     middle = 0.12 * np.sin(2.5 * x + 1) * np.cos(2 * y)
     half = 0.07 * np.sqrt(rim)
     scale = 0.9
-    top, bottom = (np.stack([scale * x, scale * y, middle + way * (half + weave)], axis=-1) for way in (1, -1))
+    top, bottom = (
+        np.stack([scale * x, scale * y, middle + way * (half + weave)], axis=-1) for way in (1, -1)
+    )
     index = np.arange(side * side).reshape(side, side)
     under = index + side * side
     edge = np.zeros((side, side), bool)
     edge[[0, -1], :] = edge[:, [0, -1]] = True
     under[edge] = index[edge]  # one rim for both
     faces = np.concatenate([_quads(index), _quads(under)[:, ::-1]])
-    faces = faces[~edge.ravel()[faces % (side * side)].all(axis=1)]  # at two corners these would be there twice
+    faces = faces[
+        ~edge.ravel()[faces % (side * side)].all(axis=1)
+    ]  # at two corners these would be there twice
     used, faces = np.unique(faces, return_inverse=True)
-    return Mesh(np.concatenate([top.reshape(-1, 3), bottom.reshape(-1, 3)])[used], faces.reshape(-1, 3))
+    return Mesh(
+        np.concatenate([top.reshape(-1, 3), bottom.reshape(-1, 3)])[used], faces.reshape(-1, 3)
+    )
 
 
-def barrel(relief: Callable[[np.ndarray, np.ndarray], np.ndarray], around: int = 1200, along: int = 700) -> Mesh:
-    """A barrel of radius 0.6 and height 2 along z, its wall moved outward by ``relief(angle, height)`` but for the lids."""
+def barrel(
+    relief: Callable[[np.ndarray, np.ndarray], np.ndarray], around: int = 1200, along: int = 700
+) -> Mesh:
+    """A barrel of radius 0.6 and height 2 along z, its wall moved outward by ``relief(angle,
+    height)`` but for the lids."""
     angle, height = np.linspace(0, 2 * np.pi, around, endpoint=False), np.linspace(-1, 1, along)
     angle, height = np.meshgrid(angle, height, indexing="ij")
     profile = 0.6 * np.clip(1 - height**16, 0, 1) ** 0.25
@@ -83,9 +97,20 @@ def barrel(relief: Callable[[np.ndarray, np.ndarray], np.ndarray], around: int =
 
 
 def _quads(index: np.ndarray) -> np.ndarray:
-    """Two triangles for every square of a grid of vertices ``(m, n)``, counter-clockwise as rows run right and columns up."""
-    a, b, c, d = index[:-1, :-1].ravel(), index[1:, :-1].ravel(), index[1:, 1:].ravel(), index[:-1, 1:].ravel()
+    """Two triangles for every square of a grid of vertices ``(m, n)``, counter-clockwise as rows
+    run right and columns up."""
+    a, b, c, d = (
+        index[:-1, :-1].ravel(),
+        index[1:, :-1].ravel(),
+        index[1:, 1:].ravel(),
+        index[:-1, 1:].ravel(),
+    )
     return np.concatenate([np.stack([a, b, c], axis=1), np.stack([a, c, d], axis=1)])
 
 
-RELIEFS: dict[str, Callable[[], Mesh]] = {"knurl": knurl, "thread": thread, "scales": scales, "cloth": cloth}
+RELIEFS: dict[str, Callable[[], Mesh]] = {
+    "knurl": knurl,
+    "thread": thread,
+    "scales": scales,
+    "cloth": cloth,
+}

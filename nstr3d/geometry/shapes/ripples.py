@@ -1,4 +1,5 @@
-"""Waves whose local frequency is known in closed form: a phase that quickens, and a ball with such relief."""
+"""Waves whose local frequency is known in closed form: a phase that quickens, and a ball with such
+relief."""
 
 from __future__ import annotations
 
@@ -14,19 +15,23 @@ from nstr3d.sdf import Sdf
 
 @dataclass(frozen=True)
 class Ripple:
-    """A shape with relief of known spectrum: ``sdf``; ``phase (n, 3) -> (n,)`` in radians; and its gradient, the local
-    ``frequency (n, 3) -> (n, 3)`` in radians per world unit."""
+    """A shape with relief of known spectrum: ``sdf``; ``phase (n, 3) -> (n,)`` in radians; and its
+    gradient, the local ``frequency (n, 3) -> (n, 3)`` in radians per world unit."""
 
     sdf: Sdf
     phase: Callable[[Tensor], Tensor]
     frequency: Callable[[Tensor], Tensor]
 
 
-def drifting_ripple(radius: float = 1.0, amplitude: float = 0.03, slow: float = 7.0, fast: float = 28.0) -> Ripple:
-    """A ball with sinusoidal relief whose frequency drifts along x from ``slow`` at ``-radius`` to ``fast`` at ``radius``.
+def drifting_ripple(
+    radius: float = 1.0, amplitude: float = 0.03, slow: float = 7.0, fast: float = 28.0
+) -> Ripple:
+    """A ball with sinusoidal relief whose frequency drifts along x from ``slow`` at ``-radius`` to
+    ``fast`` at ``radius``.
 
-    Frequencies are in radians per world unit; the defaults drift by a factor of four. A fixed Fourier basis has to carry every
-    frequency everywhere to represent it, a space-varying spectrum carries one.
+    Frequencies are in radians per world unit; the defaults drift by a factor of four. A fixed
+    Fourier basis has to carry every frequency everywhere to represent it, a space-varying spectrum
+    carries one.
     """
     require_positive(radius=radius, amplitude=amplitude, slow=slow, fast=fast)
     drift = Chirp(-radius, radius, slow, fast)
@@ -46,7 +51,8 @@ def drifting_ripple(radius: float = 1.0, amplitude: float = 0.03, slow: float = 
 
 @dataclass(frozen=True)
 class Chirp:
-    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``, and is constant beyond them."""
+    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``, and
+    is constant beyond them."""
 
     start: float
     end: float
@@ -56,14 +62,21 @@ class Chirp:
     def __post_init__(self) -> None:
         require_positive(slow=self.slow, fast=self.fast)
         if not self.start < self.end:
-            raise ValueError(f"a chirp must end after it starts, not go from {self.start} to {self.end}")
+            raise ValueError(
+                f"a chirp must end after it starts, not go from {self.start} to {self.end}"
+            )
 
     def phase(self, along: Tensor) -> Tensor:
-        """The phase in radians at positions ``along (n,)``: continuously differentiable, zero at ``start``."""
+        """The phase in radians at positions ``along (n,)``: continuously differentiable, zero at
+        ``start``."""
         within = along.clamp(self.start, self.end)
         travelled = within - self.start
         rate = (self.fast - self.slow) / (self.end - self.start)
-        return self.slow * travelled + rate / 2 * travelled.square() + self.frequency(along) * (along - within)
+        return (
+            self.slow * travelled
+            + rate / 2 * travelled.square()
+            + self.frequency(along) * (along - within)
+        )
 
     def frequency(self, along: Tensor) -> Tensor:
         """The phase's derivative ``(n,)``, in radians per unit."""

@@ -1,7 +1,9 @@
-"""A field's levels, waves and decoder as one operation: what a training step and a query spend their time on.
+"""A field's levels, waves and decoder as one operation: what a training step and a query spend
+their time on.
 
-`evaluate` is the twin in plain torch. The fused form (numba) gives the same values, and the
-same gradients in tables, waves and decoder, where nobody differentiates in the points: in 3D, in float32, on the CPU.
+`evaluate` is the twin in plain torch. The fused form (numba) gives the same values, and the same
+gradients in tables, waves and decoder, where nobody differentiates in the points: in 3D, in
+float32, on the CPU.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nstr3d.kernels.field.interpolate import differentiated, fused_applies, interpolate, plain_wanted
+from nstr3d.kernels.field.interpolate import (
+    differentiated,
+    fused_applies,
+    interpolate,
+    plain_wanted,
+)
 from nstr3d.kernels.field.layout import (
     CARRIER,
     CHANNELS,
@@ -32,15 +39,20 @@ from nstr3d.kernels.field.layout import (
     up,
 )
 
-TRITON = False  # whether GPUs use `kernels.field.gpu`: off until it was measured on one; `apps/benchmark.py speed` turns it on
+# whether GPUs use `kernels.field.gpu`: off until it was measured on one; `apps/benchmark.py speed`
+# turns it on
+TRITON = False
 
 
 def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> Tensor:
-    """Values ``(n, c)`` at ``points (n, 3)`` in plain torch, differentiable to any order; the features without ``weights``."""
+    """Values ``(n, c)`` at ``points (n, 3)`` in plain torch, differentiable to any order; the
+    features without ``weights``."""
     features = torch.cat([_features(points, part) for part in parts], dim=1)
     if weights is None:
         return features
-    hidden = nn.functional.softplus(nn.functional.linear(features, weights.w1, weights.b1), beta=weights.sharpness)
+    hidden = nn.functional.softplus(
+        nn.functional.linear(features, weights.w1, weights.b1), beta=weights.sharpness
+    )
     return nn.functional.linear(hidden, weights.w2, weights.b2)
 
 
@@ -49,7 +61,11 @@ def _features(points: Tensor, part: Part) -> Tensor:
     if part.omega is None or part.phase is None:
         return spectrum
     plain, local = spectrum[:, : part.plain], spectrum[:, part.plain :]
-    phase, first, second = torch.addmm(part.phase, points, part.omega.T), local[:, : part.waves], local[:, part.waves :]
+    phase, first, second = (
+        torch.addmm(part.phase, points, part.omega.T),
+        local[:, : part.waves],
+        local[:, part.waves :],
+    )
     if part.kind == COMPLEX:
         waves = first * torch.sin(phase) + second * torch.cos(phase)
     else:
@@ -63,23 +79,38 @@ def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout
         from nstr3d.kernels.field.gpu import fused_on_gpu
 
         return fused_on_gpu(points, parts, weights)
-    return _Fused.apply(points, layout, len(parts), weights and weights.sharpness, *_learned(parts, weights))
+    return _Fused.apply(
+        points, layout, len(parts), weights and weights.sharpness, *_learned(parts, weights)
+    )
 
 
 def _learned(parts: Sequence[Part], weights: Weights | None) -> list[Tensor]:
     """Weights, tables, then frequencies and phases."""
     tensors = [*(weights[:4] if weights else ()), *(part.table for part in parts)]
-    return tensors + [tensor for part in parts for tensor in (part.omega, part.phase) if tensor is not None]
+    return tensors + [
+        tensor for part in parts for tensor in (part.omega, part.phase) if tensor is not None
+    ]
 
 
-def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout) -> tuple[Tensor, Tensor]:
-    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, of one output; where `applies`, on the CPU."""
+def fused_with_slope(
+    points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout
+) -> tuple[Tensor, Tensor]:
+    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, of one output; where
+    `applies`, on the CPU."""
     from nstr3d.kernels.field import fusedcpu as cpu
     from nstr3d.kernels.threads import share
 
-    levels = packed_levels(layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts])
+    levels = packed_levels(
+        layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts]
+    )
     value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
-    given = points.detach().contiguous().numpy(), levels, packed_decoder(weights, layout), value.numpy(), slope.numpy()
+    given = (
+        points.detach().contiguous().numpy(),
+        levels,
+        packed_decoder(weights, layout),
+        value.numpy(),
+        slope.numpy(),
+    )
     share(lambda part, low, high: cpu.forward_with_slope(low, high, *given), len(points), cpu.BLOCK)
     return value, slope
 
@@ -87,7 +118,9 @@ def fused_with_slope(points: Tensor, parts: Sequence[Part], weights: Weights, la
 def applies(points: Tensor, parts: Sequence[Part]) -> bool:
     """Whether the fused form may answer."""
     if points.is_cuda:
-        single = points.dtype == torch.float32 and all(part.table.dtype == torch.float32 for part in parts)
+        single = points.dtype == torch.float32 and all(
+            part.table.dtype == torch.float32 for part in parts
+        )
         return triton_wanted() and single and points.shape[1] == 3 and not differentiated(points)
     return all(fused_applies(points, part.table) for part in parts)
 
@@ -97,17 +130,24 @@ def triton_wanted() -> bool:
     return TRITON and not plain_wanted()
 
 
-def packed_levels(layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]):
+def packed_levels(
+    layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]
+):
     """The kernels' view of the levels: tables and carriers copied to where the layout has them."""
     from nstr3d.kernels.field import fusedcpu as cpu
 
     table, carrier = torch.empty(layout.table_size).numpy(), zeros(layout.carrier_size)
     table[-2 * LANES - WIDE :] = 0  # what follows the last row
     for given, (omega, phase), line in zip(tables, waves, layout.meta):
-        cpu.pack(given.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS])
+        cpu.pack(
+            given.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS]
+        )
         if omega is not None and phase is not None:
             at = carrier[line[CARRIER] :][: 4 * up(len(phase), LANES)].reshape(4, -1)
-            at[:3, : len(phase)], at[3, : len(phase)] = omega.detach().numpy().T, phase.detach().numpy()
+            at[:3, : len(phase)], at[3, : len(phase)] = (
+                omega.detach().numpy().T,
+                phase.detach().numpy(),
+            )
     sizes = layout.inputs, layout.line, layout.local_line
     return cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier, *sizes)
 
@@ -124,7 +164,9 @@ def packed_decoder(weights: Weights | None, layout: Layout):
     first, back = zeros(inputs, width), zeros(width, columns)
     bias, last = zeros(width), zeros(len(w2), width)
     first[:, :hidden], back[:hidden, :inputs], bias[:hidden], last[:, :hidden] = w1.T, w1, b1, w2
-    return cpu.Decoder._make([first.ravel(), back.ravel(), bias, last.ravel(), b2, np.float32(weights.sharpness)])
+    return cpu.Decoder._make(
+        [first.ravel(), back.ravel(), bias, last.ravel(), b2, np.float32(weights.sharpness)]
+    )
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -135,7 +177,9 @@ class _Fused(torch.autograd.Function):
     """The kernels as an autograd node: gradients in tables, waves and weights, first order only."""
 
     @staticmethod
-    def forward(ctx, points: Tensor, layout: Layout, count: int, sharpness: float | None, *tensors: Tensor) -> Tensor:
+    def forward(
+        ctx, points: Tensor, layout: Layout, count: int, sharpness: float | None, *tensors: Tensor
+    ) -> Tensor:
         from nstr3d.kernels.field import fusedcpu as cpu
         from nstr3d.kernels.threads import share
 
@@ -143,13 +187,19 @@ class _Fused(torch.autograd.Function):
         if sharpness is not None:
             weights, tensors = Weights._make([*tensors[:4], sharpness]), tensors[4:]
         waves = _pairs(layout, tensors[count:])
-        levels, decoder = packed_levels(layout, tensors[:count], waves), packed_decoder(weights, layout)
+        levels, decoder = (
+            packed_levels(layout, tensors[:count], waves),
+            packed_decoder(weights, layout),
+        )
         kept = n + cpu.TILE if any(ctx.needs_input_grad) or weights is None else 0
         features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
         hidden = torch.empty(kept * len(decoder.bias))
         out = torch.empty(n, len(weights.b2) if weights else 0)
         at = points.detach().contiguous().numpy()
-        ctx.layout, ctx.given = layout, (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy()))
+        ctx.layout, ctx.given = (
+            layout,
+            (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy())),
+        )
         given: tuple = *ctx.given, out.numpy()
         share(lambda part, low, high: cpu.forward(low, high, *given), n, cpu.BLOCK)
         ctx.shapes = [tensor.shape for tensor in tensors[:count]]
@@ -165,14 +215,20 @@ class _Fused(torch.autograd.Function):
         given: tuple = *ctx.given, grad.contiguous().numpy()
         carriers = ctx.needs_input_grad[4 + len(ctx.shapes) + (4 if ctx.hidden else 0) :]
         sums = Sums(ctx.layout, ctx.hidden, grad.shape[1], any(carriers), len(grad))
-        share(lambda part, low, high: cpu.backward(low, high, *given, sums=sums.mine[part]), len(grad), cpu.BLOCK)
+        share(
+            lambda part, low, high: cpu.backward(low, high, *given, sums=sums.mine[part]),
+            len(grad),
+            cpu.BLOCK,
+        )
         return None, None, None, None, *sums.gradients(ctx.shapes)
 
 
 class Sums:
     """Gradients under way: every thread has sums of its own, ``mine``, in one piece of memory."""
 
-    def __init__(self, layout: Layout, hidden: torch.Size | None, outputs: int, learned: bool, count: int) -> None:
+    def __init__(
+        self, layout: Layout, hidden: torch.Size | None, outputs: int, learned: bool, count: int
+    ) -> None:
         from nstr3d.kernels.field import fusedcpu as cpu
         from nstr3d.kernels.threads import parts
 
@@ -183,7 +239,10 @@ class Sums:
         self.sizes = layout.table_size, first, self.width, last, carrier, outputs
         ends = np.cumsum(self.sizes).tolist()
         self.all = torch.empty(parts(count), up(ends[-1], WIDE)).numpy()
-        self.mine = [cpu.Sums._make(each[end - size : end] for size, end in zip(self.sizes, ends)) for each in self.all]
+        self.mine = [
+            cpu.Sums._make(each[end - size : end] for size, end in zip(self.sizes, ends))
+            for each in self.all
+        ]
 
     def gradients(self, shapes: Sequence[torch.Size]) -> list[Tensor | None]:
         """In weights, tables of these ``shapes``, and the waves, where those are learned."""
@@ -195,7 +254,10 @@ class Sums:
         found: list[Tensor | None] = []
         if self.hidden:
             hidden, inputs = self.hidden
-            w1, w2 = first.view(-1, width)[:inputs, :hidden].T, last.view(outputs, width)[:, :hidden]
+            w1, w2 = (
+                first.view(-1, width)[:inputs, :hidden].T,
+                last.view(outputs, width)[:, :hidden],
+            )
             found += [w1, bias[:hidden], w2, offset]
         for shape, line in zip(shapes, self.layout.meta):
             table = torch.empty(shape)
@@ -214,4 +276,6 @@ class Sums:
 def _pairs(layout: Layout, tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
     """Frequencies and phases of each level, from those of the levels that have waves."""
     left = iter(tensors)
-    return [(next(left), next(left)) if line[KIND] != PLAIN else (None, None) for line in layout.meta]
+    return [
+        (next(left), next(left)) if line[KIND] != PLAIN else (None, None) for line in layout.meta
+    ]

@@ -1,7 +1,8 @@
-"""A whole field of interpolated levels, waves and a one-layer decoder in one pass over blocks of points, on the CPU (numba).
+"""A whole field of interpolated levels, waves and a one-layer decoder in one pass over blocks of
+points, on the CPU (numba).
 
-Every level's gather, its waves, both matrix products and the softplus are done for a block while it is in the first cache.
-Twin: `kernels.field.fused.evaluate`, in plain torch.
+Every level's gather, its waves, both matrix products and the softplus are done for a block while it
+is in the first cache. Twin: `kernels.field.fused.evaluate`, in plain torch.
 """
 
 from __future__ import annotations
@@ -11,19 +12,44 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-from nstr3d.kernels.field.layout import AMPLITUDE, COMPLEX, LANES, PHASE, PLAIN, RESOLUTION, ROW, STRIDE, TABLE
-from nstr3d.kernels.simd import WIDE, decay, fma, load, load_wide, sine_and_cosine, softplus, splat, splat_wide, store, total
+from nstr3d.kernels.field.layout import (
+    AMPLITUDE,
+    COMPLEX,
+    LANES,
+    PHASE,
+    PLAIN,
+    RESOLUTION,
+    ROW,
+    STRIDE,
+    TABLE,
+)
+from nstr3d.kernels.simd import (
+    WIDE,
+    decay,
+    fma,
+    load,
+    load_wide,
+    sine_and_cosine,
+    softplus,
+    splat,
+    splat_wide,
+    store,
+    total,
+)
 
 BLOCK = 64  # points; a multiple of TILE
 TILE = 8  # rows of a matrix product under way in registers
 
-# What `kernels.field.layout.Layout` holds, as the kernels see it: ``meta (levels, 11)`` int64, the rest flat float32 but for int32 rows.
+# What `kernels.field.layout.Layout` holds, as the kernels see it: ``meta (levels, 11)`` int64, the
+# rest flat float32 but for int32 rows.
 Levels = namedtuple("Levels", "meta radians rows table carrier inputs line local_line")
-# Weights (features, hidden) and (hidden, features), padded to whole vectors; with no bias (0,) there is no decoder.
+# Weights (features, hidden) and (hidden, features), padded to whole vectors; with no bias (0,)
+# there is no decoder.
 Decoder = namedtuple("Decoder", "first back bias last offset sharpness")
 # What the backward pass needs of the forward one: features, the waves' derivatives, hidden values.
 Kept = namedtuple("Kept", "features local hidden")
-# Of a block's points on every level: where in the table the corners' rows are, and the offsets in the cell.
+# Of a block's points on every level: where in the table the corners' rows are, and the offsets in
+# the cell.
 Cells = namedtuple("Cells", "places offsets")
 Sums = namedtuple("Sums", "table first bias last carrier offset")  # gradients
 
@@ -37,16 +63,25 @@ def corner(points, n, axis, resolution):
 
 @njit(cache=True, inline="always")
 def _pair(levels, level, node):
-    """Where in the table the values of a node and the next are; the row before the first is zero and stands for missing ones."""
+    """Where in the table the values of a node and the next are; the row before the first is zero
+    and stands for missing ones."""
     at, stride = levels.meta[level, TABLE], levels.meta[level, STRIDE]
-    return at + (np.int64(levels.rows[node]) + 1) * stride, at + (np.int64(levels.rows[node + 1]) + 1) * stride
+    return at + (np.int64(levels.rows[node]) + 1) * stride, at + (
+        np.int64(levels.rows[node + 1]) + 1
+    ) * stride
 
 
 @njit(cache=True)
 def locate(points, start, count, levels, level, cells):
-    """The places of the eight corners' rows of a block's points, and their offsets in their cells."""
+    """The places of the eight corners' rows of a block's points, and their offsets in their
+    cells."""
     resolution = levels.meta[level, RESOLUTION]
-    edge, begin, places, offsets = resolution + 1, levels.meta[level, ROW], cells.places[level], cells.offsets[level]
+    edge, begin, places, offsets = (
+        resolution + 1,
+        levels.meta[level, ROW],
+        cells.places[level],
+        cells.offsets[level],
+    )
     for p in range(count):
         i, offsets[p, 0] = corner(points, start + p, 0, resolution)
         j, offsets[p, 1] = corner(points, start + p, 1, resolution)
@@ -64,7 +99,13 @@ def locate(points, start, count, levels, level, cells):
 def _cell(cells, level, p):
     """What `locate` found for a point of the block."""
     at, offset = cells.places[level, p], cells.offsets[level, p]
-    return (at[0], at[1], at[2], at[3]), (at[4], at[5], at[6], at[7]), offset[0], offset[1], offset[2]
+    return (
+        (at[0], at[1], at[2], at[3]),
+        (at[4], at[5], at[6], at[7]),
+        offset[0],
+        offset[1],
+        offset[2],
+    )
 
 
 @njit(cache=True, inline="always")
@@ -93,7 +134,8 @@ def gather(count, levels, level, cells, spectrum):
 
 @njit(cache=True)
 def _gather_with_slope(count, levels, level, cells, spectrum, slopes):
-    """As `_gather`, with the derivatives along the axes: three arrays like ``spectrum`` one after another."""
+    """As `_gather`, with the derivatives along the axes: three arrays like ``spectrum`` one after
+    another."""
     table, stride = levels.table, levels.meta[level, STRIDE]
     size = len(slopes) // 3
     scale = splat(np.float32(levels.meta[level, RESOLUTION] * 0.5))
@@ -101,8 +143,18 @@ def _gather_with_slope(count, levels, level, cells, spectrum, slopes):
         (a, b, c, d), (e, f, g, h), u, v, w = _cell(cells, level, p)
         u, v, w = splat(u), splat(v), splat(w)
         for s in range(0, stride, LANES):
-            la, lc, le, lg = load(table, a + s), load(table, c + s), load(table, e + s), load(table, g + s)
-            da, dc, de, dg = load(table, b + s) - la, load(table, d + s) - lc, load(table, f + s) - le, load(table, h + s) - lg
+            la, lc, le, lg = (
+                load(table, a + s),
+                load(table, c + s),
+                load(table, e + s),
+                load(table, g + s),
+            )
+            da, dc, de, dg = (
+                load(table, b + s) - la,
+                load(table, d + s) - lc,
+                load(table, f + s) - le,
+                load(table, h + s) - lg,
+            )
             la, lc, le, lg = fma(w, da, la), fma(w, dc, lc), fma(w, de, le), fma(w, dg, lg)
             dla, dle = lc - la, lg - le
             la, le = fma(v, dla, la), fma(v, dle, le)
@@ -118,7 +170,11 @@ def _gather_with_slope(count, levels, level, cells, spectrum, slopes):
 def _carried(points, n, carrier, at, width):
     """omega . x + b of the waves whose frequencies and phases are at ``at``."""
     phase = fma(splat(points[n, 0]), load(carrier, at), load(carrier, at + 3 * width))
-    return fma(splat(points[n, 1]), load(carrier, at + width), fma(splat(points[n, 2]), load(carrier, at + 2 * width), phase))
+    return fma(
+        splat(points[n, 1]),
+        load(carrier, at + width),
+        fma(splat(points[n, 2]), load(carrier, at + 2 * width), phase),
+    )
 
 
 @njit(cache=True, inline="always")
@@ -128,15 +184,24 @@ def _padded(count):
 
 @njit(cache=True)
 def featurise(points, start, count, levels, level, spectrum, kept, first):
-    """What the decoder reads, from the channels of a block, into rows from ``first`` on; and the derivatives of the waves'
-    features in their channels and in their phase.
+    """What the decoder reads, from the channels of a block, into rows from ``first`` on; and the
+    derivatives of the waves' features in their channels and in their phase.
 
     Whole vectors are written: what they put past their end, the next ones overwrite.
     """
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
-    features, local, width, radians = kept.features, kept.local, _padded(waves), splat(levels.radians[level])
+    features, local, width, radians = (
+        kept.features,
+        kept.local,
+        _padded(waves),
+        splat(levels.radians[level]),
+    )
     for p in range(count):
-        row, to, beside = p * stride, (first + p) * levels.line + feature, (first + p) * levels.local_line + place
+        row, to, beside = (
+            p * stride,
+            (first + p) * levels.line + feature,
+            (first + p) * levels.local_line + place,
+        )
         for s in range(0, plain, LANES):
             store(features, to + s, load(spectrum, row + s))
         if kind == PLAIN:
@@ -162,7 +227,8 @@ def featurise(points, start, count, levels, level, spectrum, kept, first):
 
 @njit(cache=True)
 def _feature_slopes(count, levels, level, slopes, local, features):
-    """The derivatives of a block's features along the axes, three blocks ``(BLOCK, line)`` one after another."""
+    """The derivatives of a block's features along the axes, three blocks ``(BLOCK, line)`` one
+    after another."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
     width, radians, size = _padded(waves), splat(levels.radians[level]), len(slopes) // 3
     for axis in range(3):
@@ -188,8 +254,9 @@ def _feature_slopes(count, levels, level, slopes, local, features):
 
 @njit(cache=True)
 def _multiply(a, first, row, step, b, c, columns, rows, inner):
-    """``c += a b``: c of ``rows`` rows (a multiple of TILE) of ``columns`` (of WIDE), b with ``inner`` rows of ``columns``, and a
-    from ``first`` on with ``row`` between its rows and ``step`` between its columns."""
+    """``c += a b``: c of ``rows`` rows (a multiple of TILE) of ``columns`` (of WIDE), b with
+    ``inner`` rows of ``columns``, and a from ``first`` on with ``row`` between its rows and
+    ``step`` between its columns."""
     for i in range(0, rows, TILE):
         r = first + i * row
         for j in range(0, columns, WIDE):
@@ -201,9 +268,18 @@ def _multiply(a, first, row, step, b, c, columns, rows, inner):
             for k in range(inner):
                 line, x = load_wide(b, k * columns + j), r + k * step
                 c0, c1 = fma(splat_wide(a[x]), line, c0), fma(splat_wide(a[x + row]), line, c1)
-                c2, c3 = fma(splat_wide(a[x + 2 * row]), line, c2), fma(splat_wide(a[x + 3 * row]), line, c3)
-                c4, c5 = fma(splat_wide(a[x + 4 * row]), line, c4), fma(splat_wide(a[x + 5 * row]), line, c5)
-                c6, c7 = fma(splat_wide(a[x + 6 * row]), line, c6), fma(splat_wide(a[x + 7 * row]), line, c7)
+                c2, c3 = (
+                    fma(splat_wide(a[x + 2 * row]), line, c2),
+                    fma(splat_wide(a[x + 3 * row]), line, c3),
+                )
+                c4, c5 = (
+                    fma(splat_wide(a[x + 4 * row]), line, c4),
+                    fma(splat_wide(a[x + 5 * row]), line, c5),
+                )
+                c6, c7 = (
+                    fma(splat_wide(a[x + 6 * row]), line, c6),
+                    fma(splat_wide(a[x + 7 * row]), line, c7),
+                )
             store(c, at, c0)
             store(c, at + columns, c1)
             store(c, at + 2 * columns, c2)
@@ -216,13 +292,24 @@ def _multiply(a, first, row, step, b, c, columns, rows, inner):
 
 @njit(cache=True)
 def decode(features, first, count, levels, decoder, hidden, out, start):
-    """The hidden values of a block, ``(BLOCK, width)``, and the values ``out`` from row ``start`` on."""
+    """The hidden values of a block, ``(BLOCK, width)``, and the values ``out`` from row ``start``
+    on."""
     width, outputs = len(decoder.bias), out.shape[1]
     rows = (count + TILE - 1) // TILE * TILE
     for p in range(rows):
         for s in range(0, width, WIDE):
             store(hidden, p * width + s, load_wide(decoder.bias, s))
-    _multiply(features, first * levels.line, levels.line, 1, decoder.first, hidden, width, rows, levels.inputs)
+    _multiply(
+        features,
+        first * levels.line,
+        levels.line,
+        1,
+        decoder.first,
+        hidden,
+        width,
+        rows,
+        levels.inputs,
+    )
     sharp, blunt = splat_wide(decoder.sharpness), splat_wide(np.float32(1) / decoder.sharpness)
     for p in range(count):
         for s in range(p * width, (p + 1) * width, WIDE):
@@ -230,16 +317,24 @@ def decode(features, first, count, levels, decoder, hidden, out, start):
         for o in range(outputs):
             value = splat_wide(0.0)
             for s in range(0, width, WIDE):
-                value = fma(load_wide(hidden, p * width + s), load_wide(decoder.last, o * width + s), value)
+                value = fma(
+                    load_wide(hidden, p * width + s), load_wide(decoder.last, o * width + s), value
+                )
             out[start + p, o] = total(value) + decoder.offset[o]
 
 
 @njit(cache=True, inline="always")
 def scratch(levels):
     """Room for a block's cells, its spectrum, and for what its forward pass leaves."""
-    cells = Cells(np.empty((len(levels.meta), BLOCK, 8), np.int64), np.empty((len(levels.meta), BLOCK, 3), np.float32))
+    cells = Cells(
+        np.empty((len(levels.meta), BLOCK, 8), np.int64),
+        np.empty((len(levels.meta), BLOCK, 3), np.float32),
+    )
     spectrum = np.zeros(BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES, np.float32)
-    features, local = np.zeros(BLOCK * levels.line, np.float32), np.zeros(BLOCK * levels.local_line, np.float32)
+    features, local = (
+        np.zeros(BLOCK * levels.line, np.float32),
+        np.zeros(BLOCK * levels.local_line, np.float32),
+    )
     return cells, spectrum, Kept(features, local, np.zeros(0, np.float32))
 
 
@@ -263,9 +358,11 @@ def forward(low, high, points, levels, decoder, kept, out):
 
 @njit(cache=True)
 def pack(table, packed, at, stride, channels):
-    """Copy a flat ``table`` of rows of ``channels`` into ``packed`` from ``at`` on, a zero row before it and ``stride`` to a row.
+    """Copy a flat ``table`` of rows of ``channels`` into ``packed`` from ``at`` on, a zero row
+    before it and ``stride`` to a row.
 
-    Whole vectors are copied: a row is followed by the start of the next, which nobody reads, or by zeros.
+    Whole vectors are copied: a row is followed by the start of the next, which nobody reads, or by
+    zeros.
     """
     packed[at : at + stride] = 0
     safe = len(table) - stride
@@ -281,7 +378,8 @@ def pack(table, packed, at, stride, channels):
 
 @njit(cache=True)
 def unpack(sums, table, at, stride, channels):
-    """The gradient of what `pack` packed: the threads' ``sums (threads, size)``, added in their order."""
+    """The gradient of what `pack` packed: the threads' ``sums (threads, size)``, added in their
+    order."""
     safe = len(table) - stride
     for row in range(0, len(table), channels):
         at += stride
@@ -301,9 +399,13 @@ def unpack(sums, table, at, stride, channels):
 
 @njit(cache=True)
 def decode_backward(start, count, levels, decoder, kept, first, grad, change, back, sums):
-    """Gradients of a block, which ``kept`` has from row ``first`` on and ``grad`` from ``start`` on: in its features into
-    ``back``, in the decoder's weights added to theirs."""
-    width, outputs, columns = len(decoder.bias), grad.shape[1], len(decoder.back) // len(decoder.bias)
+    """Gradients of a block, which ``kept`` has from row ``first`` on and ``grad`` from ``start``
+    on: in its features into ``back``, in the decoder's weights added to theirs."""
+    width, outputs, columns = (
+        len(decoder.bias),
+        grad.shape[1],
+        len(decoder.back) // len(decoder.bias),
+    )
     sharp, one, line = splat_wide(decoder.sharpness), splat_wide(1.0), levels.line
     for p in range(count):
         for s in range(0, width, WIDE):
@@ -311,7 +413,9 @@ def decode_backward(start, count, levels, decoder, kept, first, grad, change, ba
             for o in range(outputs):
                 scale = splat_wide(grad[start + p, o])
                 into = fma(scale, load_wide(decoder.last, o * width + s), into)
-                store(sums.last, o * width + s, fma(scale, value, load_wide(sums.last, o * width + s)))
+                store(
+                    sums.last, o * width + s, fma(scale, value, load_wide(sums.last, o * width + s))
+                )
             into = into * (one - decay(sharp * value))  # the slope of softplus, from its value
             store(change, p * width + s, into)
             store(sums.bias, s, load_wide(sums.bias, s) + into)
@@ -320,13 +424,23 @@ def decode_backward(start, count, levels, decoder, kept, first, grad, change, ba
     rows = (levels.inputs + TILE - 1) // TILE * TILE
     _multiply(kept.features, first * line, 1, line, change, sums.first, width, rows, count)
     back[:] = 0
-    _multiply(change, np.int64(0), width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
+    _multiply(
+        change,
+        np.int64(0),
+        width,
+        1,
+        decoder.back,
+        back,
+        columns,
+        (count + TILE - 1) // TILE * TILE,
+        width,
+    )
 
 
 @njit(cache=True)
 def scatter(points, start, count, levels, level, cells, back, columns, kept, first, spectrum, sums):
-    """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves'; ``kept`` has the block from row
-    ``first`` on."""
+    """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves';
+    ``kept`` has the block from row ``first`` on."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _ = levels.meta[level]
     local, width, radians = kept.local, _padded(waves), splat(levels.radians[level])
     g_table, g_carrier = sums.table, sums.carrier
@@ -341,14 +455,22 @@ def scatter(points, start, count, levels, level, cells, back, columns, kept, fir
             if kind != AMPLITUDE:
                 scale = radians if kind == PHASE else splat(1.0)
                 for s in range(0, waves, LANES):
-                    store(spectrum, row + waves + s, load(back, at + s) * load(local, beside + width + s) * scale)
+                    store(
+                        spectrum,
+                        row + waves + s,
+                        load(back, at + s) * load(local, beside + width + s) * scale,
+                    )
             if len(g_carrier):
                 turn = beside + (2 * width if kind == COMPLEX else width)
                 for s in range(0, waves, LANES):
                     phase, to = load(back, at + s) * load(local, turn + s), carrier + s
                     for axis in range(3):
                         where = to + axis * width
-                        store(g_carrier, where, fma(splat(points[start + p, axis]), phase, load(g_carrier, where)))
+                        store(
+                            g_carrier,
+                            where,
+                            fma(splat(points[start + p, axis]), phase, load(g_carrier, where)),
+                        )
                     store(g_carrier, to + 3 * width, load(g_carrier, to + 3 * width) + phase)
     for p in range(count):
         (a, b, c, d), (e, f, g, h), u, v, w = _cell(cells, level, p)
@@ -367,11 +489,15 @@ def scatter(points, start, count, levels, level, cells, back, columns, kept, fir
 
 @njit(cache=True, nogil=True)
 def backward(low, high, points, levels, decoder, kept, grad, sums):
-    """One thread's share, into sums of its own. Without a decoder ``grad`` is that of the features."""
+    """One thread's share, into sums of its own. Without a decoder ``grad`` is that of the
+    features."""
     width, inputs = len(decoder.bias), levels.inputs
     columns = len(decoder.back) // width if width else inputs
     cells, spectrum, _ = scratch(levels)
-    change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
+    change, back = (
+        np.zeros(BLOCK * width, np.float32),
+        np.zeros(BLOCK * columns + 2 * LANES, np.float32),
+    )
     _clear(sums)
     for start in range(low, high, BLOCK):
         count = min(BLOCK, high - start)
@@ -381,12 +507,32 @@ def backward(low, high, points, levels, decoder, kept, grad, sums):
             back[: count * inputs] = grad[start : start + count].ravel()
         for level in range(len(levels.meta)):
             locate(points, start, count, levels, level, cells)
-            scatter(points, start, count, levels, level, cells, back, columns, kept, start, spectrum, sums)
+            scatter(
+                points,
+                start,
+                count,
+                levels,
+                level,
+                cells,
+                back,
+                columns,
+                kept,
+                start,
+                spectrum,
+                sums,
+            )
 
 
 @njit(cache=True)
 def _clear(sums):
-    sums.table[:], sums.first[:], sums.bias[:], sums.last[:], sums.carrier[:], sums.offset[:] = 0, 0, 0, 0, 0, 0
+    sums.table[:], sums.first[:], sums.bias[:], sums.last[:], sums.carrier[:], sums.offset[:] = (
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
 
 
 @njit(cache=True, nogil=True)
@@ -395,7 +541,10 @@ def forward_with_slope(low, high, points, levels, decoder, out, slope):
     width, line = len(decoder.bias), levels.line
     columns = len(decoder.back) // width
     cells, spectrum, kept = scratch(levels)
-    slopes, turned = np.zeros(3 * len(spectrum), np.float32), np.zeros(3 * BLOCK * line + LANES, np.float32)
+    slopes, turned = (
+        np.zeros(3 * len(spectrum), np.float32),
+        np.zeros(3 * BLOCK * line + LANES, np.float32),
+    )
     hidden, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns, np.float32)
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
     for start in range(low, high, BLOCK):
@@ -411,10 +560,22 @@ def forward_with_slope(low, high, points, levels, decoder, out, slope):
                 value = one - decay(sharp * load_wide(hidden, p * width + s))
                 store(hidden, p * width + s, value * load_wide(decoder.last, s))
         back[:] = 0
-        _multiply(hidden, np.int64(0), width, 1, decoder.back, back, columns, (count + TILE - 1) // TILE * TILE, width)
+        _multiply(
+            hidden,
+            np.int64(0),
+            width,
+            1,
+            decoder.back,
+            back,
+            columns,
+            (count + TILE - 1) // TILE * TILE,
+            width,
+        )
         for axis in range(3):
             for p in range(count):
                 value, at = splat_wide(0.0), (axis * BLOCK + p) * line
-                for s in range(0, columns, WIDE):  # where a row ends before them, the first factor is zero
+                for s in range(
+                    0, columns, WIDE
+                ):  # where a row ends before them, the first factor is zero
                     value = fma(load_wide(back, p * columns + s), load_wide(turned, at + s), value)
                 slope[start + p, axis] = total(value)

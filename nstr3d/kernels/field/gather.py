@@ -1,5 +1,5 @@
-"""Fused CPU kernels (numba): compiled once, cached on disk, threaded like torch. Twins of `kernels.field.interpolate` and
-`kernels.field.hashing`."""
+"""Fused CPU kernels (numba): compiled once, cached on disk, threaded like torch. Twins of
+`kernels.field.interpolate` and `kernels.field.hashing`."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def _entry(i, j, k, resolution, size):
     if edge * edge * edge <= size:
         return i + edge * (j + edge * k)
     mixed = np.uint32(i ^ (j * 2654435761) ^ (k * 805459861))
-    return np.int64(mixed % np.uint32(size))  # several times faster than on signed numbers of 64 bits
+    return np.int64(
+        mixed % np.uint32(size)
+    )  # several times faster than on signed numbers of 64 bits
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -86,7 +88,11 @@ def _hash_forward(low, high, points, resolutions, sizes, table, out):
                 out[n, column + f] = np.float32(0)
             for corner in range(8):
                 a, b, c = corner & 1, corner >> 1 & 1, corner >> 2
-                weight = (u if a else np.float32(1) - u) * (v if b else np.float32(1) - v) * (w if c else np.float32(1) - w)
+                weight = (
+                    (u if a else np.float32(1) - u)
+                    * (v if b else np.float32(1) - v)
+                    * (w if c else np.float32(1) - w)
+                )
                 entry = start + _entry(i + a, j + b, k + c, resolution, size)
                 for f in range(features):
                     out[n, column + f] += weight * table[entry, f]
@@ -106,14 +112,20 @@ def _hash_backward(low, high, points, resolutions, sizes, grad, out):
             k, w = _cell(points[n, 2], resolution)
             for corner in range(8):
                 a, b, c = corner & 1, corner >> 1 & 1, corner >> 2
-                weight = (u if a else np.float32(1) - u) * (v if b else np.float32(1) - v) * (w if c else np.float32(1) - w)
+                weight = (
+                    (u if a else np.float32(1) - u)
+                    * (v if b else np.float32(1) - v)
+                    * (w if c else np.float32(1) - w)
+                )
                 entry = start + _entry(i + a, j + b, k + c, resolution, size)
                 for f in range(features):
                     out[entry, f] += weight * grad[n, column + f]
         start += size
 
 
-@njit(cache=True, fastmath={"contract"}, nogil=True)  # not faster: vectors that are not finite stay so
+@njit(
+    cache=True, fastmath={"contract"}, nogil=True
+)  # not faster: vectors that are not finite stay so
 def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
     base, share, corner = np.empty(3, np.int64), np.empty(3, np.float32), np.empty(3, np.float32)
     for n in range(low, high):
@@ -122,7 +134,11 @@ def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
             scaled = (points[n, axis] - lower[axis]) * inverse[axis]
             base[axis] = min(max(int(np.floor(scaled)), 0), cells[axis] - 1)
             share[axis] = scaled - np.float32(base[axis])
-            nearest = nearest * (cells[axis] + 1) + base[axis] + (1 if share[axis] > np.float32(0.5) else 0)
+            nearest = (
+                nearest * (cells[axis] + 1)
+                + base[axis]
+                + (1 if share[axis] > np.float32(0.5) else 0)
+            )
         out[n] = np.float32(0)
         for k in range(8):
             row, weight = 0, np.float32(1)
@@ -140,46 +156,88 @@ def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
                 out[n, axis] += weight * corner[axis]
 
 
-def grid_vectors(points: Tensor, lower: Tensor, inverse: Tensor, cells: Tensor, signed: bool, table: Tensor) -> Tensor:
-    """Vectors ``(n, 3)`` between the nodes of a grid, all float32; see `nstr3d.spectrum.flow.GridField`, its twin."""
+def grid_vectors(
+    points: Tensor, lower: Tensor, inverse: Tensor, cells: Tensor, signed: bool, table: Tensor
+) -> Tensor:
+    """Vectors ``(n, 3)`` between the nodes of a grid, all float32; see
+    `nstr3d.spectrum.flow.GridField`, its twin."""
     out = torch.empty(len(points), 3)
-    grid = lower.numpy(), inverse.numpy(), cells.numpy(), signed, table.detach().contiguous().numpy()
+    grid = (
+        lower.numpy(),
+        inverse.numpy(),
+        cells.numpy(),
+        signed,
+        table.detach().contiguous().numpy(),
+    )
     given = points.detach().contiguous().numpy(), *grid, out.numpy()
     share(lambda part, low, high: _grid_vectors(low, high, *given), len(points))
     return out
 
 
 def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
-    """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see `kernels.field.interpolate.interpolate`, its twin."""
+    """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see
+    `kernels.field.interpolate.interpolate`, its twin."""
     out = torch.empty(len(points), table.shape[1])
     # Another memory layout would compile the kernel anew, which takes seconds.
-    given = points.detach().contiguous().numpy(), rows.numpy(), resolution, table.detach().contiguous().numpy(), out.numpy()
+    given = (
+        points.detach().contiguous().numpy(),
+        rows.numpy(),
+        resolution,
+        table.detach().contiguous().numpy(),
+        out.numpy(),
+    )
     share(lambda part, low, high: _forward(low, high, *given), len(points))
     return out
 
 
-def gather_backward(points: Tensor, rows: Tensor, resolution: int, grad: Tensor, shape: torch.Size) -> Tensor:
-    """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs repeat bit for bit."""
+def gather_backward(
+    points: Tensor, rows: Tensor, resolution: int, grad: Tensor, shape: torch.Size
+) -> Tensor:
+    """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs
+    repeat bit for bit."""
     out = torch.zeros(parts(len(points)), *shape)
-    sums, given = out.numpy(), (points.detach().contiguous().numpy(), rows.numpy(), resolution, grad.numpy())
+    sums, given = (
+        out.numpy(),
+        (points.detach().contiguous().numpy(), rows.numpy(), resolution, grad.numpy()),
+    )
     share(lambda part, low, high: _backward(low, high, *given, sums[part]), len(points))
     return out.sum(dim=0) if len(out) > 1 else out[0]
 
 
-def hash_forward(points: Tensor, resolutions: tuple[int, ...], sizes: tuple[int, ...], table: Tensor) -> Tensor:
-    """Features ``(n, levels * f)`` at ``points (n, 3)``; see `kernels.field.hashing.encode`, its twin."""
+def hash_forward(
+    points: Tensor, resolutions: tuple[int, ...], sizes: tuple[int, ...], table: Tensor
+) -> Tensor:
+    """Features ``(n, levels * f)`` at ``points (n, 3)``; see `kernels.field.hashing.encode`, its
+    twin."""
     out = torch.empty(len(points), len(sizes) * table.shape[1])
     levels = np.array(resolutions), np.array(sizes)
-    given = points.detach().contiguous().numpy(), *levels, table.detach().contiguous().numpy(), out.numpy()
+    given = (
+        points.detach().contiguous().numpy(),
+        *levels,
+        table.detach().contiguous().numpy(),
+        out.numpy(),
+    )
     share(lambda part, low, high: _hash_forward(low, high, *given), len(points))
     return out
 
 
 def hash_backward(
-    points: Tensor, resolutions: tuple[int, ...], sizes: tuple[int, ...], grad: Tensor, shape: torch.Size
+    points: Tensor,
+    resolutions: tuple[int, ...],
+    sizes: tuple[int, ...],
+    grad: Tensor,
+    shape: torch.Size,
 ) -> Tensor:
     """Gradient ``(entries, f)`` of the table, summed in a fixed order like `gather_backward`'s."""
     out = torch.zeros(parts(len(points)), *shape)
-    sums, given = out.numpy(), (points.detach().contiguous().numpy(), np.array(resolutions), np.array(sizes), grad.numpy())
+    sums, given = (
+        out.numpy(),
+        (
+            points.detach().contiguous().numpy(),
+            np.array(resolutions),
+            np.array(sizes),
+            grad.numpy(),
+        ),
+    )
     share(lambda part, low, high: _hash_backward(low, high, *given, sums[part]), len(points))
     return out.sum(dim=0) if len(out) > 1 else out[0]

@@ -1,7 +1,8 @@
-"""The fused kernels on a GPU (Triton): twins of `kernels.field.fused.evaluate`, level by level into the features, then the decoder.
+"""The fused kernels on a GPU (Triton): twins of `kernels.field.fused.evaluate`, level by level into
+the features, then the decoder.
 
-Matrix products are in tf32 (or what ``precision`` says) and sum in float32. Gradients of tables are summed by atomic additions,
-whose order varies: runs repeat only to rounding.
+Matrix products are in tf32 (or what ``precision`` says) and sum in float32. Gradients of tables are
+summed by atomic additions, whose order varies: runs repeat only to rounding.
 """
 
 from __future__ import annotations
@@ -29,7 +30,19 @@ def _corner(points, n, live, axis: tl.constexpr, resolution):
 
 
 @jit
-def _mix(points, n, live, rows, table, resolution, channels, start, count, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+def _mix(
+    points,
+    n,
+    live,
+    rows,
+    table,
+    resolution,
+    channels,
+    start,
+    count,
+    WIDTH: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """The channels ``[start, start + count)`` interpolated at the points ``n``: (BLOCK, WIDTH)."""
     i, u = _corner(points, n, live, 0, resolution)
     j, v = _corner(points, n, live, 1, resolution)
@@ -37,27 +50,52 @@ def _mix(points, n, live, rows, table, resolution, channels, start, count, WIDTH
     c = tl.arange(0, WIDTH)
     total = tl.zeros((BLOCK, WIDTH), tl.float32)
     for corner in tl.static_range(8):  # type: ignore[misc]
-        node = ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1) + k + corner % 2
-        weight = (u if corner // 4 else 1.0 - u) * (v if corner // 2 % 2 else 1.0 - v) * (w if corner % 2 else 1.0 - w)
+        node = (
+            ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1)
+            + k
+            + corner % 2
+        )
+        weight = (
+            (u if corner // 4 else 1.0 - u)
+            * (v if corner // 2 % 2 else 1.0 - v)
+            * (w if corner % 2 else 1.0 - w)
+        )
         row = tl.load(rows + node, mask=live, other=-1)
         held = (live & (row >= 0))[:, None] & (c < count)[None, :]
-        total += weight[:, None] * tl.load(table + row[:, None] * channels + start + c[None, :], mask=held, other=0.0)
+        total += weight[:, None] * tl.load(
+            table + row[:, None] * channels + start + c[None, :], mask=held, other=0.0
+        )
     return total
 
 
 @jit
-def _spread(points, n, live, rows, grad, value, resolution, channels, start, count, WIDTH: tl.constexpr):
+def _spread(
+    points, n, live, rows, grad, value, resolution, channels, start, count, WIDTH: tl.constexpr
+):
     """Adds ``value`` to the gradient of the table: the transpose of `_mix`."""
     i, u = _corner(points, n, live, 0, resolution)
     j, v = _corner(points, n, live, 1, resolution)
     k, w = _corner(points, n, live, 2, resolution)
     c = tl.arange(0, WIDTH)
     for corner in tl.static_range(8):  # type: ignore[misc]
-        node = ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1) + k + corner % 2
-        weight = (u if corner // 4 else 1.0 - u) * (v if corner // 2 % 2 else 1.0 - v) * (w if corner % 2 else 1.0 - w)
+        node = (
+            ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1)
+            + k
+            + corner % 2
+        )
+        weight = (
+            (u if corner // 4 else 1.0 - u)
+            * (v if corner // 2 % 2 else 1.0 - v)
+            * (w if corner % 2 else 1.0 - w)
+        )
         row = tl.load(rows + node, mask=live, other=-1)
         held = (live & (row >= 0))[:, None] & (c < count)[None, :]
-        tl.atomic_add(grad + row[:, None] * channels + start + c[None, :], weight[:, None] * value, mask=held, sem="relaxed")
+        tl.atomic_add(
+            grad + row[:, None] * channels + start + c[None, :],
+            weight[:, None] * value,
+            mask=held,
+            sem="relaxed",
+        )
 
 
 @jit
@@ -82,20 +120,40 @@ def _encode(
     if PLAIN > 0:
         value = _mix(points, n, live, rows, table, resolution, channels, 0, plain, PLAIN, BLOCK)
         c = tl.arange(0, PLAIN)
-        tl.store(out + n[:, None] * line + first + c[None, :], value, mask=live[:, None] & (c < plain)[None, :])
+        tl.store(
+            out + n[:, None] * line + first + c[None, :],
+            value,
+            mask=live[:, None] & (c < plain)[None, :],
+        )
     if KIND > 0:
         carried = _carried(points, n, live, omega, phase, waves, WAVES)
         value = _mix(points, n, live, rows, table, resolution, channels, plain, waves, WAVES, BLOCK)
         if KIND == 1:
             value = value * tl.sin(carried)
         else:
-            other = _mix(points, n, live, rows, table, resolution, channels, plain + waves, waves, WAVES, BLOCK)
-            if KIND == 2:  # noqa: SIM108
+            other = _mix(
+                points,
+                n,
+                live,
+                rows,
+                table,
+                resolution,
+                channels,
+                plain + waves,
+                waves,
+                WAVES,
+                BLOCK,
+            )
+            if KIND == 2:
                 value = value * tl.sin(carried) + other * tl.cos(carried)
             else:
                 value = value * tl.sin(carried + radians * other)
         c = tl.arange(0, WAVES)
-        tl.store(out + n[:, None] * line + first + plain + c[None, :], value, mask=live[:, None] & (c < waves)[None, :])
+        tl.store(
+            out + n[:, None] * line + first + plain + c[None, :],
+            value,
+            mask=live[:, None] & (c < waves)[None, :],
+        )
 
 
 @jit
@@ -103,12 +161,17 @@ def _encode_backward(
     points, rows, table, omega, phase, grad, g_table, g_omega, g_phase, size, resolution, channels, plain, waves, radians,
     first, line, KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of a level's table, and of its waves where they are learned, from those of its features."""
+    """Gradients of a level's table, and of its waves where they are learned, from those of its
+    features."""
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = n < size
     if PLAIN > 0:
         c = tl.arange(0, PLAIN)
-        value = tl.load(grad + n[:, None] * line + first + c[None, :], mask=live[:, None] & (c < plain)[None, :], other=0.0)
+        value = tl.load(
+            grad + n[:, None] * line + first + c[None, :],
+            mask=live[:, None] & (c < plain)[None, :],
+            other=0.0,
+        )
         _spread(points, n, live, rows, g_table, value, resolution, channels, 0, plain, PLAIN)
     if KIND > 0:
         c = tl.arange(0, WAVES)
@@ -119,7 +182,19 @@ def _encode_backward(
         if KIND == 1:
             turn = into * value * tl.cos(carried)
         else:
-            other = _mix(points, n, live, rows, table, resolution, channels, plain + waves, waves, WAVES, BLOCK)
+            other = _mix(
+                points,
+                n,
+                live,
+                rows,
+                table,
+                resolution,
+                channels,
+                plain + waves,
+                waves,
+                WAVES,
+                BLOCK,
+            )
             if KIND == 2:
                 turn = into * (value * tl.cos(carried) - other * tl.sin(carried))
                 second = into * tl.cos(carried)
@@ -127,22 +202,69 @@ def _encode_backward(
                 carried = carried + radians * other
                 turn = into * value * tl.cos(carried)
                 second = turn * radians
-            _spread(points, n, live, rows, g_table, second, resolution, channels, plain + waves, waves, WAVES)
-        _spread(points, n, live, rows, g_table, into * tl.sin(carried), resolution, channels, plain, waves, WAVES)
+            _spread(
+                points,
+                n,
+                live,
+                rows,
+                g_table,
+                second,
+                resolution,
+                channels,
+                plain + waves,
+                waves,
+                WAVES,
+            )
+        _spread(
+            points,
+            n,
+            live,
+            rows,
+            g_table,
+            into * tl.sin(carried),
+            resolution,
+            channels,
+            plain,
+            waves,
+            WAVES,
+        )
         if LEARNED:
             tl.atomic_add(g_phase + c, tl.sum(turn, axis=0), mask=c < waves)
             for axis in tl.static_range(3):  # type: ignore[misc]
                 x = tl.load(points + n * 3 + axis, mask=live, other=0.0)
-                tl.atomic_add(g_omega + c * 3 + axis, tl.sum(turn * x[:, None], axis=0), mask=c < waves)
+                tl.atomic_add(
+                    g_omega + c * 3 + axis, tl.sum(turn * x[:, None], axis=0), mask=c < waves
+                )
 
 
 @jit
-def _hidden(features, w1, b1, n, live, inputs, hidden, sharpness, K: tl.constexpr, H: tl.constexpr, PRECISION: tl.constexpr):
-    """A block's features, the first weights and, after them, ``sharpness`` times what goes into the softplus."""
+def _hidden(
+    features,
+    w1,
+    b1,
+    n,
+    live,
+    inputs,
+    hidden,
+    sharpness,
+    K: tl.constexpr,
+    H: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """A block's features, the first weights and, after them, ``sharpness`` times what goes into the
+    softplus."""
     k, h = tl.arange(0, K), tl.arange(0, H)
-    f = tl.load(features + n[:, None] * inputs + k[None, :], mask=live[:, None] & (k < inputs)[None, :], other=0.0)
-    w = tl.load(w1 + h[None, :] * inputs + k[:, None], mask=(k < inputs)[:, None] & (h < hidden)[None, :], other=0.0)
-    if PRECISION == "bf16":  # noqa: SIM108
+    f = tl.load(
+        features + n[:, None] * inputs + k[None, :],
+        mask=live[:, None] & (k < inputs)[None, :],
+        other=0.0,
+    )
+    w = tl.load(
+        w1 + h[None, :] * inputs + k[:, None],
+        mask=(k < inputs)[:, None] & (h < hidden)[None, :],
+        other=0.0,
+    )
+    if PRECISION == "bf16":
         z = tl.dot(f.to(tl.bfloat16), w.to(tl.bfloat16))
     else:
         z = tl.dot(f, w, input_precision=PRECISION)
@@ -165,7 +287,9 @@ def _decode(
     active = _softplus(u, sharpness)
     for o in range(outputs):
         w = tl.load(w2 + o * hidden + h, mask=h < hidden, other=0.0)
-        tl.store(out + n * outputs + o, tl.sum(active * w[None, :], axis=1) + tl.load(b2 + o), mask=live)
+        tl.store(
+            out + n * outputs + o, tl.sum(active * w[None, :], axis=1) + tl.load(b2 + o), mask=live
+        )
 
 
 @jit
@@ -193,18 +317,32 @@ def _decode_backward(
         through = tl.dot(into, tl.trans(w), input_precision=PRECISION)
     both = (k < inputs)[:, None] & (h < hidden)[None, :]
     tl.atomic_add(g_w1 + h[None, :] * inputs + k[:, None], first, mask=both, sem="relaxed")
-    tl.store(back + n[:, None] * inputs + k[None, :], through, mask=live[:, None] & (k < inputs)[None, :])
+    tl.store(
+        back + n[:, None] * inputs + k[None, :], through, mask=live[:, None] & (k < inputs)[None, :]
+    )
 
 
-def fused_on_gpu(points: Tensor, parts: Sequence[Part], weights: Weights | None, precision: str = "tf32") -> Tensor:
-    """`kernels.field.fused.evaluate`: gradients in tables, waves and weights, first order only. ``precision`` of the matrix products is
-    "tf32", "bf16" or "ieee" (float32)."""
-    features = _Encode.apply(points.contiguous(), tuple(parts), *(tensor for part in parts for tensor in _learned(part)))
-    return features if weights is None else _Decode.apply(features, weights.sharpness, precision, *weights[:4])
+def fused_on_gpu(
+    points: Tensor, parts: Sequence[Part], weights: Weights | None, precision: str = "tf32"
+) -> Tensor:
+    """`kernels.field.fused.evaluate`: gradients in tables, waves and weights, first order only.
+    ``precision`` of the matrix products is "tf32", "bf16" or "ieee" (float32)."""
+    features = _Encode.apply(
+        points.contiguous(), tuple(parts), *(tensor for part in parts for tensor in _learned(part))
+    )
+    return (
+        features
+        if weights is None
+        else _Decode.apply(features, weights.sharpness, precision, *weights[:4])
+    )
 
 
 def _learned(part: Part) -> list[Tensor]:
-    return [part.table] if part.omega is None or part.phase is None else [part.table, part.omega, part.phase]
+    return (
+        [part.table]
+        if part.omega is None or part.phase is None
+        else [part.table, part.omega, part.phase]
+    )
 
 
 def _blocks(count: int) -> tuple[int]:
@@ -215,12 +353,16 @@ def _power(count: int, least: int = 1) -> int:
     return max(least, triton.next_power_of_2(count)) if count else 0
 
 
-def _levels(parts: Sequence[Part], tensors: Sequence[Tensor]) -> Iterator[tuple[Part, Tensor, Tensor, Tensor, int]]:
+def _levels(
+    parts: Sequence[Part], tensors: Sequence[Tensor]
+) -> Iterator[tuple[Part, Tensor, Tensor, Tensor, int]]:
     """Each part, its tensors, and where its features start."""
     left, first = iter(tensors), 0
     for part in parts:
         table = next(left).contiguous()
-        omega, phase = (next(left).contiguous(), next(left).contiguous()) if part.kind else (table, table)
+        omega, phase = (
+            (next(left).contiguous(), next(left).contiguous()) if part.kind else (table, table)
+        )
         yield part, table, omega, phase, first
         first += part.plain + part.waves
 
@@ -231,9 +373,25 @@ class _Encode(torch.autograd.Function):
         line = sum(part.plain + part.waves for part in parts)
         out = points.new_empty(len(points), line)
         for part, table, omega, phase, first in _levels(parts, tensors) if len(points) else ():
-            sizes = len(points), part.resolution, table.shape[1], part.plain, part.waves, part.radians, first, line
-            shape = {"KIND": part.kind, "PLAIN": _power(part.plain), "WAVES": _power(part.waves), "BLOCK": BLOCK}
-            _encode[_blocks(len(points))](points, part.rows, table, omega, phase, out, *sizes, **shape)
+            sizes = (
+                len(points),
+                part.resolution,
+                table.shape[1],
+                part.plain,
+                part.waves,
+                part.radians,
+                first,
+                line,
+            )
+            shape = {
+                "KIND": part.kind,
+                "PLAIN": _power(part.plain),
+                "WAVES": _power(part.waves),
+                "BLOCK": BLOCK,
+            }
+            _encode[_blocks(len(points))](
+                points, part.rows, table, omega, phase, out, *sizes, **shape
+            )
         ctx.parts = parts
         ctx.save_for_backward(points, *tensors)
         return out
@@ -241,15 +399,32 @@ class _Encode(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         points, *tensors = ctx.saved_tensors
-        grads, grad = [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors], grad.contiguous()
+        grads, grad = (
+            [torch.zeros_like(tensor, memory_format=torch.contiguous_format) for tensor in tensors],
+            grad.contiguous(),
+        )
         mine, at = iter(grads), 2
         for part, table, omega, phase, first in _levels(ctx.parts, tensors) if len(points) else ():
             learned = bool(part.kind) and any(ctx.needs_input_grad[at + 1 : at + 3])
             at += 3 if part.kind else 1
             sums = [next(mine) for _ in range(3 if part.kind else 1)]
             sums += [sums[0]] * (3 - len(sums))
-            sizes = len(points), part.resolution, table.shape[1], part.plain, part.waves, part.radians, first, grad.shape[1]
-            shape = {"KIND": part.kind, "PLAIN": _power(part.plain), "WAVES": _power(part.waves), "LEARNED": learned}
+            sizes = (
+                len(points),
+                part.resolution,
+                table.shape[1],
+                part.plain,
+                part.waves,
+                part.radians,
+                first,
+                grad.shape[1],
+            )
+            shape = {
+                "KIND": part.kind,
+                "PLAIN": _power(part.plain),
+                "WAVES": _power(part.waves),
+                "LEARNED": learned,
+            }
             _encode_backward[_blocks(len(points))](
                 points, part.rows, table, omega, phase, grad, *sums, *sizes, **shape, BLOCK=BLOCK
             )
@@ -258,11 +433,18 @@ class _Encode(torch.autograd.Function):
 
 class _Decode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features: Tensor, sharpness: float, precision: str, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx, features: Tensor, sharpness: float, precision: str, *weights: Tensor
+    ) -> Tensor:
         weights = tuple(each.contiguous() for each in weights)
         (hidden, inputs), outputs = weights[0].shape, len(weights[3])
         ctx.sizes = len(features), inputs, hidden, outputs, sharpness
-        ctx.shape = {"K": _power(inputs, 16), "H": _power(hidden, 16), "BLOCK": BLOCK, "PRECISION": precision}
+        ctx.shape = {
+            "K": _power(inputs, 16),
+            "H": _power(hidden, 16),
+            "BLOCK": BLOCK,
+            "PRECISION": precision,
+        }
         out = features.new_empty(len(features), outputs)
         if len(features):
             _decode[_blocks(len(features))](features, *weights, out, *ctx.sizes, **ctx.shape)

@@ -1,7 +1,9 @@
-"""The multiresolution hash encoding (Müller et al., 2022, section 3): plain torch, and its fused CPU path.
+"""The multiresolution hash encoding (Müller et al., 2022, section 3): plain torch, and its fused
+CPU path.
 
-Each level is a grid of ``resolution`` cells per axis over [-1, 1]^d whose nodes share a table: node for node where it is large
-enough, by hash where not. A level's features at a point are interpolated multilinearly from the corners of its cell.
+Each level is a grid of ``resolution`` cells per axis over [-1, 1]^d whose nodes share a table: node
+for node where it is large enough, by hash where not. A level's features at a point are interpolated
+multilinearly from the corners of its cell.
 """
 
 from __future__ import annotations
@@ -14,12 +16,18 @@ from torch import Tensor
 
 from nstr3d.kernels.field.interpolate import fused_applies, rows_of
 
-PRIMES = (1, 2_654_435_761, 805_459_861, 3_674_653_429)  # equation 4; the fourth is of the authors' code
+PRIMES = (
+    1,
+    2_654_435_761,
+    805_459_861,
+    3_674_653_429,
+)  # equation 4; the fourth is of the authors' code
 
 
 @dataclass(frozen=True)
 class HashGrid:
-    """Cells per axis and table entries of each level; the levels' entries follow one another in one table."""
+    """Cells per axis and table entries of each level; the levels' entries follow one another in one
+    table."""
 
     resolutions: tuple[int, ...]
     sizes: tuple[int, ...]
@@ -31,8 +39,8 @@ class HashGrid:
 
 
 def hash_encode(points: Tensor, grid: HashGrid, table: Tensor) -> Tensor:
-    """Features ``(n, levels * f)`` at ``points (n, d)`` from ``table (entries, f)``; fused where only the table's gradient is
-    asked for, in 3D, in float32, on the CPU."""
+    """Features ``(n, levels * f)`` at ``points (n, d)`` from ``table (entries, f)``; fused where
+    only the table's gradient is asked for, in 3D, in float32, on the CPU."""
     if fused_applies(points, table):
         return _FusedHash.apply(points, grid, table)
     return encode(points, grid, table)
@@ -41,7 +49,13 @@ def hash_encode(points: Tensor, grid: HashGrid, table: Tensor) -> Tensor:
 def encode(points: Tensor, grid: HashGrid, table: Tensor) -> Tensor:
     """`hash_encode` in plain torch: differentiable to any order in points and table."""
     levels = zip(grid.resolutions, grid.sizes, grid.offsets)
-    return torch.cat([_level(points, resolution, table[start : start + size]) for resolution, size, start in levels], dim=1)
+    return torch.cat(
+        [
+            _level(points, resolution, table[start : start + size])
+            for resolution, size, start in levels
+        ],
+        dim=1,
+    )
 
 
 def _level(points: Tensor, resolution: int, table: Tensor) -> Tensor:
@@ -63,7 +77,10 @@ def _entry(node: Tensor, resolution: int, size: int) -> Tensor:
     """Table entry ``(n,)`` of each node ``(n, d)``."""
     dim = node.shape[1]
     if (resolution + 1) ** dim <= size:
-        return (node * torch.tensor([(resolution + 1) ** axis for axis in range(dim)], device=node.device)).sum(dim=1)
+        return (
+            node
+            * torch.tensor([(resolution + 1) ** axis for axis in range(dim)], device=node.device)
+        ).sum(dim=1)
     mixed = node[:, 0] * PRIMES[0]
     for axis in range(1, dim):
         mixed = mixed ^ (node[:, axis] * PRIMES[axis])
@@ -86,4 +103,10 @@ class _FusedHash(torch.autograd.Function):
         from nstr3d.kernels.field.gather import hash_backward
 
         (points,) = ctx.saved_tensors
-        return None, None, hash_backward(points, ctx.grid.resolutions, ctx.grid.sizes, grad.contiguous(), ctx.shape)
+        return (
+            None,
+            None,
+            hash_backward(
+                points, ctx.grid.resolutions, ctx.grid.sizes, grad.contiguous(), ctx.shape
+            ),
+        )

@@ -1,5 +1,5 @@
-"""What the fused kernels are told of a field: its levels as `Part`, its decoder as `Weights`, and where all that lies in flat
-arrays as `Layout`."""
+"""What the fused kernels are told of a field: its levels as `Part`, its decoder as `Weights`, and
+where all that lies in flat arrays as `Layout`."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from torch import Tensor
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
 LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
 WIDE = 16  # the same for a packed weight
-RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL, CHANNELS = range(11)  # columns of a layout's meta
+RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL, CHANNELS = range(
+    11
+)  # columns of a layout's meta
 
 
 @dataclass(frozen=True)
 class Part:
-    """One level: node grid ``rows`` of ``resolution`` cells, ``table (m, c)`` with ``plain`` channels first, then those of
-    ``kind`` waves: amplitudes; real, then imaginary parts; or amplitudes, then phases in units of ``radians``.
+    """One level: node grid ``rows`` of ``resolution`` cells, ``table (m, c)`` with ``plain``
+    channels first, then those of ``kind`` waves: amplitudes; real, then imaginary parts; or
+    amplitudes, then phases in units of ``radians``.
 
-    The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See `kernels.field.interpolate` and `fields.waves`.
+    The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See `kernels.field.interpolate` and
+    `fields.waves`.
     """
 
     rows: Tensor
@@ -41,7 +45,8 @@ class Part:
 
 
 class Weights(NamedTuple):
-    """A decoder of one hidden layer: ``w2 softplus(w1 f + b1) + b2``, softplus of the given sharpness."""
+    """A decoder of one hidden layer: ``w2 softplus(w1 f + b1) + b2``, softplus of the given
+    sharpness."""
 
     w1: Tensor
     b1: Tensor
@@ -59,7 +64,9 @@ class Layout:
             channels = part.table.shape[1]
             stride, width = up(channels, LANES), up(part.waves, LANES)
             waves = part.plain, part.kind, part.waves
-            lines.append([part.resolution, row, table, stride, *waves, feature, carrier, local, channels])
+            lines.append(
+                [part.resolution, row, table, stride, *waves, feature, carrier, local, channels]
+            )
             row, table = row + len(part.rows), table + (len(part.table) + 1) * stride
             feature += part.plain + part.waves
             carrier, local = carrier + 4 * width, local + width * (3 if part.kind == COMPLEX else 2)
@@ -67,7 +74,11 @@ class Layout:
         self.key = self.key_of(parts)
         self.meta = np.array(lines, np.int64)
         self.radians = np.array([part.radians for part in parts], np.float32)
-        self.table_size, self.carrier_size, self.inputs = up(table, WIDE) + 2 * LANES, carrier, feature
+        self.table_size, self.carrier_size, self.inputs = (
+            up(table, WIDE) + 2 * LANES,
+            carrier,
+            feature,
+        )
         # A row of features has room for what whole vectors write past its end.
         self.line, self.local_line = max(up(feature, WIDE), up(feature + LANES - 1, LANES)), local
 

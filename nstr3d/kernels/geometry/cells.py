@@ -1,8 +1,10 @@
-"""Sparse grids of bricks, two cells to an edge, compiled by numba: where a brick's 27 nodes are, and marching cubes over bricks.
+"""Sparse grids of bricks, two cells to an edge, compiled by numba: where a brick's 27 nodes are,
+and marching cubes over bricks.
 
-A brick owns the eight nodes at its lower corner; the last of three coordinates counts fastest, in nodes and in corners of cells.
-Marching cubes (Lorensen and Cline, 1987) has libigl's cases. A vertex belongs to an edge, and an edge to its lower node, so that
-vertices are shared without a search.
+A brick owns the eight nodes at its lower corner; the last of three coordinates counts fastest, in
+nodes and in corners of cells. Marching cubes (Lorensen and Cline, 1987) has libigl's cases. A
+vertex belongs to an edge, and an edge to its lower node, so that vertices are shared without a
+search.
 """
 
 from __future__ import annotations
@@ -12,14 +14,27 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-AROUND = (0, 4, 6, 2, 1, 5, 7, 3)  # the corners of a cell as libigl counts them: around the lower face, then the upper
+AROUND = (
+    0,
+    4,
+    6,
+    2,
+    1,
+    5,
+    7,
+    3,
+)  # the corners of a cell as libigl counts them: around the lower face, then the upper
 STEPS = np.array((9, 3, 1))  # from a node of a brick to the next along each axis
 
 
-def march(index: np.ndarray, values: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of the surface where ``values (m,)`` change sign, in units of the grid.
+def march(
+    index: np.ndarray, values: np.ndarray, nodes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of the surface where ``values (m,)`` change sign, in
+    units of the grid.
 
-    ``index (n, 27)`` says where in ``values`` the nodes of each brick are, ``nodes (n, 3)`` where on the grid the first of them.
+    ``index (n, 27)`` says where in ``values`` the nodes of each brick are, ``nodes (n, 3)`` where
+    on the grid the first of them.
     """
     counts, edges = cases()
     made = np.full(3 * len(values), -1, np.int32)
@@ -32,10 +47,15 @@ def march(index: np.ndarray, values: np.ndarray, nodes: np.ndarray) -> tuple[np.
 
 @njit(cache=True)
 def locate(keys, steps, known):
-    """Where the 27 nodes of each brick are, ``(n, 27)`` int64, among those that the bricks of the sorted keys ``known (m,)`` own,
-    eight each. A brick's nodes are its own and those of the neighbours whose keys are ``steps (8,)`` larger; all must be known.
+    """Where the 27 nodes of each brick are, ``(n, 27)`` int64, among those that the bricks of the
+    sorted keys ``known (m,)`` own, eight each. A brick's nodes are its own and those of the
+    neighbours whose keys are ``steps (8,)`` larger; all must be known.
     """
-    index, last, slots = np.empty((len(keys), 27), np.int64), np.zeros(8, np.int64), np.empty(8, np.int64)
+    index, last, slots = (
+        np.empty((len(keys), 27), np.int64),
+        np.zeros(8, np.int64),
+        np.empty(8, np.int64),
+    )
     for n in range(len(keys)):
         for corner in range(8):
             key, slot = keys[n] + steps[corner], last[corner]
@@ -47,13 +67,19 @@ def locate(keys, steps, known):
             slots[corner] = last[corner] = slot
         for node in range(27):
             i, j, k = node // 9, node // 3 % 3, node % 3
-            index[n, node] = 8 * slots[4 * (i >> 1) + 2 * (j >> 1) + (k >> 1)] + 4 * (i & 1) + 2 * (j & 1) + (k & 1)
+            index[n, node] = (
+                8 * slots[4 * (i >> 1) + 2 * (j >> 1) + (k >> 1)]
+                + 4 * (i & 1)
+                + 2 * (j & 1)
+                + (k & 1)
+            )
     return index
 
 
 @njit(cache=True)
 def unknown(index, values):
-    """The places in ``index`` whose values are not a number, each once; they are infinite after that."""
+    """The places in ``index`` whose values are not a number, each once; they are infinite after
+    that."""
     found, count = np.empty(len(values), np.int64), 0
     for place in index.ravel():
         if np.isnan(values[place]):
@@ -65,8 +91,9 @@ def unknown(index, values):
 
 @lru_cache
 def cases() -> tuple[np.ndarray, np.ndarray]:
-    """Of each of the 256 sets of corners that may lie inside (bit o: corner o), the number of triangles, and the edges
-    ``(256, 15)`` that their corners are on: 3 times the lower corner and the axis."""
+    """Of each of the 256 sets of corners that may lie inside (bit o: corner o), the number of
+    triangles, and the edges ``(256, 15)`` that their corners are on: 3 times the lower corner and
+    the axis."""
     import igl
 
     corners = np.array([[n >> 2, n >> 1 & 1, n & 1] for n in range(8)])
@@ -74,7 +101,10 @@ def cases() -> tuple[np.ndarray, np.ndarray]:
     order, cell = list(AROUND), np.arange(8)[None]
     for case in range(1, 255):
         inside = np.array([case >> corner & 1 for corner in order])
-        at, faces = map(np.asarray, igl.marching_cubes(1.0 - 2.0 * inside, corners[order].astype(float), cell, 0.0)[:2])
+        at, faces = map(
+            np.asarray,
+            igl.marching_cubes(1.0 - 2.0 * inside, corners[order].astype(float), cell, 0.0)[:2],
+        )
         lower = np.floor(at).astype(int) @ (4, 2, 1)  # vertices are half-way along the edges
         on = 3 * lower + np.argmax(at % 1, axis=1)
         counts[case], edges[case, : faces.size] = len(faces), on[faces].ravel()
@@ -84,12 +114,18 @@ def cases() -> tuple[np.ndarray, np.ndarray]:
 @njit(cache=True, inline="always")
 def _corner(cell, corner):
     """Where in a brick a corner of one of its cells is."""
-    return 9 * ((cell >> 2) + (corner >> 2)) + 3 * ((cell >> 1 & 1) + (corner >> 1 & 1)) + (cell & 1) + (corner & 1)
+    return (
+        9 * ((cell >> 2) + (corner >> 2))
+        + 3 * ((cell >> 1 & 1) + (corner >> 1 & 1))
+        + (cell & 1)
+        + (corner & 1)
+    )
 
 
 @njit(cache=True)
 def _number(index, values, counts, edges, made, kinds):
-    """How many vertices and faces there are; the case of every cell and the number of every vertex, by its edge."""
+    """How many vertices and faces there are; the case of every cell and the number of every vertex,
+    by its edge."""
     vertices, faces = 0, 0
     for brick in range(len(index)):
         for cell in range(8):
@@ -109,7 +145,8 @@ def _number(index, values, counts, edges, made, kinds):
 
 @njit(cache=True)
 def _place(index, values, nodes, counts, edges, made, kinds, vertices, faces):
-    """The corners of every face, and the vertices where the values along their edges interpolate to zero."""
+    """The corners of every face, and the vertices where the values along their edges interpolate to
+    zero."""
     face = 0
     for brick in range(len(index)):
         for cell in range(8):

@@ -1,7 +1,9 @@
-"""Sums over a cloud of dipoles by a tree of boxes (Barnes and Hut, 1986), compiled by numba, on as many threads as torch has.
+"""Sums over a cloud of dipoles by a tree of boxes (Barnes and Hut, 1986), compiled by numba, on as
+many threads as torch has.
 
-Each point j carries a vector m_j. With d = x_j - x and s = |d|^2 + width^2, the winding number at x is the sum of
-d . m_j / (4 pi s^(3/2)): smoothed over ``width``, so that it is finite and its gradient is too, on the points themselves.
+Each point j carries a vector m_j. With d = x_j - x and s = |d|^2 + width^2, the winding number at x
+is the sum of d . m_j / (4 pi s^(3/2)): smoothed over ``width``, so that it is finite and its
+gradient is too, on the points themselves.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ OPENING = 0.4  # boxes whose radius is less than this share of their distance co
 
 
 class Dipoles:
-    """The sums at ``points (n, 3)`` themselves, in a tree, to a few per cent; vectors and values are in the points' order."""
+    """The sums at ``points (n, 3)`` themselves, in a tree, to a few per cent; vectors and values
+    are in the points' order."""
 
     def __init__(self, points: np.ndarray):
         self.order, self.begin, self.end, self.skip = _tree(np.asarray(points, np.float64))
@@ -35,7 +38,8 @@ class Dipoles:
         self.reach = ((self.radius / OPENING) ** 2).astype(np.float32)
 
     def number(self, vectors: np.ndarray, width: float, at: np.ndarray | None = None) -> np.ndarray:
-        """Winding number ``(n,)`` of ``vectors (n, 3)``, smoothed over ``width``; ``(m,)`` at points ``at (m, 3)`` if given."""
+        """Winding number ``(n,)`` of ``vectors (n, 3)``, smoothed over ``width``; ``(m,)`` at
+        points ``at (m, 3)`` if given."""
         return self._run(_number, vectors, width, at)[:, 0]
 
     def slope(self, vectors: np.ndarray, width: float) -> np.ndarray:
@@ -46,7 +50,13 @@ class Dipoles:
         """``(n, 3)``: the adjoint of `number`, applied to ``values (n,)``."""
         return self._run(_adjoint, values[:, None], width)
 
-    def _run(self, kernel: Callable[..., None], sources: np.ndarray, width: float, at: np.ndarray | None = None) -> np.ndarray:
+    def _run(
+        self,
+        kernel: Callable[..., None],
+        sources: np.ndarray,
+        width: float,
+        at: np.ndarray | None = None,
+    ) -> np.ndarray:
         ordered = np.asarray(sources, np.float64)[self.order]
         seen = self.points if at is None else np.ascontiguousarray(at, np.float32)
         out = np.empty((len(seen), 3), np.float32)
@@ -66,8 +76,8 @@ class Dipoles:
 
 
 def _tree(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The order of the points, and of each box, parents before their children: its first and last point in that order, and
-    which box comes after all inside it."""
+    """The order of the points, and of each box, parents before their children: its first and last
+    point in that order, and which box comes after all inside it."""
     order, begin, end, skip = np.arange(len(points)), [], [], []
 
     def split(low: int, high: int) -> None:
@@ -90,7 +100,8 @@ def _tree(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 @njit(inline="always")  # so that each kernel below is compiled, and cached, around its own term
 def _sum(term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
-    """Rows ``low`` to ``high`` of ``out``: of ``term(d, |d|^2 + soft, source)``, over boxes far away and points of near ones."""
+    """Rows ``low`` to ``high`` of ``out``: of ``term(d, |d|^2 + soft, source)``, over boxes far
+    away and points of near ones."""
     for i in range(low, high):
         x, y, z = seen[i, 0], seen[i, 1], seen[i, 2]
         a, b, c = np.float32(0), np.float32(0), np.float32(0)
@@ -135,14 +146,59 @@ def _slope_term(u, v, w, s, vectors, j):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _number(low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
-    _sum(_number_term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out)
+    _sum(
+        _number_term,
+        low,
+        high,
+        seen,
+        points,
+        sources,
+        boxes,
+        sums,
+        reach,
+        begin,
+        end,
+        skip,
+        soft,
+        out,
+    )
 
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _adjoint(low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
-    _sum(_adjoint_term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out)
+    _sum(
+        _adjoint_term,
+        low,
+        high,
+        seen,
+        points,
+        sources,
+        boxes,
+        sums,
+        reach,
+        begin,
+        end,
+        skip,
+        soft,
+        out,
+    )
 
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _slope(low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out):
-    _sum(_slope_term, low, high, seen, points, sources, boxes, sums, reach, begin, end, skip, soft, out)
+    _sum(
+        _slope_term,
+        low,
+        high,
+        seen,
+        points,
+        sources,
+        boxes,
+        sums,
+        reach,
+        begin,
+        end,
+        skip,
+        soft,
+        out,
+    )

@@ -1,8 +1,10 @@
-"""Signed distance to local quadratics: blended where they face one way, cut off by each other where they do not (numba).
+"""Signed distance to local quadratics: blended where they face one way, cut off by each other where
+they do not (numba).
 
-Patches that face alike are a side of the surface and are blended (moving least squares). Where there are several sides, the
-surface has a crease, and they are joined as solids are: where they meet convexly the larger distance counts, where concavely the
-smaller (as in Ohtake et al., Multi-level partition of unity implicits, 2003).
+Patches that face alike are a side of the surface and are blended (moving least squares). Where
+there are several sides, the surface has a crease, and they are joined as solids are: where they
+meet convexly the larger distance counts, where concavely the smaller (as in Ohtake et al.,
+Multi-level partition of unity implicits, 2003).
 """
 
 from __future__ import annotations
@@ -16,29 +18,46 @@ SIDES = 3  # that meet at most; where more seem to, all are blended
 LEAST = 3  # patches that make a side; fewer belong to none, as astray
 NONE, ASTRAY = -1, -2  # where a patch belongs before it is looked at, and where it is in no side
 
-# Of all patches, see `geometry.cloud.patches.Patches`: arrays of n, float64. One is worth as much as its scale, the neighbours it took.
+# Of all patches, see `geometry.cloud.patches.Patches`: arrays of n, float64. One is worth as much
+# as its scale, the neighbours it took.
 Quadratics = namedtuple("Quadratics", "centres frames normals coefficients radius scale")
 
 
 @njit(cache=True, nogil=True)
 def distances(low, high, points, near, reach, width, crisp, facing, patches, out):
-    """One thread's share of signed distances ``out (m,)`` at ``points (m, 3)`` from the patches ``near (m, k)``, the nearest
-    first, whose centres are at distances ``reach (m, k)``; how much one counts falls over ``width (m,)``. All are one
-    side but where it is ``crisp (m,)``: there those are whose normals are within an angle, of cosine ``facing``, of the normal of
-    the one with the largest scale."""
+    """One thread's share of signed distances ``out (m,)`` at ``points (m, 3)`` from the patches
+    ``near (m, k)``, the nearest first, whose centres are at distances ``reach (m, k)``; how much
+    one counts falls over ``width (m,)``. All are one side but where it is ``crisp (m,)``: there
+    those are whose normals are within an angle, of cosine ``facing``, of the normal of the one with
+    the largest scale."""
     side = np.empty(near.shape[1], np.int64)
     means, places, normals = np.empty(SIDES), np.empty((SIDES, 3)), np.empty((SIDES, 3))
     for p in range(low, high):
-        sides = _sides(near[p], patches.normals, patches.scale, facing, side) if crisp[p] else _one(side)
+        sides = (
+            _sides(near[p], patches.normals, patches.scale, facing, side)
+            if crisp[p]
+            else _one(side)
+        )
         for which in range(sides):
-            means[which] = _mean(points[p], near[p], reach[p], width[p], patches, side, which, places[which], normals[which])
+            means[which] = _mean(
+                points[p],
+                near[p],
+                reach[p],
+                width[p],
+                patches,
+                side,
+                which,
+                places[which],
+                normals[which],
+            )
         out[p] = _joined(sides, means, places, normals)
 
 
 @njit(cache=True)
 def _sides(near, normals, scale, facing, side):
-    """How many sides there are, and into ``side (k,)`` to which each patch belongs: those on a crease, whose neighbours soon do
-    not fit, to whichever of them that they face, and too few for a side to none."""
+    """How many sides there are, and into ``side (k,)`` to which each patch belongs: those on a
+    crease, whose neighbours soon do not fit, to whichever of them that they face, and too few for a
+    side to none."""
     count, left = 0, len(near)
     side[:] = NONE
     while left and count < SIDES:
@@ -48,7 +67,9 @@ def _sides(near, normals, scale, facing, side):
                 first = k
         members = 0
         for k in range(len(near)):
-            if side[k] == NONE and (k == first or np.dot(normals[near[k]], normals[near[first]]) >= facing):
+            if side[k] == NONE and (
+                k == first or np.dot(normals[near[k]], normals[near[first]]) >= facing
+            ):
                 side[k] = count
                 members += 1
                 left -= 1
@@ -68,14 +89,16 @@ def _one(side):
 
 @njit(cache=True)
 def _mean(point, near, reach, width, patches, side, which, place, normal):
-    """The distance to a side's patches, by scale and the nearer the more; into ``place`` and ``normal`` their mean centre and
-    normal."""
+    """The distance to a side's patches, by scale and the nearer the more; into ``place`` and
+    ``normal`` their mean centre and normal."""
     total, value, members, nearest = 0.0, 0.0, 0, 0.0
     place[:], normal[:] = 0.0, 0.0
     for k in range(len(near)):
         if side[k] == which:
             nearest = reach[k] if members == 0 else nearest
-            weight = patches.scale[near[k]] * np.exp((nearest * nearest - reach[k] * reach[k]) / (width * width))
+            weight = patches.scale[near[k]] * np.exp(
+                (nearest * nearest - reach[k] * reach[k]) / (width * width)
+            )
             total += weight
             value += weight * _distance(point, patches, near[k])
             members += 1
@@ -89,12 +112,17 @@ def _mean(point, near, reach, width, patches, side, which, place, normal):
 
 @njit(cache=True)
 def _distance(point, patches, index):
-    """Signed distance to a quadratic, to first order; beyond its radius, where it means little, it is as at its rim."""
+    """Signed distance to a quadratic, to first order; beyond its radius, where it means little, it
+    is as at its rim."""
     frame, c = patches.frames[index], patches.coefficients[index]
     u = v = z = 0.0
     for axis in range(3):
         offset = point[axis] - patches.centres[index, axis]
-        u, v, z = u + offset * frame[0, axis], v + offset * frame[1, axis], z + offset * frame[2, axis]
+        u, v, z = (
+            u + offset * frame[0, axis],
+            v + offset * frame[1, axis],
+            z + offset * frame[2, axis],
+        )
     shrink = min(1.0, patches.radius[index] / max(np.sqrt(u * u + v * v), 1e-12))
     u, v = u * shrink, v * shrink
     height = c[0] + c[1] * u + c[2] * v + c[3] * u * u / 2 + c[4] * u * v + c[5] * v * v / 2
@@ -104,7 +132,8 @@ def _distance(point, patches, index):
 
 @njit(cache=True)
 def _joined(sides, means, places, normals):
-    """The distance to up to three sides. Of three that do not all meet alike, the two that meet as no others do come first."""
+    """The distance to up to three sides. Of three that do not all meet alike, the two that meet as
+    no others do come first."""
     if sides == 1:
         return means[0]
     first = _convex(places, normals, 0, 1)

@@ -1,8 +1,9 @@
-"""The nearest of many triangles, by boxes of eight boxes along a Hilbert curve, compiled by numba, on as many threads as torch
-has. Twin: libigl's AABB tree.
+"""The nearest of many triangles, by boxes of eight boxes along a Hilbert curve, compiled by numba,
+on as many threads as torch has. Twin: libigl's AABB tree.
 
-Queries are asked along the curve too, so that what one finds bounds the next. A point's ball out to the nearest triangle holds no
-triangle: points in each other's balls are on the same side of a closed surface, and one of them can answer for all.
+Queries are asked along the curve too, so that what one finds bounds the next. A point's ball out to
+the nearest triangle holds no triangle: points in each other's balls are on the same side of a
+closed surface, and one of them can answer for all.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ ROUNDING = 5e-7  # relative: more than single precision may be off
 
 
 class Nearest(NamedTuple):
-    """Of each of ``n`` points: the ``distance (n,)`` to the nearest triangle, which ``face (n,)`` that is, the point ``closest
-    (n, 3)`` on it, and an index ``alike (n,)`` of a point that is on the same side of a closed surface, the same for many."""
+    """Of each of ``n`` points: the ``distance (n,)`` to the nearest triangle, which ``face (n,)``
+    that is, the point ``closest (n, 3)`` on it, and an index ``alike (n,)`` of a point that is on
+    the same side of a closed surface, the same for many."""
 
     distance: np.ndarray
     face: np.ndarray
@@ -34,7 +36,8 @@ class Nearest(NamedTuple):
 
 
 class Triangles:
-    """A tree over ``corners (n, 3, 3)``, finite float64 in about [-1, 1]^3, one triangle at least."""
+    """A tree over ``corners (n, 3, 3)``, finite float64 in about [-1, 1]^3, one triangle at
+    least."""
 
     def __init__(self, corners: np.ndarray) -> None:
         self.order = np.argsort(along(corners.mean(axis=1)))
@@ -44,11 +47,16 @@ class Triangles:
         levels = []
         while len(bounds) > 1 or not levels:
             count = -(-len(bounds) // LANES)
-            boxes, around = np.empty((count, 6, LANES), np.float32), np.empty((count, 6), np.float32)
+            boxes, around = (
+                np.empty((count, 6, LANES), np.float32),
+                np.empty((count, 6), np.float32),
+            )
             _pack(bounds, boxes, around)
             levels.append(boxes)
             bounds = around
-        self.start = np.cumsum([0, *(len(each) for each in levels)])[:-1]  # of each level, the triangles' first
+        self.start = np.cumsum([0, *(len(each) for each in levels)])[
+            :-1
+        ]  # of each level, the triangles' first
         self.boxes = np.concatenate(levels).ravel()
 
     def nearest(self, points: np.ndarray) -> Nearest:
@@ -71,8 +79,8 @@ def along(points: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _lay(low, high, corners, order, sides, bounds):
-    """One thread's share of the triangles in their order: a corner a, the sides ab and ac, ab^2, ab . ac and ac^2; and the lower
-    and upper corners of their boxes."""
+    """One thread's share of the triangles in their order: a corner a, the sides ab and ac, ab^2, ab
+    . ac and ac^2; and the lower and upper corners of their boxes."""
     for n in range(low, high):
         face = order[n]
         bb, bc, cc = 0.0, 0.0, 0.0
@@ -86,20 +94,28 @@ def _lay(low, high, corners, order, sides, bounds):
 
 @njit(cache=True)
 def _pack(bounds, boxes, around):
-    """Eight boxes to a row of ``boxes (n, 6, 8)``, empty ones at the end, and the box around each row."""
+    """Eight boxes to a row of ``boxes (n, 6, 8)``, empty ones at the end, and the box around each
+    row."""
     for row in range(len(boxes)):
         around[row, :3], around[row, 3:] = np.inf, -np.inf
         boxes[row, :3], boxes[row, 3:] = np.inf, -np.inf
         for lane in range(min(LANES, len(bounds) - row * LANES)):
             for axis in range(3):
-                lower, upper = bounds[row * LANES + lane, axis], bounds[row * LANES + lane, 3 + axis]
+                lower, upper = (
+                    bounds[row * LANES + lane, axis],
+                    bounds[row * LANES + lane, 3 + axis],
+                )
                 boxes[row, axis, lane], boxes[row, 3 + axis, lane] = lower, upper
-                around[row, axis], around[row, 3 + axis] = min(around[row, axis], lower), max(around[row, 3 + axis], upper)
+                around[row, axis], around[row, 3 + axis] = (
+                    min(around[row, axis], lower),
+                    max(around[row, 3 + axis], upper),
+                )
 
 
 @njit(cache=True, nogil=True)
 def _hilbert(low, high, points, codes):
-    """One thread's share of the places along the curve (Skilling, Programming the Hilbert curve, 2004)."""
+    """One thread's share of the places along the curve (Skilling, Programming the Hilbert curve,
+    2004)."""
     cell, top = np.zeros(3, np.int64), 1 << (BITS - 1)
     for n in range(low, high):
         for axis in range(3):
@@ -130,7 +146,8 @@ def _hilbert(low, high, points, codes):
 
 @njit(cache=True, error_model="numpy")
 def _shares(sides, face, x, y, z):
-    """The point nearest on a triangle as shares of its sides ab and ac (Ericson, Real-time collision detection, 2005, 5.1.5)."""
+    """The point nearest on a triangle as shares of its sides ab and ac (Ericson, Real-time
+    collision detection, 2005, 5.1.5)."""
     px, py, pz = x - sides[face, 0], y - sides[face, 1], z - sides[face, 2]
     bb, bc, cc = sides[face, 9], sides[face, 10], sides[face, 11]
     d1 = px * sides[face, 3] + py * sides[face, 4] + pz * sides[face, 5]
@@ -187,7 +204,9 @@ def _far_gaps(boxes, at, x, y, z, limit, lanes):
         v = max(np.float64(boxes[at + 8 + lane]) - y, y - np.float64(boxes[at + 32 + lane]), 0.0)
         w = max(np.float64(boxes[at + 16 + lane]) - z, z - np.float64(boxes[at + 40 + lane]), 0.0)
         lanes[lane] = 0
-        if u * u + v * v + w * w <= limit and boxes[at + lane] <= boxes[at + 24 + lane]:  # an empty box is never near
+        if (
+            u * u + v * v + w * w <= limit and boxes[at + lane] <= boxes[at + 24 + lane]
+        ):  # an empty box is never near
             bits |= 1 << lane
     return bits
 
@@ -202,14 +221,20 @@ def _limit(best, slack):
 def _nearest(low, high, points, order, sides, boxes, start, distance, closest, faces, alike):
     """One thread's share."""
     top, size = len(start) - 1, LANES * (len(start) + 1)
-    nodes, levels, gaps = np.empty(size, np.int64), np.empty(size, np.int64), np.empty(size, np.float32)
+    nodes, levels, gaps = (
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.float32),
+    )
     lanes, face = np.empty(LANES, np.float32), 0
     for index in range(low, high):
         n = order[index]
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         reach = max(abs(x), abs(y), abs(z))
         slack = ROUNDING * (1 + (reach if reach < FAR else 1e-6 * reach))
-        best, s, t = _measure(sides, face, x, y, z)  # what was nearest to the point before is rarely far
+        best, s, t = _measure(
+            sides, face, x, y, z
+        )  # what was nearest to the point before is rarely far
         limit = _limit(best, slack)
         nodes[0], levels[0], gaps[0], depth = 0, top, 0, 1
         while depth:
@@ -218,7 +243,11 @@ def _nearest(low, high, points, order, sides, boxes, start, distance, closest, f
                 continue
             node, level = nodes[depth], levels[depth]
             at = (start[level] + node) * 6 * LANES
-            bits = _gaps(boxes, at, x, y, z, limit, lanes) if reach < FAR else _far_gaps(boxes, at, x, y, z, limit, lanes)
+            bits = (
+                _gaps(boxes, at, x, y, z, limit, lanes)
+                if reach < FAR
+                else _far_gaps(boxes, at, x, y, z, limit, lanes)
+            )
             bottom = depth
             while bits:
                 lane = lowest(bits)
@@ -227,7 +256,9 @@ def _nearest(low, high, points, order, sides, boxes, start, distance, closest, f
                 if level == 0:
                     if lanes[lane] <= limit:
                         squared, u, v = _measure(sides, child, x, y, z)
-                        if squared < best or (squared == best and child < face):  # whatever the order of the queries
+                        if squared < best or (
+                            squared == best and child < face
+                        ):  # whatever the order of the queries
                             best, face, s, t = squared, child, u, v
                             limit = _limit(best, slack)
                     continue
@@ -239,13 +270,16 @@ def _nearest(low, high, points, order, sides, boxes, start, distance, closest, f
                 depth += 1
         distance[n], faces[n] = np.sqrt(best), face
         for axis in range(3):
-            closest[n, axis] = sides[face, axis] + s * sides[face, 3 + axis] + t * sides[face, 6 + axis]
+            closest[n, axis] = (
+                sides[face, axis] + s * sides[face, 3 + axis] + t * sides[face, 6 + axis]
+            )
     _pair(low, high, points, order, distance, alike)
 
 
 @njit(cache=True)
 def _pair(low, high, points, order, distance, alike):
-    """Who is like whom in a thread's share: like an earlier point in one of their balls, or a later one where there is none."""
+    """Who is like whom in a thread's share: like an earlier point in one of their balls, or a later
+    one where there is none."""
     for index in range(low, high):
         n = order[index]
         alike[n] = n
@@ -268,7 +302,11 @@ def _pair(low, high, points, order, distance, alike):
 
 @njit(cache=True, inline="always")
 def _together(points, distance, n, other):
-    u, v, w = points[n, 0] - points[other, 0], points[n, 1] - points[other, 1], points[n, 2] - points[other, 2]
+    u, v, w = (
+        points[n, 0] - points[other, 0],
+        points[n, 1] - points[other, 1],
+        points[n, 2] - points[other, 2],
+    )
     reach = max(distance[n], distance[other]) * (1 - 1e-9)
     return u * u + v * v + w * w < reach * reach
 

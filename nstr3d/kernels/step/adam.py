@@ -1,7 +1,7 @@
 """AdamW in one pass over everything that is learned (numba): torch's update, which is its twin.
 
-Torch's own takes every parameter in turn and waits for its threads each time, which costs more than the sums; and making one
-imports torch's compiler, which takes a second.
+Torch's own takes every parameter in turn and waits for its threads each time, which costs more than
+the sums; and making one imports torch's compiler, which takes a second.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ LEAST_ROOT = 1e-15  # added to the root of the second moment
 
 
 class AdamW:
-    """`torch.optim.AdamW` with the same groups and the same state, for dense gradients; fused where all is in float32 on the CPU.
+    """`torch.optim.AdamW` with the same groups and the same state, for dense gradients; fused where
+    all is in float32 on the CPU.
 
     ``groups`` are dicts of ``params``, ``lr`` and, where they decay, ``weight_decay``.
     """
 
     def __init__(self, groups: list[dict], betas: tuple[float, float]) -> None:
-        self.param_groups = [{"betas": betas, "eps": LEAST_ROOT, "weight_decay": 0.0, **group} for group in groups]
+        self.param_groups = [
+            {"betas": betas, "eps": LEAST_ROOT, "weight_decay": 0.0, **group} for group in groups
+        ]
         self.state: defaultdict[torch.Tensor, dict[str, torch.Tensor]] = defaultdict(dict)
-        self._fitting: dict[torch.Tensor, list[int]] = {}  # places of parameters and moments that were found to fit
+        self._fitting: dict[
+            torch.Tensor, list[int]
+        ] = {}  # places of parameters and moments that were found to fit
 
     def zero_grad(self) -> None:
         """Forgets all gradients."""
@@ -47,13 +52,19 @@ class AdamW:
 
         steps, rates = [], []
         for group in self.param_groups:
-            learned = [self.state[parameter]["step"] for parameter in group["params"] if parameter.grad is not None]
+            learned = [
+                self.state[parameter]["step"]
+                for parameter in group["params"]
+                if parameter.grad is not None
+            ]
             steps += learned
             rates += [rates_of(group, float(step) + 1) for step in learned]
         for step in steps:
             step += 1
         given = np.array(places, np.int64), np.array(rates, np.float32)
-        share(lambda part, low, high: update(low, high, *given), int(given[0][:, -1].sum()), 16, LEAST)
+        share(
+            lambda part, low, high: update(low, high, *given), int(given[0][:, -1].sum()), 16, LEAST
+        )
 
     @cached_property
     def _torchs(self) -> Any:
@@ -63,10 +74,12 @@ class AdamW:
         return twin
 
     def _places(self) -> list[list[int]]:
-        """Of each parameter with a gradient, the addresses of gradient, values and both moments, and how many elements it has;
-        nothing where the kernel does not apply."""
+        """Of each parameter with a gradient, the addresses of gradient, values and both moments,
+        and how many elements it has; nothing where the kernel does not apply."""
         places = []
-        for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
+        for parameter in (
+            parameter for group in self.param_groups for parameter in group["params"]
+        ):
             grad, state = parameter.grad, self.state[parameter]
             if grad is None:
                 continue
@@ -89,7 +102,15 @@ def rates_of(group: dict, step: float) -> tuple[float, ...]:
     """What the kernel needs to know of a parameter's update number ``step``."""
     (first, second), rate = group["betas"], group["lr"]
     length = rate / (1 - first**step)
-    return 1 - rate * group["weight_decay"], 1 - first, second, 1 - second, length, (1 - second**step) ** -0.5, group["eps"]
+    return (
+        1 - rate * group["weight_decay"],
+        1 - first,
+        second,
+        1 - second,
+        length,
+        (1 - second**step) ** -0.5,
+        group["eps"],
+    )
 
 
 def _fits(tensor: torch.Tensor) -> bool:

@@ -43,8 +43,9 @@ def _descend(rates, grads, values, means, squares):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def update(low, high, places, rates):
-    """One thread's share of all elements: ``places (parameters, 5)`` holds addresses of gradients, values and both moments, and
-    how many elements there are, ``rates (parameters, 7)`` what `kernels.step.adam` says of each."""
+    """One thread's share of all elements: ``places (parameters, 5)`` holds addresses of gradients,
+    values and both moments, and how many elements there are, ``rates (parameters, 7)`` what
+    `kernels.step.adam` says of each."""
     first = 0
     for index in range(len(places)):
         count = places[index, 4]
@@ -59,12 +60,14 @@ def update(low, high, places, rates):
 
 @njit(cache=True, inline="always")
 def _added(start, end, reach, sums, room):
-    """From place ``start`` to ``end`` the sum of ``sums (threads, size)``, each within its ``reach (threads, 2)``; in ``room``
-    unless one has all."""
+    """From place ``start`` to ``end`` the sum of ``sums (threads, size)``, each within its ``reach
+    (threads, 2)``; in ``room`` unless one has all."""
     for thread in range(len(sums)):
         alone = reach[thread, 0] <= start and reach[thread, 1] >= end
         for other in range(len(sums)):
-            alone = alone and (other == thread or reach[other, 0] >= end or reach[other, 1] <= start)
+            alone = alone and (
+                other == thread or reach[other, 0] >= end or reach[other, 1] <= start
+            )
         if alone:
             return sums[thread, start:end]
     room[: end - start] = 0
@@ -79,9 +82,9 @@ def _added(start, end, reach, sums, room):
 
 @njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
 def update_rows(part, segments, rates, reach, sums, values, means, squares):
-    """One thread's share of the update of rows in flat arrays, see `kernels.step.descent`: a gradient is the sum of those in
-    ``sums (threads, size)``, in their order, each between the places that ``reach (threads, segments, 2)`` says; the new values
-    go to the parameters too."""
+    """One thread's share of the update of rows in flat arrays, see `kernels.step.descent`: a
+    gradient is the sum of those in ``sums (threads, size)``, in their order, each between the
+    places that ``reach (threads, segments, 2)`` says; the new values go to the parameters too."""
     threads, room = len(sums), np.empty(max(CHUNK, segments[:, 2].max()), np.float32)
     for index in range(len(segments)):
         start, rows, stride, columns, to_row, to_column, address = segments[index]
@@ -94,7 +97,9 @@ def update_rows(part, segments, rates, reach, sums, values, means, squares):
             _descend(rates[index], grads, values[a:b], means[a:b], squares[a:b])
             for row in range(low, high):
                 at, to = start + row * stride, row * to_row
-                if to_column == 1 and row < end - SPARE:  # what whole vectors put past a row's end, the next rows overwrite
+                if (
+                    to_column == 1 and row < end - SPARE
+                ):  # what whole vectors put past a row's end, the next rows overwrite
                     for s in range(0, columns, LANES):
                         store(target, to + s, load(values, at + s))
                 else:

@@ -1,8 +1,10 @@
-"""Training steps on the Huber loss, compiled: the loss with its gradient, then the update. Only on the CPU (numba).
+"""Training steps on the Huber loss, compiled: the loss with its gradient, then the update. Only on
+the CPU (numba).
 
-Values, gradients and moments stay in the kernels' order from step to step, in flat arrays that are alike: the tables as `Layout`
-has them, then the decoder's weights. So a step lays nothing out, and autograd is not asked. Twin: `torch.optim.AdamW` along the
-gradient of `torch.nn.functional.huber_loss`.
+Values, gradients and moments stay in the kernels' order from step to step, in flat arrays that are
+alike: the tables as `Layout` has them, then the decoder's weights. So a step lays nothing out, and
+autograd is not asked. Twin: `torch.optim.AdamW` along the gradient of
+`torch.nn.functional.huber_loss`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from torch import Tensor
 
 from nstr3d.kernels.field.fused import Sums, packed_decoder, packed_levels, zeros
 from nstr3d.kernels.field.interpolate import fused_applies
-from nstr3d.kernels.field.layout import CHANNELS, RESOLUTION, ROW, STRIDE, TABLE, Layout, Part, Weights
+from nstr3d.kernels.field.layout import (
+    CHANNELS,
+    RESOLUTION,
+    ROW,
+    STRIDE,
+    TABLE,
+    Layout,
+    Part,
+    Weights,
+)
 from nstr3d.kernels.step.adam import AdamW, rates_of
 from nstr3d.kernels.threads import parts as shares_of
 from nstr3d.kernels.threads import team_of
@@ -30,13 +41,29 @@ LULL = 1e-5  # seconds
 class Descent:
     """Steps of ``optimizer`` down the mean Huber loss over ``delta``, where it `applies`.
 
-    The optimiser's state is looked after as its own step would, and parameters that somebody changes between steps are read anew.
+    The optimiser's state is looked after as its own step would, and parameters that somebody
+    changes between steps are read anew.
     """
 
-    def __init__(self, parts: Sequence[Part], weights: Weights, layout: Layout, delta: float, optimizer: AdamW) -> None:
-        self.parts, self.weights, self.layout, self.delta = parts, weights, layout, np.float32(delta)
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        weights: Weights,
+        layout: Layout,
+        delta: float,
+        optimizer: AdamW,
+    ) -> None:
+        self.parts, self.weights, self.layout, self.delta = (
+            parts,
+            weights,
+            layout,
+            np.float32(delta),
+        )
         self.learned = _learned(parts, weights)
-        self.groups = [next(g for g in optimizer.param_groups if any(p is each for p in g["params"])) for each in self.learned]
+        self.groups = [
+            next(g for g in optimizer.param_groups if any(p is each for p in g["params"]))
+            for each in self.learned
+        ]
         self.sums = self._sums(0)
         self.values, self.means, self.squares = (zeros(sum(self.sums.sizes)) for _ in range(3))
         self.batch, self.rates = np.zeros(3, np.int64), np.zeros((len(self.learned), 7), np.float32)
@@ -48,40 +75,57 @@ class Descent:
 
     @staticmethod
     def applies(parts: Sequence[Part], weights: Weights, optimizer: AdamW) -> bool:
-        """Whether there is such a step: everything in float32 on the CPU, tables and decoder learned, the waves' carriers not."""
+        """Whether there is such a step: everything in float32 on the CPU, tables and decoder
+        learned, the waves' carriers not."""
         learned, points = _learned(parts, weights), torch.empty(0, 3)
         known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        carriers = [carrier for part in parts for carrier in (part.omega, part.phase) if carrier is not None]
+        carriers = [
+            carrier for part in parts for carrier in (part.omega, part.phase) if carrier is not None
+        ]
         return (
             all(fused_applies(points, part.table) for part in parts)
-            and all(each.requires_grad and each.is_contiguous() and id(each) in known for each in learned)
+            and all(
+                each.requires_grad and each.is_contiguous() and id(each) in known
+                for each in learned
+            )
             and all(each.dtype == torch.float32 and each.is_cpu for each in learned)
             and not any(carrier.requires_grad for carrier in carriers)
         )
 
     def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
-        """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes; ValueError for others."""
-        points, targets = (each.detach().to(torch.float32).contiguous() for each in (points, targets))
+        """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes;
+        ValueError for others."""
+        points, targets = (
+            each.detach().to(torch.float32).contiguous() for each in (points, targets)
+        )
         shapes, outputs = [tuple(each.shape) for each in (points, targets)], len(self.weights.b2)
         if shapes != [(len(points), 3), (len(points), outputs)]:
-            raise ValueError(f"A step takes points (n, 3) and targets (n, {outputs}), not {shapes[0]} and {shapes[1]}.")
+            raise ValueError(
+                f"A step takes points (n, 3) and targets (n, {outputs}), not {shapes[0]} and "
+                f"{shapes[1]}."
+            )
         written = self.seen != _stamp(self.learned)
         if written:
             self._read()
         if written or len(self.sums.mine) != shares_of(len(points)):
             self._share(len(points))
         self.steps += 1
-        known = {id(group): rates_of(group, step) for group, step in zip(self.groups, self.steps.tolist())}
+        known = {
+            id(group): rates_of(group, step)
+            for group, step in zip(self.groups, self.steps.tolist())
+        }
         self.rates[...] = [known[id(group)] for group in self.groups]
         self.batch[...] = len(points), points.data_ptr(), targets.data_ptr()
         self._work()
         self.back[...] = self.learned[0].detach().numpy()
-        loss = float(self.losses.sum()) / targets.numel() if len(points) else np.nan  # as torch's mean of nothing
+        loss = (
+            float(self.losses.sum()) / targets.numel() if len(points) else np.nan
+        )  # as torch's mean of nothing
         return torch.tensor(loss, dtype=torch.float32)
 
     def _work(self) -> None:
-        """One step on ``batch``, with the help of threads that are kept from step to step while it does not take long to the
-        next."""
+        """One step on ``batch``, with the help of threads that are kept from step to step while it
+        does not take long to the next."""
         from nstr3d.kernels.step.descentcpu import work
         from nstr3d.kernels.step.tickets import DONE
 
@@ -105,7 +149,8 @@ class Descent:
         work(0, 0, 0, *self.given)
 
     def _share(self, count: int) -> None:
-        """Makes ready for batches of ``count`` points; threads that help with others are left to go."""
+        """Makes ready for batches of ``count`` points; threads that help with others are left to
+        go."""
         from nstr3d.kernels.step.descentcpu import Given
         from nstr3d.kernels.step.tickets import no_tickets
 
@@ -114,8 +159,22 @@ class Descent:
         workers, sizes = len(self.sums.mine), np.array(self.sums.sizes, np.int64)
         self.losses = np.zeros(workers)
         reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
-        field = Given(self.delta, self.layers, sizes, self.segments, self.rates), self.levels, self.decoder
-        self.given = self.counts, self.batch, *field, self.losses, reach, self.sums.all, self.values, self.means, self.squares
+        field = (
+            Given(self.delta, self.layers, sizes, self.segments, self.rates),
+            self.levels,
+            self.decoder,
+        )
+        self.given = (
+            self.counts,
+            self.batch,
+            *field,
+            self.losses,
+            reach,
+            self.sums.all,
+            self.values,
+            self.means,
+            self.squares,
+        )
 
     def _sums(self, count: int) -> Sums:
         return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)
@@ -124,10 +183,15 @@ class Descent:
         """Lays out the values that the parameters have now, and notes where those are."""
         self.segments = self._segments()
         waves = [(part.omega, part.phase) for part in self.parts]
-        levels, decoder = packed_levels(self.layout, self.learned[4:], waves), packed_decoder(self.weights, self.layout)
+        levels, decoder = (
+            packed_levels(self.layout, self.learned[4:], waves),
+            packed_decoder(self.weights, self.layout),
+        )
         table, first, bias, last, _, offset = np.split(self.values, np.cumsum(self.sums.sizes)[:-1])
         mine = table, first[: len(decoder.first)], bias, last, offset
-        for place, content in zip(mine, (levels.table, decoder.first, decoder.bias, decoder.last, decoder.offset)):
+        for place, content in zip(
+            mine, (levels.table, decoder.first, decoder.bias, decoder.last, decoder.offset)
+        ):
             place[:] = content
         self.levels = levels._replace(table=mine[0])
         self.decoder = decoder._replace(first=mine[1], bias=mine[2], last=mine[3], offset=mine[4])
@@ -136,10 +200,15 @@ class Descent:
         self.seen = _stamp(self.learned)
 
     def _segments(self) -> np.ndarray:
-        """Of each parameter, for `update_rows`: where its first row is in the flat arrays, how many there are, how far apart, of
-        how many values; how far apart rows and values are in the parameter; and its address."""
+        """Of each parameter, for `update_rows`: where its first row is in the flat arrays, how many
+        there are, how far apart, of how many values; how far apart rows and values are in the
+        parameter; and its address."""
         _, first, bias, last, _, offset = (np.cumsum(self.sums.sizes) - self.sums.sizes).tolist()
-        (hidden, inputs), outputs, width = self.weights.w1.shape, len(self.weights.b2), self.sums.width
+        (hidden, inputs), outputs, width = (
+            self.weights.w1.shape,
+            len(self.weights.b2),
+            self.sums.width,
+        )
         rows = [
             [first, inputs, width, hidden, 1, inputs],  # transposed
             [bias, 1, width, hidden, hidden, 1],
@@ -148,24 +217,35 @@ class Descent:
         ]
         for line, table in zip(self.layout.meta.tolist(), self.learned[4:]):
             stride, channels = line[STRIDE], line[CHANNELS]
-            rows.append([line[TABLE] + stride, len(table), stride, channels, channels, 1])  # after the row that stays zero
-        return np.array([[*row, each.data_ptr()] for row, each in zip(rows, self.learned)], np.int64)
+            rows.append(
+                [line[TABLE] + stride, len(table), stride, channels, channels, 1]
+            )  # after the row that stays zero
+        return np.array(
+            [[*row, each.data_ptr()] for row, each in zip(rows, self.learned)], np.int64
+        )
 
     def _layers(self) -> np.ndarray:
-        """For each level and layer of nodes across the first axis, between which places of the flat arrays their rows are."""
+        """For each level and layer of nodes across the first axis, between which places of the flat
+        arrays their rows are."""
         edges = self.layout.meta[:, RESOLUTION] + 1
         layers, rows = np.zeros((len(edges), edges.max(), 2), np.int64), self.layout.rows.numpy()
         layers[:, :, 0] = self.layout.table_size
         for line, edge, found in zip(self.layout.meta, edges, layers):
             of_nodes = rows[line[ROW] :][: edge**3].reshape(edge, -1)
             there = (of_nodes >= 0).any(axis=1)
-            lowest, highest = np.where(of_nodes < 0, len(rows), of_nodes).min(axis=1), of_nodes.max(axis=1)
-            places = np.stack([lowest + 1, highest + 2], axis=1) * line[STRIDE] + line[TABLE]  # after the row that stays zero
+            lowest, highest = (
+                np.where(of_nodes < 0, len(rows), of_nodes).min(axis=1),
+                of_nodes.max(axis=1),
+            )
+            places = (
+                np.stack([lowest + 1, highest + 2], axis=1) * line[STRIDE] + line[TABLE]
+            )  # after the row that stays zero
             found[:edge][there] = places[there]
         return layers
 
     def _adopt(self, optimizer: AdamW) -> Tensor:
-        """Makes the optimiser's state views of the moments here, which take over what it was; the number of updates of each."""
+        """Makes the optimiser's state views of the moments here, which take over what it was; the
+        number of updates of each."""
         steps = torch.zeros(len(self.learned))
         for index, (parameter, segment) in enumerate(zip(self.learned, self.segments.tolist())):
             start, _, stride, *_ = segment

@@ -1,4 +1,5 @@
-"""A training step on the CPU (numba): the Huber loss with its gradient, then the update, shared among threads without Python."""
+"""A training step on the CPU (numba): the Huber loss with its gradient, then the update, shared
+among threads without Python."""
 
 from __future__ import annotations
 
@@ -27,18 +28,35 @@ from nstr3d.kernels.step.tickets import DONE, OPEN, look, pause, raised, take
 DECODER = 4  # segments before those of the tables
 LAST = 2  # the segment of the decoder's last weights
 
-# What a field's steps are about: the loss's delta; between which places each layer of nodes has its rows, see `_reach`;
-# how long a thread's sums are; and, as `update_rows` has them, the segments and this step's rates.
+# What a field's steps are about: the loss's delta; between which places each layer of nodes has its
+# rows, see `_reach`; how long a thread's sums are; and, as `update_rows` has them, the segments and
+# this step's rates.
 Given = namedtuple("Given", "delta layers sizes segments rates")
 
 
 @njit(cache=True, nogil=True)
-def work(until, opening, patience, counts, batch, given, levels, decoder, losses, reach, sums, values, means, squares):
-    """Opens the tickets of a step, where ``opening`` says how many threads share it; then does tickets until there were ``until``
-    or none was open for ``patience`` looks.
+def work(
+    until,
+    opening,
+    patience,
+    counts,
+    batch,
+    given,
+    levels,
+    decoder,
+    losses,
+    reach,
+    sums,
+    values,
+    means,
+    squares,
+):
+    """Opens the tickets of a step, where ``opening`` says how many threads share it; then does
+    tickets until there were ``until`` or none was open for ``patience`` looks.
 
-    A step's first tickets are parts of the batch, ``batch (3,)`` holding its size and the addresses of points and targets; when
-    all are done, as many open that are parts of the update. The rest is as `_descend` and `update_rows` say, of all threads.
+    A step's first tickets are parts of the batch, ``batch (3,)`` holding its size and the addresses
+    of points and targets; when all are done, as many open that are parts of the update. The rest is
+    as `_descend` and `update_rows` say, of all threads.
     """
     raised(counts, OPEN, opening)
     parts, idle, width, hidden = len(sums), 0, len(decoder.bias), given.segments[LAST, 3]
@@ -53,8 +71,12 @@ def work(until, opening, patience, counts, batch, given, levels, decoder, losses
             update_rows(part, given.segments, given.rates, reach, sums, values, means, squares)
         else:
             mine = _sums(sums[part], given.sizes)
-            _descend(part, parts, batch, given, levels, decoder, losses, reach[part, DECODER:], mine)
-            for start in range(0, len(mine.last), width):  # the padding of hidden values is log 2, so its weights must not learn
+            _descend(
+                part, parts, batch, given, levels, decoder, losses, reach[part, DECODER:], mine
+            )
+            for start in range(
+                0, len(mine.last), width
+            ):  # the padding of hidden values is log 2, so its weights must not learn
                 mine.last[start + hidden : start + width] = 0
         if raised(counts, DONE, 1) == look(counts, OPEN) and not updates:
             raised(counts, OPEN, parts)
@@ -70,17 +92,27 @@ def _sums(mine, sizes):
 
 @njit(cache=True, inline="always")
 def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
-    """One thread's share of a batch, a block at a time: `fusedcpu.forward`, the Huber loss over delta, its sum into
-    ``losses[part]``, and `fusedcpu.backward`, the gradient over the number of all targets into ``sums``, of the tables only
-    within ``reach``."""
+    """One thread's share of a batch, a block at a time: `fusedcpu.forward`, the Huber loss over
+    delta, its sum into ``losses[part]``, and `fusedcpu.backward`, the gradient over the number of
+    all targets into ``sums``, of the tables only within ``reach``."""
     delta, size, width, outputs = given.delta, batch[0], len(decoder.bias), len(decoder.offset)
-    blocks, columns, share = (size + BLOCK - 1) // BLOCK, len(decoder.back) // width, np.float32(1 / max(size * outputs, 1))
+    blocks, columns, share = (
+        (size + BLOCK - 1) // BLOCK,
+        len(decoder.back) // width,
+        np.float32(1 / max(size * outputs, 1)),
+    )
     low, high = blocks * part // parts * BLOCK, min(blocks * (part + 1) // parts * BLOCK, size)
-    points, targets = carray(floats_at(batch[1]), (size, 3)), carray(floats_at(batch[2]), (size, outputs))
+    points, targets = (
+        carray(floats_at(batch[1]), (size, 3)),
+        carray(floats_at(batch[2]), (size, outputs)),
+    )
     cells, spectrum, block = scratch(levels)
     kept = Kept(block.features, block.local, np.zeros(BLOCK * width, np.float32))
     values, total = np.zeros((BLOCK, outputs), np.float32), 0.0
-    change, back = np.zeros(BLOCK * width, np.float32), np.zeros(BLOCK * columns + 2 * LANES, np.float32)
+    change, back = (
+        np.zeros(BLOCK * width, np.float32),
+        np.zeros(BLOCK * columns + 2 * LANES, np.float32),
+    )
     _reach(points[low:high], levels, given.layers, reach)
     _clear(sums, levels, reach)
     for start in range(low, high, BLOCK):
@@ -96,16 +128,32 @@ def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
                 slope = min(max(error, np.float32(-1)), np.float32(1))
                 total += delta * slope * (error - np.float32(0.5) * slope)
                 values[p, o] = slope * share
-        decode_backward(np.int64(0), count, levels, decoder, kept, np.int64(0), values, change, back, sums)
+        decode_backward(
+            np.int64(0), count, levels, decoder, kept, np.int64(0), values, change, back, sums
+        )
         for level in range(len(levels.meta)):
-            scatter(points, start, count, levels, level, cells, back, columns, kept, np.int64(0), spectrum, sums)
+            scatter(
+                points,
+                start,
+                count,
+                levels,
+                level,
+                cells,
+                back,
+                columns,
+                kept,
+                np.int64(0),
+                spectrum,
+                sums,
+            )
     losses[part] = total
 
 
 @njit(cache=True)
 def _reach(points, levels, layers, reach):
-    """Between which places of the flat arrays the rows of nodes around the ``points`` are, into ``reach (levels, 2)``; in between
-    there may be others. ``layers (levels, edges, 2)`` says that of all nodes in a layer across the first axis."""
+    """Between which places of the flat arrays the rows of nodes around the ``points`` are, into
+    ``reach (levels, 2)``; in between there may be others. ``layers (levels, edges, 2)`` says that
+    of all nodes in a layer across the first axis."""
     first, last = 0, 0
     for p in range(1, len(points)):
         first = p if points[p, 0] < points[first, 0] else first

@@ -1,7 +1,8 @@
 """Work that threads share without Python in between: tickets which whoever is free takes (numba).
 
-Every ticket stands for a part of the work. Some are open, threads take them in turn and count those that are done; so nobody
-waits for a thread that is late to begin, and what a part gives does not depend on who did it.
+Every ticket stands for a part of the work. Some are open, threads take them in turn and count those
+that are done; so nobody waits for a thread that is late to begin, and what a part gives does not
+depend on who did it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ from numba import njit, types
 
 from nstr3d.kernels.simd import intrinsic
 
-LINE = 16  # int64 that threads may write to side by side: two lines of a cache, which are fetched in pairs
-OPEN, NEXT, DONE = 0, LINE, 2 * LINE  # how many tickets there are, are taken, are done, since the start
+# int64 that threads may write to side by side: two lines of a cache, which are fetched in pairs
+LINE = 16
+OPEN, NEXT, DONE = (
+    0,
+    LINE,
+    2 * LINE,
+)  # how many tickets there are, are taken, are done, since the start
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 

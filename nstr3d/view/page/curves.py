@@ -1,4 +1,5 @@
-"""Streamlines as a page takes them: points and colours as differences of integers, which deflate well."""
+"""Streamlines as a page takes them: points and colours as differences of integers, which deflate
+well."""
 
 from __future__ import annotations
 
@@ -25,14 +26,21 @@ class LineCode:
 
 
 def line_code(fit: Fit, curves: Curves) -> LineCode:
-    """The code of ``curves`` in world units: in the colours of their values, dark violet for low and yellow for high ones, or
-    else in their own. Raises ValueError for lines in other than 3 dimensions, and for such as are nowhere near the shape."""
+    """The code of ``curves`` in world units: in the colours of their values, dark violet for low
+    and yellow for high ones, or else in their own. Raises ValueError for lines in other than 3
+    dimensions, and for such as are nowhere near the shape."""
     lines = curves.lines
     if lines.points.shape[1] != 3:
-        raise ValueError(f"The lines {curves.name} have {lines.points.shape[1]} dimensions; the page shows those of shapes, 3.")
+        raise ValueError(
+            f"The lines {curves.name} have {lines.points.shape[1]} dimensions; the page shows "
+            "those of shapes, 3."
+        )
     seen = fit.bounds.scaled(BEYOND)
     if not ((lines.points >= seen.lower) & (lines.points <= seen.upper)).all(axis=1).any():
-        raise ValueError(f"The lines {curves.name} are nowhere near the shape; give those that were made of this model.")
+        raise ValueError(
+            f"The lines {curves.name} are nowhere near the shape; give those that were made of "
+            "this model."
+        )
     points = fit.frame.to_unit(lines.points)
     lower = points.min(axis=0)
     extent = np.maximum(points.max(axis=0) - lower, 1e-9)
@@ -41,15 +49,25 @@ def line_code(fit: Fit, curves: Curves) -> LineCode:
     if lines.values is not None:
         low, high = np.quantile(lines.values, [0.02, 0.98])
         ends = float(low), float(max(high, low + 1e-9))
-        colours = colour_map(torch.from_numpy((lines.values - ends[0]) / (ends[1] - ends[0]))).numpy()
+        colours = colour_map(
+            torch.from_numpy((lines.values - ends[0]) / (ends[1] - ends[0]))
+        ).numpy()
     shades = _differences(np.round(colours * 255).astype(np.uint8))
     joined = np.zeros(len(points), bool)
     joined[lines.segments[:, 0]] = True
-    planes = [part for axis in codes.T for part in ((axis >> 8).astype(np.uint8), (axis & 255).astype(np.uint8))]
+    planes = [
+        part
+        for axis in codes.T
+        for part in ((axis >> 8).astype(np.uint8), (axis & 255).astype(np.uint8))
+    ]
     data = b"".join(part.tobytes() for part in (*planes, *shades.T, np.packbits(joined)))
-    return LineCode(data, {"count": len(points), "lower": lower.tolist(), "extent": extent.tolist(), "values": ends})
+    return LineCode(
+        data,
+        {"count": len(points), "lower": lower.tolist(), "extent": extent.tolist(), "values": ends},
+    )
 
 
 def _differences(values: np.ndarray) -> np.ndarray:
-    """What each row ``(n, k)`` is more than the one before it, the first more than nothing, in the integers' own modulus."""
+    """What each row ``(n, k)`` is more than the one before it, the first more than nothing, in the
+    integers' own modulus."""
     return np.diff(values, axis=0, prepend=np.zeros_like(values[:1]))

@@ -27,25 +27,39 @@ from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.view.scene import Curves
 
 CELLS = 64  # of the coarse grid, to its longest side
-DEEPEST, HIGHEST = 0.8, 0.08  # level sets on offer: of the greatest depth inside, and of the diagonal outside
+DEEPEST, HIGHEST = (
+    0.8,
+    0.08,
+)  # level sets on offer: of the greatest depth inside, and of the diagonal outside
 STEPS = 96  # evaluations that a ray may take to the surface
 CONTOURS = 50  # lines of a slice to the diagonal, about
 PROBES = 1 << 17  # points at which the coarse grid's error is measured
 
 
 def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = None) -> str:
-    """The page of ``fit``, which begins with the surface where the distance is ``level``, in world units, and shows ``curves``
-    on it where the surface does not hide them.
+    """The page of ``fit``, which begins with the surface where the distance is ``level``, in world
+    units, and shows ``curves`` on it where the surface does not hide them.
 
-    Raises ValueError for what `field_code` and `line_code` refuse, for numbers that are not finite, and for a level beyond those
-    on offer.
+    Raises ValueError for what `field_code` and `line_code` refuse, for numbers that are not finite,
+    and for a level beyond those on offer.
     """
     code, drawn = field_code(fit.field), line_code(fit, curves) if curves else None
-    unit = Box(*(tuple(fit.frame.to_unit(np.array([corner]))[0].tolist()) for corner in (fit.bounds.lower, fit.bounds.upper)))
+    unit = Box(
+        *(
+            tuple(fit.frame.to_unit(np.array([corner]))[0].tolist())
+            for corner in (fit.bounds.lower, fit.bounds.upper)
+        )
+    )
     coarse = _Coarse(fit, unit)
-    levels = DEEPEST * min(coarse.lowest, 0.0) * fit.frame.scale, HIGHEST * unit.diagonal * fit.frame.scale
+    levels = (
+        DEEPEST * min(coarse.lowest, 0.0) * fit.frame.scale,
+        HIGHEST * unit.diagonal * fit.frame.scale,
+    )
     if not levels[0] <= level <= levels[1]:
-        raise ValueError(f"The page shows levels between {levels[0]:.4g} and {levels[1]:.4g} of this model, not {level:g}.")
+        raise ValueError(
+            f"The page shows levels between {levels[0]:.4g} and {levels[1]:.4g} of this model, "
+            f"not {level:g}."
+        )
     frequencies = frequency_range(fit) if code.frequency else None
     model = {
         "centre": fit.frame.centre,
@@ -61,7 +75,12 @@ def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = 
         "width": WIDTH,
         "entries": code.texels.size,
         "bitmaps": [len(stored) for stored in code.bitmaps],
-        "grid": {"origin": coarse.origin, "cell": coarse.cell, "shape": coarse.shape, "reach": coarse.reach},
+        "grid": {
+            "origin": coarse.origin,
+            "cell": coarse.cell,
+            "shape": coarse.shape,
+            "reach": coarse.reach,
+        },
         "key": _unit(Studio().key.direction),
         "frequencies": frequencies,
         "lines": drawn and {**drawn.about, "slack": BEFORE * unit.diagonal},
@@ -78,12 +97,15 @@ def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = 
     }
     page = _text("page.html")
     pieces = page.split("{{")
-    return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
+    return pieces[0] + "".join(
+        parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:])
+    )
 
 
 class _Coarse:
-    """Distances at the centres of a coarse grid's cells over all that the page can show: ``codes (z, y, x)`` uint8, in unit-box
-    coordinates. A code is 128 + 127 sqrt(|distance| / reach), signed: finest near the surface."""
+    """Distances at the centres of a coarse grid's cells over all that the page can show: ``codes
+    (z, y, x)`` uint8, in unit-box coordinates. A code is 128 + 127 sqrt(|distance| / reach),
+    signed: finest near the surface."""
 
     def __init__(self, fit: Fit, unit: Box) -> None:
         self.sdf = from_field(fit.field, Frame.identity(), unit, fit.lipschitz)
@@ -100,28 +122,41 @@ class _Coarse:
             raise ValueError("The model's distances are not finite; fit it again.")
         self.lowest, self.reach = float(values.min()), float(values.abs().max())
         signed = values.sign() * (values.abs() / self.reach).sqrt()
-        self.codes = (128 + 127 * signed).round().to(torch.uint8).reshape(*self.shape[::-1]).cpu().numpy()
+        self.codes = (
+            (128 + 127 * signed).round().to(torch.uint8).reshape(*self.shape[::-1]).cpu().numpy()
+        )
         self.error = self._error()
 
     def _distance(self, cells: Tensor) -> Tensor:
         """At points ``(n, 3)`` counted in cells from the grid's corner."""
         with torch.no_grad():
-            return self.sdf((cells * self.cell + torch.tensor(self.origin, dtype=torch.float64)).to(self.device)).cpu()
+            return self.sdf(
+                (cells * self.cell + torch.tensor(self.origin, dtype=torch.float64)).to(self.device)
+            ).cpu()
 
     def _error(self) -> float:
-        """By how much interpolation between the cells' centres exceeds the distance, at most, over random points."""
-        share = torch.rand(PROBES, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        """By how much interpolation between the cells' centres exceeds the distance, at most, over
+        random points."""
+        share = torch.rand(
+            PROBES, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+        )
         code = (torch.from_numpy(self.codes).double() - 128) / 127
         values = code.sign() * code.square() * self.reach
         found = torch.nn.functional.grid_sample(
-            values[None, None], (2 * share - 1).view(1, 1, 1, -1, 3), padding_mode="border", align_corners=False
+            values[None, None],
+            (2 * share - 1).view(1, 1, 1, -1, 3),
+            padding_mode="border",
+            align_corners=False,
         )
-        excess = found.reshape(-1) - self._distance(share * torch.tensor(self.shape, dtype=torch.float64))
+        excess = found.reshape(-1) - self._distance(
+            share * torch.tensor(self.shape, dtype=torch.float64)
+        )
         return max(float(excess.max()), 0.0) + 0.05 * self.cell
 
 
 def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
-    """The numbers in the order in which main.js reads them; the tables' high and low bytes apart, which deflates better."""
+    """The numbers in the order in which main.js reads them; the tables' high and low bytes apart,
+    which deflates better."""
     entries = code.texels.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)
     bitmaps = [np.packbits(stored).tobytes() for stored in code.bitmaps]
     parts = [entries[:, 1].tobytes(), entries[:, 0].tobytes(), *bitmaps, coarse.codes.tobytes()]
@@ -160,7 +195,11 @@ def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box) -> str:
         "MIDDLE": backdrop.middle,
         "CORNERS": backdrop.corners,
     }
-    whole = {"WIDTH": WIDTH, "OCCLUSION_TAPS": studio.occlusion_taps, "SHADOW_STEPS": studio.shadow_steps}
+    whole = {
+        "WIDTH": WIDTH,
+        "OCCLUSION_TAPS": studio.occlusion_taps,
+        "SHADOW_STEPS": studio.shadow_steps,
+    }
     lines = [
         "#version 300 es",
         *(["#define FREQUENCY"] if code.frequency else []),
@@ -185,7 +224,9 @@ def _unit(vector: tuple[float, float, float]) -> list[float]:
 def _round(value: float) -> float:
     """The nearest of 1, 2 and 5 times a power of ten, on a logarithmic scale."""
     power = 10.0 ** math.floor(math.log10(value))
-    return min((step * power for step in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / value)))
+    return min(
+        (step * power for step in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / value))
+    )
 
 
 def _text(name: str) -> str:

@@ -1,6 +1,8 @@
-"""An `Nstr` field as GLSL: the tables as texels, everything else, decoder included, as generated code.
+"""An `Nstr` field as GLSL: the tables as texels, everything else, decoder included, as generated
+code.
 
-The code is made from the field's own modules level by level, so whatever an `NstrConfig` can say is covered.
+The code is made from the field's own modules level by level, so whatever an `NstrConfig` can say is
+covered.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ INTEGERS = 32767  # the largest that a table's entries are rounded to
 
 @dataclass(frozen=True)
 class FieldCode:
-    """``glsl`` defines ``float decoded(vec3 x)``, the field at a point of the unit box, and where there are phase waves
-    ``float meanFrequency(vec3 x)``.
+    """``glsl`` defines ``float decoded(vec3 x)``, the field at a point of the unit box, and where
+    there are phase waves ``float meanFrequency(vec3 x)``.
 
-    ``texels (n, 4)`` int16 hold the tables, each channel in units of its own that the code knows. ``bitmaps`` are the stored
-    nodes of the sparse levels in turn, a bool array each: the code looks nodes up in the list of their rows, -1 for none.
+    ``texels (n, 4)`` int16 hold the tables, each channel in units of its own that the code knows.
+    ``bitmaps`` are the stored nodes of the sparse levels in turn, a bool array each: the code looks
+    nodes up in the list of their rows, -1 for none.
     """
 
     glsl: str
@@ -37,10 +40,12 @@ class FieldCode:
 
 
 def field_code(source: Field) -> FieldCode:
-    """The code of ``source``. Raises ValueError for a kind of field that has none, or one too large for a texture."""
+    """The code of ``source``. Raises ValueError for a kind of field that has none, or one too large
+    for a texture."""
     if not isinstance(source, Nstr):
         raise ValueError(
-            f"The page traces NSTR and grid fields, not a {type(source).__name__}; export it as glb or onnx, or fit --field nstr."
+            f"The page traces NSTR and grid fields, not a {type(source).__name__}; export it as "
+            "glb or onnx, or fit --field nstr."
         )
     writer = _Writer()
     features: list[str] = []
@@ -60,7 +65,10 @@ def field_code(source: Field) -> FieldCode:
     texels = np.concatenate(writer.texels)
     for count in (len(texels), sum(map(len, writer.bitmaps))):
         if count > WIDTH * WIDTH:
-            raise ValueError(f"The model is too large for a page: {count:,} texels, where a texture holds {WIDTH * WIDTH:,}.")
+            raise ValueError(
+                f"The model is too large for a page: {count:,} texels, where a texture holds "
+                f"{WIDTH * WIDTH:,}."
+            )
     return FieldCode("\n\n".join(parts) + "\n", texels, tuple(writer.bitmaps), bool(frequencies))
 
 
@@ -78,14 +86,21 @@ class _Writer:
         self.places[number] = self._stored(level)
         scale = self.places[number][2]
         self.lines += [f"vec4 {name} = vec4(0);" for name in _names(f"s{number}_", len(scale))]
-        self.lines += self._gather(number, level, [f"s{number}_{i} += weight * entry(at + {i});" for i in range(len(scale))])
+        self.lines += self._gather(
+            number,
+            level,
+            [f"s{number}_{i} += weight * entry(at + {i});" for i in range(len(scale))],
+        )
         self.lines += [f"s{number}_{i} *= {_vector(row)};" for i, row in enumerate(scale)]
         config, waves = level.config, level.config.waves
         channel = [f"s{number}_{i // 4}.{'xyzw'[i % 4]}" for i in range(config.channels)]
         features = channel[: config.plain]
         if waves is None:
             return features
-        omega, phase = level.omega.detach().double().cpu().numpy(), level.phase.detach().double().cpu().numpy()
+        omega, phase = (
+            level.omega.detach().double().cpu().numpy(),
+            level.phase.detach().double().cpu().numpy(),
+        )
         for k in range(waves.count):
             carrier = f"dot({_vector(omega[k])}, x) + {_number(phase[k])}"
             first = channel[config.plain + k]
@@ -93,14 +108,16 @@ class _Writer:
             if isinstance(waves, PhaseWaves):
                 features.append(f"{first} * wave({carrier} + {_number(waves.radians)} * {second})")
             elif isinstance(waves, ComplexWaves):
-                features.append(f"{first} * wave({carrier}) + {second} * wave({carrier} + 1.57079633)")
+                features.append(
+                    f"{first} * wave({carrier}) + {second} * wave({carrier} + 1.57079633)"
+                )
             else:
                 features.append(f"{first} * wave({carrier})")
         return features
 
     def _stored(self, level: Level) -> tuple[int, int | None, np.ndarray]:
-        """Keeps a level's table; returns its first texel, its place in the list of rows (None where every node is stored) and
-        the units ``(texels, 4)`` of its channels."""
+        """Keeps a level's table; returns its first texel, its place in the list of rows (None where
+        every node is stored) and the units ``(texels, 4)`` of its channels."""
         table = level.table.detach().double().cpu().numpy()
         width = -(-table.shape[1] // 4) * 4
         unit = np.zeros(width)
@@ -114,8 +131,11 @@ class _Writer:
         self.bitmaps.append(stored)
         return first, sum(map(len, self.bitmaps[:-1])), unit.reshape(-1, 4)
 
-    def _gather(self, number: int, level: Level, each: Sequence[str], slopes: bool = False) -> list[str]:
-        """A block that runs ``each`` for every stored corner of x's cell, with its ``weight`` and first texel ``at``."""
+    def _gather(
+        self, number: int, level: Level, each: Sequence[str], slopes: bool = False
+    ) -> list[str]:
+        """A block that runs ``each`` for every stored corner of x's cell, with its ``weight`` and
+        first texel ``at``."""
         first, rows, scale = self.places[number]
         cells = level.config.resolution
         lookup = [] if rows is None else [f"row = rowOf({rows} + row);", "if (row < 0) continue;"]
@@ -126,7 +146,8 @@ class _Writer:
         return [
             "{",
             f"  vec3 scaled = (x + 1.0) * {_number(cells / 2)};",
-            f"  vec3 cell = clamp(floor(scaled), 0.0, {_number(cells - 1)}), offset = scaled - cell;",
+            f"  vec3 cell = clamp(floor(scaled), 0.0, {_number(cells - 1)}), offset = scaled - "
+            "cell;",
             f"  int low = (int(cell.x) * {cells + 1} + int(cell.y)) * {cells + 1} + int(cell.z);",
             "  for (int k = 0; k < 8; k++) {",
             "    ivec3 bit = ivec3(k >> 2, (k >> 1) & 1, k & 1);",
@@ -142,7 +163,8 @@ class _Writer:
         ]
 
     def frequency(self, number: int, level: Level) -> list[str]:
-        """A block that adds |omega_k + grad phi_k| |A_k| of a level's waves to ``sum``, and |A_k| to ``weight``."""
+        """A block that adds |omega_k + grad phi_k| |A_k| of a level's waves to ``sum``, and |A_k|
+        to ``weight``."""
         waves = level.config.waves
         assert isinstance(waves, PhaseWaves)
         scale = self.places[number][2]
@@ -154,7 +176,9 @@ class _Writer:
         for i in sorted({*amplitudes, *shifts}):
             each.append(f"vec4 e{i} = entry(at + {i}) * {_vector(scale[i])};")
         each += [f"a{i} += weight * e{i};" for i in amplitudes]
-        each += [f"{name}{i} += slope.{axis} * e{i};" for i in shifts for name, axis in zip("uvw", "xyz")]
+        each += [
+            f"{name}{i} += slope.{axis} * e{i};" for i in shifts for name, axis in zip("uvw", "xyz")
+        ]
         for k in range(waves.count):
             a, p = plain + k, plain + waves.count + k
             shift = ", ".join(f"{axis}{p // 4}.{'xyzw'[p % 4]}" for axis in "uvw")
@@ -172,7 +196,8 @@ def _decoder(source: Nstr, features: Sequence[str]) -> list[str]:
     if not isinstance(decoder, Decoder):
         return [f"return {' + '.join(f'({feature})' for feature in features)};"]
     into, bias, out = (
-        tensor.detach().double().cpu().numpy() for tensor in (decoder.hidden.weight, decoder.hidden.bias, decoder.out.weight)
+        tensor.detach().double().cpu().numpy()
+        for tensor in (decoder.hidden.weight, decoder.hidden.bias, decoder.out.weight)
     )
     fours = -(-len(features) // 4)
     padded = [*features, *["0.0"] * (4 * fours - len(features))]
@@ -182,7 +207,9 @@ def _decoder(source: Nstr, features: Sequence[str]) -> list[str]:
     bias, out = (np.pad(row, (0, hidden - len(row))) for row in (bias, out[0]))
     lines.append(f"float sum = {_number(float(decoder.out.bias.detach()[0]))};")
     for i in range(0, hidden, 4):
-        terms = "".join(f" + mat4({_list(into[i : i + 4, 4 * j : 4 * j + 4].T)}) * f{j}" for j in range(fours))
+        terms = "".join(
+            f" + mat4({_list(into[i : i + 4, 4 * j : 4 * j + 4].T)}) * f{j}" for j in range(fours)
+        )
         softened = f"softplus({_vector(bias[i : i + 4])}{terms}, {_number(decoder.sharpness)})"
         lines.append(f"sum += dot({_vector(out[i : i + 4])}, {softened});")
     return [*lines, "return sum;"]
