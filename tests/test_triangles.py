@@ -28,6 +28,8 @@ def soup(count: int, size: float = 0.1, seed: int = 0) -> np.ndarray:
         generator.uniform(-0.5, 0.5, (count, 1, 3)) + generator.normal(size=(count, 3, 3)) * size
     )
     corners[::7, 2] = corners[::7, 1]
+    corners[3::11, 1] = corners[3::11, 0]
+    corners[2::17, 2] = corners[2::17, 0]
     corners[::13] = corners[::13, :1]
     corners[5:6, 2] = corners[5:6, 0] + 2 * (corners[5:6, 1] - corners[5:6, 0])
     return corners

@@ -160,7 +160,9 @@ def _shares(sides, face, x, y, z):
     if d6 >= 0 and d5 <= d6:
         return 0.0, 1.0
     vc = d1 * d4 - d3 * d2
-    if vc <= 0 and d1 >= 0 and d3 <= 0:
+    if (
+        vc <= 0 and d1 >= 0 and d3 <= 0 and d1 > d3
+    ):  # a side ab without length is left to the others
         return d1 / (d1 - d3), 0.0
     vb = d5 * d2 - d1 * d6
     if vb <= 0 and d2 >= 0 and d6 <= 0:
