@@ -198,7 +198,7 @@ def test_a_field_answers_alike_with_the_kernels_and_without(
     assert len(grads) == len(list(one.parameters()))
     one.zero_grad()
     value, slope = one.value_and_gradient(points)
-    monkeypatch.setattr(switch, "_numba_found", lambda: False)
+    monkeypatch.setattr(switch, "numba_found", lambda: False)
     plain = one(points)
     plain.square().sum().backward()
     np.testing.assert_allclose(fast.detach(), plain.detach(), atol=1e-5)
@@ -250,5 +250,5 @@ def test_training_with_the_kernels_follows_training_without(
         return [progress.loss for progress in steps if progress.step % 50 == 0]
 
     fast = losses()
-    monkeypatch.setattr(switch, "_numba_found", lambda: False)
+    monkeypatch.setattr(switch, "numba_found", lambda: False)
     np.testing.assert_allclose(fast, losses(), rtol=2e-2)

@@ -159,7 +159,7 @@ def test_gather_under_no_grad_answers_for_points_that_require_it() -> None:
 
 def test_gather_without_numba_is_the_plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
     rows, table = sparse_level(3, 4, 2)
-    monkeypatch.setattr(module, "_numba_found", lambda: False)
+    monkeypatch.setattr(module, "numba_found", lambda: False)
     points = awkward_points(4)
     assert torch.equal(
         gather(points, rows, 4, table.float()), interpolate(points, rows, 4, table.float())

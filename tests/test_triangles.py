@@ -1,6 +1,8 @@
-"""The nearest triangle against libigl's tree; who is on whose side against the winding number."""
+"""The nearest triangle against libigl's tree, compiled and plain; who is on whose side against the
+winding number."""
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import igl
 import numpy as np
@@ -10,7 +12,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nstr3d.kernels.geometry import plaintriangles, triangles
 from nstr3d.kernels.geometry.triangles import Triangles, along
+
+TWINS = pytest.mark.parametrize("kernels", [triangles, plaintriangles], ids=["compiled", "plain"])
 
 
 @pytest.fixture(autouse=True)
@@ -91,8 +96,47 @@ def test_neither_order_nor_threads_change_which_of_equals_is_taken() -> None:
             np.testing.assert_array_equal(one.distance[order], other.distance)
 
 
+@pytest.mark.parametrize("size", [1e-3, 0.1, 0.4])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_twins_agree_where_faces_have_no_area_or_lie_on_each_other(
+    seed: int, size: float
+) -> None:
+    """Every face is there twice, and points on sides and corners are as near to one face as to
+    another."""
+    corners, generator = soup(300, size, seed), np.random.default_rng([seed, 1])
+    corners = np.concatenate([corners, corners[:, [1, 2, 0]], corners[:, ::-1]])
+    on = [corners[:300, 0], corners[:300].mean(axis=1), corners[:300, :2].mean(axis=1)]
+    points = np.concatenate(
+        [*on, generator.uniform(-1, 1, (600, 3)), generator.normal(size=(50, 3)) * 1e6]
+    )
+    compiled, plain = (
+        each.Triangles(corners).nearest(points) for each in (triangles, plaintriangles)
+    )
+    np.testing.assert_allclose(plain.distance, compiled.distance, rtol=1e-12, atol=1e-15)
+    assert (plain.distance[:900] < 1e-12).all()
+    reached = np.linalg.norm(points - plain.closest, axis=1)
+    np.testing.assert_allclose(reached, plain.distance, rtol=1e-12, atol=1e-15)
+    for row in range(0, len(points), 50):
+        own, _ = libigl(corners[plain.face[row]][None], points[row : row + 1])
+        np.testing.assert_allclose(own, compiled.distance[row], rtol=1e-12, atol=1e-15)
+
+
+def test_the_twins_agree_on_a_surface_and_mostly_on_its_faces() -> None:
+    mesh, generator = oracles.torus(), np.random.default_rng(5)
+    corners, points = mesh.vertices[mesh.faces] / 4, generator.uniform(-0.6, 0.6, (3000, 3))
+    compiled, plain = (
+        each.Triangles(corners).nearest(points) for each in (triangles, plaintriangles)
+    )
+    np.testing.assert_allclose(plain.distance, compiled.distance, atol=1e-15)
+    np.testing.assert_allclose(plain.closest, compiled.closest, atol=1e-14)
+    assert (
+        np.mean(plain.face == compiled.face) > 0.4
+    )  # the others are nearest on an edge or a corner, which faces share
+
+
+@TWINS
 @pytest.mark.parametrize("workers", [1, 2])
-def test_points_that_are_alike_are_on_the_same_side(workers: int) -> None:
+def test_points_that_are_alike_are_on_the_same_side(workers: int, kernels: ModuleType) -> None:
     torch.set_num_threads(workers)
     mesh, generator = oracles.sphere(3), np.random.default_rng(3)
     corners = mesh.vertices[mesh.faces] * 0.4 / np.abs(mesh.vertices).max()
@@ -102,7 +146,7 @@ def test_points_that_are_alike_are_on_the_same_side(workers: int) -> None:
             corners[:, 0] * generator.normal(1, 0.02, (len(corners), 1)),
         ]
     )
-    alike = Triangles(corners).nearest(points).alike
+    alike = kernels.Triangles(corners).nearest(points).alike
     tree = igl.FastWindingNumberBVH()
     tree.init(corners.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))
     inside = tree.winding_number(points) > 0.5
@@ -112,9 +156,19 @@ def test_points_that_are_alike_are_on_the_same_side(workers: int) -> None:
     assert len(np.unique(alike)) < len(points) / 4
 
 
-def test_nothing_is_nearest_to_no_points() -> None:
-    found = Triangles(soup(10)).nearest(np.empty((0, 3)))
+@TWINS
+def test_nothing_is_nearest_to_no_points(kernels: ModuleType) -> None:
+    found = kernels.Triangles(soup(10)).nearest(np.empty((0, 3)))
     assert [len(each) for each in found] == [0, 0, 0, 0]
+
+
+def test_the_curve_is_the_same_in_both_twins() -> None:
+    generator = np.random.default_rng(4)
+    points = np.concatenate(
+        [generator.uniform(-1.1, 1.1, (5000, 3)), generator.normal(size=(50, 3)) * 1e9]
+    )
+    np.testing.assert_array_equal(plaintriangles.along(points), along(points))
+    assert plaintriangles.along(points).dtype == along(points).dtype
 
 
 def test_the_curve_visits_neighbours_one_after_another() -> None:

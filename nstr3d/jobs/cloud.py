@@ -42,6 +42,7 @@ from nstr3d.jobs.mesh import (
     written_files,
 )
 from nstr3d.jobs.stages import Clock, Listener, Outcome, machine, pick_device, publish, tidy
+from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
 from nstr3d.render.points import splat
 from nstr3d.render.traced import render, side_by_side
@@ -53,6 +54,7 @@ from nstr3d.types import Camera, Frame, Mesh, PointCloud
 
 CELLS = (120, 640)  # of the first surface, at least and at most
 CELLS_PER_SPACING = 2.0
+CLOUDS = "Surfaces of point clouds"  # what needs numba
 FEW_TURNED = 0.001  # share of given normals turned over, from which on it is worth a warning
 
 
@@ -119,8 +121,10 @@ def first_surface(
 
     ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is
     None; ``cells`` bounds the number of grid cells along the longest side. Raises ValueError for a
-    cloud that `prepare` refuses, and where the points enclose nothing.
+    cloud that `prepare` refuses, and where the points enclose nothing; ModuleNotFoundError where
+    numba is missing.
     """
+    need_numba(CLOUDS)
     outward = carried_normals if carried_signs else outward_normals
     clean, frame, preparation = prepare(
         cloud, estimate_normals or carried_signs, keep_outliers, outward
@@ -149,9 +153,10 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which
     --resume goes on from, may be left by a run that failed or was stopped.
 
-    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
-    `Interrupted` after a Ctrl-C.
+    Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
+    user, and `Interrupted` after a Ctrl-C.
     """
+    need_numba(CLOUDS)
     listener, clock, options = listener or Listener(), Clock(), job.surface
     device = pick_device(options.device)
     check_files(options)

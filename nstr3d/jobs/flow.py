@@ -19,7 +19,16 @@ from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io.files import save_image, save_json, save_mesh
 from nstr3d.io.lines import save_lines
-from nstr3d.jobs.stages import Clock, Listener, Outcome, check_output, machine, publish, tidy
+from nstr3d.jobs.stages import (
+    Clock,
+    Listener,
+    Outcome,
+    check_output,
+    machine,
+    publish,
+    slowness,
+    tidy,
+)
 from nstr3d.model.checkpoint import load
 from nstr3d.render.drawing import draw_flat, draw_lines
 from nstr3d.render.panels import beside, coloured, opaque, spectrograms
@@ -139,6 +148,8 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
             f"{job.path} is a {name} field without phase waves: it has no spectrum of its own; "
             "leave out --phases."
         )
+    for warning in slowness():
+        listener.warn(warning)
     with tidy(job.out), publish(job.out) as folder:
         found = (
             _surface(job, model, folder, clock, listener)

@@ -34,6 +34,7 @@ from nstr3d.jobs.stages import (
     package_version,
     pick_device,
     publish,
+    slowness,
     stop_on_signal,
     tidy,
     writing_to,
@@ -178,7 +179,7 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
             whole, repairs = repair(original)
             mesh, closing = close_holes(whole)
             unit, frame = normalise(mesh)
-        warnings = _warnings(repairs, closing, mesh.bounds.diagonal)
+        warnings = slowness() + _warnings(repairs, closing, mesh.bounds.diagonal)
         for warning in warnings:
             listener.warn(warning)
         listener.stage("fit")

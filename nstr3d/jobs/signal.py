@@ -28,8 +28,9 @@ from nstr3d.jobs.stages import (
     publish,
     tidy,
 )
+from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
-from nstr3d.model.codec import compress, decompress, save_compressed
+from nstr3d.model.codec import CODE, compress, decompress, save_compressed
 from nstr3d.model.tags import encode_config
 from nstr3d.render.panels import comparison, spectrograms
 from nstr3d.signals.fidelity import spectral_error, ssim
@@ -151,9 +152,11 @@ class Source:
 def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
     """Does the job. All files appear together at the end or not at all.
 
-    Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
-    `Interrupted` after a Ctrl-C.
+    Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
+    user, and `Interrupted` after a Ctrl-C.
     """
+    if job.bytes is not None:
+        need_numba(CODE)
     listener, clock, kind = listener or Listener(), Clock(), kind_of(job.path)
     device = pick_device(job.device)
     check_output(job.out, job.names, job.overwrite)

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from nstr3d.kernels.available import INSTALL, numba_fault
 from nstr3d.training.fit import Fit, Progress
 
 
@@ -57,6 +58,18 @@ def pick_device(name: str) -> torch.device:
             "build of torch."
         )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def slowness() -> list[str]:
+    """Warnings that jobs on this machine take longer than they need to: at most one, that nothing
+    is compiled."""
+    fault = numba_fault()
+    if fault is None:
+        return []
+    return [
+        f"numba could not be imported ({fault}), so nothing is compiled and fits take several "
+        f"times as long: {INSTALL}."
+    ]
 
 
 def check_output(

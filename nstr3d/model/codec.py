@@ -29,8 +29,10 @@ from nstr3d.fields.closed.cosines import (
 )
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.files import atomic_path
+from nstr3d.kernels.available import need_numba
 
 MAGIC = b"NSTQ1"
+CODE = "Compressed models (.nstq)"  # what needs numba
 ROUNDING = 0.36  # of a step is added before rounding down; 0.5 would be the nearest
 CENTRES = 3  # magnitudes whose decoded value is stored: 1, 2, and 3 or more
 LARGEST = 1 << 30  # amplitudes that a header may ask for: 4 GB
@@ -55,8 +57,9 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
     bytes.
 
     Each of ``hops`` is tried. Raises ValueError for a size that cannot hold it and for values that
-    are not finite.
+    are not finite, ModuleNotFoundError where numba is missing.
     """
+    need_numba(CODE)
     if not np.isfinite(values).all():
         raise ValueError(
             "The samples hold values that are not finite; replace them, or mask them out."
@@ -80,13 +83,14 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
 
 def decompress(data: bytes, name: str = "the data") -> Cosines:
     """The field that `compress` coded. Raises ValueError, naming ``name``, for damaged or other
-    data."""
+    data, and ModuleNotFoundError where numba is missing."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError(
             f"{name} is not a compressed nstr3d field: it does not begin with {MAGIC.decode()}."
         )
     if len(data) < len(MAGIC) + 6 or zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
         raise ValueError(f"{name} is damaged: it is truncated or was changed.")
+    need_numba(CODE)
     from nstr3d.kernels.coding import decode
 
     reader = _Reader(data[len(MAGIC) : -4])
@@ -117,7 +121,7 @@ def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def load_compressed(path: str | os.PathLike[str]) -> Cosines:
-    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError, or ValueError as
+    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError, or what
     `decompress` does."""
     path = Path(path)
     if path.is_dir():

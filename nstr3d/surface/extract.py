@@ -16,9 +16,11 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 
+from nstr3d.kernels.available import numba_found
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box, Mesh
 
@@ -208,21 +210,17 @@ class _Nodes:
     def at(self, bricks: np.ndarray) -> np.ndarray:
         """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known
         yet."""
-        from nstr3d.kernels.geometry.cells import unknown
-
         index, flat = self.index(bricks), self.values.reshape(-1)
-        new = unknown(index, flat)
+        new = _kernels().unknown(index, flat)
         flat[new] = self.field(self.positions(new))
         return flat[index].reshape(-1, 3, 3, 3)
 
     def index(self, bricks: np.ndarray) -> np.ndarray:
         """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until
         bricks are added."""
-        from nstr3d.kernels.geometry.cells import locate
-
         keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
         self._own((keys[:, None] + steps).ravel())
-        return locate(keys, steps, self.keys)
+        return _kernels().locate(keys, steps, self.keys)
 
     def positions(self, index: np.ndarray) -> np.ndarray:
         """Grid positions ``(n, 3)`` of the nodes at ``index`` in the flattened values."""
@@ -337,10 +335,19 @@ def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: _Grid) -> np.n
 
 def _march(bricks: np.ndarray, nodes: _Nodes, grid: _Grid) -> Mesh:
     """Marching cubes over ``bricks (n, 3)``, vertices shared, in world units."""
-    from nstr3d.kernels.geometry.cells import march
-
-    vertices, faces = march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
+    vertices, faces = _kernels().march(
+        nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK
+    )
     return _without_grains(Mesh(grid.origin + vertices * grid.cell, faces))
+
+
+def _kernels() -> ModuleType:
+    """What finds nodes and marches over bricks: compiled, or its twin where numba is absent."""
+    if numba_found():
+        from nstr3d.kernels.geometry import cells
+    else:
+        from nstr3d.kernels.geometry import plaincells as cells
+    return cells
 
 
 def _without_grains(mesh: Mesh) -> Mesh:

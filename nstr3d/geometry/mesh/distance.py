@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,10 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nstr3d.geometry.mesh.surface import face_normals
+from nstr3d.kernels.available import numba_found
+from nstr3d.kernels.geometry.plaintriangles import Nearest
 from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh
-
-if TYPE_CHECKING:
-    from nstr3d.kernels.geometry.triangles import Nearest, Triangles
 
 # Points per query: bounds the temporaries without starving the threads.
 CHUNK = 1 << 20
@@ -81,12 +81,10 @@ class MeshDistance:
     def winding(self, points: np.ndarray) -> np.ndarray:
         """Generalised winding number ``(n,)``: 1 inside, 0 outside, in between near holes, 2 where
         solids overlap."""
-        from nstr3d.kernels.geometry.triangles import along
-
         points = self._placed(_checked(points))
         number, order = (
             np.empty(len(points)),
-            np.argsort(along(points)),
+            np.argsort(_kernels().along(points)),
         )  # neighbours in space walk the same branches
         for rows in _chunks(order):
             number[rows] = self._winding_tree.winding_number(points[rows])
@@ -118,10 +116,8 @@ class MeshDistance:
         return Sdf(distance, self.mesh.bounds, lipschitz=1.0)
 
     @cached_property
-    def _tree(self) -> Triangles:
-        from nstr3d.kernels.geometry.triangles import Triangles
-
-        return Triangles(self._vertices[self._faces])
+    def _tree(self) -> Any:
+        return _kernels().Triangles(self._vertices[self._faces])
 
     @cached_property
     def _winding_tree(self) -> Any:
@@ -167,6 +163,15 @@ class MeshDistance:
     def _placed(self, points: np.ndarray) -> np.ndarray:
         """Points in the trees' coordinates."""
         return (points - self._centre) / self._scale
+
+
+def _kernels() -> ModuleType:
+    """The search tree and the curve: compiled, or their twins where numba is absent."""
+    if numba_found():
+        from nstr3d.kernels.geometry import triangles
+    else:
+        from nstr3d.kernels.geometry import plaintriangles as triangles
+    return triangles
 
 
 def _chunks(points: np.ndarray) -> Iterator[np.ndarray]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+from nstr3d.kernels.available import numba_found
 
 _plain = False  # whether the fused kernels are left out
 
@@ -121,7 +122,7 @@ def fused_applies(points: Tensor, table: Tensor) -> bool:
 def kernels_found() -> bool:
     """Whether there are kernels for the CPU: numba is installed, and nobody asked for plain
     torch."""
-    return not _plain and _numba_found()
+    return not _plain and numba_found()
 
 
 def plain_wanted() -> bool:
@@ -145,13 +146,6 @@ def differentiated(points: Tensor) -> bool:
     if forward_ad._current_level >= 0 and forward_ad.unpack_dual(points).tangent is not None:
         return True
     return points.requires_grad and torch.is_grad_enabled()
-
-
-@lru_cache
-def _numba_found() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("numba") is not None
 
 
 class _FusedGather(torch.autograd.Function):

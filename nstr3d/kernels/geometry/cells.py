@@ -1,30 +1,14 @@
 """Sparse grids of bricks, two cells to an edge, compiled by numba: where a brick's 27 nodes are,
-and marching cubes over bricks.
-
-A brick owns the eight nodes at its lower corner; the last of three coordinates counts fastest, in
-nodes and in corners of cells. Marching cubes (Lorensen and Cline, 1987) has libigl's cases. A
-vertex belongs to an edge, and an edge to its lower node, so that vertices are shared without a
-search.
+and marching cubes over bricks. Twin: `kernels.geometry.plaincells`, which says how bricks, nodes and edges
+are counted.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numba import njit
 
-AROUND = (
-    0,
-    4,
-    6,
-    2,
-    1,
-    5,
-    7,
-    3,
-)  # the corners of a cell as libigl counts them: around the lower face, then the upper
-STEPS = np.array((9, 3, 1))  # from a node of a brick to the next along each axis
+from nstr3d.kernels.geometry.plaincells import STEPS, cases
 
 
 def march(
@@ -87,28 +71,6 @@ def unknown(index, values):
             found[count] = place
             count += 1
     return found[:count].copy()
-
-
-@lru_cache
-def cases() -> tuple[np.ndarray, np.ndarray]:
-    """Of each of the 256 sets of corners that may lie inside (bit o: corner o), the number of
-    triangles, and the edges ``(256, 15)`` that their corners are on: 3 times the lower corner and
-    the axis."""
-    import igl
-
-    corners = np.array([[n >> 2, n >> 1 & 1, n & 1] for n in range(8)])
-    counts, edges = np.zeros(256, np.int64), np.zeros((256, 15), np.int64)
-    order, cell = list(AROUND), np.arange(8)[None]
-    for case in range(1, 255):
-        inside = np.array([case >> corner & 1 for corner in order])
-        at, faces = map(
-            np.asarray,
-            igl.marching_cubes(1.0 - 2.0 * inside, corners[order].astype(float), cell, 0.0)[:2],
-        )
-        lower = np.floor(at).astype(int) @ (4, 2, 1)  # vertices are half-way along the edges
-        on = 3 * lower + np.argmax(at % 1, axis=1)
-        counts[case], edges[case, : faces.size] = len(faces), on[faces].ravel()
-    return counts, edges
 
 
 @njit(cache=True, inline="always")

@@ -1,5 +1,5 @@
 """The nearest of many triangles, by boxes of eight boxes along a Hilbert curve, compiled by numba,
-on as many threads as torch has. Twin: libigl's AABB tree.
+on as many threads as torch has. Twin: `kernels.geometry.plaintriangles`.
 
 Queries are asked along the curve too, so that what one finds bounds the next. A point's ball out to
 the nearest triangle holds no triangle: points in each other's balls are on the same side of a
@@ -8,31 +8,17 @@ closed surface, and one of them can answer for all.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
 
 from nstr3d.kernels.field.layout import LANES
+from nstr3d.kernels.geometry.plaintriangles import BACK, BITS, WITHIN, Nearest
 from nstr3d.kernels.simd import at_most, fma, largest, load, lowest, splat, store
 from nstr3d.kernels.threads import share
 
-BITS = 10  # of the curve, to an axis
-BACK = 32  # earlier points among which one on the same side is sought
 BLOCK = 64  # points
 FAR = 100.0  # beyond, single precision does not tell boxes apart
 ROUNDING = 5e-7  # relative: more than single precision may be off
-
-
-class Nearest(NamedTuple):
-    """Of each of ``n`` points: the ``distance (n,)`` to the nearest triangle, which ``face (n,)``
-    that is, the point ``closest (n, 3)`` on it, and an index ``alike (n,)`` of a point that is on
-    the same side of a closed surface, the same for many."""
-
-    distance: np.ndarray
-    face: np.ndarray
-    closest: np.ndarray
-    alike: np.ndarray
 
 
 class Triangles:
@@ -309,7 +295,7 @@ def _together(points, distance, n, other):
         points[n, 1] - points[other, 1],
         points[n, 2] - points[other, 2],
     )
-    reach = max(distance[n], distance[other]) * (1 - 1e-9)
+    reach = max(distance[n], distance[other]) * WITHIN
     return u * u + v * v + w * w < reach * reach
 
 
