@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from oracles import torus
-from programs import chromium
+from programs import chromium, left_out_parts
 from quick import WORDS
 
 from nstr3d.cli import command as cli
@@ -76,3 +76,9 @@ def browser() -> Iterator[Any]:
     """A headless Chromium; tests open tabs and close them."""
     with chromium() as browser:
         yield browser
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Names the optional parts whose tests were left out, and why."""
+    for part, reason in left_out_parts().items():
+        terminalreporter.write_line(f"left out: tests of [{part}]: {reason}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
+from programs import needs_parts
 
 from nstr3d.io.audio import Sound, load_sound, save_sound
 
@@ -20,6 +20,7 @@ STEP = {
 }
 
 
+@needs_parts("audio")
 @pytest.mark.parametrize("subtype", STEP)
 @pytest.mark.parametrize(("channels", "rate"), [(1, 8000), (2, 44_100), (6, 192_000)])
 def test_sounds_come_back(tmp_path: Path, subtype: str, channels: int, rate: int) -> None:
@@ -33,6 +34,7 @@ def test_sounds_come_back(tmp_path: Path, subtype: str, channels: int, rate: int
     assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "b.wav"}
 
 
+@needs_parts("audio")
 def test_what_exceeds_full_scale_is_clipped_or_kept(tmp_path: Path) -> None:
     loud = np.array([[2.0], [-3.0], [0.5]], np.float32)
     save_sound(tmp_path / "a.wav", Sound(loud, 8000, "PCM_16"))
@@ -41,14 +43,20 @@ def test_what_exceeds_full_scale_is_clipped_or_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_sound(tmp_path / "b.wav").values, loud)
 
 
+@needs_parts("audio")
 def test_compressed_sounds_become_pcm(tmp_path: Path) -> None:
+    import soundfile
+
     soundfile.write(tmp_path / "a.flac", np.zeros((100, 2)), 22_050, subtype="PCM_24")
     soundfile.write(tmp_path / "a.ogg", np.zeros((100, 1)), 22_050, subtype="VORBIS")
     assert load_sound(tmp_path / "a.flac").subtype == "PCM_24"
     assert load_sound(tmp_path / "a.ogg").subtype == "PCM_16"
 
 
+@needs_parts("audio")
 def test_bad_sounds_are_refused(tmp_path: Path) -> None:
+    import soundfile
+
     with pytest.raises(IsADirectoryError, match="is a folder"):
         load_sound(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):

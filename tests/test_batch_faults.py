@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import constant_part, good_shape, workers_of, write_shapes
+from programs import needs_parts
 
 from nstr3d import load
 from nstr3d.batch import options
@@ -337,6 +338,7 @@ def test_the_run_as_a_whole_fails_where_no_shape_can_be_fitted(tmp_path):
     assert "Not one of 1 shapes could be fitted; bad.obj:" in said[1]
 
 
+@needs_parts("batch")
 def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(
     shapes, undisturbed, tmp_path
 ):
@@ -372,6 +374,7 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(
     assert report["batch"]["status"] == "done"
 
 
+@needs_parts("batch")
 def test_a_ray_cluster_that_is_not_there_is_one_sentence(one, tmp_path):
     with pytest.raises(OSError, match="No Ray cluster answers at"):
         run_batch(job_for(one, tmp_path / "out", address="auto"))

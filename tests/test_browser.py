@@ -13,7 +13,7 @@ import pytest
 import torch
 from oracles import sphere
 from PIL import Image
-from programs import needs
+from programs import needs, needs_parts
 from quick import WORDS
 
 from nstr3d.cli import command as cli
@@ -61,6 +61,7 @@ def overlap(a: np.ndarray, b: np.ndarray) -> float:
     return (a & b).sum() / (a | b).sum()
 
 
+@needs_parts("viewer")
 @needs("chromium")
 def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, tab: Any) -> None:
     requests: list[str] = []
@@ -159,6 +160,7 @@ def test_lines_are_raised_off_their_surface_and_others_stay() -> None:
     )
 
 
+@needs_parts("viewer")
 def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
     assert surface(model.sdf(), 32, level=-5.0) is None
     with Page([Shape("torus", extract_mesh(model.sdf(), 32), model)], port=0) as page:
@@ -173,6 +175,7 @@ def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
         assert "no closed surface" in page.status.content
 
 
+@needs_parts("viewer")
 def test_a_taken_port_and_one_that_is_none_are_refused() -> None:
     shapes = [Shape("ball", sphere(2))]
     with socket.socket() as other:
@@ -194,6 +197,7 @@ def test_without_viser_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPa
         Page([Shape("ball", sphere(2))], port=0)
 
 
+@needs_parts("viewer")
 def test_a_fit_is_watched_and_served_when_done(
     tmp_path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
@@ -234,6 +238,7 @@ def test_a_fit_is_watched_and_served_when_done(
     assert faces > 500
 
 
+@needs_parts("viewer")
 def test_a_page_that_never_began_cannot_finish(model: Fit) -> None:
     with pytest.raises(ValueError, match="never started"):
         LivePage(port=0).finished(model)

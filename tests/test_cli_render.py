@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from programs import needs_parts
 
 from nstr3d.cli import command as cli
 from nstr3d.fields.closed.cosines import fit_cosines
@@ -44,6 +45,7 @@ def test_depth_and_normals_are_those_of_the_sphere(model: Path, tmp_path: Path) 
     assert middle > 0.99
 
 
+@needs_parts("render")
 def test_exr_holds_what_npz_holds(model: Path, tmp_path: Path) -> None:
     import OpenEXR
 
@@ -101,6 +103,7 @@ def test_a_picture_of_each_shading_shows_the_shape_before_its_background(
     np.testing.assert_allclose(np.asarray(Image.open(out))[0, 0, :3], (0x20, 0x40, 0x60), atol=2)
 
 
+@needs_parts("render")
 def test_a_turntable_has_its_frames_in_both_formats(model: Path, tmp_path: Path) -> None:
     from imageio_ffmpeg import count_frames_and_secs
 

@@ -3,6 +3,7 @@ sentence."""
 
 import numpy as np
 import pytest
+from programs import needs_parts
 
 from nstr3d.io.cloud import load_cloud
 
@@ -112,6 +113,7 @@ def test_other_columns_and_elements_are_passed_over(tmp_path):
     np.testing.assert_allclose(load_cloud(path).points, POINTS, rtol=1e-6)
 
 
+@needs_parts("las")
 def test_las_comes_back_to_its_resolution(tmp_path):
     import laspy
 
@@ -203,7 +205,13 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("name", REFUSALS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=needs_parts("las")) if name.endswith(".las") else name
+        for name in REFUSALS
+    ],
+)
 def test_bad_files_are_refused_with_the_file_and_the_reason(tmp_path, name):
     path = tmp_path / name
     bad(path)

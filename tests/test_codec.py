@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from programs import needs_parts
 
 from nstr3d.io.audio import load_sound
 from nstr3d.io.files import load_image
@@ -100,6 +101,7 @@ def test_a_picture_is_better_than_a_jpeg_of_its_size() -> None:
     assert decibels(ours.clip(0, 1), picture) > decibels(jpeg, picture)
 
 
+@needs_parts("audio")
 def test_a_sound_is_kept_at_a_bit_per_sample() -> None:
     sound = load_sound(ASSETS / "chirp.wav").values
     field = decompress(compress(sound, len(sound) // 8))

@@ -8,6 +8,7 @@ import numpy as np
 import oracles
 import pytest
 import torch
+from programs import needs_parts
 
 from nstr3d.bench.compare import MARKS, Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.tables import Measure, _main, by_track, plot, summary
@@ -189,6 +190,7 @@ def test_the_table_by_track_has_a_column_for_each() -> None:
     assert "| a | 3.00 | 5.00 |" in text
 
 
+@needs_parts("bench")
 def test_plots_are_drawn(tmp_path) -> None:
     places = [(name, budget, done) for name in "ab" for budget in (100, 400) for done in (0.5, 1.0)]
     rows = [

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from programs import needs_parts
 
 from nstr3d.fields.baselines.ngp import NgpConfig
 from nstr3d.fields.baselines.siren import SirenConfig
@@ -39,6 +40,7 @@ def unfitted(name: str) -> Fit:
     )
 
 
+@needs_parts("export")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_onnx_computes_what_torch_does(name, tmp_path):
     import onnxruntime
@@ -64,6 +66,7 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["field.onnx"]
 
 
+@needs_parts("export")
 def test_onnx_that_computes_something_else_is_not_published(tmp_path, monkeypatch):
     fit = unfitted("siren")
     monkeypatch.setattr(

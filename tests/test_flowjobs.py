@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from PIL import Image
+from programs import needs_parts
 
 from apps import flow, flow_benchmark
 from nstr3d.cli import command as cli
@@ -81,7 +81,10 @@ def test_a_field_without_phases_says_so_and_its_relief_is_read(
     assert flow.main([str(model), "--out", str(tmp_path / "flow"), *SMALL]) == 0
 
 
+@needs_parts("audio")
 def test_a_tone_has_its_frequency(tmp_path: Path) -> None:
+    import soundfile
+
     soundfile.write(
         tmp_path / "tone.wav", 0.5 * np.sin(0.3 * np.arange(8000)), 8000, subtype="FLOAT"
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import cube, torus
-from programs import needs
+from programs import needs, needs_parts
 
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
@@ -28,6 +28,7 @@ LINES = Polylines(POINTS, np.array([0, 3, 3, 7]))
 COLOURS = np.linspace(0, 1, 21).reshape(7, 3)
 
 
+@needs_parts("open3d")
 @needs("open3d")
 def test_meshes_go_to_open3d_and_back() -> None:
     import open3d
@@ -45,6 +46,7 @@ def test_meshes_go_to_open3d_and_back() -> None:
         np.testing.assert_array_equal(ours.faces, mesh.faces)
 
 
+@needs_parts("open3d")
 @needs("open3d")
 def test_lines_go_to_open3d_and_back() -> None:
     theirs = line_set(LINES, COLOURS)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from oracles import cube, sphere, torus
-from programs import needs
+from programs import needs, needs_parts
 
 from nstr3d.geometry.shapes import primitives
 from nstr3d.render.opengl import raster_turntable, rasterise
@@ -19,6 +19,7 @@ from nstr3d.types import Camera, Mesh
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
 
 
+@needs_parts("render")
 @needs("egl")
 @pytest.mark.parametrize("orthographic", [False, True])
 @pytest.mark.parametrize("kind", ["fitted", "analytic"])
@@ -37,6 +38,7 @@ def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(
     assert np.mean(error < 2e-3) > 0.995
 
 
+@needs_parts("render")
 @needs("egl")
 def test_depth_is_analytic_before_a_cube_in_both_projections() -> None:
     for camera in (FRONT, replace(FRONT, span=4.0)):
@@ -54,6 +56,7 @@ def test_depth_is_analytic_before_a_cube_in_both_projections() -> None:
         assert np.isinf(depth[beside]).all()
 
 
+@needs_parts("render")
 @needs("egl")
 def test_where_a_mesh_lies_and_how_large_it_is_does_not_show() -> None:
     shape = torus()
@@ -68,6 +71,7 @@ def test_where_a_mesh_lies_and_how_large_it_is_does_not_show() -> None:
     np.testing.assert_allclose(moved.depth[both], near.depth[both] * 1e-3, rtol=2e-3)
 
 
+@needs_parts("render")
 @needs("egl")
 def test_pictures_have_the_light_the_colours_and_the_backdrop_of_the_tracer() -> None:
     ball = sphere(5)
@@ -88,6 +92,7 @@ def test_pictures_have_the_light_the_colours_and_the_backdrop_of_the_tracer() ->
     np.testing.assert_allclose(plain[0, 0], (0, 0, 1), atol=1e-6)
 
 
+@needs_parts("render")
 @needs("egl")
 def test_a_turntable_is_the_pictures_of_its_cameras() -> None:
     cameras = [*FRONT.orbit(3), replace(FRONT, width=40)]
@@ -96,6 +101,7 @@ def test_a_turntable_is_the_pictures_of_its_cameras() -> None:
     np.testing.assert_array_equal(drawn[1].depth, rasterise(cube(), cameras[1]).depth)
 
 
+@needs_parts("render")
 @needs("egl")
 def test_a_mesh_behind_the_camera_is_not_there() -> None:
     assert np.isinf(rasterise(cube(), replace(FRONT, target=(0.0, 0.0, 12.0))).depth).all()

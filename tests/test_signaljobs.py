@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 from PIL import Image
+from programs import needs_parts
 
 from nstr3d.cli import command as cli
 from nstr3d.fields.closed.completion import fill
@@ -23,6 +23,8 @@ from nstr3d.signals.signal import TRAINED, Signal, kind_of
 from nstr3d.types import Lattice
 
 ASSETS = Path(__file__).parents[1] / "assets"
+SOUND = needs_parts("audio")
+KINDS = ["image", pytest.param("sound", marks=SOUND)]
 
 
 def picture(*shape: int) -> np.ndarray:
@@ -42,6 +44,8 @@ def written(folder: Path, name: str, values: np.ndarray) -> Path:
 def tone(
     folder: Path, name: str = "tone.wav", seconds: float = 0.5, rate: int = 8000, **options
 ) -> Path:
+    import soundfile
+
     time = np.arange(round(seconds * rate)) / rate
     soundfile.write(folder / name, 0.5 * np.sin(2 * math.pi * 440 * time), rate, **options)
     return folder / name
@@ -69,6 +73,7 @@ def test_a_picture_comes_back_with_model_comparison_and_report(
     )
 
 
+@SOUND
 @pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT"])
 def test_a_sound_keeps_length_rate_and_type(tmp_path: Path, subtype: str) -> None:
     path = tone(tmp_path, subtype=subtype)
@@ -79,7 +84,10 @@ def test_a_sound_keeps_length_rate_and_type(tmp_path: Path, subtype: str) -> Non
     assert report["accuracy"]["spectral_error"]["convergence"] < 0.02
 
 
+@SOUND
 def test_a_sound_of_many_channels_is_fitted_whole(tmp_path: Path) -> None:
+    import soundfile
+
     soundfile.write(
         tmp_path / "six.wav", np.random.default_rng(0).normal(size=(300, 6)) / 9, 48_000
     )
@@ -100,7 +108,10 @@ def test_tiny_and_odd_pictures_come_back(tmp_path: Path, shape: tuple[int, int, 
     np.testing.assert_array_equal(load_image(tmp_path / "out" / "image.png"), load_image(path))
 
 
+@SOUND
 def test_constant_pictures_and_silence_have_finite_reports(tmp_path: Path) -> None:
+    import soundfile
+
     path = written(tmp_path, "flat.png", np.full((40, 40, 3), 0.2))
     report = run_signal(SignalJob(path, tmp_path / "out")).report
     assert report["accuracy"]["psnr"] is None or report["accuracy"]["psnr"] > 100
@@ -119,7 +130,7 @@ def test_sixteen_bits_stay_sixteen(tmp_path: Path) -> None:
     assert np.abs(again.values[..., 0] * 65535 - deep).max() < 10
 
 
-@pytest.mark.parametrize("kind", ["image", "sound"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_scale_enlarges(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path, "in.png", picture(24, 30, 3)) if kind == "image" else tone(tmp_path)
     run_signal(SignalJob(path, tmp_path / "out", scale=3, params=1500))
@@ -162,7 +173,7 @@ def test_noise_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("kind", ["image", "sound"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_trained_fields_are_sized_and_learn(
     tmp_path: Path, name: str, kind: str, monkeypatch
 ) -> None:
@@ -197,6 +208,7 @@ def test_local_frequency_is_that_of_a_wave() -> None:
     np.testing.assert_allclose(found, 0.2 + 0.0006 * 64 * (np.arange(len(found)) + 2), atol=0.06)
 
 
+@SOUND
 def test_a_chirp_tracks() -> None:
     sound = load_sound(ASSETS / "chirp.wav").values
     field = fit_cosines(sound, 6000)
@@ -245,7 +257,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=SOUND) if name.endswith(".wav") else name for name in BAD],
+)
 def test_a_bad_file_gives_one_sentence_and_leaves_nothing(
     tmp_path: Path, capsys, name: str
 ) -> None:
@@ -305,6 +320,7 @@ def test_a_budget_is_given_once_and_results_are_not_overwritten(tmp_path: Path) 
     run_signal(SignalJob(path, tmp_path / "out", overwrite=True))
 
 
+@SOUND
 def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(
     tmp_path: Path, capsys
 ) -> None:

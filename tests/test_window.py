@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles import torus
-from programs import needs
+from programs import needs, needs_parts
 
 from nstr3d.cli import command as cli
 from nstr3d.geometry.mesh.distance import MeshDistance
@@ -43,6 +43,7 @@ np.savez(folder / "shots.npz", eye=eye, target=target, **shots)
 """
 
 
+@needs_parts("open3d")
 @needs("open3d", "xvfb")
 def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) -> None:
     mesh = torus(48, 24)
