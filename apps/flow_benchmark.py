@@ -55,6 +55,8 @@ class Benchmark:
     """Points of the fit's surface that are analysed."""
     read: int = READ
     """Points among them where waves are read."""
+    lines: int = 1000
+    """Streamlines that are timed."""
     gratings: tuple[float, ...] = (9.0, 15.0, 20.0, 30.0, 48.0, 60.0, 90.0)
     """Frequencies of the gratings, in radians per unit."""
 
@@ -171,8 +173,7 @@ def row(name: str, error: Tensor, angle: Tensor | None = None) -> str:
 
 
 def timed(options: Benchmark) -> str:
-    """What 1,000 streamlines of 200 steps on the fitted ball take, once the field is on its
-    grid."""
+    """What streamlines of 200 steps on the fitted ball take, once the field is on its grid."""
     model = load(options.model)
     places, _ = load_lines(options.model.parent / "flow" / "lines.ply")
     points = torch.from_numpy(model.frame.to_unit(places.points)).float()
@@ -182,7 +183,9 @@ def timed(options: Benchmark) -> str:
     )
     box = Box((-1.0,) * 3, (1.0,) * 3)
     grid, back = surface_grid(model.field, points, vectors, box)
-    seeds = points[torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[:1000]]
+    seeds = points[
+        torch.randperm(len(points), generator=torch.Generator().manual_seed(0))[: options.lines]
+    ]
     config, seconds = StreamConfig(4.0, 0.02, 2e-3, 200, both=False), []
     for _ in range(4):  # the first compiles
         begun = time.perf_counter()

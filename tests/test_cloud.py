@@ -11,10 +11,15 @@ from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.trim import supported, trim
-from nstr3d.jobs.cloud import first_surface
+from nstr3d.jobs.cloud import FirstSurface, first_surface
 from nstr3d.types import Mesh, PointCloud
 
 SEED = np.random.default_rng
+COARSE = (40, 640)  # cells: where the spacing allows it, a surface as coarse as these tests bear
+
+
+def surface(cloud: PointCloud) -> FirstSurface:
+    return first_surface(cloud, cells=COARSE)
 
 
 def ball(
@@ -92,34 +97,34 @@ def turned(seed: int) -> np.ndarray:
 @pytest.mark.parametrize("normals", [True, False])
 @pytest.mark.parametrize("noise", [0.01, 0.03])
 def test_the_surface_is_several_times_better_than_the_noise(normals, noise):
-    cloud = ball(4000, noise)
-    first = first_surface(cloud if normals else PointCloud(cloud.points))
+    cloud = ball(2000, noise)
+    first = surface(cloud if normals else PointCloud(cloud.points))
     assert sphere_error(first.mesh).mean() < noise / 4
     assert first.noise == pytest.approx(noise, rel=0.2)
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
 
 
 def test_clean_points_are_met_far_closer_than_they_are_spaced():
-    first = first_surface(ring(4000))
+    first = surface(ring(2500))
     assert torus_error(first.mesh.vertices).mean() < first.spacing / 50
     assert first.noise < first.spacing / 50
 
 
 def test_a_hole_is_filled_smoothly():
-    cloud = ball(4000, 0.005)
+    cloud = ball(2000, 0.005)
     kept = cloud.points[:, 2] < 0.8  # a cap of 10% of the area is missing
-    first = first_surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
+    first = surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
     inside = first.mesh.vertices[first.mesh.vertices[:, 2] > 0.8]
     assert np.abs(np.linalg.norm(inside, axis=1) - 1).max() < 0.1
 
 
 def test_a_large_hole_is_spanned_as_its_rim_goes_on():
-    cloud = ball(4000)
+    cloud = ball(2000)
     kept = (
         cloud.points[:, 2] < 0.4
     )  # 30% of the area is missing, and with a flat lid 22% of the volume
-    first = first_surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
+    first = surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
     rim = first.mesh.vertices[np.abs(first.mesh.vertices[:, 2] - 0.45) < 0.05]
     assert np.abs(np.linalg.norm(rim, axis=1) - 1).mean() < 0.002
@@ -171,15 +176,15 @@ def bowl(count: int, seed: int = 0) -> PointCloud:
 @pytest.mark.parametrize("shape", [sheet, pipe, bowl])
 @pytest.mark.parametrize("given", [True, False])
 def test_open_scans_get_a_closed_surface_that_goes_through_them(shape, given):
-    cloud = shape(4000)
-    mesh = first_surface(cloud if given else PointCloud(cloud.points)).mesh
+    cloud = shape(2000)
+    mesh = surface(cloud if given else PointCloud(cloud.points)).mesh
     assert volume(mesh) > 0
     assert close_holes(mesh)[1] == Closing(0, 0.0, 0)
     assert np.abs(MeshDistance(mesh)(cloud.points)).mean() < 2e-3
 
 
 def test_an_open_scan_has_no_dents_between_its_points():
-    vertices = first_surface(sheet(4000)).mesh.vertices
+    vertices = surface(sheet(4000)).mesh.vertices
     vertices = vertices[(np.abs(vertices[:, :2]) < 0.8).all(axis=1) & (vertices[:, 2] > -0.12)]
     off = vertices[:, 2] - 0.1 * np.sin(4 * vertices[:, 0]) * np.cos(3 * vertices[:, 1])
     assert len(off) > 5000
@@ -197,7 +202,7 @@ def test_normals_of_a_sheet_that_encloses_nothing_agree(seed):
 def test_noise_raises_no_bulges_on_a_rim_as_sharp_as_itself(seed):
     noise, thickness = 0.03, 0.05
     cloud = pancake(1500, noise, thickness, seed=seed)
-    error = pancake_error(first_surface(cloud).mesh.vertices, thickness)
+    error = pancake_error(surface(cloud).mesh.vertices, thickness)
     assert error.mean() < 0.35 * noise
     assert error.max() < 3 * noise
 
@@ -210,7 +215,7 @@ def test_components_given_inside_out_are_turned_over(flip):
     outward, count = turn_outward(cloud.points, cloud.normals)
     assert np.einsum("nd,nd->n", outward, both(left, right).normals).min() > 0
     assert count == (2000 if flip == "first" else 3500)
-    assert volume(first_surface(cloud).mesh) == pytest.approx(8 / 3 * np.pi, rel=0.02)
+    assert volume(surface(cloud).mesh) == pytest.approx(8 / 3 * np.pi, rel=0.02)
 
 
 @pytest.mark.parametrize("share", [0.005, 0.03])
@@ -237,7 +242,7 @@ def test_right_normals_stay_as_they_are_at_creases_too():
     outward, count = turn_outward(points, normals)
     assert count == 0
     np.testing.assert_array_equal(outward, normals)
-    assert volume(first_surface(PointCloud(points, normals)).mesh) == pytest.approx(8, rel=0.05)
+    assert volume(surface(PointCloud(points, normals)).mesh) == pytest.approx(8, rel=0.05)
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -249,12 +254,12 @@ def test_the_given_sides_of_a_plate_thinner_than_the_spacing_stay_apart(flip):
 
 
 def test_a_cavity_given_as_one_stays_one():
-    shell, hollow = ball(3000), ball(1500, radius=0.5, seed=1)
+    shell, hollow = ball(2000), ball(1000, radius=0.5, seed=1)
     cloud = both(shell, PointCloud(hollow.points, -hollow.normals))
     outward, count = turn_outward(cloud.points, cloud.normals)
     assert count == 0
     np.testing.assert_array_equal(outward, cloud.normals)
-    assert volume(first_surface(PointCloud(cloud.points)).mesh) == pytest.approx(
+    assert volume(surface(PointCloud(cloud.points)).mesh) == pytest.approx(
         4 / 3 * np.pi * (1 - 0.125), rel=0.03
     )
 
@@ -317,22 +322,22 @@ def test_scattered_outliers_are_found_and_no_others():
     mask = outliers(np.concatenate([cloud.points, far]))
     assert mask[:3000].sum() <= 3
     assert mask[3000:].mean() > 0.95
-    first = first_surface(PointCloud(np.concatenate([cloud.points, far])))
+    first = surface(PointCloud(np.concatenate([cloud.points, far])))
     assert sphere_error(first.mesh).mean() < 0.003
 
 
 def test_the_surface_moves_with_the_points():
-    cloud, rotation, shift = ball(2000, 0.01), turned(1), np.array([300.0, -20.0, 5.0])
+    cloud, rotation, shift = ball(1000, 0.01), turned(1), np.array([300.0, -20.0, 5.0])
     moved = PointCloud(7 * cloud.points @ rotation.T + shift, cloud.normals @ rotation.T)
-    first = first_surface(moved)
+    first = surface(moved)
     back = ((first.mesh.vertices - shift) / 7) @ rotation
     assert np.abs(np.linalg.norm(back, axis=1) - 1).mean() < 0.003
-    assert first.noise / 7 == pytest.approx(first_surface(cloud).noise, rel=1e-6)
+    assert first.noise / 7 == pytest.approx(surface(cloud).noise, rel=1e-6)
 
 
 def test_the_same_points_give_the_same_bits():
-    cloud = PointCloud(ring(1500).points)
-    first, again = first_surface(cloud), first_surface(cloud)
+    cloud = PointCloud(ring(800).points)
+    first, again = surface(cloud), surface(cloud)
     np.testing.assert_array_equal(first.mesh.vertices, again.mesh.vertices)
 
 
@@ -348,7 +353,7 @@ def test_too_many_points_are_averaged():
 
 
 def test_trimming_keeps_what_points_support():
-    first = first_surface(ball(2000))
+    first = surface(ball(2000))
     above = ball(2000).points
     above = above[above[:, 2] > 0]
     cut = trim(first.mesh, above, 0.1)
@@ -360,7 +365,7 @@ def test_trimming_keeps_what_points_support():
 
 
 def test_bubbles_without_points_are_dropped():
-    mesh, bubble = first_surface(ball(1000)).mesh, first_surface(ball(400, radius=0.2)).mesh
+    mesh, bubble = surface(ball(1000)).mesh, surface(ball(400, radius=0.2)).mesh
     count = len(mesh.vertices)
     joined = Mesh(
         np.concatenate([mesh.vertices, bubble.vertices]),

@@ -22,7 +22,7 @@ SMALL = [
     "--samples",
     "6000",
     "--read",
-    "1000",
+    "500",
     "--resolution",
     "64",
 ]
@@ -125,7 +125,18 @@ def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(
 ) -> None:
     model = tmp_path / "fit" / shape.name
     shutil.copytree(shape.parent, model.parent)
-    small = ["--size", "64", "--samples", "6000", "--read", "1000", "--gratings", "15", "60"]
+    small = [
+        "--size",
+        "64",
+        "--samples",
+        "6000",
+        "--read",
+        "500",
+        "--lines",
+        "100",
+        "--gratings",
+        "20",
+    ]
     assert (
         flow_benchmark.main(["--model", str(model), "--out", str(tmp_path / "table"), *small]) == 0
     )
