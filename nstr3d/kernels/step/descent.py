@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 import numpy as np
 import torch
@@ -125,22 +125,53 @@ class Descent:
 
     def _work(self) -> None:
         """One step on ``batch``, with the help of threads that are kept from step to step while it
-        does not take long to the next."""
+        does not take long to the next.
+
+        Raises what a helper raised, at the latest one `LULL` after the caller has no ticket left.
+        """
         from nstr3d.kernels.step.descentcpu import work
         from nstr3d.kernels.step.tickets import DONE
 
         workers = len(self.sums.mine)
         until = int(self.counts[DONE]) + 2 * workers
-        if workers > 1:
-            team = team_of(workers - 1)
-            team.make_way()
-            self.helpers = [each for each in self.helpers if not each.done()]
-            for _ in range(workers - 1 - len(self.helpers)):
-                self.helpers.append(team.pool.submit(work, FOREVER, 0, PATIENCE, *self.given))
-        work(until, workers, PATIENCE, *self.given)
-        while self.counts[DONE] < until:  # by a helper that has begun, and is kept from it
-            time.sleep(LULL)
-            work(until, 0, PATIENCE, *self.given)
+        try:
+            if workers > 1:
+                self._call_helpers(workers - 1)
+            work(until, workers, PATIENCE, *self.given)
+            while self.counts[DONE] < until:  # by a helper that has begun, and is kept from it
+                self._dismiss_helpers()
+                time.sleep(LULL)
+                work(until, 0, PATIENCE, *self.given)
+            self._dismiss_helpers()
+        finally:
+            if self.counts[DONE] < until:
+                self._abandon()
+
+    def _call_helpers(self, count: int) -> None:
+        """Asks the team for as many helpers as are missing from ``count``."""
+        from nstr3d.kernels.step.descentcpu import work
+
+        team = team_of(count)
+        team.make_way()
+        self._dismiss_helpers()
+        for _ in range(count - len(self.helpers)):
+            self.helpers.append(team.pool.submit(work, FOREVER, 0, PATIENCE, *self.given))
+
+    def _dismiss_helpers(self) -> None:
+        """Forgets the helpers that have gone. Raises what one of them raised."""
+        gone = [each for each in self.helpers if each.done()]
+        if gone:
+            self.helpers = [each for each in self.helpers if each not in gone]
+            for each in gone:
+                each.result()
+
+    def _abandon(self) -> None:
+        """Ends a step that cannot be finished: waits until no helper writes to the parameters, and
+        lets the next step start with counts and values of its own."""
+        for each in self.helpers:
+            each.cancel()
+        wait(self.helpers)
+        self.seen = []
 
     def _compile(self) -> None:
         """Compiles or loads the kernels: a training's first step, on its clock, does not."""
