@@ -40,6 +40,13 @@ def decoder_of(field: Nstr) -> Decoder:
     return field.decoder
 
 
+def test_the_sum_that_fits_zero_is_zero() -> None:
+    field, data = field_near(), samples()
+    config = LinearStartConfig(iterations=3)
+    (table,) = least_squares_sum([field.spectra[2]], data.points, 0 * data.values, config)
+    assert torch.equal(table, torch.zeros_like(table))
+
+
 @pytest.mark.parametrize("dim", [2, 3])
 def test_it_reaches_the_minimiser_of_the_normal_equations(dim: int) -> None:
     field, data = field_near(dim=dim), samples(dim=dim)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from nstr3d.fields.base import Field
+from nstr3d.fields.conjugate import conjugate_gradients
 from nstr3d.training.fit import FitConfig, Progress
 from nstr3d.training.losses import Objective
 from nstr3d.types import Samples
@@ -38,20 +39,16 @@ def least_squares(
         started = time.perf_counter()
         diagonal = system.diagonal(torch.Generator().manual_seed(config.seed))
         shift = ridge * float(diagonal.mean())
-        scale = 1 / (diagonal + shift)
-        solution = torch.zeros_like(diagonal)
-        residual = system.adjoint(system.values)
-        direction, size = torch.zeros_like(residual), torch.tensor(1.0)
-        step, spent = 0, 0.0
-        while True:
-            scaled = scale * residual
-            before, size = size, residual @ scaled
-            direction = scaled + (size / before) * direction
-            image = system.normal(direction) + shift * direction
-            length = size / (direction @ image).clamp_min(1e-30)
-            solution, residual = solution + length * direction, residual - length * image
+        solutions = conjugate_gradients(
+            lambda theta: system.normal(theta) + shift * theta,
+            system.adjoint(system.values),
+            scale=1 / (diagonal + shift),
+            product=torch.dot,
+        )
+        spent = 0.0
+        for step, (solution, residual) in enumerate(solutions, 1):
             system.put(solution)
-            step, spent = step + 1, spent + time.perf_counter() - started
+            spent += time.perf_counter() - started
             done = min(
                 1.0, step / config.steps if config.seconds is None else spent / config.seconds
             )

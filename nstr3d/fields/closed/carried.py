@@ -14,8 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
+
+from nstr3d.fields.conjugate import conjugate_gradients
 
 # at most, of frequencies times that of nodes; at 1 the frame collapses (Balian, 1981; Low, 1985)
 SPACING = 0.9
@@ -24,6 +27,7 @@ HOPS = (0.75, 1.0, 1.25)  # of the configured one, that spinning averages over
 SHIFTS = 4  # of the grid at each
 
 FLOOR = 1e-4  # of the largest power that a wave is expected to have at least
+CONVERGED = 1e-24  # of the right side's square: a residual at which iterations end
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,9 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
             rates, scale = _rates(spectrum, trust, config.reach), _scale(spectrum, config.reach)
         normal = _normal(frame, seen, scale, rates * scale[:-1] / scale[1:], config.ridge, weight)
         steps = config.iterations * (1 if learns else 4)
-        spectrum = scale * _conjugate_gradients(normal, scale * right, spectrum / scale, steps)
+        fits = conjugate_gradients(normal, scale * right, spectrum / scale, tolerance=CONVERGED)
+        solution, _ = next(islice(fits, steps - 1, None))
+        spectrum = scale * solution
     return Carried(spectrum, omega, hop)
 
 
@@ -244,21 +250,3 @@ def _moving_sum(values: np.ndarray, reach: int) -> np.ndarray:
     total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
     index = np.arange(len(values))
     return total[np.minimum(index + reach + 1, len(values))] - total[np.maximum(index - reach, 0)]
-
-
-def _conjugate_gradients(
-    normal: Callable[[np.ndarray], np.ndarray], right: np.ndarray, start: np.ndarray, steps: int
-) -> np.ndarray:
-    solution, residual = start, right - normal(start)
-    direction, energy = residual, float(np.vdot(residual, residual).real)
-    floor = 1e-24 * float(np.vdot(right, right).real)
-    for _ in range(steps):
-        if energy <= floor:
-            break
-        image = normal(direction)
-        length = energy / float(np.vdot(direction, image).real)
-        solution = solution + length * direction
-        residual = residual - length * image
-        before, energy = energy, float(np.vdot(residual, residual).real)
-        direction = residual + energy / before * direction
-    return solution

@@ -12,12 +12,13 @@ sample is the law alone speaks: ridges go on with their local frequency.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from nstr3d.fields.conjugate import conjugate_gradients
 from nstr3d.fields.start.placement import (
     PlacementConfig,
     lattice_corners,
@@ -29,6 +30,7 @@ PLACEMENT = PlacementConfig(samples=20_000, candidates=600, band=(0.5, 3.8))
 FLOOR = 1e-4  # of the largest power that a wave is expected to have at least
 CHUNK = 1 << 14
 RIDGE_ITERATIONS = 50  # of the first solution, without the law
+CONVERGED = 1e-12  # of the right side's square: a residual at which iterations end
 
 
 @dataclass(frozen=True)
@@ -282,32 +284,15 @@ class _System:
         diagonal = units**2 * self.diagonal
         diagonal[:size] += 6 * smooth * frame.dim
         diagonal[size:] += ridge + (0 if relative is None else 2 * frame.dim * weight)
-        return units * _conjugate_gradients(
-            normal, units * self.right, start / units, 1 / np.maximum(diagonal, 1e-9), steps
+        solutions = conjugate_gradients(
+            normal,
+            units * self.right,
+            start / units,
+            1 / np.maximum(diagonal, 1e-9),
+            tolerance=CONVERGED,
         )
-
-
-def _conjugate_gradients(
-    normal: Callable[[np.ndarray], np.ndarray],
-    right: np.ndarray,
-    start: np.ndarray,
-    inverse: np.ndarray,
-    steps: int,
-) -> np.ndarray:
-    solution, residual = start, right - normal(start)
-    direction = scaled = inverse * residual
-    energy = float(residual @ scaled)
-    floor = 1e-12 * float(right @ (inverse * right))
-    for _ in range(steps):
-        if energy <= floor:
-            break
-        image = normal(direction)
-        length = energy / float(direction @ image)
-        solution, residual = solution + length * direction, residual - length * image
-        scaled = inverse * residual
-        before, energy = energy, float(residual @ scaled)
-        direction = scaled + energy / before * direction
-    return solution
+        solution, _ = next(islice(solutions, steps - 1, None))
+        return units * solution
 
 
 def _stored(points: np.ndarray, cells: int) -> np.ndarray:

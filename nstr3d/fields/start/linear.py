@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from nstr3d.fields.conjugate import conjugate_gradients
 from nstr3d.fields.layers import Decoder
 from nstr3d.fields.level import Level
 from nstr3d.kernels.field.interpolate import gather
@@ -100,18 +102,11 @@ def least_squares_sum(
 
     mass = pulled(None, torch.ones_like(values))
     shift = config.ridge * mass.mean()
-    scale = 1 / (mass + shift)
-    residual = pulled(None, values)
-    solution, direction, size = (
-        torch.zeros_like(residual),
-        torch.zeros_like(residual),
-        residual.new_tensor(1.0),
+    solutions = conjugate_gradients(
+        lambda vector: pulled(vector, None) + shift * vector,
+        pulled(None, values),
+        scale=1 / (mass + shift),
+        product=lambda one, two: (one * two).sum(),
     )
-    for _ in range(config.iterations):
-        scaled = scale * residual
-        before, size = size, (residual * scaled).sum()
-        direction = scaled + (size / before) * direction
-        image = pulled(direction, None) + shift * direction
-        length = size / (direction * image).sum().clamp_min(1e-30)
-        solution, residual = solution + length * direction, residual - length * image
+    solution, _ = next(islice(solutions, config.iterations - 1, None))
     return list(solution.split(sizes))
