@@ -27,7 +27,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.level import Level, stored_nodes
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field.interpolate import gather
 from nstr3d.signals.signal import kind_of, sized_waves
 from nstr3d.training.fit import FitConfig

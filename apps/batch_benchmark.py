@@ -32,7 +32,8 @@ from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, CREATE, UPSERT, row_of, s
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.cli.command import guarded
 from nstr3d.geometry.shapes import primitives
-from nstr3d.io.files import atomic_path, save_json, save_mesh
+from nstr3d.io import save_json, save_mesh
+from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.mesh import run
 from nstr3d.jobs.stages import machine, pick_device
 from nstr3d.surface.extract import extract_mesh

@@ -37,7 +37,7 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.start.warm import warm_start
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.shapes.reliefs import RELIEFS
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import sdf_objective
 from nstr3d.training.presets import FAST, levels_for, sized_nstr, sized_waveless

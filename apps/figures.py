@@ -19,7 +19,7 @@ from typing import Any
 
 from nstr3d.bench.compare import read_rows
 from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, plot, summary
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.flow import FlowJob, run_flow
 from nstr3d.jobs.mesh import REPORT, MeshJob, run
 from nstr3d.training.presets import PRESETS

@@ -26,8 +26,8 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
-from nstr3d.io.files import atomic_path
-from nstr3d.io.lines import load_lines
+from nstr3d.io import load_lines
+from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.flow import READ, SAMPLES, FlowJob, run_flow, surface_grid
 from nstr3d.model.checkpoint import load
 from nstr3d.spectrum.analysis import AnalysisConfig, analyse

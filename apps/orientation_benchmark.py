@@ -28,7 +28,7 @@ from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import area, face_normals, normalise, sample_surface
 from nstr3d.geometry.mesh.trim import supported
-from nstr3d.io.files import load_mesh
+from nstr3d.io import load_mesh
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import TAU, compare_surfaces
 from nstr3d.training.unoriented import carried_normals

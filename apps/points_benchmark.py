@@ -28,7 +28,8 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
-from nstr3d.io.files import atomic_path, load_mesh
+from nstr3d.io import load_mesh
+from nstr3d.io.atomic import atomic_path
 from nstr3d.io.interop import import_open3d
 from nstr3d.jobs.cloud import first_surface
 from nstr3d.surface.extract import extract_mesh

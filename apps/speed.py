@@ -28,7 +28,7 @@ from nstr3d.bench.speed import (
 )
 from nstr3d.bench.tracks import MeshTrack
 from nstr3d.cli.command import guarded
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field import fused
 from nstr3d.model.checkpoint import save
 from nstr3d.training.fit import Fit, FitConfig, draw_pool, fit

@@ -40,7 +40,7 @@ from nstr3d.fields.closed.cosines import fit_cosines
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.training.fit import FitConfig, Progress
 from nstr3d.training.presets import FIELDS, changed, sized_waveless
 from nstr3d.training.solve import least_squares

@@ -21,8 +21,7 @@ from torch import Tensor
 
 from nstr3d.geometry.shapes import primitives as shapes
 from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
-from nstr3d.io.audio import Sound, save_sound
-from nstr3d.io.files import save_image
+from nstr3d.io import Sound, save_image, save_sound
 from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh
 

@@ -22,8 +22,7 @@ from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
-from nstr3d.io.audio import Sound, load_sound, save_sound
-from nstr3d.io.files import load_image, load_mesh, save_image, save_mesh
+from nstr3d.io import Sound, load_image, load_mesh, load_sound, save_image, save_mesh, save_sound
 from nstr3d.model.checkpoint import load, save
 from nstr3d.render.shading import Curvature, Depth, Normals, Studio
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable

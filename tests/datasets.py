@@ -12,7 +12,7 @@ import numpy as np
 from oracles import sphere
 
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, select
-from nstr3d.io.files import save_mesh
+from nstr3d.io import save_mesh
 from nstr3d.types import Mesh
 
 PLACES = (

@@ -38,8 +38,7 @@ from nstr3d.fields.start.placement import PlacementConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import normalise
-from nstr3d.io.audio import Sound, save_sound
-from nstr3d.io.files import Picture, save_mesh, save_picture
+from nstr3d.io import Picture, Sound, save_mesh, save_picture, save_sound
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.signal import COMPRESSED, MODEL, SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener

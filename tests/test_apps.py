@@ -14,8 +14,7 @@ from quick import WORDS
 from nstr3d.autodiff import gradient
 from nstr3d.bench.compare import Row, read_rows
 from nstr3d.fields.level import LevelConfig
-from nstr3d.io.audio import Sound, save_sound
-from nstr3d.io.files import load_mesh, save_image
+from nstr3d.io import Sound, load_mesh, save_image, save_sound
 
 ROOT = Path(__file__).parents[1]
 

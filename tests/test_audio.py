@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from programs import needs_parts
 
-from nstr3d.io.audio import Sound, load_sound, save_sound
+from nstr3d.io import Sound, load_sound, save_sound
 
 STEP = {
     "PCM_U8": 1 / 128,

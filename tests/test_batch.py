@@ -30,7 +30,7 @@ from nstr3d.batch.shapes import Shape, find_shapes, in_shard, printable
 from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
 from nstr3d.cli.batch import summary
-from nstr3d.io.files import save_mesh
+from nstr3d.io import save_mesh
 from nstr3d.training import presets
 
 QUICK = {

@@ -28,7 +28,7 @@ from nstr3d.batch.attempt import Slot
 from nstr3d.batch.catalogue import CATALOGUE, select
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.run import BatchJob, Standing, run_batch
-from nstr3d.io.files import save_mesh
+from nstr3d.io import save_mesh
 from nstr3d.jobs.stages import Interrupted
 
 APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"

@@ -17,7 +17,7 @@ from programs import needs, needs_parts
 from quick import WORDS
 
 from nstr3d.cli import command as cli
-from nstr3d.io.files import save_mesh
+from nstr3d.io import save_mesh
 from nstr3d.render.traced import measure
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit, Progress

@@ -19,7 +19,7 @@ from oracles import sphere
 from quick import WORDS
 
 from nstr3d.cli import command as cli
-from nstr3d.io.files import load_image, load_mesh, save_mesh
+from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs.mesh import CHECKPOINT, MODEL
 from nstr3d.model.checkpoint import load

@@ -15,8 +15,7 @@ from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.closed.cosines import fit_cosines
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.io.files import load_mesh
-from nstr3d.io.lines import save_lines
+from nstr3d.io import load_mesh, save_lines
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit, FitConfig, fit
 from nstr3d.training.losses import sdf_objective

@@ -12,7 +12,7 @@ from quick import QUICK, WORDS
 
 from nstr3d.cli.command import main
 from nstr3d.geometry.mesh.topology import genera
-from nstr3d.io.files import load_image, load_mesh, save_mesh
+from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.jobs import cloud as cloudjobs
 from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs.cloud import PointsJob, run_points

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from programs import needs_parts
 
-from nstr3d.io.cloud import load_cloud
+from nstr3d.io import load_cloud
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((120, 3))

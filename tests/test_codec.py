@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from programs import needs_parts
 
-from nstr3d.io.audio import load_sound
-from nstr3d.io.files import load_image
+from nstr3d.io import load_image, load_sound
 from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.kernels.coding import decode, encode
 from nstr3d.model.codec import compress, decompress, load_compressed, save_compressed

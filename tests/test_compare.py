@@ -16,7 +16,7 @@ from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.fields.base import Field
 from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
-from nstr3d.io.files import save_mesh
+from nstr3d.io import save_mesh
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.presets import sized_linear
 from nstr3d.training.solve import least_squares

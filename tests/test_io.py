@@ -13,10 +13,9 @@ import trimesh
 from PIL import Image
 
 from nstr3d.geometry.mesh.surface import volume
-from nstr3d.io import files as io
-from nstr3d.io.files import (
+from nstr3d.io import (
     Picture,
-    atomic_path,
+    atomic,
     load_image,
     load_mesh,
     load_picture,
@@ -25,6 +24,7 @@ from nstr3d.io.files import (
     save_mesh,
     save_picture,
 )
+from nstr3d.io.atomic import atomic_path
 from nstr3d.types import Mesh
 
 FORMATS = [".ply", ".obj", ".stl", ".off", ".glb"]
@@ -272,7 +272,7 @@ def test_a_failing_encoder_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError("no space left")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    monkeypatch.setattr(io.os, "replace", full_disk)
+    monkeypatch.setattr(atomic.os, "replace", full_disk)
     with pytest.raises(OSError, match="no space"):
         save_image(tmp_path / "a.png", np.zeros((2, 2, 3)))
     with pytest.raises(OSError, match="no space"):

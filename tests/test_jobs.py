@@ -15,7 +15,7 @@ from oracles import cube, sphere
 from quick import QUICK
 from safetensors.torch import load_file, save_file
 
-from nstr3d.io.files import load_mesh, save_mesh
+from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs import stages as outputs
 from nstr3d.jobs.mesh import (

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from nstr3d.io.files import save_mesh
-from nstr3d.io.lines import holds_lines, joined, load_lines, save_lines
+from nstr3d.io import load_lines, save_lines, save_mesh
+from nstr3d.io.lines import holds_lines, joined
 from nstr3d.types import Mesh, Polylines
 
 POINTS = np.random.default_rng(0).normal(size=(7, 3))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nstr3d.geometry.mesh.topology import genera
-from nstr3d.io.files import load_mesh
+from nstr3d.io import load_mesh
 from nstr3d.types import Mesh
 
 ASSETS = Path(__file__).parents[1] / "assets"

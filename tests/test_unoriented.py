@@ -9,7 +9,7 @@ import pytest
 from oracles import sphere
 from test_cloud import ball, ring
 
-from nstr3d.io.files import save_mesh
+from nstr3d.io import save_mesh
 from nstr3d.jobs.cloud import first_surface
 from nstr3d.training.unoriented import TRAINING, carried_normals, unsigned_samples
 from nstr3d.types import PointCloud

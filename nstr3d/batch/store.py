@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 
 EXTRAS = {
     "s3": "s3",

@@ -27,7 +27,8 @@ import torch
 from nstr3d.batch.options import LOG, ShapeOptions, keys_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
-from nstr3d.io.files import check_readable, load_mesh
+from nstr3d.io import load_mesh
+from nstr3d.io.atomic import check_readable
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import run
 from nstr3d.jobs.stages import Listener, Outcome, sentence

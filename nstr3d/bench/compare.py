@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from nstr3d.fields.base import Field
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.model.checkpoint import save
 from nstr3d.training.fit import Fit, FitConfig, Progress, fit_steps
 from nstr3d.training.losses import Objective, sdf_objective

@@ -17,8 +17,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
-from nstr3d.io.audio import load_sound
-from nstr3d.io.files import load_image, load_mesh
+from nstr3d.io import load_image, load_mesh, load_sound
 from nstr3d.signals.signal import kind_of
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.surface.metrics import (

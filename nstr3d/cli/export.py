@@ -11,8 +11,8 @@ import tyro
 from tqdm import tqdm
 
 from nstr3d.cli.render import check_new, load_shape
-from nstr3d.io.files import atomic_path, save_mesh
-from nstr3d.io.lines import load_lines
+from nstr3d.io import load_lines, save_mesh
+from nstr3d.io.atomic import atomic_path
 from nstr3d.model.exchange import sample_grid, save_grid, save_onnx
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh

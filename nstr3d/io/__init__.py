@@ -1,0 +1,35 @@
+"""Files: bytes on disk to meshes, points, lines, pictures and sounds, and back.
+
+The public functions are the names of ``__all__``: one ``load_`` and one ``save_`` for each kind of
+file (points are only read). Every ``load_`` raises ``FileNotFoundError``, ``IsADirectoryError`` or
+``ValueError`` with one sentence that names the file; every ``save_`` publishes a complete file or
+nothing. Decoders such as trimesh, Pillow, soundfile and laspy are imported at the first call that
+needs them.
+
+`nstr3d.io.interop` converts to the types of Open3D, trimesh and kaolin. `nstr3d.io.atomic` holds
+what other writers share: `atomic_path` and `check_readable`.
+"""
+
+from nstr3d.io.atomic import save_json
+from nstr3d.io.audio import Sound, load_sound, save_sound
+from nstr3d.io.cloud import load_cloud
+from nstr3d.io.image import Picture, load_image, load_picture, save_image, save_picture
+from nstr3d.io.lines import load_lines, save_lines
+from nstr3d.io.mesh import load_mesh, save_mesh
+
+__all__ = [
+    "Picture",
+    "Sound",
+    "load_cloud",
+    "load_image",
+    "load_lines",
+    "load_mesh",
+    "load_picture",
+    "load_sound",
+    "save_image",
+    "save_json",
+    "save_lines",
+    "save_mesh",
+    "save_picture",
+    "save_sound",
+]

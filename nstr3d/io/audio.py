@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io.files import atomic_path, check_readable
+from nstr3d.io.atomic import atomic_path, check_readable
 
 WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 

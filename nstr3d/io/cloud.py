@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io.files import check_readable
+from nstr3d.io.atomic import check_readable
 from nstr3d.types import PointCloud
 
 PLY_TYPES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nstr3d.io.files import atomic_path, check_readable
+from nstr3d.io.atomic import atomic_path, check_readable
 from nstr3d.types import Polylines
 
 

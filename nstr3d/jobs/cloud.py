@@ -25,8 +25,7 @@ from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
-from nstr3d.io.cloud import load_cloud
-from nstr3d.io.files import load_mesh, save_image, save_json, save_mesh
+from nstr3d.io import load_cloud, load_mesh, save_image, save_json, save_mesh
 from nstr3d.jobs.mesh import (
     CHECKPOINT,
     MESH,

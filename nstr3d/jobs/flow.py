@@ -17,8 +17,7 @@ from nstr3d.autodiff import gradient
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.surface import sample_surface
-from nstr3d.io.files import save_image, save_json, save_mesh
-from nstr3d.io.lines import save_lines
+from nstr3d.io import save_image, save_json, save_lines, save_mesh
 from nstr3d.jobs.stages import (
     Clock,
     Listener,

@@ -23,7 +23,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair, structure
 from nstr3d.geometry.mesh.surface import normalise
-from nstr3d.io.files import load_mesh, save_image, save_json, save_mesh
+from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.jobs.stages import (
     Clock,
     Interrupted,

@@ -15,8 +15,16 @@ from nstr3d.fields.closed.carried import CarryConfig, bridge
 from nstr3d.fields.closed.completion import fill
 from nstr3d.fields.closed.cosines import Cosines, fit_cosines, local_frequency
 from nstr3d.fields.nstr import TransportConfig
-from nstr3d.io.audio import Sound, load_sound, save_sound
-from nstr3d.io.files import Picture, load_picture, save_image, save_json, save_picture
+from nstr3d.io import (
+    Picture,
+    Sound,
+    load_picture,
+    load_sound,
+    save_image,
+    save_json,
+    save_picture,
+    save_sound,
+)
 from nstr3d.jobs.stages import (
     Clock,
     Interrupted,

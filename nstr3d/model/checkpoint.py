@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.model.tags import OTHER_VERSION, decode_config, encode_config, option_names
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame

@@ -28,7 +28,7 @@ from nstr3d.fields.closed.cosines import (
     principal_axes,
 )
 from nstr3d.fields.closed.positions import pack
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
 
 MAGIC = b"NSTQ1"

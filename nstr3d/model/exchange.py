@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.sdf import Sdf, world_distance
 from nstr3d.training.fit import Fit
 from nstr3d.types import Frame

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io.files import atomic_path
+from nstr3d.io.atomic import atomic_path
 from nstr3d.render.traced import Buffers
 from nstr3d.types import Camera
 

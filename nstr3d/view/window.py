@@ -16,7 +16,7 @@ import numpy as np
 
 from nstr3d.geometry.cloud.normals import corner_normals
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.io.files import save_image
+from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
 from nstr3d.types import Box, Camera, Mesh
 from nstr3d.view.scene import Curves, Shape, error_colours

@@ -1,0 +1,197 @@
+"""Pictures from files and to PNG, of 8 or 16 bits per channel.
+
+Every error is one sentence that names the file.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import warnings
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstr3d.io.atomic import atomic_path, check_readable
+
+LARGE = 1 << 24  # values of a picture
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``values (h, w, c)`` float32 in [0, 1], c being 1 (grey), 3 (RGB) or 4 (RGBA), the ``bits``
+    per channel that the file has (32 for floats), and ``notes``: what was left out or changed, a
+    sentence each."""
+
+    values: np.ndarray
+    bits: int = 8
+    notes: tuple[str, ...] = ()
+
+
+def load_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """The picture as ``(h, w, c)`` float32 in [0, 1]: `load_picture` without what it says about the
+    file."""
+    return load_picture(path).values
+
+
+def load_picture(path: str | os.PathLike[str]) -> Picture:
+    """A picture of 1 to 16 bits or of floats, rotated as its EXIF tag says; the first frame of
+    several, palettes and CMYK as RGB or RGBA.
+
+    Raises ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` if the file is no picture
+    that Pillow reads, or holds floats that are not in [0, 1].
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    check_readable(path)
+    try:
+        with warnings.catch_warnings(), Image.open(path) as opened:
+            warnings.simplefilter(
+                "ignore", Image.DecompressionBombWarning
+            )  # a large picture is no attack; a huge one still raises
+            frames = getattr(opened, "n_frames", 1)
+            raw = [
+                str(tile[3] if isinstance(tile[3], str) else tile[3][0])
+                for tile in opened.tile
+                if tile[3]
+            ]
+            mode, picture = opened.mode, ImageOps.exif_transpose(opened)
+            picture.load()
+        notes = [f"it has {frames} frames, of which the first was taken"] if frames > 1 else []
+        if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+            notes.append(f"its {mode} colours were turned into RGB")
+        if picture.mode.startswith("I") or picture.mode == "F":
+            values, bits = _deep_grey(picture)
+        else:
+            values, bits = (
+                np.asarray(picture.convert(_eight_bit_mode(picture)), np.float32) / np.float32(255),
+                8,
+            )
+            if raw and raw[0].startswith(("RGB;16", "RGBA;16")):
+                values, bits = (
+                    (values * np.float32(255 * 256) + _low_bytes(path)) / np.float32(65535),
+                    16,
+                )
+            elif raw and ";16" in raw[0]:
+                notes.append("of its 16 bits per channel the upper 8 were read")
+    except Exception as error:  # decoders raise whatever the damaged byte led to
+        cause = "it is too large" if "exceeds limit" in str(error) else "convert it to PNG or JPEG"
+        raise ValueError(f"{path} could not be read as a picture; {cause}") from error
+    if not (values.min() >= 0 and values.max() <= 1):  # written so that NaN fails too
+        raise ValueError(
+            f"{path}: its floats span [{values.min()}, {values.max()}]; scale them to [0, 1] first"
+        )
+    return Picture(values if values.ndim == 3 else values[..., None], bits, tuple(notes))
+
+
+def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Write ``image (h, w, 3)`` or ``(h, w, 4)``, uint8 or float in [0, 1], as PNG, atomically.
+
+    Raises ``ValueError`` for another extension, shape or type, and for floats that are not finite
+    or outside [0, 1].
+    """
+    if image.ndim != 3 or image.shape[2] not in (3, 4) or image.size == 0:
+        raise ValueError(f"{path}: a picture has shape (height, width, 3 or 4), not {image.shape}")
+    if np.issubdtype(image.dtype, np.floating):
+        save_picture(path, Picture(image))
+        return
+    if image.dtype != np.uint8:
+        raise ValueError(f"{path}: a picture is uint8 or float, not {image.dtype}")
+    _save_png(Path(path), image)
+
+
+def save_picture(path: str | os.PathLike[str], picture: Picture) -> None:
+    """Write ``picture`` as PNG of 8 bits per channel, or of 16 if it has more, atomically; grey,
+    RGB or RGBA as it is.
+
+    Raises ``ValueError`` for another extension or shape, and for values that are not finite or
+    outside [0, 1].
+    """
+    image = picture.values
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.size == 0:
+        raise ValueError(
+            f"{path}: a picture has shape (height, width, 1, 3 or 4), not {image.shape}"
+        )
+    if not (image.min() >= 0 and image.max() <= 1):  # written so that NaN fails too
+        raise ValueError(
+            f"{path}: float pictures lie in [0, 1]; this one spans [{image.min()}, "
+            f"{image.max()}], clip it first"
+        )
+    peak, kind = (255, np.uint8) if picture.bits <= 8 else (65535, np.uint16)
+    _save_png(
+        Path(path), np.round(image * np.float64(peak) if peak > 255 else image * peak).astype(kind)
+    )
+
+
+def _eight_bit_mode(picture: Any) -> str:
+    """The plain mode that keeps what the picture has: grey, colour, and transparency."""
+    if picture.mode in ("1", "L"):
+        return "L"
+    return "RGBA" if picture.has_transparency_data else "RGB"
+
+
+def _deep_grey(picture: Any) -> tuple[np.ndarray, int]:
+    """Values in [0, 1] and bits of a grey picture of integers or floats."""
+    values = np.asarray(picture)
+    if picture.mode == "F":
+        return values.astype(np.float32), 32
+    return (values / np.float64(65535)).astype(np.float32), 16
+
+
+def _low_bytes(path: Path) -> np.ndarray:
+    """The lower byte ``(h, w, 3 or 4)`` of each 16-bit channel: Pillow decodes to 8, so it is asked
+    for the others."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        for index, tile in enumerate(opened.tile):
+            raw = tile.args if isinstance(tile.args, str) else tile.args[0]
+            order = (
+                "B"
+                if raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
+                else "L"
+            )
+            args = (
+                raw[:-1] + order
+                if isinstance(tile.args, str)
+                else (raw[:-1] + order, *tile.args[1:])
+            )
+            opened.tile[index] = tile._replace(args=args)
+        return np.asarray(ImageOps.exif_transpose(opened), np.float32)
+
+
+def _save_png(path: Path, image: np.ndarray) -> None:
+    """``image (h, w, 1, 3 or 4)`` uint8 or uint16."""
+    from PIL import Image
+
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: pictures are written as PNG; end the name in .png")
+    level = 6 if image.size < LARGE else 2  # a large one takes many seconds for a few per cent
+    with atomic_path(path) as temporary:
+        if image.dtype == np.uint8 or image.shape[2] == 1:
+            Image.fromarray(
+                np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)
+            ).save(temporary, format="PNG", compress_level=level)
+        else:
+            temporary.write_bytes(_encode_deep_png(image))
+
+
+def _encode_deep_png(image: np.ndarray) -> bytes:
+    """PNG of ``image (h, w, 3 or 4)`` uint16, which Pillow cannot write: each row as its difference
+    to the one above."""
+    height, width, channels = image.shape
+    rows = image.astype(">u2").view(np.uint8).reshape(height, -1)
+    change = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))  # modulo 256
+    lines = np.concatenate([np.full((height, 1), 2, np.uint8), change], axis=1)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
+    chunks = (b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")
+    body = (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)

@@ -1,0 +1,192 @@
+"""Triangle meshes from files and to files.
+
+Every error is one sentence that names the file.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.meshformats import ENCODERS, encode_ply, fits_float32
+from nstr3d.types import Mesh
+
+
+def load_mesh(path: str | os.PathLike[str]) -> Mesh:
+    """The triangles of a mesh file (OBJ, PLY, STL, OFF, GLB, GLTF and whatever else trimesh reads)
+    as one `Mesh`.
+
+    Scenes are flattened with their transforms, polygons are triangulated, textures, colours and
+    normals are dropped. Vertices stay as stored: `repair` merges duplicates. Raises
+    ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` where the file holds no mesh,
+    non-finite vertices or faces that name vertices which are not there.
+    """
+    path = Path(path)
+    vertices, faces = _read_scene(path, _mesh_format(path))
+    if len(faces) == 0 and len(vertices) == 0:
+        raise ValueError(
+            f"{path} holds no geometry; check that the export that wrote it was not empty"
+        )
+    if len(faces) == 0:
+        raise ValueError(
+            f"{path} has {len(vertices)} points but no faces; fit it with apps/fit_points.py, "
+            "or export it again as triangles if it was a mesh (triangle strips are not read)"
+        )
+    mesh = Mesh(vertices, faces)
+    _check_mesh(mesh, str(path))
+    return mesh
+
+
+def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | None = None) -> None:
+    """Write ``mesh`` by extension: .ply, .obj, .stl, .off or .glb, atomically; with ``colours (v,
+    3)`` in [0, 1] as .ply.
+
+    Coordinates are float32 unless that would move a vertex by more than 1e-6 of the extent (far
+    from the origin, or at an absurd scale): then PLY turns to double, OBJ and OFF to 17 digits, STL
+    to ASCII, GLB to a node transform. Raises ``ValueError`` for an unknown extension, a mesh
+    without faces, non-finite vertices or faces out of range.
+    """
+    path = Path(path)
+    encode = ENCODERS.get(path.suffix.lower())
+    if encode is None:
+        raise ValueError(
+            f"{path}: cannot write the extension '{path.suffix}'; use one of {', '.join(ENCODERS)}"
+        )
+    if len(mesh.faces) == 0:
+        raise ValueError(f"{path}: the mesh to save has no faces")
+    _check_mesh(mesh, f"the mesh to save to {path}")
+    if colours is not None:
+        if (
+            encode is not encode_ply
+            or colours.shape != mesh.vertices.shape
+            or not (colours.min() >= 0 and colours.max() <= 1)
+        ):
+            raise ValueError(
+                f"{path}: colours (v, 3) in [0, 1], one for each vertex, go into .ply, not "
+                f"{colours.shape}"
+            )
+        data = encode_ply(mesh, fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
+    else:
+        data = encode(mesh, fits_float32(mesh))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _mesh_format(path: Path) -> str:
+    """The file type by extension, once the path is known to be worth opening."""
+    from trimesh.exchange.load import mesh_formats
+
+    check_readable(path)
+    file_type = path.suffix.lower().lstrip(".")
+    if file_type not in mesh_formats():
+        raise ValueError(
+            f"{path}: unknown mesh extension '{path.suffix}'; .obj, .ply, .stl, .off, .glb and "
+            ".gltf work"
+        )
+    return file_type
+
+
+def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of all meshes in the file; if it has none, its loose
+    points and no faces."""
+    import trimesh
+
+    source = _obj_text(path) if file_type == "obj" else str(path)
+    try:
+        if file_type == "stl":
+            _check_stl(path)
+        scene = trimesh.load_scene(source, file_type=file_type, process=False, skip_materials=True)
+        parts = list(_placed_parts(scene))
+    # third-party parsers raise anything, and none of it says what is wrong with the file
+    except Exception as error:
+        wrong_index = file_type in ("obj", "off") and (
+            isinstance(error, IndexError) or "index" in str(error)
+        )
+        cause = (
+            "a face names a vertex that is not there"
+            if wrong_index
+            else "it is damaged, or of another format"
+        )
+        raise ValueError(
+            f"{path} could not be read as {file_type.upper()}: {cause}; export it again"
+        ) from error
+    meshes = [part for part in parts if len(part[1])]
+    vertices = [part[0] for part in meshes or parts]
+    starts = np.cumsum([0] + [len(v) for v in vertices])
+    if not meshes:
+        return np.concatenate([np.zeros((0, 3)), *vertices]), np.zeros((0, 3), np.int64)
+    for (
+        part_vertices,
+        part_faces,
+    ) in meshes:  # before the shift below would turn a wrong index into another part's vertex
+        _check_mesh(Mesh(part_vertices, part_faces), str(path))
+    return np.concatenate(vertices), np.concatenate(
+        [f + start for (_, f), start in zip(meshes, starts)]
+    )
+
+
+def _obj_text(path: Path) -> io.StringIO:
+    """The text of an OBJ without comments: in any old encoding, of which only the ASCII part
+    matters."""
+    data = path.read_bytes()
+    if b"\0" in data:
+        raise ValueError(f"{path} is binary, so no OBJ; rename it to its true format")
+    data = re.sub(
+        rb"#[^\n]*", b"", data
+    )  # the parser takes a comment after a face for part of the face
+    zero = re.search(rb"^[ \t]*f[^\n]*[ \t]0(?=[\s/]|\Z)", data, re.MULTILINE)
+    if zero:  # which would silently become the last vertex
+        line = data.count(b"\n", 0, zero.end()) + 1
+        raise ValueError(
+            f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it "
+            "again"
+        )
+    return io.StringIO(data.decode("utf-8", errors="replace"))
+
+
+def _check_stl(path: Path) -> None:
+    """Raises ValueError for bytes that are no text and not as many as their count of facets says:
+    where a guesser of encodings is installed, the parser takes them for text without facets."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 12)
+    facets = int.from_bytes(head[80:84], "little")
+    if b"\0" in head and path.stat().st_size != 84 + 50 * facets:
+        raise ValueError("a binary STL of another length than its header says")
+
+
+def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Vertices in scene coordinates and faces of every placed geometry; mirrored ones keep their
+    outside."""
+    for node in scene.graph.nodes_geometry:
+        transform, name = scene.graph[node]
+        geometry = scene.geometry[name]
+        with np.errstate(
+            invalid="ignore"
+        ):  # infinities in the file are reported later, with their place
+            placed = (
+                np.asarray(geometry.vertices, np.float64) @ transform[:3, :3].T + transform[:3, 3]
+            )
+        faces = np.asarray(getattr(geometry, "faces", np.zeros((0, 3))), np.int64)
+        yield placed, faces[:, ::-1] if np.linalg.det(transform[:3, :3]) < 0 else faces
+
+
+def _check_mesh(mesh: Mesh, what: str) -> None:
+    finite = np.isfinite(mesh.vertices).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{what}: vertex {int(np.argmin(finite))} is not finite; remove or replace it"
+        )
+    bad = (mesh.faces < 0) | (mesh.faces >= len(mesh.vertices))
+    if bad.any():
+        face, corner = np.argwhere(bad)[0]
+        raise ValueError(
+            f"{what}: face {face} names vertex {mesh.faces[face, corner]}, but vertices run from "
+            f"0 to {len(mesh.vertices) - 1}"
+        )
