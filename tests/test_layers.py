@@ -1,6 +1,7 @@
 """The house's order: modules import downwards, and each heavy package has its owners."""
 
 import ast
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -131,6 +132,13 @@ def test_the_house_is_small_enough_to_see() -> None:
     root = {name for name in MODULES if "." not in name and MODULES[name].name != "__init__.py"}
     assert len(root | {"__init__"}) <= 6
     assert sum(1 for name in ORDER if MODULES[name].name == "__init__.py") <= 16
+
+
+def test_the_page_about_the_packages_shows_the_imports() -> None:
+    page = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "packages.py"))
+    page["imports"].__globals__["ROOT"] = ROOT.parent  # of the package that is tested
+    text = page["PAGE"].read_text(encoding="utf-8")
+    assert page["redrawn"](text) == text, "run python docs/packages.py"
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

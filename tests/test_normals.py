@@ -3,7 +3,7 @@
 import numpy as np
 from oracles import cube, sphere
 
-from nstr3d.geometry.cloud.normals import corner_normals
+from nstr3d.geometry.mesh.normals import corner_normals
 
 
 def test_normals_are_smooth_on_a_sphere_and_sharp_on_a_cube() -> None:

@@ -1,0 +1,1 @@
+"""Pictures: sphere traced, by OpenGL, of points, of lines; panels, animations, contours."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nstr3d.geometry.cloud.normals import corner_normals
+from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.render.shading import Light
 from nstr3d.render.traced import GREY, STUDIO, Backdrop
 from nstr3d.types import Camera, Mesh

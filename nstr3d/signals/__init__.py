@@ -1,0 +1,1 @@
+"""Pictures and sounds as fields, and how near one signal is to another."""

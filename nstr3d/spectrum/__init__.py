@@ -1,0 +1,1 @@
+"""What one asks of a spectrum: local frequency, relief, segments, streamlines."""

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.geometry.cloud.normals import corner_normals
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
 from nstr3d.types import Box, Camera, Mesh

@@ -1,0 +1,1 @@
+"""The peers: SIREN, FINER, Fourier features and Instant-NGP."""

@@ -1,0 +1,1 @@
+"""Fields without training: cosines for complete samples, spectra carried across gaps."""

@@ -1,0 +1,1 @@
+"""Point clouds: checked, oriented, and turned into a signed distance without training."""

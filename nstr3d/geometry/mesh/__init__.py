@@ -1,0 +1,1 @@
+"""Triangle meshes: repaired, closed, placed in the unit box, and measured."""

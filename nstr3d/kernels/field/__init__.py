@@ -1,0 +1,1 @@
+"""A field's levels, waves and decoder, evaluated with and without gradients."""

@@ -1,0 +1,1 @@
+"""Distances to triangles, sums over dipoles, grids of bricks, splines."""
