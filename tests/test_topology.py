@@ -1,11 +1,18 @@
-"""The genus of meshes whose handles one can count."""
+"""What hangs together in meshes and graphs, against brute force."""
 
 from pathlib import Path
 
+import networkx
 import numpy as np
 import pytest
 
-from nstr3d.geometry.mesh.topology import genera
+from nstr3d.geometry.graph import label_components
+from nstr3d.geometry.mesh.topology import (
+    directed_edges,
+    drop_unused_vertices,
+    genera,
+    label_vertices,
+)
 from nstr3d.io import load_mesh
 from nstr3d.types import Mesh
 
@@ -29,3 +36,49 @@ def test_each_component_is_counted_and_an_open_one_has_none():
     sphere, torus = load_mesh(ASSETS / "sphere.obj"), load_mesh(ASSETS / "torus.obj")
     assert genera(joined(sphere, torus)) == [1, 0]  # the torus has more faces
     assert genera(joined(Mesh(sphere.vertices, sphere.faces[1:]), torus)) == [1, None]
+
+
+@pytest.mark.parametrize("edges", [0, 5, 30, 200])
+def test_components_are_those_of_networkx(edges):
+    start, end = np.random.default_rng(edges).integers(0, 40, (2, edges))
+    graph = networkx.Graph(list(zip(start.tolist(), end.tolist())))
+    graph.add_nodes_from(range(40))
+    label = label_components(40, start, end)
+    found = {frozenset(np.flatnonzero(label == one).tolist()) for one in np.unique(label)}
+    assert found == {frozenset(part) for part in networkx.connected_components(graph)}
+    assert set(label.tolist()) == set(range(len(found)))
+
+
+def test_faces_connect_their_vertices():
+    mesh = Mesh(np.zeros((8, 3)), np.array([[0, 1, 2], [5, 4, 6], [2, 1, 7]]))
+    label = label_vertices(mesh)
+    assert [label[v] == label[0] for v in (1, 2, 7)] == [True] * 3
+    assert label[4] == label[5] == label[6] != label[0]
+    assert len({label[0], label[3], label[4]}) == 3
+
+
+def test_edges_run_around_their_faces_and_share_keys_as_they_share_ends():
+    faces = np.random.default_rng(0).integers(0, 9, (30, 3)).astype(np.int32)
+    start, end, key = directed_edges(faces)
+    expected = [(face[i], face[(i + 1) % 3]) for face in faces.tolist() for i in range(3)]
+    assert list(zip(start.tolist(), end.tolist())) == expected
+    ends = [tuple(sorted(pair)) for pair in expected]
+    for one, first in zip(ends, key.tolist()):
+        for two, second in zip(ends, key.tolist()):
+            assert (first == second) == (one == two)
+            assert (first < second) == (one < two)
+    large = np.array([[0, 2**31 - 2, 2**31 - 1]], np.int32)
+    assert len(np.unique(directed_edges(large)[2])) == 3
+    assert all(len(part) == 0 for part in directed_edges(faces[:0]))
+
+
+def test_dropping_unused_vertices_keeps_corners_and_order():
+    generator = np.random.default_rng(1)
+    mesh = Mesh(generator.random((50, 3)), generator.integers(0, 50, (20, 3)))
+    compact = drop_unused_vertices(mesh)
+    np.testing.assert_array_equal(compact.corners, mesh.corners)
+    np.testing.assert_array_equal(compact.vertices, mesh.vertices[np.unique(mesh.faces)])
+    again = drop_unused_vertices(compact)
+    np.testing.assert_array_equal(again.vertices, compact.vertices)
+    np.testing.assert_array_equal(again.faces, compact.faces)
+    assert len(drop_unused_vertices(Mesh(mesh.vertices, mesh.faces[:0])).vertices) == 0

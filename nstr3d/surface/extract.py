@@ -20,6 +20,7 @@ from types import ModuleType
 
 import numpy as np
 
+from nstr3d.geometry.mesh.topology import drop_unused_vertices
 from nstr3d.kernels.available import numba_found
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box, Mesh
@@ -365,10 +366,7 @@ def _without_grains(mesh: Mesh) -> Mesh:
         valence = np.bincount(mesh.faces[grains].ravel(), minlength=len(mesh.vertices))
     if len(grains) in (0, len(mesh.faces)):
         return mesh
-    faces = np.delete(mesh.faces, grains, axis=0)
-    used = np.zeros(len(mesh.vertices), bool)
-    used[faces] = True
-    return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[faces])
+    return drop_unused_vertices(Mesh(mesh.vertices, np.delete(mesh.faces, grains, axis=0)))
 
 
 def _lattice(shape: tuple[int, int, int]) -> np.ndarray:

@@ -8,16 +8,6 @@ import numpy as np
 import torch
 
 
-def connected(count: int, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A label ``(count,)`` for each of ``count`` points, shared by those that edges ``start (m,)``
-    to ``end (m,)`` connect."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(start), bool), (start, end)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
-
-
 class Neighbours:
     """A search tree over ``points (n, 3)``, which works on as many threads as torch does."""
 

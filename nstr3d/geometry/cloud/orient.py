@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.geometry.cloud.neighbours import Neighbours, connected
+from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.patches import noise_of, tangent_frames
 from nstr3d.geometry.cloud.winding import CloudWinding
+from nstr3d.geometry.graph import label_components
 
 SCALES = (10, 16, 26, 42, 68, 110, 180, 290)  # neighbours to take directions from, in turn
 SLAB_RADII = 6.0  # how far the neighbourhood must reach, in standard deviations of the noise
@@ -125,7 +126,7 @@ def spread_signs(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
         (bend + 1e-6, (start, end)), shape=(count, count)
     ).tocsr()  # a link of 0 would be none
     tree = minimum_spanning_tree(graph.maximum(graph.T))
-    label, sign = connected(count, *tree.nonzero()), np.ones(count)
+    label, sign = label_components(count, *tree.nonzero()), np.ones(count)
     for first in np.unique(label, return_index=True)[1]:
         order, parent = breadth_first_order(tree, first, directed=False)
         agree = np.einsum("md,md->m", normals[order[1:]], normals[parent[order[1:]]]) >= 0
@@ -234,4 +235,4 @@ def _components(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """A label ``(n,)`` for each point: neighbours whose normals agree share it."""
     start, end = _links(points)
     agree = np.einsum("md,md->m", normals[start], normals[end]) > OPPOSED
-    return connected(len(points), start[agree], end[agree])
+    return label_components(len(points), start[agree], end[agree])

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nstr3d.geometry.cloud.neighbours import Neighbours, connected
+from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.orient import outward_normals, turn_outward
+from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.surface import UNIT_HALF_EXTENT
 from nstr3d.types import Frame, PointCloud
 
@@ -134,7 +135,7 @@ def outliers(points: np.ndarray) -> np.ndarray:
         alone > 2 * LONELY * typical
     )
     close = (reach < 2 * LONELY * typical) & ~lonely[:, None]
-    group = connected(len(points), np.nonzero(close)[0], near[close])
+    group = label_components(len(points), np.nonzero(close)[0], near[close])
     return lonely | (np.bincount(group)[group] < FEW)
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nstr3d.geometry.mesh.surface import face_normals
+from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.kernels.available import numba_found
 from nstr3d.kernels.geometry.plaintriangles import Nearest
 from nstr3d.sdf import Sdf
@@ -135,10 +136,8 @@ class MeshDistance:
     def _closed(self) -> bool:
         """Whether the faces' edges cancel: then the winding number is whole and changes nowhere but
         on the surface."""
-        start, end = self._faces.ravel(), np.roll(self._faces, -1, axis=1).ravel()
-        lower, upper = np.minimum(start, end), np.maximum(start, end)
-        edges, forward = lower * len(self._vertices) + upper, start < end
-        return np.array_equal(np.sort(edges[forward]), np.sort(edges[start > end]))
+        start, end, key = directed_edges(self._faces)
+        return np.array_equal(np.sort(key[start < end]), np.sort(key[start > end]))
 
     def _nearest(self, points: np.ndarray) -> Nearest:
         """As the tree says, in its units."""

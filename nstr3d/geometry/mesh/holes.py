@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nstr3d.geometry.graph import label_components
+from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.types import Mesh
 
 
@@ -33,16 +35,11 @@ def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
     boundaries stay open. Faces must be consistently oriented (`repair` sees to it); the fans are
     oriented like their neighbours.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     start, end = _boundary(mesh.faces)
     count = len(mesh.vertices)
     if not len(start):
         return mesh, Closing(0, 0.0, 0)
-    label = connected_components(
-        coo_array((np.ones(len(start), bool), (start, end)), shape=(count, count)), directed=False
-    )[1]
+    label = label_components(count, start, end)
     simple_vertex = (np.bincount(start, minlength=count) == 1) & (
         np.bincount(end, minlength=count) == 1
     )
@@ -65,8 +62,7 @@ def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
 
 def _boundary(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Start and end vertex ``(n,)`` of every directed edge whose undirected edge has one face."""
-    start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-    key = np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end)
+    start, end, key = directed_edges(faces)
     _, first, number = np.unique(key, return_index=True, return_counts=True)
     alone = first[number == 1]
     return start[alone], end[alone]

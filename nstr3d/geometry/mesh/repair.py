@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume
+from nstr3d.geometry.mesh.topology import directed_edges, drop_unused_vertices
 from nstr3d.types import Mesh
 
 # A face lower than this share of the extent has no area that double precision could use.
@@ -78,9 +80,7 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
             f"none of the {len(faces)} faces of the mesh has an area; check the file and its units"
         )
     unique = _drop_duplicates(kept)
-    used = np.zeros(len(vertices), bool)
-    used[unique] = True
-    compact = Mesh(vertices[used], (np.cumsum(used) - 1)[unique])
+    compact = drop_unused_vertices(Mesh(vertices, unique))
 
     edges = _Edges.of(compact.faces)
     component, flip, one_sided = _consistent_orientation(compact, edges)
@@ -91,7 +91,7 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
         merged_vertices=merged,
         degenerate_faces=len(faces) - len(kept),
         duplicate_faces=len(kept) - len(unique),
-        unreferenced_vertices=int((~used).sum()),
+        unreferenced_vertices=len(vertices) - len(compact.vertices),
         flipped_faces=int(flip.sum()),
         components=int(component.max()) + 1,
         one_sided=one_sided,
@@ -106,7 +106,7 @@ def structure(mesh: Mesh) -> tuple[int, bool]:
     """How many edge-connected components ``mesh`` has, and whether it is watertight, as it
     stands."""
     edges = _Edges.of(mesh.faces)
-    components = int(_components(len(mesh.faces), *edges.pairs.T).max()) + 1
+    components = int(label_components(len(mesh.faces), *edges.pairs.T).max()) + 1
     return components, edges.all_paired and bool(edges.agree.all())
 
 
@@ -185,7 +185,7 @@ def _has_back(
     doubled = np.isin(place, place[back])
     edges = _Edges.of(faces)
     neighbours = edges.order[1:] // 3, edges.order[:-1] // 3
-    component = _components(len(faces), *(side[edges.joined] for side in neighbours))
+    component = label_components(len(faces), *(side[edges.joined] for side in neighbours))
     single = np.zeros(component.max() + 1, bool)
     single[component[~doubled]] = True
     return ~single[component]
@@ -215,8 +215,7 @@ class _Edges:
 
     @staticmethod
     def of(faces: np.ndarray) -> _Edges:
-        start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
-        key = np.minimum(start, end) * (int(faces.max()) + 1) + np.maximum(start, end)
+        start, _, key = directed_edges(faces)
         order = np.argsort(key, kind="stable")
         joined = key[order[1:]] == key[order[:-1]]
         first = np.flatnonzero(np.concatenate([[True], ~joined]))
@@ -233,21 +232,12 @@ class _Edges:
         )
 
 
-def _components(count: int, one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Labels ``(count,)`` of the connected components of the graph with edges ``one - two``."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(one), bool), (one, two)), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
-
-
 def _consistent_orientation(mesh: Mesh, edges: _Edges) -> tuple[np.ndarray, np.ndarray, int]:
     """Component ``(f,)`` of every face, which faces to flip ``(f,)`` so that each agrees with its
     neighbours, and the number of components where that is impossible (they stay as they are). The
     larger area in each component keeps its side."""
     agreeing, clashing = edges.pairs[edges.agree], edges.pairs[~edges.agree]
-    patch = _components(len(mesh.faces), *agreeing.T)
+    patch = label_components(len(mesh.faces), *agreeing.T)
     if len(clashing) == 0:
         return patch, np.zeros(len(mesh.faces), bool), 0
     # Patches that agree within form a small graph. Its double cover has a node for each patch as it
@@ -255,10 +245,10 @@ def _consistent_orientation(mesh: Mesh, edges: _Edges) -> tuple[np.ndarray, np.n
     # is one consistent choice.
     patches = int(patch.max()) + 1
     one, two = patch[clashing].T
-    choice = _components(
+    choice = label_components(
         2 * patches, np.concatenate([one, one + patches]), np.concatenate([two + patches, two])
     )
-    component_of_patch = _components(patches, one, two)
+    component_of_patch = label_components(patches, one, two)
     as_is, turned = choice[:patches], choice[patches:]
     areas = np.bincount(patch, face_areas(mesh) / mesh.bounds.diagonal**2, patches)
     kept_area = np.bincount(as_is, areas, int(choice.max()) + 1)

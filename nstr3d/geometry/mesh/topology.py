@@ -1,32 +1,50 @@
-"""How many handles a surface has."""
+"""How a mesh hangs together: its edges, the vertices that faces use, its components and their
+handles."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.geometry.cloud.neighbours import connected
+from nstr3d.geometry.graph import label_components
 from nstr3d.types import Mesh
+
+
+def directed_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Start and end vertex of the edges of ``faces (f, 3)``, edge e of face e // 3, and a key of
+    the undirected edge, ordered by its lower and then its upper vertex: three ``(3 f,)`` int64."""
+    start = faces.astype(np.int64).ravel()
+    end = np.roll(faces, -1, axis=1).astype(np.int64).ravel()
+    count = int(faces.max(initial=0)) + 1
+    return start, end, np.minimum(start, end) * count + np.maximum(start, end)
+
+
+def drop_unused_vertices(mesh: Mesh) -> Mesh:
+    """``mesh`` without the vertices that no face uses; the others and the faces keep their
+    order."""
+    used = np.zeros(len(mesh.vertices), bool)
+    used[mesh.faces] = True
+    return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[mesh.faces])
+
+
+def label_vertices(mesh: Mesh) -> np.ndarray:
+    """A label ``(v,)`` for each vertex, shared by those that faces connect."""
+    return label_components(
+        len(mesh.vertices), mesh.faces[:, :2].ravel(), mesh.faces[:, 1:].ravel()
+    )
 
 
 def genera(mesh: Mesh) -> list[int | None]:
     """The genus of each connected component of ``mesh``, those with most faces first: (2 - V + E -
     F) / 2 by Euler and Poincare, None for a component that is not closed, two faces to an edge."""
-    count = len(mesh.vertices)
-    label = connected(count, mesh.faces[:, :2].ravel(), mesh.faces[:, 1:].ravel())
-    start, end = (
-        mesh.faces.astype(np.int64).ravel(),
-        np.roll(mesh.faces, -1, axis=1).astype(np.int64).ravel(),
-    )
-    edges, uses = np.unique(
-        np.minimum(start, end) * count + np.maximum(start, end), return_counts=True
-    )
-    starts = edges // count
+    label = label_vertices(mesh)
+    start, _, key = directed_edges(mesh.faces)
+    _, first, uses = np.unique(key, return_index=True, return_counts=True)
     size = int(label.max()) + 1
     used = np.unique(mesh.faces)
     vertex, edge, face = (
-        np.bincount(label[rows], minlength=size) for rows in (used, starts, mesh.faces[:, 0])
+        np.bincount(label[rows], minlength=size) for rows in (used, start[first], mesh.faces[:, 0])
     )
-    torn = np.bincount(label[starts[uses != 2]], minlength=size) > 0
+    torn = np.bincount(label[start[first][uses != 2]], minlength=size) > 0
     genus = (2 - (vertex - edge + face)) // 2
     order = np.argsort(-face, kind="stable")
     return [None if torn[part] else int(genus[part]) for part in order if face[part]]

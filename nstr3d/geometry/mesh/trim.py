@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.geometry.cloud.neighbours import Neighbours, connected
+from nstr3d.geometry.cloud.neighbours import Neighbours
+from nstr3d.geometry.mesh.topology import drop_unused_vertices, label_vertices
 from nstr3d.types import Mesh
 
 
@@ -19,7 +20,7 @@ def trim(mesh: Mesh, points: np.ndarray, reach: float) -> Mesh:
         raise ValueError(
             f"no surface lies within {reach:.3g} of a point, so --trim would remove all; raise it"
         )
-    return _of_faces(mesh, faces)
+    return drop_unused_vertices(Mesh(mesh.vertices, faces))
 
 
 def supported(mesh: Mesh, points: np.ndarray, least: int) -> Mesh:
@@ -28,14 +29,9 @@ def supported(mesh: Mesh, points: np.ndarray, least: int) -> Mesh:
 
     A reconstruction makes such bubbles around a few wrong normals, where no point lies.
     """
-    label = connected(len(mesh.vertices), mesh.faces[:, :2].ravel(), mesh.faces[:, 1:].ravel())
+    label = label_vertices(mesh)
     near = Neighbours(mesh.vertices).nearest(points)[1]
     support = np.bincount(label[near], minlength=int(label.max()) + 1)
     kept = support >= min(least, int(support.max()))
-    return _of_faces(mesh, mesh.faces[kept[label[mesh.faces[:, 0]]]])
-
-
-def _of_faces(mesh: Mesh, faces: np.ndarray) -> Mesh:
-    used = np.zeros(len(mesh.vertices), bool)
-    used[faces] = True
-    return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[faces])
+    faces = mesh.faces[kept[label[mesh.faces[:, 0]]]]
+    return drop_unused_vertices(Mesh(mesh.vertices, faces))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nstr3d.geometry.mesh.topology import drop_unused_vertices
 from nstr3d.types import Mesh
 
 
@@ -69,10 +70,8 @@ def cloth(side: int = 700) -> Mesh:
     faces = faces[
         ~edge.ravel()[faces % (side * side)].all(axis=1)
     ]  # at two corners these would be there twice
-    used, faces = np.unique(faces, return_inverse=True)
-    return Mesh(
-        np.concatenate([top.reshape(-1, 3), bottom.reshape(-1, 3)])[used], faces.reshape(-1, 3)
-    )
+    vertices = np.concatenate([top.reshape(-1, 3), bottom.reshape(-1, 3)])
+    return drop_unused_vertices(Mesh(vertices, faces))
 
 
 def barrel(
