@@ -1,25 +1,56 @@
 """Lines in pictures are where the camera sees them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from nstr3d.geometry.shapes.primitives import sphere
-from nstr3d.render.drawing import draw_flat, draw_lines, project
-from nstr3d.types import Box, Camera, Polylines
+from nstr3d.geometry.shapes.primitives import sphere, translate
+from nstr3d.render.drawing import draw_flat, draw_lines
+from nstr3d.render.points import splat
+from nstr3d.render.projection import project
+from nstr3d.render.traced import measure
+from nstr3d.types import Box, Camera, PointCloud, Polylines
 
 CAMERA = Camera.around(Box((-1.0,) * 3, (1.0,) * 3), width=60, height=48)
 
 
-def test_projection_undoes_the_cameras_rays():
-    rays = CAMERA.rays()
+ORTHOGRAPHIC = Camera.around(Box((-1.0,) * 3, (1.0,) * 3), width=60, height=48, orthographic=True)
+
+
+@pytest.mark.parametrize("camera", [CAMERA, ORTHOGRAPHIC, replace(CAMERA, up=(0.3, 1.0, -0.2))])
+def test_projection_undoes_the_cameras_rays(camera):
+    rays = camera.rays()
     depth = np.random.default_rng(0).uniform(1, 5, len(rays.directions))
     points = rays.origins.numpy() + rays.directions.numpy() * depth[:, None]
-    pixels, found = project(CAMERA, points)
+    pixels, found = project(camera, points)
     rows, columns = np.indices((48, 60))
     np.testing.assert_allclose(pixels[:, 0], columns.ravel() + 0.5, atol=1e-6)
     np.testing.assert_allclose(pixels[:, 1], rows.ravel() + 0.5, atol=1e-6)
     np.testing.assert_allclose(found, depth)
-    assert np.isinf(project(CAMERA, 2 * np.array([CAMERA.eye]))[1]).all()
+    assert np.isinf(project(camera, 2 * np.array([camera.eye]))[1]).all()
+
+
+@pytest.mark.parametrize("camera", [CAMERA, ORTHOGRAPHIC])
+def test_lines_and_points_cover_the_surface_that_the_camera_sees_there(camera):
+    seat = np.array([0.5, 0.6, 0.3])
+    ball = translate(sphere(0.15), tuple(seat))
+    surface = np.isfinite(measure(ball, camera).depth)
+    dot = Polylines(seat + 0.2 * camera.axes[2] + [[-1e-3, 0, 0], [1e-3, 0, 0]], np.array([0, 2]))
+    drawn = draw_lines(np.zeros((48, 60, 3), np.float32), camera, ball, dot, np.ones((2, 3)))
+    places = np.argwhere(drawn[..., 0] > 0)
+    assert len(places)
+    np.testing.assert_allclose(places.mean(axis=0), np.argwhere(surface).mean(axis=0), atol=1)
+    picture = splat(PointCloud(seat[None]), camera)[..., 0]
+    places = np.argwhere(picture != picture[0, 0])
+    np.testing.assert_allclose(places.mean(axis=0), np.argwhere(surface).mean(axis=0), atol=1.5)
+
+
+def test_points_behind_the_camera_are_not_painted():
+    for camera in (CAMERA, ORTHOGRAPHIC):
+        behind = 1.5 * np.array([camera.eye]) - 0.5 * np.array(camera.target)
+        picture = splat(PointCloud(behind), camera)
+        assert (picture == picture[0, 0]).all()
 
 
 def test_a_surface_hides_what_is_behind_it():

@@ -7,30 +7,13 @@ import math
 
 import numpy as np
 
+from nstr3d.render.projection import project
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import sphere_trace
 from nstr3d.types import Camera, Polylines
 
 FINE = 3  # pixels of the canvas per pixel of the picture and axis
 BEFORE = 0.004  # diagonals by which a line may lie behind the surface that it is drawn on
-
-
-def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where ``camera`` sees ``points (n, 3)``: columns and rows ``(n, 2)`` in pixels, the centre of
-    the first being (0.5, 0.5), and the distance from the eye ``(n,)``, infinite behind it."""
-    eye, target, up = (np.asarray(v, np.float64) for v in (camera.eye, camera.target, camera.up))
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
-    way = points - eye
-    ahead = way @ forward
-    scale = camera.height / 2 / math.tan(math.radians(camera.fov) / 2)
-    safe = np.where(ahead > 1e-9, ahead, 1.0)
-    column = camera.width / 2 + scale * (way @ right) / safe
-    row = camera.height / 2 - scale * (way @ np.cross(right, forward)) / safe
-    return np.stack([column, row], axis=1), np.where(
-        ahead > 1e-9, np.linalg.norm(way, axis=1), np.inf
-    )
 
 
 def draw_lines(

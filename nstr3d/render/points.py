@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from nstr3d.render.projection import project
 from nstr3d.types import Camera, PointCloud
 
 BACKGROUND, DARKEST = 0.95, 0.15
@@ -16,19 +17,13 @@ WIDEST = 4  # pixels
 def splat(cloud: PointCloud, camera: Camera) -> np.ndarray:
     """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``cloud``,
     shaded by its normals if any."""
-    eye, target, up = (
-        np.asarray(vector, np.float64) for vector in (camera.eye, camera.target, camera.up)
-    )
-    forward = (target - eye) / np.linalg.norm(target - eye)
-    right = np.cross(forward, up)
-    right /= np.linalg.norm(right)
-    offset = cloud.points - eye
-    depth = offset @ forward
-    half = math.tan(math.radians(camera.fov) / 2)
-    scale = camera.height / 2 / half / np.maximum(depth, 1e-12)
-    column = np.floor(camera.width / 2 + offset @ right * scale).astype(np.int64)
-    row = np.floor(camera.height / 2 - offset @ np.cross(right, forward) * scale).astype(np.int64)
-    light = np.ones(len(depth)) if cloud.normals is None else np.abs(cloud.normals @ forward)
+    pixels, depth = project(camera, cloud.points)
+    ahead = np.isfinite(depth)
+    column, row = np.floor(pixels[ahead]).astype(np.int64).T
+    depth = depth[ahead]
+    light = np.ones(len(depth))
+    if cloud.normals is not None:
+        light = np.abs(cloud.normals[ahead] @ camera.axes[2])
     width = int(
         np.clip(math.sqrt(COVERAGE * camera.width * camera.height / max(len(depth), 1)), 1, WIDEST)
     )
