@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.ply import element_names, encode_ply, read_ply, table_of
 from nstr3d.types import Polylines
 
 
@@ -56,7 +57,7 @@ def load_lines(path: str | os.PathLike[str]) -> tuple[Polylines, np.ndarray]:
     if decode is None:
         raise ValueError(f"{path}: lines are read from .ply and .json, not {path.suffix}")
     try:
-        lines, colours = decode(path.read_bytes())
+        lines, colours = decode(path)
     except (
         KeyError,
         IndexError,
@@ -76,8 +77,7 @@ def holds_lines(path: Path) -> bool:
         return True
     if path.suffix.lower() != ".ply" or not path.is_file():
         return False
-    with open(path, "rb") as file:
-        return b"\nelement edge " in file.read(4096).split(b"end_header")[0]
+    return "edge" in element_names(path)
 
 
 def joined(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -120,20 +120,13 @@ def _bytes(lines: Polylines, colours: np.ndarray | None) -> np.ndarray:
 
 
 def _ply(lines: Polylines, colours: np.ndarray) -> bytes:
-    kinds = [("point", "<f8", 3), ("colour", "u1", 3)]
-    header = "property double x\nproperty double y\nproperty double z\n"
-    header += "property uchar red\nproperty uchar green\nproperty uchar blue\n"
+    columns = dict(zip("xyz", lines.points.astype("<f8").T))
+    columns |= dict(zip(("red", "green", "blue"), colours.T))
     if lines.values is not None:
-        kinds.append(("value", "<f8"))  # type: ignore[arg-type]
-        header += "property double value\n"
-    vertices = np.zeros(len(lines.points), kinds)
-    vertices["point"], vertices["colour"] = lines.points, colours
-    if lines.values is not None:
-        vertices["value"] = lines.values
-    edges = lines.segments.astype("<i4")
-    head = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n{header}"
-    head += f"element edge {len(edges)}\nproperty int vertex1\nproperty int vertex2\nend_header\n"
-    return head.encode("ascii") + vertices.tobytes() + edges.tobytes()
+        columns["value"] = lines.values.astype("<f8")
+    ends = lines.segments.astype("<i4")
+    edges = table_of({"vertex1": ends[:, 0], "vertex2": ends[:, 1]})
+    return encode_ply(vertex=table_of(columns), edge=edges)
 
 
 def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
@@ -238,28 +231,8 @@ def _json(lines: Polylines, colours: np.ndarray) -> bytes:
     return (json.dumps({"lines": found}, allow_nan=False) + "\n").encode("ascii")
 
 
-def _from_ply(data: bytes) -> tuple[Polylines, np.ndarray]:
-    """Little-endian binary PLY whose vertices and edges have scalar properties only."""
-    head, body = data.split(b"end_header\n", 1)
-    words = [line.split() for line in head.decode("ascii").splitlines()]
-    if ["format", "binary_little_endian", "1.0"] not in words:
-        raise ValueError("not little-endian binary")
-    tables: dict[str, np.ndarray] = {}
-    at = 0
-    for index, line in enumerate(words):
-        if line[:1] != ["element"]:
-            continue
-        following = words[index + 1 :]
-        properties = following[
-            : next(
-                (n for n, other in enumerate(following) if other[:1] != ["property"]),
-                len(following),
-            )
-        ]
-        kind = np.dtype([(name, _PLY_KINDS[scalar]) for _, scalar, name in properties])
-        tables[line[1]] = np.frombuffer(body, kind, int(line[2]), at)
-        at += tables[line[1]].nbytes
-    vertices, edges = tables["vertex"], tables["edge"]
+def _from_ply(path: Path) -> tuple[Polylines, np.ndarray]:
+    vertices, edges = read_ply(path, "vertex", "edge")
     order, starts = joined(np.stack([edges["vertex1"], edges["vertex2"]], axis=1).astype(np.int64))
     points = np.stack([vertices[axis] for axis in "xyz"], axis=1).astype(np.float64)[order]
     colours = np.zeros_like(points)
@@ -275,8 +248,8 @@ def _from_ply(data: bytes) -> tuple[Polylines, np.ndarray]:
     return Polylines(points, starts, values), colours
 
 
-def _from_json(data: bytes) -> tuple[Polylines, np.ndarray]:
-    found = json.loads(data)["lines"]
+def _from_json(path: Path) -> tuple[Polylines, np.ndarray]:
+    found = json.loads(path.read_bytes())["lines"]
     starts = np.cumsum([0, *(len(line["points"]) for line in found)])
     parts = [
         np.array(line["points"], np.float64).reshape(len(line["points"]), -1)
@@ -295,14 +268,4 @@ def _from_json(data: bytes) -> tuple[Polylines, np.ndarray]:
     return Polylines(points, starts, values), np.concatenate([np.zeros((0, 3)), *colours])
 
 
-_PLY_KINDS = {
-    "double": "<f8",
-    "float": "<f4",
-    "float64": "<f8",
-    "float32": "<f4",
-    "uchar": "u1",
-    "uint8": "u1",
-    "int": "<i4",
-}
-_PLY_KINDS |= {"int32": "<i4", "uint": "<u4", "uint32": "<u4"}
 _ENCODERS = {".ply": _ply, ".glb": _glb, ".vtp": _vtp, ".json": _json}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
-from nstr3d.io.meshformats import ENCODERS, encode_ply, fits_float32
+from nstr3d.io.meshformats import ENCODERS, encode_mesh_ply, fits_float32
 from nstr3d.types import Mesh
 
 
@@ -64,7 +64,7 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
     _check_mesh(mesh, f"the mesh to save to {path}")
     if colours is not None:
         if (
-            encode is not encode_ply
+            encode is not encode_mesh_ply
             or colours.shape != mesh.vertices.shape
             or not (colours.min() >= 0 and colours.max() <= 1)
         ):
@@ -72,7 +72,7 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
                 f"{path}: colours (v, 3) in [0, 1], one for each vertex, go into .ply, not "
                 f"{colours.shape}"
             )
-        data = encode_ply(mesh, fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
+        data = encode_mesh_ply(mesh, fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
     else:
         data = encode(mesh, fits_float32(mesh))
     with atomic_path(path) as temporary:

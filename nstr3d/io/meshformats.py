@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.types import Mesh
 
 # Above this share of the extent, rounding to float32 would be visible in the geometry.
@@ -19,26 +20,14 @@ def fits_float32(mesh: Mesh) -> bool:
     return bool(loss <= FLOAT32_TOLERANCE * extent)
 
 
-def encode_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
+def encode_mesh_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
     """Binary PLY, of floats or doubles, with ``colours (v, 3)`` uint8 of the vertices if given."""
-    kind, dtype = ("float", "<f4") if single else ("double", "<f8")
-    shades = (
-        "" if colours is None else "property uchar red\nproperty uchar green\nproperty uchar blue\n"
-    )
-    header = (
-        "ply\nformat binary_little_endian 1.0\n"
-        f"element vertex {len(mesh.vertices)}\nproperty {kind} x\nproperty {kind} y\nproperty "
-        f"{kind} z\n{shades}"
-        f"element face {len(mesh.faces)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    vertices = mesh.vertices.astype(dtype)
+    columns = dict(zip("xyz", mesh.vertices.astype("<f4" if single else "<f8").T))
     if colours is not None:
-        rows = np.empty(len(vertices), [("place", dtype, 3), ("colour", "u1", 3)])
-        rows["place"], rows["colour"] = vertices, colours
-        vertices = rows
-    faces = np.empty(len(mesh.faces), [("count", "u1"), ("corners", "<i4", 3)])
-    faces["count"], faces["corners"] = 3, mesh.faces
-    return header.encode("ascii") + vertices.tobytes() + faces.tobytes()
+        columns |= dict(zip(("red", "green", "blue"), colours.T))
+    faces = np.empty(len(mesh.faces), [("vertex_indices", "<i4", 3)])
+    faces["vertex_indices"] = mesh.faces
+    return encode_ply(vertex=table_of(columns), face=faces)
 
 
 def _encode_obj(mesh: Mesh, single: bool) -> bytes:
@@ -97,7 +86,7 @@ def _encode_glb(mesh: Mesh, single: bool) -> bytes:
 
 
 ENCODERS = {
-    ".ply": encode_ply,
+    ".ply": encode_mesh_ply,
     ".obj": _encode_obj,
     ".stl": _encode_stl,
     ".off": _encode_off,

@@ -1,0 +1,100 @@
+"""Tables survive the way through PLY, and damaged files are refused with a reason."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from nstr3d.io import load_lines, save_lines
+from nstr3d.io.errors import ContentError
+from nstr3d.io.ply import element_names, encode_ply, read_ply, table_of
+from nstr3d.types import Polylines
+
+RNG = np.random.default_rng(0)
+POINTS = table_of(
+    {
+        "x": RNG.random(9).astype("<f4"),
+        "y": RNG.random(9),
+        "z": RNG.random(9),
+        "red": np.arange(9, dtype=np.uint8),
+    }
+)
+EDGES = table_of({"vertex1": np.arange(4, dtype="<i4"), "vertex2": np.arange(1, 5, dtype="<i4")})
+HEADER = "ply\nformat {}\nelement vertex 2\nproperty float x\nproperty float y\nproperty float z\n"
+TEXT = HEADER.format("ascii 1.0") + "end_header\n0 0 0\n1 2 3\n"
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode("ascii") if isinstance(content, str) else content)
+    return path
+
+
+def test_tables_come_back_whatever_is_asked_first(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ply", encode_ply(vertex=POINTS, edge=EDGES))
+    assert element_names(path) == ["vertex", "edge"]
+    for found, expected in zip(read_ply(path, "edge", "vertex"), (EDGES, POINTS)):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_lists_are_written_for_other_programs(tmp_path: Path) -> None:
+    faces = np.zeros(2, [("vertex_indices", "<i4", 3)])
+    faces["vertex_indices"] = [[0, 1, 2], [2, 1, 3]]
+    path = written(tmp_path / "a.ply", encode_ply(vertex=POINTS, face=faces))
+    found = trimesh.load(path, process=False)
+    assert isinstance(found, trimesh.Trimesh)
+    np.testing.assert_array_equal(found.faces, faces["vertex_indices"])
+    np.testing.assert_array_equal(found.vertices[:, 1], POINTS["y"])
+    np.testing.assert_array_equal(read_ply(path, "vertex")[0], POINTS)
+
+
+def test_empty_elements_are_empty_tables(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ply", encode_ply(vertex=POINTS[:0], edge=EDGES[:0]))
+    assert [len(table) for table in read_ply(path, "vertex", "edge")] == [0, 0]
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_big_endian"])
+def test_lines_of_other_programs_are_read_in_text_and_big_endian(tmp_path: Path, kind: str) -> None:
+    lines = Polylines(RNG.random((5, 3)), np.array([0, 2, 5]))
+    save_lines(tmp_path / "a.ply", lines)
+    points, edges = read_ply(tmp_path / "a.ply", "vertex", "edge")
+    head = (tmp_path / "a.ply").read_bytes().partition(b"end_header\n")[0]
+    if kind == "ascii":
+        rows = [" ".join(map(repr, row)) for table in (points, edges) for row in table.tolist()]
+        body = "\n".join(rows).encode()
+    else:
+        swapped = (table.astype(table.dtype.newbyteorder(">")) for table in (points, edges))
+        body = b"".join(table.tobytes() for table in swapped)
+    head = head.replace(b"binary_little_endian", kind.encode()) + b"end_header\n"
+    found, _ = load_lines(written(tmp_path / "b.ply", head + body))
+    np.testing.assert_array_equal(found.points, lines.points)
+    np.testing.assert_array_equal(found.segments, lines.segments)
+
+
+REFUSALS = {
+    "other": ("solid cube\n", "has no PLY header"),
+    "cut head": (TEXT[:60], "has no PLY header"),
+    "format": (HEADER.format("base64 1.0") + "end_header\n", "its header is damaged"),
+    "count": (TEXT.replace("vertex 2", "vertex many"), "its header is damaged"),
+    "orphan": ("ply\nformat ascii 1.0\nproperty int x\nend_header\n", "its header is damaged"),
+    "type": (TEXT.replace("float y", "quad y"), "properties of an unknown type"),
+    "cut body": (TEXT.replace("vertex 2", "vertex 3"), "promises 3 points but holds 2"),
+    "bare": ("ply\nformat ascii 1.0\nelement vertex 2\nend_header\n\n\n", "has no points"),
+    "words": (TEXT.replace("1 2 3", "1 2 z"), "could not convert"),
+    "lists": (TEXT.replace("float y", "list uchar float y"), "stores lists with its points"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_damaged_files_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
+    content, sentence = REFUSALS[name]
+    with pytest.raises(ValueError, match=sentence):
+        read_ply(written(tmp_path / "a.ply", content), "vertex")
+
+
+def test_an_element_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.ply", TEXT)
+    with pytest.raises(ContentError, match="has no edges"):
+        read_ply(path, "vertex", "edge")
+    assert element_names(written(tmp_path / "b.ply", "solid")) == []
