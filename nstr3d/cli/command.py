@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from nstr3d.cli.batch import Batch, fit_batch
 from nstr3d.cli.export import Export, export_model
+from nstr3d.cli.kinds import names_signal
 from nstr3d.cli.render import Render, render_model
 from nstr3d.cli.tables import points_table, signal_table, table
 from nstr3d.cli.view import View, serve, view
@@ -27,7 +28,6 @@ from nstr3d.jobs.mesh import MODEL, MeshJob, run
 from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener, sentence
 from nstr3d.model.checkpoint import load
-from nstr3d.signals.signal import kind_of
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
 from nstr3d.view.browser import LivePage
 
@@ -154,12 +154,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of
     file."""
     words = list(sys.argv[1:] if args is None else args)
-    named = [
-        Path(word)
-        for before, word in zip(["", *words], words)
-        if not before.startswith("--") and not word.startswith("-")
-    ]
-    signal = words[:1] == ["fit"] and any(kind_of(path) != "mesh" for path in named)
+    signal = words[:1] == ["fit"] and names_signal(words[1:], FitMesh, FitSignal)
     fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "batch": Batch}
     commands = fitting | {"render": Render, "view": View, "export": Export}
     action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Batch: fit_batch}

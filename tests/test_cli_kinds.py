@@ -1,0 +1,86 @@
+"""``nstr3d fit`` takes the options of the kind of file that is fitted, wherever its name stands."""
+
+import pytest
+
+from nstr3d.cli import command as cli
+from nstr3d.cli.kinds import names_signal
+
+
+@pytest.mark.parametrize(
+    ("words", "signal"),
+    [
+        ("photo.png", True),
+        ("--overwrite photo.png", True),
+        ("photo.png --overwrite", True),
+        ("--mask m.png photo.png", True),
+        ("photo.png --mask m.png --scale 2", True),
+        ("--out a.obj tone.WAV", True),
+        ("--out=a.obj --no-overwrite tone.flac", True),
+        ("mesh.obj", False),
+        ("photo.png.obj", False),
+        ("--start x.safetensors mesh.obj", False),
+        ("--mask m.png mesh.obj", False),
+        ("--out photo.png mesh.obj", False),
+        ("--out=photo.png --overwrite mesh.obj", False),
+        ("--view mesh.obj --resume", False),
+        ("--bogus photo.png", True),
+        ("--seed x photo.png", True),
+        ("photo.png --out", True),
+        ("--help", False),
+        ("", False),
+        ("--help photo.png", True),
+    ],
+)
+def test_the_kind_is_that_of_the_file_and_not_of_an_options_value(words, signal):
+    assert names_signal(words.split(), cli.FitMesh, cli.FitSignal) is signal
+
+
+@pytest.mark.parametrize(
+    ("words", "shown", "other"),
+    [
+        ("--help", "--resolution", "--bpp"),
+        ("--help photo.png", "--bpp", "--resolution"),
+        ("photo.png -h", "--bpp", "--resolution"),
+        ("mesh.obj --help", "--resolution", "--bpp"),
+    ],
+)
+def test_help_is_that_of_the_kind(capsys, words, shown, other):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fit", *words.split()])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    assert shown in said
+    assert other not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("photo.png --resolution 64", "--resolution"),
+        ("photo.png --view", "--view"),
+        ("mesh.obj --mask m.png", "--mask"),
+        ("mesh.obj --bpp 3", "--bpp"),
+        ("photo.png --bogus", "--bogus"),
+    ],
+)
+def test_an_option_of_another_kind_is_unknown(capsys, words, named):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fit", *words.split()])
+    assert stop.value.code == 2
+    assert named in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--overwrite {}", "{} --overwrite", "--seed 1 {} --overwrite"])
+def test_a_missing_picture_is_missed_as_a_picture(tmp_path, capsys, words):
+    picture = tmp_path / "photo.png"
+    assert cli.main(["fit", *words.format(picture).split(), "--out", str(tmp_path / "out")]) == 1
+    assert "photo.png does not exist" in capsys.readouterr().err
+
+
+def test_one_runs_as_a_signal_and_the_other_as_a_mesh(monkeypatch):
+    asked = []
+    monkeypatch.setattr(cli, "fit_signal", lambda options: asked.append(("signal", options)))
+    monkeypatch.setattr(cli, "fit_mesh", lambda options: asked.append(("mesh", options)))
+    assert cli.main(["fit", "--overwrite", "photo.png"]) == 0
+    assert cli.main(["fit", "--overwrite", "photo.png.obj"]) == 0
+    assert [kind for kind, _ in asked] == ["signal", "mesh"]
