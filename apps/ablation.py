@@ -99,9 +99,8 @@ class Hermite(Field):
         scaled = (points + 1) * (cells / 2)
         cell = scaled.detach().floor().clamp(0, cells - 1)
         offset = scaled - cell
-        smooth = (cell + offset * offset * (3 - 2 * offset)) * (
-            2 / cells
-        ) - 1  # linear weights there are C1 weights here
+        # Linear weights at ``smooth`` are C1 weights at ``points``.
+        smooth = (cell + offset * offset * (3 - 2 * offset)) * (2 / cells) - 1
         if not self.laws:
             return gather(smooth, level.rows, cells, level.table)
         # Slopes are per cell, so S_c + F(S_c) (x - x_c) / h is a value and a slope that are both
@@ -169,9 +168,8 @@ def raster_contenders(weights: Sequence[float], track: RasterTrack) -> list[Cont
     ]
     for name, transport in KINDS.items():
         for weight in weights:
-            objective = value_objective(
-                TransportPenalty(weight / 1000)
-            )  # squared values are that much smaller
+            # squared values are that much smaller
+            objective = value_objective(TransportPenalty(weight / 1000))
             found.append(
                 Contender(
                     f"{name}, weight {weight / 1000:g}",

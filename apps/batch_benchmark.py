@@ -366,10 +366,12 @@ def page(found: dict[str, Any]) -> str:
     if scaled := found.get("scaling"):
         one, two = scaled["workers 1"], scaled["workers 2"]
         lines += [
-            f"| {scaled['shapes']} shapes, bare fits one after the other | {scaled['bare']:.1f} s |",
+            f"| {scaled['shapes']} shapes, bare fits one after the other | "
+            f"{scaled['bare']:.1f} s |",
             f"| the same, one worker: shapes / with start and end | {one['shapes']:.1f} / "
             f"{one['wall']:.1f} s |",
-            f"| overhead of a shape over its bare fit | {one['shapes'] / scaled['bare'] - 1:+.1%} |",
+            "| overhead of a shape over its bare fit | "
+            f"{one['shapes'] / scaled['bare'] - 1:+.1%} |",
             f"| processor time, bare / one worker, with imports | {scaled['bare_processor']:.1f} "
             f"/ {one['processor']:.1f} s |",
             f"| the same, two workers | {two['wall']:.1f} s: {one['wall'] / two['wall']:.2f} "

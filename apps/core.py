@@ -48,10 +48,8 @@ OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "bracket", "g
 BASE = "nstr without waves"
 
 HOLES, HOLES_BUDGET = "25% hidden", 50_000
-HOLE_RADIUS, HOLE_BAND = (
-    0.15,
-    0.03,
-)  # of a hidden patch; how far from the surface samples are looked at
+# of a hidden patch; how far from the surface samples are looked at
+HOLE_RADIUS, HOLE_BAND = 0.15, 0.03
 HOLE_POOL = 500_000  # samples at most before any are hidden
 SPLINE = "spline alone"
 WAVES = {
@@ -410,7 +408,10 @@ def choice(rows: Sequence[Row]) -> str:
     if not errors:
         return ""
     gain = sum(map(min, errors)) / sum(several[list(counts).index("nstr")] for several in errors)
-    return f"The best of 0, 4, 8 and 12 waves, chosen shape by shape after the fact: {gain:.2f} of the error of always 8.\n"
+    return (
+        "The best of 0, 4, 8 and 12 waves, chosen shape by shape after the fact: "
+        f"{gain:.2f} of the error of always 8.\n"
+    )
 
 
 def lost(rows: Sequence[Row]) -> str:
@@ -423,7 +424,10 @@ def lost(rows: Sequence[Row]) -> str:
     }
     best = errors.pop("nstr", math.nan)
     worse = [f"{name} ({error / best:.2f})" for name, error in errors.items() if error >= best]
-    return f"On relief no better than the default field, and so not in it (near error over its): {', '.join(worse)}.\n"
+    return (
+        "On relief no better than the default field, and so not in it (near error over its): "
+        f"{', '.join(worse)}.\n"
+    )
 
 
 def _places(rows: Sequence[Row]) -> tuple[list[str], list[int]]:

@@ -32,8 +32,10 @@ RACES = (
     ("images", "siren, rate 0.001, omega 30", PICTURE, "Pictures"),
     ("sounds", "siren, rate 0.001, omega 3000", SOUND, "Sounds"),
 )
-HEAD = """| shape | preset | parameters | bytes | near x 1e-4 | normals | IoU | Chamfer | Hausdorff | fit s | total s |
-|---|---|---|---|---|---|---|---|---|---|---|"""
+HEAD = (
+    "| shape | preset | parameters | bytes | near x 1e-4 | normals | IoU | Chamfer | Hausdorff "
+    "| fit s | total s |\n" + "|---" * 11 + "|"
+)
 
 
 def row(shape: str, preset: str, report: dict[str, Any]) -> str:
@@ -98,7 +100,10 @@ def presets(out: Path) -> None:
         text=True,
         check=True,
     ).stdout
-    where = f"Seed 0, {machine['threads']} threads on {machine['device']}, commit {commit.strip()}; reports in assets/results/."
+    where = (
+        f"Seed 0, {machine['threads']} threads on {machine['device']}, commit {commit.strip()}; "
+        "reports in assets/results/."
+    )
     rewrite("presets", "\n".join([HEAD, *rows, "", where]))
     print(f"wrote {FIGURES / 'bunny.png'} and {len(rows)} x {REPORT} in {RESULTS}")
 
@@ -122,7 +127,10 @@ def comparison() -> None:
                 list(dict.fromkeys(names))
                 for names in ([r.track for r in rows], [r.commit for r in rows])
             )
-            where = f"{words}: {', '.join(tracks)}. {rows[0].threads} threads on {rows[0].device}, commit {', '.join(commits)}."
+            where = (
+                f"{words}: {', '.join(tracks)}. {rows[0].threads} threads on {rows[0].device}, "
+                f"commit {', '.join(commits)}."
+            )
             parts.append(f"{summary(rows, base, measures)}\n{where}\n")
             print("wrote", *plot(rows, FIGURES, measures[0]))
     rewrite("comparison", "\n".join(parts))
@@ -146,9 +154,8 @@ def main(args: Sequence[str] | None = None) -> int:
         presets(options.out)
         flow(options.out)
     comparison()
-    rewrite(
-        "speed", (RESULTS / "speed.md").read_text().rstrip()
-    )  # from apps/benchmark.py speed --out assets/results
+    # from apps/benchmark.py speed --out assets/results
+    rewrite("speed", (RESULTS / "speed.md").read_text().rstrip())
     return 0
 
 

@@ -93,9 +93,8 @@ def ripple(options: Benchmark) -> Iterator[str]:
     way = torch.zeros_like(points).index_add(
         0, torch.from_numpy(ends[:, 0]), points[ends[:, 1]] - points[ends[:, 0]]
     )
-    way.index_add_(
-        0, torch.from_numpy(ends[:, 1]), points[ends[:, 1]] - points[ends[:, 0]]
-    )  # central differences
+    # central differences
+    way.index_add_(0, torch.from_numpy(ends[:, 1]), points[ends[:, 1]] - points[ends[:, 0]])
     normals = torch.nn.functional.normalize(points, dim=1)
     true = across(shape.frequency(points), normals)
     found = (
@@ -169,7 +168,8 @@ def row(name: str, error: Tensor, angle: Tensor | None = None) -> str:
     """A row of the table: median and 95th percentile of the relative error, median of the angle in
     degrees."""
     turned = "" if angle is None else f"{float(angle.median()):.2f}"
-    return f"| {name} | {float(error.median()):.2%} | {np.quantile(error.numpy(), 0.95):.2%} | {turned} |"
+    middle, high = float(error.median()), np.quantile(error.numpy(), 0.95)
+    return f"| {name} | {middle:.2%} | {high:.2%} | {turned} |"
 
 
 def timed(options: Benchmark) -> str:
@@ -191,7 +191,8 @@ def timed(options: Benchmark) -> str:
         begun = time.perf_counter()
         count = len(streamlines(grid, seeds, box, config, signed=False, project=back).lines.points)
         seconds.append(time.perf_counter() - begun)
-    return f"{len(seeds):,} streamlines of 200 steps on the surface ({count:,} points): {min(seconds[1:]):.2f} s"
+    what = f"{len(seeds):,} streamlines of 200 steps on the surface ({count:,} points)"
+    return f"{what}: {min(seconds[1:]):.2f} s"
 
 
 def run(options: Benchmark) -> None:
@@ -209,7 +210,10 @@ def run(options: Benchmark) -> None:
         text=True,
         check=False,
     )
-    about = f"The fit took {load(options.model).steps:,} steps. {torch.get_num_threads()} threads, commit {git.stdout.strip()}."
+    about = (
+        f"The fit took {load(options.model).steps:,} steps. "
+        f"{torch.get_num_threads()} threads, commit {git.stdout.strip()}."
+    )
     text = f"{table}\n\n{timed(options)}.\n{about}\n"
     print(text)
     with atomic_path(options.out / "flow.md") as temporary:

@@ -38,7 +38,10 @@ from nstr3d.types import Mesh, PointCloud
 # beyond it "far"
 BAND = 0.01
 SHARES = ("normals", "sides", "box", "far", "near")
-HEADER = f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} | Chamfer | CPU seconds |"
+HEADER = (
+    f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} "
+    "| Chamfer | CPU seconds |"
+)
 METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "winding number": outward_normals,
     "carrier": carried_normals,
@@ -160,7 +163,8 @@ def figures(
 
 def _line(shape: str, noise: float, name: str, *found: float) -> str:
     *shares, chamfer, seconds = found
-    return f"| {shape} | {noise} | {name} | {' | '.join(f'{share:.3f}' for share in shares)} | {chamfer:.2f} | {seconds:.1f} |"
+    wrong = " | ".join(f"{share:.3f}" for share in shares)
+    return f"| {shape} | {noise} | {name} | {wrong} | {chamfer:.2f} | {seconds:.1f} |"
 
 
 def run(options: Race) -> None:

@@ -51,7 +51,8 @@ mesh = load_mesh("MESH")
 started = time.process_time()
 field(points).sum().backward()
 field.value_and_gradient(points)
-next(fit_steps(field, Samples(points, points[:, :1]), sdf_objective(), FitConfig(batch=64, pool=64)))
+samples, config = Samples(points, points[:, :1]), FitConfig(batch=64, pool=64)
+next(fit_steps(field, samples, sdf_objective(), config))
 MeshDistance(mesh)(points.numpy())
 print(time.process_time() - started)
 """
@@ -230,7 +231,10 @@ def table(found: dict[str, Any]) -> str:
                 f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | "
                 f"{square:,.0f} |"
             )
-    where = f"{found['mesh']}, {found['parameters']:,} parameters, batch 8192, {found['device']}, commit {found['commit']}."
+    where = (
+        f"{found['mesh']}, {found['parameters']:,} parameters, batch 8192, {found['device']}, "
+        f"commit {found['commit']}."
+    )
     return "\n".join([*lines, "", *words, where])
 
 

@@ -15,9 +15,8 @@ from nstr3d.autodiff import gradient
 from nstr3d.types import Box, Frame
 
 Points = TypeVar("Points", np.ndarray, Tensor)
-CHUNK = (
-    1 << 16
-)  # points a field sees at once where no derivative is asked for: bounds memory, stays in cache
+# points a field sees at once where no derivative is asked for: bounds memory, stays in cache
+CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,8 @@ def from_field(
 
     def slope(points: Tensor) -> Tensor:
         unit, inside = _placed(frame, points)
-        answer = field.value_and_gradient(inside.to(next(field.parameters())))  # type: ignore[operator]
+        at = inside.to(next(field.parameters()))
+        answer = field.value_and_gradient(at)  # type: ignore[operator]
         value, steep = (found.to(unit) for found in answer)
         beyond = unit - inside
         steep = torch.where(

@@ -48,8 +48,9 @@ def good_shape(number: int) -> Mesh:
 def bad_file(number: int) -> bytes:
     """A PLY that nobody can fit: not finite, flat, cut short, junk, empty, naming no vertex, or
     promising billions."""
-    head = "ply\nformat ascii 1.0\nelement vertex {}\nproperty float x\nproperty float y\nproperty float z\nelement face {}\n"
-    head += "property list uchar int vertex_indices\nend_header\n"
+    head = "ply\nformat ascii 1.0\nelement vertex {}\n"
+    head += "property float x\nproperty float y\nproperty float z\n"
+    head += "element face {}\nproperty list uchar int vertex_indices\nend_header\n"
     binary = (
         head.replace("ascii", "binary_little_endian").format(4_000_000_000, 4_000_000_000).encode()
     )

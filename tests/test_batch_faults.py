@@ -46,8 +46,8 @@ GOOD, BAD = 18, 8
 HEAD = {
     "num_cpus": 1,
     "include_dashboard": False,
-    "_system_config": {"worker_niceness": 0},
-}  # Ray's own is 15: it would wait
+    "_system_config": {"worker_niceness": 0},  # Ray's own is 15: it would wait
+}
 
 
 def job_for(shapes: Path, out: Path, **changes) -> BatchJob:

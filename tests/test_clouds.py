@@ -16,7 +16,8 @@ def ply(path, kind: str, normals: bool = True, count: int | None = None, before:
     table = np.hstack([POINTS, NORMALS]) if normals else POINTS
     names = ("x", "y", "z", "nx", "ny", "nz")[: table.shape[1]]
     properties = "".join(f"property double {name}\n" for name in names)
-    head = f"ply\nformat {kind} 1.0\ncomment made by a test\n{before}element vertex {count or len(table)}\n{properties}end_header\n"
+    head = f"ply\nformat {kind} 1.0\ncomment made by a test\n{before}"
+    head += f"element vertex {count or len(table)}\n{properties}end_header\n"
     if kind == "ascii":
         body = (
             "\n".join(" ".join(repr(float(value)) for value in row) for row in table).encode()

@@ -173,9 +173,7 @@ def test_an_understated_lipschitz_bound_still_gives_the_whole_surface(understate
     assert found.rounds > 1
 
 
-def test_small_components_that_no_coarse_sample_sees_are_found_under_a_bound_four_times_too_small() -> (
-    None
-):
+def test_small_components_between_samples_are_found_under_a_bound_four_times_too_small() -> None:
     generator = torch.Generator().manual_seed(1)
     count = 24
     middles = (torch.rand(count, 3, generator=generator, dtype=torch.float64) - 0.5) * 0.1

@@ -90,7 +90,8 @@ def test_polygons_are_triangulated(tmp_path: Path) -> None:
 def test_obj_may_count_from_the_end_and_hold_old_encodings_and_lost_materials(
     tmp_path: Path,
 ) -> None:
-    text = "# gr\xf6\xdfe 0\nmtllib lost.mtl\nusemtl gone\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvn 0 0 1\n"
+    text = "# gr\xf6\xdfe 0\nmtllib lost.mtl\nusemtl gone\n"
+    text += "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nvt 0 0\nvn 0 0 1\n"
     mesh = load_mesh(written(tmp_path, "odd.obj", text + "f -4/1/1 -3/1/1 -2/1/1 # 0\nf 1 2 4\n"))
     np.testing.assert_array_equal(mesh.corners[0], TRIANGLE)
     assert len(mesh.faces) == 2

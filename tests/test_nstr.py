@@ -118,7 +118,8 @@ def test_the_identity_decoder_is_the_literal_sum_of_waves() -> None:
     amplitude = level.spectrum(points).detach()
     omega, phase = level.state_dict()["omega"], level.state_dict()["phase"]
     expected = sum(amplitude[:, k] * torch.sin(points @ omega[k] + phase[k]) for k in range(6))
-    np.testing.assert_allclose(field(points)[:, 0].detach(), expected, atol=1e-5)  # type: ignore[arg-type]
+    found = field(points)[:, 0].detach()
+    np.testing.assert_allclose(found, expected, atol=1e-5)  # type: ignore[arg-type]
 
 
 def test_gradient_of_the_field_is_its_finite_difference() -> None:

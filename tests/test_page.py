@@ -104,8 +104,8 @@ class Shown:
     def picture(self, script: str = "") -> np.ndarray:
         """RGB ``(h, w, 3)`` in [0, 1] after ``script``, once nothing is left to draw."""
         self.tab.evaluate(
-            "async () => "
-            f"{{ await nstr3d.ready; {script}; nstr3d.set({{smooth: false}}); await nstr3d.settled(); }}"
+            f"async () => {{ await nstr3d.ready; {script}; "
+            "nstr3d.set({smooth: false}); await nstr3d.settled(); }"
         )
         self.tab.evaluate("document.body.classList.add('bare')")
         shot = self.tab.screenshot()

@@ -41,7 +41,8 @@ def read(
         return ripple.sdf((places - shift) @ turn / SCALE)[:, None] * SCALE
 
     rng = np.random.default_rng(0)
-    relief = surface_relief(field, (points * SCALE @ turn.T + shift).numpy(), rng)  # type: ignore[arg-type]
+    places = (points * SCALE @ turn.T + shift).numpy()
+    relief = surface_relief(field, places, rng)  # type: ignore[arg-type]
     found = relief_waves(
         relief, AnalysisConfig(5 * slow, 2, 6.0, degree=0, iterations=8, periods=0.6), count, rng
     )

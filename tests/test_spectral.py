@@ -129,7 +129,10 @@ def test_spectral_flow_is_the_slope_of_the_log_centroid():
     torch.testing.assert_close(
         spectral_flow(reading, places, 0.05), slope.expand(21, 2), rtol=1e-3, atol=1e-4
     )
-    silent = lambda at: LocalSpectrum(torch.ones(len(at), 1, 2), (at[:, :1] > 0).float())  # noqa: E731
+
+    def silent(at: Tensor) -> LocalSpectrum:
+        return LocalSpectrum(torch.ones(len(at), 1, 2), (at[:, :1] > 0).float())
+
     assert not spectral_flow(silent, torch.zeros(1, 2), 0.1)[0, 0]
 
 

@@ -28,7 +28,8 @@ from nstr3d.view.window import Window
 
 folder = Path(sys.argv[1])
 mesh = load_mesh(folder / "torus.ply")
-curves = Curves("line", Polylines(np.array([[-1.0, 0, 1], [1, 0, 1]]), np.array([0, 2])), np.tile((1.0, 0.0, 0.0), (2, 1)))
+line = Polylines(np.array([[-1.0, 0, 1], [1, 0, 1]]), np.array([0, 2]))
+curves = Curves("line", line, np.tile((1.0, 0.0, 0.0), (2, 1)))
 with Window([Shape("torus", mesh)], [curves], mesh, (400, 320)) as window:
     shots = {"lines": window.capture()}
     window.flow()

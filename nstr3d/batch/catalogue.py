@@ -218,7 +218,8 @@ def select(
 ) -> list[dict[str, Any]]:
     """The ``columns`` of the rows for which the SQL condition ``where`` holds, read only. Raises
     ValueError where it is none."""
-    chosen = f"SELECT {', '.join(columns)} FROM shapes {f'WHERE ({where})' if where else ''} ORDER BY {order} LIMIT {limit}"
+    condition = f"WHERE ({where})" if where else ""
+    chosen = f"SELECT {', '.join(columns)} FROM shapes {condition} ORDER BY {order} LIMIT {limit}"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
         try:
             return [dict(zip(columns, row)) for row in connection.execute(chosen)]

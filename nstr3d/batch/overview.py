@@ -29,15 +29,18 @@ SHOWN = (
 WORST = "status = 'done', coalesce(distance_error_near, points_mean) DESC, id"
 
 PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
 <style>
 body {{ font: 14px system-ui, sans-serif; margin: 1.5em; color: #222 }}
 table {{ border-collapse: collapse }}
 th {{ position: sticky; top: 0; background: #eee; text-align: right; vertical-align: bottom }}
 th button {{ all: unset; cursor: pointer; padding: .4em .5em }}
 th[aria-sort] button {{ text-decoration: underline }}
-td {{ padding: .3em .5em; border-bottom: 1px solid #ddd; text-align: right; font-variant-numeric: tabular-nums }}
-th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; max-width: 30em; overflow-wrap: anywhere }}
+td {{ padding: .3em .5em; border-bottom: 1px solid #ddd; text-align: right }}
+td {{ font-variant-numeric: tabular-nums }}
+th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; max-width: 30em }}
+th:nth-child(-n+3), td:nth-child(-n+3) {{ overflow-wrap: anywhere }}
 td:nth-child(2) {{ min-width: 7em }}
 td:nth-child(3) {{ min-width: 14em }}
 #filter {{ margin-bottom: 1em; width: 20em }}

@@ -17,12 +17,8 @@ from typing import Any
 
 from nstr3d.io.atomic import atomic_path
 
-EXTRAS = {
-    "s3": "s3",
-    "s3a": "s3",
-    "gs": "gs",
-    "gcs": "gs",
-}  # protocol: our extra that brings its driver
+# protocol: our extra that brings its driver
+EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
 class Folder:

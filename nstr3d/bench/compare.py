@@ -28,13 +28,8 @@ from nstr3d.training.losses import Objective, sdf_objective
 from nstr3d.types import Box, Frame, Mesh, Samples
 
 TURN = 0.3  # seconds of training before it is the next contender's turn
-MARKS = (
-    0.05,
-    0.1,
-    0.2,
-    0.4,
-    0.7,
-)  # shares of a contender's training after which it is measured, besides the end
+# shares of a contender's training after which it is measured, besides the end
+MARKS = (0.05, 0.1, 0.2, 0.4, 0.7)
 
 Training = Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]
 

@@ -27,9 +27,8 @@ from nstr3d.training.solve import least_squares
 from nstr3d.types import Lattice
 
 PENALTY = sdf_objective(transport=TransportPenalty(0.1))
-PAPER = FitConfig(
-    batch=8192, warmup=0, final_rate=1.0, settle=None
-)  # constant rates, as published for runs this short
+# constant rates, as published for runs this short
+PAPER = FitConfig(batch=8192, warmup=0, final_rate=1.0, settle=None)
 # The baselines train on either of two batches: which does better depends on budget, seconds and
 # threads.
 LARGE, SMALL = FitConfig(batch=8192, settle=None), FitConfig(batch=1024, settle=None)

@@ -71,7 +71,8 @@ def points_table(outcome: Outcome) -> str:
         rows += [
             (
                 "to the reference / back",
-                f"{accuracy['accuracy']:.2e} / {accuracy['completeness']:.2e} of the diagonal, mean",
+                f"{accuracy['accuracy']:.2e} / {accuracy['completeness']:.2e} of the diagonal, "
+                "mean",
             ),
             (
                 "Chamfer / Hausdorff",

@@ -140,8 +140,12 @@ def _named(columns: Any, names: tuple[str, ...], normal: tuple[str, ...], path: 
     """The positions among named columns and, if all of ``normal`` are there, the normals."""
     if not {"x", "y", "z"} <= set(names):
         raise ContentError(f"{path} has the columns {', '.join(names)}; points need x, y and z")
-    points, normals = (np.stack([columns[n] for n in group], axis=1).astype(np.float64) if set(group) <= set(names) else None
-                       for group in (("x", "y", "z"), normal))  # fmt: skip
+    points, normals = (
+        np.stack([columns[n] for n in group], axis=1).astype(np.float64)
+        if set(group) <= set(names)
+        else None
+        for group in (("x", "y", "z"), normal)
+    )
     assert points is not None
     return points, normals
 

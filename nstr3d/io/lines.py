@@ -207,7 +207,8 @@ def _vtp(lines: Polylines, colours: np.ndarray) -> bytes:
     def array(name: str, kind: str, values: np.ndarray, width: int = 1) -> str:
         data = np.ascontiguousarray(values).tobytes()
         text = base64.b64encode(np.uint32(len(data)).astype("<u4").tobytes() + data).decode("ascii")
-        return f'<DataArray type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary">{text}</DataArray>'
+        about = f'type="{kind}" Name="{name}" NumberOfComponents="{width}" format="binary"'
+        return f"<DataArray {about}>{text}</DataArray>"
 
     values = "" if lines.values is None else array("value", "Float64", lines.values.astype("<f8"))
     body = [
@@ -217,7 +218,10 @@ def _vtp(lines: Polylines, colours: np.ndarray) -> bytes:
         f"<Lines>{array('connectivity', 'Int64', np.arange(len(lines.points), dtype='<i8'))}",
         f"{array('offsets', 'Int64', ends.astype('<i8'))}</Lines></Piece>",
     ]
-    head = '<?xml version="1.0"?>\n<VTKFile type="PolyData" version="0.1" byte_order="LittleEndian" header_type="UInt32">'
+    head = (
+        '<?xml version="1.0"?>\n'
+        '<VTKFile type="PolyData" version="0.1" byte_order="LittleEndian" header_type="UInt32">'
+    )
     return "\n".join([head, "<PolyData>", *body, "</PolyData></VTKFile>\n"]).encode("ascii")
 
 

@@ -72,11 +72,8 @@ SURFACE_NAMES = (
 )
 SIGNAL_NAMES = ("flow.png", "lines.json", REPORT)
 CHUNK = 1 << 14
-SAMPLES, READ, SOME = (
-    24_000,
-    4000,
-    1000,
-)  # points of a surface: analysed, where waves are read, and of slower statistics
+# points of a surface: analysed, where waves are read, and of slower statistics
+SAMPLES, READ, SOME = 24_000, 4000, 1000
 RESOLUTION = 128  # of the mesh that is sampled and coloured
 OCTAVES = 3
 LOWEST = 6.0  # radians per unit length: what is slower is the shape, not its relief

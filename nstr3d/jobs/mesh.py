@@ -341,7 +341,10 @@ def _resume(
         )
     before = unfinished.provenance
     if one_sided := sorted(identity.keys() ^ before.keys()):
-        words = f"belongs to another run or another version of nstr3d: {', '.join(one_sided)} is not an option of both"
+        words = (
+            "belongs to another run or another version of nstr3d: "
+            f"{', '.join(one_sided)} is not an option of both"
+        )
         raise ValueError(
             f"{path} {words}; use the same options and version, or --overwrite to fit anew."
         )
@@ -456,7 +459,8 @@ def _warnings(repairs: RepairReport, closing: Closing, diagonal: float) -> list[
     found = []
     if not repairs.watertight:
         edges = f"{repairs.boundary_edges} boundary and {repairs.branching_edges} branching edges"
-        caps = f"{closing.holes} holes, up to {closing.widest / diagonal:.1%} of the diagonal wide, were closed with caps"
+        widest = f"{closing.widest / diagonal:.1%} of the diagonal"
+        caps = f"{closing.holes} holes, up to {widest} wide, were closed with caps"
         meaning = "negative means inside the closed surface, where its winding number exceeds 1/2"
         found.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
     if repairs.one_sided:

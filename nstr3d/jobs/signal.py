@@ -56,10 +56,8 @@ MODEL, PICTURE, SOUND, COMPARISON, REPORT = (
     "comparison.png",
     "report.json",
 )
-BITS = {
-    "image": 16.0,
-    "sound": 8.0,
-}  # per pixel or frame of samples that the default budget comes to
+# per pixel or frame of samples that the default budget comes to
+BITS = {"image": 16.0, "sound": 8.0}
 LARGEST_SIDE = 8192
 LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
 LARGEST_SEED = 2**32 - 1

@@ -18,13 +18,8 @@ BANDS = 16  # of frequency
 CHANNELS = 4  # with statistics of their own
 DECISIONS = 3  # kinds of decision with statistics of their own: zero, one, more
 TOP, HALF = np.int64(1 << 32), 1 << 15
-BLOCKS_FIRST = (
-    0,
-    3,
-    4,
-    1,
-    2,
-)  # (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block lies together in memory
+# (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block lies together in memory
+BLOCKS_FIRST = 0, 3, 4, 1, 2
 FAST, SLOW = 4, 7  # shifts of the two rates at which an estimate follows
 
 

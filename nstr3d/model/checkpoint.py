@@ -26,10 +26,8 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
 FORMAT = "nstr3d-2"
-READ = (
-    "nstr3d-1",
-    FORMAT,
-)  # the formats that are read; in the first, configs have import paths in place of tags
+# the formats that are read; in the first, configs have import paths in place of tags
+READ = "nstr3d-1", FORMAT
 TRAINING = "training/"  # prefix of the optimiser's tensors in a checkpoint that can be resumed
 
 
@@ -134,7 +132,8 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            names = file.keys()  # the file is no mapping: it has no __iter__
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a model: it is truncated or not a safetensors file ({error})."

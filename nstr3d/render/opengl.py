@@ -187,7 +187,8 @@ def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | N
         if colours is None
         else np.column_stack([colours[flat] ** 2.2, np.ones(len(flat))]).astype(np.float32)
     )
-    base = (1.0, 1.0, 1.0, 1.0) if colours is not None else (*STUDIO.albedo, 1.0)  # type: ignore[misc]
+    albedo = STUDIO.albedo if colours is None else (1.0, 1.0, 1.0)
+    base = (*albedo, 1.0)  # type: ignore[misc]
     material = pyrender.MetallicRoughnessMaterial(
         baseColorFactor=base, metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True
     )

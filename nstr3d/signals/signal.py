@@ -37,8 +37,8 @@ SOUNDS = (
     ".rf64",
 )
 IMAGES = (
-    (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".tga")
-    + (".jp2", ".avif", ".ico", ".apng", ".jfif", ".dds", ".qoi")
+    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
+    ".pnm", ".tga", ".jp2", ".avif", ".ico", ".apng", ".jfif", ".dds", ".qoi",
 )  # fmt: skip
 CHUNK = 1 << 16
 
@@ -66,13 +66,13 @@ class Signal:
                 f"Points of this signal have shape (n, {len(self.lattice.shape)}), not "
                 f"{points.shape}."
             )
-        inside = ((points >= 0) & (points <= self.lattice.bounds.upper)).all(
-            axis=1
-        )  # written so that NaN fails too
+        # written so that NaN fails too
+        inside = ((points >= 0) & (points <= self.lattice.bounds.upper)).all(axis=1)
         if not inside.all():
-            where = f"first {points[np.argmin(inside)].tolist()}; the signal ends at {list(self.lattice.bounds.upper)}"
+            first, end = points[np.argmin(inside)].tolist(), list(self.lattice.bounds.upper)
             raise ValueError(
-                f"{np.count_nonzero(~inside)} of {len(points)} points lie outside, {where}."
+                f"{np.count_nonzero(~inside)} of {len(points)} points lie outside, first {first}; "
+                f"the signal ends at {end}."
             )
         unit = torch.from_numpy(self.lattice.frame.to_unit(points))
         first = next(self.field.parameters())

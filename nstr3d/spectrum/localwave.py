@@ -71,7 +71,8 @@ def local_waves(
     # Wide windows look at every second, fourth ... sample, in the order in which they came, so that
     # all see as many.
     tree = KDTree(places.numpy())
-    room = torch.from_numpy(tree.query(at.numpy(), k=[NEIGHBOURS])[0][:, 0])  # type: ignore[arg-type]
+    away, _ = tree.query(at.numpy(), k=[NEIGHBOURS])  # type: ignore[arg-type]
+    room = torch.from_numpy(away[:, 0])
     thin = (
         torch.log2((REACH * sigma / room.clamp_min(1e-12)).pow(flat))
         .floor()

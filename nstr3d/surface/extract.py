@@ -27,20 +27,16 @@ from nstr3d.types import Box, Mesh
 
 PADDING = 0.03  # of the longest side of the bounds, on every side
 SAFETY = 1.1  # on the Lipschitz bound, when deciding what can hold surface
-WIDENINGS = (
-    1.0,
-    2.0,
-    4.0,
-)  # of the stated Lipschitz bound, in turn, while samples show that it does not hold
+# of the stated Lipschitz bound, in turn, while samples show that it does not hold
+WIDENINGS = 1.0, 2.0, 4.0
 # share of steps between samples that may be steeper: a few cracks are followed, and need no wider
 # bound
 TOLERATED = 1e-2
 BRICK = 2  # cells to the edge of a brick
 BLOCKS = 64  # blocks to the longest axis, about
 
-OCTANTS = np.array(
-    list(itertools.product((0, 1), repeat=3))
-)  # also the order of the eight nodes that a brick owns
+# also the order of the eight nodes that a brick owns
+OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
 Evaluate = Callable[[np.ndarray], np.ndarray]
 
 

@@ -22,11 +22,8 @@ from nstr3d.types import Samples
 CARRIER = SirenConfig(width=64, depth=3, first_omega=15.0, hidden_omega=15.0, rate=1e-3)
 BALL = FitConfig(steps=150, batch=2048, pool=100_000)
 TRAINING = FitConfig(steps=400, batch=2048, pool=400_000, warmup=20)
-ON, NEAR, BAND = (
-    0.5,
-    0.25,
-    0.05,
-)  # shares of samples on the points and near them, and how near; the rest fill the box
+# shares of samples on the points and near them, and how near; the rest fill the box
+ON, NEAR, BAND = 0.5, 0.25, 0.05
 SPREADING = 0.2  # weight of the term that spreads the sign
 CHUNK = 1 << 14
 

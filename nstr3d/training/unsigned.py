@@ -18,16 +18,11 @@ from nstr3d.fields.base import Field
 from nstr3d.training.losses import Objective
 from nstr3d.types import Samples
 
-ON, EIKONAL, AWAY = (
-    30.0,
-    0.5,
-    1.0,
-)  # weights on the points, of the gradient's length, and off the points
+# weights on the points, of the gradient's length, and off the points
+ON, EIKONAL, AWAY = 30.0, 0.5, 1.0
 SHARPNESS = 100.0  # per unit of the box: how near to zero the field may be off the points
-FADING = (
-    0.2,
-    0.5,
-)  # progress between which the spreading term fades: it smooths what is to be fine in the end
+# progress between which the spreading term fades: it smooths what is to be fine in the end
+FADING = 0.2, 0.5
 Term = Callable[[Tensor, Tensor], Tensor]
 """What spreads the sign: points ``(n, 3)`` and the field's gradients there ``(n, 3)`` -> penalty
 ``(n,)``."""

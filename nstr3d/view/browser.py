@@ -29,10 +29,8 @@ SETTLED = 0.25  # seconds that a camera rests before its view is traced
 BEFORE = 0.004
 BEHIND = 160.0  # depth of nothing, in the scene's units: viser's own limit is 167
 TRACED = 720  # pixels to the height of a traced view, at most
-LIVE_SECONDS, LIVE_RESOLUTION = (
-    1.5,
-    72,
-)  # between looks at a field in training, and how finely it is extracted
+# between looks at a field in training, and how finely it is extracted
+LIVE_SECONDS, LIVE_RESOLUTION = 1.5, 72
 
 
 @dataclass(frozen=True)

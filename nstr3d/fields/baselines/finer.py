@@ -81,11 +81,11 @@ class Finer(Field):
         with torch.no_grad():
             for index, (layer, fan_in) in enumerate(zip(self.layers, widths)):
                 bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / config.omega
-                layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[union-attr, operator]
+                weight: Tensor = layer.weight  # type: ignore[assignment]
+                weight.uniform_(-bound, bound, generator=generator)
             first: nn.Linear = self.layers[0]  # type: ignore[assignment]
-            first.bias.uniform_(
-                -config.bias, config.bias, generator=generator
-            )  # section 3.3: the bias picks the frequency
+            # section 3.3: the bias picks the frequency
+            first.bias.uniform_(-config.bias, config.bias, generator=generator)
 
     def forward(self, points: Tensor) -> Tensor:
         *hidden, last = self.layers

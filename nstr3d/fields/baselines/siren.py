@@ -77,7 +77,8 @@ class Siren(Field):
                 # Section 3.2: the first layer spans its frequencies, later ones keep the
                 # distribution of activations.
                 bound = 1 / fan_in if index == 0 else math.sqrt(6 / fan_in) / config.hidden_omega
-                layer.weight.uniform_(-bound, bound, generator=generator)  # type: ignore[union-attr, operator]
+                weight: Tensor = layer.weight  # type: ignore[assignment]
+                weight.uniform_(-bound, bound, generator=generator)
 
     def forward(self, points: Tensor) -> Tensor:
         first, *hidden, last = self.layers

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -162,7 +163,8 @@ class _Frame:
     def __init__(self, hop: int):
         from scipy.fft import next_fast_len
 
-        self.hop, self.size = hop, int(next_fast_len(math.ceil(hop / SPACING), real=True))  # pyright: ignore[reportArgumentType]
+        size: Any = next_fast_len(math.ceil(hop / SPACING), real=True)  # an int; the stub errs
+        self.hop, self.size = hop, int(size)
         index = np.arange(self.size // 2 + 1)
         self.omega = 2 * np.pi / self.size * index
         self.turn = np.exp(1j * self.omega * hop)  # from a node to the next

@@ -24,14 +24,11 @@ from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
 BLENDED = 10  # patches that a point is measured from
-CLOSE, FAR = (
-    0.75,
-    1.5,
-)  # in spacings: up to where the patches alone decide, and from where on `Spanning` alone
-BLUR, BLURRED = (
-    0.6,
-    1.3,
-)  # width of the blend: root of the squares of so many spacings and so many deviations of the noise
+# in spacings: up to where the patches alone decide, and from where on `Spanning` alone
+CLOSE, FAR = 0.75, 1.5
+# Width of the blend: root of the sum of squares of ``BLUR`` spacings and ``BLURRED`` deviations
+# of the noise.
+BLUR, BLURRED = 0.6, 1.3
 CRISP = 0.5  # spacings: where the noise is larger, what looks like a crease may be none
 MARGIN = BULGE + 0.02  # around the points, in their extents: the surface ends before
 CHUNK = 1 << 16

@@ -25,10 +25,9 @@ LINKS = 10  # neighbours by which components hang together
 REPRESENTATIVES = 30_000  # points whose signs are sought; the others follow the nearest of them
 ROUNDS = 15  # of the search for vectors
 WIDEST = 0.06  # smoothing of the winding number to begin with, in units of the points' longest side
-FINEST, BLURRED = (
-    0.5,
-    2.2,
-)  # smoothing at the end: root of the squares of so many spacings and so many deviations of the noise
+# Smoothing at the end: root of the sum of squares of ``FINEST`` spacings and ``BLURRED``
+# deviations of the noise.
+FINEST, BLURRED = 0.5, 2.2
 # noise in spacings, from which on the vectors themselves are better directions than those of least
 # variance
 FUZZY = 0.15

@@ -26,10 +26,8 @@ CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
 NOISE_RADII = 2.5
 SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
 TOGETHER = 3  # scales whose neighbours are looked up at once
-ROUGH, THINNING = (
-    1.8,
-    1.0,
-)  # edges of the cells of which one point each becomes a patch, in both rounds, in the same
+# edges of the cells of which one point each becomes a patch, in both rounds, in the same unit
+ROUGH, THINNING = 1.8, 1.0
 LEAST_NOISE = 1e-7  # of the cloud's size
 QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
 CHUNK = 1 << 11  # points at a time: bounds memory

@@ -23,10 +23,8 @@ NEIGHBOURS = 8  # whose mean distance says how crowded a point is
 LONELY = 4.0
 FEW = 20  # points that are close to each other and to no others are outliers too
 SCATTERED = 3.0  # times the median distance, likewise
-CELL, FINEST_CELL = (
-    0.01,
-    1e-5,
-)  # first guess at the cells to average in, and the finest, in units of the box
+# first guess at the cells to average in, and the finest, in units of the box
+CELL, FINEST_CELL = 0.01, 1e-5
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ SURE = 0.05  # from 0 or 1: a winding number that is nearer is believed, one twi
 LEVEL = 0.15
 CLOSE = 1.5  # spacings: so far that counts in full, and twice as far not at all
 SPLINED = 1000  # points of the spline at most
-FINEST, COARSER = (
-    1 / 64,
-    1.1,
-)  # of the extent: cells of which one point each is in the spline, to begin with, and from try to try
+# Each point of the spline has a cell of its own. ``FINEST``: edge of the first try's cells, in
+# units of the extent. ``COARSER``: ratio of that edge from try to try.
+FINEST, COARSER = 1 / 64, 1.1
 BULGE = 0.28  # of the extent: how far the surface may go on beyond the points' bounds
 
 

@@ -123,9 +123,8 @@ def _hash_backward(low, high, points, resolutions, sizes, grad, out):
         start += size
 
 
-@njit(
-    cache=True, fastmath={"contract"}, nogil=True
-)  # not faster: vectors that are not finite stay so
+# fastmath is limited to contraction: vectors that are not finite stay so
+@njit(cache=True, fastmath={"contract"}, nogil=True)
 def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
     base, share, corner = np.empty(3, np.int64), np.empty(3, np.float32), np.empty(3, np.float32)
     for n in range(low, high):

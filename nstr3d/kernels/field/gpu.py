@@ -111,7 +111,8 @@ def _carried(points, n, live, omega, phase, waves, WIDTH: tl.constexpr):
 
 @jit
 def _encode(
-    points, rows, table, omega, phase, out, size, resolution, channels, plain, waves, radians, first, line,
+    points, rows, table, omega, phase, out, size, resolution, channels, plain, waves, radians,
+    first, line,
     KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A level's features of a block of points, into columns ``first`` on of rows of ``line``."""
@@ -158,8 +159,10 @@ def _encode(
 
 @jit
 def _encode_backward(
-    points, rows, table, omega, phase, grad, g_table, g_omega, g_phase, size, resolution, channels, plain, waves, radians,
-    first, line, KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, LEARNED: tl.constexpr, BLOCK: tl.constexpr,
+    points, rows, table, omega, phase, grad, g_table, g_omega, g_phase,
+    size, resolution, channels, plain, waves, radians, first, line,
+    KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, LEARNED: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a level's table, and of its waves where they are learned, from those of its
     features."""
@@ -294,7 +297,8 @@ def _decode(
 
 @jit
 def _decode_backward(
-    features, w1, b1, w2, grad, back, g_w1, g_b1, g_w2, g_b2, size, inputs, hidden, outputs, sharpness,
+    features, w1, b1, w2, grad, back, g_w1, g_b1, g_w2, g_b2,
+    size, inputs, hidden, outputs, sharpness,
     K: tl.constexpr, H: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)

@@ -16,12 +16,8 @@ from torch import Tensor
 
 from nstr3d.kernels.field.interpolate import fused_applies, rows_of
 
-PRIMES = (
-    1,
-    2_654_435_761,
-    805_459_861,
-    3_674_653_429,
-)  # equation 4; the fourth is of the authors' code
+# equation 4; the fourth is of the authors' code
+PRIMES = 1, 2_654_435_761, 805_459_861, 3_674_653_429
 
 
 @dataclass(frozen=True)

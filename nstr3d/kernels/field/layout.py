@@ -14,9 +14,9 @@ from torch import Tensor
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
 LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
 WIDE = 16  # the same for a packed weight
-RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES, FEATURE, CARRIER, LOCAL, CHANNELS = range(
-    11
-)  # columns of a layout's meta
+# columns of a layout's meta
+RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES = range(7)
+FEATURE, CARRIER, LOCAL, CHANNELS = range(7, 11)
 
 
 @dataclass(frozen=True)

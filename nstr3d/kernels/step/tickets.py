@@ -17,11 +17,8 @@ from nstr3d.kernels.simd import intrinsic
 
 # int64 that threads may write to side by side: two lines of a cache, which are fetched in pairs
 LINE = 16
-OPEN, NEXT, DONE = (
-    0,
-    LINE,
-    2 * LINE,
-)  # how many tickets there are, are taken, are done, since the start
+# how many tickets there are, are taken, are done, since the start
+OPEN, NEXT, DONE = 0, LINE, 2 * LINE
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 

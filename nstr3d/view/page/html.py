@@ -27,10 +27,8 @@ from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.view.scene import Curves
 
 CELLS = 64  # of the coarse grid, to its longest side
-DEEPEST, HIGHEST = (
-    0.8,
-    0.08,
-)  # level sets on offer: of the greatest depth inside, and of the diagonal outside
+# level sets on offer: of the greatest depth inside, and of the diagonal outside
+DEEPEST, HIGHEST = 0.8, 0.08
 STEPS = 96  # evaluations that a ray may take to the surface
 CONTOURS = 50  # lines of a slice to the diagonal, about
 PROBES = 1 << 17  # points at which the coarse grid's error is measured
