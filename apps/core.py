@@ -45,6 +45,7 @@ from nstr3d.types import Mesh, Samples
 
 ROOT = Path(__file__).resolve().parents[1]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "bracket", "gyroid"))
+NOTES = ROOT / "assets" / "results" / "core-notes.md"  # written by hand; the end of core.md
 BASE = "nstr without waves"
 
 HOLES, HOLES_BUDGET = "25% hidden", 50_000
@@ -348,44 +349,7 @@ def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
             "## Relief with "
             f"holes\n\n{words}\n\n{summary(own, SPLINE, columns)}\n{by_track(own, columns[0])}"
         )
-    return "\n".join([*parts, choice(rows), lost(rows), NOTES])
-
-
-NOTES = """## Measured once, not by this script
-
-One thread, near error x 1e-4.
-
-- Linear start: 5, 10 and 20 iterations come to 2.52, 2.54 and 2.49 after 500 steps (Nefertiti, 100k, seed 0; random start 2.90
-  after 560); the decoder's two units without the least squares to 2.80. On all levels instead of the dense ones it is as good
-  after 700 steps, but worse than a random start after 3,300: 1.07, 1.01, 0.98 and 1.06 times its error (fandisk, Stanford
-  bunny, Nefertiti, spot; seed 0), where dense levels alone come to 0.91, 0.97, 0.93 and 0.99, and the box to 0.67 to 0.82.
-- On relief before the linear start (commit 52148d1, 5 s, 4 shapes, 2 seeds; near error over that of 8 placed waves): 12 waves
-  1.01, 4 waves 1.14, a decoder of 128 1.07, finer levels 1.11, amplitude waves, 8 or 16, 1.69. The best of 0, 4, 8 and 12
-  waves, chosen shape by shape after the fact: 0.99.
-- Decoders of 48 and 32 at the processor time of 64 (3,300 steps; four meshes, 100k): 0.976 and 1.00; on the four reliefs (50k)
-  0.99 and 0.98.
-- Batches and peak rates at equal processor time (100k, four meshes, seed 0, commit d1212c9; near error over that of 8,192 samples
-  at table rate 0.03): 1,365 steps of 4,096 at 0.03, 0.021 and 0.015: 0.93, 0.92 and 0.94, 2,590 of 2,048 at 0.015: 0.88; 5,850
-  steps of 4,096: 1.02, 0.95 and 0.93, 11,100 of 2,048 at 0.015 and 0.0105: 0.93 and 0.91. At 0.015, 0.0105, 0.0075 and 0.0054,
-  5,850 steps come to 1.19 to 1.21, 1.18, 1.23 and 1.33 (fandisk), 14,400 steps at 0.021, 0.015 and 0.0105 to 1.06, 0.97 and 0.94,
-  where 8,000 of 8,192 at 0.03 come to 1.14. Hence a cube root. On two threads small batches cost more: 4,096 is the compromise.
-  Exponential and squared cosine schedules: 1.10 and 1.05 at 1,365 steps.
-- Baselines on batches of 4,096, 2,048, 1,024 and 256 in 8 s (our bunny and Nefertiti, 100k; near error over that on batches of
-  8,192, the best of two or three rates each): Instant-NGP 0.91, 0.85, 0.82; SIREN on 1,024 and 256 0.42 and 0.41; Fourier
-  features 0.32 and 0.32. Instant-NGP at 25k and 400k: 0.95, 0.96, 0.94 and 0.88, 0.81, 0.81. On two threads, where small batches
-  cost more, 8,192 is better at 25k and 400k: they race on both.
-- Nodes by error: a fifth level of 64 cells where a first fit is worst, paid for by coarser other levels, 1,500 steps, 15 or 30%
-  of the budget, 4 or 8 channels: 1.01 to 1.06 (Stanford bunny), 1.16 to 1.19 (fandisk), 1.07 (Nefertiti) times the default's
-  error.
-- Warm starts at 0.3 of the learning rates: 12.78 instead of 7.21 after 100 steps.
-- Surface waves with frequencies on a lattice instead of by pursuit: 41 in the holes of the thread instead of 25; with the law
-  only where samples are missing: 48 to 54.
-- A loss on second differences of the phases, a law for the local frequency that is constant nearby, weight 1e-3, with 5,000
-  samples, 50k parameters, 400 steps, seeds 0 and 1 (commit 8ec7a93): thread 27.9 and 26.0, knurl 45.0 and 49.2, cloth 39.5 and
-  42.4, bunny 32.2 (seed 0); the default's ridge of 0.03: 41.1 and 38.6, 51.7 and 49.8, 41.2 and 40.7, 27.7 (ridges of 0.3 to 3 on
-  the thread: 46 to 53); F = 0 on the same nodes: 32.4 and 33.2, 51.3 and 56.0, 42.3 (seed 1). It pays on a thread and
-  nowhere else by a tenth, so it is not kept.
-"""
+    return "\n".join([*parts, choice(rows), lost(rows), NOTES.read_text(encoding="utf-8")])
 
 
 def choice(rows: Sequence[Row]) -> str:
