@@ -1,6 +1,6 @@
 """Sparse grids of bricks, two cells to an edge, compiled by numba: where a brick's 27 nodes are,
-and marching cubes over bricks. Twin: `kernels.geometry.plaincells`, which says how bricks, nodes and edges
-are counted.
+and marching cubes over bricks. Twin: `kernels.geometry.plaincells`, which says how bricks, nodes
+and edges are counted.
 """
 
 from __future__ import annotations
