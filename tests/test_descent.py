@@ -177,7 +177,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def test_a_step_does_not_wait_for_help_that_is_late() -> None:
     torch.set_num_threads(2)
     go = threading.Event()
-    busy = team_of(1).pool.submit(go.wait)  # the only helper
+    busy = team_of(1).submit(go.wait)  # the only helper
     found = []
     for _ in range(2):
         parts, weights = trained(DEFAULT, 20, 1, torch.float32)

@@ -1,14 +1,10 @@
-"""Shares of the points: all of them, once each, and helpers that are out of the way of who asks
-them."""
+"""Shares of the points: all of them, once each, whoever does them."""
 
-import os
-import threading
 from collections.abc import Iterator
 
 import pytest
 import torch
 
-from nstr3d.kernels import threads
 from nstr3d.kernels.threads import share
 
 
@@ -39,16 +35,3 @@ def test_what_a_helper_raises_reaches_who_asked() -> None:
 
     with pytest.raises(ArithmeticError, match="second share"):
         share(kernel, 5000)
-
-
-def test_helpers_keep_off_the_processor_of_who_asks() -> None:
-    ids = {}
-    for _ in range(3):  # the first call starts the helper
-        share(lambda part, low, high: ids.update({part: threading.get_native_id()}), 5000)
-    team = threads.team_of(1)
-    assert ids[1] in team.helpers
-    assert ids[0] not in team.helpers
-    if (
-        team.processor >= 0 and len(os.sched_getaffinity(0)) > 1
-    ):  # never so where the system does not say where threads run
-        assert os.sched_getaffinity(ids[1]) == os.sched_getaffinity(0) - {team.processor}

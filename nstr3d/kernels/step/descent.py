@@ -152,10 +152,9 @@ class Descent:
         from nstr3d.kernels.step.descentcpu import work
 
         team = team_of(count)
-        team.make_way()
         self._dismiss_helpers()
         for _ in range(count - len(self.helpers)):
-            self.helpers.append(team.pool.submit(work, FOREVER, 0, PATIENCE, *self.given))
+            self.helpers.append(team.submit(work, FOREVER, 0, PATIENCE, *self.given))
 
     def _dismiss_helpers(self) -> None:
         """Forgets the helpers that have gone. Raises what one of them raised."""
