@@ -1,10 +1,13 @@
 """Shares of the points: all of them, once each, whoever does them."""
 
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from nstr3d.kernels import threads
 from nstr3d.kernels.threads import share
 
 
@@ -35,3 +38,29 @@ def test_what_a_helper_raises_reaches_who_asked() -> None:
 
     with pytest.raises(ArithmeticError, match="second share"):
         share(kernel, 5000)
+
+
+def test_nothing_of_a_share_still_runs_when_it_raises() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def kernel(part: int, low: int, high: int) -> None:
+        if part == 0:
+            begun.wait(10)
+            raise ArithmeticError("of the first share")
+        begun.set()
+        time.sleep(0.1)
+        ended.set()
+
+    with pytest.raises(ArithmeticError, match="first share"):
+        share(kernel, 5000)
+    assert ended.is_set()
+
+
+def test_helpers_that_are_busy_keep_nobody_waiting() -> None:
+    go = threading.Event()
+    busy = threads.team_of(1).submit(go.wait, 10)  # the only helper
+    found = []
+    share(lambda part, low, high: found.append((part, threading.get_ident())), 5000)
+    assert found == [(part, threading.get_ident()) for part in (0, 1)]
+    go.set()
+    assert busy.result(timeout=10)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import torch
@@ -27,7 +27,11 @@ def share(
     kernel: Callable[[int, int, int], None], count: int, block: int = 1, least: int = LEAST
 ) -> None:
     """Calls ``kernel(part, low, high)`` for equal shares ``[low, high)`` of ``count`` points in
-    whole blocks, all at once."""
+    whole blocks, all at once.
+
+    The caller does the shares that no helper has begun when the caller's own is done, so helpers
+    that are busy elsewhere never keep it waiting. Raises what a share raised, when all have ended.
+    """
     shares, blocks = parts(count, least), -(-count // block)
     ends = [min(blocks * part // shares * block, count) for part in range(shares + 1)]
     waiting = []
@@ -36,8 +40,15 @@ def share(
         waiting = [
             team.submit(kernel, part, ends[part], ends[part + 1]) for part in range(1, shares)
         ]
-    kernel(0, 0, ends[1])
-    for other in waiting:
+    try:
+        kernel(0, 0, ends[1])
+        for part, other in enumerate(waiting, 1):
+            if other.cancel():
+                kernel(part, ends[part], ends[part + 1])
+    finally:
+        begun = [other for other in waiting if not other.cancel()]
+        wait(begun)
+    for other in begun:
         other.result()
 
 

@@ -167,9 +167,7 @@ class Descent:
     def _abandon(self) -> None:
         """Ends a step that cannot be finished: waits until no helper writes to the parameters, and
         lets the next step start with counts and values of its own."""
-        for each in self.helpers:
-            each.cancel()
-        wait(self.helpers)
+        wait([each for each in self.helpers if not each.cancel()])
         self.seen = []
 
     def _compile(self) -> None:
