@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ from torch.autograd import forward_ad
 
 from nstr3d.kernels.available import numba_found
 
-_plain = False  # whether the fused kernels are left out
+# whether the fused kernels are left out: of a thread, so that others keep them
+_PLAIN: ContextVar[bool] = ContextVar("_PLAIN", default=False)
 
 
 def corners(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
@@ -122,23 +124,22 @@ def fused_applies(points: Tensor, table: Tensor) -> bool:
 def kernels_found() -> bool:
     """Whether there are kernels for the CPU: numba is installed, and nobody asked for plain
     torch."""
-    return not _plain and numba_found()
+    return not _PLAIN.get() and numba_found()
 
 
 def plain_wanted() -> bool:
     """Whether somebody asked for plain torch."""
-    return _plain
+    return _PLAIN.get()
 
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Within it no fused kernel answers: for comparisons."""
-    global _plain
-    before, _plain = _plain, True
+    """Within it no fused kernel answers the calling thread: for comparisons."""
+    before = _PLAIN.set(True)
     try:
         yield
     finally:
-        _plain = before
+        _PLAIN.reset(before)
 
 
 def differentiated(points: Tensor) -> bool:
