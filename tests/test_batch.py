@@ -12,13 +12,14 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fsspec
 import numpy as np
 import pytest
 from oracles import sphere
 
-from nstr3d.batch import options
+from nstr3d.batch import options, worker
 from nstr3d.batch.attempt import Rules, Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
 from nstr3d.batch.engines import RayEngine, local_slots, packed
@@ -31,6 +32,7 @@ from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
 from nstr3d.cli.batch import summary
 from nstr3d.io import save_mesh
+from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.training import presets
 
 QUICK = {
@@ -532,6 +534,20 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
     assert out.names("ball.ply") == ["report.json"]
     assert isinstance(out, Bucket)
     fsspec.filesystem("memory").store.clear()
+
+
+def test_a_ply_without_faces_is_fitted_as_points(tmp_path, monkeypatch):
+    walked, outcome = [], SimpleNamespace(report={})
+    for name in ("run", "run_points"):
+        monkeypatch.setattr(worker, name, lambda *_, n=name: walked.append(n) or outcome)
+    cloud = tmp_path / "cloud.ply"
+    cloud.write_bytes(encode_ply(vertex=table_of(dict(zip("xyz", sphere(2).vertices.T)))))
+    save_mesh(tmp_path / "mesh.ply", sphere(2))
+    (tmp_path / "damaged.ply").write_bytes(b"ply")
+    for path in (cloud, tmp_path / "mesh.ply", tmp_path / "damaged.ply"):
+        request = {"place": str(path), "scratch": str(tmp_path), "known_key": "", "memory": None}
+        assert fit_shape(request | {"options": QUICK})["status"] == "done"
+    assert walked == ["run_points", "run", "run"]
 
 
 def test_a_gltf_counts_with_its_buffers(tmp_path):

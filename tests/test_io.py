@@ -14,6 +14,7 @@ from PIL import Image
 
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.io import (
+    NoFacesError,
     Picture,
     atomic,
     load_image,
@@ -183,6 +184,8 @@ def test_bad_meshes_are_refused_with_the_file_and_the_reason(tmp_path: Path, nam
         load_mesh(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+    is_cloud = name in ("points.obj", "points.ply", "points.off", "strips.ply")
+    assert isinstance(caught.value, NoFacesError) == is_cloud
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".stl", ".glb"])
@@ -379,6 +382,13 @@ def test_pictures_are_turned_as_the_camera_was(tmp_path: Path) -> None:
 def test_bad_pictures_are_refused(tmp_path: Path, content: bytes, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         load_image(written(tmp_path, "bad.png", content))
+
+
+def test_a_huge_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_image(tmp_path / "a.png", np.zeros((5, 5, 3)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(ValueError, match="could not be read as a picture; it is too large"):
+        load_image(tmp_path / "a.png")
 
 
 def test_a_truncated_picture_is_refused(tmp_path: Path) -> None:

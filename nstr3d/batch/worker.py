@@ -27,7 +27,7 @@ import torch
 from nstr3d.batch.options import LOG, ShapeOptions, keys_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
-from nstr3d.io import load_mesh
+from nstr3d.io import NoFacesError, load_mesh
 from nstr3d.io.atomic import check_readable
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import run
@@ -87,8 +87,10 @@ def _fit(path: Path, out: Path, options: ShapeOptions) -> Outcome:
 def _has_no_faces(path: Path) -> bool:
     try:
         load_mesh(path)
-    except ValueError as error:
-        return "points but no faces" in str(error)
+    except NoFacesError:
+        return True
+    except ValueError:
+        return False  # the job says what is wrong with the file
     return False
 
 

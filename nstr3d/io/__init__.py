@@ -13,11 +13,14 @@ what other writers share: `atomic_path` and `check_readable`.
 from nstr3d.io.atomic import save_json
 from nstr3d.io.audio import Sound, load_sound, save_sound
 from nstr3d.io.cloud import load_cloud
+from nstr3d.io.errors import ContentError, NoFacesError
 from nstr3d.io.image import Picture, load_image, load_picture, save_image, save_picture
 from nstr3d.io.lines import load_lines, save_lines
 from nstr3d.io.mesh import load_mesh, save_mesh
 
 __all__ = [
+    "ContentError",
+    "NoFacesError",
     "Picture",
     "Sound",
     "load_cloud",

@@ -80,7 +80,8 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
             elif raw and ";16" in raw[0]:
                 notes.append("of its 16 bits per channel the upper 8 were read")
     except Exception as error:  # decoders raise whatever the damaged byte led to
-        cause = "it is too large" if "exceeds limit" in str(error) else "convert it to PNG or JPEG"
+        too_large = isinstance(error, Image.DecompressionBombError)
+        cause = "it is too large" if too_large else "convert it to PNG or JPEG"
         raise ValueError(f"{path} could not be read as a picture; {cause}") from error
     if not (values.min() >= 0 and values.max() <= 1):  # written so that NaN fails too
         raise ValueError(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.errors import NoFacesError
 from nstr3d.io.meshformats import ENCODERS, encode_mesh_ply, fits_float32
 from nstr3d.types import Mesh
 
@@ -25,8 +26,9 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
 
     Scenes are flattened with their transforms, polygons are triangulated, textures, colours and
     normals are dropped. Vertices stay as stored: `repair` merges duplicates. Raises
-    ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` where the file holds no mesh,
-    non-finite vertices or faces that name vertices which are not there.
+    ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, or ``ValueError``
+    where the file holds no mesh, non-finite vertices or faces that name vertices which are not
+    there.
     """
     path = Path(path)
     vertices, faces = _read_scene(path, _mesh_format(path))
@@ -35,7 +37,7 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
             f"{path} holds no geometry; check that the export that wrote it was not empty"
         )
     if len(faces) == 0:
-        raise ValueError(
+        raise NoFacesError(
             f"{path} has {len(vertices)} points but no faces; fit it with apps/fit_points.py, "
             "or export it again as triangles if it was a mesh (triangle strips are not read)"
         )
@@ -106,6 +108,7 @@ def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
         parts = list(_placed_parts(scene))
     # third-party parsers raise anything, and none of it says what is wrong with the file
     except Exception as error:
+        # For OFF, trimesh raises ValueError whatever is wrong: only its words tell.
         wrong_index = file_type in ("obj", "off") and (
             isinstance(error, IndexError) or "index" in str(error)
         )
