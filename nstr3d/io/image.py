@@ -6,10 +6,7 @@ Every error is one sentence that names the file.
 from __future__ import annotations
 
 import os
-import struct
-import sys
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.deepcolour import encode_deep_png, is_deep_colour, low_bytes, stored_mode
 
 LARGE = 1 << 24  # values of a picture
 
@@ -55,11 +53,7 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
                 "ignore", Image.DecompressionBombWarning
             )  # a large picture is no attack; a huge one still raises
             frames = getattr(opened, "n_frames", 1)
-            raw = [
-                str(tile[3] if isinstance(tile[3], str) else tile[3][0])
-                for tile in opened.tile
-                if tile[3]
-            ]
+            stored = stored_mode(opened)
             mode, picture = opened.mode, ImageOps.exif_transpose(opened)
             picture.load()
         notes = [f"it has {frames} frames, of which the first was taken"] if frames > 1 else []
@@ -72,12 +66,12 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
                 np.asarray(picture.convert(_eight_bit_mode(picture)), np.float32) / np.float32(255),
                 8,
             )
-            if raw and raw[0].startswith(("RGB;16", "RGBA;16")):
+            if is_deep_colour(stored):
                 values, bits = (
-                    (values * np.float32(255 * 256) + _low_bytes(path)) / np.float32(65535),
+                    (values * np.float32(255 * 256) + low_bytes(path)) / np.float32(65535),
                     16,
                 )
-            elif raw and ";16" in raw[0]:
+            elif ";16" in stored:
                 notes.append("of its 16 bits per channel the upper 8 were read")
     except Exception as error:  # decoders raise whatever the damaged byte led to
         too_large = isinstance(error, Image.DecompressionBombError)
@@ -144,28 +138,6 @@ def _deep_grey(picture: Any) -> tuple[np.ndarray, int]:
     return (values / np.float64(65535)).astype(np.float32), 16
 
 
-def _low_bytes(path: Path) -> np.ndarray:
-    """The lower byte ``(h, w, 3 or 4)`` of each 16-bit channel: Pillow decodes to 8, so it is asked
-    for the others."""
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as opened:
-        for index, tile in enumerate(opened.tile):
-            raw = tile.args if isinstance(tile.args, str) else tile.args[0]
-            order = (
-                "B"
-                if raw.endswith("L") or (raw.endswith("N") and sys.byteorder == "little")
-                else "L"
-            )
-            args = (
-                raw[:-1] + order
-                if isinstance(tile.args, str)
-                else (raw[:-1] + order, *tile.args[1:])
-            )
-            opened.tile[index] = tile._replace(args=args)
-        return np.asarray(ImageOps.exif_transpose(opened), np.float32)
-
-
 def _save_png(path: Path, image: np.ndarray) -> None:
     """``image (h, w, 1, 3 or 4)`` uint8 or uint16."""
     from PIL import Image
@@ -179,20 +151,4 @@ def _save_png(path: Path, image: np.ndarray) -> None:
                 np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)
             ).save(temporary, format="PNG", compress_level=level)
         else:
-            temporary.write_bytes(_encode_deep_png(image))
-
-
-def _encode_deep_png(image: np.ndarray) -> bytes:
-    """PNG of ``image (h, w, 3 or 4)`` uint16, which Pillow cannot write: each row as its difference
-    to the one above."""
-    height, width, channels = image.shape
-    rows = image.astype(">u2").view(np.uint8).reshape(height, -1)
-    change = np.diff(rows, axis=0, prepend=np.zeros_like(rows[:1]))  # modulo 256
-    lines = np.concatenate([np.full((height, 1), 2, np.uint8), change], axis=1)
-    head = struct.pack(">IIBBBBB", width, height, 16, 2 if channels == 3 else 6, 0, 0, 0)
-    chunks = (b"IHDR", head), (b"IDAT", zlib.compress(lines.tobytes(), 6)), (b"IEND", b"")
-    body = (
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+            temporary.write_bytes(encode_deep_png(image))
