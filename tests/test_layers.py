@@ -48,6 +48,7 @@ OWNERS = {
     "OpenEXR": ("render.animation",),
     "pyrender": ("render.opengl",),
     "viser": ("view.browser",),
+    "jinja2": ("view.page.template",),
     "numba": ("kernels",),
     "llvmlite": ("kernels",),
     "triton": ("kernels.field.gpu",),

@@ -3,7 +3,6 @@ needs no network."""
 
 from __future__ import annotations
 
-import html
 import json
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +10,7 @@ from urllib.parse import quote
 from nstr3d.batch.catalogue import Catalogue, select
 from nstr3d.batch.store import Store
 from nstr3d.jobs.mesh import PICTURE
+from nstr3d.view.page.template import fill
 
 OVERVIEW = "index.html"
 ROWS = 2000  # a page of more is slow to open
@@ -30,47 +30,61 @@ WORST = "status = 'done', coalesce(distance_error_near, points_mean) DESC, id"
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{title}</title>
+<title>{{ title }}</title>
 <style>
-body {{ font: 14px system-ui, sans-serif; margin: 1.5em; color: #222 }}
-table {{ border-collapse: collapse }}
-th {{ position: sticky; top: 0; background: #eee; text-align: right; vertical-align: bottom }}
-th button {{ all: unset; cursor: pointer; padding: .4em .5em }}
-th[aria-sort] button {{ text-decoration: underline }}
-td {{ padding: .3em .5em; border-bottom: 1px solid #ddd; text-align: right }}
-td {{ font-variant-numeric: tabular-nums }}
-th:nth-child(-n+3), td:nth-child(-n+3) {{ text-align: left; max-width: 30em }}
-th:nth-child(-n+3), td:nth-child(-n+3) {{ overflow-wrap: anywhere }}
-td:nth-child(2) {{ min-width: 7em }}
-td:nth-child(3) {{ min-width: 14em }}
-#filter {{ margin-bottom: 1em; width: 20em }}
-img {{ height: 60px; display: block }}
-.bad {{ color: #a00 }}
+body { font: 14px system-ui, sans-serif; margin: 1.5em; color: #222 }
+table { border-collapse: collapse }
+th { position: sticky; top: 0; background: #eee; text-align: right; vertical-align: bottom }
+th button { all: unset; cursor: pointer; padding: .4em .5em }
+th[aria-sort] button { text-decoration: underline }
+td { padding: .3em .5em; border-bottom: 1px solid #ddd; text-align: right }
+td { font-variant-numeric: tabular-nums }
+th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; max-width: 30em }
+th:nth-child(-n+3), td:nth-child(-n+3) { overflow-wrap: anywhere }
+td:nth-child(2) { min-width: 7em }
+td:nth-child(3) { min-width: 14em }
+#filter { margin-bottom: 1em; width: 20em }
+img { height: 60px; display: block }
+.bad { color: #a00 }
 </style>
-<h1>{title}</h1>
-<p>{summary}</p>
+<h1>{{ title }}</h1>
+<p>{{ summary }}</p>
 <input id="filter" placeholder="filter by name or error" aria-label="filter">
-<table><thead><tr>{heads}</tr></thead><tbody>
-{rows}
+<table><thead><tr>{% for head in heads %}<th><button>{{ head }}</button></th>{% endfor %}</tr></thead><tbody>
+{% for row in rows -%}
+<tr><td data-v="{{ row.id }}">
+{%- if row.done %}
+<img loading="lazy" alt="" src="{{ row.link }}/{{ picture }}" onerror="this.remove()">
+{%- endif -%}
+</td><td><a href="{{ row.link }}/report.json">{{ row.id }}</a></td><td>
+{%- if row.done %}done{% else %}
+<span class="bad">{{ row.status }}: {{ row.error }}</span>
+{%- endif -%}
+</td>
+{%- for value, text in row.numbers %}
+{%- if text %}<td data-v="{{ value }}">{{ text }}</td>{% else %}<td data-v></td>{% endif %}
+{%- endfor -%}
+</tr>
+{% endfor -%}
 </tbody></table>
 <script>
 const body = document.querySelector("tbody"), heads = [...document.querySelectorAll("th")];
-heads.forEach((head, column) => head.firstChild.addEventListener("click", () => {{
+heads.forEach((head, column) => head.firstChild.addEventListener("click", () => {
   const up = head.getAttribute("aria-sort") === "descending";
   heads.forEach(other => other.removeAttribute("aria-sort"));
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   const key = row => row.cells[column].dataset.v ?? row.cells[column].textContent;
-  const order = (a, b) => {{
+  const order = (a, b) => {
     const [x, y] = [key(a), key(b)];
     if (x === "" || y === "") return (x === "") - (y === "");
     return (up ? 1 : -1) * (isNaN(x) || isNaN(y) ? x.localeCompare(y) : x - y);
-  }};
+  };
   body.append(...[...body.rows].sort(order));
-}}));
-document.querySelector("#filter").addEventListener("input", event => {{
+}));
+document.querySelector("#filter").addEventListener("input", event => {
   const word = event.target.value.toLowerCase();
   for (const row of body.rows) row.hidden = !row.textContent.toLowerCase().includes(word);
-}});
+});
 </script>
 </html>
 """
@@ -84,43 +98,30 @@ def save_overview(store: Store, catalogue: Catalogue) -> None:
     total = sum(counts.values())
     listed = "" if total <= ROWS else f" The worst {ROWS:,} are shown; catalog.sqlite has all."
     summary = ", ".join(f"{count:,} {status}" for status, count in counts.items())
-    page = PAGE.format(
+    page = fill(
+        PAGE,
         title=f"{total:,} shapes",
-        summary=html.escape(f"{summary}.{listed}"),
-        heads="".join(
-            f"<th><button>{head}</button></th>"
-            for head in ("", "shape", "status", *(name for _, name, *_ in SHOWN))
-        ),
-        rows="\n".join(_row(row) for row in rows),
+        summary=f"{summary}.{listed}",
+        heads=("", "shape", "status", *(name for _, name, *_ in SHOWN)),
+        rows=[_row(row) for row in rows],
+        picture=PICTURE,
     )
     store.write(OVERVIEW, page.encode())
 
 
-def _row(row: dict[str, Any]) -> str:
-    link = html.escape(quote(row["id"]))
-    name = html.escape(row["id"])
-    done = row["status"] == "done"
-    picture = (
-        f'<img loading="lazy" alt="" src="{link}/{PICTURE}" onerror="this.remove()">'
-        if done
-        else ""
-    )
-    said = (
-        "done"
-        if done
-        else f'<span class="bad">{html.escape(row["status"])}: '
-        f"{html.escape(row['error'] or '')}</span>"
-    )
-    cells = [
-        f'<td data-v="{name}">{picture}</td>',
-        f'<td><a href="{link}/report.json">{name}</a></td>',
-        f"<td>{said}</td>",
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """What the page shows of a row of the catalogue; a number that is missing has no text."""
+    numbers = [
+        ("", "")
+        if row[column] is None
+        else (json.dumps(row[column]), f"{row[column] * factor:{form}}")
+        for column, _, factor, form in SHOWN
     ]
-    for column, _, factor, form in SHOWN:
-        value = row[column]
-        cells.append(
-            "<td data-v></td>"
-            if value is None
-            else f'<td data-v="{json.dumps(value)}">{value * factor:{form}}</td>'
-        )
-    return f"<tr>{''.join(cells)}</tr>"
+    return {
+        "id": row["id"],
+        "link": quote(row["id"]),
+        "done": row["status"] == "done",
+        "status": row["status"],
+        "error": row["error"] or "",
+        "numbers": numbers,
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import json
 import math
 import zlib
@@ -24,6 +23,7 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import MARGIN, Box, Frame
 from nstr3d.view.page.curves import LineCode, line_code
 from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
+from nstr3d.view.page.template import fill
 from nstr3d.view.scene import Curves
 
 CELLS = 64  # of the coarse grid, to its longest side
@@ -84,19 +84,15 @@ def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = 
         "lines": drawn and {**drawn.about, "slack": BEFORE * unit.diagonal},
         "colours": [f"rgb({', '.join(str(round(255 * c)) for c in colour)})" for colour in VIRIDIS],
     }
-    parts = {
-        "title": html.escape(title),
-        "css": _text("page.css"),
-        "facts": f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
-        "model": json.dumps(model, allow_nan=False),
-        "data": base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
-        "shader": _shader(fit, code, coarse, unit),
-        "scripts": "\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
-    }
-    page = _text("page.html")
-    pieces = page.split("{{")
-    return pieces[0] + "".join(
-        parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:])
+    return fill(
+        _text("page.html"),
+        title=title,
+        css=_text("page.css"),
+        facts=f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
+        model=json.dumps(model, allow_nan=False),
+        data=base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
+        shader=_shader(fit, code, coarse, unit),
+        scripts="\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
     )
 
 

@@ -1,0 +1,16 @@
+"""HTML from templates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def fill(template: str, **values: Any) -> str:
+    """``template``, in Jinja's language, with ``values``, which are escaped unless the template
+    marks them as safe. Raises ``jinja2.UndefinedError`` for a name without a value."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    return environment.from_string(template).render(values)
