@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from nstr3d.signals.fidelity import ROWS, magnitudes, spectral_error, ssim
+from nstr3d.signals.fidelity import ROWS, spectral_error, ssim
+from nstr3d.signals.spectrogram import magnitudes
 
 
 def picture(*shape: int, seed: int = 0) -> np.ndarray:
@@ -44,6 +45,19 @@ def test_a_sine_of_amplitude_one_has_magnitude_one() -> None:
     assert spectrum.shape[0] == 257
     assert spectrum[64, 20] == pytest.approx(1, abs=1e-3)
     assert spectrum[100:, 20].max() < 1e-3
+
+
+def test_magnitudes_are_those_of_the_windows_own_transform() -> None:
+    sound = np.random.default_rng(3).normal(size=700)
+    starts = np.array([-256, -100, 0, 333, 644, 700])
+    found = magnitudes(sound, 256, starts)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
+    padded = np.concatenate([np.zeros(256), sound, np.zeros(256)])
+    for column, start in zip(found.T, starts):
+        part = padded[start + 256 : start + 512] * window
+        np.testing.assert_allclose(column, 2 * np.abs(np.fft.rfft(part)) / window.sum(), atol=1e-6)
+    even = np.arange(-128, 701, 64)
+    np.testing.assert_array_equal(magnitudes(sound, 256), magnitudes(sound, 256, even))
 
 
 def test_spectral_errors_of_a_scaled_sound_are_known() -> None:

@@ -18,9 +18,10 @@ from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.shapes.primitives import smooth_union, sphere, torus
+from nstr3d.render.colours import colour_map
 from nstr3d.render.drawing import draw_lines
 from nstr3d.render.frequency import frequency_colours
-from nstr3d.render.shading import Studio, colour_map
+from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, measure, render
 from nstr3d.training.fit import Fit, FitConfig, fit
 from nstr3d.training.losses import sdf_objective

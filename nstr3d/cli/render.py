@@ -17,9 +17,10 @@ from nstr3d.io import load_mesh, save_image
 from nstr3d.jobs.mesh import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
+from nstr3d.render.colours import GAMMA
 from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.opengl import raster_turntable, rasterise
-from nstr3d.render.shading import GAMMA, Curvature, Depth, Normals, Shading, Studio, Vector
+from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Vector
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace

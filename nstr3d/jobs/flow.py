@@ -29,9 +29,10 @@ from nstr3d.jobs.stages import (
     tidy,
 )
 from nstr3d.model.checkpoint import load
+from nstr3d.render.colours import GAMMA, colour_map, coloured
 from nstr3d.render.drawing import draw_flat, draw_lines
-from nstr3d.render.panels import beside, coloured, opaque, spectrograms
-from nstr3d.render.shading import GAMMA, Studio, colour_map
+from nstr3d.render.panels import beside, opaque, spectrograms
+from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, render
 from nstr3d.sdf import Sdf
 from nstr3d.signals.signal import Signal

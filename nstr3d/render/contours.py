@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from nstr3d.render.shading import BLUE_TO_RED, colour_map
+from nstr3d.render.colours import BLUE_TO_RED, colour_map
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box, Mesh
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.nstr import Nstr
-from nstr3d.render.shading import GAMMA, colour_map
+from nstr3d.render.colours import GAMMA, colour_map
 from nstr3d.training.fit import Fit
 
 SAMPLES, NEAREST = 1 << 16, 1 << 12

@@ -1,5 +1,4 @@
-"""Pictures about signals: colours for numbers, spectrograms, and views beside or above each
-other."""
+"""Pictures about signals: spectrograms, and views beside or above each other."""
 
 from __future__ import annotations
 
@@ -7,25 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Ten colours from dark blue over green to yellow, evenly apart in lightness; between them, linear.
-RAMP = np.array(
-    [(68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142)]
-    + [(31, 158, 137), (53, 183, 121), (109, 205, 89), (180, 222, 44), (253, 231, 37)],
-    np.float32,
-) / np.float32(255)  # fmt: skip
+from nstr3d.render.colours import coloured
+from nstr3d.signals.spectrogram import magnitudes
+
 GAP = 8  # white pixels between views
 SIDE = 1024  # pixels that a view of a picture has at most
 FRAME = 1024  # samples of a spectrogram's window
 COLUMNS = 1400  # of a spectrogram
 RANGE = 100.0  # dB from the darkest to the brightest
-
-
-def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colours ``(h, w, 3)`` float32 of ``values (h, w)``: dark at ``low``, yellow at ``high``."""
-    place = ((values - low) / max(high - low, 1e-30)).clip(0, 1) * (len(RAMP) - 1)
-    lower = np.minimum(place.astype(np.int64), len(RAMP) - 2)
-    share = (place - lower)[..., None].astype(np.float32)
-    return RAMP[lower] * (1 - share) + RAMP[lower + 1] * share
 
 
 def opaque(values: np.ndarray) -> np.ndarray:
@@ -107,13 +95,7 @@ def _spectrogram(sound: np.ndarray) -> np.ndarray:
     two that share a column."""
     count = min(4 * COLUMNS, max(COLUMNS // 4, len(sound) // (FRAME // 4)))
     starts = np.linspace(-(FRAME // 2), len(sound) - FRAME // 2, count).astype(np.int64)
-    place = starts[:, None] + np.arange(FRAME)
-    heard = (place >= 0) & (place < len(sound))
-    frames = (
-        sound[place.clip(0, len(sound) - 1)].mean(axis=2, dtype=np.float32)
-        * heard
-        * np.hanning(FRAME).astype(np.float32)
-    )
-    levels = np.abs(np.fft.rfft(frames, axis=1)).T[:-1].reshape(FRAME // 4, 2, count).max(axis=1)
+    levels = magnitudes(sound.mean(axis=1, dtype=np.float32), FRAME, starts)
+    levels = levels[:-1].reshape(FRAME // 4, 2, count).max(axis=1)
     columns = np.minimum(np.arange(COLUMNS) * count // COLUMNS, count - 1)
     return np.maximum.reduceat(levels, columns, axis=1) if count > COLUMNS else levels[:, columns]

@@ -7,39 +7,18 @@ one of your own is another.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace
 
 Vector = tuple[float, float, float]
-GAMMA = 2.2  # between linear light and what a screen shows
-
-# The colour map "viridis" (van der Walt and Smith, 2015, CC0) at nine even steps, display RGB.
-VIRIDIS = (
-    (0.267, 0.005, 0.329),
-    (0.278, 0.176, 0.482),
-    (0.229, 0.322, 0.546),
-    (0.173, 0.448, 0.558),
-    (0.128, 0.567, 0.551),
-    (0.158, 0.684, 0.502),
-    (0.369, 0.789, 0.383),
-    (0.678, 0.864, 0.190),
-    (0.993, 0.906, 0.144),
-)
-# From hollow through flat to ridge, display RGB.
-BLUE_TO_RED = (
-    (0.08, 0.26, 0.62),
-    (0.45, 0.66, 0.85),
-    (0.93, 0.93, 0.91),
-    (0.93, 0.58, 0.42),
-    (0.70, 0.09, 0.15),
-)
 
 
 @dataclass(frozen=True)
@@ -233,21 +212,6 @@ class Curvature:
             )
             total += ((ahead - behind) * tangent).sum(dim=-1) / (2 * h)
         return total / 2
-
-
-def colour_map(values: Tensor, stops: Sequence[Vector] = VIRIDIS) -> Tensor:
-    """Colours ``(n, 3)`` of ``values (n,)`` in [0, 1], linear between even ``stops``; beyond, the
-    ends."""
-    table = values.new_tensor(stops)
-    at = values.clamp(0, 1) * (len(stops) - 1)
-    low = at.floor().long().clamp_max(len(stops) - 2)
-    share = (at - low)[:, None]
-    return table[low] * (1 - share) + table[low + 1] * share
-
-
-def display(linear: Tensor) -> Tensor:
-    """Linear light as a screen takes it."""
-    return linear.clamp(0, 1) ** (1 / GAMMA)
 
 
 def _towards(light: Light, seen: Surface) -> Tensor:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.render.shading import GAMMA, Shading, Studio, Surface, Vector
+from nstr3d.render.colours import GAMMA
+from nstr3d.render.shading import Shading, Studio, Surface, Vector
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
 from nstr3d.types import Camera, Rays

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.signals.spectrogram import magnitudes
+
 WINDOW = 11  # taps of the Gaussian window of the structural similarity
 DEVIATION = 1.5
 STABILISERS = (0.01**2, 0.03**2)  # C1 and C2 for a peak of 1
@@ -60,18 +62,6 @@ def spectral_error(
         return None
     each = [_spectral_error(estimate, reference, size, frames) for size in SIZES]
     return SpectralError(*(float(np.mean(errors)) for errors in zip(*each)))
-
-
-def magnitudes(values: np.ndarray, size: int) -> np.ndarray:
-    """Magnitude spectrogram ``(size / 2 + 1, frames)`` of ``values (n,)``: Hann windows of ``size``
-    samples, a quarter apart, the first centred on the first sample, zeros beyond the ends; a sine
-    of amplitude 1 has magnitude 1."""
-    window = torch.hann_window(size)
-    padded = np.pad(values.astype(np.float32), (size // 2, size))
-    frames = torch.stft(
-        torch.from_numpy(padded), size, size // 4, window=window, center=False, return_complex=True
-    )
-    return (frames.abs() * (2 / float(window.sum()))).numpy()
 
 
 def _similarity(estimate: Tensor, reference: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.render.shading import colour_map
+from nstr3d.render.colours import colour_map
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit, lipschitz_estimate

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nstr3d.render.shading import colour_map
+from nstr3d.render.colours import colour_map
 from nstr3d.training.fit import Fit
 from nstr3d.view.scene import Curves
 

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.render.colours import GAMMA, VIRIDIS
 from nstr3d.render.drawing import BEFORE
 from nstr3d.render.frequency import frequency_range
-from nstr3d.render.shading import GAMMA, VIRIDIS, Studio
+from nstr3d.render.shading import Studio
 from nstr3d.render.traced import Backdrop
 from nstr3d.sdf import from_field
 from nstr3d.surface.trace import MARGIN as SLACK
