@@ -64,8 +64,9 @@ float lit(vec3 p, vec3 normal) {
 vec3 onScreen(vec3 linear) { return pow(clamp(linear, 0.0, 1.0), vec3(1.0 / GAMMA)); }
 
 vec3 viridis(float value) {
-  float at = clamp(value, 0.0, 1.0) * 8.0;
-  int low = min(int(at), 7);
+  int last = VIRIDIS.length() - 1;
+  float at = clamp(value, 0.0, 1.0) * float(last);
+  int low = min(int(at), last - 1);
   return mix(VIRIDIS[low], VIRIDIS[low + 1], at - float(low));
 }
 
