@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from oracles import cube, sphere
 
+from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.shapes import primitives
 from nstr3d.render.contours import Plane, contour_colours, contours, cut, rounded
+from nstr3d.types import Mesh
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -43,6 +45,22 @@ def test_a_cut_sphere_keeps_its_cap() -> None:
     a, b, c = np.moveaxis(cut(ball, Plane(2, 0.5)).corners, 1, 0)
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2
     assert area == pytest.approx(2 * np.pi * 1.5, rel=0.01)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-7, 1e7])
+def test_a_cut_along_edges_keeps_whole_faces_and_their_vertices(size: float) -> None:
+    ball = sphere(3)
+    ball = Mesh(ball.vertices * size, ball.faces)
+    half = cut(ball, Plane(1, 0.0))
+    below = (ball.corners[..., 1] <= 0).all(axis=1)
+    np.testing.assert_array_equal(
+        np.sort(half.corners, axis=0), np.sort(ball.corners[below], axis=0)
+    )
+    assert len(np.unique(half.faces)) == len(half.vertices)
+    cap = cut(ball, Plane(1, -0.3 * size))
+    assert genera(cap) == [None]
+    assert (cap.vertices[:, 1] <= -0.3 * size * (1 - 1e-12)).all()
+    assert (np.abs(np.linalg.norm(cap.vertices, axis=1) / size - 1) < 0.02).all()
 
 
 def test_the_level_itself_is_darkest() -> None:

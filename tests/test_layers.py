@@ -37,7 +37,7 @@ ORDER = (
 PUBLIC = {"__init__", "__main__"}  # of the root: what a user imports or runs
 # Packages that are slow to load, or may be absent: where each may be imported, and how.
 OWNERS = {
-    "trimesh": ("io",),
+    "trimesh": ("io", "render.contours"),
     "open3d": ("io.interop",),
     "PIL": ("io", "render", "cli"),
     "soundfile": ("io.audio",),

@@ -75,16 +75,16 @@ def contour_colours(distances: np.ndarray, level: float, size: float) -> np.ndar
 def cut(mesh: Mesh, plane: Plane) -> Mesh:
     """The part of ``mesh`` on the kept side of ``plane``, open where it was cut; without faces
     where nothing is left."""
-    beyond = mesh.vertices[:, plane.axis] > plane.offset
-    count = beyond[mesh.faces].sum(axis=1)
-    if not count.any():
+    from trimesh.intersections import slice_faces_plane
+
+    if not len(mesh.faces):
         return mesh
-    whole, crossed = mesh.faces[count == 0], mesh.corners[(count == 1) | (count == 2)]
-    pieces = _cut_corners(crossed, plane)
-    fresh = np.arange(3 * len(pieces)).reshape(-1, 3) + len(mesh.vertices)
-    return Mesh(
-        np.concatenate([mesh.vertices, pieces.reshape(-1, 3)]), np.concatenate([whole, fresh])
+    kept = -np.eye(3)[plane.axis]
+    height = (plane.offset - mesh.vertices[:, plane.axis]) / mesh.bounds.diagonal
+    vertices, faces, _ = slice_faces_plane(
+        mesh.vertices, mesh.faces, kept, -plane.offset * kept, cached_dots=height
     )
+    return Mesh(vertices, faces)
 
 
 def rounded(step: float) -> float:
@@ -93,24 +93,6 @@ def rounded(step: float) -> float:
     return min(
         (power * factor for factor in (1, 2, 5, 10)), key=lambda value: abs(math.log(value / step))
     )
-
-
-def _cut_corners(corners: np.ndarray, plane: Plane) -> np.ndarray:
-    """What is left ``(m, 3, 3)`` of triangles ``(n, 3, 3)`` that the plane crosses: one or two
-    triangles of each."""
-    height = corners[..., plane.axis] - plane.offset
-    beyond = height > 0
-    lone = beyond.sum(axis=1) == 1  # else one is left and two are beyond
-    odd = np.where(lone, beyond.argmax(axis=1), (~beyond).argmax(axis=1))
-    order = (odd[:, None] + np.arange(3)) % 3  # the corner on its own first, the turn kept
-    rows = np.arange(len(corners))[:, None]
-    a, b, c = np.moveaxis(corners[rows, order], 1, 0)
-    ha, hb, hc = np.moveaxis(height[rows, order], 1, 0)
-    ab = a + (b - a) * (ha / (ha - hb))[:, None]
-    ac = a + (c - a) * (ha / (ha - hc))[:, None]
-    tips = np.stack([a, ab, ac], axis=1)[~lone]
-    stumps = [np.stack(corners, axis=1)[lone] for corners in ((ab, b, c), (ab, c, ac))]
-    return np.concatenate([tips, *stumps])
 
 
 def _sheet(box: Box, plane: Plane, cells: int) -> tuple[np.ndarray, np.ndarray]:
