@@ -297,17 +297,15 @@ class Camera:
 
         Raises ValueError for less than one frame.
         """
+        from scipy.spatial.transform import Rotation
+
         if frames < 1:
             raise ValueError(f"An orbit needs at least 1 frame, not {frames}.")
         axis = np.asarray(self.up, np.float64) / np.linalg.norm(self.up)
         away = np.subtract(self.eye, self.target)
         cameras = []
-        for turn in 2 * math.pi * np.arange(frames) / frames:  # Rodrigues' rotation formula
-            turned = (
-                away * math.cos(turn)
-                + np.cross(axis, away) * math.sin(turn)
-                + axis * (axis @ away) * (1 - math.cos(turn))
-            )
+        for turn in 2 * math.pi * np.arange(frames) / frames:
+            turned = Rotation.from_rotvec(turn * axis).apply(away)
             x, y, z = (turned + self.target).tolist()
             cameras.append(replace(self, eye=(x, y, z)))
         return tuple(cameras)

@@ -43,7 +43,7 @@ OWNERS = {
     "soundfile": ("io.audio",),
     "laspy": ("io.cloud",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),
-    "scipy": ("geometry", "fields", "spectrum"),
+    "scipy": ("types", "geometry", "fields", "spectrum"),
     "imageio_ffmpeg": ("render.animation",),
     "OpenEXR": ("render.animation",),
     "pyrender": ("render.opengl",),

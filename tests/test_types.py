@@ -1,6 +1,7 @@
 """Arithmetic of the shared nouns."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import oracles
@@ -154,3 +155,17 @@ def test_samples_lie_at_the_centres_of_square_cells() -> None:
 def test_a_lattice_without_samples_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="at least one sample"):
         Lattice(shape)
+
+
+@pytest.mark.parametrize("up", [(0.0, 1.0, 0.0), (1.0, 2.0, -0.5)])
+def test_an_orbit_is_a_full_circle_about_up_anticlockwise(up) -> None:
+    start = Camera((3.0, 1.5, -2.0), (0.5, -1.0, 0.25), up)
+    cameras, axis = start.orbit(12), np.divide(up, np.linalg.norm(up))
+    away = np.array([np.subtract(camera.eye, camera.target) for camera in cameras])
+    np.testing.assert_allclose(away[0], np.subtract(start.eye, start.target), atol=1e-12)
+    np.testing.assert_allclose(away @ axis, away[0] @ axis)
+    across = away - (away @ axis)[:, None] * axis
+    following, square = np.roll(across, -1, axis=0), across[0] @ across[0]
+    np.testing.assert_allclose((across * following).sum(axis=1), square * np.cos(np.pi / 6))
+    np.testing.assert_allclose(np.cross(across, following) @ axis, square * np.sin(np.pi / 6))
+    assert all(camera == replace(start, eye=camera.eye) for camera in cameras)

@@ -321,7 +321,13 @@ def translate(shape: Sdf, offset: Vector) -> Sdf:
 def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
     """``shape`` turned about ``axis`` through the origin, counter-clockwise seen against the axis;
     bounds grow to fit."""
-    matrix = _rotation(_vector("axis", axis), math.radians(degrees))
+    from scipy.spatial.transform import Rotation
+
+    along = np.asarray(_vector("axis", axis))
+    if not along.any():
+        raise ValueError("axis must not be the zero vector")
+    turn = math.radians(degrees) * along / np.linalg.norm(along)
+    matrix = Rotation.from_rotvec(turn).as_matrix()
     rows = tuple(map(tuple, matrix.tolist()))
     half = np.abs(matrix) @ (shape.bounds.extent / 2)
     bounds = _box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
@@ -414,12 +420,3 @@ def _grown(bounds: Box, margin: float) -> Box:
         tuple(np.subtract(bounds.lower, margin).tolist()),
         tuple(np.add(bounds.upper, margin).tolist()),
     )
-
-
-def _rotation(axis: tuple[float, float, float], angle: float) -> np.ndarray:
-    """The rotation matrix ``(3, 3)`` about ``axis`` by ``angle`` radians (Rodrigues)."""
-    if not any(axis):
-        raise ValueError("axis must not be the zero vector")
-    x, y, z = np.divide(axis, np.linalg.norm(axis)).tolist()
-    cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
-    return np.eye(3) + math.sin(angle) * cross + (1 - math.cos(angle)) * cross @ cross
