@@ -187,7 +187,7 @@ def main(args: Sequence[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else list(args)
     if args[:1] == ["speed"]:
         sys.path.insert(0, str(Path(__file__).parent))
-        import speed
+        from bench import speed
 
         return speed.main(args[1:])
     parser = argparse.ArgumentParser(

@@ -28,10 +28,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def app() -> Callable[[str], ModuleType]:
-    """Loads the module ``apps/NAME.py`` anew."""
+    """Loads the module ``apps/NAME.py`` anew; ``bench.NAME`` is ``apps/bench/NAME.py``."""
 
     def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "apps" / f"{name}.py")
+        path = (ROOT / "apps").joinpath(*name.split(".")).with_suffix(".py")
+        spec = importlib.util.spec_from_file_location(name, path)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)

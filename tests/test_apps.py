@@ -184,7 +184,7 @@ def test_ablation_runs_every_prior(app, tmp_path, capsys):
     ]
     options += ["--out", str(tmp_path)]
     shape = str(ROOT / "assets" / "torus.obj")
-    ablation = app("ablation")
+    ablation = app("bench.ablation")
     assert ablation.main([shape, *options]) == 0
     out = capsys.readouterr().out
     for word in (
@@ -213,7 +213,7 @@ def test_ablation_judges_the_pixels_left_out(app, tmp_path, capsys):
         "--out",
         str(tmp_path),
     ]
-    assert app("ablation").main([str(ROOT / "assets" / "texture.png"), *options]) == 0
+    assert app("bench.ablation").main([str(ROOT / "assets" / "texture.png"), *options]) == 0
     out = capsys.readouterr().out
     assert "Masked data." in out
     assert "| F(S), weight 0.001 |" in out
@@ -222,7 +222,7 @@ def test_ablation_judges_the_pixels_left_out(app, tmp_path, capsys):
 def test_transport_interpolation_is_once_differentiable(app):
     """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its
     law's, or zero."""
-    ablation = app("ablation")
+    ablation = app("bench.ablation")
     levels = (LevelConfig(4, plain=1, sparse=False),)
     points = torch.tensor([[0.5, 0.1, 0.2]], dtype=torch.float32).repeat(2, 1)
     points[0, 0] -= 1e-3
@@ -242,7 +242,7 @@ def test_transport_interpolation_is_once_differentiable(app):
 
 
 def test_stress_signals_are_what_they_say(app):
-    stress = app("stress")
+    stress = app("bench.stress")
     chirp, jump = stress.chirp().values[:, 0], stress.jump().values[:, 0]
     rising = np.flatnonzero((chirp[:-1] < 0) & (chirp[1:] >= 0))
     assert len(rising) == pytest.approx(220, abs=1)  # the mean of 40 and 400 cycles
@@ -259,7 +259,7 @@ def test_stress_signals_are_what_they_say(app):
 
 
 def test_stress_fields_have_equal_parameters(app):
-    stress = app("stress")
+    stress = app("bench.stress")
     for track in (stress.chirp(), stress.checker()):
         budget = stress.BUDGETS[track.in_dim]
         for contender in stress.fields(track.in_dim):
@@ -270,7 +270,7 @@ def test_stress_fields_have_equal_parameters(app):
 
 
 def test_waves_needed_are_read_off_the_rows(app):
-    stress = app("stress")
+    stress = app("bench.stress")
     row = Row(
         "", "cpu", 2, "chirp", "real, K = 2", 1600, "5 s", 0, 1.0, 1, 1, 1, 5.0, {"snr": 30.0}
     )
@@ -284,7 +284,7 @@ def test_waves_needed_are_read_off_the_rows(app):
 
 
 def test_core_races_the_waves_and_goes_on(app, tmp_path, capsys, monkeypatch):
-    core = app("core")
+    core = app("bench.core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
     options = [
         "--seeds",
@@ -324,7 +324,7 @@ def test_core_races_the_waves_and_goes_on(app, tmp_path, capsys, monkeypatch):
 
 
 def test_core_hides_parts_and_bends_shapes(app, tmp_path, capsys, monkeypatch):
-    core = app("core")
+    core = app("bench.core")
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
     small = {
         name: replace(config, waves=2, cells=6, rounds=1, iterations=2)
@@ -390,7 +390,7 @@ def test_fit_dataset_refuses_shapes_that_are_not_there(app, tmp_path, capsys):
 
 
 def test_the_costs_of_data_sets_make_a_page(app):
-    costs = app("batch_benchmark")
+    costs = app("bench.batch")
     workers = {
         "workers 1": {"shapes": 80.0, "wall": 90.0, "processor": 100.0},
         "workers 2": {"wall": 50.0},

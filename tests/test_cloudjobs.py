@@ -232,7 +232,7 @@ def test_a_splat_shows_points_where_the_camera_sees_them():
 def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(
     app, tmp_path, capsys, monkeypatch
 ):
-    module = app("points_benchmark")
+    module = app("bench.points")
     monkeypatch.setitem(sys.modules, "open3d", None)
     save_mesh(tmp_path / "ball.ply", sphere(3))
     small = [

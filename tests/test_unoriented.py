@@ -68,7 +68,7 @@ def test_bad_points_are_refused_before_any_training(points, reason):
 
 
 def test_the_benchmark_counts_wrong_signs(app, tmp_path, capsys, monkeypatch):
-    race = app("orientation_benchmark")
+    race = app("bench.orientation")
     radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
     monkeypatch.setattr(
         race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)}

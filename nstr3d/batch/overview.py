@@ -50,7 +50,8 @@ img { height: 60px; display: block }
 <h1>{{ title }}</h1>
 <p>{{ summary }}</p>
 <input id="filter" placeholder="filter by name or error" aria-label="filter">
-<table><thead><tr>{% for head in heads %}<th><button>{{ head }}</button></th>{% endfor %}</tr></thead><tbody>
+<table><thead><tr>
+{%- for head in heads %}<th><button>{{ head }}</button></th>{% endfor %}</tr></thead><tbody>
 {% for row in rows -%}
 <tr><td data-v="{{ row.id }}">
 {%- if row.done %}

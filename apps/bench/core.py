@@ -1,5 +1,5 @@
-"""What each part of the field is worth: ``python apps/core.py [MESH ...]``, on shapes with drifting
-relief and on our meshes.
+"""What each part of the field is worth: ``python apps/bench/core.py [MESH ...]``, on shapes with
+drifting relief and on our meshes.
 
 Everybody has the same parameters and the same seconds, by turns. Rows go to core.csv in --out,
 tables to core.md; run it again to go on. Placed waves are the default field; the controls are
@@ -43,7 +43,7 @@ from nstr3d.training.losses import sdf_objective
 from nstr3d.training.presets import FAST, levels_for, sized_nstr, sized_waveless
 from nstr3d.types import Mesh, Samples
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "bracket", "gyroid"))
 NOTES = ROOT / "assets" / "results" / "core-notes.md"  # written by hand; the end of core.md
 BASE = "nstr without waves"
@@ -329,7 +329,9 @@ def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
         ", ".join(dict.fromkeys(str(value) for value in values)) for values in _places(rows)
     )
     where = f"commit {commits}; {threads} threads on a CPU; spread over seeds"
-    parts = [f"What each part of the field is worth, made by `python apps/core.py`: {where}.\n"]
+    parts = [
+        f"What each part of the field is worth, made by `python apps/bench/core.py`: {where}.\n"
+    ]
     for words, kind in (("Shapes with drifting relief", "relief"), ("Meshes", "mesh")):
         own = [row for row in rows if row.track.endswith(f", {kind}")]
         if own:

@@ -37,7 +37,7 @@ from nstr3d.training.presets import FIELDS
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Samples
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 BUNNY = ROOT / "assets" / "bunny.obj"
 TOGETHER = (1, 4, 16)  # fields that a GPU trains at once
 COMPILE = """

@@ -1,5 +1,5 @@
-"""Local frequency where it is known in closed form: ``python apps/flow_benchmark.py --out
-assets/results``.
+"""Local frequency where it is known in closed form:
+``python apps/bench/flow.py --out assets/results``.
 
 A fit of assets/ripple.obj, whose ripples quicken by a factor of four, read along its streamlines as
 apps/flow.py reads it; gratings and a chirp, each by the analysis that pictures and sounds get; and
@@ -36,7 +36,7 @@ from nstr3d.spectrum.reading import LocalSpectrum, difference
 from nstr3d.spectrum.relief import across
 from nstr3d.types import Box
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def run(options: Benchmark) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return cli.guarded(lambda: run(tyro.cli(Benchmark, prog="flow_benchmark.py", args=args)))
+    return cli.guarded(lambda: run(tyro.cli(Benchmark, prog="flow.py", args=args)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""What moves a frequency? ``python apps/stress.py``: signals whose frequency drifts, jumps, or
-lives in one place only.
+"""What moves a frequency? ``python apps/bench/stress.py``: signals whose frequency drifts, jumps,
+or lives in one place only.
 
 1D: a chirp and an abrupt jump of frequency, 40 to 400 cycles. 2D: a zone plate, and a checker
 beside a ramp. 3D: a torus with a spiral whose pitch drifts. Every field gets the same parameters;
@@ -46,7 +46,7 @@ from nstr3d.training.presets import FIELDS, changed, sized_waveless
 from nstr3d.training.solve import least_squares
 from nstr3d.types import Mesh
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COUNT = 8192  # samples of the 1D signals
 CLOSED = "staggered cosines, closed form"
 CYCLES = 480  # up to which the waves of a 1D spectrum reach

@@ -1,5 +1,5 @@
-"""Race ways to tell inside from outside on points without normals: ``python
-apps/orientation_benchmark.py SHAPES``.
+"""Race ways to tell inside from outside on points without normals:
+``python apps/bench/orientation.py SHAPES``.
 
 Points are sampled from closed meshes and moved by noise; the winding number and the trained carrier
 say which way is out. Exact normals are one yardstick; estimated ones with exact signs are another,
@@ -176,7 +176,7 @@ def run(options: Race) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return guarded(lambda: run(tyro.cli(Race, prog="orientation_benchmark.py", args=args)))
+    return guarded(lambda: run(tyro.cli(Race, prog="orientation.py", args=args)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-"""Does transport pay? ``python apps/ablation.py [FILE ...]``: its loss and the controls on clean,
-sparse and noisy data.
+"""Does transport pay? ``python apps/bench/ablation.py [FILE ...]``: its loss and the controls on
+clean, sparse and noisy data.
 
 Meshes give signed distances; images a quarter of their pixels, judged on the others. Equal steps
 for all. F(x, S) and F(S) are transport networks, F = 0 is plain smoothness, and ridge is a stronger
@@ -34,7 +34,7 @@ from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import TransportPenalty, sdf_objective, value_objective
 from nstr3d.training.presets import changed, sized_nstr, sized_waveless
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / "assets" / name for name in ("bunny.obj", "ripple.obj", "texture.png"))
 KINDS = {
     "F(x, S)": TransportConfig(),

@@ -1,4 +1,4 @@
-"""What a data set costs: ``python apps/batch_benchmark.py``: speed-up, overhead, memory, faults,
+"""What a data set costs: ``python apps/bench/batch.py``: speed-up, overhead, memory, faults,
 restarts, the catalogue.
 
 ``--only scaling faults restart catalogue`` chooses; each part writes its figures to batch.json in
@@ -38,7 +38,7 @@ from nstr3d.jobs.mesh import run
 from nstr3d.jobs.stages import machine, pick_device
 from nstr3d.surface.extract import extract_mesh
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 Part = Literal["scaling", "faults", "restart", "catalogue"]
 VARYING = {
     "stamp",
@@ -147,7 +147,7 @@ def scaling(options: Options) -> dict[str, Any]:
     write_shapes(shapes, options.scaled)
     bare = options.out / "bare"
     program = (
-        "import sys; from pathlib import Path; from apps.batch_benchmark import bare; "
+        "import sys; from pathlib import Path; from apps.bench.batch import bare; "
         f"bare({str(shapes)!r}, {str(bare)!r}, {json.dumps(vars(options.fit))!r})"
     )
     environment = os.environ | {
@@ -358,7 +358,7 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Data sets: what they cost",
         "",
-        f"`python apps/batch_benchmark.py`; {found['machine']}.",
+        f"`python apps/bench/batch.py`; {found['machine']}.",
         "",
         "| what | measured |",
     ]
@@ -442,7 +442,7 @@ def measure(options: Options) -> None:
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return guarded(lambda: measure(tyro.cli(Options, prog="batch_benchmark.py", args=args)))
+    return guarded(lambda: measure(tyro.cli(Options, prog="batch.py", args=args)))
 
 
 if __name__ == "__main__":

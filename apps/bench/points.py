@@ -1,5 +1,5 @@
-"""Race surfaces from points against screened Poisson: ``python apps/points_benchmark.py SHAPES
---out out/points``.
+"""Race surfaces from points against screened Poisson:
+``python apps/bench/points.py SHAPES --out out/points``.
 
 Points are sampled from meshes, moved by noise, with or without normals, whole or with a part
 missing. Ours is the first surface and, with --field, the fitted field; the yardstick is Open3D's
@@ -239,7 +239,7 @@ def _relative(
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return guarded(lambda: run(tyro.cli(Race, prog="points_benchmark.py", args=args)))
+    return guarded(lambda: run(tyro.cli(Race, prog="points.py", args=args)))
 
 
 if __name__ == "__main__":
