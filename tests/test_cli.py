@@ -4,6 +4,7 @@ to the program."""
 import fcntl
 import json
 import os
+import pickle
 import runpy
 import select
 import signal
@@ -15,6 +16,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from oracles import sphere
 from quick import WORDS
 
@@ -22,6 +24,7 @@ from nstr3d.cli import command as cli
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.jobs import mesh as jobs
 from nstr3d.jobs.mesh import CHECKPOINT, MODEL
+from nstr3d.jobs.messages import Message
 from nstr3d.model.checkpoint import load
 
 SMALL = [*WORDS, "--steps", "60", "--params", "6000", "--resolution", "32"]
@@ -147,6 +150,11 @@ def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
             1,
             "error: out of memory; use a smaller mesh, --resolution or --params.\n",
         ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            1,
+            "error: out of memory; use a smaller mesh, --resolution or --params.\n",
+        ),
         (jobs.Interrupted("Stopped after 3 steps."), 130, "Stopped after 3 steps.\n"),
         (KeyboardInterrupt(), 130, "Stopped; nothing was written.\n"),
     ],
@@ -159,11 +167,24 @@ def test_expected_failures_become_one_line_and_an_exit_code(capsys, error, code,
     assert capsys.readouterr().err == message
 
 
+@pytest.mark.parametrize("kind", [ValueError, FileExistsError, jobs.Interrupted])
+def test_a_message_that_names_options_gets_their_flags(capsys, kind):
+    said = Message("{} holds {{}}; <keep_outliers> or <field> {}.", "a<b>", Message("<out>"))
+
+    def fail():
+        raise kind(said)
+
+    assert str(kind(said)) == said == "a<b> holds {}; keep_outliers or field out."
+    assert pickle.loads(pickle.dumps(said)).with_flags == said.with_flags
+    cli.guarded(fail)
+    assert capsys.readouterr().err.endswith("a<b> holds {}; --keep-outliers or --field --out.\n")
+
+
 def test_a_defect_is_not_hidden():
     def fail():
-        raise RuntimeError("a defect")
+        raise RuntimeError("a defect in memory")
 
-    with pytest.raises(RuntimeError, match="a defect"):
+    with pytest.raises(RuntimeError, match="a defect in memory"):
         cli.guarded(fail)
 
 

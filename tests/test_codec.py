@@ -139,7 +139,7 @@ def test_a_job_keeps_to_its_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.nstq").stat().st_size == report["field"]["bytes"] <= 4000
     shown = np.round(load_compressed(tmp_path / "out" / "model.nstq").raster().clip(0, 1) * 255)
     np.testing.assert_allclose(load_image(tmp_path / "out" / "image.png") * 255, shown, atol=1e-3)
-    with pytest.raises(ValueError, match="--bytes is for"):
+    with pytest.raises(ValueError, match=r"^bytes is for"):
         SignalJob(Path("a.png"), Path("out"), bytes=100, field="siren")
 
 

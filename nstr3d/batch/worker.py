@@ -31,13 +31,12 @@ from nstr3d.io import NoFacesError, load_mesh
 from nstr3d.io.atomic import check_readable
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import run
-from nstr3d.jobs.stages import Listener, Outcome, sentence
+from nstr3d.jobs.messages import memory_errors, sentence
+from nstr3d.jobs.stages import Listener, Outcome
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)
 CHUNK = 1 << 22  # bytes hashed at a time
-OUT_OF_MEMORY = (
-    "out of memory; use a smaller mesh, --resolution or --params, or allow more with --memory"
-)
+OUT_OF_MEMORY = "out of memory; use a smaller mesh, resolution or params, or allow more memory"
 
 
 def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
@@ -58,15 +57,14 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
         answer["key"] = keys[0]
         if request["known_key"] in keys:
             return answer | {"status": "same"}
-        return answer | {"status": "done", "report": _fit(path, scratch / "out", options).report}
+        with memory_errors():
+            outcome = _fit(path, scratch / "out", options)
+        return answer | {"status": "done", "report": outcome.report}
     except EXPECTED as error:
         answer["error"] = sentence(error)
-    except (MemoryError, RuntimeError) as error:
+    except MemoryError:
         traceback.print_exc()
-        memory = isinstance(error, MemoryError) or "memory" in str(
-            error
-        )  # which is how torch says it
-        answer["error"] = OUT_OF_MEMORY if memory else f"{type(error).__name__}: {sentence(error)}"
+        answer["error"] = OUT_OF_MEMORY
     except Exception as error:  # a shape that finds a fault in us costs its own row, not the run
         traceback.print_exc()
         answer["error"] = f"{type(error).__name__}: {sentence(error)}"

@@ -25,8 +25,9 @@ from nstr3d.cli.tables import points_table, signal_table, table
 from nstr3d.cli.view import View, serve, view
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import MODEL, MeshJob, run
+from nstr3d.jobs.messages import memory_errors, sentence, with_flags
 from nstr3d.jobs.signal import SignalJob, run_signal
-from nstr3d.jobs.stages import Interrupted, Listener, sentence
+from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.model.checkpoint import load
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
 from nstr3d.view.browser import LivePage
@@ -170,25 +171,21 @@ def main(args: Sequence[str] | None = None) -> int:
 def guarded(command: Callable[[], None]) -> int:
     """Runs ``command``; an expected failure becomes one line on stderr and a non-zero exit code."""
     try:
-        with _terminated_like_interrupted():
+        with _terminated_like_interrupted(), memory_errors():
             command()
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        print(sentence(stop, flags=True), file=sys.stderr)
         return 130
     except KeyboardInterrupt:
         print("Stopped; nothing was written.", file=sys.stderr)
         return 130
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(
-            error
-        ):  # which is how torch says it
-            raise
+    except MemoryError:
         print(
             "error: out of memory; use a smaller mesh, --resolution or --params.", file=sys.stderr
         )
         return 1
     except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as error:
-        print(f"error: {sentence(error)}", file=sys.stderr)
+        print(f"error: {sentence(error, flags=True)}", file=sys.stderr)
         return 1
     return 0
 
@@ -369,7 +366,7 @@ class _Display:
             self.bar.set_postfix_str(f"loss {progress.loss:.4f}, {rate / 1e6:.2f}M points/s")
 
     def warn(self, message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {with_flags(message)}", file=sys.stderr)
 
     def close(self) -> None:
         if self.bar is not None:

@@ -26,9 +26,9 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
 
     Scenes are flattened with their transforms, polygons are triangulated, textures, colours and
     normals are dropped. Vertices stay as stored: `repair` merges duplicates. Raises
-    ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, or ``ValueError``
-    where the file holds no mesh, non-finite vertices or faces that name vertices which are not
-    there.
+    ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, or
+    ``ValueError`` where the file holds no mesh, non-finite vertices or faces that name vertices
+    which are not there.
     """
     path = Path(path)
     vertices, faces = _read_scene(path, _mesh_format(path))

@@ -40,6 +40,7 @@ from nstr3d.jobs.mesh import (
     train,
     written_files,
 )
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.stages import Clock, Listener, Outcome, machine, pick_device, publish, tidy
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
@@ -79,9 +80,11 @@ class PointsJob:
 
     def __post_init__(self):
         if self.smooth is not None and not 0 <= self.smooth < math.inf:
-            raise ValueError(f"--smooth must be finite and not negative, not {self.smooth}.")
+            raise ValueError(
+                Message("<smooth> must be finite and not negative, not {}.", self.smooth)
+            )
         if self.trim is not None and not 0 < self.trim < math.inf:
-            raise ValueError(f"--trim must be positive and finite, not {self.trim}.")
+            raise ValueError(Message("<trim> must be positive and finite, not {}.", self.trim))
 
     @property
     def options(self) -> dict[str, Any]:
@@ -138,8 +141,10 @@ def first_surface(
         mesh = supported(extract(distance.sdf(), resolution).mesh, clean.points, FEW)
     except ValueError as error:
         raise ValueError(
-            "The points enclose no volume; check their normals, or estimate them with --normals "
-            "estimate."
+            Message(
+                "The points enclose no volume; check their normals, or estimate them with "
+                "<normals> estimate."
+            )
         ) from error
     world = PointCloud(frame.to_world(clean.points), clean.normals)
     placed = Mesh(frame.to_world(mesh.vertices), mesh.faces)
@@ -259,8 +264,12 @@ def _warnings(first: FirstSurface) -> list[str]:
     done, found = first.preparation, []
     if done.outliers:
         found.append(
-            f"{done.outliers} of {done.points} points lie far from the others and were left out; "
-            "--keep-outliers keeps them."
+            Message(
+                "{} of {} points lie far from the others and were left out; "
+                "<keep_outliers> keeps them.",
+                done.outliers,
+                done.points,
+            )
         )
     if done.measured and done.turned > FEW_TURNED * done.points:
         found.append(f"{done.turned} normals looked inward and were turned over.")

@@ -18,6 +18,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import save_image, save_json, save_lines, save_mesh
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.stages import (
     Clock,
     Listener,
@@ -111,21 +112,31 @@ class FlowJob:
     def __post_init__(self):
         if self.seeds < 1:
             raise ValueError(
-                "There are no seeds, so there is no line to follow; --seeds is at least 1, not "
-                f"{self.seeds}."
+                Message(
+                    "There are no seeds, so there is no line to follow; <seeds> is at least 1, not "
+                    "{}.",
+                    self.seeds,
+                )
             )
         if not (self.separation > 0 and self.length > 0 and self.segments >= 1 and self.size >= 16):
             raise ValueError(
-                "--separation and --length are positive, --segments at least 1 and --size at "
-                "least 16."
+                Message(
+                    "<separation> and <length> are positive, <segments> at least 1 and <size> at "
+                    "least 16."
+                )
             )
         if not 1 <= self.read <= self.samples:
             raise ValueError(
-                f"--read is 1 to the number of --samples, {self.samples}, not {self.read}."
+                Message(
+                    "<read> is 1 to the number of <samples>, {}, not {}.", self.samples, self.read
+                )
             )
         if self.highest is not None and not 0 < self.highest < math.inf:
             raise ValueError(
-                f"--highest is a positive frequency in radians per box unit, not {self.highest}."
+                Message(
+                    "<highest> is a positive frequency in radians per box unit, not {}.",
+                    self.highest,
+                )
             )
 
 
@@ -142,8 +153,12 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
     if job.phases and not has_phases(model.field):
         name = type(model.field).__name__
         raise ValueError(
-            f"{job.path} is a {name} field without phase waves: it has no spectrum of its own; "
-            "leave out --phases."
+            Message(
+                "{} is a {} field without phase waves: it has no spectrum of its own; leave out "
+                "<phases>.",
+                job.path,
+                name,
+            )
         )
     for warning in slowness():
         listener.warn(warning)
@@ -296,7 +311,10 @@ def _surface_lines(
     )
     if not len(flow.lines):
         raise ValueError(
-            "No line is as long as twice the --separation; make it smaller, or give more --seeds."
+            Message(
+                "No line is as long as twice the <separation>; make it smaller, or give more "
+                "<seeds>."
+            )
         )
     return flow
 

@@ -24,6 +24,7 @@ from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair, structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.stages import (
     Clock,
     Interrupted,
@@ -102,41 +103,56 @@ class MeshJob:
 
     def __post_init__(self):
         if self.preset not in PRESETS:
-            raise ValueError(f"--preset is one of {', '.join(PRESETS)}, not {self.preset}.")
+            raise ValueError(
+                Message("<preset> is one of {}, not {}.", ", ".join(PRESETS), self.preset)
+            )
         for name in ("params", "seconds", "steps", "pool", "samples"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{name} must be positive and finite, not {value}.")
+                raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
         if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
             raise ValueError(
-                f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not "
-                f"{self.resolution}."
+                Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, self.resolution)
             )
         if self.field not in FIELDS:
-            raise ValueError(f"--field is one of {', '.join(FIELDS)}, not {self.field}.")
+            raise ValueError(
+                Message("<field> is one of {}, not {}.", ", ".join(FIELDS), self.field)
+            )
         if self.transport and self.field not in ("nstr", "grid"):
             raise ValueError(
-                f"--transport needs a local spectrum, which --field {self.field} has not; use "
-                "--field nstr."
+                Message(
+                    "<transport> needs a local spectrum, which <field> {} has not; "
+                    "use <field> nstr.",
+                    self.field,
+                )
             )
         if not 0 <= self.transport < math.inf:
-            raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
+            raise ValueError(
+                Message("<transport> must be finite and not negative, not {}.", self.transport)
+            )
         if self.cells is not None and (
             self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST
         ):
             raise ValueError(
-                f"--cells is {SMALLEST} to {LARGEST}, for --field nstr, not {self.cells} for "
-                f"{self.field}."
+                Message(
+                    "<cells> is {} to {}, for <field> nstr, not {} for {}.",
+                    SMALLEST,
+                    LARGEST,
+                    self.cells,
+                    self.field,
+                )
             )
         if self.start is not None and (
             self.params or self.cells or self.transport or self.field != "nstr"
         ):
             raise ValueError(
-                "--start takes the field from that model; leave out --params, --cells, --field "
-                "and --transport."
+                Message(
+                    "<start> takes the field from that model; leave out <params>, <cells>, "
+                    "<field> and <transport>."
+                )
             )
         if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
+            raise ValueError(Message("<seed> is 0 to {}, not {}.", LARGEST_SEED, self.seed))
 
     @property
     def scored(self) -> int:
@@ -281,8 +297,8 @@ def train(
         if result.interrupted:
             with writing_to(job.out):
                 save(job.out / MODEL, result)
-            kept = f"the best model so far is in {job.out / MODEL}; go on with --resume"
-            raise Interrupted(f"Stopped after {result.steps} steps: {kept}.")
+            kept = "Stopped after {} steps: the best model so far is in {}; go on with <resume>."
+            raise Interrupted(Message(kept, result.steps, job.out / MODEL))
     if stopped.is_set():  # too late for a step to see it
         raise KeyboardInterrupt
     return result
@@ -336,17 +352,21 @@ def _resume(
     unfinished, state = load_training(path, device)
     if not {"step", "seconds"} <= state.keys():
         raise ValueError(
-            f"{path} is a finished model, not a checkpoint, so there is nothing to resume; run "
-            "without --resume."
+            Message(
+                "{} is a finished model, not a checkpoint, so there is nothing to resume; run "
+                "without <resume>.",
+                path,
+            )
         )
     before = unfinished.provenance
     if one_sided := sorted(identity.keys() ^ before.keys()):
-        words = (
-            "belongs to another run or another version of nstr3d: "
-            f"{', '.join(one_sided)} is not an option of both"
-        )
         raise ValueError(
-            f"{path} {words}; use the same options and version, or --overwrite to fit anew."
+            Message(
+                "{} belongs to another run or another version of nstr3d: {} is not an option of "
+                "both; use the same options and version, or <overwrite> to fit anew.",
+                path,
+                ", ".join(one_sided),
+            )
         )
     differing = [name for name, value in identity.items() if before[name] != value]
     if differing:
@@ -363,8 +383,11 @@ def _started(path: Path, unit: Mesh, frame: Frame, pool: Samples, device: torch.
     start = load(path, device)
     if not isinstance(start.field, Nstr) or (start.field.in_dim, start.field.out_dim) != (3, 1):
         raise ValueError(
-            f"{path} is no NSTR field of a surface, so there is nothing to start from; fit one "
-            "with --field nstr."
+            Message(
+                "{} is no NSTR field of a surface, so there is nothing to start from; fit one with "
+                "<field> nstr.",
+                path,
+            )
         )
     shift = (np.array(frame.centre) - start.frame.centre) / start.frame.scale
     fields = [
@@ -404,12 +427,14 @@ def check_files(job: MeshJob) -> None:
         )
     if job.resume and not (job.out / CHECKPOINT).exists():
         raise FileNotFoundError(
-            f"{job.out / CHECKPOINT} does not exist, so there is nothing to resume; run without "
-            "--resume."
+            Message(
+                "{} does not exist, so there is nothing to resume; run without <resume>.",
+                job.out / CHECKPOINT,
+            )
         )
     expected = {MODEL, CHECKPOINT} if job.resume else set()
     going_on = (
-        "--resume to go on from the checkpoint, "
+        Message("<resume> to go on from the checkpoint, ")
         if not job.resume and (job.out / CHECKPOINT).exists()
         else ""
     )
@@ -443,7 +468,7 @@ def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
         return extract(sdf, resolution)
     except ValueError as error:
         raise ValueError(
-            "The field has no closed surface yet; train for more --steps or --seconds."
+            Message("The field has no closed surface yet; train for more <steps> or <seconds>.")
         ) from error
 
 

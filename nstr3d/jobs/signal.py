@@ -25,6 +25,7 @@ from nstr3d.io import (
     save_picture,
     save_sound,
 )
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.stages import (
     Clock,
     Interrupted,
@@ -93,32 +94,48 @@ class SignalJob:
         for name in ("params", "bpp", "bytes", "seconds", "steps"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"--{name} must be positive and finite, not {value}.")
+                raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
         if sum(value is not None for value in (self.params, self.bpp, self.bytes)) > 1:
-            raise ValueError("--params, --bpp and --bytes each set the budget; give one of them.")
+            raise ValueError(
+                Message("<params>, <bpp> and <bytes> each set the budget; give one of them.")
+            )
         if self.bytes is not None and (self.field != "cosines" or self.noise):
             raise ValueError(
-                "--bytes is for the closed-form field of samples without noise; use --params."
+                Message(
+                    "<bytes> is for the closed-form field of samples without noise; use <params>."
+                )
             )
         if self.field not in ("cosines", *TRAINED):
             raise ValueError(
-                f"--field is one of cosines, {', '.join(TRAINED)} for an image or a sound, not "
-                f"{self.field}."
+                Message(
+                    "<field> is one of cosines, {} for an image or a sound, not {}.",
+                    ", ".join(TRAINED),
+                    self.field,
+                )
             )
         if self.field == "cosines" and (self.seconds or self.steps):
             raise ValueError(
-                "--steps and --seconds are for a trained --field; the default has a closed form."
+                Message(
+                    "<steps> and <seconds> are for a trained <field>; the default has a closed "
+                    "form."
+                )
             )
         if self.transport and self.field != "nstr":
-            raise ValueError("--transport needs a trained local spectrum; use --field nstr.")
+            raise ValueError(
+                Message("<transport> needs a trained local spectrum; use <field> nstr.")
+            )
         if not 0 <= self.transport < math.inf:
-            raise ValueError(f"--transport must be finite and not negative, not {self.transport}.")
+            raise ValueError(
+                Message("<transport> must be finite and not negative, not {}.", self.transport)
+            )
         if not 1 <= self.scale <= 64:
-            raise ValueError(f"--scale is 1 to 64, not {self.scale}.")
+            raise ValueError(Message("<scale> is 1 to 64, not {}.", self.scale))
         if not 0 <= self.noise < math.inf:
-            raise ValueError(f"--noise must be finite and not negative, not {self.noise}.")
+            raise ValueError(
+                Message("<noise> must be finite and not negative, not {}.", self.noise)
+            )
         if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(f"--seed is 0 to {LARGEST_SEED}, not {self.seed}.")
+            raise ValueError(Message("<seed> is 0 to {}, not {}.", LARGEST_SEED, self.seed))
 
     @property
     def training(self) -> FitConfig:
@@ -308,15 +325,22 @@ def _mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:
     values = load_source(job.mask).values
     if values.shape[:-1] != shape:
         raise ValueError(
-            f"--mask {job.mask} has {values.shape[:-1]} samples where {job.path} has {shape}; "
-            "make them equal."
+            Message(
+                "<mask> {} has {} samples where {} has {}; make them equal.",
+                job.mask,
+                values.shape[:-1],
+                job.path,
+                shape,
+            )
         )
     bright = values[..., : min(3, values.shape[-1])].mean(axis=-1) > 0.5
     known = np.asarray(bright if len(shape) == 2 else values.any(axis=-1))
     if not known.any():
         raise ValueError(
-            f"--mask {job.mask} is dark throughout, so it hides every sample; what is white is "
-            "known."
+            Message(
+                "<mask> {} is dark throughout, so it hides every sample; what is white is known.",
+                job.mask,
+            )
         )
     return known
 
@@ -329,7 +353,11 @@ def _check_size(shape: tuple[int, ...], scale: int, kind: str) -> None:
         )
     if math.prod(shape) * scale ** len(shape) > LARGEST_OUTPUT:
         raise ValueError(
-            f"--scale {scale} would make more than {LARGEST_OUTPUT:,} samples; use a smaller one."
+            Message(
+                "<scale> {} would make more than {:,} samples; use a smaller one.",
+                scale,
+                LARGEST_OUTPUT,
+            )
         )
 
 

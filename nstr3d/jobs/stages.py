@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from nstr3d.jobs.messages import Message
 from nstr3d.kernels.available import INSTALL, numba_fault
 from nstr3d.training.fit import Fit, Progress
 
@@ -51,11 +52,13 @@ def pick_device(name: str) -> torch.device:
     """The device that ``auto``, ``cpu`` or ``cuda`` means here. Raises ValueError where it is not
     to be had."""
     if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"--device is one of auto, cpu, cuda, not {name}.")
+        raise ValueError(Message("<device> is one of auto, cpu, cuda, not {}.", name))
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
-            "--device cuda: this torch finds no CUDA device; use --device cpu, or install a CUDA "
-            "build of torch."
+            Message(
+                "<device> cuda: this torch finds no CUDA device; use <device> cpu, or install a "
+                "CUDA build of torch."
+            )
         )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
@@ -83,24 +86,31 @@ def check_output(
     there already that are not ``expected``. Makes nothing: that can wait for something to write."""
     nearest = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
     if not nearest.is_dir():
-        raise NotADirectoryError(f"{nearest} is not a folder; choose another --out.")
+        raise NotADirectoryError(Message("{} is not a folder; choose another <out>.", nearest))
     for name in names:
         if (out / name).is_dir():
             raise IsADirectoryError(
-                f"{out / name} is a folder where a file is to be written; choose another --out."
+                Message(
+                    "{} is a folder where a file is to be written; choose another <out>.",
+                    out / name,
+                )
             )
     present = [name for name in names if (out / name).exists()]
     if not overwrite and not set(expected).issuperset(present):
         raise FileExistsError(
-            f"{out} already holds {', '.join(present)}; pass {going_on}--overwrite or another "
-            "--out."
+            Message(
+                "{} already holds {}; pass {}<overwrite> or another <out>.",
+                out,
+                ", ".join(present),
+                going_on,
+            )
         )
     try:
         with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise OSError(
-            f"{nearest} cannot be written to ({error.strerror}); choose another --out."
+            Message("{} cannot be written to ({}); choose another <out>.", nearest, error.strerror)
         ) from error
 
 
@@ -136,11 +146,10 @@ def tidy(out: Path, checkpoint: Path | None = None) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        left = checkpoint is not None and checkpoint.exists()
-        kept = (
-            f"{checkpoint} is there to go on from with --resume" if left else "nothing was written"
-        )
-        raise Interrupted(f"Stopped; {kept}.") from None
+        if checkpoint is None or not checkpoint.exists():
+            raise Interrupted("Stopped; nothing was written.") from None
+        kept = Message("Stopped; {} is there to go on from with <resume>.", checkpoint)
+        raise Interrupted(kept) from None
     finally:
         for folder in made:
             with suppress(OSError):  # it holds something, or was never made
@@ -157,7 +166,11 @@ def writing_to(out: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise OSError(
-            f"{out} could not be written to ({reason}); make room there or choose another --out."
+            Message(
+                "{} could not be written to ({}); make room there or choose another <out>.",
+                out,
+                reason,
+            )
         ) from error
 
 
@@ -195,13 +208,6 @@ def package_version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def sentence(error: BaseException) -> str:
-    """The error in one line: an operating system's error keeps its file."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
-    return " ".join(str(error).split())
 
 
 class Clock:
