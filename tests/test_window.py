@@ -13,6 +13,7 @@ from programs import needs, needs_parts
 
 from nstr3d.cli import command as cli
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.io import save_mesh
 from nstr3d.render.traced import measure
 from nstr3d.types import Camera
 
@@ -20,7 +21,7 @@ PROGRAM = """
 import sys
 import numpy as np
 from pathlib import Path
-from nstr3d.io import load_mesh, save_mesh
+from nstr3d.io import load_mesh
 from nstr3d.view.scene import Curves, Shape
 from nstr3d.types import Polylines
 from nstr3d.view.window import Window
