@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nstr3d.fields.lattice import lattice_corners, lattice_links, touched_rows
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
-from nstr3d.fields.start.placement import PlacementConfig, _links, _unwrapped, place_waves
+from nstr3d.fields.start.placement import PlacementConfig, _unwrapped, place_waves
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import value_objective
@@ -88,7 +89,8 @@ def test_unwrapping_recovers_a_smooth_phase_up_to_a_constant() -> None:
     truth = (2.5 * x - 1.9 * y + 0.05 * x * y).ravel()
     wrapped = np.angle(np.exp(1j * truth))
     strength = np.random.default_rng(0).uniform(0.5, 1, 121)
-    smooth = _unwrapped(wrapped, strength, _links(field.spectra[0]))
+    links = np.concatenate(lattice_links(field.spectra[0].rows.numpy().reshape(11, 11)))
+    smooth = _unwrapped(wrapped, strength, links)
     offset = smooth - truth
     np.testing.assert_allclose(offset, offset[0], atol=1e-9)
     np.testing.assert_allclose(np.exp(1j * smooth), np.exp(1j * wrapped), atol=1e-9)
@@ -97,16 +99,27 @@ def test_unwrapping_recovers_a_smooth_phase_up_to_a_constant() -> None:
 def test_links_are_the_neighbours_that_are_stored() -> None:
     near = np.array([[-0.9, -0.9], [0.9, 0.9]])
     level = NstrConfig((LevelConfig(4, waves=PhaseWaves(1)),)).build(2, 1, near).spectra[0]
-    assert sorted(map(tuple, _links(level).tolist())) == [
-        (0, 1),
-        (0, 2),
-        (1, 3),
-        (2, 3),
-        (4, 5),
-        (4, 6),
-        (5, 7),
-        (6, 7),
+    along = lattice_links(level.rows.numpy().reshape(5, 5))
+    assert [sorted(map(tuple, links.tolist())) for links in along] == [
+        [(0, 2), (1, 3), (4, 6), (5, 7)],
+        [(0, 1), (2, 3), (4, 5), (6, 7)],
     ]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_lattice_weights_reproduce_what_is_linear(dim: int) -> None:
+    points = np.random.default_rng(dim).uniform(-1, 1, (50, dim))
+    slope = np.arange(1.0, dim + 1)
+    corners, weights = lattice_corners(points, 6)
+    places = np.stack(np.unravel_index(np.arange(7**dim), (7,) * dim), axis=1) / 3 - 1
+    values = places @ slope + 0.5
+    np.testing.assert_allclose(
+        (values[corners] * weights).sum(axis=1), points @ slope + 0.5, atol=1e-5
+    )
+    touched = touched_rows(points, 6)
+    nodes = np.unique(corners)
+    assert touched.shape == (50, len(nodes))
+    np.testing.assert_allclose(touched @ values[nodes], points @ slope + 0.5, atol=1e-5)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.0])

@@ -19,12 +19,8 @@ from typing import Any
 import numpy as np
 
 from nstr3d.fields.conjugate import conjugate_gradients
-from nstr3d.fields.start.placement import (
-    PlacementConfig,
-    lattice_corners,
-    sparse_rows,
-    strongest_frequencies,
-)
+from nstr3d.fields.lattice import lattice_corners, lattice_links, sparse_rows
+from nstr3d.fields.start.placement import PlacementConfig, strongest_frequencies
 
 PLACEMENT = PlacementConfig(samples=20_000, candidates=600, band=(0.5, 3.8))
 FLOOR = 1e-4  # of the largest power that a wave is expected to have at least
@@ -190,17 +186,7 @@ class _Law:
         from scipy.sparse import csr_array
 
         grid = frame.rows.reshape((frame.cells + 1,) * frame.dim)
-        pairs = [
-            np.stack(
-                [
-                    np.take(grid, range(frame.cells), a).ravel(),
-                    np.take(grid, range(1, frame.cells + 1), a).ravel(),
-                ],
-                1,
-            )
-            for a in range(frame.dim)
-        ]
-        pairs = [pair[(pair >= 0).all(axis=1)] for pair in pairs]
+        pairs = lattice_links(grid)
         self.links = np.concatenate(pairs)
         self.axes = np.split(
             np.arange(len(self.links)), np.cumsum([len(pair) for pair in pairs])[:-1]

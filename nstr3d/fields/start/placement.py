@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nstr3d.fields.lattice import lattice_corners, lattice_links, sparse_rows, touched_rows
 from nstr3d.fields.level import Level
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.types import Samples
@@ -82,7 +83,9 @@ def place_waves(
     size = np.sqrt(np.mean([np.abs(amplitude) ** 2 for _, amplitude in chosen], axis=1))
     if not (np.isfinite(size).all() and size.min() > 0):
         return
-    links, start, table = _links(level), level.config.plain, level.table.detach()
+    rows = level.rows.cpu().numpy().reshape((level.config.resolution + 1,) * points.shape[1])
+    links, start = np.concatenate(lattice_links(rows)), level.config.plain
+    table = level.table.detach()
     with torch.no_grad():
         for index, (omega, amplitude) in enumerate(chosen):
             strength = np.abs(amplitude)
@@ -178,35 +181,9 @@ def strongest_frequencies(
     """The ``count`` frequencies ``(count, dim)`` that say most about ``values (n, c)`` at ``points
     (n, dim)`` beyond a coarse grid, with amplitudes on a grid of ``cells``: those that
     `place_waves` would take."""
-    corners, weights = lattice_corners(points, cells)
-    nodes, columns = np.unique(corners, return_inverse=True)
-    spread = sparse_rows(columns.reshape(corners.shape), weights, len(nodes))
+    spread = touched_rows(points, cells)
     found = _Pursuit(points, values, spread, cells, config, generator)
     return np.array([found.next()[0] for _ in range(count)])
-
-
-def lattice_corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lattice nodes around each of ``points (n, dim)`` and their multilinear weights, both
-    ``(n, 2^dim)``."""
-    dim = points.shape[1]
-    scaled = (points + 1) * (cells / 2)
-    cell = np.clip(np.floor(scaled), 0, cells - 1).astype(np.int64)
-    inner = scaled - cell
-    strides = (cells + 1) ** np.arange(dim - 1, -1, -1)
-    nodes, weights = [], []
-    for corner in np.ndindex(*(2,) * dim):
-        nodes.append((cell + corner) @ strides)
-        weights.append(np.where(corner, inner, 1 - inner).prod(axis=1))
-    return np.stack(nodes, axis=1), np.stack(weights, axis=1).astype(np.float32)
-
-
-def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
-    """The matrix of ``width`` columns whose row i has ``weights[i]`` at ``columns[i]``, both ``(n,
-    k)``."""
-    from scipy.sparse import csr_array
-
-    starts = np.arange(0, columns.size + 1, columns.shape[1])
-    return csr_array((weights.ravel(), columns.ravel(), starts), shape=(len(columns), width))
 
 
 def _without_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.ndarray:
@@ -214,10 +191,7 @@ def _without_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.nd
     (n,)``."""
     from scipy.sparse.linalg import lsmr
 
-    corners, weights = lattice_corners(points, cells)
-    _, columns = np.unique(corners, return_inverse=True)
-    columns = columns.reshape(corners.shape)
-    grid = sparse_rows(columns, weights, int(columns.max()) + 1)
+    grid = touched_rows(points, cells)
     values = values.astype(float)
     return (values - grid @ lsmr(grid, values, damp=0.1, maxiter=30)[0]).astype(np.float32)
 
@@ -237,22 +211,6 @@ def _candidates(
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     low, high = (share * math.pi * cells / 2 for share in config.band)
     return (direction * generator.uniform(low, high, (config.candidates, 1))).astype(np.float32)
-
-
-def _links(level: Level) -> np.ndarray:
-    """Pairs of stored nodes that are neighbours along an axis ``(pairs, 2)``."""
-    rows = level.rows.cpu().numpy()
-    edge = level.config.resolution + 1
-    dim = round(math.log(len(rows), edge))
-    grid = rows.reshape((edge,) * dim)
-    pairs = []
-    for axis in range(dim):
-        first, second = (
-            np.take(grid, indices, axis).ravel() for indices in (range(edge - 1), range(1, edge))
-        )
-        both = (first >= 0) & (second >= 0)
-        pairs.append(np.stack([first[both], second[both]], axis=1))
-    return np.concatenate(pairs)
 
 
 def _unwrapped(phase: np.ndarray, strength: np.ndarray, links: np.ndarray) -> np.ndarray:
