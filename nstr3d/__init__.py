@@ -4,15 +4,6 @@ From a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a c
 `fit`, `Fit.sdf`, then `extract_mesh` and `render`. `save` and `load` keep a fit.
 """
 
-import os
-
-# A fit is thousands of short parallel regions. Threads that spin between them for long make it 10
-# times slower as soon as another program wants a core, threads that sleep at once make it twice as
-# slow on an idle machine; some 30 microseconds of spinning cost neither. OpenMP reads this when
-# torch loads it; whoever set a policy first decides.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-
 from nstr3d.batch.dataset import Dataset
 from nstr3d.fields.closed.cosines import CosineConfig, fit_cosines
 from nstr3d.fields.level import LevelConfig

@@ -1,5 +1,9 @@
-"""Fits in several threads do not disturb each other."""
+"""The library leaves the process as it is, and fits in several threads do not disturb each other."""
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +37,35 @@ FITS: dict[str, tuple[NstrConfig | SirenConfig, Objective]] = {
     "a transport penalty": (MOVING, sdf_objective(transport=TransportPenalty(points=256))),
     "a baseline": (SIREN, sdf_objective()),
 }
+STATE = """
+import json, os, pkgutil, signal, threading
+from importlib import import_module
+
+import torch
+
+
+def state():
+    handlers = {str(number): str(signal.getsignal(number)) for number in signal.valid_signals()}
+    affinity = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return {
+        "environment": dict(os.environ),
+        "handlers": handlers,
+        "affinity": affinity,
+        "threads": torch.get_num_threads(),
+        "running": [thread.name for thread in threading.enumerate()],
+        "dtype": str(torch.get_default_dtype()),
+        "random": torch.get_rng_state().tolist(),
+    }
+
+
+before = state()
+import nstr3d
+
+for module in pkgutil.walk_packages(nstr3d.__path__, "nstr3d."):
+    if not module.name.endswith("__main__"):
+        import_module(module.name)
+print(json.dumps([before, state()]))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +115,13 @@ def test_plain_torch_in_one_thread_leaves_the_kernels_to_others() -> None:
         assert not kernels_found()
         assert pool.submit(kernels_found).result()
     assert kernels_found()
+
+
+def test_importing_every_module_leaves_the_process_as_it_was() -> None:
+    command = [sys.executable, "-c", STATE]
+    clean = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH")}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=clean).stdout
+    before, after = json.loads(printed.splitlines()[-1])
+    assert before["environment"]
+    assert before["handlers"]
+    assert after == before

@@ -35,6 +35,9 @@ from nstr3d.jobs.stages import package_version
 RENEW = 200  # shapes after which a worker is replaced: whatever a library leaks has an end
 READY = 600.0  # seconds that a worker may take to start, on a busy network drive
 ROOT = str(Path(__file__).resolve().parents[2])
+# Threads that wait for each other sleep after some 30 microseconds: those of torch, which spin for
+# long by default, slow workers down several times as soon as another process wants a processor.
+SPINS = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "10000"}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -125,7 +128,7 @@ class Slot:
         return code
 
     def _start(self) -> None:
-        environment = os.environ | dict.fromkeys(THREADS, str(self.threads))
+        environment = SPINS | os.environ | dict.fromkeys(THREADS, str(self.threads))
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, (ROOT, os.environ.get("PYTHONPATH")))
         )
