@@ -12,7 +12,7 @@ import datetime
 import json
 import os
 import platform
-import selectors
+import queue
 import signal
 import subprocess
 import sys
@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nstr3d.batch.catalogue import REPORT
 from nstr3d.batch.options import LOG, ShapeOptions
@@ -35,6 +35,8 @@ from nstr3d.jobs.stages import package_version
 RENEW = 200  # shapes after which a worker is replaced: whatever a library leaks has an end
 READY = 600.0  # seconds that a worker may take to start, on a busy network drive
 ROOT = str(Path(__file__).resolve().parents[2])
+# exit code of a process that was killed; Windows has neither the signal nor such a code
+KILLED = -getattr(signal, "SIGKILL", 9)
 # Threads that wait for each other sleep after some 30 microseconds: those of torch, which spin for
 # long by default, slow workers down several times as soon as another process wants a processor.
 SPINS = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "10000"}
@@ -68,7 +70,7 @@ class Died(Exception):
     """The worker ended; the message says how. ``killed`` if from outside."""
 
     def __init__(self, code: int):
-        self.killed = code in (-signal.SIGKILL, -signal.SIGTERM)
+        self.killed = code in (KILLED, -signal.SIGTERM)
         super().__init__(_death(code))
 
 
@@ -84,7 +86,8 @@ class Slot:
         self.threads, self.device, self.share = threads, device, share
         self.cancelled = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
-        self._served, self._unread = 0, b""
+        self._served = 0
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def ask(self, request: Mapping[str, Any], timeout: float) -> dict[str, Any]:
         """The worker's answer. Raises Died, TimeoutError, or OSError where no worker can be
@@ -122,8 +125,6 @@ class Slot:
             self._process.wait(2)
         self._process.kill()
         code = self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
         self._process = None
         return code
 
@@ -144,7 +145,9 @@ class Slot:
                 cwd="/",  # where no file of the user's is taken for a module
                 start_new_session=True,  # Ctrl-C in a terminal is for the run
             )
-            self._served, self._unread = 0, b""
+            self._served, self._lines = 0, queue.SimpleQueue()
+            reading = (self._process.stdout, self._lines)
+            threading.Thread(target=_read_lines, args=reading, daemon=True).start()
             try:
                 self._line(READY)
             except (EOFError, TimeoutError) as error:
@@ -159,20 +162,22 @@ class Slot:
 
     def _line(self, timeout: float) -> bytes:
         """The worker's next line. Raises EOFError or TimeoutError."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        deadline = time.monotonic() + timeout
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._unread:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError
-                block = os.read(self._process.stdout.fileno(), 1 << 16)
-                if not block:
-                    raise EOFError
-                self._unread += block
-        line, _, self._unread = self._unread.partition(b"\n")
+        try:
+            line = self._lines.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+        if not line.endswith(b"\n"):
+            raise EOFError
         return line
+
+
+def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes]) -> None:
+    """Hands on the ``lines`` of a ``stream``, and an empty one at its end: a thread can wait for a
+    pipe on every system, a selector on some."""
+    with stream:
+        for line in stream:
+            lines.put(line)
+    lines.put(b"")
 
 
 def attempt(task: Task, slot: Slot) -> dict[str, Any]:
@@ -266,7 +271,7 @@ def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
 def _stage(scratch: Path) -> str:
     """In which stage a log ends."""
     try:
-        lines = (scratch / LOG).read_text(errors="replace").splitlines()
+        lines = (scratch / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
     stages = [line for line in lines if line.isalpha()]
@@ -274,7 +279,7 @@ def _stage(scratch: Path) -> str:
 
 
 def _death(code: int) -> str:
-    if code == -signal.SIGKILL:
+    if code == KILLED:
         return "its process was killed, as happens when memory runs out"
     if code < 0:
         return f"its process died of {signal.Signals(-code).name}"
