@@ -18,6 +18,7 @@ ORDER = (
     "types",
     "autodiff",
     "sdf",
+    "system",
     "kernels",
     "io",
     "geometry",

@@ -46,12 +46,12 @@ def test_extraction_and_tracing_count_what_they_do() -> None:
 FRESH = """
 import json
 import numpy as np
-from nstr3d.bench.speed import peak_megabytes
+from nstr3d.system import peak_memory
 
-found = [peak_megabytes()]
+found = [peak_memory() >> 20]
 held = np.ones(int(found[0] + 64) << 17)  # of 8 bytes
 del held
-print(json.dumps([*found, peak_megabytes()]))
+print(json.dumps([*found, peak_memory() >> 20]))
 """
 MEMORY = """
 from nstr3d.geometry.shapes.primitives import sphere

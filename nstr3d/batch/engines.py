@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from nstr3d.batch.attempt import Slot, Task, attempt, lost
+from nstr3d.system import count_processors
 
 GIGABYTE = 1 << 30
 NODE_LOSSES = 3  # that a shape may meet before it is given up
@@ -158,7 +159,7 @@ def local_slots(workers: int | None, device: str, gpu_memory: float) -> list[Slo
     gpus = [
         torch.cuda.get_device_properties(index).total_memory for index in range(_gpu_count(device))
     ]
-    return packed(processors(), workers, gpus, gpu_memory)
+    return packed(count_processors(), workers, gpus, gpu_memory)
 
 
 def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) -> list[Slot]:
@@ -182,11 +183,6 @@ def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) 
     ]
     places = places[: workers or max(cores, len(gpus))]
     return [Slot(max(1, cores // len(places)), gpu, share) for gpu, share in places]
-
-
-def processors() -> int:
-    """Those that this process may use, which a scheduler may have limited."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpu_count(device: str) -> int:

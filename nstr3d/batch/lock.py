@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nstr3d.batch.store import Store
+from nstr3d.system import process_start
 
 RUNS = ".runs"
 BEAT = 10.0  # seconds between signs of life
@@ -28,15 +29,15 @@ def working_on(
     """Holds the shapes of ``shard``, part i of n counted from 1, of the data set for the length of
     the block.
 
-    A run of this machine that has died is recognised at once, one of another by ``silence``, for
-    which this waits. Raises FileExistsError while another run holds some of the same shapes,
+    A run of this machine that has died is recognised at once, one of another, or where the system
+    does not say when a process started, by ``silence``, for which this waits. Raises FileExistsError while another run holds some of the same shapes,
     OSError where the store cannot be written to.
     """
     name = f"{RUNS}/{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.json"
     me = {
         "host": platform.node(),
         "pid": os.getpid(),
-        "born": _born(os.getpid()),
+        "born": process_start(os.getpid()),
         "shard": list(shard),
         "beat": 0,
     }
@@ -81,9 +82,10 @@ def _refuse_others(store: Store, mine: str, shard: tuple[int, int], silence: flo
     deadline = time.monotonic() + silence
     while meeting:
         for name, run in list(meeting.items()):
-            if run["host"] == platform.node() and _born(run["pid"]) == run["born"]:
+            started = process_start(run["pid"]) if run["host"] == platform.node() else None
+            if started is not None and started == run["born"]:
                 _refuse(store, name, run)
-            if run["host"] == platform.node() or time.monotonic() > deadline:
+            if started is not None or time.monotonic() > deadline:
                 store.remove(name)
                 del meeting[name]
                 continue
@@ -115,20 +117,3 @@ def _read(store: Store, name: str) -> dict[str, Any] | None:
         return json.loads(store.read(name))
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _born(pid: int) -> str:
-    """When a process of this machine started, empty where there is none: a number may be another
-    process's by now."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "alive"

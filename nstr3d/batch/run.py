@@ -14,13 +14,14 @@ from pathlib import Path
 
 from nstr3d.batch.attempt import Cancelled, Rules, Task
 from nstr3d.batch.catalogue import Catalogue, Known
-from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots, processors
+from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots
 from nstr3d.batch.lock import working_on
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import Shape, find_shapes, in_shard
 from nstr3d.batch.store import is_local, local_path, open_store
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
+from nstr3d.system import count_processors
 
 POLL = 0.5  # seconds between looks at whether to stop
 REFRESH = (
@@ -179,7 +180,9 @@ def _engine(job: BatchJob) -> Engine:
             ),
             1.0,
         )
-    return RayEngine(job.address, max(1, processors() // job.workers) if job.workers else 1, gpus)
+    return RayEngine(
+        job.address, max(1, count_processors() // job.workers) if job.workers else 1, gpus
+    )
 
 
 def _work(

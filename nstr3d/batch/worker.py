@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import queue
-import resource
 import signal
 import sys
 import threading
@@ -32,7 +31,8 @@ from nstr3d.io.atomic import check_readable
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import run
 from nstr3d.jobs.messages import memory_errors, sentence
-from nstr3d.jobs.stages import Listener, Outcome
+from nstr3d.jobs.stages import Listener, Outcome, sentence
+from nstr3d.system import forget_peak_memory, limit_memory, peak_memory
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)
 CHUNK = 1 << 22  # bytes hashed at a time
@@ -48,10 +48,10 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     ``memory``.
     """
     options, scratch = ShapeOptions(**request["options"]), Path(request["scratch"])
-    _limit_memory(request["memory"])
     answer: dict[str, Any] = {"status": "failed", "error": None, "key": "", "report": {}}
     path = Path(request["place"])
     try:
+        limit_memory(request["memory"])
         path = _at_hand(request["place"], scratch)
         keys = keys_of(_digest(path), path.suffix, options)
         answer["key"] = keys[0]
@@ -140,25 +140,6 @@ def _buffers(path: Path) -> list[str]:
     ]
 
 
-def _limit_memory(limit: int | None) -> None:
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit or hard, hard))
-
-
-def peak_memory() -> int:
-    """The most memory, in bytes, that the process has had since `forget_peak`, or since it began
-    where the system cannot say."""
-    with suppress(OSError, StopIteration), open("/proc/self/status") as file:
-        return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def forget_peak() -> None:
-    """Starts `peak_memory` anew, where the system can (Linux)."""
-    with suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-        file.write("5")
-
-
 def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
     """Answers requests for ever. Not on the main thread, so that jobs leave signals alone: a
     scheduler sends them to all processes, but it is for whoever started this one to end it."""
@@ -169,7 +150,7 @@ def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
         with open(Path(request["scratch"]) / LOG, "ab") as log:
             for stream in (1, 2):
                 os.dup2(log.fileno(), stream)
-        forget_peak()
+        forget_peak_memory()
         answer = fit_shape(request) | {"peak_memory": peak_memory()}
         replies.write(json.dumps(answer) + "\n")
         replies.flush()
@@ -180,9 +161,9 @@ def main() -> None:
     take."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("500")  # if the system must kill someone, then a shape, not the run
-    replies = os.fdopen(os.dup(1), "w")
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     faulthandler.enable()
     requests: queue.SimpleQueue = queue.SimpleQueue()

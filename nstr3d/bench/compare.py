@@ -219,7 +219,7 @@ def read_rows(path: Path) -> list[Row]:
     file that is another's."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         if list(reader.fieldnames or ())[: len(_PLACES)] != list(_PLACES):
             raise ValueError(
@@ -234,7 +234,7 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     rows = list(rows)
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*_PLACES, *measures], restval="")
         writer.writeheader()
         writer.writerows(

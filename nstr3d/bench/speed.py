@@ -7,12 +7,10 @@ median over the turns counts.
 
 from __future__ import annotations
 
-import resource
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ from nstr3d.kernels.step.adam import AdamW
 from nstr3d.sdf import CHUNK, Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.trace import EmptySpace, sphere_trace
+from nstr3d.system import peak_memory
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import sdf_objective
@@ -158,26 +157,20 @@ def memory(sdf: Sdf, resolution: int) -> dict[str, float]:
     """Megabytes that an extraction adds to the most that this process ever held: of use as the
     first work of a fresh one.
 
-    A small extraction before it loads what every one needs.
+    A small extraction before it loads what every one needs. Raises OSError where the system does
+    not count.
     """
     extract(sdf, 32)
-    before = peak_megabytes()
+    before = peak_memory()
     found = extract(sdf, resolution)
+    after = peak_memory()
+    if before is None or after is None:
+        raise OSError("This system does not say how much memory a process has had; use Linux.")
     return {
         "resolution": resolution,
         "faces": len(found.mesh.faces),
-        "megabytes": peak_megabytes() - before,
+        "megabytes": (after - before) / (1 << 20),
     }
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process ever held. Of Linux's two counts, the other begins with the
-    parent's memory."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)  # macOS counts bytes
 
 
 def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import shutil
 import signal
 import tempfile
@@ -22,6 +21,7 @@ import torch
 
 from nstr3d.jobs.messages import Message
 from nstr3d.kernels.available import INSTALL, numba_fault
+from nstr3d.system import peak_memory
 from nstr3d.training.fit import Fit, Progress
 
 
@@ -190,7 +190,8 @@ def publish(out: Path) -> Iterator[Path]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where a job ran, with what, and the most memory that the process has had."""
+    """Where a job ran, with what, and the most memory, in bytes, that the process has had, None
+    where the system does not say."""
     packages = ("nstr3d", "torch", "numpy", "libigl", "numba")
     return {
         "device": str(device),
@@ -198,7 +199,7 @@ def machine(device: torch.device) -> dict[str, Any]:
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in packages},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_memory_bytes": peak_memory(),
     }
 
 

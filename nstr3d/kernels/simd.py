@@ -21,7 +21,16 @@ from numba.extending import models, register_model
 
 from nstr3d.kernels.field.layout import LANES
 
-WIDE = 16 if llvm.get_host_cpu_features().get("avx512f") else 8  # of a vector in matrix products
+
+def has_feature(name: str) -> bool:
+    """Whether the processor has the ``name``d feature; no where LLVM does not know its features."""
+    try:
+        return bool(llvm.get_host_cpu_features().get(name))
+    except RuntimeError:
+        return False
+
+
+WIDE = 16 if has_feature("avx512f") else 8  # of a vector in matrix products
 
 
 class Vector(types.Type):
