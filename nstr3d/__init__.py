@@ -5,7 +5,8 @@ From a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a c
 """
 
 from nstr3d.batch.dataset import Dataset
-from nstr3d.fields.closed.cosines import CosineConfig, fit_cosines
+from nstr3d.fields.closed.cosinefit import fit_cosines
+from nstr3d.fields.closed.cosines import CosineConfig
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.start.placement import PlacementConfig

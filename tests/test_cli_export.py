@@ -12,7 +12,7 @@ import torch
 
 from nstr3d.cli import command as cli
 from nstr3d.fields.baselines.siren import SirenConfig
-from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.io import load_mesh, save_lines

@@ -11,7 +11,7 @@ from PIL import Image
 from programs import needs_parts
 
 from nstr3d.cli import command as cli
-from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.model.checkpoint import save
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame

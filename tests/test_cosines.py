@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
-from nstr3d.fields.closed.cosines import CosineConfig, Cosines, fit_cosines
+from nstr3d.fields.closed.cosinefit import fit_cosines
+from nstr3d.fields.closed.cosines import CosineConfig, Cosines
 from nstr3d.fields.closed.lapped import MATRIX_HOP, analyse, basis, blocks, resample, synthesise
 from nstr3d.fields.closed.positions import pack, packed_size, unpack
 from nstr3d.model.checkpoint import load, save

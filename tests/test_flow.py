@@ -11,14 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstr3d.kernels.field.interpolate import plain_torch
-from nstr3d.spectrum.flow import (
-    End,
-    GridField,
-    StreamConfig,
-    Streamlines,
-    evenly_spaced,
-    streamlines,
-)
+from nstr3d.spectrum.flow import End, StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.spectrum.gridfield import GridField
 from nstr3d.types import Box, Polylines
 
 SQUARE = Box((-1.0, -1.0), (1.0, 1.0))

@@ -36,7 +36,7 @@ from nstr3d.cli.command import guarded
 from nstr3d.fields.baselines.fourier import sized_fourier
 from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
-from nstr3d.fields.closed.cosines import fit_cosines
+from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves

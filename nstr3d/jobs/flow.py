@@ -38,7 +38,8 @@ from nstr3d.render.traced import RenderConfig, render
 from nstr3d.sdf import Sdf
 from nstr3d.signals.signal import Signal
 from nstr3d.spectrum.analysis import Analysis, AnalysisConfig, analyse
-from nstr3d.spectrum.flow import GridField, StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.spectrum.flow import StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.spectrum.gridfield import GridField
 from nstr3d.spectrum.reading import (
     LocalSpectrum,
     Reading,

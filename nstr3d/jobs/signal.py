@@ -13,7 +13,8 @@ import torch
 
 from nstr3d.fields.closed.carried import CarryConfig, bridge
 from nstr3d.fields.closed.completion import fill
-from nstr3d.fields.closed.cosines import Cosines, fit_cosines, local_frequency
+from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
+from nstr3d.fields.closed.cosines import Cosines
 from nstr3d.fields.nstr import TransportConfig
 from nstr3d.io import (
     Picture,

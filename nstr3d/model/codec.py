@@ -19,14 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nstr3d.fields.closed.cosines import (
-    HOPS,
-    CosineConfig,
-    Cosines,
-    analyse_all,
-    fitting,
-    principal_axes,
-)
+from nstr3d.fields.closed.cosinefit import HOPS, fitting, principal_axes
+from nstr3d.fields.closed.cosines import CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.kernels.field.interpolate import fused_applies
 from nstr3d.types import Box, Polylines
 
 VectorField = Callable[[Tensor], Tensor]
@@ -325,71 +324,6 @@ def _parts(flow: Streamlines, chosen: list[tuple[int, int, int]]) -> Streamlines
     return Streamlines(
         Polylines(lines.points[rows], np.cumsum(sizes), values), np.array(seeds, np.int64), shape
     )
-
-
-class GridField:
-    """A vector or line field sampled once at the nodes of a grid over ``bounds``, and answered
-    between them in microseconds.
-
-    ``nodes (*cells + 1, d)`` are the field's vectors; where it is not ``signed``, the vectors of a
-    cell's corners are turned towards that of the nearest corner before they are averaged. Raises
-    ValueError for nodes of another shape.
-    """
-
-    def __init__(self, nodes: Tensor, bounds: Box, signed: bool = True):
-        dim = nodes.shape[-1]
-        if nodes.ndim != dim + 1 or min(nodes.shape[:-1]) < 2 or len(bounds.lower) != dim:
-            raise ValueError(
-                f"A grid in {dim} dimensions has nodes (*cells + 1, {dim}), not "
-                f"{tuple(nodes.shape)}."
-            )
-        self.signed, self.dim = signed, dim
-        self.table = nodes.reshape(-1, dim)
-        self.lower = nodes.new_tensor(bounds.lower)
-        self.cells = torch.tensor([n - 1 for n in nodes.shape[:-1]], device=nodes.device)
-        self.inverse = self.cells / nodes.new_tensor(bounds.extent)
-        strides = [math.prod(nodes.shape[axis + 1 : -1]) for axis in range(dim)]
-        self.strides = torch.tensor(strides, device=nodes.device)
-        self.bits = torch.tensor(list(np.ndindex(*(2,) * dim)), device=nodes.device)
-        self.steps = (self.bits * self.strides).sum(dim=1)
-
-    @staticmethod
-    def sampled(
-        field: VectorField, bounds: Box, cells: int, signed: bool = True, chunk: int = 1 << 16
-    ) -> GridField:
-        """``field`` at the nodes of ``cells`` cells along the longest side of ``bounds``, as nearly
-        cubes as will fit."""
-        counts = (
-            np.maximum(np.round(bounds.extent / bounds.extent.max() * cells), 1).astype(int) + 1
-        )
-        axes = [
-            torch.linspace(low, high, int(n))
-            for low, high, n in zip(bounds.lower, bounds.upper, counts)
-        ]
-        points = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        with torch.no_grad():
-            vectors = torch.cat(
-                [field(part) for part in points.reshape(-1, len(axes)).split(chunk)]
-            )
-        return GridField(vectors.reshape(points.shape), bounds, signed)
-
-    def __call__(self, points: Tensor) -> Tensor:
-        """Vectors ``(n, d)`` at ``points (n, d)`` within the bounds."""
-        if fused_applies(points, self.table):
-            from nstr3d.kernels.field.gather import grid_vectors
-
-            return grid_vectors(
-                points, self.lower, self.inverse, self.cells, self.signed, self.table
-            )
-        scaled = (points - self.lower) * self.inverse
-        cell = torch.minimum(scaled.floor().long().clamp_min(0), self.cells - 1)
-        offset = (scaled - cell).to(self.table)[:, None, :]
-        weight = torch.where(self.bits.bool(), offset, 1 - offset).prod(dim=2)
-        corners = self.table[(cell * self.strides).sum(dim=1)[:, None] + self.steps]
-        if not self.signed:
-            nearest = corners[torch.arange(len(points), device=points.device), weight.argmax(dim=1)]
-            weight = torch.where((corners * nearest[:, None, :]).sum(dim=2) < 0, -weight, weight)
-        return (weight[:, :, None] * corners).sum(dim=1)
 
 
 def _check(seeds: Tensor, bounds: Box) -> None:

@@ -14,30 +14,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
 from nstr3d.geometry.mesh.topology import drop_unused_vertices
-from nstr3d.kernels.available import numba_found
 from nstr3d.sdf import Sdf
+from nstr3d.surface.bricks import (
+    BRICK,
+    OCTANTS,
+    Counted,
+    Evaluate,
+    Grid,
+    Nodes,
+    distinct,
+    index_triples,
+    kernels,
+    merged,
+    without,
+)
 from nstr3d.types import Box, Mesh
 
-PADDING = 0.03  # of the longest side of the bounds, on every side
 SAFETY = 1.1  # on the Lipschitz bound, when deciding what can hold surface
-# of the stated Lipschitz bound, in turn, while samples show that it does not hold
-WIDENINGS = 1.0, 2.0, 4.0
+WIDENINGS = (
+    1.0,
+    2.0,
+    4.0,
+)  # of the stated Lipschitz bound, in turn, while samples show that it does not hold
 # share of steps between samples that may be steeper: a few cracks are followed, and need no wider
 # bound
 TOLERATED = 1e-2
-BRICK = 2  # cells to the edge of a brick
-BLOCKS = 64  # blocks to the longest axis, about
-
-# also the order of the eight nodes that a brick owns
-OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
-Evaluate = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -88,16 +94,16 @@ def extract(
         raise ValueError(
             f"the Lipschitz bound of the signed distance is {sdf.lipschitz}; it must be positive"
         )
-    grid = _Grid.over(bounds or sdf.bounds, resolution, max(level, 0.0) if bounds is None else 0.0)
-    field = _Counted(sdf, level, grid, chunk)
-    nodes = _Nodes(grid, field)
-    coarse = field(_lattice(grid.blocks) * grid.block + grid.block // 2).reshape(grid.blocks)
+    grid = Grid.over(bounds or sdf.bounds, resolution, max(level, 0.0) if bounds is None else 0.0)
+    field = Counted(sdf, level, grid, chunk)
+    nodes = Nodes(grid, field)
+    coarse = field(index_triples(grid.blocks) * grid.block + grid.block // 2).reshape(grid.blocks)
     lipschitz, bricks, rounds = _near_surface(sdf.lipschitz, coarse, grid, field, nodes)
     surface = _Surface(grid, nodes)
     surface.follow(bricks)
     while len(missed := _missed_blocks(coarse, surface.bricks(), grid)):
         per_block = grid.block // BRICK
-        inner = _lattice((per_block, per_block, per_block))
+        inner = index_triples((per_block, per_block, per_block))
         surface.follow((missed[:, None] * per_block + inner).reshape(-1, 3))
     if not len(found := surface.bricks()):
         raise ValueError(
@@ -110,132 +116,10 @@ def extract(
     )
 
 
-@dataclass(frozen=True)
-class _Grid:
-    """Nodes at ``origin + cell * (i, j, k)``; ``blocks`` blocks along each axis, each ``block``
-    cells to an edge."""
-
-    origin: np.ndarray
-    cell: float
-    blocks: tuple[int, int, int]
-    block: int
-
-    @staticmethod
-    def over(bounds: Box, resolution: int, grow: float) -> _Grid:
-        """The grid of ``resolution`` cells along the longest side of the grown and padded bounds,
-        whole blocks only."""
-        extent = bounds.extent + 2 * grow
-        if not (np.isfinite(extent).all() and extent.max() > 0 and extent.min() >= 0):
-            raise ValueError(
-                f"the bounds {bounds.lower} to {bounds.upper} have no size; give a box that holds "
-                "the surface"
-            )
-        padded = extent + 2 * PADDING * extent.max()
-        cell = float(padded.max() / resolution)
-        block = BRICK
-        while resolution > BLOCKS * block:
-            block *= 2
-        x, y, z = np.ceil(padded / (cell * block) - 1e-9).astype(int).tolist()
-        return _Grid(
-            bounds.centre - np.array((x, y, z)) * (cell * block / 2), cell, (x, y, z), block
-        )
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Cells along each axis."""
-        x, y, z = (n * self.block for n in self.blocks)
-        return x, y, z
-
-    @property
-    def bricks(self) -> np.ndarray:
-        """Bricks along each axis."""
-        return np.array(self.shape) // BRICK
-
-    def keys(self, bricks: np.ndarray) -> np.ndarray:
-        """One int64 for each brick ``(..., 3)``; the layer of bricks just beyond the upper ends has
-        keys too."""
-        _, y, z = self.bricks + 1
-        return (bricks[..., 0] * y + bricks[..., 1]) * z + bricks[..., 2]
-
-    def coordinates(self, keys: np.ndarray) -> np.ndarray:
-        """Bricks ``(n, 3)`` from their keys."""
-        return np.stack(np.unravel_index(keys, tuple((self.bricks + 1).tolist())), axis=-1)
-
-
-class _Counted:
-    """Signed distance minus level at grid positions ``(n, 3)``, in chunks, counting the
-    evaluations."""
-
-    def __init__(self, sdf: Sdf, level: float, grid: _Grid, chunk: int) -> None:
-        self.sdf, self.level, self.grid, self.chunk = sdf, level, grid, chunk
-        self.count = 0
-
-    def __call__(self, positions: np.ndarray) -> np.ndarray:
-        values = np.empty(len(positions))
-        for start in range(0, len(positions), self.chunk):
-            points = self.grid.origin + positions[start : start + self.chunk] * self.grid.cell
-            values[start : start + self.chunk] = self.sdf(points)
-        self.count += len(positions)
-        values -= self.level
-        if not np.isfinite(values).all():
-            first = self.grid.origin + positions[np.argmin(np.isfinite(values))] * self.grid.cell
-            raise ValueError(
-                f"the signed distance at {first.tolist()} is not finite; the field cannot be "
-                "extracted"
-            )
-        # A zero is made positive so that every later test of sign agrees about it.
-        values[values == 0] = np.finfo(np.float64).tiny
-        return values
-
-
-class _Nodes:
-    """The evaluated nodes, sparse: brick b owns the eight nodes ``2 b + {0, 1}^3``; not a number =
-    not evaluated."""
-
-    def __init__(self, grid: _Grid, field: Evaluate) -> None:
-        self.grid, self.field = grid, field
-        self.keys = np.empty(0, np.int64)
-        self.values = np.empty((0, 8))
-
-    def put_centres(self, bricks: np.ndarray, values: np.ndarray) -> None:
-        """Take the values known at the centres of bricks, where the last of the eight nodes is."""
-        keys = self.grid.keys(bricks)
-        self._own(keys)
-        at = np.searchsorted(self.keys, keys)
-        self.values[at, 7] = values
-
-    def at(self, bricks: np.ndarray) -> np.ndarray:
-        """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known
-        yet."""
-        index, flat = self.index(bricks), self.values.reshape(-1)
-        new = _kernels().unknown(index, flat)
-        flat[new] = self.field(self.positions(new))
-        return flat[index].reshape(-1, 3, 3, 3)
-
-    def index(self, bricks: np.ndarray) -> np.ndarray:
-        """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until
-        bricks are added."""
-        keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
-        self._own((keys[:, None] + steps).ravel())
-        return _kernels().locate(keys, steps, self.keys)
-
-    def positions(self, index: np.ndarray) -> np.ndarray:
-        """Grid positions ``(n, 3)`` of the nodes at ``index`` in the flattened values."""
-        return self.grid.coordinates(self.keys[index // 8]) * BRICK + OCTANTS[index % 8]
-
-    def _own(self, keys: np.ndarray) -> None:
-        """Make room for the nodes of these bricks."""
-        new = _without(_distinct(keys), self.keys)
-        if len(new):
-            at = np.searchsorted(self.keys, new)
-            self.keys = np.insert(self.keys, at, new)
-            self.values = np.insert(self.values, at, np.nan, axis=0)
-
-
 class _Surface:
     """The bricks that the surface crosses, grown by following it from brick to brick."""
 
-    def __init__(self, grid: _Grid, nodes: _Nodes) -> None:
+    def __init__(self, grid: Grid, nodes: Nodes) -> None:
         self.grid, self.nodes = grid, nodes
         self.visited = np.empty(0, np.int64)
         self.crossed = np.empty(0, np.int64)
@@ -248,16 +132,16 @@ class _Surface:
     def follow(self, bricks: np.ndarray) -> None:
         """Visit ``bricks (n, 3)``, and on from each to the neighbours that share a crossed face,
         until none is new."""
-        keys = _without(_distinct(self.grid.keys(bricks)), self.visited)
+        keys = without(distinct(self.grid.keys(bricks)), self.visited)
         while len(keys):
             self.rounds += 1
-            self.visited = _merged(self.visited, keys)
+            self.visited = merged(self.visited, keys)
             bricks = self.grid.coordinates(keys)
             inside = self.nodes.at(bricks) < 0
             crossed = _mixed(inside.reshape(-1, 27))
-            self.crossed = _merged(self.crossed, keys[crossed])
-            keys = _without(
-                _distinct(self.grid.keys(self._beyond(bricks[crossed], inside[crossed]))),
+            self.crossed = merged(self.crossed, keys[crossed])
+            keys = without(
+                distinct(self.grid.keys(self._beyond(bricks[crossed], inside[crossed]))),
                 self.visited,
             )
 
@@ -278,7 +162,7 @@ class _Surface:
 
 
 def _near_surface(
-    stated: float, coarse: np.ndarray, grid: _Grid, field: Evaluate, nodes: _Nodes
+    stated: float, coarse: np.ndarray, grid: Grid, field: Evaluate, nodes: Nodes
 ) -> tuple[float, np.ndarray, int]:
     """The bricks ``(n, 3)`` that can hold surface, their nodes evaluated, under the stated bound or
     a wider one where the samples show that it does not hold; with the bound in use and how many
@@ -297,7 +181,7 @@ def _near_surface(
 
 
 def _select(
-    coarse: np.ndarray, grid: _Grid, field: Evaluate, bound: float
+    coarse: np.ndarray, grid: Grid, field: Evaluate, bound: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bricks ``(n, 3)`` whose circumscribed ball can meet the surface, and the values at their
     centres ``(n,)``."""
@@ -313,7 +197,7 @@ def _select(
     return kept, values
 
 
-def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: _Grid) -> np.ndarray:
+def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: Grid) -> np.ndarray:
     """Blocks ``(n, 3)`` on both sides of a change of sign between block centres where neither holds
     crossed bricks."""
     holds = np.zeros(grid.blocks, bool)
@@ -330,21 +214,12 @@ def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: _Grid) -> np.n
     return np.argwhere(missed)
 
 
-def _march(bricks: np.ndarray, nodes: _Nodes, grid: _Grid) -> Mesh:
+def _march(bricks: np.ndarray, nodes: Nodes, grid: Grid) -> Mesh:
     """Marching cubes over ``bricks (n, 3)``, vertices shared, in world units."""
-    vertices, faces = _kernels().march(
-        nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK
-    )
+    march = kernels().march
+
+    vertices, faces = march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
     return _without_grains(Mesh(grid.origin + vertices * grid.cell, faces))
-
-
-def _kernels() -> ModuleType:
-    """What finds nodes and marches over bricks: compiled, or its twin where numba is absent."""
-    if numba_found():
-        from nstr3d.kernels.geometry import cells
-    else:
-        from nstr3d.kernels.geometry import plaincells as cells
-    return cells
 
 
 def _without_grains(mesh: Mesh) -> Mesh:
@@ -365,11 +240,6 @@ def _without_grains(mesh: Mesh) -> Mesh:
     return drop_unused_vertices(Mesh(mesh.vertices, np.delete(mesh.faces, grains, axis=0)))
 
 
-def _lattice(shape: tuple[int, int, int]) -> np.ndarray:
-    """All index triples ``(n, 3)`` of an array of this shape, in its order."""
-    return np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), axis=-1)
-
-
 def _steep(values: np.ndarray, step: float) -> bool:
     """Whether neighbours along the last three axes of ``values`` differ by more than ``step`` more
     often than is tolerated."""
@@ -383,24 +253,3 @@ def _mixed(inside: np.ndarray) -> np.ndarray:
     """Rows ``(n,)`` of ``inside (n, m)`` that hold both true and false."""
     count = np.count_nonzero(inside, axis=1)
     return (count > 0) & (count < inside.shape[1])
-
-
-def _distinct(keys: np.ndarray) -> np.ndarray:
-    """The sorted distinct ``keys``; by sorting, which is several times faster here than the hashing
-    of np.unique."""
-    ordered = np.sort(keys)
-    return (
-        ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
-    )
-
-
-def _without(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Those of the sorted ``keys`` that the sorted ``known`` lacks."""
-    if not len(known):
-        return keys
-    return keys[known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] != keys]
-
-
-def _merged(known: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Two sorted arrays without common elements as one."""
-    return np.insert(known, np.searchsorted(known, new), new)

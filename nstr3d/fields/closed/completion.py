@@ -10,13 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.fields.closed.cosines import (
-    CosineConfig,
-    analyse_all,
-    fitting,
-    principal_axes,
-    synthesise_all,
-)
+from nstr3d.fields.closed.cosinefit import fitting, principal_axes
+from nstr3d.fields.closed.cosines import CosineConfig, analyse_all, synthesise_all
 
 ROUNDS = 60
 LOWEST = 2e-3  # of the largest amplitude: the last threshold

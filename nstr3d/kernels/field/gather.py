@@ -159,7 +159,7 @@ def grid_vectors(
     points: Tensor, lower: Tensor, inverse: Tensor, cells: Tensor, signed: bool, table: Tensor
 ) -> Tensor:
     """Vectors ``(n, 3)`` between the nodes of a grid, all float32; see
-    `nstr3d.spectrum.flow.GridField`, its twin."""
+    `nstr3d.spectrum.gridfield.GridField`, its twin."""
     out = torch.empty(len(points), 3)
     grid = (
         lower.numpy(),

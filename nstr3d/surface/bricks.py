@@ -1,0 +1,185 @@
+"""The grid of an isosurface extraction: bricks of cells, the distances known at their nodes, and
+sets of their keys."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+import numpy as np
+
+from nstr3d.kernels.available import numba_found
+from nstr3d.sdf import Sdf
+from nstr3d.types import Box
+
+PADDING = 0.03  # of the longest side of the bounds, on every side
+BLOCKS = 64  # blocks to the longest axis, about
+BRICK = 2  # cells to the edge of a brick
+# also the order of the eight nodes that a brick owns
+OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
+
+Evaluate = Callable[[np.ndarray], np.ndarray]
+
+
+def kernels() -> ModuleType:
+    """What finds nodes and marches over bricks: compiled, or its twin where numba is absent."""
+    if numba_found():
+        from nstr3d.kernels.geometry import cells
+    else:
+        from nstr3d.kernels.geometry import plaincells as cells
+    return cells
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Nodes at ``origin + cell * (i, j, k)``; ``blocks`` blocks along each axis, each ``block``
+    cells to an edge."""
+
+    origin: np.ndarray
+    cell: float
+    blocks: tuple[int, int, int]
+    block: int
+
+    @staticmethod
+    def over(bounds: Box, resolution: int, grow: float) -> Grid:
+        """The grid of ``resolution`` cells along the longest side of the grown and padded bounds,
+        whole blocks only."""
+        extent = bounds.extent + 2 * grow
+        if not (np.isfinite(extent).all() and extent.max() > 0 and extent.min() >= 0):
+            raise ValueError(
+                f"the bounds {bounds.lower} to {bounds.upper} have no size; give a box that holds "
+                "the surface"
+            )
+        padded = extent + 2 * PADDING * extent.max()
+        cell = float(padded.max() / resolution)
+        block = BRICK
+        while resolution > BLOCKS * block:
+            block *= 2
+        x, y, z = np.ceil(padded / (cell * block) - 1e-9).astype(int).tolist()
+        return Grid(
+            bounds.centre - np.array((x, y, z)) * (cell * block / 2), cell, (x, y, z), block
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Cells along each axis."""
+        x, y, z = (n * self.block for n in self.blocks)
+        return x, y, z
+
+    @property
+    def bricks(self) -> np.ndarray:
+        """Bricks along each axis."""
+        return np.array(self.shape) // BRICK
+
+    def keys(self, bricks: np.ndarray) -> np.ndarray:
+        """One int64 for each brick ``(..., 3)``; the layer of bricks just beyond the upper ends has
+        keys too."""
+        _, y, z = self.bricks + 1
+        return (bricks[..., 0] * y + bricks[..., 1]) * z + bricks[..., 2]
+
+    def coordinates(self, keys: np.ndarray) -> np.ndarray:
+        """Bricks ``(n, 3)`` from their keys."""
+        return np.stack(np.unravel_index(keys, tuple((self.bricks + 1).tolist())), axis=-1)
+
+
+class Counted:
+    """Signed distance minus level at grid positions ``(n, 3)``, in chunks, counting the
+    evaluations."""
+
+    def __init__(self, sdf: Sdf, level: float, grid: Grid, chunk: int) -> None:
+        self.sdf, self.level, self.grid, self.chunk = sdf, level, grid, chunk
+        self.count = 0
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        values = np.empty(len(positions))
+        for start in range(0, len(positions), self.chunk):
+            points = self.grid.origin + positions[start : start + self.chunk] * self.grid.cell
+            values[start : start + self.chunk] = self.sdf(points)
+        self.count += len(positions)
+        values -= self.level
+        if not np.isfinite(values).all():
+            first = self.grid.origin + positions[np.argmin(np.isfinite(values))] * self.grid.cell
+            raise ValueError(
+                f"the signed distance at {first.tolist()} is not finite; the field cannot be "
+                "extracted"
+            )
+        # A zero is made positive so that every later test of sign agrees about it.
+        values[values == 0] = np.finfo(np.float64).tiny
+        return values
+
+
+class Nodes:
+    """The evaluated nodes, sparse: brick b owns the eight nodes ``2 b + {0, 1}^3``; not a number =
+    not evaluated."""
+
+    def __init__(self, grid: Grid, field: Evaluate) -> None:
+        self.grid, self.field = grid, field
+        self.keys = np.empty(0, np.int64)
+        self.values = np.empty((0, 8))
+
+    def put_centres(self, bricks: np.ndarray, values: np.ndarray) -> None:
+        """Take the values known at the centres of bricks, where the last of the eight nodes is."""
+        keys = self.grid.keys(bricks)
+        self._own(keys)
+        at = np.searchsorted(self.keys, keys)
+        self.values[at, 7] = values
+
+    def at(self, bricks: np.ndarray) -> np.ndarray:
+        """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known
+        yet."""
+        unknown = kernels().unknown
+
+        index, flat = self.index(bricks), self.values.reshape(-1)
+        new = unknown(index, flat)
+        flat[new] = self.field(self.positions(new))
+        return flat[index].reshape(-1, 3, 3, 3)
+
+    def index(self, bricks: np.ndarray) -> np.ndarray:
+        """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until
+        bricks are added."""
+        locate = kernels().locate
+
+        keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
+        self._own((keys[:, None] + steps).ravel())
+        return locate(keys, steps, self.keys)
+
+    def positions(self, index: np.ndarray) -> np.ndarray:
+        """Grid positions ``(n, 3)`` of the nodes at ``index`` in the flattened values."""
+        return self.grid.coordinates(self.keys[index // 8]) * BRICK + OCTANTS[index % 8]
+
+    def _own(self, keys: np.ndarray) -> None:
+        """Make room for the nodes of these bricks."""
+        new = without(distinct(keys), self.keys)
+        if len(new):
+            at = np.searchsorted(self.keys, new)
+            self.keys = np.insert(self.keys, at, new)
+            self.values = np.insert(self.values, at, np.nan, axis=0)
+
+
+def index_triples(shape: tuple[int, int, int]) -> np.ndarray:
+    """All index triples ``(n, 3)`` of an array of this shape, in its order."""
+    return np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), axis=-1)
+
+
+def distinct(keys: np.ndarray) -> np.ndarray:
+    """The sorted distinct ``keys``; by sorting, which is several times faster here than the hashing
+    of np.unique."""
+    ordered = np.sort(keys)
+    return (
+        ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
+    )
+
+
+def without(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Those of the sorted ``keys`` that the sorted ``known`` lacks."""
+    if not len(known):
+        return keys
+    return keys[known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] != keys]
+
+
+def merged(known: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Two sorted arrays without common elements as one."""
+    return np.insert(known, np.searchsorted(known, new), new)
