@@ -34,7 +34,6 @@ from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot
 from nstr3d.bench.tracks import RESOLUTION, TESTS, MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.closed.cosinefit import fit_cosines
-from nstr3d.fields.closed.cosines import fit_cosines
 from nstr3d.io.atomic import atomic_path
 from nstr3d.signals.signal import IMAGES, SOUNDS
 from nstr3d.training.fit import FitConfig, Progress

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 from nstr3d.autodiff import gradient
+from nstr3d.bench.contenders import relative_objective
 from nstr3d.fields.base import Field, largest
 from nstr3d.fields.baselines.finer import FinerConfig, sized_finer
 from nstr3d.fields.baselines.fourier import FourierConfig, sized_fourier
@@ -20,7 +21,7 @@ from nstr3d.fields.baselines.siren import SirenConfig, sized_siren
 from nstr3d.kernels.field.hashing import HashGrid, encode, hash_encode
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit, FitConfig, fit
-from nstr3d.training.losses import relative_objective, sdf_objective
+from nstr3d.training.losses import sdf_objective
 from nstr3d.training.presets import FIELDS
 from nstr3d.types import Box, Frame, Samples
 

@@ -11,6 +11,7 @@ import torch
 from programs import needs_parts
 
 from nstr3d.bench.compare import MARKS, Contender, Row, race, read_rows, write_rows
+from nstr3d.bench.contenders import sized_linear
 from nstr3d.bench.tables import Measure, _main, by_track, plot, summary
 from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.fields.base import Field
@@ -18,7 +19,6 @@ from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
 from nstr3d.io import save_mesh
 from nstr3d.training.fit import FitConfig
-from nstr3d.training.presets import sized_linear
 from nstr3d.training.solve import least_squares
 
 BUDGET, POOL = 3000, 50_000

@@ -44,7 +44,7 @@ OWNERS = {
     "soundfile": ("io.audio",),
     "laspy": ("io.cloud",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),
-    "scipy": ("types", "geometry", "fields", "spectrum"),
+    "scipy": ("types", "geometry", "fields", "spectrum", "bench"),
     "imageio_ffmpeg": ("render.animation",),
     "OpenEXR": ("render.animation",),
     "pyrender": ("render.opengl",),

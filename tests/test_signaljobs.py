@@ -14,9 +14,7 @@ from programs import needs_parts
 from nstr3d.cli import command as cli
 from nstr3d.fields.closed.completion import fill
 from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
-from nstr3d.fields.closed.cosines import fit_cosines, local_frequency
 from nstr3d.io import load_image, load_picture, load_sound
-from nstr3d.io.audio import load_sound
 from nstr3d.jobs.signal import SignalJob, budget, run_signal, score_signal
 from nstr3d.model.checkpoint import load
 from nstr3d.render.panels import GAP, comparison, opaque, shrunk

@@ -1,4 +1,4 @@
-"""The library leaves the process as it is, and fits in several threads do not disturb each other."""
+"""The library leaves the process as it is, and fits in several threads keep apart."""
 
 import json
 import os

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nstr3d.fields.closed.surfacewaves import SurfaceWavesConfig, _Frame, _Law, fit_surface_waves
+from nstr3d.bench.surfacewaves import SurfaceWavesConfig, _Frame, _Law, fit_surface_waves
 from nstr3d.fields.start.placement import PlacementConfig
 
 PLACEMENT = PlacementConfig(samples=4000, candidates=300, band=(0.5, 3.0))

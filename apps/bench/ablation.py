@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
+from nstr3d.bench.contenders import sized_waveless
 from nstr3d.bench.tables import PICTURE, SURFACE, Measure, summary
 from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
@@ -32,7 +33,7 @@ from nstr3d.kernels.field.interpolate import gather
 from nstr3d.signals.signal import kind_of, sized_waves
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import TransportPenalty, sdf_objective, value_objective
-from nstr3d.training.presets import changed, sized_nstr, sized_waveless
+from nstr3d.training.presets import changed, sized_nstr
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / "assets" / name for name in ("bunny.obj", "ripple.obj", "texture.png"))

@@ -26,12 +26,12 @@ import torch
 from scipy.spatial import KDTree
 
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
-from nstr3d.bench.contenders import NGP
+from nstr3d.bench.contenders import NGP, sized_waveless
+from nstr3d.bench.surfacewaves import SurfaceWavesConfig, fit_surface_waves
 from nstr3d.bench.tables import SURFACE, Measure, by_track, final, mean_of, summary
 from nstr3d.bench.tracks import TESTS, MeshTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.base import Field
-from nstr3d.fields.closed.surfacewaves import SurfaceWavesConfig, fit_surface_waves
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.start.warm import warm_start
@@ -40,7 +40,7 @@ from nstr3d.geometry.shapes.reliefs import RELIEFS
 from nstr3d.io.atomic import atomic_path
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import sdf_objective
-from nstr3d.training.presets import FAST, levels_for, sized_nstr, sized_waveless
+from nstr3d.training.presets import FAST, levels_for, sized_nstr
 from nstr3d.types import Mesh, Samples
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -30,6 +30,7 @@ from nstr3d.bench.compare import (
     row_of,
     write_rows,
 )
+from nstr3d.bench.contenders import sized_waveless
 from nstr3d.bench.tables import SURFACE, Measure, final, mean_of, summary
 from nstr3d.bench.tracks import MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
@@ -42,7 +43,7 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.io.atomic import atomic_path
 from nstr3d.training.fit import FitConfig, Progress
-from nstr3d.training.presets import FIELDS, changed, sized_waveless
+from nstr3d.training.presets import FIELDS, changed
 from nstr3d.training.solve import least_squares
 from nstr3d.types import Mesh
 

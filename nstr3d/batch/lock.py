@@ -30,8 +30,9 @@ def working_on(
     the block.
 
     A run of this machine that has died is recognised at once, one of another, or where the system
-    does not say when a process started, by ``silence``, for which this waits. Raises FileExistsError while another run holds some of the same shapes,
-    OSError where the store cannot be written to.
+    does not say when a process started, by ``silence``, for which this waits. Raises
+    FileExistsError while another run holds some of the same shapes, OSError where the store cannot
+    be written to.
     """
     name = f"{RUNS}/{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.json"
     me = {

@@ -31,7 +31,7 @@ from nstr3d.io.atomic import check_readable
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import run
 from nstr3d.jobs.messages import memory_errors, sentence
-from nstr3d.jobs.stages import Listener, Outcome, sentence
+from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.system import forget_peak_memory, limit_memory, peak_memory
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)

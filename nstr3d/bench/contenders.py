@@ -7,24 +7,27 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+from torch import Tensor
 
 from nstr3d.bench.compare import Contender
+from nstr3d.fields.base import Field
 from nstr3d.fields.baselines.finer import sized_finer
 from nstr3d.fields.baselines.fourier import sized_fourier
 from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
+from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.signals.signal import sized_waves
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import (
+    Objective,
     TransportPenalty,
-    relative_objective,
     sdf_objective,
     value_objective,
 )
-from nstr3d.training.presets import FIELDS, changed, sized_linear, sized_nstr, sized_waveless
+from nstr3d.training.presets import FIELDS, changed, levels_for, sized_nstr
 from nstr3d.training.solve import least_squares
-from nstr3d.types import Lattice
+from nstr3d.types import Lattice, Mesh, Samples
 
 PENALTY = sdf_objective(transport=TransportPenalty(0.1))
 # constant rates, as published for runs this short
@@ -33,6 +36,41 @@ PAPER = FitConfig(batch=8192, warmup=0, final_rate=1.0, settle=None)
 # threads.
 LARGE, SMALL = FitConfig(batch=8192, settle=None), FitConfig(batch=1024, settle=None)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
+
+
+def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The control for the phase waves: the same levels, with plain channels in their place."""
+    *coarser, last = levels_for(finest)
+    return *coarser, LevelConfig(finest, plain=last.features)
+
+
+def sized_waveless(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """The default field with plain channels in place of the phase waves."""
+    return sized_nstr(params, near, waveless_levels_for)
+
+
+def sized_linear(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+    """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`:
+    the control for the decoder."""
+
+    def levels(finest: int) -> tuple[LevelConfig, ...]:
+        cells = [max(2 + index, round(finest / share)) for index, share in enumerate((16, 4, 2, 1))]
+        return LevelConfig(cells[0], plain=1, sparse=False), *(
+            LevelConfig(count, plain=1) for count in cells[1:]
+        )
+
+    return sized_nstr(params, near, levels, NstrConfig(hidden=0))
+
+
+def relative_objective(offset: float = 0.01) -> Objective:
+    """Mean absolute error relative to ``|value| + offset``: the loss that Instant-NGP trains
+    distances with (MAPE)."""
+
+    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
+        return ((field(batch.points) - batch.values).abs() / (batch.values.abs() + offset)).mean()
+
+    return loss
+
 
 NGP = Contender(
     "ngp, batches of 1,024",

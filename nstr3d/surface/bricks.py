@@ -130,21 +130,17 @@ class Nodes:
     def at(self, bricks: np.ndarray) -> np.ndarray:
         """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known
         yet."""
-        unknown = kernels().unknown
-
         index, flat = self.index(bricks), self.values.reshape(-1)
-        new = unknown(index, flat)
+        new = kernels().unknown(index, flat)
         flat[new] = self.field(self.positions(new))
         return flat[index].reshape(-1, 3, 3, 3)
 
     def index(self, bricks: np.ndarray) -> np.ndarray:
         """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until
         bricks are added."""
-        locate = kernels().locate
-
         keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
         self._own((keys[:, None] + steps).ravel())
-        return locate(keys, steps, self.keys)
+        return kernels().locate(keys, steps, self.keys)
 
     def positions(self, index: np.ndarray) -> np.ndarray:
         """Grid positions ``(n, 3)`` of the nodes at ``index`` in the flattened values."""

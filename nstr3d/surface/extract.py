@@ -216,9 +216,7 @@ def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: Grid) -> np.nd
 
 def _march(bricks: np.ndarray, nodes: Nodes, grid: Grid) -> Mesh:
     """Marching cubes over ``bricks (n, 3)``, vertices shared, in world units."""
-    march = kernels().march
-
-    vertices, faces = march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
+    vertices, faces = kernels().march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
     return _without_grains(Mesh(grid.origin + vertices * grid.cell, faces))
 
 

@@ -50,16 +50,6 @@ def value_objective(transport: TransportPenalty | None = None) -> Objective:
     return loss
 
 
-def relative_objective(offset: float = 0.01) -> Objective:
-    """Mean absolute error relative to ``|value| + offset``: the loss that Instant-NGP trains
-    distances with (MAPE)."""
-
-    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        return ((field(batch.points) - batch.values).abs() / (batch.values.abs() + offset)).mean()
-
-    return loss
-
-
 def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None) -> Objective:
     """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above,
     divided by ``delta`` so that the linear part has slope 1.

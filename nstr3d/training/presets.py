@@ -51,12 +51,6 @@ def levels_for(finest: int) -> tuple[LevelConfig, ...]:
     return LevelConfig(coarse, plain=8, sparse=False), dense, LevelConfig(middle, plain=6), last
 
 
-def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The control for the phase waves: the same levels, with plain channels in their place."""
-    *coarser, last = levels_for(finest)
-    return *coarser, LevelConfig(finest, plain=last.features)
-
-
 def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
     """The control: levels without waves when the finest has ``finest`` cells per axis, after our
     best plain grid."""
@@ -106,24 +100,6 @@ def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
     """A sparse multi-level feature grid and decoder without waves: the control for what the
     sinusoids add."""
     return sized_nstr(params, near, plain_levels_for)
-
-
-def sized_waveless(params: int, near: Mesh | np.ndarray) -> NstrConfig:
-    """The default field with plain channels in place of the phase waves."""
-    return sized_nstr(params, near, waveless_levels_for)
-
-
-def sized_linear(params: int, near: Mesh | np.ndarray) -> NstrConfig:
-    """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`:
-    the control for the decoder."""
-
-    def levels(finest: int) -> tuple[LevelConfig, ...]:
-        cells = [max(2 + index, round(finest / share)) for index, share in enumerate((16, 4, 2, 1))]
-        return LevelConfig(cells[0], plain=1, sparse=False), *(
-            LevelConfig(count, plain=1) for count in cells[1:]
-        )
-
-    return sized_nstr(params, near, levels, NstrConfig(hidden=0))
 
 
 def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
