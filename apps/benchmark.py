@@ -11,13 +11,13 @@ with tables (markdown) and plots.
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import (
     MARKS,
     Contender,
@@ -104,14 +104,7 @@ def run_kind(
 ) -> list[Row]:
     """The rows of all races on ``paths``: those in ``results`` and those that were missing
     there."""
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    rows, commit = read_rows(results), git.stdout.strip()
+    rows, commit = read_rows(results), find_commit(ROOT)
     length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
     limit = limit_of(length.get("seconds"), length.get("steps"))
     for path in paths:

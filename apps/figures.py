@@ -11,12 +11,12 @@ import argparse
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import read_rows
 from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, plot, summary
 from nstr3d.io.atomic import atomic_path
@@ -93,15 +93,8 @@ def presets(out: Path) -> None:
             rows.append(row(shape, preset, report))
             print(rows[-1], flush=True)
     shutil.copy(out / "bunny-standard" / "render.png", FIGURES / "bunny.png")
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
     where = (
-        f"Seed 0, {machine['threads']} threads on {machine['device']}, commit {commit.strip()}; "
+        f"Seed 0, {machine['threads']} threads on {machine['device']}, commit {find_commit(ROOT)}; "
         "reports in assets/results/."
     )
     rewrite("presets", "\n".join([HEAD, *rows, "", where]))

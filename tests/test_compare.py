@@ -2,6 +2,7 @@
 the rows say."""
 
 import math
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from programs import needs_parts
 
+from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import MARKS, Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import sized_linear
 from nstr3d.bench.tables import Measure, _main, by_track, plot, summary
@@ -314,3 +316,14 @@ def test_overshoot_and_ringing_look_around_the_jump() -> None:
     assert tone(jump=-0.975).measure_end(Shifted(0.1, right=True)) == pytest.approx(
         {"overshoot": 0.0, "ringing": 0.0}, abs=1e-6
     )
+
+
+def test_the_commit_of_a_folder_is_found_and_empty_outside_a_repository(tmp_path) -> None:
+    assert find_commit(tmp_path) == ""
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], [*author, "commit", "-q", "--allow-empty", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=tmp_path, text=True)
+    commit = find_commit(tmp_path)
+    assert len(commit) >= 4
+    assert head.startswith(commit)

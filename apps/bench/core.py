@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 from scipy.spatial import KDTree
 
+from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import NGP, sized_waveless
 from nstr3d.bench.surfacewaves import SurfaceWavesConfig, fit_surface_waves
@@ -121,14 +121,7 @@ def contenders() -> list[Contender]:
 def run(options: argparse.Namespace) -> None:
     """Races what has not been raced, and writes the rows and the tables."""
     results = options.out / "core.csv"
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    rows, commit = read_rows(results), git.stdout.strip()
+    rows, commit = read_rows(results), find_commit(ROOT)
     everybody = [c for c in contenders() if options.fields is None or c.name in options.fields]
     length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
     limit = f"{options.steps} steps" if options.steps else f"{options.seconds:g} s"

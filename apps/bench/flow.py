@@ -9,7 +9,6 @@ the time of 1,000 streamlines of 200 steps.
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from nstr3d.bench.commits import find_commit
 from nstr3d.cli import command as cli
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
@@ -203,16 +203,9 @@ def run(options: Benchmark) -> None:
         "|---|---|---|---|",
     ]
     table = "\n".join([*head, *ripple(options), *signals(options.gratings)])
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     about = (
         f"The fit took {load(options.model).steps:,} steps. "
-        f"{torch.get_num_threads()} threads, commit {git.stdout.strip()}."
+        f"{torch.get_num_threads()} threads, commit {find_commit(ROOT)}."
     )
     text = f"{table}\n\n{timed(options)}.\n{about}\n"
     print(text)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from nstr3d.bench.commits import find_commit
 from nstr3d.bench.roofline import ceilings, costs
 from nstr3d.bench.speed import (
     TURN,
@@ -97,13 +98,6 @@ def memory_rows(model: Fit, resolutions: Sequence[int]) -> list[dict[str, float]
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures."""
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     track = MeshTrack.of(options.mesh)
     data = draw_pool(
         SurfaceBand(track.near, track.distance), FitConfig(pool=max(options.pool, 8192))
@@ -111,7 +105,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     pool = Samples(data.points.to(options.device), data.values.to(options.device))
     threads = options.threads if options.device == "cpu" else [torch.get_num_threads()]
     found: dict[str, Any] = {
-        "commit": git.stdout.strip(),
+        "commit": find_commit(ROOT),
         "mesh": options.mesh.stem,
         "device": options.device,
     }
