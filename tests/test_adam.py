@@ -61,7 +61,7 @@ def test_it_updates_as_torch_does_in_double_precision(
             run(optimizer, 30, missing)
     finally:
         torch.set_num_threads(before)
-    for found, expected in zip(parameters(mine), parameters(truth)):
+    for found, expected in zip(parameters(mine), parameters(truth), strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5)
         assert mine.state[found].keys() == truth.state[expected].keys()
         for name, value in truth.state[expected].items():
@@ -105,7 +105,7 @@ def test_what_the_kernel_does_not_take_is_torchs() -> None:
         run(plain, 10)
     run(mixed, 10)
     for optimizer in (plain, mixed):
-        for found, expected in zip(parameters(optimizer), parameters(doubles)):
+        for found, expected in zip(parameters(optimizer), parameters(doubles), strict=True):
             torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
     assert not doubles._fitting
     assert not plain._fitting

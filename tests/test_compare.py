@@ -3,6 +3,7 @@ the rows say."""
 
 import math
 import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -19,9 +20,13 @@ from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.fields.base import Field
 from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
+from nstr3d.fields.level import LevelConfig
+from nstr3d.fields.nstr import NstrConfig
 from nstr3d.io import save_mesh
-from nstr3d.training.fit import FitConfig
+from nstr3d.training.fit import FitConfig, Progress
+from nstr3d.training.losses import Objective
 from nstr3d.training.solve import least_squares
+from nstr3d.types import Samples
 
 BUDGET, POOL = 3000, 50_000
 MEASURES = {
@@ -112,7 +117,29 @@ def test_a_race_to_a_number_of_steps_gives_everybody_all_of_them(track: MeshTrac
             0,
         )
         assert own[-1].measures["near"] < own[0].measures["near"]
-    assert rows == sorted(rows, key=lambda row: row.steps) or len(rows) == 12  # turns interleave
+        assert [row.steps for row in own] == [2, 4, 8, 16, 28, 40]
+    assert len(rows) == 12
+
+
+def test_contenders_take_turns() -> None:
+    """Every step takes 0.125 s of its contender's clock, so a turn of 0.3 s has three."""
+
+    def slow(
+        field: Field, pool: Samples, objective: Objective, config: FitConfig
+    ) -> Iterator[Progress]:
+        return (Progress(step, step / 8, step / 8, 0.0) for step in range(1, 9))
+
+    config = NstrConfig((LevelConfig(2, plain=3, sparse=False),), hidden=4)
+    pair = [Contender(name, lambda params, near: config, steps=slow) for name in "ab"]
+    rows = race(pair, tone(), 1, 0, steps=8, marks=(0.25, 0.5))
+    assert [(row.field, row.steps) for row in rows] == [
+        ("a", 2),
+        ("b", 2),
+        ("a", 4),
+        ("b", 4),
+        ("a", 8),
+        ("b", 8),
+    ]
 
 
 def test_a_race_repeats_but_for_its_clock(track: MeshTrack) -> None:

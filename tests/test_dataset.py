@@ -57,8 +57,9 @@ def test_models_by_id_and_in_order(out):
     dataset = Dataset(out)
     assert dataset.ids == tuple(f"set/{n} ü.obj" for n in range(6))
     points = torch.rand(50, 3) * 2 - 1
-    for number, (name, fit) in enumerate(dataset):
-        assert name == dataset.ids[number]
+    models = dict(dataset)
+    assert tuple(models) == dataset.ids
+    for number, fit in enumerate(models.values()):
         torch.testing.assert_close(fit.field(points), field_of(number)(points), rtol=0, atol=0)
     assert Dataset(out, "chamfer > 0.025").ids == dataset.ids[3:]
     with pytest.raises(KeyError):

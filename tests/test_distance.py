@@ -160,7 +160,7 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     points = scattered(distance.mesh)
     whole = distance(points), *distance.nearest(points)
     monkeypatch.setattr(distance_module, "CHUNK", 7)
-    for one, other in zip(whole, (distance(points), *distance.nearest(points))):
+    for one, other in zip(whole, (distance(points), *distance.nearest(points)), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -30,7 +30,7 @@ from nstr3d.model.checkpoint import load
 from nstr3d.model.codec import compress, load_compressed, save_compressed
 from nstr3d.render.traced import measure
 from nstr3d.sdf import Sdf
-from nstr3d.spectrum.flow import GridField
+from nstr3d.spectrum.gridfield import GridField
 from nstr3d.surface.extract import extract
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import sdf_objective
