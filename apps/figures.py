@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import read_rows
@@ -22,7 +22,7 @@ from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, plot, summary
 from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.flow import FlowJob, run_flow
 from nstr3d.jobs.mesh import REPORT, MeshJob, run
-from nstr3d.training.presets import PRESETS
+from nstr3d.jobs.options import Output, PresetName, Training
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, FIGURES = ROOT / "assets" / "results", ROOT / "assets" / "figures"
@@ -79,12 +79,11 @@ def presets(out: Path) -> None:
     picture."""
     rows, machine = [], {}
     for shape in SHAPES:
-        for preset in PRESETS:
+        for preset in get_args(PresetName):
             job = MeshJob(
                 ROOT / "assets" / f"{shape}.obj",
-                out / f"{shape}-{preset}",
-                preset=preset,
-                overwrite=True,
+                Training(preset),
+                output=Output(out / f"{shape}-{preset}", overwrite=True),
             )
             report = run(job).report
             report["input"]["path"] = f"assets/{shape}.obj"
@@ -103,7 +102,7 @@ def presets(out: Path) -> None:
 
 def flow(out: Path) -> None:
     """Fits the ball whose ripples quicken, and follows their local frequency."""
-    job = MeshJob(ROOT / "assets" / "ripple.obj", out / "ripple", preset="standard", overwrite=True)
+    job = MeshJob(ROOT / "assets" / "ripple.obj", output=Output(out / "ripple", overwrite=True))
     run(job)
     run_flow(FlowJob(out / "ripple" / "model.safetensors", out / "ripple" / "flow", overwrite=True))
     shutil.copy(out / "ripple" / "flow" / "flow.png", FIGURES / "flow.png")

@@ -6,15 +6,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from nstr3d.cli.batch import Batch, fit_batch
 from nstr3d.cli.command import guarded
+from nstr3d.cli.words import parse
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return guarded(lambda: fit_batch(tyro.cli(Batch, prog="fit_dataset.py", args=args)))
+    return guarded(lambda: fit_batch(parse(Batch, "fit_dataset.py", args)))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from nstr3d.cli.command import FitSignal, fit_signal, guarded
+from nstr3d.cli.words import parse
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return guarded(lambda: fit_signal(tyro.cli(FitSignal, prog="fit_image.py", args=args)))
+    return guarded(lambda: fit_signal(parse(FitSignal, "fit_image.py", args)))
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import tyro
-
 from nstr3d.cli.command import FitPoints, fit_points, guarded
+from nstr3d.cli.words import parse
 
 
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the app on ``args`` (the command line's by default) and returns its exit code."""
-    return guarded(lambda: fit_points(tyro.cli(FitPoints, prog="fit_points.py", args=args)))
+    return guarded(lambda: fit_points(parse(FitPoints, "fit_points.py", args)))
 
 
 if __name__ == "__main__":

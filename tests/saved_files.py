@@ -40,6 +40,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Picture, Sound, save_mesh, save_picture, save_sound
 from nstr3d.jobs.mesh import MeshJob, run
+from nstr3d.jobs.options import Extraction, Output, Training
 from nstr3d.jobs.signal import COMPRESSED, MODEL, SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.kernels.field.interpolate import plain_torch
@@ -183,14 +184,9 @@ def stopped_job(folder: Path) -> MeshJob:
     """The run whose checkpoint is in a folder of these files."""
     return MeshJob(
         folder / "ball.ply",
-        folder / "stopped",
-        preset="fast",
-        steps=STEPS,
-        pool=8192,
-        resolution=16,
-        samples=1000,
-        picture=0,
-        device="cpu",
+        Training("fast", steps=STEPS, pool=8192, device="cpu"),
+        Extraction(resolution=16, samples=1000, picture=0),
+        Output(folder / "stopped"),
         start=folder / "models" / BALL,
     )
 
@@ -199,7 +195,8 @@ def batch_job(folder: Path) -> BatchJob:
     """The run whose data set is in a folder of these files: a shape that was fitted and one that
     failed."""
     options = ShapeOptions(
-        cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu", seed=1
+        Training("fast", cells=4, steps=120, pool=8192, device="cpu", seed=1),
+        Extraction(resolution=16, samples=1000, picture=0),
     )
     return BatchJob(str(folder / "shapes"), str(folder / "dataset"), options, workers=1)
 
@@ -301,7 +298,7 @@ def _write_signals(folder: Path) -> None:
     for name, (source, options) in FITTED.items():
         job = SignalJob(folder / source, folder / "signal", overwrite=True, device="cpu", **options)
         run_signal(job)
-        shutil.copy(job.out / (COMPRESSED if job.bytes else MODEL), folder / "models" / name)
+        shutil.copy(job.folder / (COMPRESSED if job.bytes else MODEL), folder / "models" / name)
     shutil.rmtree(folder / "signal")
     for source in ("in.png", "in.wav"):
         (folder / source).unlink()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +18,7 @@ import fsspec
 import numpy as np
 import pytest
 from oracles import sphere
+from quick import changed
 
 from nstr3d.batch import options, worker
 from nstr3d.batch.attempt import Rules, Task, publish
@@ -419,17 +420,17 @@ def test_keys_follow_content_reading_and_options_but_not_the_device():
         key_of("1", ".obj", base),
         key_of("2", ".obj", base),
         key_of("1", ".xyz", base),
-        key_of("1", ".obj", ShapeOptions(seed=1)),
+        key_of("1", ".obj", changed(ShapeOptions(), seed=1)),
     }
     assert len(keys) == 4
-    assert key_of("1", ".OBJ", ShapeOptions(device="cpu")) == key_of("1", ".obj", base)
+    assert key_of("1", ".OBJ", changed(ShapeOptions(), device="cpu")) == key_of("1", ".obj", base)
 
 
 def test_a_former_key_is_of_the_same_options_and_goes_with_them(monkeypatch):
     keys = keys_of("1", ".obj", ShapeOptions())
     assert len(set(keys)) == 2
     assert keys[0] == key_of("1", ".obj", ShapeOptions())
-    assert not set(keys) & set(keys_of("1", ".obj", ShapeOptions(seed=1)))
+    assert not set(keys) & set(keys_of("1", ".obj", changed(ShapeOptions(), seed=1)))
     monkeypatch.setattr(options, "FORMAT", options.FORMAT + 1)
     assert not set(keys) & set(keys_of("1", ".obj", ShapeOptions()))
 
@@ -437,19 +438,19 @@ def test_a_former_key_is_of_the_same_options_and_goes_with_them(monkeypatch):
 @pytest.mark.parametrize(("field", "rate"), [("nstr", "decoder_rate"), ("siren", "rate")])
 def test_digests_follow_the_defaults_of_presets_and_fields(monkeypatch, field, rate):
     def digest(**options) -> str:
-        return ShapeOptions(field=field, **options).digest
+        return changed(ShapeOptions(), field=field, **options).digest
 
     before = digest()
     assert before == digest(device="cpu")
     assert len({before, digest(preset="standard"), digest(params=2000)}) == 3
     preset, sized = presets.PRESETS["fast"], presets.FIELDS[field]
-    with monkeypatch.context() as changed:
-        changed.setitem(
+    with monkeypatch.context() as patched:
+        patched.setitem(
             presets.PRESETS, "fast", replace(preset, training=replace(preset.training, batch=64))
         )
         assert digest() != before
-    with monkeypatch.context() as changed:
-        changed.setitem(
+    with monkeypatch.context() as patched:
+        patched.setitem(
             presets.FIELDS, field, lambda params, near: replace(sized(params, near), **{rate: 1.0})
         )
         assert digest() != before
@@ -476,9 +477,9 @@ def test_options_out_of_range_are_refused(options, part):
 
 def test_shape_options_are_checked_at_once():
     with pytest.raises(ValueError, match=r"^cells is"):
-        BatchJob("in", "out", ShapeOptions(cells=1))
+        BatchJob("in", "out", changed(ShapeOptions(), cells=1))
     with pytest.raises(ValueError, match=r"^cells is"):
-        BatchJob("in", "out", ShapeOptions(cells=16, field="siren"))
+        BatchJob("in", "out", changed(ShapeOptions(), cells=16, field="siren"))
     with pytest.raises(ValueError, match="--workers"):
         local_slots(0, "cpu", 1.0)
 
@@ -510,7 +511,7 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
         "place": "memory://shapes/ball.ply",
         "scratch": str(tmp_path),
         "known_key": "",
-        "options": QUICK,
+        "options": asdict(changed(ShapeOptions(), **QUICK)),
         "memory": None,
     }
     answer = fit_shape(request)
@@ -524,7 +525,7 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
     task = Task(
         Shape("ball.ply", "memory://shapes/ball.ply", "s"),
         "memory://out",
-        ShapeOptions(**QUICK),
+        changed(ShapeOptions(), **QUICK),
         Rules(),
     )
     publish(out, task, tmp_path, answer["report"] | report_of("ball.ply"))
@@ -561,7 +562,7 @@ def test_a_gltf_counts_with_its_buffers(tmp_path):
         "place": str(tmp_path / "a.gltf"),
         "scratch": str(tmp_path),
         "known_key": "",
-        "options": QUICK,
+        "options": asdict(changed(ShapeOptions(), **QUICK)),
         "memory": None,
     }
     keys = []

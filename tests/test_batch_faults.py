@@ -14,13 +14,14 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import constant_part, good_shape, workers_of, write_shapes
 from programs import needs_parts
+from quick import changed
 
 from nstr3d import load
 from nstr3d.batch import options
@@ -41,7 +42,7 @@ QUICK = {
     "picture": 0,
     "device": "cpu",
 }
-ENDLESS = ShapeOptions(**QUICK | {"steps": 10**7})
+ENDLESS = changed(ShapeOptions(), **QUICK | {"steps": 10**7})
 GOOD, BAD = 18, 8
 HEAD = {
     "num_cpus": 1,
@@ -52,7 +53,9 @@ HEAD = {
 
 def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
     return BatchJob(
-        str(shapes), str(out), **({"options": ShapeOptions(**QUICK), "workers": 2} | changes)
+        str(shapes),
+        str(out),
+        **({"options": changed(ShapeOptions(), **QUICK), "workers": 2} | changes),
     )
 
 
@@ -182,7 +185,7 @@ def test_finished_shapes_are_skipped_by_content(shapes, undisturbed, tmp_path):
     assert not (tmp_path / "out/1.ply/model.safetensors").exists()
     (tmp_path / "out" / CATALOGUE).unlink()  # it is derived
     assert run_batch(job).skipped == 2
-    assert run_batch(replace(job, options=replace(job.options, seed=1))).ended == 2
+    assert run_batch(replace(job, options=changed(job.options, seed=1))).ended == 2
     assert run_batch(replace(job, where="status <> 'done'")).failed == 1
 
 
@@ -197,7 +200,7 @@ def test_fits_of_other_code_are_made_anew(one, tmp_path, monkeypatch):
     assert now["key"] == key_of(content, shape.suffix, job.options)
     with monkeypatch.context() as then:
         then.setattr(options, "FORMAT", options.FORMAT - 1)
-        former = ShapeOptions(**QUICK)
+        former = changed(ShapeOptions(), **QUICK)
         report["batch"] |= {"config": former.digest, "key": key_of(content, shape.suffix, former)}
     place.write_text(json.dumps(report))
     model = place.parent / "model.safetensors"
@@ -284,7 +287,7 @@ def test_a_shape_that_always_fails_costs_a_row_and_can_be_tried_again(
 
 
 def test_memory_beyond_the_limit_costs_a_row(one, tmp_path):
-    greedy = ShapeOptions(**QUICK | {"pool": 400_000_000})
+    greedy = changed(ShapeOptions(), **QUICK | {"pool": 400_000_000})
     assert (
         run_batch(job_for(one, tmp_path / "out", options=greedy, memory=1.5, workers=1)).failed == 1
     )
@@ -320,7 +323,12 @@ def test_an_output_that_fills_up_ends_the_run_with_its_reason(one, tmp_path, mon
 
 def test_a_worker_answers_in_order_and_ends_when_asked():
     slot = Slot(1)
-    request = {"place": "/none.ply", "known_key": "", "options": QUICK, "memory": None}
+    request = {
+        "place": "/none.ply",
+        "known_key": "",
+        "options": asdict(changed(ShapeOptions(), **QUICK)),
+        "memory": None,
+    }
     with tempfile.TemporaryDirectory() as scratch:
         answers = [slot.ask(request | {"scratch": scratch}, 60) for _ in range(3)]
     assert {answer["error"] for answer in answers} == {"/none.ply does not exist"}

@@ -128,7 +128,7 @@ def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(tmp_path, capsys)
 
 def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "run", lambda job, listener: asked.append(job.out))
+    monkeypatch.setattr(cli, "run", lambda job, listener, seconds: asked.append(job.folder))
     monkeypatch.setattr(cli, "table", lambda outcome: "")
     assert cli.main(["fit", str(tmp_path / "my.shape.obj")]) == 0
     assert [str(out) for out in asked] == [os.path.join("out", "my.shape")]

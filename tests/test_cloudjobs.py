@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from oracles import sphere
-from quick import QUICK, WORDS
+from quick import QUICK, WORDS, changed
 
 from nstr3d.cli.command import main
 from nstr3d.geometry.mesh.topology import genera
@@ -24,7 +24,6 @@ from nstr3d.jobs.mesh import (
     REPORT,
     Interrupted,
     Listener,
-    MeshJob,
 )
 from nstr3d.model.checkpoint import load
 from nstr3d.render.points import splat
@@ -44,16 +43,12 @@ def points(count: int = 1500, noise: float = 0.0) -> np.ndarray:
     )
 
 
-def job_for(
-    tmp_path, table: np.ndarray | None = None, surface: dict | None = None, **options
-) -> PointsJob:
+def job_for(tmp_path, table: np.ndarray | None = None, **options) -> PointsJob:
     path = tmp_path / "scan.npy"
     if table is not None or not path.exists():
         np.save(path, points() if table is None else table)
-    return PointsJob(
-        MeshJob(path, **({"out": tmp_path / "new" / "out"} | QUICK | SMALL | (surface or {}))),
-        **options,
-    )
+    chosen = {"out": tmp_path / "new" / "out"} | QUICK | SMALL
+    return changed(PointsJob(path), **(chosen | options))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +63,7 @@ def whole(tmp_path_factory) -> PointsJob:
 
 
 def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(whole):
-    out = whole.surface.out
+    out = whole.folder
     assert {path.name for path in out.iterdir()} == RESULTS
     report = json.loads((out / REPORT).read_text())
     assert report["input"]["points"] == 1500
@@ -90,9 +85,9 @@ def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(whole):
 
 def test_the_same_job_gives_the_same_field_and_report(tmp_path, whole):
     where = np.random.default_rng(0).uniform(7, 13, (50, 3))
-    outcome = run_points(replace(whole, surface=replace(whole.surface, out=tmp_path / "again")))
+    outcome = run_points(changed(whole, out=tmp_path / "again"))
     again, before = (
-        load(folder / MODEL).sdf()(where) for folder in (tmp_path / "again", whole.surface.out)
+        load(folder / MODEL).sdf()(where) for folder in (tmp_path / "again", whole.folder)
     )
     np.testing.assert_array_equal(again, before)
     report = json.loads((tmp_path / "again" / REPORT).read_text())
@@ -102,7 +97,7 @@ def test_the_same_job_gives_the_same_field_and_report(tmp_path, whole):
 def test_normals_can_be_estimated_and_the_noise_given(tmp_path):
     table = points(noise=0.03)
     table[:, 3:] = [0, 0, 1]  # nonsense
-    report = run_points(job_for(tmp_path, table, estimate_normals=True, smooth=0.05)).report
+    report = run_points(job_for(tmp_path, table, normals="estimate", smooth=0.05)).report
     assert not report["input"]["measured"]
     assert report["input"]["noise"] == pytest.approx(0.05)
     assert report["input"]["noise_given"]
@@ -137,7 +132,7 @@ def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept
         ("one", points(), 1),
         ("two", np.concatenate([points(), points() + away]), 2),
     ):
-        job = job_for(tmp_path, table, {"out": tmp_path / name})
+        job = job_for(tmp_path, table, out=tmp_path / name)
         assert run_points(job).report["mesh"]["components"] == components
         assert len(genera(load_mesh(tmp_path / name / MESH))) == components
 
@@ -147,15 +142,15 @@ def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, whole):
         if progress.step == 15:
             raise KeyboardInterrupt
 
-    parts = replace(whole, surface=replace(whole.surface, out=tmp_path / "parts"))
+    parts = changed(whole, out=tmp_path / "parts")
     with pytest.raises(Interrupted, match="with resume"):
         run_points(parts, Listener(step=stop))
     assert (tmp_path / "parts" / CHECKPOINT).exists()
-    again = replace(parts, surface=replace(parts.surface, resume=True))
+    again = changed(parts, resume=True)
     with pytest.raises(ValueError, match="belongs to another run: smooth"):
-        run_points(replace(again, smooth=0.1))
+        run_points(changed(again, smooth=0.1))
     run_points(again)
-    assert (tmp_path / "parts" / MESH).read_bytes() == (whole.surface.out / MESH).read_bytes()
+    assert (tmp_path / "parts" / MESH).read_bytes() == (whole.folder / MESH).read_bytes()
 
 
 def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
@@ -171,10 +166,17 @@ def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "options", [{"smooth": -1.0}, {"smooth": np.inf}, {"trim": 0.0}, {"trim": np.nan}]
+    "options",
+    [
+        {"smooth": -1.0},
+        {"smooth": np.inf},
+        {"trim": 0.0},
+        {"trim": np.nan},
+        {"normals": "some"},
+    ],
 )
 def test_options_out_of_range_are_refused(tmp_path, options):
-    with pytest.raises(ValueError, match=rf"^{next(iter(options))} must be"):
+    with pytest.raises(ValueError, match=rf"^{next(iter(options))} (must be|is one of)"):
         job_for(tmp_path, **options)
 
 

@@ -6,13 +6,12 @@ import math
 import os
 import shutil
 import signal
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from oracles import cube, sphere
-from quick import QUICK
+from quick import QUICK, changed
 from safetensors.torch import load_file, save_file
 
 from nstr3d.io import load_mesh, save_mesh
@@ -46,7 +45,7 @@ def job_for(tmp_path, mesh: Mesh | None = None, **options) -> MeshJob:
         "picture": 24,
         "out": tmp_path / "new" / "out",
     }
-    return MeshJob(path, **(QUICK | chosen | options))
+    return changed(MeshJob(path), **(QUICK | chosen | options))
 
 
 def names(folder) -> set[str]:
@@ -73,20 +72,20 @@ def numbers(value):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> MeshJob:
     """A job that has run from beginning to end; nothing changes its files."""
-    job = job_for(tmp_path_factory.mktemp("whole"), import_seconds=1.5, seed=1)
+    job = job_for(tmp_path_factory.mktemp("whole"), seed=1)
     run(job)
     return job
 
 
 def report_of(job: MeshJob) -> dict:
-    return json.loads((job.out / REPORT).read_text())
+    return json.loads((job.folder / REPORT).read_text())
 
 
 def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
-    job = job_for(tmp_path, import_seconds=1.5)
-    outcome = run(job)
-    assert names(job.out) == RESULTS == {path.name for path in outcome.files}
-    report = json.loads((job.out / REPORT).read_text())
+    job = job_for(tmp_path)
+    outcome = run(job, import_seconds=1.5)
+    assert names(job.folder) == RESULTS == {path.name for path in outcome.files}
+    report = json.loads((job.folder / REPORT).read_text())
     assert report == json.loads(json.dumps(outcome.report))
     assert all(math.isfinite(number) for number in numbers(report))
     assert set(report) == {
@@ -102,21 +101,21 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert report["input"]["path"] == str(job.path)
     assert report["input"]["faces"] == len(sphere(2).faces)
     assert report["input"]["watertight"] is True
-    assert report["field"]["bytes"] == (job.out / MODEL).stat().st_size
+    assert report["field"]["bytes"] == (job.folder / MODEL).stat().st_size
     assert report["field"]["parameters"] <= 6000
     assert report["field"]["steps"] == 60
-    assert report["mesh"]["faces"] == len(load_mesh(job.out / MESH).faces)
+    assert report["mesh"]["faces"] == len(load_mesh(job.folder / MESH).faces)
     assert report["transport"] == {"loss": False, "weight": 0.0, "residual": None}
     stages = {"load", "build", "sample", "fit", "extract", "render", "score"}
     assert set(report["seconds"]) == stages | {"total", "import"}
     assert sum(report["seconds"][stage] for stage in stages) <= report["seconds"]["total"]
     assert report["seconds"]["import"] == 1.5
     assert report["machine"]["peak_memory_bytes"] > 1e7
-    assert load(job.out / MODEL).field.parameter_count == report["field"]["parameters"]
+    assert load(job.folder / MODEL).field.parameter_count == report["field"]["parameters"]
 
 
 def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path, whole):
-    jobs = [whole, *(replace(whole, out=tmp_path / str(seed), seed=seed) for seed in (1, 2))]
+    jobs = [whole, *(changed(whole, out=tmp_path / str(seed), seed=seed) for seed in (1, 2))]
     for job in jobs[1:]:
         run(job)
     first, second, other = map(report_of, jobs)
@@ -126,8 +125,8 @@ def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp
     assert first == second
     assert first["accuracy"] != other["accuracy"]
     for name in (MESH, PICTURE):
-        assert (whole.out / name).read_bytes() == (jobs[1].out / name).read_bytes()
-    a, b = (load_file(job.out / MODEL) for job in jobs[:2])
+        assert (whole.folder / name).read_bytes() == (jobs[1].folder / name).read_bytes()
+    a, b = (load_file(job.folder / MODEL) for job in jobs[:2])
     assert a.keys() == b.keys()
     assert all(torch.equal(a[key], b[key]) for key in a)
 
@@ -139,7 +138,7 @@ def test_results_are_in_the_units_and_place_of_the_input(tmp_path, scale, offset
     mesh = sphere(2, scale, (offset, 0.0, -offset))
     job = job_for(tmp_path, mesh)
     run(job)
-    result = load_mesh(job.out / MESH).bounds
+    result = load_mesh(job.folder / MESH).bounds
     assert np.abs(np.subtract(result.lower, mesh.bounds.lower)).max() < 0.2 * scale
     assert np.abs(np.subtract(result.upper, mesh.bounds.upper)).max() < 0.2 * scale
 
@@ -185,21 +184,21 @@ def test_open_surface_is_warned_of_and_reported(tmp_path):
 
 @pytest.mark.parametrize("step", [7, 59, 60])
 def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, whole, step):
-    job = replace(whole, out=tmp_path / "out")
+    job = changed(whole, out=tmp_path / "out")
     with pytest.raises(
         Interrupted,
         match=f"Stopped after {step} steps: the best model so far is in .*; go on with resume",
     ):
         run(job, stopping_at(step))
-    assert names(job.out) == {MODEL, CHECKPOINT}
-    assert load(job.out / MODEL).interrupted
+    assert names(job.folder) == {MODEL, CHECKPOINT}
+    assert load(job.folder / MODEL).interrupted
     steps = []
     report = run(
-        replace(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))
+        changed(job, resume=True), Listener(step=lambda progress: steps.append(progress.step))
     ).report
     assert steps == list(range(step + 1, 61))
-    assert names(job.out) == RESULTS
-    expected, found = load_file(whole.out / MODEL), load_file(job.out / MODEL)
+    assert names(job.folder) == RESULTS
+    expected, found = load_file(whole.folder / MODEL), load_file(job.folder / MODEL)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     before = report_of(whole)
@@ -221,7 +220,7 @@ def test_a_signal_stops_training_between_two_steps_and_a_second_one_at_once(tmp_
     assert not (tmp_path / "new").exists()
     with pytest.raises(Interrupted, match="Stopped after 1 steps"):
         run(job, interrupt(1))
-    assert names(job.out) == {MODEL, CHECKPOINT}
+    assert names(job.folder) == {MODEL, CHECKPOINT}
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
 
 
@@ -245,11 +244,11 @@ def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path):
 
     with pytest.raises(Interrupted, match="is there to go on from with resume"):
         run(job, Listener(stage=interrupt))
-    assert names(job.out) == {CHECKPOINT}
+    assert names(job.folder) == {CHECKPOINT}
     with pytest.raises(FileExistsError, match="resume to go on from the checkpoint, overwrite"):
         run(job)
-    assert run(replace(job, resume=True)).report["field"]["steps"] == 60
-    assert names(job.out) == RESULTS
+    assert run(changed(job, resume=True)).report["field"]["steps"] == 60
+    assert names(job.folder) == RESULTS
 
 
 def test_a_transport_loss_is_reported_with_what_it_leaves_unexplained(tmp_path):
@@ -263,7 +262,7 @@ def test_a_transport_loss_is_reported_with_what_it_leaves_unexplained(tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, there):
     real, job = jobs.save, job_for(tmp_path)
     if there:
-        job.out.mkdir(parents=True)
+        job.folder.mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
 
     def full(path, fit, training=None):
@@ -432,30 +431,30 @@ def test_resuming_without_a_checkpoint_is_refused(tmp_path):
 @pytest.mark.parametrize("name", sorted(RESULTS | {CHECKPOINT}))
 def test_nothing_is_overwritten_unless_asked(tmp_path, name):
     job = job_for(tmp_path)
-    job.out.mkdir(parents=True)
-    (job.out / name).write_text("mine")
+    job.folder.mkdir(parents=True)
+    (job.folder / name).write_text("mine")
     with pytest.raises(FileExistsError, match=f"already holds {name}"):
         run(job)
-    assert (job.out / name).read_text() == "mine"
-    assert names(job.out) == {name}
+    assert (job.folder / name).read_text() == "mine"
+    assert names(job.folder) == {name}
 
 
 def test_overwriting_replaces_results_and_an_old_checkpoint(tmp_path):
     job = job_for(tmp_path, overwrite=True)
-    job.out.mkdir(parents=True)
+    job.folder.mkdir(parents=True)
     for name in RESULTS | {CHECKPOINT}:
-        (job.out / name).write_text("mine")
+        (job.folder / name).write_text("mine")
     run(job)
-    assert names(job.out) == RESULTS
-    assert all((job.out / name).read_bytes() != b"mine" for name in RESULTS)
+    assert names(job.folder) == RESULTS
+    assert all((job.folder / name).read_bytes() != b"mine" for name in RESULTS)
 
 
 def test_other_files_in_the_folder_stay(tmp_path):
     job = job_for(tmp_path)
-    job.out.mkdir(parents=True)
-    (job.out / "notes.txt").write_text("mine")
+    job.folder.mkdir(parents=True)
+    (job.folder / "notes.txt").write_text("mine")
     run(job)
-    assert names(job.out) == RESULTS | {"notes.txt"}
+    assert names(job.folder) == RESULTS | {"notes.txt"}
 
 
 def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, monkeypatch):
@@ -465,17 +464,17 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, m
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     for out in ("file", "file/below/it", "dangling", "dangling/below"):
         with pytest.raises(NotADirectoryError, match="is not a folder; choose another out"):
-            run(replace(job, out=tmp_path / out), Listener(stage=stages.append))
-    (job.out / MESH).mkdir(parents=True)
+            run(changed(job, out=tmp_path / out), Listener(stage=stages.append))
+    (job.folder / MESH).mkdir(parents=True)
     with pytest.raises(IsADirectoryError, match=r"mesh\.ply is a folder"):
-        run(replace(job, overwrite=True), Listener(stage=stages.append))
+        run(changed(job, overwrite=True), Listener(stage=stages.append))
 
     def refuse(dir):
         raise PermissionError(13, "Permission denied", str(dir))
 
     monkeypatch.setattr(outputs.tempfile, "TemporaryFile", refuse)
     with pytest.raises(OSError, match=r"cannot be written to \(Permission denied\)"):
-        run(replace(job, out=tmp_path / "other"), Listener(stage=stages.append))
+        run(changed(job, out=tmp_path / "other"), Listener(stage=stages.append))
     assert stages == []
     assert names(tmp_path) == {"input.ply", "file", "dangling", "new"}
 

@@ -7,11 +7,11 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from quick import changed
 from safetensors import safe_open
 from saved_files import (
     CONFIGS,
@@ -84,18 +84,18 @@ def test_configs_are_written_as_formerly_for_keys_of_then(model: str) -> None:
 
 
 def test_a_stopped_run_goes_on_from_its_checkpoint(folder: Path) -> None:
-    job, steps = replace(stopped_job(folder), resume=True), []
-    assert load(job.out / MODEL).interrupted
+    job, steps = changed(stopped_job(folder), resume=True), []
+    assert load(job.folder / MODEL).interrupted
     report = run(job, Listener(step=lambda progress: steps.append(progress.step))).report
     assert steps == list(range(STOPPED_AT + 1, STEPS + 1))
     assert report["field"]["steps"] == STEPS
     assert report["accuracy"]["iou_volume"] > 0.9
-    assert not (job.out / CHECKPOINT).exists()
+    assert not (job.folder / CHECKPOINT).exists()
 
 
 def test_a_checkpoint_is_of_other_options_still(folder: Path) -> None:
     with pytest.raises(ValueError, match="belongs to another run: pool differ"):
-        run(replace(stopped_job(folder), resume=True, pool=9000))
+        run(changed(stopped_job(folder), resume=True, pool=9000))
 
 
 def test_a_data_set_opens(folder: Path) -> None:

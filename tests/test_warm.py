@@ -1,13 +1,11 @@
 """Warm starts: a field carried over is the same function, its missing nodes take the nearest's, and
 a job begins there."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from oracles import sphere
-from quick import QUICK
+from quick import QUICK, changed
 
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.level import LevelConfig
@@ -80,7 +78,9 @@ SHARED = QUICK | {"resolution": 32, "picture": 0}
 def first(tmp_path_factory) -> MeshJob:
     folder = tmp_path_factory.mktemp("first")
     save_mesh(folder / "ball.ply", sphere(2))
-    job = MeshJob(folder / "ball.ply", folder / "ball", params=6000, steps=150, **SHARED)
+    job = changed(
+        MeshJob(folder / "ball.ply"), out=folder / "ball", params=6000, steps=150, **SHARED
+    )
     run(job)
     return job
 
@@ -90,31 +90,36 @@ def job(first, tmp_path) -> MeshJob:
     save_mesh(
         tmp_path / "other.ply", Mesh(7 + 3 * sphere(2).vertices, sphere(2).faces)
     )  # elsewhere, and larger
-    return MeshJob(
-        tmp_path / "other.ply", tmp_path / "warm", start=first.out / MODEL, steps=1, **SHARED
+    return changed(
+        MeshJob(tmp_path / "other.ply"),
+        out=tmp_path / "warm",
+        start=first.folder / MODEL,
+        steps=1,
+        **SHARED,
     )
 
 
 def test_a_job_begins_where_the_model_is_wherever_its_shape_lies(first, job) -> None:
-    before = load(first.out / MODEL)
+    before = load(first.folder / MODEL)
     run(job)
     points = np.random.default_rng(0).uniform(-0.9, 0.9, (1000, 3))
     assert (
-        np.abs(load(job.out / MODEL).sdf()(7 + 3 * points) - 3 * before.sdf()(points)).mean() < 0.05
+        np.abs(load(job.folder / MODEL).sdf()(7 + 3 * points) - 3 * before.sdf()(points)).mean()
+        < 0.05
     )  # one step moves it a little
-    assert load(job.out / MODEL).field.config == before.field.config
+    assert load(job.folder / MODEL).field.config == before.field.config
 
 
 def test_what_cannot_be_started_from_is_refused(job, tmp_path) -> None:
     with pytest.raises(ValueError, match="leave out params"):
-        replace(job, params=5000)
+        changed(job, params=5000)
     with pytest.raises(FileNotFoundError, match=r"nothing to start from"):
-        run(replace(job, start=tmp_path / "none.safetensors"))
+        run(changed(job, start=tmp_path / "none.safetensors"))
     siren = SirenConfig(width=8, depth=1).build(3, 1)
     save(
         tmp_path / "siren.safetensors",
         Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1.0),
     )
     with pytest.raises(ValueError, match="is no NSTR field of a surface"):
-        run(replace(job, start=tmp_path / "siren.safetensors"))
+        run(changed(job, start=tmp_path / "siren.safetensors"))
     assert not (tmp_path / "warm").exists()

@@ -34,7 +34,8 @@ from nstr3d.cli.command import guarded
 from nstr3d.geometry.shapes import primitives
 from nstr3d.io import save_json, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.mesh import run
+from nstr3d.jobs.mesh import MeshJob, run
+from nstr3d.jobs.options import Extraction, Training
 from nstr3d.jobs.stages import machine, pick_device
 from nstr3d.surface.extract import extract_mesh
 
@@ -70,7 +71,7 @@ class Options:
     """Shapes of the runs that are compared for speed."""
     finished: int = 1000
     """Shapes of the run that is restarted."""
-    fit: ShapeOptions = field(default_factory=lambda: ShapeOptions(device="cpu"))
+    fit: ShapeOptions = field(default_factory=lambda: ShapeOptions(Training("fast", device="cpu")))
     """How shapes are fitted."""
 
 
@@ -107,6 +108,7 @@ def write_shapes(folder: Path, count: int, bad: int = 0) -> None:
 
 def batch(shapes: Path, out: Path, options: ShapeOptions, *more: str) -> list[str]:
     """The command that fits ``shapes``."""
+    values = vars(options.training) | vars(options.extraction)
     words = ["--device", "cpu", "--mesh" if options.mesh else "--no-mesh"]
     for name in (
         "preset",
@@ -120,7 +122,7 @@ def batch(shapes: Path, out: Path, options: ShapeOptions, *more: str) -> list[st
         "seed",
         "picture",
     ):
-        if (value := getattr(options, name)) is not None:
+        if (value := values[name]) is not None:
             words += [f"--{name}", str(value)]
     return [
         sys.executable,
@@ -202,12 +204,12 @@ def processor_seconds() -> float:
 def bare(shapes: str, out: str, options: str) -> None:
     """Fits every shape of a folder in this process and prints the seconds of each, the first but
     warming up."""
-    chosen, seconds = ShapeOptions(**json.loads(options)), []
+    chosen, seconds = ShapeOptions.from_dict(json.loads(options)), []
     paths = sorted(Path(shapes).iterdir())
     for path in [paths[0], *paths]:
         shutil.rmtree(out, ignore_errors=True)
         started = time.perf_counter()
-        run(chosen.job(path, Path(out)))
+        run(chosen.job(MeshJob, path, Path(out)))
         seconds.append(time.perf_counter() - started)
     print(json.dumps(seconds[1:]))
 
@@ -315,7 +317,8 @@ def restart(options: Options) -> dict[str, Any]:
     for number in range(options.finished - 1):
         shutil.copy(first, shapes / f"copy {number:05d}.ply")
     quick = ShapeOptions(
-        cells=4, steps=120, pool=8192, samples=1000, resolution=16, picture=0, device="cpu"
+        Training("fast", cells=4, steps=120, pool=8192, device="cpu"),
+        Extraction(resolution=16, samples=1000, picture=0),
     )
     shutil.rmtree(out, ignore_errors=True)
     subprocess.run(

@@ -221,7 +221,7 @@ def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) 
     wanted = {
         MODEL: done,
         MESH: done and task.options.mesh,
-        PICTURE: done and task.options.picture > 0,
+        PICTURE: done and task.options.extraction.picture > 0,
         LOG: True,
     }
     made = {LOG: scratch / LOG} | {name: scratch / "out" / name for name in (MODEL, MESH, PICTURE)}

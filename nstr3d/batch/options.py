@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import numpy as np
 
-from nstr3d.jobs.mesh import MeshJob
+from nstr3d.jobs.options import Extraction, Output, SurfaceJob, Training
 from nstr3d.model.tags import encode_config, encode_formerly
 
+Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # what a shape's worker said
 FORMAT = (
     2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew
@@ -23,44 +25,22 @@ FORMAT = (
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """How each shape is fitted and what is kept of it; see `MeshJob`, which refuses options out of
-    range."""
+    """How each shape is fitted and what is kept of it."""
 
-    preset: Literal["fast", "standard", "fine"] = "fast"
-    """How much to spend on a shape, as for nstr3d fit."""
-    params: int | None = None
-    """Budget of learned parameters of each field."""
-    cells: int | None = None
-    """Cells per axis of the finest level instead of a budget: all fields get one architecture, and
-    Dataset.stack takes them."""
-    seconds: float | None = None
-    """Train each for this long instead of the preset's number of steps."""
-    steps: int | None = None
-    """Train each for this many steps instead of the preset's."""
-    pool: int | None = None
-    """Samples of a shape to train on; the preset's by default."""
-    resolution: int = 128
-    """Cells of the extraction grid along the longest side."""
-    samples: int | None = None
-    """Points to measure accuracy with; 100,000 by default."""
-    field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
-    """The kind of field."""
-    transport: float = 0.0
-    """Weight of the transport loss; 0 leaves the transport network out."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train."""
-    seed: int = 0
-    """Seed of everything random, the same for every shape."""
-    picture: int = 128
-    """Pixels to a side of the two views in a thumbnail; 0 for none."""
+    training: Training = field(default_factory=lambda: Training(preset="fast"))
+    extraction: Extraction = field(default_factory=lambda: Extraction(resolution=128, picture=128))
     mesh: bool = False
     """Keep each extracted surface as mesh.ply."""
 
-    def job(self, path: Path, out: Path) -> MeshJob:
-        """The job of one shape. Raises ValueError for options out of range."""
-        options = asdict(self)
-        del options["mesh"]
-        return MeshJob(path, out, **options)
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ShapeOptions:
+        """The options of which `dataclasses.asdict` made ``values``."""
+        training, extraction = Training(**values["training"]), Extraction(**values["extraction"])
+        return cls(training, extraction, values["mesh"])
+
+    def job(self, kind: type[Job], path: Path, out: Path) -> Job:
+        """The job of one shape."""
+        return kind(path, self.training, self.extraction, Output(out))
 
     @property
     def digest(self) -> str:
@@ -72,16 +52,15 @@ class ShapeOptions:
     def digests(self) -> tuple[str, str]:
         """`digest`, and the digest of versions that named configs by import path. Both stand for
         the same results."""
-        job = replace(self, params=None).job(
-            Path(), Path()
-        )  # a budget that is too small is for each shape to say
-        configs = job.training, job.config(np.zeros((1, 3)))
+        how = replace(self.training, params=None)  # a budget too small is for each shape to say
+        configs = how.config, how.architecture(np.zeros((1, 3)))
         return self._digest([encode_config(each) for each in configs]), self._digest(
             [encode_formerly(each) for each in configs]
         )
 
     def _digest(self, defaults: list[Any]) -> str:
-        options = asdict(self) | {"format": FORMAT, "defaults": defaults}
+        options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
+        options |= {"format": FORMAT, "defaults": defaults}
         del options["device"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from nstr3d.batch.attempt import Cancelled, Rules, Task
 from nstr3d.batch.catalogue import Catalogue, Known
@@ -53,7 +52,6 @@ class BatchJob:
     where: str = ""
 
     def __post_init__(self):
-        self.options.job(Path(), Path())
         index, count = self.shard
         if not 1 <= index <= count:
             raise ValueError(f"--shard is i/n with i from 1 to n, not {index}/{count}.")
@@ -169,9 +167,11 @@ def _task(
 
 def _engine(job: BatchJob) -> Engine:
     if job.address is None:
-        return LocalEngine(local_slots(job.workers, job.options.device, job.gpu_memory * GIGABYTE))
+        return LocalEngine(
+            local_slots(job.workers, job.options.training.device, job.gpu_memory * GIGABYTE)
+        )
     gpus = 0.0
-    if job.options.device == "cuda":
+    if job.options.training.device == "cuda":
         gpus = next(
             (
                 slot.share

@@ -29,7 +29,7 @@ from nstr3d.batch.store import filesystem, is_local
 from nstr3d.io import NoFacesError, load_mesh
 from nstr3d.io.atomic import check_readable
 from nstr3d.jobs.cloud import PointsJob, run_points
-from nstr3d.jobs.mesh import run
+from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.system import forget_peak_memory, limit_memory, peak_memory
@@ -47,7 +47,7 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` and, in bytes or none,
     ``memory``.
     """
-    options, scratch = ShapeOptions(**request["options"]), Path(request["scratch"])
+    options, scratch = ShapeOptions.from_dict(request["options"]), Path(request["scratch"])
     answer: dict[str, Any] = {"status": "failed", "error": None, "key": "", "report": {}}
     path = Path(request["place"])
     try:
@@ -76,10 +76,9 @@ def _fit(path: Path, out: Path, options: ShapeOptions) -> Outcome:
         stage=lambda name: print(name, flush=True),
         warn=lambda message: print("warning:", message, flush=True),
     )
-    job = options.job(path, out)
     if path.suffix.lower() in CLOUDS or (path.suffix.lower() == ".ply" and _has_no_faces(path)):
-        return run_points(PointsJob(job), listener)
-    return run(job, listener)
+        return run_points(options.job(PointsJob, path, out), listener)
+    return run(options.job(MeshJob, path, out), listener)
 
 
 def _has_no_faces(path: Path) -> bool:

@@ -8,10 +8,9 @@ surface's exact distance as to any mesh.
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +31,6 @@ from nstr3d.jobs.mesh import (
     MODEL,
     PICTURE,
     REPORT,
-    MeshJob,
     check_files,
     check_size,
     describe,
@@ -41,6 +39,7 @@ from nstr3d.jobs.mesh import (
     written_files,
 )
 from nstr3d.jobs.messages import Message
+from nstr3d.jobs.options import SurfaceJob, check_not_negative, check_positive
 from nstr3d.jobs.stages import Clock, Listener, Outcome, machine, pick_device, publish, tidy
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
@@ -55,43 +54,47 @@ from nstr3d.types import Camera, Frame, Mesh, PointCloud
 CELLS = (120, 640)  # of the first surface, at least and at most
 CELLS_PER_SPACING = 2.0
 CLOUDS = "Surfaces of point clouds"  # what needs numba
+NORMALS = ("given", "estimate", "none")
 FEW_TURNED = 0.001  # share of given normals turned over, from which on it is worth a warning
 
 
 @dataclass(frozen=True)
-class PointsJob:
-    """What to fit and how: ``surface`` holds the options that it shares with a mesh, whose path is
-    that of the points.
+class PointsJob(SurfaceJob):
+    """What to fit to points, and how."""
 
-    ``estimate_normals`` ignores the file's normals, and ``carried_signs`` does too and has a
-    trained field tell which way is out (`carried_normals`); ``smooth`` is the standard deviation of
-    the noise in the points' units, estimated where it is None; ``trim`` removes surface farther
-    from every point than so many typical spacings; ``reference`` is a mesh file to measure the
-    result against. Raises ValueError for options out of range.
-    """
-
-    surface: MeshJob
-    estimate_normals: bool = False
-    carried_signs: bool = False
+    path: Path
+    """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or
+    LAS with laspy."""
+    normals: Literal["given", "estimate", "none"] = "given"
+    """Use the file's normals where it has them, or estimate all anew; with none a field trained on
+    the points alone tells which way is out, slower and less often right than the winding number,
+    which tells it otherwise."""
     smooth: float | None = None
+    """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the
+    points closely."""
     trim: float | None = None
+    """Remove surface farther from every point than this many typical spacings, as open scans want
+    it; 4 suits most."""
     reference: Path | None = None
+    """A mesh to measure the result against."""
     keep_outliers: bool = False
+    """Keep points that lie far from all others."""
 
     def __post_init__(self):
-        if self.smooth is not None and not 0 <= self.smooth < math.inf:
+        super().__post_init__()
+        if self.normals not in NORMALS:
             raise ValueError(
-                Message("<smooth> must be finite and not negative, not {}.", self.smooth)
+                Message("<normals> is one of {}, not {}.", ", ".join(NORMALS), self.normals)
             )
-        if self.trim is not None and not 0 < self.trim < math.inf:
-            raise ValueError(Message("<trim> must be positive and finite, not {}.", self.trim))
+        check_not_negative(self, "smooth")
+        check_positive(self, "trim")
 
     @property
-    def options(self) -> dict[str, Any]:
+    def surfacing(self) -> dict[str, Any]:
         """What decides the first surface, beside the file."""
         return {
-            "estimate_normals": self.estimate_normals,
-            "carried_signs": self.carried_signs,
+            "estimate_normals": self.normals != "given",
+            "carried_signs": self.normals == "none",
             "smooth": self.smooth,
             "keep_outliers": self.keep_outliers,
         }
@@ -153,21 +156,25 @@ def first_surface(
     )
 
 
-def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
+def run_points(
+    job: PointsJob, listener: Listener | None = None, import_seconds: float | None = None
+) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which
-    --resume goes on from, may be left by a run that failed or was stopped.
+    a resumed run goes on from, may be left by a run that failed or was stopped. The report gets the
+    caller's ``import_seconds``.
 
     Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
     user, and `Interrupted` after a Ctrl-C.
     """
     need_numba(CLOUDS)
-    listener, clock, options = listener or Listener(), Clock(), job.surface
-    device = pick_device(options.device)
-    check_files(options)
-    with tidy(options.out, options.out / CHECKPOINT):
+    listener, clock = listener or Listener(), Clock()
+    seed, size = job.training.seed, job.extraction.picture
+    device = pick_device(job.training.device)
+    check_files(job)
+    with tidy(job.folder, job.folder / CHECKPOINT):
         listener.stage("load")
         with clock("load"):
-            cloud = load_cloud(options.path)
+            cloud = load_cloud(job.path)
             reference = (
                 None
                 if job.reference is None
@@ -175,7 +182,7 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
             )
         listener.stage("surface")
         with clock("surface"):
-            first = first_surface(cloud, **job.options)
+            first = first_surface(cloud, **job.surfacing)
             check_size(first.mesh)
             mesh = close_holes(repair(first.mesh)[0])[0]
             unit, frame = normalise(mesh)
@@ -183,49 +190,49 @@ def run_points(job: PointsJob, listener: Listener | None = None) -> Outcome:
         for warning in warnings:
             listener.warn(warning)
         listener.stage("fit")
-        result = train(options, unit, frame, mesh, device, clock, listener, job.options)
+        result = train(job, unit, frame, mesh, device, clock, listener, job.surfacing)
 
         sdf = result.sdf()
         listener.stage("extract")
         with clock("extract"):
             extracted = supported(
-                extract_surface(sdf, options.resolution).mesh, first.cloud.points, FEW
+                extract_surface(sdf, job.extraction.resolution).mesh, first.cloud.points, FEW
             )
             if job.trim is not None:
                 extracted = trim(extracted, first.cloud.points, job.trim * first.spacing)
         listener.stage("render")
         with clock("render"):
-            picture = _picture(first.cloud, sdf, mesh, options.picture) if options.picture else None
+            picture = _picture(first.cloud, sdf, mesh, size) if size else None
         listener.stage("score")
         with clock("score"):
-            generator = np.random.default_rng([options.seed, 1])
+            generator = np.random.default_rng([seed, 1])
             fidelity = dataclasses.asdict(
                 compare_cloud(extracted, first.cloud.points, mesh.bounds.diagonal, generator)
             )
             accuracy = (
-                None if reference is None else _accuracy(sdf, extracted, reference, frame, options)
+                None if reference is None else _accuracy(sdf, extracted, reference, frame, job)
             )
         listener.stage("write")
-        with publish(options.out) as folder:
+        with publish(job.folder) as folder:
             save(folder / MODEL, result)
             save_mesh(folder / MESH, extracted)
             if picture is not None:
                 save_image(folder / PICTURE, picture)
-            size = (folder / MODEL).stat().st_size
-            described = describe(options, result, size, extracted)
+            stored = (folder / MODEL).stat().st_size
+            described = describe(job, result, stored, extracted)
             described["mesh"]["genus"] = genera(extracted)
             report = {
                 "input": _about(job, first, warnings),
                 **described,
-                "seconds": clock.seconds | {"total": clock.total, "import": options.import_seconds},
+                "seconds": clock.seconds | {"total": clock.total, "import": import_seconds},
                 "points": fidelity,
                 "accuracy": accuracy,
                 "machine": machine(device),
-                "seed": options.seed,
+                "seed": seed,
             }
             save_json(folder / REPORT, report)
-        (options.out / CHECKPOINT).unlink(missing_ok=True)
-    return Outcome(report, written_files(options))
+        (job.folder / CHECKPOINT).unlink(missing_ok=True)
+    return Outcome(report, written_files(job))
 
 
 def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
@@ -235,22 +242,24 @@ def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
 
 
 def _accuracy(
-    sdf: Sdf, extracted: Mesh, reference: Mesh, frame: Frame, options: MeshJob
+    sdf: Sdf, extracted: Mesh, reference: Mesh, frame: Frame, job: PointsJob
 ) -> dict[str, Any]:
     """The figures of `score` and, one-sided, accuracy (result to reference) and completeness
     (reference to result)."""
     distance = MeshDistance(reference)
-    generators = [np.random.default_rng([options.seed, stream]) for stream in (2, 3)]
+    generators = [np.random.default_rng([job.training.seed, stream]) for stream in (2, 3)]
     figures = dataclasses.asdict(
-        score(sdf, extracted, reference, distance, frame, generators[0], samples=options.scored)
+        score(
+            sdf, extracted, reference, distance, frame, generators[0], samples=job.extraction.scored
+        )
     )
-    sides = one_sided(extracted, reference, distance, generators[1], samples=options.scored)
+    sides = one_sided(extracted, reference, distance, generators[1], samples=job.extraction.scored)
     return figures | dataclasses.asdict(sides)
 
 
 def _about(job: PointsJob, first: FirstSurface, warnings: list[str]) -> dict[str, Any]:
     return {
-        "path": str(job.surface.path),
+        "path": str(job.path),
         **dataclasses.asdict(first.preparation),
         "noise": first.noise,
         "noise_given": job.smooth is not None,

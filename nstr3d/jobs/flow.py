@@ -86,31 +86,40 @@ TICK = 12  # pixels of a picture from one arrow to the next
 
 @dataclass(frozen=True)
 class FlowJob:
-    """What to read from the model at ``path``, and where to put it.
-
-    ``seeds`` lines start on the surface (or in the picture), where they keep ``separation`` box
-    units from each other; each is followed for ``length`` box units to both sides. ``phases`` reads
-    a shape's own phase waves instead of what its relief does; ``highest`` bounds the analysis'
-    frequencies in radians per box unit. A shape's surface is extracted at ``resolution`` and
-    analysed at ``samples`` points; waves are read at ``read`` of them.
-    """
+    """What to read from a model, and where to put it."""
 
     path: Path
-    out: Path
+    """A model that nstr3d saved: of a shape, an image or a sound."""
+    out: Path | None = None
+    """Folder for the results; flow/ beside the model by default."""
     seeds: int = 1500
+    """Lines to try; those that come too near others are left out."""
     separation: float = 0.03
+    """How far lines keep apart, where the longest side of the box is 2."""
     length: float = 0.6
+    """How far a line is followed to each side, in the same units."""
     segments: int = 4
+    """Regions of alike spectrum."""
     phases: bool = False
+    """Read a shape's own phase waves instead of what its relief does; the report says how far they
+    are apart."""
     highest: float | None = None
+    """The highest frequency of that spectrum, in radians per box unit."""
     size: int = 768
+    """Width and height of the picture of a shape."""
     resolution: int = RESOLUTION
+    """Cells along the longest side of the surface of a shape."""
     samples: int = SAMPLES
+    """Points of that surface that are analysed."""
     read: int = READ
+    """Points among them where waves are read."""
     seed: int = 0
+    """Seed of the lines' starts."""
     overwrite: bool = False
+    """Replace results that are already there."""
 
     def __post_init__(self):
+        """Raises ValueError for options out of range."""
         if self.seeds < 1:
             raise ValueError(
                 Message(
@@ -140,6 +149,11 @@ class FlowJob:
                 )
             )
 
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or self.path.parent / "flow"
+
 
 def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
     """Reads the model, follows its lines and writes the files; raises ValueError for a model
@@ -148,7 +162,7 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
     model = load(job.path)
     surface = model.field.in_dim == 3
     names = SURFACE_NAMES if surface else SIGNAL_NAMES
-    check_output(job.out, names, job.overwrite)
+    check_output(job.folder, names, job.overwrite)
     if surface and model.steps == 0:
         raise ValueError(f"{job.path} was not trained, so its waves mean nothing; fit it first.")
     if job.phases and not has_phases(model.field):
@@ -163,7 +177,7 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
         )
     for warning in slowness():
         listener.warn(warning)
-    with tidy(job.out), publish(job.out) as folder:
+    with tidy(job.folder), publish(job.folder) as folder:
         found = (
             _surface(job, model, folder, clock, listener)
             if surface
@@ -178,7 +192,7 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
             "seed": job.seed,
         }
         save_json(folder / REPORT, report)
-    return Outcome(report, tuple(job.out / name for name in names))
+    return Outcome(report, tuple(job.folder / name for name in names))
 
 
 def _surface(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import threading
 import time
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
+from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.start.warm import warm_start
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
@@ -25,6 +24,7 @@ from nstr3d.geometry.mesh.repair import RepairReport, repair, structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import load_mesh, save_image, save_json, save_mesh
 from nstr3d.jobs.messages import Message
+from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.stages import (
     Clock,
     Interrupted,
@@ -46,9 +46,8 @@ from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import Extraction, extract
 from nstr3d.surface.metrics import Accuracy, score
-from nstr3d.training.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
+from nstr3d.training.fit import Fit, Progress, draw_pool, fit, training_state
 from nstr3d.training.losses import TransportPenalty, sdf_objective
-from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Camera, Frame, Mesh, Samples
 
@@ -59,135 +58,34 @@ MODEL, MESH, PICTURE, REPORT, CHECKPOINT = (
     "report.json",
     "checkpoint.safetensors",
 )
-CHECKPOINT_SECONDS = 20.0
 AGREEMENT = 1 << 14  # samples that say where a model to start from belongs
-SAMPLES = 100_000
 SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
-RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
 LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
-LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 
 
 @dataclass(frozen=True)
-class MeshJob:
-    """What to fit and how; see the command line's help for each option. ``picture`` is the pixels
-    to a side of each view, 0 for none; ``pool`` how many samples to train on, the preset's by
-    default; ``samples`` how many points accuracy is measured with, `SAMPLES` by default; ``cells``
-    gives the finest level so many cells per axis, whatever the budget, so that shapes get the same
-    architecture; ``start`` is the model of a nearby shape to start from, which decides the
-    architecture too; a checkpoint is written every ``checkpoint_seconds`` of training.
-
-    Raises ValueError for options out of range.
-    """
+class MeshJob(SurfaceJob):
+    """What to fit to a mesh, and how."""
 
     path: Path
-    out: Path
-    preset: str = "standard"
-    params: int | None = None
-    seconds: float | None = None
-    steps: int | None = None
-    resolution: int = 512
-    field: str = "nstr"
-    transport: float = 0.0
-    device: str = "auto"
-    seed: int = 0
-    overwrite: bool = False
-    resume: bool = False
-    import_seconds: float | None = None
-    picture: int = 512
-    pool: int | None = None
-    samples: int | None = None
-    cells: int | None = None
-    start: Path | None = None
-    checkpoint_seconds: float = CHECKPOINT_SECONDS
-
-    def __post_init__(self):
-        if self.preset not in PRESETS:
-            raise ValueError(
-                Message("<preset> is one of {}, not {}.", ", ".join(PRESETS), self.preset)
-            )
-        for name in ("params", "seconds", "steps", "pool", "samples"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
-        if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
-            raise ValueError(
-                Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, self.resolution)
-            )
-        if self.field not in FIELDS:
-            raise ValueError(
-                Message("<field> is one of {}, not {}.", ", ".join(FIELDS), self.field)
-            )
-        if self.transport and self.field not in ("nstr", "grid"):
-            raise ValueError(
-                Message(
-                    "<transport> needs a local spectrum, which <field> {} has not; "
-                    "use <field> nstr.",
-                    self.field,
-                )
-            )
-        if not 0 <= self.transport < math.inf:
-            raise ValueError(
-                Message("<transport> must be finite and not negative, not {}.", self.transport)
-            )
-        if self.cells is not None and (
-            self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST
-        ):
-            raise ValueError(
-                Message(
-                    "<cells> is {} to {}, for <field> nstr, not {} for {}.",
-                    SMALLEST,
-                    LARGEST,
-                    self.cells,
-                    self.field,
-                )
-            )
-        if self.start is not None and (
-            self.params or self.cells or self.transport or self.field != "nstr"
-        ):
-            raise ValueError(
-                Message(
-                    "<start> takes the field from that model; leave out <params>, <cells>, "
-                    "<field> and <transport>."
-                )
-            )
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(Message("<seed> is 0 to {}, not {}.", LARGEST_SEED, self.seed))
-
-    @property
-    def scored(self) -> int:
-        """Points that accuracy is measured with."""
-        return self.samples or SAMPLES
-
-    @property
-    def training(self) -> FitConfig:
-        """The preset's training with this job's changes."""
-        changes = {"seed": self.seed, "seconds": self.seconds}
-        changes |= {
-            name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value
-        }
-        return replace(PRESETS[self.preset].training, **changes)
-
-    def config(self, near: Mesh | np.ndarray) -> Any:
-        """The config of a new field near a shape, a mesh or points in the unit box."""
-        if self.cells:
-            config = NstrConfig(levels=levels_for(self.cells))
-        else:
-            config = FIELDS[self.field](self.params or PRESETS[self.preset].params, near)
-        return replace(config, transport=TransportConfig()) if self.transport else config
+    """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
 
 
-def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
+def run(
+    job: MeshJob, listener: Listener | None = None, import_seconds: float | None = None
+) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which
-    --resume goes on from, may be left by a run that failed or was stopped.
+    a resumed run goes on from, may be left by a run that failed or was stopped. The report gets the
+    caller's ``import_seconds``.
 
     Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
     `Interrupted` after a Ctrl-C.
     """
     listener, clock = listener or Listener(), Clock()
-    device = pick_device(job.device)
+    device = pick_device(job.training.device)
     check_files(job)
-    with tidy(job.out, job.out / CHECKPOINT):
+    size = job.extraction.picture
+    with tidy(job.folder, job.folder / CHECKPOINT):
         listener.stage("load")
         with clock("load"):
             original = load_mesh(job.path)
@@ -204,42 +102,48 @@ def run(job: MeshJob, listener: Listener | None = None) -> Outcome:
         sdf, distance = result.sdf(), MeshDistance(mesh)
         listener.stage("extract")
         with clock("extract"):
-            extraction = extract_surface(sdf, job.resolution)
+            extraction = extract_surface(sdf, job.extraction.resolution)
         listener.stage("render")
         with clock("render"):
-            picture = _picture(result, distance, mesh, job.picture) if job.picture else None
+            picture = _picture(result, distance, mesh, size) if size else None
         listener.stage("score")
         with clock("score"):
-            generator = np.random.default_rng([job.seed, 1])
+            generator = np.random.default_rng([job.training.seed, 1])
             accuracy = score(
-                sdf, extraction.mesh, mesh, distance, frame, generator, samples=job.scored
+                sdf,
+                extraction.mesh,
+                mesh,
+                distance,
+                frame,
+                generator,
+                samples=job.extraction.scored,
             )
         listener.stage("write")
-        with publish(job.out) as folder:
+        with publish(job.folder) as folder:
             save(folder / MODEL, result)
             save_mesh(folder / MESH, extraction.mesh)
             if picture is not None:
                 save_image(folder / PICTURE, picture)
-            size = (folder / MODEL).stat().st_size
+            stored = (folder / MODEL).stat().st_size
             report = _report(
                 job,
                 original,
                 repairs,
                 closing,
                 result,
-                size,
+                stored,
                 extraction.mesh,
                 accuracy,
-                clock,
+                clock.seconds | {"total": clock.total, "import": import_seconds},
                 warnings,
             )
             save_json(folder / REPORT, report)
-        (job.out / CHECKPOINT).unlink(missing_ok=True)
+        (job.folder / CHECKPOINT).unlink(missing_ok=True)
     return Outcome(report, written_files(job))
 
 
 def train(
-    job: MeshJob,
+    job: SurfaceJob,
     unit: Mesh,
     frame: Frame,
     mesh: Mesh,
@@ -255,10 +159,10 @@ def train(
     run. Writes the model and raises `Interrupted` after a Ctrl-C; raises ValueError where nothing
     is inside ``mesh``.
     """
-    config, identity = job.training, _identity(job) | dict(options or {})
-    resumed, state = _resume(job, identity, device) if job.resume else (None, {})
+    config, identity = job.training.config, _identity(job) | dict(options or {})
+    resumed, state = _resume(job, identity, device) if job.output.resume else (None, {})
     template = (
-        None if resumed or job.start else job.config(unit)
+        None if resumed or job.start else job.training.architecture(unit)
     )  # before any work: a budget may be too small
     with clock("sample"):
         sampler = SurfaceBand(unit, MeshDistance(unit))
@@ -276,17 +180,18 @@ def train(
         else:
             assert template is not None
             field = template.build(
-                3, 1, near=unit, generator=torch.Generator().manual_seed(job.seed)
+                3, 1, near=unit, generator=torch.Generator().manual_seed(job.training.seed)
             ).to(device)
         # The first call compiles or loads the fused kernels: not a part of the fit that grows with
         # it.
         field(torch.zeros(1, 3, device=device)).sum().backward()
         field.zero_grad()
-    objective = sdf_objective(transport=TransportPenalty(job.transport) if job.transport else None)
+    weight = job.training.transport
+    objective = sdf_objective(transport=TransportPenalty(weight) if weight else None)
     unfinished = Fit(field, frame, mesh.bounds, 1.0, provenance=identity)
     listener.fitting(unfinished)
     with stop_on_signal() as stopped:
-        saver = _Saver(job.out / CHECKPOINT, job.checkpoint_seconds, unfinished, stopped, listener)
+        saver = _Saver(job, unfinished, stopped, listener)
         with clock("fit"):
             result = fit(
                 field, pool, objective, config, frame, mesh.bounds, saver.step, state or None
@@ -295,10 +200,10 @@ def train(
         if resumed is not None and not result.steps:  # it had been stopped after its last step
             result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
         if result.interrupted:
-            with writing_to(job.out):
-                save(job.out / MODEL, result)
+            with writing_to(job.folder):
+                save(job.folder / MODEL, result)
             kept = "Stopped after {} steps: the best model so far is in {}; go on with <resume>."
-            raise Interrupted(Message(kept, result.steps, job.out / MODEL))
+            raise Interrupted(Message(kept, result.steps, job.folder / MODEL))
     if stopped.is_set():  # too late for a step to see it
         raise KeyboardInterrupt
     return result
@@ -310,19 +215,13 @@ class _Saver:
 
     def __init__(
         self,
-        path: Path,
-        seconds: float,
+        job: SurfaceJob,
         unfinished: Fit,
         stopped: threading.Event,
         listener: Listener,
     ):
-        self.path, self.seconds, self.unfinished, self.stopped, self.listener = (
-            path,
-            seconds,
-            unfinished,
-            stopped,
-            listener,
-        )
+        self.path, self.seconds = job.folder / CHECKPOINT, job.output.checkpoint_seconds
+        self.unfinished, self.stopped, self.listener = unfinished, stopped, listener
         self.saved = time.perf_counter()
 
     def step(self, progress: Progress) -> None:
@@ -346,9 +245,9 @@ class _Saver:
 
 
 def _resume(
-    job: MeshJob, identity: dict[str, Any], device: torch.device
+    job: SurfaceJob, identity: dict[str, Any], device: torch.device
 ) -> tuple[Fit, dict[str, Tensor]]:
-    path = job.out / CHECKPOINT
+    path = job.folder / CHECKPOINT
     unfinished, state = load_training(path, device)
     if not {"step", "seconds"} <= state.keys():
         raise ValueError(
@@ -400,46 +299,50 @@ def _started(path: Path, unit: Mesh, frame: Frame, pool: Samples, device: torch.
     return fields[errors[1] < errors[0]]
 
 
-def _identity(job: MeshJob) -> dict[str, Any]:
+def _identity(job: SurfaceJob) -> dict[str, Any]:
     """What must agree for a run to be the same run; kept as the model's provenance."""
-    training = encode_config(job.training)
+    training, how = encode_config(job.training.config), job.training
     del training[TAG]
     return {
         "input": job.path.name,
         "sha256": hashlib.sha256(job.path.read_bytes()).hexdigest(),
-        "preset": job.preset,
-        "params": job.params,
-        "cells": job.cells,
-        "field": job.field,
-        "transport": job.transport,
+        "preset": how.preset,
+        "params": how.params,
+        "cells": how.cells,
+        "field": how.field,
+        "transport": how.transport,
         **({"start": hashlib.sha256(job.start.read_bytes()).hexdigest()} if job.start else {}),
         **training,
         "nstr3d": package_version("nstr3d"),
     }
 
 
-def check_files(job: MeshJob) -> None:
+def check_files(job: SurfaceJob) -> None:
     """Refuses, before any work, to write where it may not or cannot."""
     if job.start is not None and not job.start.is_file():
         raise FileNotFoundError(
             f"{job.start} does not exist, so there is nothing to start from; name a "
             "model.safetensors."
         )
-    if job.resume and not (job.out / CHECKPOINT).exists():
+    if job.output.resume and not (job.folder / CHECKPOINT).exists():
         raise FileNotFoundError(
             Message(
                 "{} does not exist, so there is nothing to resume; run without <resume>.",
-                job.out / CHECKPOINT,
+                job.folder / CHECKPOINT,
             )
         )
-    expected = {MODEL, CHECKPOINT} if job.resume else set()
+    expected = {MODEL, CHECKPOINT} if job.output.resume else set()
     going_on = (
         Message("<resume> to go on from the checkpoint, ")
-        if not job.resume and (job.out / CHECKPOINT).exists()
+        if not job.output.resume and (job.folder / CHECKPOINT).exists()
         else ""
     )
     check_output(
-        job.out, (MODEL, MESH, PICTURE, REPORT, CHECKPOINT), job.overwrite, expected, going_on
+        job.folder,
+        (MODEL, MESH, PICTURE, REPORT, CHECKPOINT),
+        job.output.overwrite,
+        expected,
+        going_on,
     )
 
 
@@ -454,10 +357,12 @@ def check_size(mesh: Mesh) -> None:
         raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
 
 
-def written_files(job: MeshJob) -> tuple[Path, ...]:
+def written_files(job: SurfaceJob) -> tuple[Path, ...]:
     """What a finished job leaves."""
     return tuple(
-        job.out / name for name in (MODEL, MESH, PICTURE, REPORT) if name != PICTURE or job.picture
+        job.folder / name
+        for name in (MODEL, MESH, PICTURE, REPORT)
+        if name != PICTURE or job.extraction.picture
     )
 
 
@@ -505,7 +410,7 @@ def _report(
     size: int,
     extracted: Mesh,
     accuracy: Accuracy,
-    clock: Clock,
+    seconds: dict[str, float | None],
     warnings: list[str],
 ) -> dict[str, Any]:
     return {
@@ -519,21 +424,21 @@ def _report(
             "warnings": warnings,
         },
         **describe(job, result, size, extracted),
-        "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
+        "seconds": seconds,
         "accuracy": dataclasses.asdict(accuracy),
         "transport": _transport(job, result),
         "machine": machine(next(result.field.parameters()).device),
-        "seed": job.seed,
+        "seed": job.training.seed,
     }
 
 
-def describe(job: MeshJob, result: Fit, size: int, extracted: Mesh) -> dict[str, Any]:
+def describe(job: SurfaceJob, result: Fit, size: int, extracted: Mesh) -> dict[str, Any]:
     """What a report says of the field, whose file has ``size`` bytes, and of the mesh ``extracted``
     from it."""
     components, watertight = structure(extracted)
     return {
         "field": {
-            "name": job.field,
+            "name": job.training.field,
             "config": encode_config(result.field.config),
             "parameters": result.field.parameter_count,
             "bytes": size,
@@ -545,20 +450,25 @@ def describe(job: MeshJob, result: Fit, size: int, extracted: Mesh) -> dict[str,
             "faces": len(extracted.faces),
             "components": components,
             "watertight": watertight,
-            "resolution": job.resolution,
+            "resolution": job.extraction.resolution,
         },
     }
 
 
-def _transport(job: MeshJob, result: Fit) -> dict[str, Any]:
+def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:
     """Whether the transport loss was on and what F leaves unexplained of |grad S|, over pool
     points; null without an F."""
     field = result.field
     if not isinstance(field, Nstr) or field.transport is None:
         return {"loss": False, "weight": 0.0, "residual": None}
-    generator = torch.Generator().manual_seed(job.seed)
+    generator = torch.Generator().manual_seed(job.training.seed)
     device = next(field.parameters()).device
     points = (torch.rand(1 << 14, field.in_dim, generator=generator) * 2 - 1).to(device)
     with torch.no_grad():
         residual = float(field.transport_residual(points))
-    return {"loss": True, "weight": job.transport, "residual": residual, "points": len(points)}
+    return {
+        "loss": True,
+        "weight": job.training.transport,
+        "residual": residual,
+        "points": len(points),
+    }

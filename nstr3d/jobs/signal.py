@@ -6,7 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,13 @@ from nstr3d.io import (
     save_sound,
 )
 from nstr3d.jobs.messages import Message
+from nstr3d.jobs.options import (
+    Device,
+    check_not_negative,
+    check_positive,
+    check_seed,
+    default_folder,
+)
 from nstr3d.jobs.stages import (
     Clock,
     Interrupted,
@@ -62,40 +69,52 @@ MODEL, PICTURE, SOUND, COMPARISON, REPORT = (
 BITS = {"image": 16.0, "sound": 8.0}
 LARGEST_SIDE = 8192
 LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
-LARGEST_SEED = 2**32 - 1
 GAPS = CarryConfig(hop=512, reach=6, iterations=30)  # how gaps of a sound are filled
 ANALYSIS = {"image": 8, "sound": 512}  # hop of the local frequency
 
 
 @dataclass(frozen=True)
 class SignalJob:
-    """What to fit and how; see the command line's help for each option.
-
-    Raises ValueError for options out of range or at odds with each other.
-    """
+    """What to fit to an image or a sound, and how."""
 
     path: Path
-    out: Path
+    """Any picture that Pillow reads (PNG, JPEG, TIFF, WebP ...) or sound that libsndfile reads
+    (WAV, FLAC, OGG, MP3 ...)."""
+    out: Path | None = None
+    """Folder for the results; out/<name of the file>/ by default."""
     params: int | None = None
+    """Budget of stored parameters, positions included."""
     bpp: float | None = None
+    """The budget as bits per pixel, or per moment of a sound, 32 to a parameter; 16, or 8 per
+    channel, by default."""
     bytes: int | None = None
-    field: str = "cosines"
+    """The budget as the size of the model's file, quantised and entropy coded."""
+    field: Literal["cosines", "nstr", "ngp", "siren", "fourier"] = "cosines"
+    """The kind of field: ours in closed form, ours trained, or a trained baseline."""
     scale: int = 1
+    """Reconstruct at this many times the resolution."""
     transport: float = 0.0
+    """Weight of the transport loss, for the field nstr; 0 leaves the transport network out."""
     mask: Path | None = None
+    """A picture (or sound) of the same size: only where it is white (or not zero) is the input
+    known; the rest is filled in."""
     noise: float = 0.0
+    """Standard deviation of Gaussian noise to add before the fit, full scale being 1; the report
+    compares with the input."""
     seconds: float | None = None
+    """Train for this long; for trained fields."""
     steps: int | None = None
-    device: str = "auto"
+    """Train for this many steps, 2000 by default; for trained fields."""
+    device: Device = "auto"
+    """Where to train."""
     seed: int = 0
+    """Seed of everything random."""
     overwrite: bool = False
-    import_seconds: float | None = None
+    """Replace results that are already there."""
 
     def __post_init__(self):
-        for name in ("params", "bpp", "bytes", "seconds", "steps"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
+        """Raises ValueError for options out of range or at odds with each other."""
+        check_positive(self, "params", "bpp", "bytes", "seconds", "steps")
         if sum(value is not None for value in (self.params, self.bpp, self.bytes)) > 1:
             raise ValueError(
                 Message("<params>, <bpp> and <bytes> each set the budget; give one of them.")
@@ -125,18 +144,15 @@ class SignalJob:
             raise ValueError(
                 Message("<transport> needs a trained local spectrum; use <field> nstr.")
             )
-        if not 0 <= self.transport < math.inf:
-            raise ValueError(
-                Message("<transport> must be finite and not negative, not {}.", self.transport)
-            )
+        check_not_negative(self, "transport", "noise")
         if not 1 <= self.scale <= 64:
             raise ValueError(Message("<scale> is 1 to 64, not {}.", self.scale))
-        if not 0 <= self.noise < math.inf:
-            raise ValueError(
-                Message("<noise> must be finite and not negative, not {}.", self.noise)
-            )
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise ValueError(Message("<seed> is 0 to {}, not {}.", LARGEST_SEED, self.seed))
+        check_seed(self.seed)
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.out or default_folder(self.path)
 
     @property
     def training(self) -> FitConfig:
@@ -173,8 +189,12 @@ class Source:
         return dataclasses.replace(self.file, values=values, rate=self.file.rate * scale)
 
 
-def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
+def run_signal(
+    job: SignalJob, listener: Listener | None = None, import_seconds: float | None = None
+) -> Outcome:
     """Does the job. All files appear together at the end or not at all.
+
+    The report gets the caller's ``import_seconds``.
 
     Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
     user, and `Interrupted` after a Ctrl-C.
@@ -183,8 +203,8 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
         need_numba(CODE)
     listener, clock, kind = listener or Listener(), Clock(), kind_of(job.path)
     device = pick_device(job.device)
-    check_output(job.out, job.names, job.overwrite)
-    with tidy(job.out):
+    check_output(job.folder, job.names, job.overwrite)
+    with tidy(job.folder):
         listener.stage("load")
         with clock("load"):
             source = load_source(job.path)
@@ -208,7 +228,7 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
             enlarged = signal.raster(job.scale) if job.scale > 1 else fitted
         with clock("score"):
             accuracy = score_signal(fitted, source.values, known)
-        with publish(job.out) as folder:
+        with publish(job.folder) as folder:
             with clock("write"):
                 if compressed is None:
                     save(folder / MODEL, result)
@@ -225,9 +245,10 @@ def run_signal(job: SignalJob, listener: Listener | None = None) -> Outcome:
                     _comparison(source.values if not job.noise else shown, fitted),
                 )
             size = (folder / job.names[0]).stat().st_size
-            report = _report(job, source, known, result, size, accuracy, clock, device)
+            seconds = clock.seconds | {"total": clock.total, "import": import_seconds}
+            report = _report(job, source, known, result, size, accuracy, seconds, device)
             save_json(folder / REPORT, report)
-    return Outcome(report, tuple(job.out / name for name in job.names))
+    return Outcome(report, tuple(job.folder / name for name in job.names))
 
 
 def load_source(path: Path) -> Source:
@@ -375,7 +396,7 @@ def _report(
     result: Fit,
     size: int,
     accuracy: dict[str, Any],
-    clock: Clock,
+    seconds: dict[str, float | None],
     device: torch.device,
 ) -> dict[str, Any]:
     field, shape = result.field, source.values.shape
@@ -403,7 +424,7 @@ def _report(
         },
         "scale": job.scale,
         "accuracy": accuracy,
-        "seconds": clock.seconds | {"total": clock.total, "import": job.import_seconds},
+        "seconds": seconds,
         "machine": machine(device),
         "seed": job.seed,
     }

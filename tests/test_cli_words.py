@@ -3,7 +3,7 @@
 import pytest
 
 from nstr3d.cli import command as cli
-from nstr3d.cli.kinds import names_signal
+from nstr3d.cli.words import names_signal
 
 
 @pytest.mark.parametrize(
