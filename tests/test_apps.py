@@ -14,6 +14,8 @@ from quick import WORDS
 from nstr3d.autodiff import gradient
 from nstr3d.bench.compare import Row, read_rows
 from nstr3d.fields.level import LevelConfig
+from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.surface import area
 from nstr3d.io import Sound, load_mesh, save_image, save_sound
 
 ROOT = Path(__file__).parents[1]
@@ -410,3 +412,26 @@ def test_the_costs_of_data_sets_make_a_page(app):
     assert "+5.3%" in page
     assert "| 10.0 s | 2,778 hours |" in page  # 80 s for 8 shapes
     assert "| 600 bytes | 0.60 GB |" in page
+
+
+def test_distances_are_raced_against_libigl(app, tmp_path, capsys):
+    race = app("bench.distance")
+    torus = str(ROOT / "assets" / "torus.obj")
+    small = shlex.split("--faces 5001 --clouds 400 --points 300 --threads 1 --turns 1")
+    assert race.main(["--mesh", torus, *small, "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "distance.md").read_text()
+    assert page in capsys.readouterr().out
+    table = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    triangles = [cells for cells in table if cells[0].endswith((" faces, near", " faces, far"))]
+    windings = [cells for cells in table if cells[0].startswith("400 points")]
+    assert len(triangles) == len(windings) == 4
+    assert all(float(cells[-1]) < 1e-12 for cells in triangles)
+    assert all(float(cells[-2].split(", ")[0]) < 0.05 for cells in windings)
+
+
+def test_a_subdivided_mesh_is_the_same_closed_surface(app):
+    mesh = load_mesh(ROOT / "assets" / "torus.obj")
+    fine = app("bench.distance").subdivide(mesh, len(mesh.faces) + 101)
+    assert len(fine.faces) == len(mesh.faces) + 102
+    assert repair(fine)[1].watertight
+    assert area(fine) == pytest.approx(area(mesh))
