@@ -547,7 +547,8 @@ def test_a_ply_without_faces_is_fitted_as_points(tmp_path, monkeypatch):
     (tmp_path / "damaged.ply").write_bytes(b"ply")
     for path in (cloud, tmp_path / "mesh.ply", tmp_path / "damaged.ply"):
         request = {"place": str(path), "scratch": str(tmp_path), "known_key": "", "memory": None}
-        assert fit_shape(request | {"options": QUICK})["status"] == "done"
+        options = asdict(changed(ShapeOptions(), **QUICK))
+        assert fit_shape(request | {"options": options})["status"] == "done"
     assert walked == ["run_points", "run", "run"]
 
 

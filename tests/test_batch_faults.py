@@ -43,7 +43,7 @@ QUICK = {
     "device": "cpu",
 }
 ENDLESS = changed(ShapeOptions(), **QUICK | {"steps": 10**7})
-GOOD, BAD = 18, 8
+GOOD, BAD = 34, 8
 HEAD = {
     "num_cpus": 1,
     "include_dashboard": False,

@@ -170,7 +170,7 @@ def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
         page.cutting.value = True
         page.offset.value = 0.0
         page.refresh()
-        assert "no closed surface" in page.status.content
+        assert "all of it is cut away" in page.status.content
         page.levels[0].value = page.levels[1].value = False
         page.refresh()
         assert "no closed surface" in page.status.content
