@@ -1,6 +1,7 @@
 """Checks that constraints.txt can be met where the README says that nstr3d runs.
 
-    python .ci/resolve.py
+    python .ci/resolve.py              # every Python at hand
+    python .ci/resolve.py --systems    # other systems too, which takes minutes
 
 Every Python at hand resolves the package, the tests and all optional parts, as pip would for the
 running system. For other systems pip reads the markers of the running one, so there the check is
@@ -9,6 +10,7 @@ that each pinned package has a wheel for the system or is pure Python.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -21,11 +23,9 @@ from pip._vendor.packaging.requirements import Requirement
 from pythons import pythons
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+ARM = [f"manylinux_2_{glibc}_aarch64" for glibc in range(17, 36)] + ["manylinux2014_aarch64"]
 SYSTEMS = {  # pip's platforms, and what the markers of requirements say there
-    "Linux on arm": (
-        [f"manylinux_2_{glibc}_aarch64" for glibc in (17, 26, 27, 28, 31, 34, 35)],
-        "linux",
-    ),
+    "Linux on arm": (ARM, "linux"),
     "macOS on arm": (["macosx_14_0_arm64"], "darwin"),
     "Windows": (["win_amd64"], "win32"),
 }
@@ -34,7 +34,10 @@ PURE = (SOURCES, "pyrender", "imageio-ffmpeg")  # without a wheel, or with one t
 
 
 def main() -> None:
-    systems = [(version, system) for version in VERSIONS for system in SYSTEMS]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--systems", action="store_true")
+    others = SYSTEMS if parser.parse_args().systems else {}
+    systems = [(version, system) for version in VERSIONS for system in others]
     with ThreadPoolExecutor(4) as pool:
         here = pool.map(resolve_here, pythons())
         elsewhere = pool.map(lambda pair: find_wheels(*pair), systems)
