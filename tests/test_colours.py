@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from programs import needs_parts
 
 from nstr3d.render.colours import BLUE_TO_RED, VIRIDIS, colour_map, coloured
 
@@ -18,8 +19,10 @@ def test_colours_are_linear_between_even_stops(stops) -> None:
     assert torch.equal(colour_map(square, stops).reshape(-1, 3), colour_map(values[:300], stops))
 
 
+@needs_parts("bench")
 def test_the_map_is_viridis() -> None:
-    matplotlib = pytest.importorskip("matplotlib")
+    import matplotlib
+
     values = np.linspace(0, 1, 256)
     expected = matplotlib.colormaps["viridis"](values)[:, :3]
     assert np.sqrt(np.mean((colour_map(torch.from_numpy(values)).numpy() - expected) ** 2)) < 0.01
