@@ -14,10 +14,7 @@ def numba_fault() -> str | None:
     import counts as absent."""
     try:
         import numba  # noqa: F401
-    except (
-        ImportError,
-        OSError,
-    ) as error:  # an OSError is a library of llvmlite's that does not load
+    except (ImportError, OSError) as error:  # OSError: a library of llvmlite does not load
         return " ".join(str(error).split())
     return None
 
