@@ -7,6 +7,7 @@ files is numpy float64; whatever a field sees is a torch tensor on the field's d
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -181,13 +182,23 @@ class Lattice:
 @dataclass(frozen=True)
 class Samples:
     """Training data: ``points (n, d)`` in the unit box and what the field should say there,
-    ``values (n, c)``."""
+    ``values (n, c)``; where c is 1 also the ``gradients (n, d)`` of the value, rows of zeros where
+    they are not known."""
 
     points: Tensor
     values: Tensor
+    gradients: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.points)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Samples:
+        """The same change to all tensors: a choice of rows, a move to a device."""
+        return Samples(
+            change(self.points),
+            change(self.values),
+            None if self.gradients is None else change(self.gradients),
+        )
 
 
 @dataclass(frozen=True)

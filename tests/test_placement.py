@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstr3d.fields.lattice import lattice_corners, lattice_links, touched_rows
+from nstr3d.fields.lattice import lattice_nodes, lattice_links, touched_rows
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.start.placement import PlacementConfig, _unwrapped, place_waves
@@ -110,7 +110,7 @@ def test_links_are_the_neighbours_that_are_stored() -> None:
 def test_lattice_weights_reproduce_what_is_linear(dim: int) -> None:
     points = np.random.default_rng(dim).uniform(-1, 1, (50, dim))
     slope = np.arange(1.0, dim + 1)
-    corners, weights = lattice_corners(points, 6)
+    corners, weights = lattice_nodes(points, 6)
     places = np.stack(np.unravel_index(np.arange(7**dim), (7,) * dim), axis=1) / 3 - 1
     values = places @ slope + 0.5
     np.testing.assert_allclose(

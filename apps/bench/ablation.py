@@ -103,14 +103,14 @@ class Hermite(Field):
         # Linear weights at ``smooth`` are C1 weights at ``points``.
         smooth = (cell + offset * offset * (3 - 2 * offset)) * (2 / cells) - 1
         if not self.laws:
-            return gather(smooth, level.rows, cells, level.table)
+            return gather(smooth, level.grid, level.table)
         # Slopes are per cell, so S_c + F(S_c) (x - x_c) / h is a value and a slope that are both
         # interpolated.
         slopes = self.laws[index](level.table)  # (nodes, channels * dim), axes last
         nodes = torch.nonzero(level.rows.reshape((cells + 1,) * self.in_dim) >= 0).to(points)
         where = slopes.view(len(nodes), -1, self.in_dim)
         values = level.table - (where * nodes[:, None]).sum(dim=2)
-        mixed = gather(smooth, level.rows, cells, torch.cat([values, slopes], dim=1))
+        mixed = gather(smooth, level.grid, torch.cat([values, slopes], dim=1))
         value, slope = mixed.split([level.config.channels, slopes.shape[1]], dim=1)
         return value + (slope.view(len(points), -1, self.in_dim) * scaled[:, None]).sum(dim=2)
 

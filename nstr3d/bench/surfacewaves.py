@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from nstr3d.fields.conjugate import conjugate_gradients
-from nstr3d.fields.lattice import lattice_corners, lattice_links, sparse_rows
+from nstr3d.fields.lattice import lattice_links, lattice_nodes, sparse_rows
 from nstr3d.fields.start.placement import PlacementConfig, strongest_frequencies
 
 PLACEMENT = PlacementConfig(samples=20_000, candidates=600, band=(0.5, 3.8))
@@ -153,7 +153,7 @@ class _Frame:
 
     def spread(self, points: np.ndarray) -> Any:
         """From values at the nodes to the points; nodes that are not stored count as zero."""
-        corners, weights = lattice_corners(points, self.cells)
+        corners, weights = lattice_nodes(points, self.cells)
         rows = self.rows[corners]
         return sparse_rows(np.maximum(rows, 0), np.where(rows >= 0, weights, 0), self.count)
 
@@ -283,7 +283,7 @@ class _System:
 
 def _stored(points: np.ndarray, cells: int) -> np.ndarray:
     """Row of each node ``((cells + 1)^dim,)``: those of the points' cells, -1 for the others."""
-    corners = np.unique(lattice_corners(points, cells)[0])
+    corners = np.unique(lattice_nodes(points, cells)[0])
     rows = np.full((cells + 1) ** points.shape[1], -1)
     rows[corners] = np.arange(len(corners))
     return rows

@@ -42,11 +42,11 @@ class Field(nn.Module, ABC):
         say. Nothing by default."""
 
     def compiled_steps(
-        self, delta: float, optimizer: AdamW
-    ) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Training steps down the mean Huber loss, quadratic below ``delta`` and divided by it, of
-        points ``(n, in_dim)`` and values ``(n, out_dim)``: they update the parameters as
-        ``optimizer`` would and return the loss, detached.
+        self, delta: float, gradient_weight: float, optimizer: AdamW
+    ) -> Callable[[Samples], Tensor] | None:
+        """Training steps down the mean Huber loss of a batch's values, quadratic below ``delta``
+        and divided by it, plus ``gradient_weight`` times the squared error of its gradients: they
+        update the parameters as ``optimizer`` would and return the loss, detached.
 
         None, the default, where a field has nothing better than autograd.
         """

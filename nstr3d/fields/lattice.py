@@ -1,24 +1,29 @@
-"""Multilinear interpolation on a lattice over the unit box, as sparse matrices."""
+"""B-splines on a lattice over the unit box, as sparse matrices."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+import torch
+
+from nstr3d.kernels.field.interpolate import tap_weights
 
 
-def lattice_corners(points: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """The lattice nodes around each of ``points (n, dim)`` and their multilinear weights, both
-    ``(n, 2^dim)``."""
+def lattice_nodes(points: np.ndarray, cells: int, order: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """The lattice nodes that the B-splines of degree ``order`` (1: multilinear) take at each of
+    ``points (n, dim)``, and their weights, both ``(n, (order + 1)^dim)``; see
+    `kernels.field.interpolate.NodeGrid`."""
     dim = points.shape[1]
     scaled = (points + 1) * (cells / 2)
     cell = np.clip(np.floor(scaled), 0, cells - 1).astype(np.int64)
     inner = scaled - cell
-    strides = (cells + 1) ** np.arange(dim - 1, -1, -1)
+    along = [each.numpy() for each in tap_weights(torch.from_numpy(inner), order)]
+    strides = (cells + order) ** np.arange(dim - 1, -1, -1)
     nodes, weights = [], []
-    for corner in np.ndindex(*(2,) * dim):
-        nodes.append((cell + corner) @ strides)
-        weights.append(np.where(corner, inner, 1 - inner).prod(axis=1))
+    for tap in np.ndindex(*(order + 1,) * dim):
+        nodes.append((cell + tap) @ strides)
+        weights.append(np.prod([along[place][:, axis] for axis, place in enumerate(tap)], axis=0))
     return np.stack(nodes, axis=1), np.stack(weights, axis=1).astype(np.float32)
 
 
@@ -34,7 +39,7 @@ def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
 def touched_rows(points: np.ndarray, cells: int) -> Any:
     """The matrix ``(n, touched)`` of multilinear weights at ``points (n, dim)``, with a column for
     each node of a lattice of ``cells`` per axis that has a point in a cell beside it, in order."""
-    corners, weights = lattice_corners(points, cells)
+    corners, weights = lattice_nodes(points, cells)
     nodes, columns = np.unique(corners, return_inverse=True)
     return sparse_rows(columns.reshape(corners.shape), weights, len(nodes))
 

@@ -9,10 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nstr3d.fields.lattice import lattice_nodes
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
-from nstr3d.kernels.field.interpolate import gather, interpolate_with_slope
+from nstr3d.kernels.field.interpolate import NodeGrid, gather, interpolate_with_slope
 from nstr3d.kernels.field.layout import Part
 from nstr3d.types import Mesh
+
+# distance between the points of a surface that decide which nodes are stored, in cells, by order
+LATTICE_CELLS = {1: 0.5, 2: 0.25}
+FINE = 8  # steps per cell to which such points are rounded
 
 
 @dataclass(frozen=True)
@@ -20,16 +25,26 @@ class LevelConfig:
     """A level: ``resolution`` cells per axis, ``plain`` channels without a wave, and ``waves`` or
     none.
 
-    ``sparse`` keeps only the nodes of cells that touch what the field is built near; everywhere
-    else the level is zero.
+    ``order`` is the degree of the B-splines between the nodes: 1 is multilinear, with creases at
+    the cells' faces; 2 is quadratic, whose gradient is continuous. ``sparse`` keeps only the nodes
+    that matter near what the field is built near; everywhere else the level is zero. With order 1
+    these are the nodes of the touched cells. With order 2 they are those that have somewhere on
+    the surface at least ``least_weight``: any subset of B-splines is as smooth as all of them, and
+    the other nodes would cost parameters that few samples see.
     """
 
     resolution: int
     plain: int = 0
     waves: AmplitudeWaves | ComplexWaves | PhaseWaves | None = None
     sparse: bool = True
+    order: int = 1
+    least_weight: float = 0.04
 
     def __post_init__(self):
+        if self.order not in (1, 2):
+            raise ValueError(
+                f"A level's order is 1 (multilinear) or 2 (quadratic), not {self.order}."
+            )
         if self.resolution < 1:
             raise ValueError(
                 f"A level needs a resolution of at least 1 cell per axis, not {self.resolution}."
@@ -43,17 +58,22 @@ class LevelConfig:
         return self.plain + (self.waves.count * self.waves.channels_per_wave if self.waves else 0)
 
     @property
+    def edge(self) -> int:
+        """Nodes per axis."""
+        return self.resolution + self.order
+
+    @property
     def features(self) -> int:
         """Features handed to the decoder."""
         return self.plain + (self.waves.count if self.waves else 0)
 
 
 class Level(nn.Module):
-    """S(x) of one level by multilinear interpolation of ``table (nodes, channels)``: plain channels
-    first, then the waves'.
+    """S(x) of one level: a sum of B-splines with the coefficients ``table (nodes, channels)``,
+    plain channels first, then the waves'.
 
-    ``nodes`` is the bitmap of stored nodes, ``((resolution + 1)^dim,)`` packed eight to a byte: all
-    that a file needs to find every row again.
+    ``nodes`` is the bitmap of stored nodes, ``((resolution + order)^dim,)`` packed eight to a byte:
+    all that a file needs to find every row again.
     """
 
     table: nn.Parameter
@@ -68,7 +88,7 @@ class Level(nn.Module):
         generator: torch.Generator | None = None,
     ):
         super().__init__()
-        self.config = config
+        self.config, self.dim = config, dim
         count = int(stored.sum())
         rows = np.where(stored, np.cumsum(stored) - 1, -1).astype(np.int32)
         self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
@@ -97,15 +117,26 @@ class Level(nn.Module):
             [plain, waves.features(local, torch.addmm(self.phase, points, self.omega.T))], dim=1
         )
 
+    @property
+    def grid(self) -> NodeGrid:
+        """The nodes, as the kernels take them."""
+        return NodeGrid(self.rows, self.config.resolution, self.config.order)
+
+    def places(self) -> Tensor:
+        """Where the stored nodes are ``(nodes, dim)`` in the unit box, in the order of the table;
+        those of quadratic levels are the cells' centres, and one more layer just outside."""
+        config = self.config
+        stored = self.rows.reshape((config.edge,) * self.dim) >= 0
+        return (torch.nonzero(stored) - (config.order - 1) / 2) * (2 / config.resolution) - 1
+
     def part(self) -> Part:
         """This level as the fused kernels take it."""
         config, waves = self.config, self.config.waves
         if waves is None:
-            return Part(self.rows, config.resolution, self.table, config.plain)
+            return Part(self.grid, self.table, config.plain)
         radians = waves.radians if isinstance(waves, PhaseWaves) else 1.0
         return Part(
-            self.rows,
-            config.resolution,
+            self.grid,
             self.table,
             config.plain,
             waves.kind,
@@ -116,43 +147,60 @@ class Level(nn.Module):
 
     def spectrum(self, points: Tensor) -> Tensor:
         """S(x) ``(n, channels)``."""
-        return gather(points, self.rows, self.config.resolution, self.table)
+        return gather(points, self.grid, self.table)
 
     def spectrum_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """S(x) ``(n, channels)`` and dS/dx ``(n, channels, dim)`` in closed form, from one
         gather."""
-        return interpolate_with_slope(points, self.rows, self.config.resolution, self.table)
+        return interpolate_with_slope(points, self.grid, self.table)
 
 
 def stored_nodes(config: LevelConfig, dim: int, near: Mesh | np.ndarray | None) -> np.ndarray:
-    """Which nodes a level stores: bool ``((resolution + 1)^dim,)``; all of them when dense or when
-    ``near`` is None.
+    """Which nodes a level stores: bool ``((resolution + order)^dim,)``; all of them when dense or
+    when ``near`` is None.
 
     ``near`` is a mesh or points ``(n, dim)`` in the unit box.
     """
-    edge = config.resolution + 1
     if not config.sparse or near is None:
-        return np.ones(edge**dim, bool)
-    points = (
-        surface_lattice(near, 1.0 / config.resolution)
-        if isinstance(near, Mesh)
-        else np.asarray(near)
-    )
+        return np.ones(config.edge**dim, bool)
+    if isinstance(near, Mesh):
+        points = surface_lattice(near, LATTICE_CELLS[config.order] * 2 / config.resolution)
+    else:
+        points = np.asarray(near)
+    if config.order > 1:
+        return _largest_weights(config, dim, points) >= config.least_weight
     cells = np.clip(
         ((points + 1) * (config.resolution / 2)).astype(np.int64), 0, config.resolution - 1
     )
     touched = np.zeros((config.resolution,) * dim, bool)
     touched[tuple(cells.T)] = True
-    nodes = np.zeros((edge,) * dim, bool)
+    nodes = np.zeros((config.edge,) * dim, bool)
     for corner in np.ndindex(*(2,) * dim):
         nodes[tuple(slice(c, c + config.resolution) for c in corner)] |= touched
     return nodes.ravel()
 
 
+def _largest_weights(config: LevelConfig, dim: int, points: np.ndarray) -> np.ndarray:
+    """The largest weight that each node of a lattice has at any of ``points (n, dim)``.
+
+    The points are rounded to a fine lattice first, so that many points cost as much as few.
+    """
+    edge = config.resolution * FINE
+    fine = np.clip(((points + 1) * (edge / 2)).astype(np.int64), 0, edge - 1)
+    fine = np.stack(
+        np.unravel_index(np.unique(np.ravel_multi_index(fine.T, (edge,) * dim)), (edge,) * dim),
+        axis=1,
+    )
+    nodes, weights = lattice_nodes((fine + 0.5) * (2 / edge) - 1, config.resolution, config.order)
+    largest = np.zeros(config.edge**dim, np.float32)
+    np.maximum.at(largest, nodes.ravel(), weights.ravel())
+    return largest
+
+
 def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
     """The bool array that `Level.nodes` packs. Raises ValueError when the bitmap has another
     resolution's length."""
-    count = (config.resolution + 1) ** dim
+    count = config.edge**dim
     if bitmap.dtype != np.uint8 or len(bitmap) != (count + 7) // 8:
         needed = f"a level of {config.resolution}^{dim} cells needs {(count + 7) // 8}"
         raise ValueError(f"node bitmap holds {len(bitmap)} bytes where {needed}")

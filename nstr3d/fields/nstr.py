@@ -22,7 +22,7 @@ from nstr3d.fields.waves import PhaseWaves
 from nstr3d.kernels.field.fused import applies, fused, fused_with_slope
 from nstr3d.kernels.field.layout import Layout, Part
 from nstr3d.kernels.step.adam import AdamW
-from nstr3d.kernels.step.descent import Descent
+from nstr3d.kernels.step.descent import Descent, Loss
 from nstr3d.types import Mesh, Samples
 
 PLACEMENT = PlacementConfig()
@@ -42,7 +42,7 @@ class TransportConfig:
 
 @dataclass(frozen=True)
 class NstrConfig:
-    """Defaults: the phase field for 3D surfaces. ``hidden = 0`` makes the decoder the identity, the
+    """Defaults: the phase field for 3D surfaces, on levels whose gradients are continuous. ``hidden = 0`` makes the decoder the identity, the
     paper's literal sum.
 
     ``table_decay`` draws nodes that few samples see to zero (decoupled, Loshchilov and Hutter,
@@ -53,17 +53,17 @@ class NstrConfig:
     """
 
     levels: tuple[LevelConfig, ...] = (
-        LevelConfig(8, plain=8, sparse=False),
-        LevelConfig(16, plain=2, sparse=False),
-        LevelConfig(16, plain=6),
-        LevelConfig(32, plain=6, waves=PhaseWaves(8)),
+        LevelConfig(8, plain=8, sparse=False, order=2),
+        LevelConfig(16, plain=2, sparse=False, order=2),
+        LevelConfig(16, plain=6, order=2),
+        LevelConfig(32, plain=6, waves=PhaseWaves(8), order=2),
     )
     hidden: int = 64
     sharpness: float = 50.0
     transport: TransportConfig | None = None
     placement: PlacementConfig | None = PLACEMENT
     start: LinearStartConfig | None = START
-    table_rate: float = 2e-2
+    table_rate: float = 3e-2
     table_decay: float = 0.03
     decoder_rate: float = 7e-3
 
@@ -151,14 +151,15 @@ class Nstr(Field):
         return self.decoder(fused(points, parts, None, self._layout_of(parts)))
 
     def compiled_steps(
-        self, delta: float, optimizer: AdamW
-    ) -> Callable[[Tensor, Tensor], Tensor] | None:
+        self, delta: float, gradient_weight: float, optimizer: AdamW
+    ) -> Callable[[Samples], Tensor] | None:
         parts = [level.part() for level in self.spectra]
         if not isinstance(self.decoder, Decoder) or not Descent.applies(
             parts, self.decoder.weights(), optimizer
         ):
             return None
-        return Descent(parts, self.decoder.weights(), self._layout_of(parts), delta, optimizer)
+        loss = Loss(delta, gradient_weight)
+        return Descent(parts, self.decoder.weights(), self._layout_of(parts), loss, optimizer)
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
         """Starts a fresh field in closed form, and places the phase waves unless they have moved

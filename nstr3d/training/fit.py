@@ -121,14 +121,11 @@ def fit_steps(
         started = time.perf_counter()
         field.prepare(pool, np.random.default_rng([config.seed, 2]))
         spent = time.perf_counter() - started
-    pool = Samples(pool.points.to(device), pool.values.to(device))
+    pool = pool.map(lambda tensor: tensor.to(device))
     recent, loss = [], math.nan
     first, began = step, spent
     train = _training_steps(
-        objective,
-        field,
-        optimizer,
-        Samples(pool.points[: config.batch], pool.values[: config.batch]),
+        objective, field, optimizer, pool.map(lambda tensor: tensor[: config.batch])
     )
     batches = _batches(pool, config, step)
     while (done := _done(step, spent, config)) < 1:
@@ -258,7 +255,10 @@ class _Best:
 
 
 def _checked(pool: Samples) -> Samples:
-    for name, tensor in (("point", pool.points), ("value", pool.values)):
+    named = (("point", pool.points), ("value", pool.values), ("gradient", pool.gradients))
+    for name, tensor in named:
+        if tensor is None:
+            continue
         finite = torch.isfinite(tensor).all(dim=1)
         if not finite.all():
             first = int((~finite).nonzero()[0])
@@ -302,20 +302,18 @@ def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
         .reshape(-1)
         .to(pool.points.device)
     )
-    points, values = (
-        each.index_select(0, order).view(slabs * per_epoch, -1)
-        for each in (pool.points, pool.values)
-    )
+    pieces = pool.map(lambda tensor: tensor.index_select(0, order).view(slabs * per_epoch, -1))
     firsts = torch.arange(slabs).unsqueeze(1) * per_epoch
+
+    def batch_of(chosen: Tensor) -> Samples:
+        return pieces.map(lambda tensor: tensor.index_select(0, chosen).view(config.batch, -1))
+
     while True:
         epoch, position = divmod(step, per_epoch)
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
         turns = torch.rand(slabs, per_epoch, generator=generator).argsort(dim=1) + firsts
-        for chosen in turns.T.contiguous().to(points.device)[position:]:
-            yield Samples(
-                points.index_select(0, chosen).view(config.batch, -1),
-                values.index_select(0, chosen).view(config.batch, -1),
-            )
+        for chosen in turns.T.contiguous().to(pool.points.device)[position:]:
+            yield batch_of(chosen)
             step += 1
 
 
@@ -336,10 +334,10 @@ def _training_steps(
     detached. Where the objective allows they are compiled, if the field has such steps, or captured
     as a graph on a GPU, for batches ``like`` those."""
     if isinstance(objective, SdfObjective) and objective.transport is None:
-        compiled = field.compiled_steps(objective.delta, optimizer)
+        compiled = field.compiled_steps(objective.delta, objective.gradient_weight, optimizer)
         if compiled is not None:
-            return lambda batch, progress: compiled(batch.points, batch.values)
-        if like.points.is_cuda and triton_wanted():
+            return lambda batch, progress: compiled(batch)
+        if like.points.is_cuda and triton_wanted() and not objective.pulls(like):
             captured = CapturedSteps([field], objective, [like], optimizer)
             return lambda batch, progress: captured.step([batch])[0].clone()
 

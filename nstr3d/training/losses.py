@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.types import Samples
+
+GRADIENT_WEIGHT = 0.04  # of the squared error of the gradients, where samples have them
 
 Objective = Callable[[Field, Samples, float], Tensor]
 """``(field, batch, progress in [0, 1]) -> scalar loss``."""
@@ -50,15 +54,21 @@ def value_objective(transport: TransportPenalty | None = None) -> Objective:
     return loss
 
 
-def sdf_objective(delta: float = 1e-3, transport: TransportPenalty | None = None) -> Objective:
+def sdf_objective(
+    delta: float = 1e-3,
+    transport: TransportPenalty | None = None,
+    gradient_weight: float = GRADIENT_WEIGHT,
+) -> Objective:
     """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above,
     divided by ``delta`` so that the linear part has slope 1.
 
     A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part
     prevents it. With ``transport``, adds the transport loss of an NSTR field that was built with a
-    transport network.
+    transport network. Where the samples say what the gradient is, ``gradient_weight`` times the
+    squared error of the field's is added, as a mean over all samples of the batch: the value alone
+    leaves the normals too free.
     """
-    return SdfObjective(delta, transport)
+    return SdfObjective(delta, transport, gradient_weight)
 
 
 @dataclass(frozen=True)
@@ -67,10 +77,35 @@ class SdfObjective:
 
     delta: float
     transport: TransportPenalty | None
+    gradient_weight: float
+
+    def __post_init__(self):
+        if not (self.delta > 0 and 0 <= self.gradient_weight < math.inf):
+            raise ValueError(
+                f"A loss needs delta > 0 and a gradient weight of 0 or more, unlike {self}."
+            )
+
+    def pulls(self, batch: Samples) -> bool:
+        """Whether the gradients of samples like ``batch`` count."""
+        return self.gradient_weight > 0 and batch.gradients is not None
 
     def __call__(self, field: Field, batch: Samples, progress: float) -> Tensor:
         loss = huber_loss(field(batch.points), batch.values, delta=self.delta) / self.delta
+        if self.pulls(batch):
+            loss = loss + self.gradient_weight * _gradient_error(field, batch)
         return loss + _transport(self.transport, field, batch.points, progress)
+
+
+def _gradient_error(field: Field, batch: Samples) -> Tensor:
+    """The squared error of the field's gradient, summed over the samples that have one, per sample
+    of the batch."""
+    wanted = batch.gradients
+    assert wanted is not None
+    known = wanted.any(dim=1)
+    at = batch.points[known].detach().requires_grad_(True)
+    with torch.enable_grad():
+        (slope,) = torch.autograd.grad(field(at).sum(), at, create_graph=True)
+    return (slope - wanted[known]).square().sum() / max(len(batch), 1)
 
 
 def _transport(

@@ -37,18 +37,19 @@ PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
 def levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The levels of the default field when the finest has ``finest`` cells per axis: phase waves on
-    the finest.
+    """The levels of the default field when the finest has ``finest`` cells per axis: quadratic
+    B-splines, and phase waves on the finest.
 
     Where the coarsest has fewer than 12 cells a second dense level joins, without which the error
     far from the surface doubles.
     """
-    coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
-    last = LevelConfig(finest, plain=6, waves=PhaseWaves(8))
+    coarse, middle = max(3, round(finest / 4)), max(3, round(finest / 2))
+    first = LevelConfig(coarse, plain=8, sparse=False, order=2)
+    last = LevelConfig(finest, plain=6, waves=PhaseWaves(8), order=2)
     if coarse >= 12:
-        return LevelConfig(coarse, plain=8, sparse=False), LevelConfig(middle, plain=8), last
-    dense = LevelConfig(middle, plain=2, sparse=False)
-    return LevelConfig(coarse, plain=8, sparse=False), dense, LevelConfig(middle, plain=6), last
+        return first, LevelConfig(middle, plain=8, order=2), last
+    dense = LevelConfig(middle, plain=2, sparse=False, order=2)
+    return first, dense, LevelConfig(middle, plain=6, order=2), last
 
 
 def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:

@@ -28,8 +28,10 @@ class SurfaceBand:
     moved off it by a Gaussian of standard deviation ``band``, ``around`` of them by one of
     ``halo``, the rest uniform in [-1, 1]^3.
 
-    ``distance`` answers for ``mesh``. The halo is as wide as the cells of the finest level: without
-    it their far corners see too few samples, and the field can cross zero there, off the surface.
+    ``distance`` answers for ``mesh``. The share ``sloped`` of all samples, but at most those near,
+    has the gradient of the distance: it comes with the nearest point. The halo is as wide as the cells of
+    the finest level: without it their far corners see too few samples, and the field can cross zero
+    there, off the surface.
     """
 
     mesh: Mesh
@@ -39,8 +41,13 @@ class SurfaceBand:
     around: float = 0.15
     band: float = 0.01
     halo: float = 0.05
+    sloped: float = 0.25
 
     def __post_init__(self):
+        if not 0 <= self.sloped <= 1:
+            raise ValueError(
+                f"The share of samples with a gradient must be from 0 to 1, not {self.sloped}."
+            )
         shares = (self.surface, self.near, self.around)
         if min(shares) < 0 or sum(shares) > 1:
             raise ValueError(
@@ -60,12 +67,16 @@ class SurfaceBand:
         )
         volume = generator.uniform(-1, 1, (count - len(surface), 3))
         points = np.concatenate([surface.clip(-1, 1), volume])
-        values = np.concatenate([np.zeros(on), self.distance(points[on:])])
+        distance, slope = self.distance.value_and_gradient(points[on:])
+        values, gradients = np.zeros((count, 1)), np.zeros((count, 3))
+        values[on:, 0] = distance
+        sloped = min(round(count * self.sloped), near)
+        gradients[on : on + sloped] = slope[:sloped]
         order = generator.permutation(count)
-        return Samples(
-            torch.from_numpy(points[order].astype(np.float32)),
-            torch.from_numpy(values[order, None].astype(np.float32)),
+        points, values, gradients = (
+            torch.from_numpy(each[order].astype(np.float32)) for each in (points, values, gradients)
         )
+        return Samples(points, values, gradients if sloped else None)
 
 
 @dataclass(frozen=True)

@@ -82,18 +82,22 @@ def least_squares_sum(
     levels: Sequence[Level], points: Tensor, values: Tensor, config: LinearStartConfig
 ) -> list[Tensor]:
     """The tables ``(nodes, 1)`` of one channel per level whose sum fits ``values (n, 1)`` at
-    ``points (n, dim)`` best."""
+    ``points (n, dim)`` best.
+
+    The first level starts from the samples nearest to its nodes: no iteration moves a node whose
+    weights are small in the box, and zero there would be a large error in the box's corners.
+    """
     sizes = [len(level.table) for level in levels]
+    guess = torch.cat(
+        [_nearest_values(levels[0], points, values), torch.zeros(sum(sizes[1:]), 1).to(values)]
+    )
 
     def pulled(vector: Tensor | None, weights: Tensor | None) -> Tensor:
         """J^T weights, or J^T J vector where no weights are given."""
         given = torch.zeros(sum(sizes), 1, device=points.device) if vector is None else vector
         tables = [table.clone().requires_grad_(True) for table in given.split(sizes)]
         with torch.enable_grad():
-            parts = (
-                gather(points, level.rows, level.config.resolution, table)
-                for level, table in zip(levels, tables)
-            )
+            parts = (gather(points, level.grid, table) for level, table in zip(levels, tables))
             value = torch.stack(list(parts)).sum(dim=0)
             # Of a sum: told what to multiply the gradient with, torch would import its symbolic
             # shapes, which takes a while.
@@ -104,9 +108,17 @@ def least_squares_sum(
     shift = config.ridge * mass.mean()
     solutions = conjugate_gradients(
         lambda vector: pulled(vector, None) + shift * vector,
-        pulled(None, values),
+        pulled(None, values) - pulled(guess, None),
         scale=1 / (mass + shift),
         product=lambda one, two: (one * two).sum(),
     )
     solution, _ = next(islice(solutions, config.iterations - 1, None))
-    return list(solution.split(sizes))
+    return list((guess + solution).split(sizes))
+
+
+def _nearest_values(level: Level, points: Tensor, values: Tensor) -> Tensor:
+    """The values ``(nodes, 1)`` of the samples nearest to a level's nodes."""
+    from scipy.spatial import KDTree
+
+    nearest = KDTree(points.cpu().numpy()).query(level.places().cpu().numpy())[1]
+    return values[torch.as_tensor(nearest, device=values.device)]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nstr3d.fields.lattice import lattice_corners, lattice_links, sparse_rows, touched_rows
+from nstr3d.fields.lattice import lattice_links, lattice_nodes, sparse_rows, touched_rows
 from nstr3d.fields.level import Level
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.types import Samples
@@ -68,7 +68,7 @@ def place_waves(
     points, values = (
         part[: 4 * config.samples].cpu().numpy() for part in (samples.points, samples.values)
     )
-    corners, weights = lattice_corners(points, level.config.resolution)
+    corners, weights = lattice_nodes(points, level.config.resolution, level.config.order)
     rows = level.rows.cpu().numpy()[corners]
     inside = np.flatnonzero((rows >= 0).all(axis=1))[: config.samples]
     if not len(inside):
@@ -83,7 +83,7 @@ def place_waves(
     size = np.sqrt(np.mean([np.abs(amplitude) ** 2 for _, amplitude in chosen], axis=1))
     if not (np.isfinite(size).all() and size.min() > 0):
         return
-    rows = level.rows.cpu().numpy().reshape((level.config.resolution + 1,) * points.shape[1])
+    rows = level.rows.cpu().numpy().reshape((level.config.edge,) * points.shape[1])
     links, start = np.concatenate(lattice_links(rows)), level.config.plain
     table = level.table.detach()
     with torch.no_grad():

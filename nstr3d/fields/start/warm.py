@@ -48,22 +48,15 @@ def warm_start(
 def _carry(old: Level, new: Level, scale: float, shift: torch.Tensor) -> None:
     from scipy.spatial import KDTree
 
-    places = _places(new, len(shift)) * scale + shift
+    places = new.places() * scale + shift
     known = torch.cat([old.table, torch.ones_like(old.table[:, :1])], dim=1)
-    mixed = interpolate(places.clamp(-1, 1), old.rows, old.config.resolution, known)
+    mixed = interpolate(places.clamp(-1, 1), old.grid, known)
     weight = mixed[:, -1:]
     table = mixed[:, :-1] / weight.clamp_min(1e-6)
     out = (weight[:, 0] < 0.01).nonzero()[:, 0]
-    nearest = KDTree(_places(old, len(shift)).cpu().numpy()).query(places[out].cpu().numpy())[1]
+    nearest = KDTree(old.places().cpu().numpy()).query(places[out].cpu().numpy())[1]
     table[out] = old.table[torch.as_tensor(nearest, device=table.device)]
     new.table.copy_(table)
     if new.config.waves is not None:
         new.omega.copy_(old.omega * scale)
         new.phase.copy_(old.phase + old.omega @ shift)
-
-
-def _places(level: Level, dim: int) -> torch.Tensor:
-    """Where the stored nodes are ``(nodes, dim)``, in the order of the table."""
-    edge = level.config.resolution + 1
-    grid = level.rows.reshape((edge,) * dim)
-    return torch.nonzero(grid >= 0) * (2 / level.config.resolution) - 1

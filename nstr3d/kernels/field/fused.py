@@ -31,6 +31,7 @@ from nstr3d.kernels.field.layout import (
     PLAIN,
     STRIDE,
     TABLE,
+    TILE,
     WAVES,
     WIDE,
     Layout,
@@ -57,7 +58,7 @@ def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> 
 
 
 def _features(points: Tensor, part: Part) -> Tensor:
-    spectrum = interpolate(points, part.rows, part.resolution, part.table)
+    spectrum = interpolate(points, part.grid, part.table)
     if part.omega is None or part.phase is None:
         return spectrum
     plain, local = spectrum[:, : part.plain], spectrum[:, part.plain :]
@@ -149,22 +150,22 @@ def packed_levels(
                 phase.detach().numpy(),
             )
     sizes = layout.inputs, layout.line, layout.local_line
-    return cpu.Levels(layout.meta, layout.radians, layout.rows.numpy(), table, carrier, *sizes)
+    return cpu.Levels(layout.meta, layout.radians, layout.places.numpy(), table, carrier, *sizes)
 
 
 def packed_decoder(weights: Weights | None, layout: Layout):
     """The kernels' view of the decoder: weights padded with zeros to whole vectors."""
-    from nstr3d.kernels.field import fusedcpu as cpu
+    from nstr3d.kernels.field.decodercpu import Decoder
 
     if weights is None:
-        return cpu.Decoder._make([*(np.zeros(0, np.float32) for _ in range(5)), np.float32(1)])
+        return Decoder._make([*(np.zeros(0, np.float32) for _ in range(5)), np.float32(1)])
     w1, b1, w2, b2 = (each.detach().numpy() for each in weights[:4])
     hidden, inputs = w1.shape
     width, columns = up(hidden, WIDE), up(inputs, WIDE)
     first, back = zeros(inputs, width), zeros(width, columns)
     bias, last = zeros(width), zeros(len(w2), width)
     first[:, :hidden], back[:hidden, :inputs], bias[:hidden], last[:, :hidden] = w1.T, w1, b1, w2
-    return cpu.Decoder._make(
+    return Decoder._make(
         [first.ravel(), back.ravel(), bias, last.ravel(), b2, np.float32(weights.sharpness)]
     )
 
@@ -191,7 +192,7 @@ class _Fused(torch.autograd.Function):
             packed_levels(layout, tensors[:count], waves),
             packed_decoder(weights, layout),
         )
-        kept = n + cpu.TILE if any(ctx.needs_input_grad) or weights is None else 0
+        kept = n + TILE if any(ctx.needs_input_grad) or weights is None else 0
         features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
         hidden = torch.empty(kept * len(decoder.bias))
         out = torch.empty(n, len(weights.b2) if weights else 0)
@@ -234,7 +235,7 @@ class Sums:
 
         self.layout, self.hidden, self.outputs, self.learned = layout, hidden, outputs, learned
         self.width = up(hidden[0], WIDE) if hidden else 0
-        first = up(layout.inputs, cpu.TILE) * self.width
+        first = up(layout.inputs, TILE) * self.width
         last, carrier = outputs * self.width, layout.carrier_size if learned else 0
         self.sizes = layout.table_size, first, self.width, last, carrier, outputs
         ends = np.cumsum(self.sizes).tolist()

@@ -8,6 +8,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from nstr3d.kernels.field.interpolate import NodeGrid
 from nstr3d.kernels.threads import parts, share
 
 
@@ -18,46 +19,53 @@ def _cell(x, resolution):
     return cell, scaled - np.float32(cell)
 
 
+@njit(cache=True, fastmath=True, inline="always")
+def _taps(u, order):
+    """Weights of the nodes along an axis; see `kernels.field.interpolate.tap_weights`."""
+    one, half = np.float32(1), np.float32(0.5)
+    if order == 1:
+        return one - u, u, np.float32(0)
+    return half * (one - u) * (one - u), half + u * (one - u), half * u * u
+
+
 @njit(cache=True, fastmath=True, nogil=True)
-def _forward(low, high, points, rows, resolution, table, out):
-    channels = out.shape[1]
-    edge = resolution + 1
+def _forward(low, high, points, rows, resolution, order, table, out):
+    channels, edge = out.shape[1], resolution + order
     for n in range(low, high):
         i, u = _cell(points[n, 0], resolution)
         j, v = _cell(points[n, 1], resolution)
         k, w = _cell(points[n, 2], resolution)
+        across, along, up = _taps(u, order), _taps(v, order), _taps(w, order)
         for c in range(channels):
             out[n, c] = np.float32(0)
         base = (i * edge + j) * edge + k
-        for a in range(2):
-            wa = u if a else np.float32(1) - u
-            for b in range(2):
-                wab = wa * (v if b else np.float32(1) - v)
-                for d in range(2):
+        for a in range(order + 1):
+            for b in range(order + 1):
+                share = across[a] * along[b]
+                for d in range(order + 1):
                     row = rows[base + (a * edge + b) * edge + d]
                     if row >= 0:
-                        weight = wab * (w if d else np.float32(1) - w)
+                        weight = share * up[d]
                         for c in range(channels):
                             out[n, c] += weight * table[row, c]
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _backward(low, high, points, rows, resolution, grad, out):
-    channels = grad.shape[1]
-    edge = resolution + 1
+def _backward(low, high, points, rows, resolution, order, grad, out):
+    channels, edge = grad.shape[1], resolution + order
     for n in range(low, high):
         i, u = _cell(points[n, 0], resolution)
         j, v = _cell(points[n, 1], resolution)
         k, w = _cell(points[n, 2], resolution)
+        across, along, up = _taps(u, order), _taps(v, order), _taps(w, order)
         base = (i * edge + j) * edge + k
-        for a in range(2):
-            wa = u if a else np.float32(1) - u
-            for b in range(2):
-                wab = wa * (v if b else np.float32(1) - v)
-                for d in range(2):
+        for a in range(order + 1):
+            for b in range(order + 1):
+                share = across[a] * along[b]
+                for d in range(order + 1):
                     row = rows[base + (a * edge + b) * edge + d]
                     if row >= 0:
-                        weight = wab * (w if d else np.float32(1) - w)
+                        weight = share * up[d]
                         for c in range(channels):
                             out[row, c] += weight * grad[n, c]
 
@@ -173,15 +181,16 @@ def grid_vectors(
     return out
 
 
-def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
+def gather_forward(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
     """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see
     `kernels.field.interpolate.interpolate`, its twin."""
     out = torch.empty(len(points), table.shape[1])
     # Another memory layout would compile the kernel anew, which takes seconds.
     given = (
         points.detach().contiguous().numpy(),
-        rows.numpy(),
-        resolution,
+        grid.rows.numpy(),
+        grid.resolution,
+        grid.order,
         table.detach().contiguous().numpy(),
         out.numpy(),
     )
@@ -189,16 +198,12 @@ def gather_forward(points: Tensor, rows: Tensor, resolution: int, table: Tensor)
     return out
 
 
-def gather_backward(
-    points: Tensor, rows: Tensor, resolution: int, grad: Tensor, shape: torch.Size
-) -> Tensor:
+def gather_backward(points: Tensor, grid: NodeGrid, grad: Tensor, shape: torch.Size) -> Tensor:
     """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs
     repeat bit for bit."""
     out = torch.zeros(parts(len(points)), *shape)
-    sums, given = (
-        out.numpy(),
-        (points.detach().contiguous().numpy(), rows.numpy(), resolution, grad.numpy()),
-    )
+    sums, at = out.numpy(), points.detach().contiguous().numpy()
+    given = at, grid.rows.numpy(), grid.resolution, grid.order, grad.numpy()
     share(lambda part, low, high: _backward(low, high, *given, sums[part]), len(points))
     return out.sum(dim=0) if len(out) > 1 else out[0]
 

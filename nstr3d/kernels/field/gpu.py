@@ -30,37 +30,43 @@ def _corner(points, n, live, axis: tl.constexpr, resolution):
 
 
 @jit
+def _weight(u, place: tl.constexpr, ORDER: tl.constexpr):
+    """The weight of a cell's node along an axis; see `kernels.field.interpolate.tap_weights`."""
+    if ORDER == 1:
+        weight = u if place else 1.0 - u
+    elif place == 1:
+        weight = 0.5 + u * (1.0 - u)
+    elif place == 2:
+        weight = 0.5 * u * u
+    else:
+        weight = 0.5 * (1.0 - u) * (1.0 - u)
+    return weight
+
+
+@jit
+def _tap(i, j, k, u, v, w, rows, live, resolution, tap: tl.constexpr, ORDER: tl.constexpr):
+    """The row of a node of the points' cells, -1 where it is not stored, and the node's weight."""
+    a: tl.constexpr = tap // ((ORDER + 1) * (ORDER + 1))
+    b: tl.constexpr = tap // (ORDER + 1) % (ORDER + 1)
+    c: tl.constexpr = tap % (ORDER + 1)
+    node = ((i + a) * (resolution + ORDER) + j + b) * (resolution + ORDER) + k + c
+    weight = _weight(u, a, ORDER) * _weight(v, b, ORDER) * _weight(w, c, ORDER)
+    return tl.load(rows + node, mask=live, other=-1), weight
+
+
+@jit
 def _mix(
-    points,
-    n,
-    live,
-    rows,
-    table,
-    resolution,
-    channels,
-    start,
-    count,
-    WIDTH: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    points, n, live, rows, table, resolution, channels, start, count,
+    ORDER: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """The channels ``[start, start + count)`` interpolated at the points ``n``: (BLOCK, WIDTH)."""
     i, u = _corner(points, n, live, 0, resolution)
     j, v = _corner(points, n, live, 1, resolution)
     k, w = _corner(points, n, live, 2, resolution)
     c = tl.arange(0, WIDTH)
     total = tl.zeros((BLOCK, WIDTH), tl.float32)
-    for corner in tl.static_range(8):  # type: ignore[misc]
-        node = (
-            ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1)
-            + k
-            + corner % 2
-        )
-        weight = (
-            (u if corner // 4 else 1.0 - u)
-            * (v if corner // 2 % 2 else 1.0 - v)
-            * (w if corner % 2 else 1.0 - w)
-        )
-        row = tl.load(rows + node, mask=live, other=-1)
+    for tap in tl.static_range((ORDER + 1) * (ORDER + 1) * (ORDER + 1)):  # type: ignore[misc]
+        row, weight = _tap(i, j, k, u, v, w, rows, live, resolution, tap, ORDER)
         held = (live & (row >= 0))[:, None] & (c < count)[None, :]
         total += weight[:, None] * tl.load(
             table + row[:, None] * channels + start + c[None, :], mask=held, other=0.0
@@ -70,25 +76,16 @@ def _mix(
 
 @jit
 def _spread(
-    points, n, live, rows, grad, value, resolution, channels, start, count, WIDTH: tl.constexpr
-):
+    points, n, live, rows, grad, value, resolution, channels, start, count,
+    ORDER: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
     """Adds ``value`` to the gradient of the table: the transpose of `_mix`."""
     i, u = _corner(points, n, live, 0, resolution)
     j, v = _corner(points, n, live, 1, resolution)
     k, w = _corner(points, n, live, 2, resolution)
     c = tl.arange(0, WIDTH)
-    for corner in tl.static_range(8):  # type: ignore[misc]
-        node = (
-            ((i + corner // 4) * (resolution + 1) + j + corner // 2 % 2) * (resolution + 1)
-            + k
-            + corner % 2
-        )
-        weight = (
-            (u if corner // 4 else 1.0 - u)
-            * (v if corner // 2 % 2 else 1.0 - v)
-            * (w if corner % 2 else 1.0 - w)
-        )
-        row = tl.load(rows + node, mask=live, other=-1)
+    for tap in tl.static_range((ORDER + 1) * (ORDER + 1) * (ORDER + 1)):  # type: ignore[misc]
+        row, weight = _tap(i, j, k, u, v, w, rows, live, resolution, tap, ORDER)
         held = (live & (row >= 0))[:, None] & (c < count)[None, :]
         tl.atomic_add(
             grad + row[:, None] * channels + start + c[None, :],
@@ -113,13 +110,16 @@ def _carried(points, n, live, omega, phase, waves, WIDTH: tl.constexpr):
 def _encode(
     points, rows, table, omega, phase, out, size, resolution, channels, plain, waves, radians,
     first, line,
-    KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, BLOCK: tl.constexpr,
+    KIND: tl.constexpr, ORDER: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     """A level's features of a block of points, into columns ``first`` on of rows of ``line``."""
     n = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = n < size
     if PLAIN > 0:
-        value = _mix(points, n, live, rows, table, resolution, channels, 0, plain, PLAIN, BLOCK)
+        value = _mix(
+            points, n, live, rows, table, resolution, channels, 0, plain, ORDER, PLAIN, BLOCK
+        )
         c = tl.arange(0, PLAIN)
         tl.store(
             out + n[:, None] * line + first + c[None, :],
@@ -128,23 +128,16 @@ def _encode(
         )
     if KIND > 0:
         carried = _carried(points, n, live, omega, phase, waves, WAVES)
-        value = _mix(points, n, live, rows, table, resolution, channels, plain, waves, WAVES, BLOCK)
+        value = _mix(
+            points, n, live, rows, table, resolution, channels, plain, waves, ORDER, WAVES, BLOCK
+        )
         if KIND == 1:
             value = value * tl.sin(carried)
         else:
             other = _mix(
-                points,
-                n,
-                live,
-                rows,
-                table,
-                resolution,
-                channels,
-                plain + waves,
-                waves,
-                WAVES,
-                BLOCK,
-            )
+                points, n, live, rows, table, resolution, channels, plain + waves, waves,
+                ORDER, WAVES, BLOCK,
+            )  # fmt: skip
             if KIND == 2:
                 value = value * tl.sin(carried) + other * tl.cos(carried)
             else:
@@ -161,7 +154,8 @@ def _encode(
 def _encode_backward(
     points, rows, table, omega, phase, grad, g_table, g_omega, g_phase,
     size, resolution, channels, plain, waves, radians, first, line,
-    KIND: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr, LEARNED: tl.constexpr,
+    KIND: tl.constexpr, ORDER: tl.constexpr, PLAIN: tl.constexpr, WAVES: tl.constexpr,
+    LEARNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a level's table, and of its waves where they are learned, from those of its
@@ -175,29 +169,22 @@ def _encode_backward(
             mask=live[:, None] & (c < plain)[None, :],
             other=0.0,
         )
-        _spread(points, n, live, rows, g_table, value, resolution, channels, 0, plain, PLAIN)
+        _spread(points, n, live, rows, g_table, value, resolution, channels, 0, plain, ORDER, PLAIN)
     if KIND > 0:
         c = tl.arange(0, WAVES)
         held = live[:, None] & (c < waves)[None, :]
         into = tl.load(grad + n[:, None] * line + first + plain + c[None, :], mask=held, other=0.0)
         carried = _carried(points, n, live, omega, phase, waves, WAVES)
-        value = _mix(points, n, live, rows, table, resolution, channels, plain, waves, WAVES, BLOCK)
+        value = _mix(
+            points, n, live, rows, table, resolution, channels, plain, waves, ORDER, WAVES, BLOCK
+        )
         if KIND == 1:
             turn = into * value * tl.cos(carried)
         else:
             other = _mix(
-                points,
-                n,
-                live,
-                rows,
-                table,
-                resolution,
-                channels,
-                plain + waves,
-                waves,
-                WAVES,
-                BLOCK,
-            )
+                points, n, live, rows, table, resolution, channels, plain + waves, waves,
+                ORDER, WAVES, BLOCK,
+            )  # fmt: skip
             if KIND == 2:
                 turn = into * (value * tl.cos(carried) - other * tl.sin(carried))
                 second = into * tl.cos(carried)
@@ -206,30 +193,12 @@ def _encode_backward(
                 turn = into * value * tl.cos(carried)
                 second = turn * radians
             _spread(
-                points,
-                n,
-                live,
-                rows,
-                g_table,
-                second,
-                resolution,
-                channels,
-                plain + waves,
-                waves,
-                WAVES,
-            )
+                points, n, live, rows, g_table, second, resolution, channels, plain + waves, waves,
+                ORDER, WAVES,
+            )  # fmt: skip
+        value = into * tl.sin(carried)
         _spread(
-            points,
-            n,
-            live,
-            rows,
-            g_table,
-            into * tl.sin(carried),
-            resolution,
-            channels,
-            plain,
-            waves,
-            WAVES,
+            points, n, live, rows, g_table, value, resolution, channels, plain, waves, ORDER, WAVES
         )
         if LEARNED:
             tl.atomic_add(g_phase + c, tl.sum(turn, axis=0), mask=c < waves)
@@ -379,7 +348,7 @@ class _Encode(torch.autograd.Function):
         for part, table, omega, phase, first in _levels(parts, tensors) if len(points) else ():
             sizes = (
                 len(points),
-                part.resolution,
+                part.grid.resolution,
                 table.shape[1],
                 part.plain,
                 part.waves,
@@ -389,12 +358,13 @@ class _Encode(torch.autograd.Function):
             )
             shape = {
                 "KIND": part.kind,
+                "ORDER": part.grid.order,
                 "PLAIN": _power(part.plain),
                 "WAVES": _power(part.waves),
                 "BLOCK": BLOCK,
             }
             _encode[_blocks(len(points))](
-                points, part.rows, table, omega, phase, out, *sizes, **shape
+                points, part.grid.rows, table, omega, phase, out, *sizes, **shape
             )
         ctx.parts = parts
         ctx.save_for_backward(points, *tensors)
@@ -415,7 +385,7 @@ class _Encode(torch.autograd.Function):
             sums += [sums[0]] * (3 - len(sums))
             sizes = (
                 len(points),
-                part.resolution,
+                part.grid.resolution,
                 table.shape[1],
                 part.plain,
                 part.waves,
@@ -425,12 +395,22 @@ class _Encode(torch.autograd.Function):
             )
             shape = {
                 "KIND": part.kind,
+                "ORDER": part.grid.order,
                 "PLAIN": _power(part.plain),
                 "WAVES": _power(part.waves),
                 "LEARNED": learned,
             }
             _encode_backward[_blocks(len(points))](
-                points, part.rows, table, omega, phase, grad, *sums, *sizes, **shape, BLOCK=BLOCK
+                points,
+                part.grid.rows,
+                table,
+                omega,
+                phase,
+                grad,
+                *sums,
+                *sizes,
+                **shape,
+                BLOCK=BLOCK,
             )
         return None, None, *grads
 

@@ -1,18 +1,20 @@
-"""Multilinear interpolation on a sparse node grid: the gather that dominates training, and its
-fused CPU path.
+"""Interpolation on a sparse node grid: the gather that dominates training, and its fused CPU path.
 
-A level of the spectrum is a regular grid of ``resolution`` cells per axis over [-1, 1]^d. ``rows``
-maps each of its ``(resolution + 1)^d`` nodes (last axis fastest) to a row of ``table (m, c)``, or
-to -1 where no node is stored; such a node counts as zero. ``interpolate`` is the plain-torch form:
-differentiable to any order in points and table. Where only the table's gradient is asked for, on
-the CPU in float32, the fused form (numba) gives the same values faster.
+A level of the spectrum is a regular grid of ``resolution`` cells per axis over [-1, 1]^d, and its
+values are sums of B-splines of degree 1 (multilinear) or 2 (quadratic, C1). `NodeGrid.rows` maps
+each node to a row of ``table (m, c)``, or to -1 where no node is stored; such a node counts as
+zero. ``interpolate`` is the plain-torch form: differentiable to any order in points and table.
+Where only the table's gradient is asked for, on the CPU in float32, the fused form (numba) gives
+the same values faster.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,62 +26,94 @@ from nstr3d.kernels.available import numba_found
 _PLAIN: ContextVar[bool] = ContextVar("_PLAIN", default=False)
 
 
-def corners(points: Tensor, resolution: int) -> tuple[Tensor, Tensor]:
+class NodeGrid(NamedTuple):
+    """The nodes of a level: ``rows`` ``((resolution + order)^d,)`` int32, last axis fastest, on
+    ``resolution`` cells per axis, read by B-splines of degree ``order`` (1: multilinear; 2:
+    quadratic, whose nodes are the cells' centres and one more layer around them)."""
+
+    rows: Tensor
+    resolution: int
+    order: int = 1
+
+    @property
+    def edge(self) -> int:
+        """Nodes per axis."""
+        return self.resolution + self.order
+
+
+def tap_weights(offset: Tensor, order: int) -> list[Tensor]:
+    """Weights of the ``order + 1`` nodes of a cell along an axis, at ``offset`` in [0, 1] within
+    the cell: the pieces of the uniform B-spline (de Boor, 1978)."""
+    if order == 1:
+        return [1 - offset, offset]
+    return [0.5 * (1 - offset).square(), 0.5 + offset * (1 - offset), 0.5 * offset.square()]
+
+
+def tap_slopes(offset: Tensor, order: int) -> list[Tensor]:
+    """Derivatives of `tap_weights` in the offset."""
+    if order == 1:
+        return [-torch.ones_like(offset), torch.ones_like(offset)]
+    return [offset - 1, 1 - 2 * offset, offset]
+
+
+def corners(points: Tensor, grid: NodeGrid) -> tuple[Tensor, Tensor]:
     """The cell of every point: flat index of its lowest node ``(n,)`` int64 and the offset within
     it ``(n, d)`` in [0, 1].
 
     Points outside the box belong to the nearest cell, with an offset outside [0, 1]: interpolation
     becomes extrapolation.
     """
-    scaled = (points + 1) * (resolution / 2)
-    cell = scaled.detach().floor().clamp(0, resolution - 1)
+    scaled = (points + 1) * (grid.resolution / 2)
+    cell = scaled.detach().floor().clamp(0, grid.resolution - 1)
     index = torch.zeros_like(cell[:, 0], dtype=torch.int64)
     for axis in range(points.shape[1]):
-        index = index * (resolution + 1) + cell[:, axis].long()
+        index = index * grid.edge + cell[:, axis].long()
     return index, scaled - cell
 
 
-def corner_offsets(dim: int, resolution: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """The 2^d corners of a cell as bits per axis, and how far each lies from the lowest node in
-    flat index."""
-    strides = [(resolution + 1) ** (dim - 1 - axis) for axis in range(dim)]
-    bits = [tuple((k >> (dim - 1 - axis)) & 1 for axis in range(dim)) for k in range(2**dim)]
-    return bits, [sum(b * s for b, s in zip(corner, strides)) for corner in bits]
+def taps(dim: int, grid: NodeGrid) -> Iterator[tuple[tuple[int, ...], int]]:
+    """The ``(order + 1)^d`` nodes of a cell: their places along the axes, and how far each lies
+    from the lowest node in flat index."""
+    for places in itertools.product(range(grid.order + 1), repeat=dim):
+        step = 0
+        for place in places:
+            step = step * grid.edge + place
+        yield places, step
 
 
-def interpolate(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
-    """Values ``(n, c)`` at ``points (n, d)``: the weighted sum over the 2^d corners, differentiable
-    to any order."""
-    index, offset = corners(points, resolution)
+def interpolate(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
+    """Values ``(n, c)`` at ``points (n, d)``: the weighted sum over the nodes of each point's cell,
+    differentiable to any order."""
+    index, offset = corners(points, grid)
+    weights = [tap_weights(offset[:, axis], grid.order) for axis in range(points.shape[1])]
     padded = torch.cat([table, table.new_zeros(1, table.shape[1])])
     total = None
-    for bits, step in zip(*corner_offsets(points.shape[1], resolution)):
-        weight = torch.ones_like(offset[:, 0])
-        for axis, bit in enumerate(bits):
-            weight = weight * (offset[:, axis] if bit else 1 - offset[:, axis])
-        term = weight[:, None] * rows_of(padded, rows[index + step])
+    for places, step in taps(points.shape[1], grid):
+        weight = _product([weights[axis][place] for axis, place in enumerate(places)], points)
+        term = weight[:, None] * rows_of(padded, grid.rows[index + step])
         total = term if total is None else total + term
     assert total is not None
     return total
 
 
-def interpolate_with_slope(
-    points: Tensor, rows: Tensor, resolution: int, table: Tensor
-) -> tuple[Tensor, Tensor]:
+def interpolate_with_slope(points: Tensor, grid: NodeGrid, table: Tensor) -> tuple[Tensor, Tensor]:
     """Values ``(n, c)`` and slopes d value / d x ``(n, c, d)`` from one gather, both in closed form
     and linear in the table."""
-    index, offset = corners(points, resolution)
+    index, offset = corners(points, grid)
     padded = torch.cat([table, table.new_zeros(1, table.shape[1])])
-    dim = points.shape[1]
+    dim, half = points.shape[1], grid.resolution / 2
+    weights = [tap_weights(offset[:, axis], grid.order) for axis in range(dim)]
+    slopes = [
+        [half * each for each in tap_slopes(offset[:, axis], grid.order)] for axis in range(dim)
+    ]
     value = points.new_zeros(len(points), table.shape[1])
     slope = points.new_zeros(len(points), table.shape[1], dim)
-    for bits, step in zip(*corner_offsets(dim, resolution)):
-        factors = [offset[:, axis] if bit else 1 - offset[:, axis] for axis, bit in enumerate(bits)]
-        content = rows_of(padded, rows[index + step])
+    for places, step in taps(dim, grid):
+        factors = [weights[axis][place] for axis, place in enumerate(places)]
+        content = rows_of(padded, grid.rows[index + step])
         value = value + _product(factors, points)[:, None] * content
         gradient = [
-            _product(factors[:axis] + factors[axis + 1 :], points)
-            * (resolution / 2 if bits[axis] else -resolution / 2)
+            _product(factors[:axis] + factors[axis + 1 :], points) * slopes[axis][places[axis]]
             for axis in range(dim)
         ]
         slope = slope + content[:, :, None] * torch.stack(gradient, dim=-1)[:, None, :]
@@ -99,12 +133,12 @@ def _product(factors: list[Tensor], like: Tensor) -> Tensor:
     return result
 
 
-def gather(points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
+def gather(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
     """`interpolate`, through the fused CPU kernel where it applies: values wanted, no derivative in
     the points."""
     if fused_applies(points, table):
-        return _FusedGather.apply(points, rows, resolution, table)
-    return interpolate(points, rows, resolution, table)
+        return _FusedGather.apply(points, grid, table)
+    return interpolate(points, grid, table)
 
 
 def fused_applies(points: Tensor, table: Tensor) -> bool:
@@ -154,21 +188,16 @@ class _FusedGather(torch.autograd.Function):
     guards that)."""
 
     @staticmethod
-    def forward(ctx, points: Tensor, rows: Tensor, resolution: int, table: Tensor) -> Tensor:
+    def forward(ctx, points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
         from nstr3d.kernels.field.gather import gather_forward
 
-        ctx.save_for_backward(points, rows)
-        ctx.resolution, ctx.shape = resolution, table.shape
-        return gather_forward(points, rows, resolution, table)
+        ctx.save_for_backward(points)
+        ctx.grid, ctx.shape = grid, table.shape
+        return gather_forward(points, grid, table)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         from nstr3d.kernels.field.gather import gather_backward
 
-        points, rows = ctx.saved_tensors
-        return (
-            None,
-            None,
-            None,
-            gather_backward(points, rows, ctx.resolution, grad.contiguous(), ctx.shape),
-        )
+        (points,) = ctx.saved_tensors
+        return None, None, gather_backward(points, ctx.grid, grad.contiguous(), ctx.shape)

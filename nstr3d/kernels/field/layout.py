@@ -11,26 +11,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.kernels.field.interpolate import NodeGrid
+
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
 LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
 WIDE = 16  # the same for a packed weight
+TILE = 8  # rows of a matrix product under way in registers
 # columns of a layout's meta
 RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES = range(7)
-FEATURE, CARRIER, LOCAL, CHANNELS = range(7, 11)
+FEATURE, CARRIER, LOCAL, CHANNELS, ORDER = range(7, 12)
 
 
 @dataclass(frozen=True)
 class Part:
-    """One level: node grid ``rows`` of ``resolution`` cells, ``table (m, c)`` with ``plain``
-    channels first, then those of ``kind`` waves: amplitudes; real, then imaginary parts; or
-    amplitudes, then phases in units of ``radians``.
+    """One level: its node ``grid``, ``table (m, c)`` with ``plain`` channels first, then those of
+    ``kind`` waves: amplitudes; real, then imaginary parts; or amplitudes, then phases in units of
+    ``radians``.
 
     The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See `kernels.field.interpolate` and
     `fields.waves`.
     """
 
-    rows: Tensor
-    resolution: int
+    grid: NodeGrid
     table: Tensor
     plain: int
     kind: int = PLAIN
@@ -59,18 +61,27 @@ class Layout:
     """Where in the kernels' flat arrays everything of some parts is; made once for a field."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        lines, row, table, feature, carrier, local = [], 0, 0, 0, 0, 0
+        lines, places, row, table, feature, carrier, local = [], [], 0, 0, 0, 0, 0
         for part in parts:
             channels = part.table.shape[1]
             stride, width = up(channels, LANES), up(part.waves, LANES)
             waves = part.plain, part.kind, part.waves
             lines.append(
-                [part.resolution, row, table, stride, *waves, feature, carrier, local, channels]
+                [part.grid.resolution, row, table, stride, *waves]
+                + [feature, carrier, local, channels, part.grid.order]
             )
-            row, table = row + len(part.rows), table + (len(part.table) + 1) * stride
+            # the row before a table's first is zero and stands for the nodes that are not stored
+            places.append(table + (part.grid.rows.long() + 1) * stride)
+            row, table = row + len(part.grid.rows), table + (len(part.table) + 1) * stride
             feature += part.plain + part.waves
             carrier, local = carrier + 4 * width, local + width * (3 if part.kind == COMPLEX else 2)
-        self.rows = torch.cat([part.rows for part in parts]).int().contiguous()
+        if table >= 1 << 31:
+            raise ValueError(
+                f"The levels hold {table:,} values where the kernels count to {1 << 31:,}; make "
+                "them coarser."
+            )
+        # where in the flat table each node's row is
+        self.places = torch.cat(places).int().contiguous()
         self.key = self.key_of(parts)
         self.meta = np.array(lines, np.int64)
         self.radians = np.array([part.radians for part in parts], np.float32)
@@ -85,7 +96,7 @@ class Layout:
     @staticmethod
     def key_of(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
         """What changes when a layout no longer fits."""
-        return tuple((part.rows.data_ptr(), len(part.table)) for part in parts)
+        return tuple((part.grid.rows.data_ptr(), len(part.table)) for part in parts)
 
 
 def up(count: int, multiple: int) -> int:

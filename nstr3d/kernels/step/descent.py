@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, wait
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from nstr3d.kernels.field.fused import Sums, packed_decoder, packed_levels, zero
 from nstr3d.kernels.field.interpolate import fused_applies
 from nstr3d.kernels.field.layout import (
     CHANNELS,
+    ORDER,
     RESOLUTION,
     ROW,
     STRIDE,
@@ -32,14 +34,23 @@ from nstr3d.kernels.field.layout import (
 from nstr3d.kernels.step.adam import AdamW, rates_of
 from nstr3d.kernels.threads import parts as shares_of
 from nstr3d.kernels.threads import team_of
+from nstr3d.types import Samples
 
 FOREVER = 1 << 62  # tickets
 PATIENCE = 1 << 13  # looks, some 0.3 ms of them, until a thread goes
 LULL = 1e-5  # seconds
 
 
+class Loss(NamedTuple):
+    """The mean Huber loss of the values over ``delta``, plus ``gradient_weight`` times the squared
+    error of the gradients, per sample."""
+
+    delta: float
+    gradient_weight: float
+
+
 class Descent:
-    """Steps of ``optimizer`` down the mean Huber loss over ``delta``, where it `applies`.
+    """Steps of ``optimizer`` down a `Loss`, where it `applies`.
 
     The optimiser's state is looked after as its own step would, and parameters that somebody
     changes between steps are read anew.
@@ -50,15 +61,10 @@ class Descent:
         parts: Sequence[Part],
         weights: Weights,
         layout: Layout,
-        delta: float,
+        loss: Loss,
         optimizer: AdamW,
     ) -> None:
-        self.parts, self.weights, self.layout, self.delta = (
-            parts,
-            weights,
-            layout,
-            np.float32(delta),
-        )
+        self.parts, self.weights, self.layout, self.loss = parts, weights, layout, loss
         self.learned = _learned(parts, weights)
         self.groups = [
             next(g for g in optimizer.param_groups if any(p is each for p in g["params"]))
@@ -66,7 +72,7 @@ class Descent:
         ]
         self.sums = self._sums(0)
         self.values, self.means, self.squares = (zeros(sum(self.sums.sizes)) for _ in range(3))
-        self.batch, self.rates = np.zeros(3, np.int64), np.zeros((len(self.learned), 7), np.float32)
+        self.batch, self.rates = np.zeros(4, np.int64), np.zeros((len(self.learned), 7), np.float32)
         self.layers = self._layers()
         self._read()
         self.steps = self._adopt(optimizer)
@@ -92,17 +98,23 @@ class Descent:
             and not any(carrier.requires_grad for carrier in carriers)
         )
 
-    def __call__(self, points: Tensor, targets: Tensor) -> Tensor:
-        """The loss of ``points (n, 3)`` against ``targets (n, c)`` before the step that it makes;
-        ValueError for others."""
-        points, targets = (
-            each.detach().to(torch.float32).contiguous() for each in (points, targets)
-        )
+    def __call__(self, batch: Samples) -> Tensor:
+        """The loss of a batch of points ``(n, 3)``, values ``(n, c)`` and, with one value, perhaps
+        gradients before the step that it makes; ValueError for other shapes."""
+        batch = batch.map(lambda each: each.detach().to(torch.float32).contiguous())
+        points, targets, gradients = batch.points, batch.values, batch.gradients
         shapes, outputs = [tuple(each.shape) for each in (points, targets)], len(self.weights.b2)
         if shapes != [(len(points), 3), (len(points), outputs)]:
             raise ValueError(
                 f"A step takes points (n, 3) and targets (n, {outputs}), not {shapes[0]} and "
                 f"{shapes[1]}."
+            )
+        if self.loss.gradient_weight == 0:
+            gradients = None
+        if gradients is not None and (gradients.shape != points.shape or outputs != 1):
+            raise ValueError(
+                f"A step takes gradients (n, 3) of one value, not {tuple(gradients.shape)} of "
+                f"{outputs}."
             )
         written = self.seen != _stamp(self.learned)
         if written:
@@ -115,7 +127,8 @@ class Descent:
             for group, step in zip(self.groups, self.steps.tolist())
         }
         self.rates[...] = [known[id(group)] for group in self.groups]
-        self.batch[...] = len(points), points.data_ptr(), targets.data_ptr()
+        self.batch[:3] = len(points), points.data_ptr(), targets.data_ptr()
+        self.batch[3] = 0 if gradients is None else gradients.data_ptr()
         self._work()
         self.back[...] = self.learned[0].detach().numpy()
         loss = (
@@ -188,7 +201,7 @@ class Descent:
         self.losses = np.zeros(workers)
         reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
         field = (
-            Given(self.delta, self.layers, sizes, self.segments, self.rates),
+            Given(*map(np.float32, self.loss), self.layers, sizes, self.segments, self.rates),
             self.levels,
             self.decoder,
         )
@@ -255,20 +268,19 @@ class Descent:
     def _layers(self) -> np.ndarray:
         """For each level and layer of nodes across the first axis, between which places of the flat
         arrays their rows are."""
-        edges = self.layout.meta[:, RESOLUTION] + 1
-        layers, rows = np.zeros((len(edges), edges.max(), 2), np.int64), self.layout.rows.numpy()
+        edges = self.layout.meta[:, RESOLUTION] + self.layout.meta[:, ORDER]
+        layers, places = (
+            np.zeros((len(edges), edges.max(), 2), np.int64),
+            self.layout.places.numpy(),
+        )
         layers[:, :, 0] = self.layout.table_size
-        for line, edge, found in zip(self.layout.meta, edges, layers):
-            of_nodes = rows[line[ROW] :][: edge**3].reshape(edge, -1)
-            there = (of_nodes >= 0).any(axis=1)
-            lowest, highest = (
-                np.where(of_nodes < 0, len(rows), of_nodes).min(axis=1),
-                of_nodes.max(axis=1),
-            )
-            places = (
-                np.stack([lowest + 1, highest + 2], axis=1) * line[STRIDE] + line[TABLE]
-            )  # after the row that stays zero
-            found[:edge][there] = places[there]
+        for line, edge, reached in zip(self.layout.meta, edges, layers):
+            of_nodes = places[line[ROW] :][: edge**3].reshape(edge, -1)
+            stored = of_nodes > line[TABLE]  # that place is the row that stays zero
+            first = np.where(stored, of_nodes, self.layout.table_size).min(axis=1)
+            last = of_nodes.max(axis=1) + line[STRIDE]
+            some = stored.any(axis=1)
+            reached[:edge][some] = np.stack([first, last], axis=1)[some]
         return layers
 
     def _adopt(self, optimizer: AdamW) -> Tensor:

@@ -8,30 +8,22 @@ from collections import namedtuple
 import numpy as np
 from numba import carray, njit  # type: ignore[attr-defined]
 
-from nstr3d.kernels.field.fusedcpu import (
-    BLOCK,
-    Kept,
-    Sums,
-    corner,
-    decode,
-    decode_backward,
-    featurise,
-    gather,
-    locate,
-    scatter,
-    scratch,
-)
-from nstr3d.kernels.field.layout import LANES, RESOLUTION, STRIDE, TABLE
+from nstr3d.kernels.field.decodercpu import decode, decode_backward
+from nstr3d.kernels.field.featurecpu import featurise
+from nstr3d.kernels.field.fusedcpu import Kept, Sums, scatter, scratch
+from nstr3d.kernels.field.layout import LANES, ORDER, RESOLUTION, STRIDE, TABLE
+from nstr3d.kernels.field.levelcpu import BLOCK, corner, gather, locate
+from nstr3d.kernels.field.slopecpu import descend_slopes, tangents_of
 from nstr3d.kernels.step.adamcpu import floats_at, update_rows
 from nstr3d.kernels.step.tickets import DONE, OPEN, look, pause, raised, take
 
 DECODER = 4  # segments before those of the tables
 LAST = 2  # the segment of the decoder's last weights
 
-# What a field's steps are about: the loss's delta; between which places each layer of nodes has its
-# rows, see `_reach`; how long a thread's sums are; and, as `update_rows` has them, the segments and
-# this step's rates.
-Given = namedtuple("Given", "delta layers sizes segments rates")
+# What a field's steps are about: the loss's delta and its gradients' weight; between which places
+# each layer of nodes has its rows, see `_reach`; how long a thread's sums are; and, as
+# `update_rows` has them, the segments and this step's rates.
+Given = namedtuple("Given", "delta gradient_weight layers sizes segments rates")
 
 
 @njit(cache=True, nogil=True)
@@ -54,9 +46,9 @@ def work(
     """Opens the tickets of a step, where ``opening`` says how many threads share it; then does
     tickets until there were ``until`` or none was open for ``patience`` looks.
 
-    A step's first tickets are parts of the batch, ``batch (3,)`` holding its size and the addresses
-    of points and targets; when all are done, as many open that are parts of the update. The rest is
-    as `_descend` and `update_rows` say, of all threads.
+    A step's first tickets are parts of the batch, ``batch (4,)`` holding its size and the addresses
+    of points, targets and gradients (0 for none); when all are done, as many open that are parts of
+    the update. The rest is as `_descend` and `update_rows` say, of all threads.
     """
     raised(counts, OPEN, opening)
     parts, idle, width, hidden = len(sums), 0, len(decoder.bias), given.segments[LAST, 3]
@@ -146,7 +138,29 @@ def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
                 spectrum,
                 sums,
             )
+    if batch[3] != 0:
+        wanted = carray(floats_at(batch[3]), (size, 3))
+        scale = np.float32(given.gradient_weight) * share
+        total += size * _pull(low, high, points, wanted, scale, levels, decoder, cells, kept, sums)
     losses[part] = total
+
+
+@njit(cache=True)
+def _pull(low, high, points, wanted, scale, levels, decoder, cells, kept, sums):
+    """The loss on the gradient of one thread's share of a batch, where a gradient is ``wanted``:
+    the rows of others are zero. Its gradient is added to the ``sums``."""
+    room, loss = tangents_of(levels, decoder), 0.0
+    at, slopes, count = np.zeros((BLOCK, 3), np.float32), np.zeros((BLOCK, 3), np.float32), 0
+    for p in range(low, high):
+        if wanted[p, 0] != 0 or wanted[p, 1] != 0 or wanted[p, 2] != 0:
+            at[count], slopes[count] = points[p], wanted[p]
+            count += 1
+        if count == BLOCK or (p == high - 1 and count > 0):
+            loss += descend_slopes(
+                at, slopes, count, scale, levels, decoder, cells, kept, room, sums
+            )
+            count = 0
+    return loss
 
 
 @njit(cache=True)
@@ -164,7 +178,7 @@ def _reach(points, levels, layers, reach):
             lowest, _ = corner(points, first, 0, levels.meta[level, RESOLUTION])
             highest, _ = corner(points, last, 0, levels.meta[level, RESOLUTION])
             reach[level] = layers[level, lowest]
-            for layer in range(lowest + 1, highest + 2):
+            for layer in range(lowest + 1, highest + levels.meta[level, ORDER] + 1):
                 reach[level, 0] = min(reach[level, 0], layers[level, layer, 0])
                 reach[level, 1] = max(reach[level, 1], layers[level, layer, 1])
 
