@@ -21,8 +21,9 @@ from nstr3d.bench.compare import read_rows
 from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, plot, summary
 from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.flow import FlowJob, run_flow
-from nstr3d.jobs.mesh import REPORT, MeshJob, run
+from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.options import Output, PresetName, Training
+from nstr3d.jobs.walk import REPORT
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, FIGURES = ROOT / "assets" / "results", ROOT / "assets" / "figures"

@@ -22,9 +22,9 @@ from quick import WORDS
 
 from nstr3d.cli import command as cli
 from nstr3d.io import load_image, load_mesh, save_mesh
-from nstr3d.jobs import mesh as jobs
-from nstr3d.jobs.mesh import CHECKPOINT, MODEL
 from nstr3d.jobs.messages import Message
+from nstr3d.jobs.results import CHECKPOINT, MODEL
+from nstr3d.jobs.stages import Interrupted
 from nstr3d.model.checkpoint import load
 
 SMALL = [*WORDS, "--steps", "60", "--params", "6000", "--resolution", "32"]
@@ -155,7 +155,7 @@ def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
             1,
             "error: out of memory; use a smaller mesh, --resolution or --params.\n",
         ),
-        (jobs.Interrupted("Stopped after 3 steps."), 130, "Stopped after 3 steps.\n"),
+        (Interrupted("Stopped after 3 steps."), 130, "Stopped after 3 steps.\n"),
         (KeyboardInterrupt(), 130, "Stopped; nothing was written.\n"),
     ],
 )
@@ -167,7 +167,7 @@ def test_expected_failures_become_one_line_and_an_exit_code(capsys, error, code,
     assert capsys.readouterr().err == message
 
 
-@pytest.mark.parametrize("kind", [ValueError, FileExistsError, jobs.Interrupted])
+@pytest.mark.parametrize("kind", [ValueError, FileExistsError, Interrupted])
 def test_a_message_that_names_options_gets_their_flags(capsys, kind):
     said = Message("{} holds {{}}; <keep_outliers> or <field> {}.", "a<b>", Message("<out>"))
 

@@ -14,17 +14,11 @@ from nstr3d.cli.command import main
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.jobs import cloud as cloudjobs
-from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs import surface
 from nstr3d.jobs.cloud import PointsJob, run_points
-from nstr3d.jobs.mesh import (
-    CHECKPOINT,
-    MESH,
-    MODEL,
-    PICTURE,
-    REPORT,
-    Interrupted,
-    Listener,
-)
+from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
+from nstr3d.jobs.stages import Interrupted, Listener
+from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load
 from nstr3d.render.points import splat
 from nstr3d.types import Camera, Mesh, PointCloud
@@ -116,7 +110,7 @@ def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept
     tmp_path, monkeypatch
 ):
     def with_bubble(sdf, resolution):
-        found, ball = jobs.extract_surface(sdf, resolution), sphere(1)
+        found, ball = surface.extract_surface(sdf, resolution), sphere(1)
         low = found.mesh.bounds.centre
         pieces = [found.mesh, Mesh(ball.vertices * 0.01 + low, ball.faces)]
         first = len(pieces[0].vertices)

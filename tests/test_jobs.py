@@ -14,20 +14,16 @@ from oracles import cube, sphere
 from quick import QUICK, changed
 from safetensors.torch import load_file, save_file
 
+from nstr3d.cli.tables import table
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import load_mesh, save_mesh
-from nstr3d.jobs import mesh as jobs
+from nstr3d.jobs import fitting, surface
+from nstr3d.jobs import mesh as meshjobs
 from nstr3d.jobs import stages as outputs
-from nstr3d.jobs.mesh import (
-    CHECKPOINT,
-    MESH,
-    MODEL,
-    PICTURE,
-    REPORT,
-    Interrupted,
-    Listener,
-    MeshJob,
-    run,
-)
+from nstr3d.jobs.mesh import MeshJob, run
+from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
+from nstr3d.jobs.stages import Interrupted, Listener
+from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load
 from nstr3d.types import Mesh
 
@@ -251,6 +247,51 @@ def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path):
     assert names(job.folder) == RESULTS
 
 
+def test_a_measurement_that_fails_is_null_with_a_reason_and_the_fit_is_kept(tmp_path, monkeypatch):
+    def fail(*args, **options):
+        raise RuntimeError("no\n  luck")
+
+    monkeypatch.setattr(meshjobs, "score", fail)
+    monkeypatch.setattr(meshjobs, "render", fail)
+    job, heard = job_for(tmp_path), []
+    outcome = run(job, Listener(warn=heard.append))
+    report = report_of(job)
+    assert report["accuracy"] is None
+    assert report["accuracy_failed"] == report["picture_failed"] == "RuntimeError: no luck"
+    assert heard == [
+        f"{name} could not be measured (RuntimeError: no luck)." for name in ("picture", "accuracy")
+    ]
+    assert names(job.folder) == RESULTS - {PICTURE} == {path.name for path in outcome.files}
+    assert load(job.folder / MODEL).steps == 60
+    assert "accuracy" in table(outcome)
+    assert "RuntimeError: no luck" in table(outcome)
+
+
+def test_a_stop_while_measuring_is_no_failed_measurement(tmp_path, monkeypatch):
+    def stop(*args, **options):
+        raise Interrupted("Stopped at once.")
+
+    monkeypatch.setattr(meshjobs, "score", stop)
+    with pytest.raises(Interrupted, match="at once"):
+        run(job_for(tmp_path))
+    assert names(tmp_path) == {"input.ply"}
+
+
+def test_a_job_builds_one_tree_of_its_mesh_and_takes_a_hash_that_is_known(tmp_path, monkeypatch):
+    trees = []
+    real = MeshDistance.__init__
+
+    def counted(self, mesh):
+        trees.append(len(mesh.faces))
+        real(self, mesh)
+
+    monkeypatch.setattr(MeshDistance, "__init__", counted)
+    job = job_for(tmp_path)
+    run(job, sha256="known")
+    assert trees.count(len(sphere(2).faces)) == 1
+    assert load(job.folder / MODEL).provenance["sha256"] == "known"
+
+
 def test_a_transport_loss_is_reported_with_what_it_leaves_unexplained(tmp_path):
     report = run(job_for(tmp_path, steps=30, transport=0.01)).report
     assert report["transport"]["loss"] is True
@@ -260,7 +301,7 @@ def test_a_transport_loss_is_reported_with_what_it_leaves_unexplained(tmp_path):
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, there):
-    real, job = jobs.save, job_for(tmp_path)
+    real, job = surface.save, job_for(tmp_path)
     if there:
         job.folder.mkdir(parents=True)
     before = sorted(tmp_path.rglob("*"))
@@ -269,14 +310,14 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch, there):
         real(path, fit, training)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(jobs, "save", full)
+    monkeypatch.setattr(surface, "save", full)
     with pytest.raises(
         OSError, match=r"out could not be written to \(No space left on device\); make room"
     ):
         run(job)
     assert sorted(tmp_path.rglob("*")) == before
     monkeypatch.setattr(
-        jobs, "save", lambda path, fit, training=None: full(tmp_path / "aside", fit, training)
+        fitting, "save", lambda path, fit, training=None: full(tmp_path / "aside", fit, training)
     )
     with pytest.raises(OSError, match="No space left"):
         run(job, stopping_at(3))
@@ -507,8 +548,8 @@ def test_a_budget_too_small_says_what_it_takes(tmp_path):
 
 def test_device_is_checked(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert jobs.pick_device("auto") == jobs.pick_device("cpu") == torch.device("cpu")
+    assert outputs.pick_device("auto") == outputs.pick_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match="no CUDA device; use device cpu"):
-        jobs.pick_device("cuda")
+        outputs.pick_device("cuda")
     with pytest.raises(ValueError, match=r"^device is one of"):
-        jobs.pick_device("tpu")
+        outputs.pick_device("tpu")

@@ -30,8 +30,11 @@ from saved_files import (
 from nstr3d import Dataset
 from nstr3d.batch.options import key_of
 from nstr3d.batch.run import Standing, run_batch
-from nstr3d.jobs import mesh as jobs
-from nstr3d.jobs.mesh import CHECKPOINT, MODEL, REPORT, Listener, run
+from nstr3d.jobs import fitting
+from nstr3d.jobs.mesh import run
+from nstr3d.jobs.results import CHECKPOINT, MODEL
+from nstr3d.jobs.stages import Listener
+from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import FORMAT, load
 from nstr3d.model.tags import encode_formerly
 from nstr3d.training import presets
@@ -49,7 +52,7 @@ def as_then(monkeypatch):
     """The presets and the version that the files were made with: others make other runs, which is
     tested elsewhere."""
     monkeypatch.setitem(presets.PRESETS, "fast", FAST)
-    monkeypatch.setattr(jobs, "package_version", lambda name: "0.1.0")
+    monkeypatch.setattr(fitting, "package_version", lambda name: "0.1.0")
 
 
 @pytest.fixture(params=FORMATS)

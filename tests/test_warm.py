@@ -13,7 +13,8 @@ from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.start.warm import _places, warm_start
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.io import save_mesh
-from nstr3d.jobs.mesh import MODEL, MeshJob, run
+from nstr3d.jobs.mesh import MeshJob, run
+from nstr3d.jobs.results import MODEL
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame, Mesh

@@ -24,7 +24,8 @@ from nstr3d.cli import command as cli
 from nstr3d.fields.baselines.ngp import NgpConfig
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import load_image, load_mesh, save_image, save_mesh
-from nstr3d.jobs.mesh import MODEL, PICTURE, REPORT
+from nstr3d.jobs.results import MODEL, PICTURE
+from nstr3d.jobs.walk import REPORT
 from nstr3d.kernels.available import need_numba, numba_fault, numba_found
 from nstr3d.model.checkpoint import load
 from nstr3d.model.codec import compress, load_compressed, save_compressed

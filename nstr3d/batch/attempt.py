@@ -29,7 +29,7 @@ from nstr3d.batch.catalogue import REPORT
 from nstr3d.batch.options import LOG, ShapeOptions
 from nstr3d.batch.shapes import Shape
 from nstr3d.batch.store import Store, open_store
-from nstr3d.jobs.mesh import MESH, MODEL, PICTURE
+from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
 
 RENEW = 200  # shapes after which a worker is replaced: whatever a library leaks has an end

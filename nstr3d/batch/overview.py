@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from nstr3d.batch.catalogue import Catalogue, select
 from nstr3d.batch.store import Store
-from nstr3d.jobs.mesh import PICTURE
+from nstr3d.jobs.results import PICTURE
 from nstr3d.view.page.template import fill
 
 OVERVIEW = "index.html"

@@ -53,12 +53,13 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     try:
         limit_memory(request["memory"])
         path = _at_hand(request["place"], scratch)
-        keys = keys_of(_digest(path), path.suffix, options)
+        digest = _digest(path)
+        keys = keys_of(digest, path.suffix, options)
         answer["key"] = keys[0]
         if request["known_key"] in keys:
             return answer | {"status": "same"}
         with memory_errors():
-            outcome = _fit(path, scratch / "out", options)
+            outcome = _fit(path, scratch / "out", options, None if _buffers(path) else digest)
         return answer | {"status": "done", "report": outcome.report}
     except EXPECTED as error:
         answer["error"] = sentence(error)
@@ -71,14 +72,14 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     return answer | {"error": answer["error"].replace(str(path), request["place"])}
 
 
-def _fit(path: Path, out: Path, options: ShapeOptions) -> Outcome:
+def _fit(path: Path, out: Path, options: ShapeOptions, sha256: str | None) -> Outcome:
     listener = Listener(
         stage=lambda name: print(name, flush=True),
         warn=lambda message: print("warning:", message, flush=True),
     )
     if path.suffix.lower() in CLOUDS or (path.suffix.lower() == ".ply" and _has_no_faces(path)):
-        return run_points(options.job(PointsJob, path, out), listener)
-    return run(options.job(MeshJob, path, out), listener)
+        return run_points(options.job(PointsJob, path, out), listener, sha256=sha256)
+    return run(options.job(MeshJob, path, out), listener, sha256=sha256)
 
 
 def _has_no_faces(path: Path) -> bool:

@@ -24,9 +24,10 @@ from nstr3d.cli.tables import points_table, signal_table, table
 from nstr3d.cli.view import View, serve, view
 from nstr3d.cli.words import Options, Refused, names_signal, parse_command
 from nstr3d.jobs.cloud import PointsJob, run_points
-from nstr3d.jobs.mesh import MODEL, MeshJob, run
+from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence, with_flags
 from nstr3d.jobs.options import SurfaceJob
+from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener, Outcome
 from nstr3d.model.checkpoint import load

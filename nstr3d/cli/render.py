@@ -14,7 +14,7 @@ import tyro
 from tqdm import tqdm
 
 from nstr3d.io import load_mesh, save_image
-from nstr3d.jobs.mesh import pick_device
+from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
 from nstr3d.render.colours import GAMMA

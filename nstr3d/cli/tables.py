@@ -10,15 +10,26 @@ from nstr3d.jobs.stages import Outcome
 def table(outcome: Outcome) -> str:
     """The figures of a report that people look at first, and where the files are."""
     report: dict[str, Any] = outcome.report
-    accuracy, seconds, field, mesh = (
-        report["accuracy"],
-        report["seconds"],
-        report["field"],
-        report["mesh"],
-    )
-    count = f"{accuracy['samples']:,} samples"
+    seconds, field, mesh = report["seconds"], report["field"], report["mesh"]
     rows = [
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
+        *_accuracy_rows(report),
+        (
+            "mesh",
+            f"{mesh['faces']:,} faces, {mesh['components']} component(s), "
+            f"{'' if mesh['watertight'] else 'not '}watertight",
+        ),
+        ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
+    ]
+    return _aligned(rows, outcome)
+
+
+def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    accuracy = report["accuracy"]
+    if accuracy is None:
+        return [("accuracy", f"not measured: {report['accuracy_failed']}")]
+    count = f"{accuracy['samples']:,} samples"
+    return [
         ("|f - d| near / on / whole box", _distances(accuracy) + "  x 1e-4 of the unit box"),
         (
             "normals of field / mesh",
@@ -33,14 +44,7 @@ def table(outcome: Outcome) -> str:
             f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal",
         ),
         (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
-        (
-            "mesh",
-            f"{mesh['faces']:,} faces, {mesh['components']} component(s), "
-            f"{'' if mesh['watertight'] else 'not '}watertight",
-        ),
-        ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
-    return _aligned(rows, outcome)
 
 
 def points_table(outcome: Outcome) -> str:
@@ -62,7 +66,9 @@ def points_table(outcome: Outcome) -> str:
         ),
         (
             "points to surface / back",
-            f"{points['mean']:.2e} / {points['gap']:.2e} of the diagonal, mean",
+            f"{points['mean']:.2e} / {points['gap']:.2e} of the diagonal, mean"
+            if points
+            else f"not measured: {report['points_failed']}",
         ),
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
     ]
@@ -108,7 +114,7 @@ def signal_table(outcome: Outcome) -> str:
     """The figures of a report on an image or a sound that people look at first, and where the files
     are."""
     report: dict[str, Any] = outcome.report
-    accuracy, field, source = report["accuracy"], report["field"], report["input"]
+    accuracy, field, source = report["accuracy"] or {}, report["field"], report["input"]
     measures = [
         ("PSNR (peak 1)", "psnr", " dB"),
         ("SNR", "snr", " dB"),
@@ -125,6 +131,8 @@ def signal_table(outcome: Outcome) -> str:
             if accuracy.get(key) is not None
         ),
     ]
+    if not accuracy:
+        rows.append(("accuracy", f"not measured: {report['accuracy_failed']}"))
     if error := accuracy.get("spectral_error"):
         rows.append(
             (

@@ -11,7 +11,7 @@ import tyro
 from nstr3d.cli.render import load_shape
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
-from nstr3d.jobs.mesh import pick_device
+from nstr3d.jobs.stages import pick_device
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted

@@ -21,35 +21,22 @@ from nstr3d.geometry.cloud.prepare import FEW, Preparation, prepare
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
-from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
-from nstr3d.io import load_cloud, load_mesh, save_image, save_json, save_mesh
-from nstr3d.jobs.mesh import (
-    CHECKPOINT,
-    MESH,
-    MODEL,
-    PICTURE,
-    REPORT,
-    check_files,
-    check_size,
-    describe,
-    extract_surface,
-    train,
-    written_files,
-)
+from nstr3d.io import load_cloud, load_mesh
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob, check_not_negative, check_positive
-from nstr3d.jobs.stages import Clock, Listener, Outcome, machine, pick_device, publish, tidy
+from nstr3d.jobs.stages import Listener, Outcome
+from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
+from nstr3d.jobs.walk import walk
 from nstr3d.kernels.available import need_numba
-from nstr3d.model.checkpoint import save
 from nstr3d.render.points import splat
 from nstr3d.render.traced import render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import compare_cloud, one_sided, score
 from nstr3d.training.unoriented import carried_normals
-from nstr3d.types import Camera, Frame, Mesh, PointCloud
+from nstr3d.types import Camera, Mesh, PointCloud
 
 CELLS = (120, 640)  # of the first surface, at least and at most
 CELLS_PER_SPACING = 2.0
@@ -157,104 +144,102 @@ def first_surface(
 
 
 def run_points(
-    job: PointsJob, listener: Listener | None = None, import_seconds: float | None = None
+    job: PointsJob,
+    listener: Listener | None = None,
+    import_seconds: float | None = None,
+    sha256: str | None = None,
 ) -> Outcome:
     """Does the job. All files appear together at the end or not at all; only a checkpoint, which
     a resumed run goes on from, may be left by a run that failed or was stopped. The report gets the
-    caller's ``import_seconds``.
+    caller's ``import_seconds``; ``sha256`` of the input is computed unless the caller knows it.
 
     Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
     user, and `Interrupted` after a Ctrl-C.
     """
     need_numba(CLOUDS)
-    listener, clock = listener or Listener(), Clock()
-    seed, size = job.training.seed, job.extraction.picture
-    device = pick_device(job.training.device)
-    check_files(job)
-    with tidy(job.folder, job.folder / CHECKPOINT):
-        listener.stage("load")
-        with clock("load"):
-            cloud = load_cloud(job.path)
-            reference = (
-                None
-                if job.reference is None
-                else close_holes(repair(load_mesh(job.reference))[0])[0]
-            )
-        listener.stage("surface")
-        with clock("surface"):
-            first = first_surface(cloud, **job.surfacing)
-            check_size(first.mesh)
-            mesh = close_holes(repair(first.mesh)[0])[0]
-            unit, frame = normalise(mesh)
-        warnings = _warnings(first)
-        for warning in warnings:
-            listener.warn(warning)
-        listener.stage("fit")
-        result = train(job, unit, frame, mesh, device, clock, listener, job.surfacing)
+    return walk(PointsStages(job, listener, import_seconds, sha256))
 
-        sdf = result.sdf()
-        listener.stage("extract")
-        with clock("extract"):
-            extracted = supported(
-                extract_surface(sdf, job.extraction.resolution).mesh, first.cloud.points, FEW
-            )
+
+class PointsStages(SurfaceStages[PointsJob]):
+    """The stages of a `PointsJob`."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return super().identity | self.job.surfacing
+
+    def read(self) -> None:
+        job = self.job
+        with self.run.stage("load"):
+            self.cloud, self.reference = load_cloud(job.path), None
+            if job.reference is not None:
+                self.reference = close_holes(repair(load_mesh(job.reference))[0])[0]
+
+    def prepare(self) -> None:
+        with self.run.stage("surface"):
+            self.first = first_surface(self.cloud, **self.job.surfacing)
+            check_size(self.first.mesh)
+            self.place(close_holes(repair(self.first.mesh)[0])[0])
+        self.run.warn(_warnings(self.first))
+
+    def extract(self) -> None:
+        job, points = self.job, self.first.cloud.points
+        with self.run.stage("extract"):
+            mesh = extract_surface(self.sdf, job.extraction.resolution).mesh
+            self.extracted = supported(mesh, points, FEW)
             if job.trim is not None:
-                extracted = trim(extracted, first.cloud.points, job.trim * first.spacing)
-        listener.stage("render")
-        with clock("render"):
-            picture = _picture(first.cloud, sdf, mesh, size) if size else None
-        listener.stage("score")
-        with clock("score"):
-            generator = np.random.default_rng([seed, 1])
-            fidelity = dataclasses.asdict(
-                compare_cloud(extracted, first.cloud.points, mesh.bounds.diagonal, generator)
+                self.extracted = trim(self.extracted, points, job.trim * self.first.spacing)
+
+    def measure(self) -> None:
+        job, run, mesh = self.job, self.run, self.placed.mesh
+        size, points = job.extraction.picture, self.first.cloud.points
+        with run.stage("render"):
+            self.picture = None
+            if size:
+                self.picture = run.measure(
+                    "picture", lambda: _picture(self.first.cloud, self.sdf, mesh, size)
+                )
+        with run.stage("score"):
+            generator = np.random.default_rng([job.training.seed, 1])
+            self.fidelity = run.measure(
+                "points",
+                lambda: dataclasses.asdict(
+                    compare_cloud(self.extracted, points, mesh.bounds.diagonal, generator)
+                ),
             )
-            accuracy = (
-                None if reference is None else _accuracy(sdf, extracted, reference, frame, job)
-            )
-        listener.stage("write")
-        with publish(job.folder) as folder:
-            save(folder / MODEL, result)
-            save_mesh(folder / MESH, extracted)
-            if picture is not None:
-                save_image(folder / PICTURE, picture)
-            stored = (folder / MODEL).stat().st_size
-            described = describe(job, result, stored, extracted)
-            described["mesh"]["genus"] = genera(extracted)
-            report = {
-                "input": _about(job, first, warnings),
-                **described,
-                "seconds": clock.seconds | {"total": clock.total, "import": import_seconds},
-                "points": fidelity,
-                "accuracy": accuracy,
-                "machine": machine(device),
-                "seed": seed,
-            }
-            save_json(folder / REPORT, report)
-        (job.folder / CHECKPOINT).unlink(missing_ok=True)
-    return Outcome(report, written_files(job))
+            self.accuracy = run.measure("accuracy", self._accuracy)
+
+    def publish(self, folder: Path) -> dict[str, Any]:
+        described = self.write(folder, self.extracted, self.picture)
+        described["mesh"]["genus"] = genera(self.extracted)
+        about = self.about_run()
+        return {
+            "input": _about(self.job, self.first, self.run.warnings),
+            **described,
+            "seconds": about["seconds"],
+            "points": self.fidelity,
+            "accuracy": self.accuracy,
+            "machine": about["machine"],
+            "seed": about["seed"],
+        }
+
+    def _accuracy(self) -> dict[str, Any] | None:
+        """The figures of `score` and, one-sided, accuracy (result to reference) and completeness
+        (reference to result); None without a reference."""
+        if self.reference is None:
+            return None
+        distance, samples = MeshDistance(self.reference), self.job.extraction.scored
+        seed, mesh, reference = self.job.training.seed, self.extracted, self.reference
+        first, second = (np.random.default_rng([seed, stream]) for stream in (2, 3))
+        frame = self.placed.frame
+        figures = score(self.sdf, mesh, reference, distance, frame, first, samples=samples)
+        sides = one_sided(mesh, reference, distance, second, samples=samples)
+        return dataclasses.asdict(figures) | dataclasses.asdict(sides)
 
 
 def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
     """The points left, the neural surface right."""
     camera = Camera.around(mesh.bounds, width=size, height=size)
     return side_by_side([splat(cloud, camera), render(sdf, camera)])
-
-
-def _accuracy(
-    sdf: Sdf, extracted: Mesh, reference: Mesh, frame: Frame, job: PointsJob
-) -> dict[str, Any]:
-    """The figures of `score` and, one-sided, accuracy (result to reference) and completeness
-    (reference to result)."""
-    distance = MeshDistance(reference)
-    generators = [np.random.default_rng([job.training.seed, stream]) for stream in (2, 3)]
-    figures = dataclasses.asdict(
-        score(
-            sdf, extracted, reference, distance, frame, generators[0], samples=job.extraction.scored
-        )
-    )
-    sides = one_sided(extracted, reference, distance, generators[1], samples=job.extraction.scored)
-    return figures | dataclasses.asdict(sides)
 
 
 def _about(job: PointsJob, first: FirstSurface, warnings: list[str]) -> dict[str, Any]:

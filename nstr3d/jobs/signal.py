@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from nstr3d.fields.base import Field
 from nstr3d.fields.closed.carried import CarryConfig, bridge
 from nstr3d.fields.closed.completion import fill
 from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
@@ -22,7 +23,6 @@ from nstr3d.io import (
     load_picture,
     load_sound,
     save_image,
-    save_json,
     save_picture,
     save_sound,
 )
@@ -34,17 +34,16 @@ from nstr3d.jobs.options import (
     check_seed,
     default_folder,
 )
+from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.stages import (
-    Clock,
     Interrupted,
     Listener,
     Outcome,
     check_output,
     machine,
     pick_device,
-    publish,
-    tidy,
 )
+from nstr3d.jobs.walk import REPORT, Run, Stages, walk
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
 from nstr3d.model.codec import CODE, compress, decompress, save_compressed
@@ -58,13 +57,7 @@ from nstr3d.training.losses import TransportPenalty, value_objective
 from nstr3d.training.sampling import Raster
 
 COMPRESSED = "model.nstq"
-MODEL, PICTURE, SOUND, COMPARISON, REPORT = (
-    "model.safetensors",
-    "image.png",
-    "sound.wav",
-    "comparison.png",
-    "report.json",
-)
+PICTURE, SOUND, COMPARISON = "image.png", "sound.wav", "comparison.png"
 # per pixel or frame of samples that the default budget comes to
 BITS = {"image": 16.0, "sound": 8.0}
 LARGEST_SIDE = 8192
@@ -199,56 +192,93 @@ def run_signal(
     Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
     user, and `Interrupted` after a Ctrl-C.
     """
-    if job.bytes is not None:
-        need_numba(CODE)
-    listener, clock, kind = listener or Listener(), Clock(), kind_of(job.path)
-    device = pick_device(job.device)
-    check_output(job.folder, job.names, job.overwrite)
-    with tidy(job.folder):
-        listener.stage("load")
-        with clock("load"):
-            source = load_source(job.path)
-            known = _mask(job, source.values.shape[:-1])
-        for note in source.notes:
-            listener.warn(f"{job.path}: {note}.")
-        _check_size(source.values.shape[:-1], job.scale, kind)
-        seen = source.values
+    return walk(SignalStages(job, listener, import_seconds))
+
+
+class SignalStages(Stages):
+    """The stages of a `SignalJob`."""
+
+    def __init__(self, job: SignalJob, listener: Listener | None, import_seconds: float | None):
+        if job.bytes is not None:
+            need_numba(CODE)
+        self.job, self.kind, self.names = job, kind_of(job.path), job.names
+        self.device, self.import_seconds = pick_device(job.device), import_seconds
+        check_output(job.folder, job.names, job.overwrite)
+        super().__init__(Run(listener), job.folder)
+
+    def read(self) -> None:
+        with self.run.stage("load"):
+            self.source = load_source(self.job.path)
+            self.known = _mask(self.job, self.source.values.shape[:-1])
+        self.run.warn(f"{self.job.path}: {note}." for note in self.source.notes)
+
+    def prepare(self) -> None:
+        job, self.seen = self.job, self.source.values
+        _check_size(self.seen.shape[:-1], job.scale, self.kind)
         if job.noise:
-            noise = np.random.default_rng([job.seed, 2]).standard_normal(seen.shape, np.float32)
-            seen = seen + np.float32(job.noise) * noise
-        params = budget(job, seen.shape, kind)
-        listener.stage("fit")
-        with clock("fit"):
-            compressed = None if job.bytes is None else compress(_completed(seen, known), job.bytes)
-            result = _fit(job, seen, known, params, device, listener, compressed)
-        signal = Signal(result.field, Raster(source.values).lattice)
-        listener.stage("write")
-        with clock("reconstruct"):
-            fitted = signal.raster()
-            enlarged = signal.raster(job.scale) if job.scale > 1 else fitted
-        with clock("score"):
-            accuracy = score_signal(fitted, source.values, known)
-        with publish(job.folder) as folder:
-            with clock("write"):
-                if compressed is None:
-                    save(folder / MODEL, result)
-                else:
-                    save_compressed(folder / COMPRESSED, compressed)
-                again = source.like(enlarged, job.scale)
-                if isinstance(again, Picture):
-                    save_picture(folder / PICTURE, again)
-                else:
-                    save_sound(folder / SOUND, again)
-                shown = seen if known is None else np.where(known[..., None], seen, 0)
-                save_image(
-                    folder / COMPARISON,
-                    _comparison(source.values if not job.noise else shown, fitted),
-                )
-            size = (folder / job.names[0]).stat().st_size
-            seconds = clock.seconds | {"total": clock.total, "import": import_seconds}
-            report = _report(job, source, known, result, size, accuracy, seconds, device)
-            save_json(folder / REPORT, report)
-    return Outcome(report, tuple(job.folder / name for name in job.names))
+            generator = np.random.default_rng([job.seed, 2])
+            noise = generator.standard_normal(self.seen.shape, np.float32)
+            self.seen = self.seen + np.float32(job.noise) * noise
+
+    def sample(self) -> None:
+        self.raster = Raster(self.seen, self.known)
+        self.params = budget(self.job, self.seen.shape, self.kind)
+
+    def fit(self) -> None:
+        job, self.compressed = self.job, None
+        with self.run.stage("fit"):
+            if job.field != "cosines":
+                self.result = _train(job, self.raster, self.params, self.device, self.run.listener)
+                return
+            completed = _completed(self.seen, self.known)
+            if job.bytes is None:
+                field = fit_cosines(completed, self.params, noise=job.noise)
+            else:
+                self.compressed = compress(completed, job.bytes)
+                field = decompress(self.compressed)
+            self.result = _fitted(job, field, self.raster, self.params)
+
+    def extract(self) -> None:
+        signal = Signal(self.result.field, self.raster.lattice)
+        with self.run.clock("reconstruct"):
+            self.fitted = signal.raster()
+            self.enlarged = signal.raster(self.job.scale) if self.job.scale > 1 else self.fitted
+
+    def measure(self) -> None:
+        target, known = self.source.values, self.known
+        shown = self.seen if known is None else np.where(known[..., None], self.seen, 0)
+        with self.run.clock("score"):
+            self.accuracy = self.run.measure(
+                "accuracy", lambda: score_signal(self.fitted, target, known)
+            )
+            self.comparison = self.run.measure(
+                "comparison",
+                lambda: _comparison(shown if self.job.noise else target, self.fitted),
+            )
+
+    def publish(self, folder: Path) -> dict[str, Any]:
+        with self.run.clock("write"):
+            if self.compressed is None:
+                save(folder / MODEL, self.result)
+            else:
+                save_compressed(folder / COMPRESSED, self.compressed)
+            again = self.source.like(self.enlarged, self.job.scale)
+            if isinstance(again, Picture):
+                save_picture(folder / PICTURE, again)
+            else:
+                save_sound(folder / SOUND, again)
+            if self.comparison is not None:
+                save_image(folder / COMPARISON, self.comparison)
+        size = (folder / self.names[0]).stat().st_size
+        return {
+            "input": _about_input(self.job, self.source, self.known),
+            "field": _about_field(self.job, self.result, self.source.values.shape, size),
+            "scale": self.job.scale,
+            "accuracy": self.accuracy,
+            "seconds": {**self.run.seconds, "import": self.import_seconds},
+            "machine": machine(self.device),
+            "seed": self.job.seed,
+        }
 
 
 def load_source(path: Path) -> Source:
@@ -298,22 +328,16 @@ def score_signal(
     return found
 
 
-def _fit(
-    job: SignalJob,
-    seen: np.ndarray,
-    known: np.ndarray | None,
-    params: int,
-    device: torch.device,
-    listener: Listener,
-    compressed: bytes | None,
+def _fitted(job: SignalJob, field: Field, raster: Raster, params: int) -> Fit:
+    """The field in closed form as a finished fit."""
+    frame, bounds = raster.lattice.frame, raster.lattice.bounds
+    return Fit(field, frame, bounds, math.inf, provenance=_provenance(job, params))
+
+
+def _train(
+    job: SignalJob, raster: Raster, params: int, device: torch.device, listener: Listener
 ) -> Fit:
-    raster = Raster(seen, known)
-    lattice, channels = raster.lattice, seen.shape[-1]
-    provenance = {"input": job.path.name, "field": job.field, "params": params, "seed": job.seed}
-    if job.field == "cosines":
-        stored = None if compressed is None else decompress(compressed)
-        field = stored or fit_cosines(_completed(seen, known), params, noise=job.noise)
-        return Fit(field, lattice.frame, lattice.bounds, math.inf, provenance=provenance)
+    lattice, channels = raster.lattice, raster.values.shape[-1]
     generator = torch.Generator().manual_seed(job.seed)
     config = TRAINED[job.field](params, lattice, channels)
     if job.transport:
@@ -330,7 +354,11 @@ def _fit(
     )
     if result.interrupted:
         raise Interrupted(f"Stopped after {result.steps} steps; nothing was written.")
-    return dataclasses.replace(result, lipschitz=math.inf, provenance=provenance)
+    return dataclasses.replace(result, lipschitz=math.inf, provenance=_provenance(job, params))
+
+
+def _provenance(job: SignalJob, params: int) -> dict[str, Any]:
+    return {"input": job.path.name, "field": job.field, "params": params, "seed": job.seed}
 
 
 def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
@@ -389,44 +417,31 @@ def _comparison(target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
     return spectrograms([target, fitted, fitted - target])
 
 
-def _report(
-    job: SignalJob,
-    source: Source,
-    known: np.ndarray | None,
-    result: Fit,
-    size: int,
-    accuracy: dict[str, Any],
-    seconds: dict[str, float | None],
-    device: torch.device,
-) -> dict[str, Any]:
-    field, shape = result.field, source.values.shape
-    stored = field.stored_parameters if isinstance(field, Cosines) else field.parameter_count
-    count = math.prod(shape[:-1])
+def _about_input(job: SignalJob, source: Source, known: np.ndarray | None) -> dict[str, Any]:
     about = {"bits": source.file.bits} if isinstance(source.file, Picture) else _about(source.file)
     return {
-        "input": {
-            "path": str(job.path),
-            "kind": kind_of(job.path),
-            "shape": list(shape),
-            **about,
-            "notes": list(source.notes),
-            "known": None if known is None else float(known.mean()),
-            "noise": job.noise,
-        },
-        "field": {
-            "name": job.field,
-            "config": encode_config(field.config),
-            "parameters": stored,
-            "amplitudes": field.parameter_count if isinstance(field, Cosines) else None,
-            "bytes": size,
-            "bits_per_sample": size * 8 / count,
-            "steps": result.steps,
-        },
-        "scale": job.scale,
-        "accuracy": accuracy,
-        "seconds": seconds,
-        "machine": machine(device),
-        "seed": job.seed,
+        "path": str(job.path),
+        "kind": kind_of(job.path),
+        "shape": list(source.values.shape),
+        **about,
+        "notes": list(source.notes),
+        "known": None if known is None else float(known.mean()),
+        "noise": job.noise,
+    }
+
+
+def _about_field(job: SignalJob, result: Fit, shape: tuple[int, ...], size: int) -> dict[str, Any]:
+    """What a report says of the field of samples of ``shape``, whose file has ``size`` bytes."""
+    field = result.field
+    stored = field.stored_parameters if isinstance(field, Cosines) else field.parameter_count
+    return {
+        "name": job.field,
+        "config": encode_config(field.config),
+        "parameters": stored,
+        "amplitudes": field.parameter_count if isinstance(field, Cosines) else None,
+        "bytes": size,
+        "bits_per_sample": size * 8 / math.prod(shape[:-1]),
+        "steps": result.steps,
     }
 
 

@@ -212,7 +212,7 @@ def package_version(package: str) -> str | None:
 
 
 class Clock:
-    """Seconds spent in each named stage."""
+    """Seconds spent in each named stage, which may be entered more than once."""
 
     def __init__(self):
         self.started = time.perf_counter()
@@ -224,7 +224,8 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[name] = time.perf_counter() - start
+            spent = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     @property
     def total(self) -> float:

@@ -8,6 +8,7 @@ winding numbers for soups and clouds, 2018).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from functools import cached_property
@@ -24,7 +25,7 @@ from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.kernels.available import numba_found
 from nstr3d.kernels.geometry.plaintriangles import Nearest
 from nstr3d.sdf import Sdf
-from nstr3d.types import Mesh
+from nstr3d.types import Frame, Mesh
 
 # Points per query: bounds the temporaries without starving the threads.
 CHUNK = 1 << 20
@@ -68,6 +69,15 @@ class MeshDistance:
         """Signed distance ``(n,)``."""
         points = _checked(points)
         return self._signed(points, self._nearest(points))
+
+    def placed(self, mesh: Mesh, frame: Frame) -> MeshDistance:
+        """The distance to ``mesh``, which is this one's in the world units of ``frame``: equal to
+        rounding, and answered by the trees that this one has built by now."""
+        moved = copy.copy(self)
+        moved.mesh = mesh
+        moved._centre = frame.to_world(self._centre)
+        moved._scale = self._scale * frame.scale
+        return moved
 
     def unsigned(self, points: np.ndarray) -> np.ndarray:
         """Distance to the nearest triangle ``(n,)``."""
