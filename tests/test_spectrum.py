@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstr3d.fields.level import Level, LevelConfig, stored_nodes, surface_lattice, unpack_nodes
+from nstr3d.fields.level import Level, LevelConfig, stored_nodes, unpack_nodes
+from nstr3d.fields.vicinity import surface_lattice
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
 from nstr3d.types import Mesh
 

@@ -10,7 +10,7 @@ from quick import QUICK, changed
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.fields.start.warm import _places, warm_start
+from nstr3d.fields.start.warm import warm_start
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.io import save_mesh
 from nstr3d.jobs.mesh import MeshJob, run
@@ -48,7 +48,7 @@ def test_under_another_frame_it_is_the_same_distance() -> None:
                 torch.randn(3, level.table.shape[1], generator=torch.Generator().manual_seed(2))
                 * 0.3
             )
-            level.table.copy_(_places(level, 3) @ slope + 0.2)
+            level.table.copy_(level.places() @ slope + 0.2)
     scale, shift = 1.3, (0.1, -0.05, 0.15)
     moved = warm_start(field, None, scale, shift)
     points = inner() / 2  # its cells stay in both boxes

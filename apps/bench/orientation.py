@@ -20,6 +20,7 @@ import tyro
 
 from nstr3d.cli.command import guarded
 from nstr3d.geometry.cloud.distance import CloudDistance
+from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.orient import outward_normals
 from nstr3d.geometry.cloud.patches import fit_patches
 from nstr3d.geometry.cloud.prepare import FEW, prepare
@@ -42,7 +43,7 @@ HEADER = (
     f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} "
     "| Chamfer | CPU seconds |"
 )
-METHODS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+METHODS: dict[str, Callable[[np.ndarray | Neighbours], np.ndarray]] = {
     "winding number": outward_normals,
     "carrier": carried_normals,
 }
@@ -113,7 +114,7 @@ def figures(
     noise: float,
     shape: Mesh,
     distance: MeshDistance,
-    method: Callable[[np.ndarray], np.ndarray] | None,
+    method: Callable[[np.ndarray | Neighbours], np.ndarray] | None,
     options: Race,
 ) -> tuple[float, ...]:
     """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along
@@ -126,7 +127,6 @@ def figures(
     given = cloud if method is None else PointCloud(cloud.points)
     clean, frame, done = prepare(given, keep_outliers=True, outward=method or outward_normals)
     seconds, oriented = time.process_time() - started, clean.normals
-    assert oriented is not None
     wrong = np.einsum("nd,nd->n", oriented, exact) < 0
     step = (
         np.hypot(np.sqrt(area(shape) / len(exact)) / 2, noise / 100 * shape.bounds.extent.max())
@@ -134,7 +134,7 @@ def figures(
     )
     at = frame.to_world(clean.points)
     aside = distance(at + step) < distance(at - step)
-    found = CloudDistance(fit_patches(clean.points, oriented, done.measured))
+    found = CloudDistance(fit_patches(clean.tree, oriented, done.measured))
     generator = np.random.default_rng(7)
     reach = BAND * float(shape.bounds.extent.max())
     box = generator.uniform(shape.bounds.lower, shape.bounds.upper, (options.samples, 3))

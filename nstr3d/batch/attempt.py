@@ -225,9 +225,10 @@ def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) 
         LOG: True,
     }
     made = {LOG: scratch / LOG} | {name: scratch / "out" / name for name in (MODEL, MESH, PICTURE)}
+    wanted = {name: keep and made[name].exists() for name, keep in wanted.items()}
     try:
         for name, keep in wanted.items():
-            if keep and made[name].exists():
+            if keep:
                 store.put(made[name], f"{task.shape.id}/{name}")
         store.write(
             f"{task.shape.id}/{REPORT}", json.dumps(report, indent=2, allow_nan=False).encode()

@@ -17,6 +17,7 @@ from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.vicinity import Near
 from nstr3d.signals.signal import sized_waves
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import (
@@ -27,7 +28,7 @@ from nstr3d.training.losses import (
 )
 from nstr3d.training.presets import FIELDS, changed, levels_for, sized_nstr
 from nstr3d.training.solve import least_squares
-from nstr3d.types import Lattice, Mesh, Samples
+from nstr3d.types import Lattice, Samples
 
 PENALTY = sdf_objective(transport=TransportPenalty(0.1))
 # constant rates, as published for runs this short
@@ -44,12 +45,12 @@ def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
     return *coarser, LevelConfig(finest, plain=last.features)
 
 
-def sized_waveless(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+def sized_waveless(params: int, near: Near) -> NstrConfig:
     """The default field with plain channels in place of the phase waves."""
     return sized_nstr(params, near, waveless_levels_for)
 
 
-def sized_linear(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+def sized_linear(params: int, near: Near) -> NstrConfig:
     """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`:
     the control for the decoder."""
 

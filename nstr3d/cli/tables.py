@@ -10,15 +10,11 @@ from nstr3d.jobs.stages import Outcome
 def table(outcome: Outcome) -> str:
     """The figures of a report that people look at first, and where the files are."""
     report: dict[str, Any] = outcome.report
-    seconds, field, mesh = report["seconds"], report["field"], report["mesh"]
+    seconds, field = report["seconds"], report["field"]
     rows = [
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
         *_accuracy_rows(report),
-        (
-            "mesh",
-            f"{mesh['faces']:,} faces, {mesh['components']} component(s), "
-            f"{'' if mesh['watertight'] else 'not '}watertight",
-        ),
+        ("mesh", _mesh(report)),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
     return _aligned(rows, outcome)
@@ -47,11 +43,27 @@ def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def _mesh(report: dict[str, Any]) -> str:
+    mesh = report["mesh"]
+    if "structure_failed" in report:
+        return f"{mesh['faces']:,} faces, else not measured: {report['structure_failed']}"
+    closed = "" if mesh["watertight"] else "not "
+    return f"{mesh['faces']:,} faces, {mesh['components']} component(s), {closed}watertight"
+
+
+def _genera(report: dict[str, Any]) -> str:
+    if "genus_failed" in report:
+        return f"not measured: {report['genus_failed']}"
+    return ", ".join(
+        "open" if genus is None else str(genus) for genus in report["mesh"]["genus"][:8]
+    )
+
+
 def points_table(outcome: Outcome) -> str:
     """The figures of a report on points that people look at first, and where the files are."""
     report: dict[str, Any] = outcome.report
-    source, field, mesh, points, accuracy = (
-        report[part] for part in ("input", "field", "mesh", "points", "accuracy")
+    source, field, points, accuracy = (
+        report[part] for part in ("input", "field", "points", "accuracy")
     )
     left_out = f", {source['outliers']:,} outliers and {source['duplicates']:,} copies left out"
     rows = [
@@ -72,7 +84,9 @@ def points_table(outcome: Outcome) -> str:
         ),
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
     ]
-    if accuracy:
+    if "accuracy_failed" in report:
+        rows += _accuracy_rows(report)
+    elif accuracy:
         count = f"{accuracy['samples']:,} samples"
         rows += [
             (
@@ -93,15 +107,8 @@ def points_table(outcome: Outcome) -> str:
             ),
         ]
     rows += [
-        (
-            "mesh",
-            f"{mesh['faces']:,} faces, {mesh['components']} component(s), "
-            f"{'' if mesh['watertight'] else 'not '}watertight",
-        ),
-        (
-            "genus",
-            ", ".join("open" if genus is None else str(genus) for genus in mesh["genus"][:8]),
-        ),
+        ("mesh", _mesh(report)),
+        ("genus", _genera(report)),
         (
             "seconds",
             ", ".join(f"{name} {value:.1f}" for name, value in report["seconds"].items() if value),

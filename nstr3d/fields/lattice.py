@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nstr3d.kernels.field.interpolate import tap_weights
+from nstr3d.kernels.field.interpolate import nodes_per_axis, tap_weights
 
 
 def lattice_nodes(points: np.ndarray, cells: int, order: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -19,7 +19,7 @@ def lattice_nodes(points: np.ndarray, cells: int, order: int = 1) -> tuple[np.nd
     cell = np.clip(np.floor(scaled), 0, cells - 1).astype(np.int64)
     inner = scaled - cell
     along = [each.numpy() for each in tap_weights(torch.from_numpy(inner), order)]
-    strides = (cells + order) ** np.arange(dim - 1, -1, -1)
+    strides = nodes_per_axis(cells, order) ** np.arange(dim - 1, -1, -1)
     nodes, weights = [], []
     for tap in np.ndindex(*(order + 1,) * dim):
         nodes.append((cell + tap) @ strides)

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nstr3d.fields.lattice import lattice_nodes
+from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
-from nstr3d.kernels.field.interpolate import NodeGrid, gather, interpolate_with_slope
+from nstr3d.kernels.field.interpolate import (
+    NodeGrid,
+    gather,
+    interpolate_with_slope,
+    nodes_per_axis,
+)
 from nstr3d.kernels.field.layout import Part
-from nstr3d.types import Mesh
-
-# distance between the points of a surface that decide which nodes are stored, in cells, by order
-LATTICE_CELLS = {1: 0.5, 2: 0.25}
-FINE = 8  # steps per cell to which such points are rounded
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LevelConfig:
     @property
     def edge(self) -> int:
         """Nodes per axis."""
-        return self.resolution + self.order
+        return nodes_per_axis(self.resolution, self.order)
 
     @property
     def features(self) -> int:
@@ -155,46 +155,18 @@ class Level(nn.Module):
         return interpolate_with_slope(points, self.grid, self.table)
 
 
-def stored_nodes(config: LevelConfig, dim: int, near: Mesh | np.ndarray | None) -> np.ndarray:
-    """Which nodes a level stores: bool ``((resolution + order)^dim,)``; all of them when dense or
-    when ``near`` is None.
+def stored_nodes(config: LevelConfig, dim: int, near: Near | None) -> np.ndarray:
+    """Which nodes a level stores: bool ``(edge^dim,)``; all of them when dense or when ``near`` is
+    None.
 
-    ``near`` is a mesh or points ``(n, dim)`` in the unit box.
+    ``near`` is a mesh or points ``(n, dim)`` in the unit box, or the vicinity of either.
     """
     if not config.sparse or near is None:
         return np.ones(config.edge**dim, bool)
-    if isinstance(near, Mesh):
-        points = surface_lattice(near, LATTICE_CELLS[config.order] * 2 / config.resolution)
-    else:
-        points = np.asarray(near)
-    if config.order > 1:
-        return _largest_weights(config, dim, points) >= config.least_weight
-    cells = np.clip(
-        ((points + 1) * (config.resolution / 2)).astype(np.int64), 0, config.resolution - 1
-    )
-    touched = np.zeros((config.resolution,) * dim, bool)
-    touched[tuple(cells.T)] = True
-    nodes = np.zeros((config.edge,) * dim, bool)
-    for corner in np.ndindex(*(2,) * dim):
-        nodes[tuple(slice(c, c + config.resolution) for c in corner)] |= touched
-    return nodes.ravel()
-
-
-def _largest_weights(config: LevelConfig, dim: int, points: np.ndarray) -> np.ndarray:
-    """The largest weight that each node of a lattice has at any of ``points (n, dim)``.
-
-    The points are rounded to a fine lattice first, so that many points cost as much as few.
-    """
-    edge = config.resolution * FINE
-    fine = np.clip(((points + 1) * (edge / 2)).astype(np.int64), 0, edge - 1)
-    fine = np.stack(
-        np.unravel_index(np.unique(np.ravel_multi_index(fine.T, (edge,) * dim)), (edge,) * dim),
-        axis=1,
-    )
-    nodes, weights = lattice_nodes((fine + 0.5) * (2 / edge) - 1, config.resolution, config.order)
-    largest = np.zeros(config.edge**dim, np.float32)
-    np.maximum.at(largest, nodes.ravel(), weights.ravel())
-    return largest
+    vicinity = Vicinity.of(near)
+    if config.order == 1:
+        return vicinity.corners(config.resolution)
+    return vicinity.nodes(config.resolution, config.order, config.least_weight)
 
 
 def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
@@ -205,18 +177,3 @@ def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarra
         needed = f"a level of {config.resolution}^{dim} cells needs {(count + 7) // 8}"
         raise ValueError(f"node bitmap holds {len(bitmap)} bytes where {needed}")
     return np.unpackbits(bitmap, count=count).astype(bool)
-
-
-def surface_lattice(mesh: Mesh, spacing: float) -> np.ndarray:
-    """Points on every triangle no further apart than about ``spacing``: its corners and midpoints,
-    split until it is small."""
-    corners, found = mesh.corners, []
-    while len(corners):
-        found.append(corners.reshape(-1, 3))
-        edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-        large = corners[edges.max(axis=1) > spacing]
-        a, b, c = large[:, 0], large[:, 1], large[:, 2]
-        ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-        quarters = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-        corners = np.concatenate([np.stack(q, axis=1) for q in quarters])
-    return np.concatenate(found)

@@ -18,12 +18,13 @@ from nstr3d.fields.layers import Decoder, linear
 from nstr3d.fields.level import Level, LevelConfig, stored_nodes, unpack_nodes
 from nstr3d.fields.start.linear import LinearStartConfig, start_linear
 from nstr3d.fields.start.placement import PlacementConfig, place_waves
+from nstr3d.fields.vicinity import Near
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.kernels.field.fused import applies, fused, fused_with_slope
 from nstr3d.kernels.field.layout import Layout, Part
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.kernels.step.descent import Descent, Loss
-from nstr3d.types import Mesh, Samples
+from nstr3d.types import Samples
 
 PLACEMENT = PlacementConfig()
 START = LinearStartConfig()
@@ -75,7 +76,7 @@ class NstrConfig:
         self,
         in_dim: int,
         out_dim: int,
-        near: Mesh | np.ndarray | None = None,
+        near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Nstr:
         """A field with random weights, drawn from ``generator`` (by default one with seed 0), whose

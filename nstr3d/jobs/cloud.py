@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nstr3d.geometry.cloud.distance import CloudDistance
+from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.orient import outward_normals
 from nstr3d.geometry.cloud.patches import fit_patches
 from nstr3d.geometry.cloud.prepare import FEW, Preparation, prepare
@@ -121,9 +122,8 @@ def first_surface(
     clean, frame, preparation = prepare(
         cloud, estimate_normals or carried_signs, keep_outliers, outward
     )
-    assert clean.normals is not None
     noise = None if smooth is None else smooth / frame.scale
-    distance = CloudDistance(fit_patches(clean.points, clean.normals, preparation.measured, noise))
+    distance = CloudDistance(fit_patches(clean.tree, clean.normals, preparation.measured, noise))
     spacing = float(np.median(distance.spacing))
     box = distance.sdf().bounds
     resolution = int(np.clip(CELLS_PER_SPACING * box.extent.max() / spacing, *cells))
@@ -182,16 +182,16 @@ class PointsStages(SurfaceStages[PointsJob]):
         self.run.warn(_warnings(self.first))
 
     def extract(self) -> None:
-        job, points = self.job, self.first.cloud.points
+        job, self.points = self.job, Neighbours(self.first.cloud.points)
         with self.run.stage("extract"):
             mesh = extract_surface(self.sdf, job.extraction.resolution).mesh
-            self.extracted = supported(mesh, points, FEW)
+            self.extracted = supported(mesh, self.points.points, FEW)
             if job.trim is not None:
-                self.extracted = trim(self.extracted, points, job.trim * self.first.spacing)
+                self.extracted = trim(self.extracted, self.points, job.trim * self.first.spacing)
 
     def measure(self) -> None:
         job, run, mesh = self.job, self.run, self.placed.mesh
-        size, points = job.extraction.picture, self.first.cloud.points
+        size, diagonal = job.extraction.picture, mesh.bounds.diagonal
         with run.stage("render"):
             self.picture = None
             if size:
@@ -203,14 +203,15 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.fidelity = run.measure(
                 "points",
                 lambda: dataclasses.asdict(
-                    compare_cloud(self.extracted, points, mesh.bounds.diagonal, generator)
+                    compare_cloud(self.extracted, self.points, diagonal, generator, own=self.own)
                 ),
             )
             self.accuracy = run.measure("accuracy", self._accuracy)
+        self.describe_mesh()
+        self.described["genus"] = run.measure("genus", lambda: genera(self.extracted))
 
     def publish(self, folder: Path) -> dict[str, Any]:
-        described = self.write(folder, self.extracted, self.picture)
-        described["mesh"]["genus"] = genera(self.extracted)
+        described = self.write(folder, self.picture)
         about = self.about_run()
         return {
             "input": _about(self.job, self.first, self.run.warnings),
@@ -231,8 +232,8 @@ class PointsStages(SurfaceStages[PointsJob]):
         seed, mesh, reference = self.job.training.seed, self.extracted, self.reference
         first, second = (np.random.default_rng([seed, stream]) for stream in (2, 3))
         frame = self.placed.frame
-        figures = score(self.sdf, mesh, reference, distance, frame, first, samples=samples)
-        sides = one_sided(mesh, reference, distance, second, samples=samples)
+        figures = score(self.sdf, mesh, reference, distance, frame, first, samples, self.own)
+        sides = one_sided(mesh, reference, distance, second, samples, self.own)
         return dataclasses.asdict(figures) | dataclasses.asdict(sides)
 
 

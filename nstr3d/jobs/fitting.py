@@ -16,7 +16,8 @@ from torch import Tensor
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
-from nstr3d.fields.start.warm import warm_start
+from nstr3d.fields.start.warm import warm_starts
+from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob
@@ -37,11 +38,12 @@ LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
 @dataclass(frozen=True)
 class Placed:
     """A closed ``mesh`` in world units, and ``unit``, the same in the unit box, which ``frame``
-    leads back from."""
+    leads back from. ``vicinity`` is where a field of it stores nodes."""
 
     mesh: Mesh
     unit: Mesh
     frame: Frame
+    vicinity: Vicinity
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def begin(
     checkpoint of another run and for a budget that is too small."""
     if job.output.resume:
         return Beginning(identity, *_resume(job, identity, device), None)
-    template = None if job.start else job.training.architecture(placed.unit)
+    template = None if job.start else job.training.architecture(placed.vicinity)
     return Beginning(identity, None, {}, template)
 
 
@@ -85,10 +87,10 @@ def build_field(
     if begun.resumed is not None:
         field = begun.resumed.field
     elif job.start is not None:
-        field = _carried_over(job.start, placed.unit, placed.frame, pool, device)
+        field = _carried_over(job.start, placed, pool, device)
     else:
         generator = torch.Generator().manual_seed(job.training.seed)
-        field = begun.template.build(3, 1, near=placed.unit, generator=generator).to(device)
+        field = begun.template.build(3, 1, near=placed.vicinity, generator=generator).to(device)
     # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
     field(torch.zeros(1, 3, device=device)).sum().backward()
     field.zero_grad()
@@ -216,12 +218,10 @@ def _resume(
     return unfinished, state
 
 
-def _carried_over(
-    path: Path, unit: Mesh, frame: Frame, pool: Samples, device: torch.device
-) -> Nstr:
-    """The field of the model in ``path``, carried over to the shape ``unit``, which ``frame``
-    places: where it is in the world, or box to box, whichever agrees better with the samples."""
-    start = load(path, device)
+def _carried_over(path: Path, placed: Placed, pool: Samples, device: torch.device) -> Nstr:
+    """The field of the model in ``path``, carried over to the shape ``placed``: where it is in the
+    world, or box to box, whichever agrees better with the samples."""
+    start, frame = load(path, device), placed.frame
     if not isinstance(start.field, Nstr) or (start.field.in_dim, start.field.out_dim) != (3, 1):
         raise ValueError(
             Message(
@@ -231,10 +231,8 @@ def _carried_over(
             )
         )
     shift = (np.array(frame.centre) - start.frame.centre) / start.frame.scale
-    fields = [
-        warm_start(start.field, unit),
-        warm_start(start.field, unit, frame.scale / start.frame.scale, shift.tolist()),
-    ]
+    moves = [(1.0, [0.0, 0.0, 0.0]), (frame.scale / start.frame.scale, shift.tolist())]
+    fields = warm_starts(start.field, placed.vicinity, moves)
     points, values = pool.points[:AGREEMENT].to(device), pool.values[:AGREEMENT].to(device)
     with torch.no_grad():
         errors = [float((field(points) - values).abs().mean()) for field in fields]

@@ -90,11 +90,14 @@ class MeshStages(SurfaceStages[MeshJob]):
                     placed.frame,
                     generator,
                     samples=job.extraction.scored,
+                    own=self.own,
                 ),
             )
+        self.describe_mesh()
+        self.transport = run.measure("transport", lambda: _transport(job, self.result))
 
     def publish(self, folder: Path) -> dict[str, Any]:
-        described = self.write(folder, self.extracted, self.picture)
+        described = self.write(folder, self.picture)
         repairs = dataclasses.asdict(self.repairs) | {"closed": dataclasses.asdict(self.closing)}
         about = self.about_run()
         return {
@@ -110,7 +113,7 @@ class MeshStages(SurfaceStages[MeshJob]):
             **described,
             "seconds": about["seconds"],
             "accuracy": None if self.accuracy is None else dataclasses.asdict(self.accuracy),
-            "transport": self.run.measure("transport", lambda: _transport(self.job, self.result)),
+            "transport": self.transport,
             "machine": about["machine"],
             "seed": about["seed"],
         }

@@ -9,13 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.vicinity import Near
 from nstr3d.jobs.messages import Message
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
-from nstr3d.types import Mesh
 
 SAMPLES = 100_000
 RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
@@ -86,7 +84,7 @@ class Training:
         }
         return replace(PRESETS[self.preset].training, **changes)
 
-    def architecture(self, near: Mesh | np.ndarray) -> Any:
+    def architecture(self, near: Near) -> Any:
         """The config of a new field near a shape, a mesh or points in the unit box."""
         if self.cells:
             config = NstrConfig(levels=levels_for(self.cells))

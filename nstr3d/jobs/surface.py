@@ -3,11 +3,13 @@ published."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import normalise
@@ -33,8 +35,6 @@ class SurfaceStages(Stages, Generic[Job]):
     """The stages of a job that ends with a field of a surface. Its tree of the surface is built
     once, in the unit box, and answers in world units too (`MeshDistance.placed`)."""
 
-    names = (MODEL, MESH, PICTURE, REPORT)
-
     def __init__(
         self,
         job: Job,
@@ -46,10 +46,20 @@ class SurfaceStages(Stages, Generic[Job]):
         check_files(job)
         super().__init__(Run(listener), job.folder, job.folder / CHECKPOINT)
         self.job, self.import_seconds, self.sha256 = job, import_seconds, sha256
+        pictures = (PICTURE,) if job.extraction.picture else ()
+        self.names = (MODEL, MESH, *pictures, REPORT)
+
+    extracted: Mesh
 
     def place(self, mesh: Mesh) -> None:
         """Takes the closed ``mesh``, in world units, for the surface."""
-        self.placed = Placed(mesh, *normalise(mesh))
+        unit, frame = normalise(mesh)
+        self.placed = Placed(mesh, unit, frame, Vicinity(unit))
+
+    @cached_property
+    def own(self) -> MeshDistance:
+        """The distance to the extracted mesh, for all measurements."""
+        return MeshDistance(self.extracted)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -72,14 +82,26 @@ class SurfaceStages(Stages, Generic[Job]):
         self.sdf = self.result.sdf()
         del self.pool, self.begun  # which may be large
 
-    def write(self, folder: Path, extracted: Mesh, picture: np.ndarray | None) -> dict[str, Any]:
+    def describe_mesh(self) -> None:
+        """Finds what a report says of the extracted mesh: nulls where that fails."""
+        about = self.run.measure("structure", lambda: structure(self.extracted))
+        components, watertight = about or (None, None)
+        self.described = {
+            "vertices": len(self.extracted.vertices),
+            "faces": len(self.extracted.faces),
+            "components": components,
+            "watertight": watertight,
+            "resolution": self.job.extraction.resolution,
+        }
+
+    def write(self, folder: Path, picture: np.ndarray | None) -> dict[str, Any]:
         """Writes all files but the report; returns what a report says of the field and the mesh."""
         save(folder / MODEL, self.result)
-        save_mesh(folder / MESH, extracted)
+        save_mesh(folder / MESH, self.extracted)
         if picture is not None:
             save_image(folder / PICTURE, picture)
         size = (folder / MODEL).stat().st_size
-        return describe(self.job, self.result, size, extracted)
+        return {"field": describe_field(self.job, self.result, size), "mesh": self.described}
 
     def about_run(self) -> dict[str, Any]:
         """What a report says of how the job went, by key."""
@@ -112,24 +134,13 @@ def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
         ) from error
 
 
-def describe(job: SurfaceJob, result: Fit, size: int, extracted: Mesh) -> dict[str, Any]:
-    """What a report says of the field, whose file has ``size`` bytes, and of the mesh ``extracted``
-    from it."""
-    components, watertight = structure(extracted)
+def describe_field(job: SurfaceJob, result: Fit, size: int) -> dict[str, Any]:
+    """What a report says of the field, whose file has ``size`` bytes."""
     return {
-        "field": {
-            "name": job.training.field,
-            "config": encode_config(result.field.config),
-            "parameters": result.field.parameter_count,
-            "bytes": size,
-            "lipschitz": result.lipschitz,
-            "steps": result.steps,
-        },
-        "mesh": {
-            "vertices": len(extracted.vertices),
-            "faces": len(extracted.faces),
-            "components": components,
-            "watertight": watertight,
-            "resolution": job.extraction.resolution,
-        },
+        "name": job.training.field,
+        "config": encode_config(result.field.config),
+        "parameters": result.field.parameter_count,
+        "bytes": size,
+        "lipschitz": result.lipschitz,
+        "steps": result.steps,
     }

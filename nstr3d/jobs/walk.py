@@ -1,4 +1,5 @@
-"""The one walk of every job: read, prepare, sample, fit, extract, measure, publish."""
+"""The one walk of every job: read, prepare, sample, fit, extract, measure, publish. Progress, the
+clock, warnings, failed measurements, stops and publishing are this module's business alone."""
 
 from __future__ import annotations
 
@@ -59,7 +60,8 @@ class Run:
 
 class Stages(ABC):
     """What a job does in each stage. Each keeps what later ones need, so that it is made once.
-    ``names`` are those of the files that it may leave, in the order in which they are named."""
+    ``names`` are those of the files that it leaves where nothing fails, in the order in which they
+    are named."""
 
     names: tuple[str, ...]
 
@@ -97,7 +99,8 @@ class Stages(ABC):
 
 def walk(stages: Stages) -> Outcome:
     """Does a job. All files appear together at the end or not at all; only the checkpoint may be
-    left by a run that failed or was stopped, and goes when the job is done."""
+    left by a run that failed or was stopped, and goes when the job is done. A file that a former
+    run left and this one could not make goes too."""
     run = stages.run
     with tidy(stages.folder, stages.checkpoint):
         stages.read()
@@ -110,7 +113,9 @@ def walk(stages: Stages) -> Outcome:
         with publish(stages.folder) as folder:
             report = stages.publish(folder) | run.failed
             save_json(folder / REPORT, report)
-            names = [name for name in stages.names if (folder / name).exists()]
+            written = {path.name for path in folder.iterdir()}
+        for name in set(stages.names) - written:
+            (stages.folder / name).unlink(missing_ok=True)
         if stages.checkpoint is not None:
             stages.checkpoint.unlink(missing_ok=True)
-    return Outcome(report, tuple(stages.folder / name for name in names))
+    return Outcome(report, tuple(stages.folder / name for name in stages.names if name in written))

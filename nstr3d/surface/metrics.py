@@ -142,17 +142,19 @@ def compare_surfaces(
     generator: np.random.Generator,
     tau: float,
     samples: int = 100_000,
+    own: MeshDistance | None = None,
 ) -> SurfaceComparison:
     """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, over
     ``samples`` points on each.
 
-    ``tau`` is in the meshes' units. Distances are exact from each sample to the other mesh; normals
+    ``own`` answers those of ``mesh``, and is built where it is None. ``tau`` is in the meshes'
+    units. Distances are exact from each sample to the other mesh; normals
     are those of the faces.
     """
     on_mesh, mesh_faces = sample_surface(mesh, samples, generator)
     on_reference, reference_faces = sample_surface(reference, samples, generator)
     forward, met_reference, _ = distance.nearest(on_mesh)
-    backward, met_mesh, _ = MeshDistance(mesh).nearest(on_reference)
+    backward, met_mesh, _ = (own or MeshDistance(mesh)).nearest(on_reference)
     mesh_normals, reference_normals = face_normals(mesh), face_normals(reference)
     angles = (
         mean_angle(mesh_normals[mesh_faces], reference_normals[met_reference]),
@@ -186,14 +188,14 @@ def one_sided(
     distance: MeshDistance,
     generator: np.random.Generator,
     samples: int = 100_000,
+    own: MeshDistance | None = None,
 ) -> OneSided:
     """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, each way by
-    itself."""
+    itself. ``own`` answers those of ``mesh``, and is built where it is None."""
     diagonal = reference.bounds.diagonal
     forward = distance.unsigned(sample_surface(mesh, samples, generator)[0]) / diagonal
-    backward = (
-        MeshDistance(mesh).unsigned(sample_surface(reference, samples, generator)[0]) / diagonal
-    )
+    on_reference = sample_surface(reference, samples, generator)[0]
+    backward = (own or MeshDistance(mesh)).unsigned(on_reference) / diagonal
     return OneSided(
         float(forward.mean()),
         float(backward.mean()),
@@ -221,19 +223,23 @@ class CloudFidelity:
 
 def compare_cloud(
     mesh: Mesh,
-    points: np.ndarray,
+    points: np.ndarray | Neighbours,
     diagonal: float,
     generator: np.random.Generator,
     samples: int = 100_000,
+    own: MeshDistance | None = None,
 ) -> CloudFidelity:
-    """``mesh`` against ``points (n, 3)``, of which at most ``samples`` are looked at."""
+    """``mesh`` against ``points (n, 3)``, or those that a tree holds, of which at most ``samples``
+    are looked at. ``own`` is the distance to ``mesh``, and is built where it is None."""
+    tree = Neighbours.of(points)
+    points = tree.points
     chosen = (
         points
         if len(points) <= samples
         else points[np.sort(generator.permutation(len(points))[:samples])]
     )
-    there = MeshDistance(mesh).unsigned(chosen) / diagonal
-    back = Neighbours(points).nearest(sample_surface(mesh, len(chosen), generator)[0])[0] / diagonal
+    there = (own or MeshDistance(mesh)).unsigned(chosen) / diagonal
+    back = tree.nearest(sample_surface(mesh, len(chosen), generator)[0])[0] / diagonal
     rms = float(np.sqrt(_mean_square(there)))
     return CloudFidelity(
         float(there.mean()),
@@ -254,15 +260,18 @@ def score(
     frame: Frame,
     generator: np.random.Generator,
     samples: int = 100_000,
+    own: MeshDistance | None = None,
 ) -> Accuracy:
     """``sdf`` and the mesh ``extracted`` from it against ``reference``, whose signed distance is
-    ``distance``.
+    ``distance``. ``own`` is that of ``extracted``, and is built where it is None.
 
     Everything is in world units; ``frame`` places the unit box. All random points come from
     ``generator``.
     """
     diagonal = reference.bounds.diagonal
-    surfaces = compare_surfaces(extracted, reference, distance, generator, TAU * diagonal, samples)
+    surfaces = compare_surfaces(
+        extracted, reference, distance, generator, TAU * diagonal, samples, own
+    )
     volume = frame.to_world(generator.uniform(-1, 1, (samples, 3)))
     surface, faces = sample_surface(reference, samples, generator)
     near = surface + BAND * frame.scale * generator.standard_normal((samples, 3))

@@ -8,16 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from nstr3d.fields.baselines.fourier import sized_fourier
 from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
 from nstr3d.fields.baselines.siren import sized_siren
 from nstr3d.fields.level import LevelConfig, stored_nodes
 from nstr3d.fields.nstr import NstrConfig
+from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.training.fit import FitConfig
-from nstr3d.types import Mesh
 
 SMALLEST, LARGEST = 4, 512  # cells per axis of the finest level
 
@@ -65,7 +63,7 @@ def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
 
 def sized_nstr(
     params: int,
-    near: Mesh | np.ndarray,
+    near: Near,
     levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for,
     template: NstrConfig | None = None,
 ) -> NstrConfig:
@@ -74,11 +72,12 @@ def sized_nstr(
 
     Raises ValueError for a budget below that of the coarsest field, saying what that takes.
     """
-    template, dim = template or NstrConfig(), 3 if isinstance(near, Mesh) else near.shape[1]
+    template, vicinity = template or NstrConfig(), Vicinity.of(near)
 
     def cost(finest: int) -> int:
         levels = levels_for(finest)
-        tables = sum(int(stored_nodes(level, dim, near).sum()) * level.channels for level in levels)
+        stored = [int(stored_nodes(level, vicinity.dim, vicinity).sum()) for level in levels]
+        tables = sum(nodes * level.channels for nodes, level in zip(stored, levels))
         features = sum(level.features for level in levels)
         return tables + ((features + 2) * template.hidden + 1 if template.hidden else 0)
 
@@ -97,20 +96,20 @@ def sized_nstr(
     return replace(template, levels=levels_for(low))
 
 
-def sized_grid(params: int, near: Mesh | np.ndarray) -> NstrConfig:
+def sized_grid(params: int, near: Near) -> NstrConfig:
     """A sparse multi-level feature grid and decoder without waves: the control for what the
     sinusoids add."""
     return sized_nstr(params, near, plain_levels_for)
 
 
-def sized_tuned_ngp(params: int, near: Mesh | np.ndarray) -> NgpConfig:
+def sized_tuned_ngp(params: int, near: Near) -> NgpConfig:
     """Instant-NGP with the levels and rate that measured best for distances at the nearest of three
     budgets."""
     budget = min(TUNED_NGP, key=lambda tuned: abs(math.log(params / tuned)))
     return sized_ngp(params, near, template=TUNED_NGP[budget])
 
 
-def changed(size: Callable[..., Any], **changes: Any) -> Callable[[int, Mesh | np.ndarray], Any]:
+def changed(size: Callable[..., Any], **changes: Any) -> Callable[[int, Near], Any]:
     """``size`` with ``changes`` to the configs that it makes."""
     return lambda params, near: replace(size(params, near), **changes)
 
@@ -122,7 +121,7 @@ TUNED_NGP = {
     100_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),
     400_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),
 }
-FIELDS: dict[str, Callable[[int, Mesh | np.ndarray], Any]] = {
+FIELDS: dict[str, Callable[[int, Near], Any]] = {
     "nstr": sized_nstr,
     "grid": sized_grid,
     "ngp": sized_tuned_ngp,

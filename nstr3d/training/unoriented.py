@@ -29,7 +29,9 @@ CHUNK = 1 << 14
 
 
 def carried_normals(
-    points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING
+    points: np.ndarray | Neighbours,
+    objective: Objective | None = None,
+    training: FitConfig = TRAINING,
 ) -> np.ndarray:
     """Unit normals ``(n, 3)`` of ``points (n, 3)`` in the unit box that look outward where the
     carrier has found out.
@@ -37,38 +39,44 @@ def carried_normals(
     Their directions are those of least variance; where the carrier's gradient differs much from
     these it counts instead.
     """
-    slope = _slopes(carrier(points, objective, training), points)
-    normals = estimate_normals(points)
+    tree = Neighbours.of(points)
+    slope = _slopes(carrier(tree, objective, training), tree.points)
+    normals = estimate_normals(tree)
     cosine = np.einsum("nd,nd->n", normals, slope)
     normals[cosine < 0] *= -1
     doubtful = np.abs(cosine) < AGREED
     normals[doubtful] = slope[doubtful]
-    return without_strays(points, normals)
+    return without_strays(tree, normals)
 
 
 def carrier(
-    points: np.ndarray, objective: Objective | None = None, training: FitConfig = TRAINING
+    points: np.ndarray | Neighbours,
+    objective: Objective | None = None,
+    training: FitConfig = TRAINING,
 ) -> Field:
     """The field: about a signed distance to ``points (n, 3)`` in the unit box, negative inside,
     coarse."""
-    field = CARRIER.build(3, 1)
+    tree, field = Neighbours.of(points), CARRIER.build(3, 1)
     generator = np.random.default_rng(0)
     volume = generator.uniform(-1, 1, (BALL.pool, 3))
-    distance = np.linalg.norm(volume, axis=1) - np.linalg.norm(points, axis=1).mean()
+    distance = np.linalg.norm(volume, axis=1) - np.linalg.norm(tree.points, axis=1).mean()
     _train(field, _samples(volume, distance), sdf_objective(delta=BAND), BALL)
     objective = objective or unsigned_objective(directional_divergence, SPREADING)
-    _train(field, unsigned_samples(points, training.pool, generator), objective, training)
+    _train(field, unsigned_samples(tree, training.pool, generator), objective, training)
     return field
 
 
-def unsigned_samples(points: np.ndarray, count: int, generator: np.random.Generator) -> Samples:
+def unsigned_samples(
+    points: np.ndarray | Neighbours, count: int, generator: np.random.Generator
+) -> Samples:
     """``count`` samples on, near and around ``points (n, 3)``: their values are the distance to the
     nearest, 0 on it."""
-    on, near = round(ON * count), round(NEAR * count)
+    tree, on, near = Neighbours.of(points), round(ON * count), round(NEAR * count)
+    points = tree.points
     surface = points[generator.integers(0, len(points), on + near)]
     close = surface[on:] + BAND * generator.standard_normal((near, 3))
     away = np.concatenate([close, generator.uniform(-1, 1, (count - on - near, 3))]).clip(-1, 1)
-    distance = np.maximum(Neighbours(points).nearest(away)[0], 1e-6)
+    distance = np.maximum(tree.nearest(away)[0], 1e-6)
     return _samples(np.concatenate([surface[:on], away]), np.concatenate([np.zeros(on), distance]))
 
 

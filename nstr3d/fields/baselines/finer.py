@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nstr3d.fields.base import Field, largest
 from nstr3d.fields.layers import linear
+from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.kernels.field.interpolate import differentiated
-from nstr3d.types import Mesh
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class FinerConfig:
         self,
         in_dim: int,
         out_dim: int,
-        near: Mesh | np.ndarray | None = None,
+        near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Finer:
         """A field with random weights, drawn from ``generator`` (by default one with seed 0);
@@ -59,10 +58,10 @@ class FinerConfig:
         return (in_dim + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
-def sized_finer(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> FinerConfig:
+def sized_finer(params: int, near: Near, out_dim: int = 1) -> FinerConfig:
     """The widest FINER of at most ``params`` parameters for points like ``near``. Raises ValueError
     where there is none."""
-    dim = 3 if isinstance(near, Mesh) else near.shape[1]
+    dim = Vicinity.of(near).dim
     return FinerConfig(largest(lambda w: FinerConfig(w).parameters(dim, out_dim), params, 1))
 
 

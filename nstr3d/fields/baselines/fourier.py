@@ -7,13 +7,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field, largest
 from nstr3d.fields.layers import Mlp
-from nstr3d.types import Mesh
+from nstr3d.fields.vicinity import Near
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class FourierConfig:
         self,
         in_dim: int,
         out_dim: int,
-        near: Mesh | np.ndarray | None = None,
+        near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Fourier:
         """A field with random weights, drawn from ``generator`` (by default one with seed 0);
@@ -56,7 +55,7 @@ class FourierConfig:
         return (2 * self.frequencies + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
-def sized_fourier(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> FourierConfig:
+def sized_fourier(params: int, near: Near, out_dim: int = 1) -> FourierConfig:
     """The widest of at most ``params`` parameters, with as many frequencies as its layers are wide,
     as in the paper."""
     width = largest(lambda w: FourierConfig(w, frequencies=w).parameters(out_dim), params, 1)

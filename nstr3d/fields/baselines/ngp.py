@@ -8,14 +8,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nstr3d.fields.base import Field, largest
 from nstr3d.fields.layers import Mlp
+from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.kernels.field.hashing import HashGrid, hash_encode
-from nstr3d.types import Mesh
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ class NgpConfig:
         self,
         in_dim: int,
         out_dim: int,
-        near: Mesh | np.ndarray | None = None,
+        near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Ngp:
         """A field with random weights, drawn from ``generator`` (by default one with seed 0);
@@ -88,11 +87,11 @@ class NgpConfig:
 
 
 def sized_ngp(
-    params: int, near: Mesh | np.ndarray, out_dim: int = 1, template: NgpConfig | None = None
+    params: int, near: Near, out_dim: int = 1, template: NgpConfig | None = None
 ) -> NgpConfig:
     """``template`` with the largest tables such that there are at most ``params`` parameters for
     points like ``near``."""
-    dim, template = 3 if isinstance(near, Mesh) else near.shape[1], template or NgpConfig()
+    dim, template = Vicinity.of(near).dim, template or NgpConfig()
     table = largest(lambda t: replace(template, table=t).parameters(dim, out_dim), params, 1)
     return replace(template, table=table)
 

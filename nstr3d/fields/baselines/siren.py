@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nstr3d.fields.base import Field, largest
 from nstr3d.fields.layers import linear
-from nstr3d.types import Mesh
+from nstr3d.fields.vicinity import Near, Vicinity
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class SirenConfig:
         self,
         in_dim: int,
         out_dim: int,
-        near: Mesh | np.ndarray | None = None,
+        near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Siren:
         """A field with random weights, drawn from ``generator`` (by default one with seed 0);
@@ -56,10 +55,10 @@ class SirenConfig:
         return (in_dim + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
-def sized_siren(params: int, near: Mesh | np.ndarray, out_dim: int = 1) -> SirenConfig:
+def sized_siren(params: int, near: Near, out_dim: int = 1) -> SirenConfig:
     """The widest SIREN of at most ``params`` parameters for points like ``near``. Raises ValueError
     where there is none."""
-    dim = 3 if isinstance(near, Mesh) else near.shape[1]
+    dim = Vicinity.of(near).dim
     width = largest(lambda w: SirenConfig(w).parameters(dim, out_dim), params, 1)
     return SirenConfig(width)
 

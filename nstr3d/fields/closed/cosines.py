@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.lapped import analyse, basis, blocks, resample, synthesise
 from nstr3d.fields.closed.positions import pack, unpack
+from nstr3d.fields.vicinity import Near
 from nstr3d.kernels.field.interpolate import rows_of
-from nstr3d.types import Lattice, Mesh
+from nstr3d.types import Lattice
 
 GATHER = 1 << 22  # coefficients that `forward` looks up at a time
 TRIAL = 1 << 20  # samples on which hops are tried
@@ -78,7 +79,7 @@ class CosineConfig:
         self,
         in_dim: int,
         out_dim: int,
-        near: Mesh | np.ndarray | None = None,
+        near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Cosines:
         """A field that keeps every amplitude, all zero; neither ``near`` nor ``generator`` plays a

@@ -4,20 +4,21 @@ fit."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
-import numpy as np
 import torch
 
 from nstr3d.fields.layers import Decoder
 from nstr3d.fields.level import Level
 from nstr3d.fields.nstr import Nstr
+from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.kernels.field.interpolate import interpolate
-from nstr3d.types import Mesh
 
 
 def warm_start(
     field: Nstr,
-    near: Mesh | np.ndarray | None,
+    near: Near | None,
     scale: float = 1.0,
     shift: Sequence[float] | None = None,
 ) -> Nstr:
@@ -27,15 +28,47 @@ def warm_start(
     The spectrum is interpolated at the other shape's nodes; those out of reach of all that
     ``field`` stores take the nearest's.
     """
+    unmoved = (0.0,) * field.in_dim
+    return warm_starts(field, near, [(scale, unmoved if shift is None else shift)])[0]
+
+
+def warm_starts(
+    field: Nstr, near: Near | None, moves: Sequence[tuple[float, Sequence[float]]]
+) -> list[Nstr]:
+    """The `warm_start` of each of ``moves``, a scale and a shift ``(in_dim,)``, which share the
+    nodes and the search trees."""
+    near = None if near is None else Vicinity.of(near)
+    sources = [_Source(level) for level in field.spectra]
+    return [_moved(field, near, sources, scale, shift) for scale, shift in moves]
+
+
+class _Source:
+    """A ``level`` to read from, and a search tree over its nodes, built when first asked."""
+
+    def __init__(self, level: Level):
+        self.level = level
+
+    @cached_property
+    def tree(self) -> Any:
+        from scipy.spatial import KDTree
+
+        return KDTree(self.level.places().cpu().numpy())
+
+
+def _moved(
+    field: Nstr,
+    near: Vicinity | None,
+    sources: Sequence[_Source],
+    scale: float,
+    shift: Sequence[float],
+) -> Nstr:
     device = next(field.parameters()).device
     made = field.config.build(field.in_dim, field.out_dim, near).to(device)
     made.fresh = False
-    offset = (
-        torch.zeros(field.in_dim) if shift is None else torch.as_tensor(shift, dtype=torch.float32)
-    )
+    offset = torch.as_tensor(shift, dtype=torch.float32).to(device)
     with torch.no_grad():
-        for old, new in zip(field.spectra, made.spectra):
-            _carry(old, new, scale, offset.to(device))
+        for source, new in zip(sources, made.spectra):
+            _carry(source, new, scale, offset)
         made.decoder.load_state_dict(field.decoder.state_dict())
         if isinstance(made.decoder, Decoder):
             for parameter in made.decoder.out.parameters():
@@ -45,17 +78,18 @@ def warm_start(
     return made
 
 
-def _carry(old: Level, new: Level, scale: float, shift: torch.Tensor) -> None:
-    from scipy.spatial import KDTree
-
+def _carry(source: _Source, new: Level, scale: float, shift: torch.Tensor) -> None:
+    old = source.level
     places = new.places() * scale + shift
     known = torch.cat([old.table, torch.ones_like(old.table[:, :1])], dim=1)
-    mixed = interpolate(places.clamp(-1, 1), old.grid, known)
+    reach = 1 + (old.config.order - 1) / old.config.resolution  # where the outermost nodes are
+    mixed = interpolate(places.clamp(-reach, reach), old.grid, known)
     weight = mixed[:, -1:]
     table = mixed[:, :-1] / weight.clamp_min(1e-6)
     out = (weight[:, 0] < 0.01).nonzero()[:, 0]
-    nearest = KDTree(old.places().cpu().numpy()).query(places[out].cpu().numpy())[1]
-    table[out] = old.table[torch.as_tensor(nearest, device=table.device)]
+    if len(out):
+        nearest = source.tree.query(places[out].cpu().numpy())[1]
+        table[out] = old.table[torch.as_tensor(nearest, device=table.device)]
     new.table.copy_(table)
     if new.config.waves is not None:
         new.omega.copy_(old.omega * scale)

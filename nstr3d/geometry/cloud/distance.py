@@ -85,7 +85,7 @@ class CloudDistance:
 
     @cached_property
     def _winding(self) -> CloudWinding:
-        return CloudWinding(self.patches.centres, self.patches.normals)
+        return CloudWinding(self.patches.near, self.patches.normals)
 
     @cached_property
     def _spanning(self) -> Spanning:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,16 @@ import torch
 
 
 class Neighbours:
-    """A search tree over ``points (n, 3)``, which works on as many threads as torch does."""
+    """A search tree over ``points (n, 3)``, built when first asked, which works on as many threads
+    as torch does."""
 
     def __init__(self, points: np.ndarray):
-        from scipy.spatial import KDTree
+        self.points, self.count = points, len(points)
 
-        self.count = len(points)
-        self.tree = KDTree(points)
+    @classmethod
+    def of(cls, points: np.ndarray | Neighbours) -> Neighbours:
+        """The tree over ``points (n, 3)``: a new one, or ``points`` itself where it is one."""
+        return points if isinstance(points, Neighbours) else cls(points)
 
     def __call__(self, at: np.ndarray, size: int, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Distances and indices ``(m, size - skip)`` of the ``size`` points nearest to each of ``at
@@ -28,3 +32,10 @@ class Neighbours:
         """Distance and index ``(m,)`` of the nearest point."""
         reach, near = self(at, 1)
         return reach[:, 0], near[:, 0]
+
+    @cached_property
+    def tree(self) -> Any:
+        """What scipy searches."""
+        from scipy.spatial import KDTree
+
+        return KDTree(self.points)

@@ -7,7 +7,7 @@ from the whole cloud at once: vectors are sought whose winding number is 1/2 on 
 which point where it falls (Lin et al., Fast and globally consistent normal orientation based on the
 winding number normal consistency, 2024). Components given inside out are told by the winding number
 as well: it is about 1/2 on a surface that faces outward. A sheet that encloses nothing has no
-outside: there signs only agree (`spread_signs`).
+outside: there signs only agree (`spread_signs`). Functions take points or the tree over them.
 """
 
 from __future__ import annotations
@@ -47,9 +47,10 @@ PROBES = 2000  # points that a component's side is told from
 CHUNK = 1 << 14
 
 
-def estimate_normals(points: np.ndarray) -> np.ndarray:
+def estimate_normals(points: np.ndarray | Neighbours) -> np.ndarray:
     """Unit normals ``(n, 3)`` of ``points (n, 3)``, of either sign."""
-    neighbours = Neighbours(points)
+    neighbours = Neighbours.of(points)
+    points = neighbours.points
     probes = np.linspace(0, len(points) - 1, min(len(points), 2000)).astype(int)
     size = SCALES[0]
     for size in [k for k in SCALES if k < len(points)] or [len(points)]:
@@ -63,31 +64,30 @@ def estimate_normals(points: np.ndarray) -> np.ndarray:
     )
 
 
-def outward_normals(points: np.ndarray) -> np.ndarray:
+def outward_normals(points: np.ndarray | Neighbours) -> np.ndarray:
     """Unit normals ``(n, 3)`` of ``points (n, 3)`` that look outward."""
-    normals = estimate_normals(points)
-    chosen = _representatives(points)
-    noise, spacing = _scales(points[chosen], normals[chosen])
-    some = winding_normals(points[chosen], _width(noise, spacing))
-    if (
-        _discord(points[chosen], some) > SEAMS
-        and CloudWinding(points[chosen], some).side(_probes(chosen)) < OPEN
-    ):
-        sheet = spread_signs(points[chosen], normals[chosen])
-        some = min(some, sheet, key=lambda those: _discord(points[chosen], those))
-    result = _follow(points, normals, points[chosen], some)
+    tree = Neighbours.of(points)
+    normals = estimate_normals(tree)
+    chosen, leaders = _representatives(tree)
+    noise, spacing = _scales(leaders, normals[chosen])
+    some = winding_normals(leaders.points, _width(noise, spacing))
+    if _discord(leaders, some) > SEAMS and CloudWinding(leaders, some).side(_probes(chosen)) < OPEN:
+        sheet = spread_signs(leaders, normals[chosen])
+        some = min(some, sheet, key=lambda those: _discord(leaders, those))
+    result = _follow(tree.points, normals, leaders, some)
     doubtful = np.einsum("nd,nd->n", result[chosen], some) < AGREED
     better = chosen if noise > FUZZY * spacing else chosen[doubtful]
     result[better] = some[np.searchsorted(chosen, better)]
     return result
 
 
-def orient(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
+def orient(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[np.ndarray, int]:
     """``normals (n, 3)`` of ``points (n, 3)`` turned outward whatever their signs, and how many
     were turned over."""
-    chosen = _representatives(points)
-    some = winding_normals(points[chosen], _width(*_scales(points[chosen], normals[chosen])))
-    result = _follow(points, normals, points[chosen], some)
+    tree = Neighbours.of(points)
+    chosen, leaders = _representatives(tree)
+    some = winding_normals(leaders.points, _width(*_scales(leaders, normals[chosen])))
+    result = _follow(tree.points, normals, leaders, some)
     return result, int((np.einsum("nd,nd->n", normals, result) < 0).sum())
 
 
@@ -111,52 +111,55 @@ def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
     return _unit(vectors)
 
 
-def spread_signs(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def spread_signs(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.ndarray:
     """``normals (n, 3)`` of one sign wherever ``points (n, 3)`` hang together: the first's, carried
     along the neighbours that are most nearly parallel (Hoppe et al., 1992). For sheets that enclose
     nothing: where parts are thin it jumps across."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
-    start, end = _links(points)
+    tree = Neighbours.of(points)
+    start, end = _links(tree)
     bend = 1 - np.abs(np.einsum("md,md->m", normals[start], normals[end]))
-    count = len(points)
+    count = tree.count
     graph = coo_array(
         (bend + 1e-6, (start, end)), shape=(count, count)
     ).tocsr()  # a link of 0 would be none
-    tree = minimum_spanning_tree(graph.maximum(graph.T))
-    label, sign = label_components(count, *tree.nonzero()), np.ones(count)
+    spanning = minimum_spanning_tree(graph.maximum(graph.T))
+    label, sign = label_components(count, *spanning.nonzero()), np.ones(count)
     for first in np.unique(label, return_index=True)[1]:
-        order, parent = breadth_first_order(tree, first, directed=False)
+        order, parent = breadth_first_order(spanning, first, directed=False)
         agree = np.einsum("md,md->m", normals[order[1:]], normals[parent[order[1:]]]) >= 0
         for each, same in zip(order[1:], agree):
             sign[each] = sign[parent[each]] if same else -sign[parent[each]]
     return normals * sign[:, None]
 
 
-def turn_outward(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, int]:
+def turn_outward(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[np.ndarray, int]:
     """``normals (n, 3)`` with every component that is inside out turned over, and how many normals
     that were.
 
     Where neighbours disagree more often than noise and creases explain, all signs are sought anew,
     and kept if they enclose more: around thin parts neighbours disagree too.
     """
-    outward = _outward(points, normals)
-    if _discord(points, normals) > DISCORD:
-        anew, probes = orient(points, normals)[0], _probes(points)
-        outward = max(outward, anew, key=lambda those: CloudWinding(points, those).side(probes))
+    tree = Neighbours.of(points)
+    outward = _outward(tree, normals)
+    if _discord(tree, normals) > DISCORD:
+        anew, probes = orient(tree, normals)[0], _probes(tree.points)
+        outward = max(outward, anew, key=lambda those: CloudWinding(tree, those).side(probes))
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
 
 
-def without_strays(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def without_strays(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.ndarray:
     """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang
     together with too few others to be another sheet."""
-    label = _components(points, normals)
+    tree = Neighbours.of(points)
+    label = _components(tree, normals)
     few = np.bincount(label)[label] < SMALLEST
     stray = np.flatnonzero(few)
-    if not 0 < len(stray) < len(points):
+    if not 0 < len(stray) < tree.count:
         return normals
-    _, near = Neighbours(points)(points[stray], LINKS + 1, skip=1)
+    _, near = tree(tree.points[stray], LINKS + 1, skip=1)
     agreement = np.einsum("nd,nkd,nk->n", normals[stray], normals[near], ~few[near])
     result = normals.copy()
     result[stray[agreement < 0]] *= -1
@@ -170,21 +173,23 @@ def _spread(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.linalg.eigh(np.einsum("mki,mkj->mij", offset, offset) / near.shape[1])
 
 
-def _representatives(points: np.ndarray) -> np.ndarray:
-    if len(points) <= REPRESENTATIVES:
-        return np.arange(len(points))
-    return np.sort(np.random.default_rng(0).permutation(len(points))[:REPRESENTATIVES])
+def _representatives(tree: Neighbours) -> tuple[np.ndarray, Neighbours]:
+    """Indices of the points whose signs are sought, and the tree over these."""
+    if tree.count <= REPRESENTATIVES:
+        return np.arange(tree.count), tree
+    chosen = np.sort(np.random.default_rng(0).permutation(tree.count)[:REPRESENTATIVES])
+    return chosen, Neighbours(tree.points[chosen])
 
 
-def _links(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _links(tree: Neighbours) -> tuple[np.ndarray, np.ndarray]:
     """Both ends ``(m,)`` of the edges to each point's nearest neighbours."""
-    _, near = Neighbours(points)(points, LINKS + 1, skip=1)
-    return np.repeat(np.arange(len(points)), near.shape[1]), near.ravel()
+    _, near = tree(tree.points, LINKS + 1, skip=1)
+    return np.repeat(np.arange(tree.count), near.shape[1]), near.ravel()
 
 
-def _discord(points: np.ndarray, normals: np.ndarray) -> float:
+def _discord(tree: Neighbours, normals: np.ndarray) -> float:
     """Share of neighbours that disagree about their sign."""
-    start, end = _links(points)
+    start, end = _links(tree)
     return float(np.mean(np.einsum("md,md->m", normals[start], normals[end]) <= OPPOSED))
 
 
@@ -193,10 +198,10 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.where(length > 0, vectors / np.maximum(length, 1e-300), (0.0, 0.0, 1.0))
 
 
-def _scales(points: np.ndarray, normals: np.ndarray) -> tuple[float, float]:
+def _scales(tree: Neighbours, normals: np.ndarray) -> tuple[float, float]:
     """Standard deviation of the points about the surface, and their spacing on it."""
-    noise, _ = noise_of(points, tangent_frames(normals), Neighbours(points), measured=False)
-    return noise, float(np.sqrt(np.median(CloudWinding(points, normals).areas)))
+    noise, _ = noise_of(tree.points, tangent_frames(normals), tree, measured=False)
+    return noise, float(np.sqrt(np.median(CloudWinding(tree, normals).areas)))
 
 
 def _width(noise: float, spacing: float) -> float:
@@ -204,25 +209,25 @@ def _width(noise: float, spacing: float) -> float:
 
 
 def _follow(
-    points: np.ndarray, normals: np.ndarray, leaders: np.ndarray, outward: np.ndarray
+    points: np.ndarray, normals: np.ndarray, leaders: Neighbours, outward: np.ndarray
 ) -> np.ndarray:
     """``normals (n, 3)`` with the signs of the ``outward`` normals of the nearest of
     ``leaders``."""
-    _, nearest = Neighbours(leaders).nearest(points)
+    _, nearest = leaders.nearest(points)
     turned = np.einsum("nd,nd->n", normals, outward[nearest]) < 0
     return np.where(turned[:, None], -normals, normals)
 
 
-def _outward(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def _outward(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
     """``normals`` with every connected component that faces the wrong way turned over."""
-    result, label = normals.copy(), _components(points, normals)
+    result, label = normals.copy(), _components(tree, normals)
     size = np.bincount(label)
     for member in (
         np.flatnonzero(label == part) for part in np.argsort(-size) if size[part] >= SMALLEST
     ):
-        if CloudWinding(points, result).side(member[_probes(member)]) < INVERTED:
+        if CloudWinding(tree, result).side(member[_probes(member)]) < INVERTED:
             result[member] *= -1
-    return without_strays(points, result)
+    return without_strays(tree, result)
 
 
 def _probes(rows: np.ndarray) -> np.ndarray:
@@ -230,8 +235,8 @@ def _probes(rows: np.ndarray) -> np.ndarray:
     return np.arange(0, len(rows), len(rows) // PROBES + 1)
 
 
-def _components(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+def _components(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
     """A label ``(n,)`` for each point: neighbours whose normals agree share it."""
-    start, end = _links(points)
+    start, end = _links(tree)
     agree = np.einsum("md,md->m", normals[start], normals[end]) > OPPOSED
-    return label_components(len(points), start[agree], end[agree])
+    return label_components(tree.count, start[agree], end[agree])

@@ -12,6 +12,7 @@ heights do.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -64,6 +65,11 @@ class Patches:
     deviation: np.ndarray
     noise: float
 
+    @cached_property
+    def near(self) -> Neighbours:
+        """Which centres are nearest."""
+        return Neighbours(self.centres)
+
     @property
     def normals(self) -> np.ndarray:
         """Unit normals ``(n, 3)`` of the surface at the centres."""
@@ -90,17 +96,21 @@ class _Cloud:
 
 
 def fit_patches(
-    points: np.ndarray, normals: np.ndarray, measured: bool, noise: float | None = None
+    points: np.ndarray | Neighbours,
+    normals: np.ndarray,
+    measured: bool,
+    noise: float | None = None,
 ) -> Patches:
-    """Quadratics near ``points (n, 3)`` with unit ``normals (n, 3)``, whose slopes count as data
-    where they were ``measured``.
+    """Quadratics near ``points (n, 3)``, or those that a tree holds, with unit ``normals (n, 3)``,
+    whose slopes count as data where they were ``measured``.
 
     ``noise``, the standard deviation of the points along the normal, is estimated where it is None.
     Patches lie no closer than the noise can tell apart. Several rounds: the next looks for
     neighbours where the last has put the points, and where normals were not measured with what it
     says about them.
     """
-    tree, frames = Neighbours(points), tangent_frames(normals)
+    tree, frames = Neighbours.of(points), tangent_frames(normals)
+    points = tree.points
     sigma, tilt = noise_of(points, frames, tree, measured)
     least = LEAST_NOISE * float(np.ptp(points, axis=0).max())
     sigma = max(sigma if noise is None else noise, least)
@@ -128,7 +138,7 @@ def thinned(points: np.ndarray, cell: float) -> np.ndarray:
 def settle(patches: Patches, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``points (n, 3)`` moved onto the patch with the nearest centre, along its frame's normal, and
     which patch that is."""
-    near = Neighbours(patches.centres).nearest(points)[1]
+    near = patches.near.nearest(points)[1]
     _, _, lift = _over(patches, near, points)
     return points - lift[:, None] * patches.frames[near, 2], near
 
@@ -154,7 +164,7 @@ def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarra
     Where another one close by took many more and passes the point within the noise, the normal is
     its.
     """
-    centres, normals = Neighbours(patches.centres), patches.normals
+    centres, normals = patches.near, patches.normals
     result = normals[near]
     for rows in np.array_split(np.arange(len(points)), len(points) // CHUNK + 1):
         beside = centres(points[rows], BESIDE)[1]

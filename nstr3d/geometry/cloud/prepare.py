@@ -41,21 +41,31 @@ class Preparation:
     measured: bool
 
 
+@dataclass(frozen=True)
+class PreparedCloud:
+    """``points (n, 3)`` in the unit box, their unit outward ``normals (n, 3)``, and the ``tree``
+    over them."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    tree: Neighbours
+
+
 def prepare(
     cloud: PointCloud,
     estimate: bool = False,
     keep_outliers: bool = False,
-    outward: Callable[[np.ndarray], np.ndarray] = outward_normals,
+    outward: Callable[[Neighbours], np.ndarray] = outward_normals,
     most: int = MOST_POINTS,
-) -> tuple[PointCloud, Frame, Preparation]:
+) -> tuple[PreparedCloud, Frame, Preparation]:
     """``cloud`` in the unit box with unit outward normals, the frame that leads back, and what was
     done.
 
     Given normals are kept, but components that face inward turned over, unless ``estimate`` asks
-    for new ones; ``outward`` makes new ones of points in the unit box. More than ``most`` points
-    are averaged in cells, which takes off noise as well. Raises ValueError for points that are not
-    ``(n, 3)`` or not finite, normals that do not match, are not finite or have no length, fewer
-    than 100 distinct points, or all in one plane.
+    for new ones; ``outward`` makes new ones of the tree over points in the unit box. More than
+    ``most`` points are averaged in cells, which takes off noise as well. Raises ValueError for
+    points that are not ``(n, 3)`` or not finite, normals that do not match, are not finite or have
+    no length, fewer than 100 distinct points, or all in one plane.
     """
     given = None if estimate else cloud.normals
     check(PointCloud(cloud.points, given))
@@ -78,10 +88,11 @@ def prepare(
     if normals is not None:
         normals = normals[kept] / np.linalg.norm(normals[kept], axis=1, keepdims=True)
     points, normals = _averaged(points, normals, most)
+    tree = Neighbours(points)
     if normals is None:
-        oriented, turned = outward(points), 0
+        oriented, turned = outward(tree), 0
     else:
-        oriented, turned = turn_outward(points, normals)
+        oriented, turned = turn_outward(tree, normals)
     done = Preparation(
         len(cloud.points),
         len(cloud.points) - len(first),
@@ -90,7 +101,7 @@ def prepare(
         turned,
         normals is not None,
     )
-    return PointCloud(points, oriented), frame, done
+    return PreparedCloud(points, oriented, tree), frame, done
 
 
 def check(cloud: PointCloud) -> None:

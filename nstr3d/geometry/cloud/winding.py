@@ -21,10 +21,12 @@ TOUCHING = 1e-5  # of the points' extent: no closer to a point is its own windin
 
 class CloudWinding:
     """Winding number of discs at ``points (n, 3)`` with unit ``normals (n, 3)``: 1 inside, 0
-    outside, smooth across holes."""
+    outside, smooth across holes. ``near``, which points are nearest, is the tree that is given
+    instead of points, or a new one."""
 
-    def __init__(self, points: np.ndarray, normals: np.ndarray):
-        self.points = np.ascontiguousarray(points, np.float64)
+    def __init__(self, points: np.ndarray | Neighbours, normals: np.ndarray):
+        self.near = Neighbours.of(points)
+        self.points = np.ascontiguousarray(self.near.points, np.float64)
         self.normals = np.ascontiguousarray(normals, np.float64)
 
     def __call__(self, at: np.ndarray) -> np.ndarray:
@@ -52,11 +54,6 @@ class CloudWinding:
         where inward, if they enclose anything. A disc's own share at its centre is 0: thin parts
         count as thick ones do."""
         return float(np.mean(self(self.points[rows])))
-
-    @cached_property
-    def near(self) -> Neighbours:
-        """Which points are nearest."""
-        return Neighbours(self.points)
 
     @cached_property
     def _dipoles(self) -> Dipoles:

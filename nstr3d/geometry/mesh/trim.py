@@ -9,12 +9,13 @@ from nstr3d.geometry.mesh.topology import drop_unused_vertices, label_vertices
 from nstr3d.types import Mesh
 
 
-def trim(mesh: Mesh, points: np.ndarray, reach: float) -> Mesh:
-    """``mesh`` without the faces that have no vertex within ``reach`` of one of ``points (n, 3)``.
+def trim(mesh: Mesh, points: np.ndarray | Neighbours, reach: float) -> Mesh:
+    """``mesh`` without the faces that have no vertex within ``reach`` of one of ``points (n, 3)``,
+    or of those that a tree holds.
 
     Raises ValueError where nothing would be left.
     """
-    near = Neighbours(points).nearest(mesh.vertices)[0] <= reach
+    near = Neighbours.of(points).nearest(mesh.vertices)[0] <= reach
     faces = mesh.faces[near[mesh.faces].any(axis=1)]
     if len(faces) == 0:
         raise ValueError(

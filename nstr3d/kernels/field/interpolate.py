@@ -26,6 +26,11 @@ from nstr3d.kernels.available import numba_found
 _PLAIN: ContextVar[bool] = ContextVar("_PLAIN", default=False)
 
 
+def nodes_per_axis(resolution: int, order: int) -> int:
+    """How many nodes a level has along each axis."""
+    return resolution + order
+
+
 class NodeGrid(NamedTuple):
     """The nodes of a level: ``rows`` ``((resolution + order)^d,)`` int32, last axis fastest, on
     ``resolution`` cells per axis, read by B-splines of degree ``order`` (1: multilinear; 2:
@@ -38,7 +43,7 @@ class NodeGrid(NamedTuple):
     @property
     def edge(self) -> int:
         """Nodes per axis."""
-        return self.resolution + self.order
+        return nodes_per_axis(self.resolution, self.order)
 
 
 def tap_weights(offset: Tensor, order: int) -> list[Tensor]:
