@@ -540,7 +540,7 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
 def test_a_ply_without_faces_is_fitted_as_points(tmp_path, monkeypatch):
     walked, outcome = [], SimpleNamespace(report={})
     for name in ("run", "run_points"):
-        monkeypatch.setattr(worker, name, lambda *_, n=name: walked.append(n) or outcome)
+        monkeypatch.setattr(worker, name, lambda *_, n=name, **__: walked.append(n) or outcome)
     cloud = tmp_path / "cloud.ply"
     cloud.write_bytes(encode_ply(vertex=table_of(dict(zip("xyz", sphere(2).vertices.T)))))
     save_mesh(tmp_path / "mesh.ply", sphere(2))

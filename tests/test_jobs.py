@@ -14,11 +14,8 @@ from oracles import cube, sphere
 from quick import QUICK, changed
 from safetensors.torch import load_file, save_file
 
-from nstr3d.cli.tables import table
-from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs import fitting, surface
-from nstr3d.jobs import mesh as meshjobs
 from nstr3d.jobs import stages as outputs
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
@@ -245,51 +242,6 @@ def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path):
         run(job)
     assert run(changed(job, resume=True)).report["field"]["steps"] == 60
     assert names(job.folder) == RESULTS
-
-
-def test_a_measurement_that_fails_is_null_with_a_reason_and_the_fit_is_kept(tmp_path, monkeypatch):
-    def fail(*args, **options):
-        raise RuntimeError("no\n  luck")
-
-    monkeypatch.setattr(meshjobs, "score", fail)
-    monkeypatch.setattr(meshjobs, "render", fail)
-    job, heard = job_for(tmp_path), []
-    outcome = run(job, Listener(warn=heard.append))
-    report = report_of(job)
-    assert report["accuracy"] is None
-    assert report["accuracy_failed"] == report["picture_failed"] == "RuntimeError: no luck"
-    assert heard == [
-        f"{name} could not be measured (RuntimeError: no luck)." for name in ("picture", "accuracy")
-    ]
-    assert names(job.folder) == RESULTS - {PICTURE} == {path.name for path in outcome.files}
-    assert load(job.folder / MODEL).steps == 60
-    assert "accuracy" in table(outcome)
-    assert "RuntimeError: no luck" in table(outcome)
-
-
-def test_a_stop_while_measuring_is_no_failed_measurement(tmp_path, monkeypatch):
-    def stop(*args, **options):
-        raise Interrupted("Stopped at once.")
-
-    monkeypatch.setattr(meshjobs, "score", stop)
-    with pytest.raises(Interrupted, match="at once"):
-        run(job_for(tmp_path))
-    assert names(tmp_path) == {"input.ply"}
-
-
-def test_a_job_builds_one_tree_of_its_mesh_and_takes_a_hash_that_is_known(tmp_path, monkeypatch):
-    trees = []
-    real = MeshDistance.__init__
-
-    def counted(self, mesh):
-        trees.append(len(mesh.faces))
-        real(self, mesh)
-
-    monkeypatch.setattr(MeshDistance, "__init__", counted)
-    job = job_for(tmp_path)
-    run(job, sha256="known")
-    assert trees.count(len(sphere(2).faces)) == 1
-    assert load(job.folder / MODEL).provenance["sha256"] == "known"
 
 
 def test_a_transport_loss_is_reported_with_what_it_leaves_unexplained(tmp_path):

@@ -18,6 +18,7 @@ from nstr3d.spectrum.relief import (
     spread,
     surface_relief,
 )
+from nstr3d.spectrum.sites import Sites
 
 SCALE = 0.87
 
@@ -120,7 +121,7 @@ def test_a_surface_without_relief_says_so():
     )
     with pytest.raises(ValueError, match="no detail to analyse"):
         relief_waves(
-            Relief(0.8 * way, way, torch.zeros(500, 1)),
+            Relief(Sites(0.8 * way), way, torch.zeros(500, 1)),
             AnalysisConfig(degree=0),
             10,
             np.random.default_rng(0),

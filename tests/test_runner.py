@@ -19,8 +19,10 @@ from nstr3d.cli.tables import points_table, signal_table, table
 from nstr3d.fields import vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import save_mesh
-from nstr3d.jobs import cloud, fitting, mesh, signal, surface
+from nstr3d.jobs import cloud, fitting, flowshape, mesh, signal, surface
 from nstr3d.jobs.cloud import PointsJob, run_points
+from nstr3d.jobs.flow import run_flow
+from nstr3d.jobs.flowoptions import FlowJob
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.results import MODEL, PICTURE
 from nstr3d.jobs.signal import COMPARISON, SignalJob, run_signal
@@ -145,14 +147,18 @@ def test_a_picture_of_a_former_run_goes_when_its_successor_fails(
     assert not (job.folder / COMPARISON).exists()
 
 
+@pytest.mark.parametrize(
+    ("stopped", "sentence"),
+    [(KeyboardInterrupt(), "nothing was written"), (Interrupted("Stopped at once."), "at once")],
+)
 def test_a_stop_while_measuring_is_no_failed_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: BaseException, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*args: Any) -> None:
-        raise KeyboardInterrupt
+        raise stopped
 
     monkeypatch.setattr(signal, "score_signal", stop)
-    with pytest.raises(Interrupted, match="nothing was written"):
+    with pytest.raises(Interrupted, match=sentence):
         run_signal(picture_job(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {"in.png"}
 
@@ -236,6 +242,36 @@ def test_a_job_on_points_builds_each_tree_lattice_and_hash_once(
     number = kinds(built)
     # Trees of the surface, the extracted mesh and the reference.
     assert (number["_tree"], number["_winding_tree"], number["hash"]) == (3, 2, 1)
+
+
+def test_a_flow_builds_each_tree_once_and_survives_figures_that_fail(
+    tmp_path: Path, built: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(mesh_job(tmp_path))
+    built.clear()
+
+    def fail(*args: Any) -> None:
+        raise ValueError("no luck")
+
+    failing = {
+        "_agreement": "agreement",
+        "_flow_of": "spectral_flow",
+        "_curvature_correlation": "mean_curvature_rank_correlation",
+        "_transport_residual": "transport_residual",
+    }
+    for function in failing:
+        monkeypatch.setattr(flowshape, function, fail)
+    few = {"samples": 1500, "read": 300, "resolution": 32, "size": 32, "seeds": 100}
+    reach = {"separation": 0.05, "length": 0.3}
+    outcome = run_flow(FlowJob(tmp_path / "out" / MODEL, **few, **reach))
+    assert set(built.values()) == {1}
+    report = outcome.report
+    reasons = {key: value for key, value in report.items() if key.endswith("_failed")}
+    assert reasons == {f"{name}_failed": "ValueError: no luck" for name in failing.values()}
+    assert report["agreement"] is report["spectral_flow"]["median"] is None
+    assert {path.name for path in (tmp_path / "out" / "flow").iterdir()} == {
+        path.name for path in outcome.files
+    }
 
 
 def test_a_hash_that_is_known_is_taken(tmp_path: Path, built: Counter) -> None:

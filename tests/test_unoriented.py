@@ -69,10 +69,12 @@ def test_bad_points_are_refused_before_any_training(points, reason):
 
 def test_the_benchmark_counts_wrong_signs(app, tmp_path, capsys, monkeypatch):
     race = app("bench.orientation")
-    radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
-    monkeypatch.setattr(
-        race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)}
-    )
+
+    def radial(tree):
+        return tree.points / np.linalg.norm(tree.points, axis=1, keepdims=True)
+
+    methods = {"radial": radial, "inward": lambda tree: -radial(tree)}
+    monkeypatch.setattr(race, "METHODS", methods)
     save_mesh(tmp_path / "ball.ply", sphere(3))
     small = ["--samples", "2000", "--cells", "32"]
     assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0", *small]) == 0

@@ -28,7 +28,9 @@ from nstr3d.fields.waves import PhaseWaves
 from nstr3d.geometry.shapes.ripples import Chirp, drifting_ripple
 from nstr3d.io import load_lines
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.flow import READ, SAMPLES, FlowJob, run_flow, surface_grid
+from nstr3d.jobs.flow import FlowJob, run_flow
+from nstr3d.jobs.flowoptions import READ, SAMPLES
+from nstr3d.jobs.flowshape import surface_grid
 from nstr3d.model.checkpoint import load
 from nstr3d.spectrum.analysis import AnalysisConfig, analyse
 from nstr3d.spectrum.flow import StreamConfig, streamlines

@@ -77,7 +77,7 @@ def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
     return PointCloud(points + shift, face_normals(mesh)[faces])
 
 
-def signed(cloud: PointCloud, points: np.ndarray) -> np.ndarray:
+def signed(cloud: PointCloud, points: np.ndarray | Neighbours) -> np.ndarray:
     """The normals estimated for ``points (n, 3)``, with the signs of the exact ones of ``cloud``,
     in that order."""
     normals, exact = outward_normals(points), cloud.normals

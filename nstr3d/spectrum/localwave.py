@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nstr3d.spectrum.sites import Sites
+
 NEIGHBOURS = 192  # samples under a window
 REACH = 2.0  # standard deviations to which a window reaches
 CHUNK = 1024
@@ -39,7 +41,7 @@ class LocalWaves:
 
 
 def local_waves(
-    places: Tensor,
+    places: Tensor | Sites,
     values: Tensor,
     at: Tensor,
     first: Tensor,
@@ -56,8 +58,8 @@ def local_waves(
     tangent planes. Where the iteration leaves the guess's neighbourhood or explains less than the
     guess did, the guess stays. Raises ValueError for too few places.
     """
-    from scipy.spatial import KDTree
-
+    sites = Sites.of(places)
+    places = sites.places
     if len(places) < NEIGHBOURS:
         raise ValueError(f"Local waves need at least {NEIGHBOURS} samples, not {len(places)}.")
     flat = places.shape[1] - (normals is not None)
@@ -70,8 +72,7 @@ def local_waves(
     sigma = 2 * math.pi * periods / guess.norm(dim=1).clamp_min(slowest)
     # Wide windows look at every second, fourth ... sample, in the order in which they came, so that
     # all see as many.
-    tree = KDTree(places.numpy())
-    away, _ = tree.query(at.numpy(), k=[NEIGHBOURS])  # type: ignore[arg-type]
+    away, _ = sites.tree.query(at.numpy(), k=[NEIGHBOURS])
     room = torch.from_numpy(away[:, 0])
     thin = (
         torch.log2((REACH * sigma / room.clamp_min(1e-12)).pow(flat))
@@ -84,7 +85,7 @@ def local_waves(
     for level in thin.unique().long().tolist():
         chosen = (thin == level).nonzero()[:, 0]
         step = 2**level
-        own = tree if level == 0 else KDTree(places[::step].numpy())
+        own = (sites if level == 0 else Sites(places[::step])).tree
         for rows in chosen.split(CHUNK):
             index = own.query(at[rows].numpy(), k=NEIGHBOURS)[1] * step
             near = torch.from_numpy(index)

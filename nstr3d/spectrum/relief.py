@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from nstr3d.fields.base import Field
 from nstr3d.spectrum.analysis import Analysis, AnalysisConfig, analyse, polynomial
 from nstr3d.spectrum.localwave import LocalWaves, local_waves
 from nstr3d.spectrum.reading import LocalSpectrum
+from nstr3d.spectrum.sites import Sites
 
 BAND = 0.1  # of the unit box: how far from the surface the coarse shape is fitted
 DEGREE = 4
@@ -30,12 +32,17 @@ CLEAR = 0.3  # share of the relief under its window that a wave has to explain t
 
 @dataclass(frozen=True)
 class Relief:
-    """At ``points (m, 3)`` of a surface its ``heights (m, 1)`` over the coarse shape and the
+    """At ``sites (m, 3)`` of a surface its ``heights (m, 1)`` over the coarse shape and the
     smoothed ``normals (m, 3)``."""
 
-    points: Tensor
+    sites: Sites
     normals: Tensor
     heights: Tensor
+
+    @property
+    def points(self) -> Tensor:
+        """Where the sites are ``(m, 3)``."""
+        return self.sites.places
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,12 @@ class ReliefWaves:
     def points(self) -> Tensor:
         """Where the waves were read ``(n, 3)``."""
         return self.relief.points[: len(self.waves.share)]
+
+    @cached_property
+    def sites(self) -> Sites:
+        """These points with a search tree."""
+        whole = len(self.points) == len(self.relief.sites)
+        return self.relief.sites if whole else Sites(self.points)
 
     @property
     def clear(self) -> Tensor:
@@ -70,19 +83,17 @@ def surface_relief(field: Field, points: np.ndarray, generator: np.random.Genera
         )
     slopes = torch.cat([gradient(field, part) for part in places.split(CHUNK)]).detach()
     normals = torch.nn.functional.normalize(slopes, dim=1)
-    return Relief(
-        places, smoothed(places, normals), on - polynomial(band, distance, DEGREE)(places)
-    )
+    sites = Sites(places)
+    return Relief(sites, smoothed(sites, normals), on - polynomial(band, distance, DEGREE)(places))
 
 
-def smoothed(points: Tensor, normals: Tensor) -> Tensor:
+def smoothed(points: Tensor | Sites, normals: Tensor) -> Tensor:
     """Unit ``normals (m, 3)`` averaged again and again over the nearest ``points (m, 3)`` that face
     the same way."""
-    from scipy.spatial import KDTree
-
+    sites = Sites.of(points)
     near = torch.from_numpy(
-        KDTree(points.numpy()).query(points.numpy(), k=min(NEIGHBOURS, len(points)))[1]
-    ).reshape(len(points), -1)
+        sites.tree.query(sites.places.numpy(), k=min(NEIGHBOURS, len(sites)))[1]
+    ).reshape(len(sites), -1)
     for _ in range(ROUNDS):
         around = normals[near]
         facing = (around * normals[:, None]).sum(dim=2, keepdim=True) > 0
@@ -112,18 +123,16 @@ def relief_waves(
     slowest = max(config.lowest, config.highest / 20)
 
     first = analysis.frequency(at)
-    waves = local_waves(relief.points, relief.heights, at, first, normals, slowest=slowest)
+    waves = local_waves(relief.sites, relief.heights, at, first, normals, slowest=slowest)
     return ReliefWaves(relief, analysis, spectrum, waves)
 
 
-def spread(places: Tensor, vectors: Tensor, at: Tensor, count: int = 6) -> Tensor:
+def spread(places: Tensor | Sites, vectors: Tensor, at: Tensor, count: int = 6) -> Tensor:
     """A line field known at ``places (m, d)`` between them ``(n, d)``: the mean of the nearest
     ``count``, turned towards the nearest one and weighted by inverse square distance; zero where
     the nearest is zero."""
-    from scipy.spatial import KDTree
-
     ranks = np.arange(1, min(count, len(places)) + 1)
-    distance, near = KDTree(places.numpy()).query(at.numpy(), k=ranks)  # type: ignore[arg-type]
+    distance, near = Sites.of(places).tree.query(at.numpy(), k=ranks)
     weight = torch.from_numpy(1 / np.maximum(distance, 1e-6) ** 2).float()
     around = vectors[torch.from_numpy(near)]
     against = (around * around[:, :1]).sum(dim=2) < 0
@@ -134,11 +143,9 @@ def spread(places: Tensor, vectors: Tensor, at: Tensor, count: int = 6) -> Tenso
     return mean * (around[:, 0].square().sum(dim=1, keepdim=True) > 0)
 
 
-def nearest(places: Tensor, at: Tensor) -> np.ndarray:
+def nearest(places: Tensor | Sites, at: Tensor) -> np.ndarray:
     """Which of ``places (m, d)`` is nearest to each of ``at (n, d)``."""
-    from scipy.spatial import KDTree
-
-    return np.asarray(KDTree(places.numpy()).query(at.numpy())[1])
+    return np.asarray(Sites.of(places).tree.query(at.numpy())[1])
 
 
 def across(vectors: Tensor, normals: Tensor) -> Tensor:

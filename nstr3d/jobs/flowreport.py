@@ -1,0 +1,134 @@
+"""What a report on a spectrum says, and the stages that shapes and signals share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.jobs.flowoptions import FlowJob
+from nstr3d.jobs.messages import Message
+from nstr3d.jobs.stages import Listener, check_output, machine, slowness
+from nstr3d.jobs.walk import Run, Stages
+from nstr3d.render.colours import coloured
+from nstr3d.spectrum.analysis import Analysis
+from nstr3d.spectrum.flow import Streamlines
+from nstr3d.spectrum.reading import LocalSpectrum, Reading, has_phases
+from nstr3d.training.fit import Fit
+
+CHUNK = 1 << 14
+
+
+class FlowStages(Stages):
+    """The stages of a `FlowJob` that a shape's and a signal's have in common."""
+
+    def __init__(self, job: FlowJob, model: Fit, listener: Listener | None):
+        check_output(job.folder, self.names, job.overwrite)
+        super().__init__(Run(listener), job.folder)
+        self.job, self.model = job, model
+
+    def read(self) -> None:
+        """Refuses a model without the spectrum that is to be read."""
+        job, field = self.job, self.model.field
+        if job.phases and not has_phases(field):
+            raise ValueError(
+                Message(
+                    "{} is a {} field without phase waves: it has no spectrum of its own; leave "
+                    "out <phases>.",
+                    job.path,
+                    type(field).__name__,
+                )
+            )
+        self.run.warn(slowness())
+
+    def report(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The report that says what was ``found``."""
+        return {
+            "model": str(self.job.path),
+            "field": type(self.model.field).__name__,
+            **found,
+            "seconds": self.run.seconds,
+            "machine": machine(torch.device("cpu")),
+            "seed": self.job.seed,
+        }
+
+
+def read(reading: Reading, points: Tensor) -> LocalSpectrum:
+    """The ``reading`` at ``points (n, d)``, computed piece by piece to bound the memory."""
+    parts = [reading(part) for part in points.split(CHUNK)]
+    return LocalSpectrum(
+        torch.cat([p.frequency for p in parts]), torch.cat([p.power for p in parts])
+    )
+
+
+def colours_of(
+    values: np.ndarray, low: float | None = None, high: float | None = None
+) -> np.ndarray:
+    """Colours ``(n, 3)`` of ``values (n,)`` between ``low`` and ``high``, by default the 2nd and
+    98th percentile."""
+    quantiles = np.quantile(values, [0.02, 0.98])
+    ends = (
+        float(quantiles[0]) if low is None else low,
+        float(quantiles[1]) if high is None else high,
+    )
+    return coloured(values[None].astype(np.float64), *ends)[0].clip(0, 1)
+
+
+def summarise(spectrum: LocalSpectrum, vectors: Tensor, scale: float) -> dict[str, Any]:
+    """Median and quantiles of the readings; lengths per ``scale`` box units."""
+    low, middle, high = np.quantile(
+        vectors.norm(dim=1).double().numpy() / scale, [0.05, 0.5, 0.95]
+    ).tolist()
+    others = {
+        name: float(getattr(spectrum, name).median()) / scale for name in ("centroid", "bandwidth")
+    }
+    return {
+        "p5": low,
+        "median": middle,
+        "p95": high,
+        **others,
+        "entropy_nats": float(spectrum.entropy.median()),
+    }
+
+
+def quantiles(values: Tensor) -> dict[str, float]:
+    """Median, quantiles and mean of ``values (n,)``."""
+    low, middle, high = np.quantile(values.double().numpy(), [0.05, 0.5, 0.95]).tolist()
+    return {"p5": low, "median": middle, "p95": high, "mean": float(values.mean())}
+
+
+def about_lines(flow: Streamlines) -> dict[str, Any]:
+    """How many lines there are, and how long they are."""
+    along = flow.lines.along()[flow.lines.starts[1:] - 1]
+    return {
+        "count": len(flow.lines),
+        "points": len(flow.lines.points),
+        "median_length_box": float(np.median(along)),
+    }
+
+
+def about_segments(labels: np.ndarray, centroid: np.ndarray) -> list[dict[str, float]]:
+    """The share of each label of ``labels (n,)`` and the median of its ``centroid (n,)``."""
+    names = np.unique(labels)
+    return [
+        {
+            "share": float((labels == n).mean()),
+            "median_frequency": float(np.median(centroid[labels == n])),
+        }
+        for n in names
+    ]
+
+
+def about_analysis(analysis: Analysis) -> dict[str, Any]:
+    """What was fitted to read the spectrum from, and how much of the signal it explains."""
+    config = analysis.config
+    return {
+        "explained": analysis.explained,
+        "detail_rms_box": analysis.detail,
+        "waves": sum(level.config.features for level in analysis.field.spectra),
+        "cells": config.cells,
+        "highest_box": config.highest,
+        "parameters": analysis.field.parameter_count,
+    }
