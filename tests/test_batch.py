@@ -3,6 +3,7 @@ overview."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -537,10 +538,19 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
     fsspec.filesystem("memory").store.clear()
 
 
-def test_a_ply_without_faces_is_fitted_as_points(tmp_path, monkeypatch):
-    walked, outcome = [], SimpleNamespace(report={})
+def test_a_ply_without_faces_is_fitted_as_points_and_hashed_once(tmp_path, monkeypatch):
+    walked, hashes, outcome = [], {}, SimpleNamespace(report={})
+
+    def follow(name):
+        def walk(job, listener, sha256):
+            walked.append(name)
+            hashes[job.path] = sha256
+            return outcome
+
+        return walk
+
     for name in ("run", "run_points"):
-        monkeypatch.setattr(worker, name, lambda *_, n=name, **__: walked.append(n) or outcome)
+        monkeypatch.setattr(worker, name, follow(name))
     cloud = tmp_path / "cloud.ply"
     cloud.write_bytes(encode_ply(vertex=table_of(dict(zip("xyz", sphere(2).vertices.T)))))
     save_mesh(tmp_path / "mesh.ply", sphere(2))
@@ -550,6 +560,7 @@ def test_a_ply_without_faces_is_fitted_as_points(tmp_path, monkeypatch):
         options = asdict(changed(ShapeOptions(), **QUICK))
         assert fit_shape(request | {"options": options})["status"] == "done"
     assert walked == ["run_points", "run", "run"]
+    assert hashes == {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in hashes}
 
 
 def test_a_gltf_counts_with_its_buffers(tmp_path):

@@ -1,1 +1,1 @@
-"""Files in, files out: one module for each job (mesh, cloud, signal, flow), and what jobs share."""
+"""Files in, files out: jobs on meshes, points, signals, spectra, and the runner of their stages."""

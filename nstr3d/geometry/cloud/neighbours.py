@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,13 @@ import torch
 
 
 class Neighbours:
-    """A search tree over ``points (n, 3)``, built when first asked, which works on as many threads
-    as torch does."""
+    """A search tree over ``points (n, 3)``, which works on as many threads as torch does."""
 
     def __init__(self, points: np.ndarray):
+        from scipy.spatial import KDTree
+
         self.points, self.count = points, len(points)
+        self.tree = KDTree(points)
 
     @classmethod
     def of(cls, points: np.ndarray | Neighbours) -> Neighbours:
@@ -32,10 +33,3 @@ class Neighbours:
         """Distance and index ``(m,)`` of the nearest point."""
         reach, near = self(at, 1)
         return reach[:, 0], near[:, 0]
-
-    @cached_property
-    def tree(self) -> Any:
-        """What scipy searches."""
-        from scipy.spatial import KDTree
-
-        return KDTree(self.points)
