@@ -1,1 +1,1 @@
-"""Files in, files out: jobs on meshes, points, signals, spectra, and the runner of their stages."""
+"""Files in, files out: jobs on meshes, points, signals and spectra; the runner of stages."""
