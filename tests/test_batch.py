@@ -21,12 +21,12 @@ import pytest
 from oracles import sphere
 from quick import changed
 
-from nstr3d.batch import options, worker
+from nstr3d.batch import worker
 from nstr3d.batch.attempt import Rules, Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
 from nstr3d.batch.engines import RayEngine, local_slots, packed
 from nstr3d.batch.lock import RUNS, meet, working_on
-from nstr3d.batch.options import ShapeOptions, key_of, keys_of
+from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.overview import OVERVIEW, save_overview
 from nstr3d.batch.run import BatchJob, Standing
 from nstr3d.batch.shapes import Shape, find_shapes, in_shard, printable
@@ -425,15 +425,6 @@ def test_keys_follow_content_reading_and_options_but_not_the_device():
     }
     assert len(keys) == 4
     assert key_of("1", ".OBJ", changed(ShapeOptions(), device="cpu")) == key_of("1", ".obj", base)
-
-
-def test_a_former_key_is_of_the_same_options_and_goes_with_them(monkeypatch):
-    keys = keys_of("1", ".obj", ShapeOptions())
-    assert len(set(keys)) == 2
-    assert keys[0] == key_of("1", ".obj", ShapeOptions())
-    assert not set(keys) & set(keys_of("1", ".obj", changed(ShapeOptions(), seed=1)))
-    monkeypatch.setattr(options, "FORMAT", options.FORMAT + 1)
-    assert not set(keys) & set(keys_of("1", ".obj", ShapeOptions()))
 
 
 @pytest.mark.parametrize(("field", "rate"), [("nstr", "decoder_rate"), ("siren", "rate")])

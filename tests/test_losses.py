@@ -29,6 +29,22 @@ class Constant(Field):
         return [{"params": [self.value], "lr": 0.1}]
 
 
+class Linear(Field):
+    """A plane's distance, up to the length of its ``slope``."""
+
+    config, in_dim, out_dim = None, 3, 1
+
+    def __init__(self, slope: tuple[float, float, float]):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+
+    def forward(self, points: Tensor) -> Tensor:
+        return points @ self.slope[:, None]
+
+    def rates(self) -> list[dict]:
+        return [{"params": [self.slope], "lr": 0.1}]
+
+
 def batch(*values: float) -> Samples:
     points = torch.rand(len(values), 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return Samples(points, torch.tensor(values)[:, None])
@@ -49,6 +65,26 @@ def test_huber_is_quadratic_below_delta_and_linear_above() -> None:
         )
     mean = float(loss(Constant(0.0), batch(*errors), 0.0).detach())
     assert mean == pytest.approx(0.01 * sum(expected) / 6, rel=1e-5)
+
+
+def test_wrong_gradients_cost_their_squared_length_per_sample_of_the_batch() -> None:
+    field, samples = Linear((0.5, 0.0, -0.25)), batch(0.0, 0.0, 0.0, 0.0)
+    wanted = torch.tensor([[0.5, 0.0, -0.25], [0.0, 0.0, 0.0], [0.5, 0.0, 0.75], [0.0, 0.6, 0.0]])
+    values = Samples(samples.points, field(samples.points).detach(), wanted)
+    loss = sdf_objective(gradient_weight=0.3)(field, values, 0.0)
+    expected = 0.3 * (0 + 1 + 0.5**2 + 0.6**2 + 0.25**2) / 4  # a row of zeros is none
+    assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+    loss.backward()
+    assert field.slope.grad is not None
+    errors = (field.slope.detach() - wanted)[[0, 2, 3]].sum(dim=0)
+    torch.testing.assert_close(field.slope.grad, 2 * 0.3 * errors / 4)
+    assert float(sdf_objective(gradient_weight=0.0)(field, values, 0.0).detach()) == 0
+
+
+@pytest.mark.parametrize("options", [{"delta": 0.0}, {"gradient_weight": -1.0}])
+def test_a_loss_without_sense_is_refused(options) -> None:
+    with pytest.raises(ValueError, match="delta > 0 and a gradient weight of 0 or more"):
+        sdf_objective(**options)
 
 
 def test_the_loss_pulls_towards_the_value() -> None:

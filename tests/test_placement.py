@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstr3d.fields.lattice import lattice_nodes, lattice_links, touched_rows
+from nstr3d.fields.lattice import lattice_links, lattice_nodes, touched_rows
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.start.placement import PlacementConfig, _unwrapped, place_waves

@@ -63,6 +63,30 @@ def test_the_halo_is_a_wider_gaussian_about_the_surface() -> None:
     assert float(halo.abs().max()) > 0.3
 
 
+def test_a_share_of_the_near_samples_has_the_gradient_of_the_distance() -> None:
+    samples = draw(cube_band(surface=0.2, near=0.6, band=0.05))
+    assert samples.gradients is not None
+    assert samples.gradients.dtype == torch.float32
+    sloped = samples.gradients.any(dim=1)
+    assert int(sloped.sum()) == 500  # a quarter of 2000
+    points = samples.points[sloped].double().numpy()
+    step = 1e-6 * np.eye(3)
+    expected = [(cube_distance(points + e) - cube_distance(points - e)) / 2e-6 for e in step]
+    wrong = np.abs(samples.gradients[sloped].numpy() - np.stack(expected, axis=1)).max(axis=1)
+    assert np.quantile(wrong, 0.99) < 1e-4  # a point may be as near to two faces
+    assert float(samples.values[sloped].abs().max()) < 0.05 * 5
+
+
+def test_no_more_samples_have_gradients_than_are_near() -> None:
+    few = draw(cube_band(surface=0.2, near=0.1)).gradients
+    assert few is not None
+    assert int(few.any(dim=1).sum()) == 200
+    mesh = oracles.cube(0.7)
+    assert draw(SurfaceBand(mesh, MeshDistance(mesh), sloped=0.0)).gradients is None
+    with pytest.raises(ValueError, match="share of samples with a gradient"):
+        SurfaceBand(mesh, MeshDistance(mesh), sloped=1.5)
+
+
 def test_samples_come_in_random_order() -> None:
     on_surface = (draw(cube_band()).values[:, 0] == 0).numpy()
     assert on_surface[:1000].sum() == pytest.approx(200, abs=45)

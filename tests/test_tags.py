@@ -18,7 +18,6 @@ from nstr3d.model.tags import (
     TAGS,
     decode_config,
     encode_config,
-    encode_formerly,
     option_names,
     tag_of,
 )
@@ -63,14 +62,6 @@ def test_a_tag_is_short_and_no_path() -> None:
     config = encode_config(NstrConfig())
     assert (config["tag"], config["levels"][0]["tag"]) == ("nstr", "level")
     assert ":" not in "".join(TAGS)
-    assert encode_formerly(SirenConfig(width=5)) == {
-        "class": "nstr3d.fields.siren:SirenConfig",
-        "width": 5,
-        "depth": 3,
-        "first_omega": 30.0,
-        "hidden_omega": 30.0,
-        "rate": 1e-4,
-    }
 
 
 def test_whole_numbers_pass_for_others() -> None:
@@ -87,7 +78,6 @@ def test_options_are_named_by_class_outer_ones_first() -> None:
         < names.index("LevelConfig.resolution")
         < names.index("PhaseWaves.radians")
     )
-    assert list(option_names(encode_formerly(NstrConfig()))) == names
 
 
 def test_a_config_from_outside_goes_by_its_tag_wherever_its_class_is() -> None:

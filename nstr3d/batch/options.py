@@ -14,13 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nstr3d.jobs.options import Extraction, Output, SurfaceJob, Training
-from nstr3d.model.tags import encode_config, encode_formerly
+from nstr3d.model.tags import encode_config
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # what a shape's worker said
-FORMAT = (
-    2  # of keys: raised whenever the same configs come to other fits, it has everything fitted anew
-)
+# of keys: raised whenever the same configs come to other fits, it has everything fitted anew
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -42,23 +41,13 @@ class ShapeOptions:
         """The job of one shape."""
         return kind(path, self.training, self.extraction, Output(out))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Changes with what changes the results, the defaults behind the options too; the device
         does not count."""
-        return self.digests[0]
-
-    @cached_property
-    def digests(self) -> tuple[str, str]:
-        """`digest`, and the digest of versions that named configs by import path. Both stand for
-        the same results."""
         how = replace(self.training, params=None)  # a budget too small is for each shape to say
         configs = how.config, how.architecture(np.zeros((1, 3)))
-        return self._digest([encode_config(each) for each in configs]), self._digest(
-            [encode_formerly(each) for each in configs]
-        )
-
-    def _digest(self, defaults: list[Any]) -> str:
+        defaults = [encode_config(each) for each in configs]
         options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
         options |= {"format": FORMAT, "defaults": defaults}
         del options["device"]
@@ -67,11 +56,4 @@ class ShapeOptions:
 
 def key_of(content: str, suffix: str, options: ShapeOptions) -> str:
     """The key of a result: of the input's ``content`` hash, how it is read, and the options."""
-    return keys_of(content, suffix, options)[0]
-
-
-def keys_of(content: str, suffix: str, options: ShapeOptions) -> tuple[str, ...]:
-    """`key_of`, and the key of the same result in versions that named configs by import path; see
-    `ShapeOptions.digests`."""
-    texts = (f"{content} {suffix.lower()} {digest}" for digest in options.digests)
-    return tuple(hashlib.sha256(text.encode()).hexdigest() for text in texts)
+    return hashlib.sha256(f"{content} {suffix.lower()} {options.digest}".encode()).hexdigest()

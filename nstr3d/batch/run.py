@@ -160,7 +160,7 @@ def _task(
         )
     if known is None:
         return Task(shape, out, job.options, job.rules)
-    if known.config in job.options.digests and known.stamp == shape.stamp:
+    if known.config == job.options.digest and known.stamp == shape.stamp:
         return None
     return Task(shape, out, job.options, job.rules, known.key, replaces=True)
 

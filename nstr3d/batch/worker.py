@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from nstr3d.batch.options import LOG, ShapeOptions, keys_of
+from nstr3d.batch.options import LOG, ShapeOptions, key_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
 from nstr3d.io import NoFacesError, load_mesh
@@ -54,9 +54,8 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
         limit_memory(request["memory"])
         path = _at_hand(request["place"], scratch)
         digest = _digest(path)
-        keys = keys_of(digest, path.suffix, options)
-        answer["key"] = keys[0]
-        if request["known_key"] in keys:
+        answer["key"] = key_of(digest, path.suffix, options)
+        if request["known_key"] == answer["key"]:
             return answer | {"status": "same"}
         with memory_errors():
             outcome = _fit(path, scratch / "out", options, None if _buffers(path) else digest)

@@ -43,8 +43,8 @@ class TransportConfig:
 
 @dataclass(frozen=True)
 class NstrConfig:
-    """Defaults: the phase field for 3D surfaces, on levels whose gradients are continuous. ``hidden = 0`` makes the decoder the identity, the
-    paper's literal sum.
+    """Defaults: the phase field for 3D surfaces, on levels whose gradients are continuous.
+    ``hidden = 0`` makes the decoder the identity, the paper's literal sum.
 
     ``table_decay`` draws nodes that few samples see to zero (decoupled, Loshchilov and Hutter,
     2019): without it the field can cross zero at such a node, off the surface. ``placement`` is how
@@ -64,7 +64,7 @@ class NstrConfig:
     transport: TransportConfig | None = None
     placement: PlacementConfig | None = PLACEMENT
     start: LinearStartConfig | None = START
-    table_rate: float = 3e-2
+    table_rate: float = 2e-2
     table_decay: float = 0.03
     decoder_rate: float = 7e-3
 

@@ -10,7 +10,6 @@ from nstr3d.fields.lattice import lattice_nodes
 from nstr3d.kernels.field.interpolate import nodes_per_axis
 from nstr3d.types import Mesh
 
-
 STEPS_PER_CELL = 8  # to which the points of a surface are rounded where weights decide
 
 

@@ -118,14 +118,6 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
     return kind(**values)
 
 
-def encode_formerly(config: Any) -> Any:
-    """A config of nstr3d as the format nstr3d-1 has it: with its class's import path of that time.
-
-    A class that has no such path keeps its tag.
-    """
-    return _with_paths(encode_config(config), {tag: path for path, tag in FORMER_PATHS.items()})
-
-
 def tag_of(kind: type) -> str:
     """The tag of a config class.
 
@@ -199,16 +191,6 @@ def _items(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _path_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _with_paths(data: Any, paths: Mapping[str, str]) -> Any:
-    if isinstance(data, list):
-        return [_with_paths(item, paths) for item in data]
-    if not isinstance(data, dict):
-        return data
-    return {CLASS: paths.get(data[TAG], data[TAG])} | {
-        name: _with_paths(item, paths) for name, item in _items(data)
-    }
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -28,9 +28,9 @@ class Preset:
     training: FitConfig
 
 
-FAST = Preset(100_000, FitConfig(steps=1300, pool=500_000))
-STANDARD = Preset(100_000, FitConfig(steps=14000))
-FINE = Preset(400_000, FitConfig(steps=35000, pool=4_000_000))
+FAST = Preset(100_000, FitConfig(steps=900, pool=500_000))
+STANDARD = Preset(100_000, FitConfig(steps=8000))
+FINE = Preset(400_000, FitConfig(steps=20000, pool=4_000_000))
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 

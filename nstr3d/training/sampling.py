@@ -29,9 +29,9 @@ class SurfaceBand:
     ``halo``, the rest uniform in [-1, 1]^3.
 
     ``distance`` answers for ``mesh``. The share ``sloped`` of all samples, but at most those near,
-    has the gradient of the distance: it comes with the nearest point. The halo is as wide as the cells of
-    the finest level: without it their far corners see too few samples, and the field can cross zero
-    there, off the surface.
+    has the gradient of the distance: it comes with the nearest point. The halo is as wide as the
+    cells of the finest level: without it their far corners see too few samples, and the field can
+    cross zero there, off the surface.
     """
 
     mesh: Mesh

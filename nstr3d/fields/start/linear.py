@@ -89,7 +89,7 @@ def least_squares_sum(
     """
     sizes = [len(level.table) for level in levels]
     guess = torch.cat(
-        [_nearest_values(levels[0], points, values), torch.zeros(sum(sizes[1:]), 1).to(values)]
+        [nearest_values(levels[0], points, values), torch.zeros(sum(sizes[1:]), 1).to(values)]
     )
 
     def pulled(vector: Tensor | None, weights: Tensor | None) -> Tensor:
@@ -116,7 +116,7 @@ def least_squares_sum(
     return list((guess + solution).split(sizes))
 
 
-def _nearest_values(level: Level, points: Tensor, values: Tensor) -> Tensor:
+def nearest_values(level: Level, points: Tensor, values: Tensor) -> Tensor:
     """The values ``(nodes, 1)`` of the samples nearest to a level's nodes."""
     from scipy.spatial import KDTree
 

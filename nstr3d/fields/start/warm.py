@@ -5,15 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
+from nstr3d.fields.conjugate import conjugate_gradients
+from nstr3d.fields.lattice import lattice_nodes, sparse_rows
 from nstr3d.fields.layers import Decoder
 from nstr3d.fields.level import Level
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.kernels.field.interpolate import interpolate
+
+REACHED = 0.3  # sum of a place's weights from which on the field says what its spectrum is there
+ITERATIONS = 30  # of conjugate gradients for the coefficients of quadratic levels
 
 
 def warm_start(
@@ -26,7 +34,8 @@ def warm_start(
     ``scale * x + shift``, over ``scale``: distances in the other shape's unit box.
 
     The spectrum is interpolated at the other shape's nodes; those out of reach of all that
-    ``field`` stores take the nearest's.
+    ``field`` stores take the nearest's. Quadratic levels, whose values at the nodes are not the
+    nodes' coefficients, then solve for the coefficients.
     """
     unmoved = (0.0,) * field.in_dim
     return warm_starts(field, near, [(scale, unmoved if shift is None else shift)])[0]
@@ -90,7 +99,24 @@ def _carry(source: _Source, new: Level, scale: float, shift: torch.Tensor) -> No
     if len(out):
         nearest = source.tree.query(places[out].cpu().numpy())[1]
         table[out] = old.table[torch.as_tensor(nearest, device=table.device)]
+    if old.config.order > 1:
+        reached = (weight[:, 0] > REACHED).cpu().numpy()
+        table += _correction(new, table, mixed[:, :-1], reached)
     new.table.copy_(table)
     if new.config.waves is not None:
         new.omega.copy_(old.omega * scale)
         new.phase.copy_(old.phase + old.omega @ shift)
+
+
+def _correction(level: Level, table: Tensor, wanted: Tensor, reached: np.ndarray) -> Tensor:
+    """What to add to the coefficients ``table (nodes, c)`` for the spectrum at the nodes' places to
+    be ``wanted (nodes, c)`` where it is ``reached (nodes,)``: least squares."""
+    config = level.config
+    nodes, weights = lattice_nodes(level.places().cpu().numpy(), config.resolution, config.order)
+    columns = level.rows.cpu().numpy()[nodes]
+    stored = columns >= 0
+    matrix = sparse_rows(np.where(stored, columns, 0), weights * stored, len(table))[reached]
+    missing = wanted.cpu().numpy()[reached] - matrix @ table.cpu().numpy()
+    solutions = conjugate_gradients(lambda x: matrix.T @ (matrix @ x), matrix.T @ missing)
+    solution, _ = next(islice(solutions, ITERATIONS - 1, None))
+    return torch.as_tensor(solution, dtype=table.dtype, device=table.device)

@@ -201,7 +201,14 @@ class Descent:
         self.losses = np.zeros(workers)
         reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
         field = (
-            Given(*map(np.float32, self.loss), self.layers, sizes, self.segments, self.rates),
+            Given(
+                np.float32(self.loss.delta),
+                np.float32(self.loss.gradient_weight),
+                self.layers,
+                sizes,
+                self.segments,
+                self.rates,
+            ),
             self.levels,
             self.decoder,
         )
