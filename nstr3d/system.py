@@ -1,10 +1,50 @@
-"""What is asked of the operating system, with an answer where it does not know."""
+"""The surroundings of a process: questions to the operating system, and sentences for the user."""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
+from typing import Any
+
+OPTION = re.compile("<([a-z_]+)>")
+
+
+class Message(str):
+    """A sentence for the user that names options.
+
+    In ``template``, ``<name>`` stands for the option of that name; `str.format` puts in the
+    ``values``. As text the sentence names options as a caller writes them, keep_outliers;
+    `with_flags` names them as the command line does, --keep-outliers.
+    """
+
+    template: str
+    values: tuple[Any, ...]
+
+    def __new__(cls, template: str, *values: Any) -> Message:
+        message = super().__new__(cls, OPTION.sub(r"\1", template).format(*values))
+        message.template, message.values = template, values
+        return message
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return self.template, *self.values
+
+    @property
+    def with_flags(self) -> str:
+        """The sentence with the names that the command line has."""
+        template = OPTION.sub(lambda name: "--" + name[1].replace("_", "-"), self.template)
+        return template.format(*map(with_flags, self.values))
+
+
+def with_flags(value: Any) -> Any:
+    """The text of a `Message` that names flags; any other value unchanged."""
+    return value.with_flags if isinstance(value, Message) else value
+
+
+def one_line(text: object) -> str:
+    """``str(text)`` on one line, each run of white space as one space."""
+    return " ".join(str(text).split())
 
 
 def count_processors() -> int:

@@ -360,8 +360,9 @@ def test_trimming_keeps_what_points_support():
     assert cut.vertices[:, 2].min() > -0.2
     assert cut.vertices[:, 2].max() > 0.95
     assert cut.faces.max() == len(cut.vertices) - 1
-    with pytest.raises(ValueError, match="remove all"):
+    with pytest.raises(ValueError, match="so trim would remove all") as refused:
         trim(first.mesh, above + 10, 0.1)
+    assert "so --trim would remove all" in refused.value.args[0].with_flags
 
 
 def test_bubbles_without_points_are_dropped():

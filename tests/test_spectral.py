@@ -13,6 +13,7 @@ from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
+from nstr3d.render.frequency import mean_frequency
 from nstr3d.spectrum.reading import (
     LocalSpectrum,
     complex_spectrum,
@@ -21,6 +22,8 @@ from nstr3d.spectrum.reading import (
     spectral_flow,
     transport_map,
 )
+from nstr3d.training.fit import Fit
+from nstr3d.types import Box, Frame
 
 
 def points(count: int, dim: int, seed: int = 0) -> Tensor:
@@ -160,8 +163,12 @@ def test_what_has_no_spectrum_says_so():
         phase_spectrum(real, points(3, 3))
     with pytest.raises(ValueError, match="no complex waves"):
         complex_spectrum(real, points(3, 3))
-    with pytest.raises(ValueError, match="without a transport network"):
+    with pytest.raises(ValueError, match="fit it with a positive transport"):
         transport_map(real, points(3, 3))
+    model = Fit(siren, Frame.identity(), Box((-1.0,) * 3, (1.0,) * 3), 1.0)
+    with pytest.raises(ValueError, match="A Siren field has no local frequency") as refused:
+        mean_frequency(model, points(3, 3))
+    assert refused.value.args[0].with_flags.endswith("fit one with --field nstr.")
     with pytest.raises(ValueError, match="positive distance"):
         spectral_flow(lambda at: phase_spectrum(siren, at), points(3, 3), 0)
 

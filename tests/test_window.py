@@ -12,10 +12,12 @@ from oracles import torus
 from programs import needs, needs_parts
 
 from nstr3d.cli import command as cli
+from nstr3d.cli import view as viewing
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import save_mesh
 from nstr3d.render.traced import measure
 from nstr3d.types import Camera
+from nstr3d.view.window import Window
 
 PROGRAM = """
 import sys
@@ -94,3 +96,27 @@ def test_without_a_display_the_ways_to_look_are_named(
     assert "--browser" in said
     assert "nstr3d render" in said
     assert said.count("\n") == 1
+
+
+class Blind(Window):
+    """A window that draws nothing; its user presses the keys for the input mesh and the error."""
+
+    def __init__(self, shapes, curves, reference, size, say):
+        self.reference, self.say = reference, say
+
+    def run(self) -> None:
+        self.input()
+        self.error()
+
+    def close(self) -> None:
+        self.reference = None
+
+
+def test_what_the_window_lacks_is_named_as_a_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    save_mesh(tmp_path / "torus.ply", torus())
+    monkeypatch.setattr(viewing, "Window", Blind)
+    monkeypatch.setattr(viewing, "has_display", lambda: True)
+    assert cli.main(["view", str(tmp_path / "torus.ply")]) == 0
+    assert capsys.readouterr().out.count("name it as --input.") == 2

@@ -21,6 +21,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.level import Level
 from nstr3d.model.checkpoint import load
 from nstr3d.model.tags import encode_config
+from nstr3d.system import Message
 from nstr3d.training.fit import Fit
 from nstr3d.types import Frame
 
@@ -67,8 +68,10 @@ class Dataset:
         fits = [self[name] for name in ids]
         if len({_architecture(fit.field) for fit in fits}) != 1:
             raise ValueError(
-                "Only fields of the same architecture stack; Dataset.stacks sorts them, --cells "
-                "makes them so."
+                Message(
+                    "Only fields of the same architecture stack; Dataset.stacks sorts them, and a "
+                    "fit with <cells> gives every shape the same."
+                )
             )
         return Stack(
             tuple(ids), tuple(fit.frame for fit in fits), *_stacked([fit.field for fit in fits])

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from nstr3d.batch.attempt import Slot, Task, attempt, lost
-from nstr3d.system import count_processors
+from nstr3d.system import Message, count_processors
 
 GIGABYTE = 1 << 30
 NODE_LOSSES = 3  # that a shape may meet before it is given up
@@ -85,7 +85,7 @@ class RayEngine:
             import ray
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                "--engine ray needs Ray: pip install nstr3d[batch]"
+                Message("<engine> ray needs Ray: pip install 'nstr3d[batch]'.")
             ) from error
         self.ray, self.threads, self.share = ray, threads, gpus or 1.0
         os.environ.setdefault(
@@ -170,7 +170,7 @@ def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) 
     Raises ValueError for fewer than one worker.
     """
     if workers is not None and workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {workers}.")
+        raise ValueError(Message("<workers> must be at least 1, not {}.", workers))
     if not gpus:
         count = workers or cores
         return [Slot(max(1, cores // count)) for _ in range(count)]

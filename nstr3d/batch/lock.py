@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nstr3d.batch.store import Store
-from nstr3d.system import process_start
+from nstr3d.system import Message, process_start
 
 RUNS = ".runs"
 BEAT = 10.0  # seconds between signs of life
@@ -46,7 +46,11 @@ def working_on(
         store.write(name, json.dumps(me).encode())
     except OSError as error:
         raise OSError(
-            f"{store.url} cannot be written to ({error.strerror or error}); choose another --out."
+            Message(
+                "{} cannot be written to ({}); choose another <out>.",
+                store.url,
+                error.strerror or error,
+            )
         ) from error
     stopped = threading.Event()
     pulse = threading.Thread(target=_pulse, args=(store, name, me, stopped, beat), daemon=True)
@@ -102,8 +106,12 @@ def _refuse_others(store: Store, mine: str, shard: tuple[int, int], silence: flo
 def _refuse(store: Store, name: str, run: dict[str, Any]) -> None:
     who = f"process {run['pid']} on {run['host']}"
     raise FileExistsError(
-        f"{store.url} is being written by {who}, which does some of the same shapes; wait, or "
-        "split with --shard."
+        Message(
+            "{} is being written by {}, which does some of the same shapes; wait, or split with "
+            "<shard>.",
+            store.url,
+            who,
+        )
     )
 
 

@@ -20,7 +20,7 @@ from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import Shape, find_shapes, in_shard
 from nstr3d.batch.store import is_local, local_path, open_store
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
-from nstr3d.system import count_processors
+from nstr3d.system import Message, count_processors
 
 POLL = 0.5  # seconds between looks at whether to stop
 REFRESH = (
@@ -54,15 +54,13 @@ class BatchJob:
     def __post_init__(self):
         index, count = self.shard
         if not 1 <= index <= count:
-            raise ValueError(f"--shard is i/n with i from 1 to n, not {index}/{count}.")
+            raise ValueError(Message("<shard> is i/n with i from 1 to n, not {}/{}.", index, count))
         for name in ("timeout", "memory", "gpu_memory", "attempts", "workers"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} must be positive and finite, not {value}."
-                )
+                raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
         if not self.grace >= 0:
-            raise ValueError(f"--grace must not be negative, not {self.grace}.")
+            raise ValueError(Message("<grace> must not be negative, not {}.", self.grace))
 
     @property
     def rules(self) -> Rules:

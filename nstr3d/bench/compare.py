@@ -23,6 +23,7 @@ import torch
 from nstr3d.fields.base import Field
 from nstr3d.io.atomic import atomic_path
 from nstr3d.model.checkpoint import save
+from nstr3d.system import Message
 from nstr3d.training.fit import Fit, FitConfig, Progress, fit_steps
 from nstr3d.training.losses import Objective, sdf_objective
 from nstr3d.types import Box, Frame, Mesh, Samples
@@ -223,7 +224,10 @@ def read_rows(path: Path) -> list[Row]:
         reader = csv.DictReader(file)
         if list(reader.fieldnames or ())[: len(_PLACES)] != list(_PLACES):
             raise ValueError(
-                f"{path} has other columns than a benchmark's; name another --out or remove it."
+                Message(
+                    "{} has other columns than a benchmark's; name another <out> or remove it.",
+                    path,
+                )
             )
         return [_parsed(line) for line in reader]
 

@@ -13,6 +13,7 @@ from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
 from nstr3d.jobs.stages import pick_device
 from nstr3d.surface.extract import extract_mesh
+from nstr3d.system import with_flags
 from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted
 from nstr3d.view.window import KEYS, Window, has_display
@@ -68,12 +69,16 @@ def view(options: View) -> None:
     shapes, curves = load_scene(options)
     reference = load_mesh(options.input) if options.input else None
     if not options.browser:
-        with Window(shapes, curves, reference, options.size, print) as window:
+        with Window(shapes, curves, reference, options.size, _say) as window:
             print("keys: " + "; ".join(f"{key} {meaning}" for key, meaning in KEYS.items()))
             window.run()
         return
     with Page(shapes, curves, reference, options.host, options.port) as page:
         serve(page)
+
+
+def _say(text: str) -> None:
+    print(with_flags(text))
 
 
 def serve(page: Page) -> None:

@@ -1,46 +1,16 @@
-"""Sentences for the user that name options: as values to who calls the library, as flags to who
-types them."""
+"""Errors as sentences for the user, which name options as values or as flags."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 
-OPTION = re.compile("<([a-z_]+)>")
+from nstr3d.system import Message, one_line, with_flags
+
 # How torch says, in a plain RuntimeError, that an allocation failed.
 FAILED_ALLOCATIONS = ("DefaultCPUAllocator", "CUDA error: out of memory")
-
-
-class Message(str):
-    """The sentence ``template``, where <name> is the option of that name and the ``values``
-    are put in as by `str.format`. As text it names the options as a caller writes them:
-    keep_outliers; `with_flags` is the same for the command line: --keep-outliers."""
-
-    template: str
-    values: tuple[Any, ...]
-
-    def __new__(cls, template: str, *values: Any) -> Message:
-        message = super().__new__(cls, OPTION.sub(r"\1", template).format(*values))
-        message.template, message.values = template, values
-        return message
-
-    def __getnewargs__(self) -> tuple[Any, ...]:
-        return self.template, *self.values
-
-    @property
-    def with_flags(self) -> str:
-        """The sentence as the command line says it."""
-        template = OPTION.sub(lambda found: "--" + found[1].replace("_", "-"), self.template)
-        return template.format(*map(with_flags, self.values))
-
-
-def with_flags(value: Any) -> Any:
-    """``value``, of a `Message` the text that names flags."""
-    return value.with_flags if isinstance(value, Message) else value
 
 
 def sentence(error: BaseException, flags: bool = False) -> str:
@@ -49,7 +19,7 @@ def sentence(error: BaseException, flags: bool = False) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     said = error.args[0] if flags and error.args and isinstance(error.args[0], Message) else error
-    return " ".join(str(with_flags(said)).split())
+    return one_line(with_flags(said))
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from nstr3d.system import one_line
+
 INSTALL = "pip install numba"
 
 
@@ -15,7 +17,7 @@ def numba_fault() -> str | None:
     try:
         import numba  # noqa: F401
     except (ImportError, OSError) as error:  # OSError: a library of llvmlite does not load
-        return " ".join(str(error).split())
+        return one_line(error)
     return None
 
 

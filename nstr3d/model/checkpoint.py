@@ -22,6 +22,7 @@ from torch import Tensor
 from nstr3d.fields.base import Field
 from nstr3d.io.atomic import atomic_path
 from nstr3d.model.tags import OTHER_VERSION, decode_config, encode_config, option_names
+from nstr3d.system import one_line
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
@@ -116,7 +117,7 @@ def load_training(
         reason = (
             f"its header lacks {error}"
             if isinstance(error, KeyError)
-            else " ".join(str(error).split()).rstrip(".")
+            else one_line(error).rstrip(".")
         )
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
     return fit, training

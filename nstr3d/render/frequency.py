@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nstr3d.fields.nstr import Nstr
 from nstr3d.render.colours import GAMMA, colour_map
+from nstr3d.system import Message
 from nstr3d.training.fit import Fit
 
 SAMPLES, NEAREST = 1 << 16, 1 << 12
@@ -24,7 +25,10 @@ def mean_frequency(fit: Fit, points: Tensor) -> Tensor:
     """
     if not isinstance(fit.field, Nstr):
         raise ValueError(
-            f"A {type(fit.field).__name__} field has no local frequency; fit one with --field nstr."
+            Message(
+                "A {} field has no local frequency; fit one with <field> nstr.",
+                type(fit.field).__name__,
+            )
         )
     unit = (points - points.new_tensor(fit.frame.centre)) / fit.frame.scale
     with torch.no_grad():

@@ -19,6 +19,7 @@ import torch
 from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.render.shading import Light
 from nstr3d.render.traced import GREY, STUDIO, Backdrop
+from nstr3d.system import one_line
 from nstr3d.types import Camera, Mesh
 
 
@@ -224,7 +225,7 @@ def _renderer(pyrender: Any, width: int, height: int) -> Any:
         return pyrender.OffscreenRenderer(width, height)
     except Exception as error:  # drivers raise whatever they like
         raise ModuleNotFoundError(
-            _NO_OPENGL.format(" ".join(str(error).split()) or type(error).__name__)
+            _NO_OPENGL.format(one_line(error) or type(error).__name__)
         ) from error
 
 

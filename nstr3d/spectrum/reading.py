@@ -24,6 +24,7 @@ from torch import Tensor
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.waves import ComplexWaves, PhaseWaves
+from nstr3d.system import Message
 
 TINY = 1e-30
 
@@ -202,7 +203,10 @@ def transport_map(field: Field, points: Tensor) -> TransportMap:
     nstr = _nstr(field)
     if nstr.transport is None:
         raise ValueError(
-            "This field was built without a transport network; fit it with --transport WEIGHT."
+            Message(
+                "This field was built without a transport network; fit it with a positive "
+                "<transport>."
+            )
         )
     with torch.no_grad():
         spectrum, slope = nstr.spectrum(points)

@@ -18,6 +18,7 @@ from nstr3d.io.interop import to_trimesh
 from nstr3d.render.contours import Plane, contour_colours, contours, cut
 from nstr3d.render.traced import GREY, RenderConfig, measure, render
 from nstr3d.sdf import Sdf
+from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Box, Camera, Mesh
 from nstr3d.view.scene import Curves, Shape, error_colours, levels_of, muted, surface
@@ -451,17 +452,17 @@ def _box(points: np.ndarray) -> Box:
 def _free_port(host: str, port: int) -> int:
     """``port`` if it can be had, any free one for 0; viser itself would silently take the next."""
     if not 0 <= port <= 65535:
-        raise ValueError(f"--port is 0 to 65535, not {port}.")
+        raise ValueError(Message("<port> is 0 to 65535, not {}.", port))
     try:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host, port))
             return probe.getsockname()[1]
     except OSError as error:
-        taken = (
-            "is taken; pass another --port, or 0 for any free one" if port else "has no free port"
-        )
-        raise OSError(f"Port {port} of {host} {taken} ({error.strerror}).") from error
+        text = "Port {} of {} has no free port ({})."
+        if port:
+            text = "Port {} of {} is taken; pass another <port>, or 0 for any free one ({})."
+        raise OSError(Message(text, port, host, error.strerror)) from error
 
 
 def _viser() -> Any:

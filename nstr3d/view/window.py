@@ -18,6 +18,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
+from nstr3d.system import Message
 from nstr3d.types import Box, Camera, Mesh
 from nstr3d.view.scene import Curves, Shape, error_colours
 
@@ -219,7 +220,7 @@ class Window:
     def input(self) -> None:
         """The input mesh overlaid as wires, then beside, then away."""
         if self.reference is None:
-            self.say("There is no input mesh to show; pass --input MESH.")
+            self.say(Message("There is no mesh to show beside the model; name it as <input>."))
             return
         self._show(replace(self.showing, input=(self.showing.input + 1) % 3))
         if self.showing.input != 1:
@@ -228,7 +229,7 @@ class Window:
     def error(self) -> None:
         """The distance to the input as colours, or plain."""
         if self.reference is None:
-            self.say("There is no input to measure the error against; pass --input MESH.")
+            self.say(Message("There is no mesh to measure the error against; name it as <input>."))
             return
         if self.errors is None:
             distance = MeshDistance(self.reference).sdf()

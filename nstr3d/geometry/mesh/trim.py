@@ -6,6 +6,7 @@ import numpy as np
 
 from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.mesh.topology import drop_unused_vertices, label_vertices
+from nstr3d.system import Message
 from nstr3d.types import Mesh
 
 
@@ -19,7 +20,10 @@ def trim(mesh: Mesh, points: np.ndarray | Neighbours, reach: float) -> Mesh:
     faces = mesh.faces[near[mesh.faces].any(axis=1)]
     if len(faces) == 0:
         raise ValueError(
-            f"no surface lies within {reach:.3g} of a point, so --trim would remove all; raise it"
+            Message(
+                "No surface lies within {:.3g} of a point, so <trim> would remove all; raise it.",
+                reach,
+            )
         )
     return drop_unused_vertices(Mesh(mesh.vertices, faces))
 
