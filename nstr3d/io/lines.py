@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
-import struct
 from pathlib import Path
 
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.gltf import encode_glb
 from nstr3d.io.ply import element_names, encode_ply, read_ply, table_of
 from nstr3d.types import Polylines
 
@@ -130,73 +130,13 @@ def _ply(lines: Polylines, colours: np.ndarray) -> bytes:
 
 
 def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
-    """glTF 2.0 in binary: one primitive of lines, by the rows of their ends. By hand, for trimesh
-    writes an entity a colour."""
-    points = lines.points.astype("<f4")
-    shades = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
-    parts = [
-        points.tobytes(),
-        shades.tobytes(),
-        lines.segments.astype("<u4").tobytes(),
-    ]  # all of whole words
-    views = [
-        {
-            "buffer": 0,
-            "byteOffset": sum(map(len, parts[:index])),
-            "byteLength": len(part),
-            "target": target,
-        }
-        for index, (part, target) in enumerate(
-            zip(parts, (34962, 34962, 34963))
-        )  # of vertices, and of indices
-    ]
-    box = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
-    accessors = [
-        {"bufferView": 0, "componentType": 5126, "count": len(points), "type": "VEC3"} | box,
-        {
-            "bufferView": 1,
-            "componentType": 5121,
-            "count": len(points),
-            "type": "VEC4",
-            "normalized": True,
-        },
-        {"bufferView": 2, "componentType": 5125, "count": lines.segments.size, "type": "SCALAR"},
-    ]
-    primitive = {
-        "attributes": {"POSITION": 0, "COLOR_0": 1},
-        "indices": 2,
-        "mode": 1,
-        "material": 0,
+    # Lines have no normals. Under light some viewers would show them black, so the material is
+    # unlit; viewers without that extension show the colours under light.
+    material = {
+        "extensions": {"KHR_materials_unlit": {}},
+        "pbrMetallicRoughness": {"metallicFactor": 0.0},
     }
-    tree = {
-        "asset": {"version": "2.0", "generator": "nstr3d"},
-        "scene": 0,
-        "scenes": [{"nodes": [0]}],
-        "nodes": [{"name": "streamlines", "mesh": 0}],
-        "meshes": [{"primitives": [primitive]}],
-        # Lines have no normals, so light would leave them black in some viewers; those that cannot
-        # do without show the colours.
-        "materials": [
-            {
-                "extensions": {"KHR_materials_unlit": {}},
-                "pbrMetallicRoughness": {"metallicFactor": 0.0},
-            }
-        ],
-        "extensionsUsed": ["KHR_materials_unlit"],
-        "accessors": accessors,
-        "bufferViews": views,
-        "buffers": [{"byteLength": sum(map(len, parts))}],
-    }
-    text = json.dumps(tree, allow_nan=False).encode("ascii")
-    text += b" " * (-len(text) % 4)
-    body = b"".join(parts)
-    chunks = (
-        struct.pack("<I4s", len(text), b"JSON")
-        + text
-        + struct.pack("<I4s", len(body), b"BIN\0")
-        + body
-    )
-    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
+    return encode_glb("streamlines", lines.points, lines.segments, material, colours)
 
 
 def _vtp(lines: Polylines, colours: np.ndarray) -> bytes:

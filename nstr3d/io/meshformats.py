@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from nstr3d.io.gltf import encode_glb
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.types import Mesh
 
@@ -64,25 +65,16 @@ def _encode_stl(mesh: Mesh, single: bool) -> bytes:
 
 
 def _encode_glb(mesh: Mesh, single: bool) -> bytes:
-    import trimesh
-    from trimesh.exchange.gltf import export_glb
-    from trimesh.visual import TextureVisuals
-    from trimesh.visual.material import PBRMaterial
-
-    placement, vertices = np.eye(4), mesh.vertices
-    if not single:  # glTF has no doubles, but its node transforms are decimal text
+    placement, vertices = None, mesh.vertices
+    if not single:  # glTF has no double-precision coordinates, but its placements are decimal text
         lower, upper = vertices.min(axis=0), vertices.max(axis=0)
         scale = float((upper - lower).max())
+        placement = np.eye(4)
         placement[:3] = np.column_stack([np.eye(3) * scale, (lower + upper) / 2])
         vertices = (vertices - placement[:3, 3]) / scale
-    # Without a material, viewers assume metal and show it black.
-    material = PBRMaterial(metallicFactor=0.0, roughnessFactor=1.0)
-    visual = TextureVisuals(material=material)
-    scene = trimesh.Scene()
-    scene.add_geometry(
-        trimesh.Trimesh(vertices, mesh.faces, visual=visual, process=False), transform=placement
-    )
-    return export_glb(scene)
+    # Without a material, viewers assume metal and show the mesh black.
+    material = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
+    return encode_glb("mesh", vertices, mesh.faces, material, placement=placement)
 
 
 ENCODERS = {

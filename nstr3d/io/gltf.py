@@ -1,0 +1,89 @@
+"""Points with edges or triangles as the bytes of a GLB file: glTF 2.0 in binary."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# Codes of glTF: what a buffer view holds, the type of a number, and what each row of indices draws.
+VERTICES, INDICES = 34962, 34963
+FLOAT32, UINT8, UINT32 = 5126, 5121, 5125
+MODES = {2: 1, 3: 4}  # a row of 2 indices is a line, of 3 a triangle
+
+
+def encode_glb(
+    name: str,
+    points: np.ndarray,
+    indices: np.ndarray,
+    material: Mapping[str, Any],
+    colours: np.ndarray | None = None,
+    placement: np.ndarray | None = None,
+) -> bytes:
+    """A scene with one node ``name``: ``points (n, 3)``, stored as float32, joined by the rows of
+    ``indices (m, 2)``, lines, or ``(m, 3)``, triangles.
+
+    ``colours (n, 3)`` uint8 are those of the points. ``placement (4, 4)`` takes the points to
+    world coordinates; glTF stores it in decimal text, so it keeps double precision. ``material``
+    is glTF's own dictionary.
+    """
+    points, rows = points.astype("<f4"), indices.astype("<u4")
+    box = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
+    parts = [(points.tobytes(), VERTICES, _accessor(FLOAT32, len(points), "VEC3") | box)]
+    attributes = {"POSITION": 0}
+    if colours is not None:
+        shades = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
+        accessor = _accessor(UINT8, len(points), "VEC4") | {"normalized": True}
+        parts.append((shades.tobytes(), VERTICES, accessor))
+        attributes["COLOR_0"] = 1
+    parts.append((rows.tobytes(), INDICES, _accessor(UINT32, rows.size, "SCALAR")))
+    primitive = {
+        "attributes": attributes,
+        "indices": len(parts) - 1,
+        "mode": MODES[rows.shape[1]],
+        "material": 0,
+    }
+    node = {"name": name, "mesh": 0}
+    if placement is not None:
+        node["matrix"] = placement.T.ravel().tolist()  # glTF stores columns
+    body = b"".join(data for data, _, _ in parts)  # every part is a whole number of 4-byte words
+    tree = {
+        "asset": {"version": "2.0", "generator": "nstr3d"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [node],
+        "meshes": [{"primitives": [primitive]}],
+        "materials": [material],
+        "extensionsUsed": list(material.get("extensions", ())),
+        "accessors": [{"bufferView": at} | part[2] for at, part in enumerate(parts)],
+        "bufferViews": [
+            {
+                "buffer": 0,
+                "byteOffset": sum(len(data) for data, _, _ in parts[:at]),
+                "byteLength": len(data),
+                "target": target,
+            }
+            for at, (data, target, _) in enumerate(parts)
+        ],
+        "buffers": [{"byteLength": len(body)}],
+    }
+    if not tree["extensionsUsed"]:
+        del tree["extensionsUsed"]  # glTF allows no empty list
+    return _container(json.dumps(tree, allow_nan=False).encode("ascii"), body)
+
+
+def _accessor(number: int, count: int, kind: str) -> dict[str, Any]:
+    return {"componentType": number, "count": count, "type": kind}
+
+
+def _container(text: bytes, body: bytes) -> bytes:
+    """The file's header and its two chunks; the text is filled up to whole words with spaces."""
+    text += b" " * (-len(text) % 4)
+    chunks = b"".join(
+        struct.pack("<I4s", len(data), kind) + data
+        for data, kind in ((text, b"JSON"), (body, b"BIN\0"))
+    )
+    return struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks
