@@ -29,7 +29,7 @@ from nstr3d.batch.lock import RUNS, meet, working_on
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.overview import OVERVIEW, save_overview
 from nstr3d.batch.run import BatchJob, Standing
-from nstr3d.batch.shapes import Shape, find_shapes, in_shard, printable
+from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard, printable
 from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
 from nstr3d.cli.batch import summary
@@ -516,7 +516,7 @@ def test_a_shape_from_a_url_is_fitted_into_a_store_behind_one(tmp_path):
 
     out = open_store("memory://out")
     task = Task(
-        Shape("ball.ply", "memory://shapes/ball.ply", "s"),
+        ShapeFile("ball.ply", "memory://shapes/ball.ply", "s"),
         "memory://out",
         changed(ShapeOptions(), **QUICK),
         Rules(),

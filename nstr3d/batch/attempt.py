@@ -27,7 +27,7 @@ from typing import IO, Any
 
 from nstr3d.batch.catalogue import REPORT
 from nstr3d.batch.options import LOG, ShapeOptions
-from nstr3d.batch.shapes import Shape
+from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.store import Store, open_store
 from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
@@ -58,7 +58,7 @@ class Task:
     """A shape to fit into the data set at ``out``, unless its result there has the ``known_key``
     that it would get; ``replaces`` says that there may be files of a former fit."""
 
-    shape: Shape
+    shape: ShapeFile
     out: str
     options: ShapeOptions
     rules: Rules

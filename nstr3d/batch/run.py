@@ -17,7 +17,7 @@ from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots
 from nstr3d.batch.lock import working_on
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
-from nstr3d.batch.shapes import Shape, find_shapes, in_shard
+from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard
 from nstr3d.batch.store import is_local, local_path, open_store
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.system import Message, count_processors
@@ -149,7 +149,7 @@ def run_batch(
 
 
 def _task(
-    job: BatchJob, out: str, shape: Shape, known: Known | None, chosen: set[str] | None
+    job: BatchJob, out: str, shape: ShapeFile, known: Known | None, chosen: set[str] | None
 ) -> Task | None:
     """What is to be done for a shape, None where nothing is."""
     if chosen is not None:

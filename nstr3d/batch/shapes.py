@@ -26,7 +26,7 @@ LONGEST = 200  # bytes of a part of an id: file systems allow 255
 
 
 @dataclass(frozen=True)
-class Shape:
+class ShapeFile:
     """One shape: its ``id``, its ``place`` (a local path or a URL), and a ``stamp`` that changes
     when the file does, empty where there is no file."""
 
@@ -35,7 +35,7 @@ class Shape:
     stamp: str
 
 
-def find_shapes(source: str, apart_from: str = "") -> list[Shape]:
+def find_shapes(source: str, apart_from: str = "") -> list[ShapeFile]:
     """The shapes of ``source``, ordered by id: a folder, searched recursively, a list (.txt: a path
     per line; .csv: a column ``path`` and, if you want to name them, ``id``), or a URL of either.
     Paths in a list are relative to it.
@@ -47,7 +47,7 @@ def find_shapes(source: str, apart_from: str = "") -> list[Shape]:
     shapes = (
         _at_url(source) if not is_local(source) else _here(Path(local_path(source)), apart_from)
     )
-    found: dict[str, Shape] = {}
+    found: dict[str, ShapeFile] = {}
     for shape in shapes:
         other = found.setdefault(shape.id, shape)
         if other.place != shape.place:
@@ -70,11 +70,11 @@ def in_shard(shape_id: str, index: int, count: int) -> bool:
     )
 
 
-def _here(path: Path, apart_from: str) -> Iterator[Shape]:
+def _here(path: Path, apart_from: str) -> Iterator[ShapeFile]:
     path = path.absolute()  # whoever fits it may be elsewhere
     if path.is_dir():
         return (
-            Shape(printable(name), str(path / name), _stamp(path / name))
+            ShapeFile(printable(name), str(path / name), _stamp(path / name))
             for name in _walk(path, apart_from)
         )
     if not path.exists():
@@ -115,34 +115,34 @@ def _walk(top: Path, apart_from: str) -> Iterator[str]:
                 yield os.path.relpath(entry.path, top).replace(os.sep, "/")
 
 
-def _at_url(url: str) -> Iterator[Shape]:
+def _at_url(url: str) -> Iterator[ShapeFile]:
     fs, root = filesystem(url)
     if fs.isdir(root):
         for path, info in fs.find(root, detail=True).items():
             name = path[len(root) :].strip("/")
             hidden = any(part.startswith(".") for part in name.split("/"))
             if not hidden and os.path.splitext(name)[1].lower() in SCANNED:
-                yield Shape(printable(name), _absolute(name, url), remote_stamp(info))
+                yield ShapeFile(printable(name), _absolute(name, url), remote_stamp(info))
         return
     if os.path.splitext(root)[1].lower() not in LISTS:
         raise ValueError(f"{url} is neither a folder with files in it nor a list (.txt or .csv).")
     yield from _listed(fs.cat_file(root), url, url.rpartition("/")[0])
 
 
-def _listed(data: bytes, source: str, folder: str) -> Iterator[Shape]:
+def _listed(data: bytes, source: str, folder: str) -> Iterator[ShapeFile]:
     for number, (name, path) in enumerate(_entries(data, source), 1):
         place = path if not is_local(path) or os.path.isabs(path) else _absolute(path, folder)
         chosen = _checked(name, source, number) if name else _id_of(place, folder)
         if is_local(place):
             place = os.path.normpath(local_path(place))
-            yield Shape(chosen, place, _stamp(Path(place)))
+            yield ShapeFile(chosen, place, _stamp(Path(place)))
         else:
             fs, at = filesystem(place)
             try:
                 stamp = remote_stamp(fs.info(at))
             except FileNotFoundError:
                 stamp = ""
-            yield Shape(chosen, place, stamp)
+            yield ShapeFile(chosen, place, stamp)
 
 
 def _entries(data: bytes, source: str) -> Iterable[tuple[str, str]]:

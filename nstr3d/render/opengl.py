@@ -24,7 +24,7 @@ from nstr3d.types import Camera, Mesh
 
 
 @dataclass(frozen=True)
-class Raster:
+class MeshPicture:
     """A ``picture (h, w, 3)`` float32 in [0, 1], 4 channels without a backdrop, and ``depth (h,
     w)`` float32 along the ray through each pixel's centre in world units, infinite where there is
     nothing: as `render` and `measure` have them."""
@@ -35,7 +35,7 @@ class Raster:
 
 def rasterise(
     mesh: Mesh, camera: Camera, colours: np.ndarray | None = None, backdrop: Backdrop | None = GREY
-) -> Raster:
+) -> MeshPicture:
     """What ``camera`` sees of ``mesh``, in the light of `render.shading.Studio` without shadows,
     anti-aliased.
 
@@ -51,7 +51,7 @@ def raster_turntable(
     cameras: Sequence[Camera],
     colours: np.ndarray | None = None,
     backdrop: Backdrop | None = GREY,
-) -> Iterator[Raster]:
+) -> Iterator[MeshPicture]:
     """`rasterise` for many cameras, one at a time; the mesh is uploaded once."""
     if not len(mesh.faces):
         raise ValueError("A mesh without faces cannot be drawn.")
@@ -102,7 +102,7 @@ def _take(
     camera: Camera,
     place: _Place,
     backdrop: Backdrop | None,
-) -> Raster:
+) -> MeshPicture:
     near, far = _range(mesh, camera, place)
     # Transparent black behind: what is blended with it at edges is premultiplied by its coverage.
     scene = pyrender.Scene(
@@ -131,7 +131,7 @@ def _take(
         )
         picture = colour[..., :3] + (1 - colour[..., 3:]) * behind
     along = _along(depth.astype(np.float64), camera, near, far) * place.scale
-    return Raster(picture.clip(0, 1).astype(np.float32), along.astype(np.float32))
+    return MeshPicture(picture.clip(0, 1).astype(np.float32), along.astype(np.float32))
 
 
 def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
