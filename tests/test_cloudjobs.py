@@ -167,6 +167,7 @@ def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
         {"trim": 0.0},
         {"trim": np.nan},
         {"normals": "some"},
+        {"normals": "none"},
     ],
 )
 def test_options_out_of_range_are_refused(tmp_path, options):

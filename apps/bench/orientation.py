@@ -1,9 +1,9 @@
 """Race ways to tell inside from outside on points without normals:
 ``python apps/bench/orientation.py SHAPES``.
 
-Points are sampled from closed meshes and moved by noise; the winding number and the trained carrier
-say which way is out. Exact normals are one yardstick; estimated ones with exact signs are another,
-which shows what wrong signs cost. Prints a table, each line as soon as it is measured.
+Points are sampled from closed meshes and moved by noise; the winding number decides which side is
+outside. Exact normals are one reference. Estimated normals with exact signs are another: they show
+what wrong signs cost. Prints a table, each line as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from nstr3d.geometry.mesh.trim import supported
 from nstr3d.io import load_mesh
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import TAU, compare_surfaces
-from nstr3d.training.unoriented import carried_normals
 from nstr3d.types import Mesh, PointCloud
 
 # of the longest side: how far from the surface the points near it are, in standard deviations, and
@@ -45,7 +44,6 @@ HEADER = (
 )
 METHODS: dict[str, Callable[[np.ndarray | Neighbours], np.ndarray]] = {
     "winding number": outward_normals,
-    "carrier": carried_normals,
 }
 
 

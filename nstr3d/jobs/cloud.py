@@ -16,7 +16,6 @@ import numpy as np
 
 from nstr3d.geometry.cloud.distance import CloudDistance
 from nstr3d.geometry.cloud.neighbours import Neighbours
-from nstr3d.geometry.cloud.orient import outward_normals
 from nstr3d.geometry.cloud.patches import fit_patches
 from nstr3d.geometry.cloud.prepare import FEW, Preparation, prepare
 from nstr3d.geometry.mesh.distance import MeshDistance
@@ -36,13 +35,12 @@ from nstr3d.render.traced import render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import compare_cloud, one_sided, score
-from nstr3d.training.unoriented import carried_normals
 from nstr3d.types import Camera, Mesh, PointCloud
 
 CELLS = (120, 640)  # of the first surface, at least and at most
 CELLS_PER_SPACING = 2.0
 CLOUDS = "Surfaces of point clouds"  # what needs numba
-NORMALS = ("given", "estimate", "none")
+NORMALS = ("given", "estimate")
 FEW_TURNED = 0.001  # share of given normals turned over, from which on it is worth a warning
 
 
@@ -53,10 +51,9 @@ class PointsJob(SurfaceJob):
     path: Path
     """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or
     LAS with laspy."""
-    normals: Literal["given", "estimate", "none"] = "given"
-    """Use the file's normals where it has them, or estimate all anew; with none a field trained on
-    the points alone tells which way is out, slower and less often right than the winding number,
-    which tells it otherwise."""
+    normals: Literal["given", "estimate"] = "given"
+    """given: use the file's normals, and estimate them where it has none. estimate: ignore the
+    file's normals."""
     smooth: float | None = None
     """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the
     points closely."""
@@ -82,7 +79,6 @@ class PointsJob(SurfaceJob):
         """What decides the first surface, beside the file."""
         return {
             "estimate_normals": self.normals != "given",
-            "carried_signs": self.normals == "none",
             "smooth": self.smooth,
             "keep_outliers": self.keep_outliers,
         }
@@ -104,7 +100,6 @@ class FirstSurface:
 def first_surface(
     cloud: PointCloud,
     estimate_normals: bool = False,
-    carried_signs: bool = False,
     smooth: float | None = None,
     keep_outliers: bool = False,
     cells: tuple[int, int] = CELLS,
@@ -118,10 +113,7 @@ def first_surface(
     numba is missing.
     """
     need_numba(CLOUDS)
-    outward = carried_normals if carried_signs else outward_normals
-    clean, frame, preparation = prepare(
-        cloud, estimate_normals or carried_signs, keep_outliers, outward
-    )
+    clean, frame, preparation = prepare(cloud, estimate_normals, keep_outliers)
     noise = None if smooth is None else smooth / frame.scale
     distance = CloudDistance(fit_patches(clean.tree, clean.normals, preparation.measured, noise))
     spacing = float(np.median(distance.spacing))

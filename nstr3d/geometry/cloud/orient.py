@@ -150,22 +150,6 @@ def turn_outward(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
 
 
-def without_strays(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.ndarray:
-    """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang
-    together with too few others to be another sheet."""
-    tree = Neighbours.of(points)
-    label = _components(tree, normals)
-    few = np.bincount(label)[label] < SMALLEST
-    stray = np.flatnonzero(few)
-    if not 0 < len(stray) < tree.count:
-        return normals
-    _, near = tree(tree.points[stray], LINKS + 1, skip=1)
-    agreement = np.einsum("nd,nkd,nk->n", normals[stray], normals[near], ~few[near])
-    result = normals.copy()
-    result[stray[agreement < 0]] *= -1
-    return result
-
-
 def _spread(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Variances ``(m, 3)``, ascending, and their directions ``(m, 3, 3)`` in columns, of the groups
     ``near (m, k, 3)``."""
@@ -227,7 +211,22 @@ def _outward(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
     ):
         if CloudWinding(tree, result).side(member[_probes(member)]) < INVERTED:
             result[member] *= -1
-    return without_strays(tree, result)
+    return _without_strays(tree, result)
+
+
+def _without_strays(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
+    """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang
+    together with too few others to be another sheet."""
+    label = _components(tree, normals)
+    few = np.bincount(label)[label] < SMALLEST
+    stray = np.flatnonzero(few)
+    if not 0 < len(stray) < tree.count:
+        return normals
+    _, near = tree(tree.points[stray], LINKS + 1, skip=1)
+    agreement = np.einsum("nd,nkd,nk->n", normals[stray], normals[near], ~few[near])
+    result = normals.copy()
+    result[stray[agreement < 0]] *= -1
+    return result
 
 
 def _probes(rows: np.ndarray) -> np.ndarray:
