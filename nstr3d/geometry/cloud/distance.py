@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.geometry.cloud.patches import FACING, Patches
+from nstr3d.geometry.cloud.noise import FACING
+from nstr3d.geometry.cloud.patches import Patches
 from nstr3d.geometry.cloud.spanning import BULGE, Spanning
 from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.kernels.threads import share

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from nstr3d.geometry.cloud.neighbours import Neighbours
-from nstr3d.geometry.cloud.patches import noise_of, tangent_frames
+from nstr3d.geometry.cloud.noise import noise_of, tangent_frames
 from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.geometry.graph import label_components
 

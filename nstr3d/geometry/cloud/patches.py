@@ -17,33 +17,39 @@ from functools import cached_property
 import numpy as np
 
 from nstr3d.geometry.cloud.neighbours import Neighbours
+from nstr3d.geometry.cloud.noise import (
+    FACING,
+    SCALES,
+    TERMS,
+    OrientedCloud,
+    local_coordinates,
+    noise_of,
+    quadratic_rows,
+    tangent_frames,
+)
 from nstr3d.kernels.threads import share
 
-SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
 # Half width of an interval in standard deviations, of the height and the two slopes: from heights
 # alone, and from normals too.
 CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
 # neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
 NOISE_RADII = 2.5
-SLAB_RADII = 4.0  # how far neighbourhoods must reach to estimate the noise from, likewise
 TOGETHER = 3  # scales whose neighbours are looked up at once
+JUDGED = 3  # of a patch's coefficients, how many have intervals
 # edges of the cells of which one point each becomes a patch, in both rounds, in the same unit
 ROUGH, THINNING = 1.8, 1.0
 LEAST_NOISE = 1e-7  # of the cloud's size
-QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
 CHUNK = 1 << 11  # points at a time: bounds memory
-FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to another sheet
-TERMS, JUDGED = 6, 3  # 1, u, v, u^2/2, uv, v^2/2, and how many of their coefficients have intervals
 # What is believed before any neighbour is seen, as precisions where the nearest few are within 1:
 # that slopes and curvatures are no larger than such points could show. It decides only where facing
 # neighbours are fewer than terms, at tips and rims.
+SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 BESIDE = 24  # patches that a point without a measured normal may get one from
 # as many neighbours must a patch have taken as the nearest, at least, to be believed instead
 TWICE = 2.0
 REACHING = 1.5  # radii: no farther does a patch speak
 TURN = 0.4  # cosine of the most that a normal turns by it
 FINE = 0.2  # spacings: where the noise is less, creases are looked for a second time
-SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -80,21 +86,6 @@ class Patches:
         return normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
-@dataclass(frozen=True)
-class _Cloud:
-    """What a round of fitting sees: raw ``points``, where they have ``settled`` (neighbours are
-    looked for there, in ``tree``), the ``frames`` whose third rows are their normals, and the
-    standard deviations ``sigma`` of the points along these and ``tilt`` of the normals' slopes,
-    None where normals were not measured."""
-
-    points: np.ndarray
-    settled: np.ndarray
-    frames: np.ndarray
-    tree: Neighbours
-    sigma: float
-    tilt: float | None
-
-
 def fit_patches(
     points: np.ndarray | Neighbours,
     normals: np.ndarray,
@@ -114,7 +105,7 @@ def fit_patches(
     sigma, tilt = noise_of(points, frames, tree, measured)
     least = LEAST_NOISE * float(np.ptp(points, axis=0).max())
     sigma = max(sigma if noise is None else noise, least)
-    cloud = _Cloud(points, points, frames, tree, sigma, tilt if measured else None)
+    cloud = OrientedCloud(points, points, frames, tree, sigma, tilt if measured else None)
     rounds = 1 if measured or sigma > FINE * _spacing(points, tree) else 2
     for _ in range(rounds):
         patches = _fit_all(cloud, thinned(cloud.settled, ROUGH * sigma))
@@ -195,87 +186,13 @@ def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarra
     return result
 
 
-def tangent_frames(normals: np.ndarray) -> np.ndarray:
-    """Orthonormal frames ``(n, 3, 3)``, rows two tangents and the normal (Duff et al., 2017)."""
-    x, y, z = normals.T
-    sign = np.copysign(1.0, z)
-    a = -1 / (sign + z)
-    b = x * y * a
-    first = np.stack([1 + sign * x * x * a, sign * b, -sign * x], axis=1)
-    second = np.stack([b, sign + y * y * a, -y], axis=1)
-    return np.stack([first, second, normals], axis=1)
-
-
-def noise_of(
-    points: np.ndarray, frames: np.ndarray, tree: Neighbours, measured: bool
-) -> tuple[float, float]:
-    """Standard deviations of ``points (n, 3)`` along their normals, and of the normals' slopes
-    about a linear field.
-
-    What small quadratics leave over is noise where the surface is smooth, so a low quantile of it
-    counts. Neighbourhoods grow until they reach beyond the noise.
-    """
-    from scipy.stats import chi2
-
-    rows = np.linspace(0, len(points) - 1, min(len(points), 4000)).astype(int)
-    cloud = _Cloud(points, points, frames, tree, 0.0, None)
-    sigma = tilt = 0.0
-    for size in [k for k in SCALES if k <= len(points)] or [len(points)]:
-        reach, near = tree(points[rows], size)
-        unit = np.maximum(reach[:, -1], 1e-300)
-        offset, normal = _local(cloud, rows, near)
-        u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
-        height = _rows_of(u, v)[0]
-        free = max(size - TERMS, 1)
-        left = _left_over(height, z[..., None]).sum(axis=(1, 2)) * unit**2
-        sigma = float(np.sqrt(np.quantile(left, QUANTILE) / chi2.ppf(QUANTILE, free)))
-        if measured:
-            slopes = -normal[..., :2] / np.maximum(normal[..., 2:], FACING)
-            rest = _left_over(height[..., :3], slopes).sum(axis=(1, 2))
-            tilt = float(np.sqrt(np.median(rest) / (2 * max(size - 3, 1))))
-            level = (z - (slopes[..., 0] * u + slopes[..., 1] * v) / 2)[
-                ..., None
-            ]  # the trapezoid rule, of third order
-            rest = _left_over(height[..., :1], level).sum(axis=(1, 2)) * unit**2
-            sigma = min(
-                sigma, float(np.sqrt(np.quantile(rest, QUANTILE) / chi2.ppf(QUANTILE, size - 1)))
-            )
-        if np.median(reach[:, -1]) > SLAB_RADII * sigma:
-            break
-    return sigma, max(tilt, 1e-2)
-
-
 def _spacing(points: np.ndarray, tree: Neighbours) -> float:
     """Root of a point's share of the surface, typically."""
     reach, _ = tree(points[:: max(len(points) // 2000, 1)], SCALES[0] + 1, skip=SCALES[0])
     return float(np.median(reach)) * np.sqrt(np.pi / SCALES[0])
 
 
-def _left_over(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Squares ``(m, k, c)`` of what the columns of ``basis (m, k, t)`` cannot explain of ``values
-    (m, k, c)``."""
-    solution = np.linalg.pinv(basis, rcond=1e-6) @ values
-    return (values - basis @ solution) ** 2
-
-
-def _local(cloud: _Cloud, rows: np.ndarray, near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates ``(m, k, 3)`` of the neighbours in the frames of ``rows``, and their normals in
-    the same."""
-    frames = cloud.frames[rows].transpose(0, 2, 1)
-    return (cloud.points[near] - cloud.settled[rows, None]) @ frames, cloud.frames[near, 2] @ frames
-
-
-def _rows_of(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the height and its two slopes at (u, v) are in terms of the coefficients: three ``(m, k,
-    6)``."""
-    one, zero = np.ones_like(u), np.zeros_like(u)
-    height = np.stack([one, u, v, u * u / 2, u * v, v * v / 2], axis=-1)
-    slope_u = np.stack([zero, one, zero, u, v, zero], axis=-1)
-    slope_v = np.stack([zero, zero, one, zero, u, v], axis=-1)
-    return height, slope_u, slope_v
-
-
-def _fit_all(cloud: _Cloud, rows: np.ndarray) -> Patches:
+def _fit_all(cloud: OrientedCloud, rows: np.ndarray) -> Patches:
     """The patches at ``rows`` of the cloud."""
     chunks = np.array_split(rows, len(rows) // CHUNK + 1)
     fitted: list[tuple[np.ndarray, ...]] = [()] * len(chunks)
@@ -295,7 +212,7 @@ class _Fitting:
     """The growing least squares systems of some rows, and the intervals that their heights and
     slopes must lie in."""
 
-    def __init__(self, cloud: _Cloud, rows: np.ndarray):
+    def __init__(self, cloud: OrientedCloud, rows: np.ndarray):
         self.cloud, self.rows = cloud, rows
         count = len(rows)
         self.matrix, self.right = np.zeros((count, TERMS, TERMS)), np.zeros((count, TERMS))
@@ -333,9 +250,9 @@ class _Fitting:
     def _add(self, which: np.ndarray, near: np.ndarray) -> None:
         """Puts the neighbours ``near (m, k)`` of the rows ``which`` into their systems."""
         cloud, unit = self.cloud, self.unit[which]
-        offset, normal = _local(cloud, self.rows[which], near)
+        offset, normal = local_coordinates(cloud, self.rows[which], near)
         u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
-        height, *slopes = _rows_of(u, v)
+        height, *slopes = quadratic_rows(u, v)
         weight = (normal[..., 2] > FACING).astype(float)
         equations = [(height, weight, z)]
         if cloud.tilt is not None:

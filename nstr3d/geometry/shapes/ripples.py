@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nstr3d.geometry.shapes.primitives import displace, require_positive, sphere
+from nstr3d.geometry.shapes.combinators import displace
+from nstr3d.geometry.shapes.primitives import sphere
+from nstr3d.geometry.shapes.vectors import require_positive
 from nstr3d.sdf import Sdf
 
 
