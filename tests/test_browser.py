@@ -22,7 +22,8 @@ from nstr3d.render.traced import measure
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Polylines
-from nstr3d.view.browser import LivePage, Page
+from nstr3d.view.browser import Page
+from nstr3d.view.live import LivePage
 from nstr3d.view.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
 
 SIZE = {"width": 900, "height": 600}
@@ -45,7 +46,7 @@ def served_until(tab: Any, page: Page, done: Callable[[], bool]) -> None:
     """Serves the page, and lets the browser work, until ``done``."""
     end = time.monotonic() + PATIENCE
     while not done():
-        assert time.monotonic() < end, page.status.content
+        assert time.monotonic() < end, page.controls.status.content
         tab.wait_for_timeout(100)
         page.refresh()
 
@@ -165,15 +166,15 @@ def test_lines_are_raised_off_their_surface_and_others_stay() -> None:
 def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
     assert surface(model.sdf(), 32, level=-5.0) is None
     with Page([Shape("torus", extract_mesh(model.sdf(), 32), model)], port=0) as page:
-        page.iso.value = page.iso.min
-        page.resolution.value = 32
-        page.cutting.value = True
-        page.offset.value = 0.0
+        page.controls.iso.value = page.controls.iso.min
+        page.controls.resolution.value = 32
+        page.controls.cutting.value = True
+        page.controls.offset.value = 0.0
         page.refresh()
-        assert "all of it is cut away" in page.status.content
-        page.levels[0].value = page.levels[1].value = False
+        assert "all of it is cut away" in page.controls.status.content
+        page.controls.levels[0].value = page.controls.levels[1].value = False
         page.refresh()
-        assert "no closed surface" in page.status.content
+        assert "no closed surface" in page.controls.status.content
 
 
 @needs_parts("viewer")
@@ -209,12 +210,14 @@ def test_a_fit_is_watched_and_served_when_done(
     monkeypatch.setattr(
         Page,
         "training",
-        lambda page, *args: (training(page, *args), looks.append(page.status.content)),
+        lambda page, *args: (training(page, *args), looks.append(page.controls.status.content)),
     )
     monkeypatch.setattr(
         cli,
         "serve",
-        lambda page: served.append((page.url, page.status.content, len(page.meshes[0].faces))),
+        lambda page: served.append(
+            (page.url, page.controls.status.content, len(page.meshes[0].faces))
+        ),
     )
     save_mesh(tmp_path / "ball.ply", sphere(3))
     options = [

@@ -32,7 +32,7 @@ from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener, Outcome
 from nstr3d.model.checkpoint import load
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
-from nstr3d.view.browser import LivePage
+from nstr3d.view.live import LivePage
 
 IMPORT_SECONDS = time.process_time()  # since the process began: almost all of it is imports
 

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,38 +15,27 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io.interop import to_trimesh
-from nstr3d.render.contours import Plane, contour_colours, contours, cut
-from nstr3d.render.traced import GREY, RenderConfig, measure, render
+from nstr3d.render.contours import contour_colours, contours, cut
 from nstr3d.sdf import Sdf
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Box, Camera, Mesh
-from nstr3d.view.scene import Curves, Shape, error_colours, levels_of, muted, surface
+from nstr3d.view.controls import Controls, Settings
+from nstr3d.view.scene import (
+    Curves,
+    Shape,
+    box_of,
+    error_colours,
+    joint_box,
+    levels_of,
+    muted,
+    surface,
+)
+from nstr3d.view.tracing import BEFORE, camera_of, shown, traced, view_of
 
 CLAY, INK = (176, 168, 156), (60, 92, 140)
-RESOLUTIONS = (16, 512)
 SETTLED = 0.25  # seconds that a camera rests before its view is traced
-# by how much a traced picture is nearer than what it shows, in the scene's units: it hides the mesh
-BEFORE = 0.004
-BEHIND = 160.0  # depth of nothing, in the scene's units: viser's own limit is 167
-TRACED = 720  # pixels to the height of a traced view, at most
-# between looks at a field in training, and how finely it is extracted
-LIVE_SECONDS, LIVE_RESOLUTION = 1.5, 72
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the page's controls say."""
-
-    resolution: int = 128
-    iso: float = 0.0
-    silent: frozenset[int] = frozenset()
-    plane: Plane | None = None
-    wireframe: bool = False
-    error: bool = False
-    input: bool = False
-    lines: bool = True
-    trace: bool = False
+LIVE_RESOLUTION = 72  # cells of a field's surface in training
 
 
 class Page:
@@ -66,16 +55,16 @@ class Page:
         host: str = "127.0.0.1",
         port: int = 8080,
     ) -> None:
-        viser = _viser()
+        viser = import_viser()
         self.shapes, self.curves, self.reference = list(shapes), list(curves), reference
         self.distance = MeshDistance(reference).sdf() if reference is not None else None
-        self.bounds = _joint(
-            [shape.mesh.bounds for shape in shapes] + [_box(c.lines.points) for c in curves]
+        self.bounds = joint_box(
+            [shape.mesh.bounds for shape in shapes] + [box_of(c.lines.points) for c in curves]
         )
         self.scale = 2 / self.bounds.diagonal
         self.sdfs: list[Sdf] = [shape.sdf() for shape in shapes]
         self.meshes: list[Mesh | None] = [shape.mesh for shape in shapes]
-        self.server = viser.ViserServer(host, _free_port(host, port), label="nstr3d", verbose=False)
+        self.server = viser.ViserServer(host, free_port(host, port), label="nstr3d", verbose=False)
         self.url = f"http://{host}:{self.server.get_port()}"
         self.changed = threading.Event()
         self.shown: Settings | None = None
@@ -83,7 +72,16 @@ class Page:
             int, tuple[Any, float]
         ] = {}  # of each visitor: the camera that was traced, and when it last moved
         self._stage()
-        self._controls()
+        models = [shape.fit for shape in self.shapes if shape.fit is not None]
+        self.controls = Controls(
+            self.server.gui,
+            self.bounds,
+            levels_of(models[0]) if models else (),
+            self.changed.set,
+            bool(models),
+            bool(self.curves),
+            reference is not None,
+        )
         self.refresh()
 
     def __enter__(self) -> Page:
@@ -99,25 +97,9 @@ class Page:
             self.changed.clear()
             self.refresh()
 
-    def settings(self) -> Settings:
-        """What the controls say now."""
-        plane = Plane("xyz".index(self.axis.value), self._offset()) if self.cutting.value else None
-        silent = frozenset(index for index, box in enumerate(self.levels) if not box.value)
-        return Settings(
-            int(self.resolution.value),
-            float(self.iso.value),
-            silent,
-            plane,
-            bool(self.wireframe.value),
-            bool(self.error.value),
-            bool(self.input.value),
-            bool(self.lines.value),
-            bool(self.trace.value),
-        )
-
     def refresh(self) -> None:
         """Does what the controls say where that has changed; then traces the views that rest."""
-        now, before = self.settings(), self.shown
+        now, before = self.controls.settings(), self.shown
         if now != before:
             shaping = [
                 (one.resolution, one.iso, one.silent) if one else None for one in (now, before)
@@ -131,7 +113,7 @@ class Page:
 
     def restart(self) -> None:
         """Extracts and draws everything anew."""
-        self.shown = self.settings()
+        self.shown = self.controls.settings()
         self._extract(self.shown)
         self._draw(self.shown)
 
@@ -143,11 +125,11 @@ class Page:
             mesh = surface(replace(fit, lipschitz=2.0).sdf(), resolution)
         self.meshes[0] = mesh
         self.sdfs[0] = fit.sdf()
-        self.shown = replace(self.settings(), trace=False)
+        self.shown = replace(self.controls.settings(), trace=False)
         self._draw(self.shown)
         if progress is not None:
             done = f"step {progress.step:,}, loss {progress.loss:.4f}, {progress.seconds:.1f} s"
-            self.status.content = f"Fitting: {done} ({progress.done:.0%})"
+            self.controls.status.content = f"Fitting: {done} ({progress.done:.0%})"
 
     def _stage(self) -> None:
         server, camera = self.server, Camera.around(Box((-0.6,) * 3, (0.6,) * 3))
@@ -159,49 +141,6 @@ class Page:
             camera.up,
             float(np.radians(camera.fov)),
         )
-
-    def _controls(self) -> None:
-        gui, size = self.server.gui, self.bounds.diagonal
-        models = [shape.fit for shape in self.shapes if shape.fit is not None]
-        self.status = gui.add_markdown("")
-        with gui.add_folder("Surface", visible=bool(models)):
-            self.resolution = gui.add_slider("Resolution", *RESOLUTIONS, 8, 128)
-            step = float(f"{size / 1000:.0e}")
-            self.iso = gui.add_slider("Iso level", -40 * step, 40 * step, step, 0.0)
-        names = levels_of(models[0]) if models else []
-        with gui.add_folder("Spectrum levels", visible=bool(names)):
-            self.levels = [gui.add_checkbox(name, True) for name in names]
-        with gui.add_folder("Plane"):
-            self.cutting = gui.add_checkbox("Cut", False, hint="with the distance's contour lines")
-            self.axis = gui.add_dropdown("Axis", ("x", "y", "z"), initial_value="z")
-            self.offset = gui.add_slider("Offset", 0.0, 1.0, 0.01, 0.5)
-        with gui.add_folder("View"):
-            self.wireframe = gui.add_checkbox("Wireframe", False)
-            self.lines = gui.add_checkbox("Lines", True, visible=bool(self.curves))
-            self.input = gui.add_checkbox("Input mesh", False, visible=self.reference is not None)
-            self.error = gui.add_checkbox(
-                "Error against the input", False, visible=self.reference is not None
-            )
-            self.trace = gui.add_checkbox(
-                "Sphere traced", False, hint="the field itself, once the view rests"
-            )
-        everything = [
-            self.resolution,
-            self.iso,
-            self.cutting,
-            self.axis,
-            self.offset,
-            self.wireframe,
-            self.lines,
-        ]
-        for control in [*everything, self.input, self.error, self.trace, *self.levels]:
-            control.on_update(lambda _: self.changed.set())
-
-    def _offset(self) -> float:
-        """The plane's offset in world units: the slider runs across the bounds."""
-        axis = "xyz".index(self.axis.value)
-        low, high = self.bounds.lower[axis], self.bounds.upper[axis]
-        return low + float(self.offset.value) * (high - low)
 
     def _extract(self, now: Settings) -> None:
         for index, shape in enumerate(self.shapes):
@@ -250,7 +189,7 @@ class Page:
                 )
             else:
                 scene.remove_by_name("/input")
-        self.status.content = "  \n".join(notes)
+        self.controls.status.content = "  \n".join(notes)
 
     def _draw_surface(self, name: str, shape: Shape, mesh: Mesh | None, now: Settings) -> str:
         """Draws one surface and says what it is."""
@@ -278,7 +217,7 @@ class Page:
         view moves."""
         for number, client in self.server.get_clients().items():
             seen, moved = self.views.get(number, (None, 0.0))
-            view = _view(client.camera)
+            view = view_of(client.camera)
             if not now.trace or view is None:
                 if seen is not None or number not in self.views:
                     client.scene.set_background_image(None)
@@ -289,168 +228,32 @@ class Page:
                     self.views[number] = (None, time.monotonic())
                 elif time.monotonic() - moved > SETTLED:
                     self.views[number] = (view, moved)
-                    self._show_traced(client, self.camera(client), now)
+                    self._show_traced(client, now)
 
     def camera(self, client: Any) -> Camera:
         """The camera of a visitor, in world units, with a picture of the page's shape."""
-        eye, target, up, fov, width, height = _view(client.camera) or (
-            (0.0, 0.0, 3.0),
-            (0.0,) * 3,
-            (0.0, 1.0, 0.0),
-            0.6,
-            16,
-            16,
-        )
-        ex, ey, ez = (np.asarray(eye) / self.scale + self.bounds.centre).tolist()
-        tx, ty, tz = (np.asarray(target) / self.scale + self.bounds.centre).tolist()
-        shrink = min(1.0, TRACED / height)
-        pixels = max(1, round(width * shrink)), max(1, round(height * shrink))
-        return Camera((ex, ey, ez), (tx, ty, tz), up, float(np.degrees(fov)), *pixels)
+        return camera_of(client.camera, self.bounds, self.scale)
 
-    def _show_traced(self, client: Any, camera: Camera, now: Settings) -> None:
-        sdf = _union([self._shown_sdf(sdf, now) for sdf in self.sdfs])
-        for shrink in (4, 1):  # a coarse picture at once, then the fine one
-            small = replace(
-                camera, width=max(1, camera.width // shrink), height=max(1, camera.height // shrink)
-            )
+    def _show_traced(self, client: Any, now: Settings) -> None:
+        views = traced(shown(self.sdfs, now), self.camera(client), self.scale)
+        while True:
             try:
-                picture = render(
-                    sdf, small, RenderConfig(backdrop=GREY, samples_per_axis=1 if shrink > 1 else 2)
-                )
-                depth = measure(sdf, small).depth
+                view = next(views, None)
             except ValueError as error:  # the camera is within the surface
-                self.status.content = str(error)
+                self.controls.status.content = str(error)
                 return
-            ahead = -(small.rays().directions.numpy() @ small.axes[2]).reshape(depth.shape)
-            far = _spread(np.where(np.isfinite(depth), depth * ahead * self.scale - BEFORE, BEHIND))
-            client.scene.set_background_image(
-                np.round(picture * 255).astype(np.uint8), "png", depth=far
-            )
+            if view is None:
+                return
+            client.scene.set_background_image(view[0], "png", depth=view[1])
             if self.changed.is_set():
                 return
 
-    def _shown_sdf(self, sdf: Sdf, now: Settings) -> Sdf:
-        shown = sdf.level(now.iso) if now.iso else sdf
-        plane = now.plane
-        if plane is None:
-            return shown
-        return replace(
-            shown, distance=lambda p: torch.maximum(shown(p), p[:, plane.axis] - plane.offset)
-        )
 
+def free_port(host: str, port: int) -> int:
+    """``port`` if it is free, any free one for 0; viser itself would silently take the next.
 
-class LivePage:
-    """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, call `finished` at
-    the end, and `close`.
-
-    It looks at the field every ``seconds``, extracted at ``resolution``.
-
-    Raises OSError, ModuleNotFoundError and ValueError as `Page`.
+    Raises OSError for a port that is taken, ValueError for a number out of range.
     """
-
-    def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 8080,
-        seconds: float = LIVE_SECONDS,
-        resolution: int = LIVE_RESOLUTION,
-    ):
-        _viser()
-        self.seconds, self.resolution = seconds, resolution
-        self.host, self.port = host, _free_port(host, port)  # before any work is done
-        self.page: Page | None = None
-        self.fit: Fit | None = None
-        self.looked = 0.0
-
-    def started(self, fit: Fit) -> None:
-        """Opens the page on a field that is about to be trained in place."""
-        self.fit = fit
-        box = fit.bounds
-        corners = np.array([box.lower, box.upper, (box.upper[0], box.lower[1], box.lower[2])])
-        name = str(fit.provenance.get("input", "fit"))
-        self.page = Page(
-            [Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)], host=self.host, port=self.port
-        )
-
-    def step(self, progress: Progress) -> None:
-        """Looks at the field now and then, between two steps of training."""
-        if (
-            self.page is not None
-            and self.fit is not None
-            and time.monotonic() - self.looked > self.seconds
-        ):
-            self.page.training(self.fit, progress, self.resolution)
-            self.looked = time.monotonic()
-
-    def close(self) -> None:
-        """Ends the page."""
-        if self.page is not None:
-            self.page.server.stop()
-
-    def finished(self, fit: Fit) -> Page:
-        """The page with the finished model, its controls at work; serve it with ``run``."""
-        if self.page is None:
-            raise ValueError("There is no page: training was never started.")
-        self.page.shapes[0] = replace(self.page.shapes[0], fit=fit)
-        self.page.restart()
-        return self.page
-
-
-def _spread(depth: np.ndarray) -> np.ndarray:
-    """Each pixel as near as its nearest neighbour, so that a mesh's coarser outline does not show
-    beside a traced picture's."""
-    for axis in (0, 1):
-        around = np.pad(depth, [(2, 2) if n == axis else (0, 0) for n in (0, 1)], mode="edge")
-        depth = np.min(
-            [around.take(np.arange(depth.shape[axis]) + n, axis=axis) for n in range(5)], axis=0
-        )
-    return depth
-
-
-def _union(sdfs: Sequence[Sdf]) -> Sdf:
-    if len(sdfs) == 1:
-        return sdfs[0]
-    bounds = _joint([sdf.bounds for sdf in sdfs])
-    return Sdf(
-        lambda p: torch.stack([sdf(p) for sdf in sdfs]).amin(dim=0),
-        bounds,
-        max(sdf.lipschitz for sdf in sdfs),
-    )
-
-
-def _view(camera: Any) -> tuple[Any, ...] | None:
-    """Where a visitor stands and looks, and the size of the page; None before the page has said
-    so."""
-    if camera.update_timestamp == 0.0 or min(camera.image_width, camera.image_height) < 1:
-        return None
-    eye, target, up = (
-        tuple(np.round(np.asarray(v), 6).tolist())
-        for v in (camera.position, camera.look_at, camera.up_direction)
-    )
-    return (
-        eye,
-        target,
-        up,
-        round(float(camera.fov), 6),
-        int(camera.image_width),
-        int(camera.image_height),
-    )
-
-
-def _joint(boxes: Sequence[Box]) -> Box:
-    lower, upper = (
-        np.min([box.lower for box in boxes], axis=0),
-        np.max([box.upper for box in boxes], axis=0),
-    )
-    return Box(tuple(lower.tolist()), tuple(upper.tolist()))
-
-
-def _box(points: np.ndarray) -> Box:
-    return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))
-
-
-def _free_port(host: str, port: int) -> int:
-    """``port`` if it can be had, any free one for 0; viser itself would silently take the next."""
     if not 0 <= port <= 65535:
         raise ValueError(Message("<port> is 0 to 65535, not {}.", port))
     try:
@@ -465,7 +268,8 @@ def _free_port(host: str, port: int) -> int:
         raise OSError(Message(text, port, host, error.strerror)) from error
 
 
-def _viser() -> Any:
+def import_viser() -> Any:
+    """The module viser. Raises ModuleNotFoundError, which names the extra, where it is absent."""
     try:
         import viser
     except ImportError as error:

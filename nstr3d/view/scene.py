@@ -3,7 +3,7 @@ another, as colours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,7 @@ from nstr3d.render.colours import colour_map
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit, lipschitz_estimate
-from nstr3d.types import Mesh, Polylines
+from nstr3d.types import Box, Mesh, Polylines
 
 LIFT = 0.002  # diagonals by which lines are raised off the surface that they are drawn on
 NEAR = 0.02  # diagonals from the surface within which a point of a line belongs to it
@@ -120,3 +120,17 @@ def lifted(curves: Curves, sdf: Sdf) -> Curves:
     raised = points.copy()
     raised[near] += LIFT * size * sdf.normals(points[near])
     return replace(curves, lines=replace(curves.lines, points=raised))
+
+
+def joint_box(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all ``boxes``."""
+    lower, upper = (
+        np.min([box.lower for box in boxes], axis=0),
+        np.max([box.upper for box in boxes], axis=0),
+    )
+    return Box(tuple(lower.tolist()), tuple(upper.tolist()))
+
+
+def box_of(points: np.ndarray) -> Box:
+    """The bounds of ``points (n, 3)``."""
+    return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))

@@ -20,7 +20,7 @@ from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
 from nstr3d.system import Message
 from nstr3d.types import Box, Camera, Mesh
-from nstr3d.view.scene import Curves, Shape, error_colours
+from nstr3d.view.scene import Curves, Shape, box_of, error_colours, joint_box
 
 CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)
 GAP = 1.15  # from one surface to the next, in widths
@@ -137,7 +137,7 @@ class Window:
         boxes = [
             _moved(shape.mesh.bounds, place) for shape, place in zip(self.shapes, self._places())
         ]
-        boxes += [_box(curves.lines.points) for curves in self.curves if self.showing.lines]
+        boxes += [box_of(curves.lines.points) for curves in self.curves if self.showing.lines]
         if self.reference is not None and self.showing.input:
             boxes.append(
                 _moved(
@@ -145,11 +145,7 @@ class Window:
                     self._places()[-1] if self.showing.input == 2 else np.zeros(3),
                 )
             )
-        lower, upper = (
-            np.min([box.lower for box in boxes], axis=0),
-            np.max([box.upper for box in boxes], axis=0),
-        )
-        return Box(tuple(lower.tolist()), tuple(upper.tolist()))
+        return joint_box(boxes)
 
     def draw(self) -> None:
         """Puts into the window what is to be shown, the view staying as it is."""
@@ -309,10 +305,6 @@ def _painted(
     else:
         found.vertex_colors = open3d.utility.Vector3dVector(colours[mesh.faces.ravel()])
     return found.translate(place)
-
-
-def _box(points: np.ndarray) -> Box:
-    return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))
 
 
 def _moved(box: Box, by: np.ndarray) -> Box:

@@ -1,0 +1,112 @@
+"""The sphere traced view of a page in the browser: what a visitor sees, as a picture with depth.
+
+The page's scene has its origin at the middle of the shapes and a scale that suits it; cameras and
+distances here are in world units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from nstr3d.render.traced import GREY, RenderConfig, measure, render
+from nstr3d.sdf import Sdf
+from nstr3d.types import Box, Camera
+from nstr3d.view.controls import Settings
+from nstr3d.view.scene import joint_box
+
+# by how much a traced picture is nearer than what it shows, in the scene's units: it hides the mesh
+BEFORE = 0.004
+BEHIND = 160.0  # depth of nothing, in the scene's units: viser's own limit is 167
+TRACED = 720  # pixels to the height of a traced view, at most
+
+
+def view_of(camera: Any) -> tuple[Any, ...] | None:
+    """Where a visitor stands and looks, and the size of the page; None before the page has said
+    so."""
+    if camera.update_timestamp == 0.0 or min(camera.image_width, camera.image_height) < 1:
+        return None
+    eye, target, up = (
+        tuple(np.round(np.asarray(v), 6).tolist())
+        for v in (camera.position, camera.look_at, camera.up_direction)
+    )
+    return (
+        eye,
+        target,
+        up,
+        round(float(camera.fov), 6),
+        int(camera.image_width),
+        int(camera.image_height),
+    )
+
+
+def camera_of(camera: Any, bounds: Box, scale: float) -> Camera:
+    """A visitor's camera in world units, with a picture of the page's shape. The scene shows shapes
+    about the middle of ``bounds``, enlarged by ``scale``."""
+    nowhere = (0.0, 0.0, 3.0), (0.0,) * 3, (0.0, 1.0, 0.0), 0.6, 16, 16
+    eye, target, up, fov, width, height = view_of(camera) or nowhere
+    ex, ey, ez = (np.asarray(eye) / scale + bounds.centre).tolist()
+    tx, ty, tz = (np.asarray(target) / scale + bounds.centre).tolist()
+    shrink = min(1.0, TRACED / height)
+    pixels = max(1, round(width * shrink)), max(1, round(height * shrink))
+    return Camera((ex, ey, ez), (tx, ty, tz), up, float(np.degrees(fov)), *pixels)
+
+
+def traced(sdf: Sdf, camera: Camera, scale: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures ``(h, w, 3)`` uint8 of what ``camera`` sees and their depths ``(h, w)`` in the
+    scene's units: a coarse one at once, then the fine one.
+
+    Raises ValueError for a camera within the surface.
+    """
+    for shrink in (4, 1):
+        small = replace(
+            camera, width=max(1, camera.width // shrink), height=max(1, camera.height // shrink)
+        )
+        picture = render(
+            sdf, small, RenderConfig(backdrop=GREY, samples_per_axis=1 if shrink > 1 else 2)
+        )
+        depth = measure(sdf, small).depth
+        ahead = -(small.rays().directions.numpy() @ small.axes[2]).reshape(depth.shape)
+        far = _spread(np.where(np.isfinite(depth), depth * ahead * scale - BEFORE, BEHIND))
+        yield np.round(picture * 255).astype(np.uint8), far
+
+
+def shown(sdfs: Sequence[Sdf], now: Settings) -> Sdf:
+    """All ``sdfs`` together as the controls show them: at the iso level and cut by the plane."""
+    return _union([_shown_sdf(sdf, now) for sdf in sdfs])
+
+
+def _shown_sdf(sdf: Sdf, now: Settings) -> Sdf:
+    level = sdf.level(now.iso) if now.iso else sdf
+    plane = now.plane
+    if plane is None:
+        return level
+    return replace(
+        level, distance=lambda p: torch.maximum(level(p), p[:, plane.axis] - plane.offset)
+    )
+
+
+def _spread(depth: np.ndarray) -> np.ndarray:
+    """Each pixel as near as its nearest neighbour, so that a mesh's coarser outline does not show
+    beside a traced picture's."""
+    for axis in (0, 1):
+        around = np.pad(depth, [(2, 2) if n == axis else (0, 0) for n in (0, 1)], mode="edge")
+        depth = np.min(
+            [around.take(np.arange(depth.shape[axis]) + n, axis=axis) for n in range(5)], axis=0
+        )
+    return depth
+
+
+def _union(sdfs: Sequence[Sdf]) -> Sdf:
+    if len(sdfs) == 1:
+        return sdfs[0]
+    bounds = joint_box([sdf.bounds for sdf in sdfs])
+    return Sdf(
+        lambda p: torch.stack([sdf(p) for sdf in sdfs]).amin(dim=0),
+        bounds,
+        max(sdf.lipschitz for sdf in sdfs),
+    )
