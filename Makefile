@@ -11,14 +11,15 @@ demo:
 	$(SETUP)
 	$(VENV)/bin/python apps/fit_mesh.py assets/bunny.obj --out out/bunny --overwrite
 
+# A process per core; the tests of a file stay together, which shares what they fit.
 test:
 	$(SETUP) --tests
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 # The tests that need no optional part.
 test-core:
 	$(SETUP) --tests --core
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 lint:
 	$(SETUP) --tests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from oracles import torus
 from programs import chromium, left_out_parts
 from quick import WORDS
@@ -24,6 +26,10 @@ from nstr3d.training.losses import sdf_objective
 from nstr3d.training.sampling import SurfaceBand
 
 ROOT = Path(__file__).resolve().parents[1]
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # One of as many processes as there are cores: more threads would only wait for each other.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,10 @@ FRAME, BOUNDS = Frame((3.0, -2.0, 1.0), 2.5), Box((1.0, -4.0, -1.0), (5.0, 0.0, 
 NEAR = np.random.default_rng(0).uniform(-0.5, 0.5, (200, 3))
 CONFIGS = {
     "nstr": NstrConfig(
-        (LevelConfig(3, plain=2, sparse=False), LevelConfig(8, plain=1, waves=PhaseWaves(2))),
+        (
+            LevelConfig(3, plain=2, sparse=False),
+            LevelConfig(8, plain=1, waves=PhaseWaves(2), order=2),
+        ),
         hidden=8,
     ),
     "siren": SirenConfig(12, 2),

@@ -10,7 +10,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
 
-from test_fused import DEFAULT, MIXED, learned, leaves, model, points_of
+from test_fused import BOTH, DEFAULT, MIXED, QUADRATIC, learned, leaves, model, points_of
 
 from nstr3d.kernels.field.fused import evaluate
 from nstr3d.kernels.field.gpu import fused_on_gpu
@@ -29,7 +29,7 @@ def moved(parts, weights):
     parts = [
         replace(
             p,
-            rows=p.rows.to(DEVICE),
+            grid=p.grid._replace(rows=p.grid.rows.to(DEVICE)),
             table=there(p.table),
             omega=there(p.omega),
             phase=there(p.phase),
@@ -40,7 +40,8 @@ def moved(parts, weights):
 
 
 @pytest.mark.parametrize(
-    ("levels", "hidden", "outputs"), [(DEFAULT, 64, 1), (MIXED, 20, 3), (MIXED, None, 14)]
+    ("levels", "hidden", "outputs"),
+    [(DEFAULT, 64, 1), (MIXED, 20, 3), (MIXED, None, 14), (QUADRATIC, 24, 2), (BOTH, 16, 1)],
 )
 @pytest.mark.parametrize("count", [0, 70])
 def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outputs, count) -> None:

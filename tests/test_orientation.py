@@ -25,10 +25,10 @@ def test_points_without_a_surface_are_refused(points, reason):
 
 def test_the_benchmark_counts_wrong_signs(app, tmp_path, capsys, monkeypatch):
     race = app("bench.orientation")
-    radial = {"radial": lambda points: points / np.linalg.norm(points, axis=1, keepdims=True)}
-    monkeypatch.setattr(
-        race, "METHODS", radial | {"inward": lambda points: -radial["radial"](points)}
-    )
+    radial = {
+        "radial": lambda tree: tree.points / np.linalg.norm(tree.points, axis=1, keepdims=True)
+    }
+    monkeypatch.setattr(race, "METHODS", radial | {"inward": lambda tree: -radial["radial"](tree)})
     save_mesh(tmp_path / "ball.ply", sphere(3))
     small = ["--samples", "2000", "--cells", "32"]
     assert race.main([str(tmp_path / "ball.ply"), "--counts", "1000", "--noises", "0", *small]) == 0

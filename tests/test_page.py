@@ -34,9 +34,9 @@ SIDE, ONE_RAY = 200, "nstr3d.set({smooth: false})"
 EVERY_KIND = NstrConfig(
     levels=(
         LevelConfig(4, plain=3, sparse=False),
-        LevelConfig(8, plain=1, waves=AmplitudeWaves(2, learned=True)),
+        LevelConfig(8, plain=1, waves=AmplitudeWaves(2, learned=True), order=2),
         LevelConfig(8, waves=ComplexWaves(3)),
-        LevelConfig(16, plain=2, waves=PhaseWaves(5)),
+        LevelConfig(16, plain=2, waves=PhaseWaves(5), order=2),
     ),
     hidden=18,
 )

@@ -219,8 +219,9 @@ def test_a_job_on_a_mesh_builds_each_tree_lattice_and_hash_once(
     assert set(built.values()) == {1}
     number = kinds(built)
     assert number.pop("lattice") > 2
-    # The input's tree and the extracted mesh's, which is asked for no sign.
-    assert number == {"_tree": 2, "_winding_tree": 1, "hash": 1}
+    # The input's tree and the extracted mesh's, which is asked for no sign; the samples' tree is
+    # for the start of training.
+    assert number == {"_tree": 2, "_winding_tree": 1, "points": 1, "hash": 1}
 
 
 def test_a_job_that_starts_from_a_model_builds_each_lattice_and_tree_once(

@@ -136,10 +136,10 @@ def _trained(name: str, at: np.ndarray) -> dict[str, np.ndarray]:
     ]
     found = {"values": field(points).detach().numpy(), "slopes": torch.cat(slopes).numpy()}
     pool = Samples(points, points.norm(dim=1, keepdim=True) - 0.8)
-    steps = fit_steps(
-        field, pool, sdf_objective(), FitConfig(steps=50, batch=1000, pool=3000, warmup=5)
-    )
-    return found | {"loss": np.array([list(steps)[-1].loss])}
+    config = FitConfig(steps=10, batch=1000, pool=3000, warmup=5)
+    for _ in fit_steps(field, pool, sdf_objective(), config):
+        pass
+    return found | {"loss": np.array([sdf_objective()(field, pool, 1.0).item()])}
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ def test_fields_and_their_training_are_alike(pairs, name: str) -> None:
     plain, compiled = pairs[f"{name} slopes"]
     np.testing.assert_allclose(plain, compiled, atol=1e-4 * np.abs(compiled).max())
     # Adam moves what has no gradient but rounding as far as everything else.
-    np.testing.assert_allclose(*pairs[f"{name} loss"], rtol=5e-2)
+    np.testing.assert_allclose(*pairs[f"{name} loss"], rtol=2e-2)
 
 
 @pytest.mark.parametrize(

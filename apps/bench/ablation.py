@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
-from nstr3d.bench.contenders import sized_waveless
+from nstr3d.bench.contenders import sized_waveless, waveless_levels_for
 from nstr3d.bench.tables import PICTURE, SURFACE, Measure, summary
 from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
-from nstr3d.fields.level import Level, stored_nodes
+from nstr3d.fields.level import Level, LevelConfig, stored_nodes
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field.interpolate import gather
@@ -128,8 +128,12 @@ class Hermite(Field):
 
 
 def hermite(params: int, near, slopes: bool) -> HermiteConfig:
-    """The levels of the default field without waves, interpolated C1."""
-    return HermiteConfig(sized_waveless(params, near).levels, slopes=slopes)
+    """The levels of the default field without waves on multilinear nodes, interpolated C1."""
+
+    def levels(finest: int) -> tuple[LevelConfig, ...]:
+        return tuple(replace(level, order=1) for level in waveless_levels_for(finest))
+
+    return HermiteConfig(sized_nstr(params, near, levels).levels, slopes=slopes)
 
 
 def contenders(weights: Sequence[float]) -> list[Contender]:
@@ -149,7 +153,7 @@ def contenders(weights: Sequence[float]) -> list[Contender]:
                     objective,
                 )
             )
-    found.append(Contender("trilinear, no waves", sized_waveless))
+    found.append(Contender("no waves", sized_waveless))
     found.append(Contender("C1 interpolation", partial(hermite, slopes=False)))
     found.append(Contender("transport interpolation", partial(hermite, slopes=True)))
     return found

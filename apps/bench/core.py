@@ -93,7 +93,9 @@ def with_waves(waves: Any, plain: int) -> Callable[[int], tuple[LevelConfig, ...
 def finer(finest: int) -> tuple[LevelConfig, ...]:
     """The default levels on coarser grids, and one of three plain channels as fine as the budget
     allows."""
-    return *levels_for(max(8, round(finest * 0.6))), LevelConfig(max(10, finest), plain=3)
+    return *levels_for(max(8, round(finest * 0.6))), LevelConfig(
+        max(10, finest), plain=3, order=2
+    )
 
 
 def contenders() -> list[Contender]:
@@ -306,7 +308,7 @@ def trained(
     """A field trained for ``steps`` on the samples that are known, and its size."""
     field = config.build(3, 1, near, torch.Generator().manual_seed(seed))
     chosen = torch.from_numpy(known)
-    left = Samples(pool.points[chosen], pool.values[chosen])
+    left = pool.map(lambda tensor: tensor[chosen])
     drained(field, left, steps, seed)
 
     def answer(points: np.ndarray) -> np.ndarray:

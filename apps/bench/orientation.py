@@ -42,7 +42,7 @@ HEADER = (
     f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} "
     "| Chamfer | CPU seconds |"
 )
-METHODS: dict[str, Callable[[np.ndarray | Neighbours], np.ndarray]] = {
+METHODS: dict[str, Callable[[Neighbours], np.ndarray]] = {
     "winding number": outward_normals,
 }
 
@@ -75,7 +75,7 @@ def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
     return PointCloud(points + shift, face_normals(mesh)[faces])
 
 
-def signed(cloud: PointCloud, points: np.ndarray | Neighbours) -> np.ndarray:
+def signed(cloud: PointCloud, points: Neighbours) -> np.ndarray:
     """The normals estimated for ``points (n, 3)``, with the signs of the exact ones of ``cloud``,
     in that order."""
     normals, exact = outward_normals(points), cloud.normals
@@ -112,7 +112,7 @@ def figures(
     noise: float,
     shape: Mesh,
     distance: MeshDistance,
-    method: Callable[[np.ndarray | Neighbours], np.ndarray] | None,
+    method: Callable[[Neighbours], np.ndarray] | None,
     options: Race,
 ) -> tuple[float, ...]:
     """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along

@@ -87,10 +87,12 @@ class MeshTrack:
         )
 
     def pool(self, config: FitConfig) -> Samples:
-        """Samples of `SurfaceBand`."""
+        """Samples of `SurfaceBand`; with noise their gradients are not known."""
         pool = draw_pool(SurfaceBand(self.near, self.distance), config)
         if self.samples is not None:
-            pool = Samples(pool.points[: self.samples], pool.values[: self.samples])
+            pool = pool.map(lambda tensor: tensor[: self.samples])
+        if not self.noise:
+            return pool
         error = torch.randn(pool.values.shape, generator=torch.Generator().manual_seed(config.seed))
         return Samples(pool.points, pool.values + self.noise * error)
 

@@ -17,7 +17,7 @@ from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.training.fit import FitConfig
 
-SMALLEST, LARGEST = 4, 512  # cells per axis of the finest level
+SMALLEST, LARGEST = 2, 512  # cells per axis of the finest level
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def levels_for(finest: int) -> tuple[LevelConfig, ...]:
     Where the coarsest has fewer than 12 cells a second dense level joins, without which the error
     far from the surface doubles.
     """
-    coarse, middle = max(3, round(finest / 4)), max(3, round(finest / 2))
+    coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
     first = LevelConfig(coarse, plain=8, sparse=False, order=2)
     last = LevelConfig(finest, plain=6, waves=PhaseWaves(8), order=2)
     if coarse >= 12:
@@ -54,10 +54,10 @@ def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
     """The control: levels without waves when the finest has ``finest`` cells per axis, after our
     best plain grid."""
     return (
-        LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False),
-        LevelConfig(max(3, round(finest / 4)), plain=8),
-        LevelConfig(max(4, round(finest / 2)), plain=10),
-        LevelConfig(max(5, finest), plain=3),
+        LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False, order=2),
+        LevelConfig(max(3, round(finest / 4)), plain=8, order=2),
+        LevelConfig(max(4, round(finest / 2)), plain=10, order=2),
+        LevelConfig(max(5, finest), plain=3, order=2),
     )
 
 

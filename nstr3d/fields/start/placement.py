@@ -22,6 +22,7 @@ from nstr3d.fields.waves import PhaseWaves
 from nstr3d.types import Samples
 
 CHUNK = 64  # candidate frequencies at a time
+COVERED = 0.9  # sum of the stored nodes' weights from which on a sample counts
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,13 @@ class PlacementConfig:
     """How `place_waves` looks: at ``samples`` samples, for the best of ``candidates`` random
     frequencies between the shares ``band`` of the nodes' Nyquist frequency; ``amplitude`` is the
     root mean square of the amplitudes that it starts with. Where the strongest wave is slower than
-    the share ``least`` of that frequency, plain channels carry it, and nothing is placed."""
+    the share ``least`` of that frequency, nothing is placed, and plain channels carry it."""
 
     samples: int = 30_000
     candidates: int = 400
     band: tuple[float, float] = (0.3, 2.5)
     amplitude: float = 0.03
-    least: float = 0.5
+    least: float = 0.0
 
     def __post_init__(self):
         if min(self.samples, self.candidates) < 1 or self.least < 0:
@@ -56,7 +57,7 @@ def place_waves(
     """Sets the frequencies, amplitudes and phases of ``level``'s phase waves, in place, from
     samples of the signal.
 
-    Only samples in cells whose nodes are all stored count. From these a multilinear grid of half
+    Only samples where the stored nodes have most of the weight count. From these a multilinear grid of half
     the level's resolution is subtracted. Then, wave by wave, the frequency whose demodulated
     remainder has the most energy is taken, its complex amplitude at every node is fitted by damped
     least squares, and what it explains is subtracted. Phases are unwrapped over neighbouring nodes,
@@ -68,12 +69,14 @@ def place_waves(
     points, values = (
         part[: 4 * config.samples].cpu().numpy() for part in (samples.points, samples.values)
     )
-    corners, weights = lattice_nodes(points, level.config.resolution, level.config.order)
-    rows = level.rows.cpu().numpy()[corners]
-    inside = np.flatnonzero((rows >= 0).all(axis=1))[: config.samples]
+    nodes, weights = lattice_nodes(points, level.config.resolution, level.config.order)
+    rows = level.rows.cpu().numpy()[nodes]
+    weights = np.where(rows >= 0, weights, 0)
+    inside = np.flatnonzero(weights.sum(axis=1) >= COVERED)[: config.samples]
     if not len(inside):
         return
-    spread = sparse_rows(rows[inside], weights[inside], level.table.shape[0])
+    rows = np.maximum(rows[inside], 0)  # any row will do where the weight is zero
+    spread = sparse_rows(rows, weights[inside], level.table.shape[0])
     found = _Pursuit(
         points[inside], values[inside], spread, level.config.resolution, config, generator
     )

@@ -31,39 +31,39 @@ from nstr3d.kernels.simd import (
 )
 
 # Of a block: each level's channels and their slopes, the features' slopes and tangents, hidden
-# values, changes on the way back, and the gradient in the channels and in their tangents.
+# values, their slopes and tangents, changes on the way back, and the gradient in the channels and
+# in their tangents.
 Tangents = namedtuple(
-    "Tangents", "spectra slopes turned along hidden turn change back second channels tangents"
+    "Tangents", "spectra slopes turned along hidden slope turn change back second channels tangents"
 )
 
 
 @njit(cache=True)
-def tangents_of(levels, decoder):
-    """Room for a block's tangents."""
+def tangents_of(levels, decoder, points):
+    """Room for the tangents of so many ``points``: a block's, or none."""
     width, line, count = len(decoder.bias), levels.line, len(levels.meta)
     columns = len(decoder.back) // width
-    spectrum = BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES
+    spectrum = points * levels.meta[:, STRIDE].max() + 2 * LANES
     return Tangents(
         np.zeros((count, spectrum), np.float32),
         np.zeros((count, 3 * spectrum), np.float32),
-        np.zeros(3 * BLOCK * line + LANES, np.float32),
-        np.zeros(BLOCK * line + LANES, np.float32),
-        np.zeros(BLOCK * width, np.float32),
-        np.zeros(BLOCK * width, np.float32),
-        np.zeros(BLOCK * width, np.float32),
-        np.zeros(BLOCK * columns + 2 * LANES, np.float32),
-        np.zeros(BLOCK * columns + 2 * LANES, np.float32),
+        np.zeros(3 * points * line + LANES, np.float32),
+        np.zeros(points * line + LANES, np.float32),
+        np.zeros(points * width, np.float32),
+        np.zeros(points * width, np.float32),
+        np.zeros(points * width, np.float32),
+        np.zeros(points * width, np.float32),
+        np.zeros(points * columns + 2 * LANES, np.float32),
+        np.zeros(points * columns + 2 * LANES, np.float32),
         np.zeros(spectrum, np.float32),
         np.zeros(spectrum, np.float32),
     )
 
 
 @njit(cache=True)
-def descend_slopes(points, wanted, count, scale, levels, decoder, cells, kept, room, sums):
-    """The sum of ``scale |grad f - wanted|^2`` over the first ``count`` of a block's ``points
-    (BLOCK, 3)``; adds its gradient to the ``sums``. ``wanted (BLOCK, 3)`` is overwritten."""
-    values = np.empty((BLOCK, 1), np.float32)
-    columns = len(decoder.back) // len(decoder.bias)
+def gather_slopes(points, count, levels, decoder, cells, kept, room, values):
+    """The values ``(BLOCK, 1)`` of the first ``count`` of a block's ``points (BLOCK, 3)``; leaves
+    what `slope_errors` and `descend_slopes` need."""
     for level in range(len(levels.meta)):
         locate(points, 0, count, levels, level, cells)
         spectrum, slopes = room.spectra[level], room.slopes[level]
@@ -71,27 +71,20 @@ def descend_slopes(points, wanted, count, scale, levels, decoder, cells, kept, r
         featurise(points, 0, count, levels, level, spectrum, kept, np.int64(0))
         feature_slopes(count, levels, level, slopes, kept.local, room.turned)
     decode(kept.features, np.int64(0), count, levels, decoder, room.hidden, values, np.int64(0))
-    loss = _gradient_error(count, scale, levels, decoder, room, wanted)
-    _decoder_backward(count, levels, decoder, kept.features, wanted, room, sums)
-    for level in range(len(levels.meta)):
-        _channels_backward(points, wanted, count, levels, level, columns, room)
-        spread_with_slope(
-            count, levels, level, cells, wanted, room.channels, room.tangents, sums.table
-        )
-    return loss
 
 
 @njit(cache=True)
-def _gradient_error(count, scale, levels, decoder, room, wanted):
-    """The loss, and dL/d(grad f) in place of the gradient that is ``wanted``; leaves the
-    derivatives of f in the hidden units in ``room.change`` and in the features in ``room.back``."""
+def slope_errors(count, weight, levels, decoder, room, wanted):
+    """The sum of ``weight |grad f - wanted|^2`` over a block, and its gradient in grad f in place
+    of ``wanted (BLOCK, 3)``; leaves the derivatives of f in the hidden units in ``room.change``
+    and in the features in ``room.back``."""
     width, line = len(decoder.bias), levels.line
     columns, loss = len(decoder.back) // width, 0.0
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
     for p in range(count):
         for s in range(0, width, WIDE):
             slope = one - decay(sharp * load_wide(room.hidden, p * width + s))
-            store(room.hidden, p * width + s, slope)
+            store(room.slope, p * width + s, slope)
             store(room.change, p * width + s, slope * load_wide(decoder.last, s))
     room.back[:] = 0
     rows = (count + TILE - 1) // TILE * TILE
@@ -104,17 +97,31 @@ def _gradient_error(count, scale, levels, decoder, room, wanted):
                     load_wide(room.back, p * columns + s), load_wide(room.turned, at + s), value
                 )
             error = total(value) - wanted[p, axis]
-            loss += scale * error * error
-            wanted[p, axis] = np.float32(2) * scale * error
+            loss += weight * error * error
+            wanted[p, axis] = np.float32(2) * weight * error
     return loss
 
 
 @njit(cache=True)
-def _decoder_backward(count, levels, decoder, features, along, room, sums):
+def descend_slopes(points, along, change, count, levels, decoder, cells, kept, room, sums):
+    """Adds to the ``sums`` the gradient in what is learned of a block's loss, whose gradient in f
+    is ``change (BLOCK, 1)`` and in grad f ``along (BLOCK, 3)``."""
+    columns = len(decoder.back) // len(decoder.bias)
+    _decoder_backward(change, along, count, levels, decoder, kept.features, room, sums)
+    for level in range(len(levels.meta)):
+        _channels_backward(points, along, count, levels, level, columns, room)
+        spread_with_slope(
+            count, levels, level, cells, along, room.channels, room.tangents, sums.table
+        )
+
+
+@njit(cache=True)
+def _decoder_backward(change, along, count, levels, decoder, features, room, sums):
     """Gradients in the decoder's weights, added to the ``sums``; in the features into
-    ``room.second``. ``along (BLOCK, 3)`` is the direction of each point's derivative."""
-    width, line = len(decoder.bias), levels.line
+    ``room.second``."""
+    width, line, zero = len(decoder.bias), levels.line, np.int64(0)
     columns, rows = len(decoder.back) // width, (count + TILE - 1) // TILE * TILE
+    inputs = (levels.inputs + TILE - 1) // TILE * TILE
     for p in range(count):
         x, y, z = splat(along[p, 0]), splat(along[p, 1]), splat(along[p, 2])
         for s in range(0, line, LANES):
@@ -122,21 +129,23 @@ def _decoder_backward(count, levels, decoder, features, along, room, sums):
             value = fma(x, load(room.turned, at), y * load(room.turned, BLOCK * line + at))
             store(room.along, at, fma(z, load(room.turned, 2 * BLOCK * line + at), value))
     room.turn[:] = 0
-    multiply(room.along, np.int64(0), line, 1, decoder.first, room.turn, width, rows, levels.inputs)
+    multiply(room.along, zero, line, 1, decoder.first, room.turn, width, rows, levels.inputs)
+    multiply(room.along, zero, 1, line, room.change, sums.first, width, inputs, count)
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
-    inputs = (levels.inputs + TILE - 1) // TILE * TILE
-    multiply(room.along, np.int64(0), 1, line, room.change, sums.first, width, inputs, count)
     for p in range(count):
+        into = splat_wide(change[p, 0])
         for s in range(0, width, WIDE):
             at = p * width + s
-            slope, turn = load_wide(room.hidden, at), load_wide(room.turn, at)
-            store(sums.last, s, fma(slope, turn, load_wide(sums.last, s)))
-            bend = load_wide(room.change, at) * sharp * (one - slope) * turn
+            slope, turn = load_wide(room.slope, at), load_wide(room.turn, at)
+            last = fma(into, load_wide(room.hidden, at), load_wide(sums.last, s))
+            store(sums.last, s, fma(slope, turn, last))
+            bend = load_wide(room.change, at) * fma(sharp * (one - slope), turn, into)
             store(room.change, at, bend)
             store(sums.bias, s, load_wide(sums.bias, s) + bend)
-    multiply(features, np.int64(0), 1, line, room.change, sums.first, width, inputs, count)
+        sums.offset[0] += change[p, 0]
+    multiply(features, zero, 1, line, room.change, sums.first, width, inputs, count)
     room.second[:] = 0
-    multiply(room.change, np.int64(0), width, 1, decoder.back, room.second, columns, rows, width)
+    multiply(room.change, zero, width, 1, decoder.back, room.second, columns, rows, width)
 
 
 @njit(cache=True)

@@ -13,7 +13,12 @@ from nstr3d.kernels.field.featurecpu import featurise
 from nstr3d.kernels.field.fusedcpu import Kept, Sums, scatter, scratch
 from nstr3d.kernels.field.layout import LANES, ORDER, RESOLUTION, STRIDE, TABLE
 from nstr3d.kernels.field.levelcpu import BLOCK, corner, gather, locate
-from nstr3d.kernels.field.slopecpu import descend_slopes, tangents_of
+from nstr3d.kernels.field.slopecpu import (
+    descend_slopes,
+    gather_slopes,
+    slope_errors,
+    tangents_of,
+)
 from nstr3d.kernels.step.adamcpu import floats_at, update_rows
 from nstr3d.kernels.step.tickets import DONE, OPEN, look, pause, raised, take
 
@@ -24,6 +29,10 @@ LAST = 2  # the segment of the decoder's last weights
 # each layer of nodes has its rows, see `_reach`; how long a thread's sums are; and, as
 # `update_rows` has them, the segments and this step's rates.
 Given = namedtuple("Given", "delta gradient_weight layers sizes segments rates")
+# A block of a batch, copied together: ``points (BLOCK, 3)``, ``targets (BLOCK, c)`` and
+# ``gradients (BLOCK, 3)``.
+Block = namedtuple("Block", "points targets gradients")
+Room = namedtuple("Room", "cells spectrum kept values change back tangents")
 
 
 @njit(cache=True, nogil=True)
@@ -84,83 +93,146 @@ def _sums(mine, sizes):
 
 @njit(cache=True, inline="always")
 def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
-    """One thread's share of a batch, a block at a time: `fusedcpu.forward`, the Huber loss over
-    delta, its sum into ``losses[part]``, and `fusedcpu.backward`, the gradient over the number of
-    all targets into ``sums``, of the tables only within ``reach``."""
-    delta, size, width, outputs = given.delta, batch[0], len(decoder.bias), len(decoder.offset)
-    blocks, columns, share = (
-        (size + BLOCK - 1) // BLOCK,
-        len(decoder.back) // width,
-        np.float32(1 / max(size * outputs, 1)),
-    )
+    """One thread's share of a batch, a block at a time: the loss, its sum into ``losses[part]``,
+    and its gradient over the number of all targets into ``sums``, of the tables only within
+    ``reach``. Points whose gradient is wanted, and others, are in blocks of their own."""
+    size, outputs = batch[0], len(decoder.offset)
+    blocks, total = (size + BLOCK - 1) // BLOCK, 0.0
     low, high = blocks * part // parts * BLOCK, min(blocks * (part + 1) // parts * BLOCK, size)
     points, targets = (
         carray(floats_at(batch[1]), (size, 3)),
         carray(floats_at(batch[2]), (size, outputs)),
     )
-    cells, spectrum, block = scratch(levels)
-    kept = Kept(block.features, block.local, np.zeros(BLOCK * width, np.float32))
-    values, total = np.zeros((BLOCK, outputs), np.float32), 0.0
-    change, back = (
-        np.zeros(BLOCK * width, np.float32),
-        np.zeros(BLOCK * columns + 2 * LANES, np.float32),
-    )
+    sloped = batch[3] != 0
+    gradients = carray(floats_at(batch[3] if sloped else batch[1]), (size, 3))
+    plain, steep = _block(outputs), _block(outputs)
+    at, count, steep_count = room_of(levels, decoder, outputs, sloped), 0, 0
     _reach(points[low:high], levels, given.layers, reach)
     _clear(sums, levels, reach)
-    for start in range(low, high, BLOCK):
-        count = min(BLOCK, high - start)
-        for level in range(len(levels.meta)):
-            locate(points, start, count, levels, level, cells)
-            gather(count, levels, level, cells, spectrum)
-            featurise(points, start, count, levels, level, spectrum, kept, np.int64(0))
-        decode(kept.features, np.int64(0), count, levels, decoder, kept.hidden, values, np.int64(0))
-        for p in range(count):
-            for o in range(outputs):
-                error = (values[p, o] - targets[start + p, o]) / delta
-                slope = min(max(error, np.float32(-1)), np.float32(1))
-                total += delta * slope * (error - np.float32(0.5) * slope)
-                values[p, o] = slope * share
-        decode_backward(
-            np.int64(0), count, levels, decoder, kept, np.int64(0), values, change, back, sums
-        )
-        for level in range(len(levels.meta)):
-            scatter(
-                points,
-                start,
-                count,
-                levels,
-                level,
-                cells,
-                back,
-                columns,
-                kept,
-                np.int64(0),
-                spectrum,
-                sums,
-            )
-    if batch[3] != 0:
-        wanted = carray(floats_at(batch[3]), (size, 3))
-        scale = np.float32(given.gradient_weight) * share
-        total += size * _pull(low, high, points, wanted, scale, levels, decoder, cells, kept, sums)
+    for p in range(low, high):
+        if sloped and _wanted(gradients, p):
+            _put(steep, steep_count, points, targets, p)
+            steep.gradients[steep_count] = gradients[p]
+            steep_count += 1
+        else:
+            _put(plain, count, points, targets, p)
+            count += 1
+        if count == BLOCK or (p == high - 1 and count > 0):
+            total += _descend_values(count, plain, given, levels, decoder, at, size, sums)
+            count = 0
+        if steep_count == BLOCK or (p == high - 1 and steep_count > 0):
+            total += _descend_slopes(steep_count, steep, given, levels, decoder, at, size, sums)
+            steep_count = 0
     losses[part] = total
 
 
 @njit(cache=True)
-def _pull(low, high, points, wanted, scale, levels, decoder, cells, kept, sums):
-    """The loss on the gradient of one thread's share of a batch, where a gradient is ``wanted``:
-    the rows of others are zero. Its gradient is added to the ``sums``."""
-    room, loss = tangents_of(levels, decoder), 0.0
-    at, slopes, count = np.zeros((BLOCK, 3), np.float32), np.zeros((BLOCK, 3), np.float32), 0
-    for p in range(low, high):
-        if wanted[p, 0] != 0 or wanted[p, 1] != 0 or wanted[p, 2] != 0:
-            at[count], slopes[count] = points[p], wanted[p]
-            count += 1
-        if count == BLOCK or (p == high - 1 and count > 0):
-            loss += descend_slopes(
-                at, slopes, count, scale, levels, decoder, cells, kept, room, sums
-            )
-            count = 0
-    return loss
+def _block(outputs):
+    """Room for a block of a batch."""
+    return Block(
+        np.zeros((BLOCK, 3), np.float32),
+        np.zeros((BLOCK, outputs), np.float32),
+        np.zeros((BLOCK, 3), np.float32),
+    )
+
+
+@njit(cache=True, inline="always")
+def _wanted(gradients, row):
+    """Whether a point's gradient is known: the rows of others are zero."""
+    return gradients[row, 0] != 0 or gradients[row, 1] != 0 or gradients[row, 2] != 0
+
+
+@njit(cache=True, inline="always")
+def _put(block, to, points, targets, row):
+    for axis in range(3):
+        block.points[to, axis] = points[row, axis]
+    for o in range(targets.shape[1]):
+        block.targets[to, o] = targets[row, o]
+
+
+@njit(cache=True)
+def room_of(levels, decoder, outputs, sloped):
+    """What blocks need on the way; tangents only where a batch is ``sloped``."""
+    width = len(decoder.bias)
+    columns = len(decoder.back) // width
+    cells, spectrum, block = scratch(levels)
+    return Room(
+        cells,
+        spectrum,
+        Kept(block.features, block.local, np.zeros(BLOCK * width, np.float32)),
+        np.zeros((BLOCK, outputs), np.float32),
+        np.zeros(BLOCK * width, np.float32),
+        np.zeros(BLOCK * columns + 2 * LANES, np.float32),
+        tangents_of(levels, decoder, BLOCK if sloped else 0),
+    )
+
+
+@njit(cache=True)
+def _descend_values(count, block, given, levels, decoder, at, size, sums):
+    """The loss of a block whose values alone count."""
+    zero, points, columns = np.int64(0), block.points, len(decoder.back) // len(decoder.bias)
+    for level in range(len(levels.meta)):
+        locate(points, zero, count, levels, level, at.cells)
+        gather(count, levels, level, at.cells, at.spectrum)
+        featurise(points, zero, count, levels, level, at.spectrum, at.kept, zero)
+    decode(at.kept.features, zero, count, levels, decoder, at.kept.hidden, at.values, zero)
+    total = huber(count, block.targets, given.delta, size, at.values)
+    decode_backward(
+        zero, count, levels, decoder, at.kept, zero, at.values, at.change, at.back, sums
+    )
+    for level in range(len(levels.meta)):
+        scatter(
+            points,
+            zero,
+            count,
+            levels,
+            level,
+            at.cells,
+            at.back,
+            columns,
+            at.kept,
+            zero,
+            at.spectrum,
+            sums,
+        )
+    return total
+
+
+@njit(cache=True)
+def _descend_slopes(count, block, given, levels, decoder, at, size, sums):
+    """The loss of a block whose gradients count too; these are overwritten."""
+    gather_slopes(block.points, count, levels, decoder, at.cells, at.kept, at.tangents, at.values)
+    total = huber(count, block.targets, given.delta, size, at.values)
+    weight = np.float32(given.gradient_weight / max(size, 1))
+    errors = slope_errors(count, weight, levels, decoder, at.tangents, block.gradients)
+    descend_slopes(
+        block.points,
+        block.gradients,
+        at.values,
+        count,
+        levels,
+        decoder,
+        at.cells,
+        at.kept,
+        at.tangents,
+        sums,
+    )
+    return total + size * errors
+
+
+@njit(cache=True)
+def huber(count, targets, delta, size, values):
+    """The sum of the Huber losses over delta of a block's ``values``, and in their place the
+    gradient of the batch's mean."""
+    outputs, total = values.shape[1], 0.0
+    share = np.float32(1 / max(size * outputs, 1))
+    for p in range(count):
+        for o in range(outputs):
+            error = (values[p, o] - targets[p, o]) / delta
+            slope = min(max(error, np.float32(-1)), np.float32(1))
+            total += delta * slope * (error - np.float32(0.5) * slope)
+            values[p, o] = slope * share
+    return total
 
 
 @njit(cache=True)

@@ -134,13 +134,13 @@ class _Writer:
     def _gather(
         self, number: int, level: Level, each: Sequence[str], slopes: bool = False
     ) -> list[str]:
-        """A block that runs ``each`` for every stored corner of x's cell, with its ``weight`` and
-        first texel ``at``."""
+        """A block that runs ``each`` for every stored node of x's cell, with its ``weight`` and
+        first texel ``at``; with ``slopes`` also with the weight's ``slope``."""
         first, rows, scale = self.places[number]
-        cells = level.config.resolution
+        cells, taps, edge = level.config.resolution, level.config.order + 1, level.config.edge
         lookup = [] if rows is None else [f"row = rowOf({rows} + row);", "if (row < 0) continue;"]
         slope = [
-            f"vec3 turn = mix(vec3({_number(-cells / 2)}), vec3({_number(cells / 2)}), bits);",
+            f"vec3 turn = {_number(cells / 2)} * turnOf{taps}(offset, tap);",
             "vec3 slope = turn * vec3(share.y * share.z, share.x * share.z, share.x * share.y);",
         ]
         return [
@@ -148,12 +148,12 @@ class _Writer:
             f"  vec3 scaled = (x + 1.0) * {_number(cells / 2)};",
             f"  vec3 cell = clamp(floor(scaled), 0.0, {_number(cells - 1)}), offset = scaled - "
             "cell;",
-            f"  int low = (int(cell.x) * {cells + 1} + int(cell.y)) * {cells + 1} + int(cell.z);",
-            "  for (int k = 0; k < 8; k++) {",
-            "    ivec3 bit = ivec3(k >> 2, (k >> 1) & 1, k & 1);",
-            f"    int row = low + (bit.x * {cells + 1} + bit.y) * {cells + 1} + bit.z;",
+            f"  int low = (int(cell.x) * {edge} + int(cell.y)) * {edge} + int(cell.z);",
+            f"  for (int k = 0; k < {taps**3}; k++) {{",
+            f"    ivec3 tap = ivec3(k / {taps * taps}, (k / {taps}) % {taps}, k % {taps});",
+            f"    int row = low + (tap.x * {edge} + tap.y) * {edge} + tap.z;",
             *(f"    {line}" for line in lookup),
-            "    vec3 bits = vec3(bit), share = mix(1.0 - offset, offset, bits);",
+            f"    vec3 share = shareOf{taps}(offset, tap);",
             "    float weight = share.x * share.y * share.z;",
             *(f"    {line}" for line in (slope if slopes else [])),
             f"    int at = {first} + row * {len(scale)};",
