@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
 from nstr3d.sdf import Sdf
+from nstr3d.surface.smoothness import mean_curvature
 from nstr3d.surface.trace import EmptySpace
 
 Vector = tuple[float, float, float]
@@ -191,27 +192,12 @@ class Curvature:
 
     def colours(self, seen: Surface) -> Tensor:
         size = seen.sdf.bounds.diagonal
-        bend = self.mean_curvature(seen) * self.radius * size
+        step = self.reach * size
+        bend = mean_curvature(seen.sdf, seen.points, seen.normals, step) * self.radius * size
         light = (0.55 - 0.45 * (seen.facing * seen.directions).sum(dim=-1, keepdim=True)).clamp(
             0, 1
         )
         return colour_map(0.5 + 0.5 * torch.tanh(bend), BLUE_TO_RED) * light
-
-    def mean_curvature(self, seen: Surface) -> Tensor:
-        """Half the divergence of the normals ``(n,)``, 1 / length: 1 / r on a ball of radius r, by
-        central differences."""
-        h = self.reach * seen.sdf.bounds.diagonal
-        helper = torch.eye(3, dtype=seen.points.dtype, device=seen.points.device)[
-            seen.normals.abs().argmin(dim=-1)
-        ]
-        first = torch.nn.functional.normalize(torch.linalg.cross(seen.normals, helper), dim=-1)
-        total = torch.zeros_like(seen.depth)
-        for tangent in (first, torch.linalg.cross(seen.normals, first)):
-            ahead, behind = (
-                seen.sdf.normals(seen.points + side * h * tangent).to(tangent) for side in (1, -1)
-            )
-            total += ((ahead - behind) * tangent).sum(dim=-1) / (2 * h)
-        return total / 2
 
 
 def _towards(light: Light, seen: Surface) -> Tensor:

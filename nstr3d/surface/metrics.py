@@ -83,6 +83,12 @@ def f_score(forward: np.ndarray, backward: np.ndarray, tau: float) -> float:
 def mean_angle(a: np.ndarray, b: np.ndarray) -> float:
     """Mean angle in degrees between the rows of ``a`` and ``b (n, d)``; rows of length zero count
     as 90 degrees off."""
+    return math.degrees(float(np.mean(angles(a, b))))
+
+
+def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Angles ``(n,)`` in radians between the rows of ``a`` and ``b (n, d)``; rows of length zero
+    count as a right angle off."""
     # Half-angle form: accurate for small angles, where the arc cosine loses half of the digits.
     a_length, b_length = (
         np.linalg.norm(a, axis=1, keepdims=True),
@@ -93,7 +99,7 @@ def mean_angle(a: np.ndarray, b: np.ndarray) -> float:
         np.linalg.norm(scaled_a - scaled_b, axis=1), np.linalg.norm(scaled_a + scaled_b, axis=1)
     )
     degenerate = (a_length * b_length)[:, 0] == 0
-    return math.degrees(float(np.mean(np.where(degenerate, np.pi / 2, angle))))
+    return np.where(degenerate, np.pi / 2, angle)
 
 
 def iou(inside_a: np.ndarray, inside_b: np.ndarray) -> float:

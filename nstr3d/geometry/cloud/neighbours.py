@@ -33,3 +33,8 @@ class Neighbours:
         """Distance and index ``(m,)`` of the nearest point."""
         reach, near = self(at, 1)
         return reach[:, 0], near[:, 0]
+
+    def pairs(self, radius: float) -> np.ndarray:
+        """The indices ``(m, 2)`` of all pairs of points no farther than ``radius`` apart, each pair
+        once."""
+        return self.tree.query_pairs(radius, output_type="ndarray")
