@@ -113,6 +113,7 @@ def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(tmp_path, capsys)
     report = json.loads((out / "report.json").read_text())
     assert f"{report['field']['parameters']:,} / {report['field']['bytes']:,}" in printed.out
     assert f"F-score at 0.5% of it          {report['accuracy']['f_score']:.4f}" in printed.out
+    assert f"kinks at cells / inside        {report['accuracy']['kink_mean']:.3f} (" in printed.out
     assert printed.out.endswith(
         "wrote "
         + ", ".join(str(out / name) for name in (MODEL, "mesh.ply", "render.png", "report.json"))

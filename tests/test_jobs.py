@@ -14,6 +14,7 @@ from oracles import cube, sphere
 from quick import QUICK, changed
 from safetensors.torch import load_file, save_file
 
+from nstr3d.cli.tables import table
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs import fitting, surface
 from nstr3d.jobs import stages as outputs
@@ -98,6 +99,10 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert report["field"]["parameters"] <= 6000
     assert report["field"]["steps"] == 60
     assert report["mesh"]["faces"] == len(load_mesh(job.folder / MESH).faces)
+    kinks = report["accuracy"]
+    assert 0 < kinks["kink_mean"] < kinks["kink_p99"] < 90
+    assert 0 < kinks["kink_control_mean"] < kinks["kink_control_p99"] < 90
+    assert min(kinks["kink_points"], kinks["kink_control_points"]) > 100
     assert report["transport"] == {"loss": False, "weight": 0.0, "residual": None}
     stages = {"load", "build", "sample", "fit", "extract", "render", "score"}
     assert set(report["seconds"]) == stages | {"total", "import"}
@@ -105,6 +110,15 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert report["seconds"]["import"] == 1.5
     assert report["machine"]["peak_memory_bytes"] > 1e7
     assert load(job.folder / MODEL).field.parameter_count == report["field"]["parameters"]
+
+
+def test_a_baseline_has_no_kinks_and_no_row_of_them(tmp_path):
+    outcome = run(job_for(tmp_path, field="ngp"))
+    kinks = {key: value for key, value in outcome.report["accuracy"].items() if "kink" in key}
+    assert len(kinks) == 6
+    assert set(kinks.values()) == {None}
+    assert "kink_failed" not in outcome.report
+    assert "kinks" not in table(outcome)
 
 
 def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path, whole):

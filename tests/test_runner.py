@@ -66,7 +66,12 @@ JOBS: dict[str, tuple[Callable, Callable, Any, Callable, dict[str, str], set[str
         run,
         mesh,
         table,
-        {"score": "accuracy", "render": "picture", "_transport": "transport"},
+        {
+            "score": "accuracy",
+            "measure_kink": "kink",
+            "render": "picture",
+            "_transport": "transport",
+        },
         {PICTURE},
         MODEL,
     ),
@@ -129,6 +134,21 @@ def test_every_measurement_may_fail_and_the_fit_is_kept_with_the_reasons(
     assert not written & unwritten
     assert load(job.folder / model).provenance["input"] == job.path.name
     assert REASON in tell(outcome)
+
+
+def test_kinks_that_cannot_be_measured_leave_the_other_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(mesh, "measure_kink", fail)
+    outcome = run(mesh_job(tmp_path))
+    assert outcome.report["kink_failed"] == REASON
+    accuracy = outcome.report["accuracy"]
+    assert accuracy["iou_volume"] > 0.5
+    assert {value for key, value in accuracy.items() if key.startswith("kink")} == {None}
+    assert f"not measured: {REASON}" in table(outcome)
 
 
 def test_a_picture_of_a_former_run_goes_when_its_successor_fails(

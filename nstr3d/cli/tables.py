@@ -40,7 +40,22 @@ def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
             f"{accuracy['chamfer']:.2e} / {accuracy['hausdorff']:.2e} of the diagonal",
         ),
         (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
+        *_kink_rows(report),
     ]
+
+
+def _kink_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """How much the surface is creased between cells; no row for a field without cells."""
+    accuracy = report["accuracy"]
+    if "kink_failed" in report:
+        return [("kinks of cells", f"not measured: {report['kink_failed']}")]
+    if accuracy["kink_mean"] is None:
+        return []
+    at, inside = (
+        f"{accuracy[f'{where}_mean']:.3f} (p99 {accuracy[f'{where}_p99']:.2f})"
+        for where in ("kink", "kink_control")
+    )
+    return [("kinks at cells / inside", f"{at} / {inside} degrees")]
 
 
 def _mesh(report: dict[str, Any]) -> str:

@@ -14,15 +14,19 @@ from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair
+from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_mesh
 from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.stages import Listener, Outcome, slowness
-from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
+from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.surface.metrics import score
+from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
 from nstr3d.types import Camera, Mesh
+
+KINK_SAMPLES = 20_000  # surface points of which those near faces of cells are looked at
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ class MeshStages(SurfaceStages[MeshJob]):
                     own=self.own,
                 ),
             )
+            self.kink = run.measure("kink", self._kink)
         self.describe_mesh()
         self.transport = run.measure("transport", lambda: _transport(job, self.result))
 
@@ -112,11 +117,29 @@ class MeshStages(SurfaceStages[MeshJob]):
             },
             **described,
             "seconds": about["seconds"],
-            "accuracy": None if self.accuracy is None else dataclasses.asdict(self.accuracy),
+            "accuracy": self._about_accuracy(),
             "transport": self.transport,
             "machine": about["machine"],
             "seed": about["seed"],
         }
+
+    def _kink(self) -> Kink | None:
+        """How much the surface is creased where the field's cells meet; None without cells."""
+        levels, placed = cells_of(self.result.field), self.placed
+        if not levels:
+            return None
+        generator = np.random.default_rng([self.job.training.seed, 3])
+        points, _ = sample_surface(placed.unit, KINK_SAMPLES, generator)
+        return measure_kink(lambda at: self.sdf.gradient(placed.frame.to_world(at)), points, levels)
+
+    def _about_accuracy(self) -> dict[str, Any] | None:
+        """What the report says of accuracy: null where it failed, with null kinks where they did or
+        the field has no cells."""
+        if self.accuracy is None:
+            return None
+        nothing = dict.fromkeys(each.name for each in dataclasses.fields(Kink))
+        kink = nothing if self.kink is None else dataclasses.asdict(self.kink)
+        return dataclasses.asdict(self.accuracy) | kink
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:

@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from nstr3d.fields.base import Field
+from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import structure
@@ -132,6 +134,12 @@ def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
         raise ValueError(
             Message("The field has no closed surface yet; train for more <steps> or <seconds>.")
         ) from error
+
+
+def cells_of(field: Field) -> tuple[int, ...]:
+    """Cells per axis of the levels of an NSTR ``field``, coarse to fine; none of other fields."""
+    levels = field.config.levels if isinstance(field, Nstr) else ()
+    return tuple(level.resolution for level in levels)
 
 
 def describe_field(job: SurfaceJob, result: Fit, size: int) -> dict[str, Any]:

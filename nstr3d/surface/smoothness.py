@@ -64,9 +64,9 @@ def measure_kink(gradient: Gradient, points: np.ndarray, resolutions: Sequence[i
     that is a face of another level is left out. Raises ValueError where no point is near enough.
     """
     points = np.asarray(points, np.float64)
-    finest, axes = max(resolutions), range(points.shape[1])
+    resolutions, axes = sorted(set(resolutions)), range(points.shape[1])
     faces = [_on_planes(points, axis, count, 0.0) for axis in axes for count in resolutions]
-    middles = [_on_planes(points, axis, finest, 0.5) for axis in axes]
+    middles = [_on_planes(points, axis, resolutions[-1], 0.5) for axis in axes]
     middles = [at[_clear(at[:, axis], resolutions)] for axis, at in zip(axes, middles)]
     kink = _turns(gradient, faces, np.repeat(axes, len(resolutions)))
     control = _turns(gradient, middles, np.arange(len(axes)))
