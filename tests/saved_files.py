@@ -75,42 +75,49 @@ FAST = Preset(
     ),
 )
 
+
+def nstr(*levels: Any, **options: Any) -> NstrConfig:
+    """A config with the placement that was the default."""
+    then = PlacementConfig(
+        samples=30_000, candidates=400, band=(0.3, 2.5), amplitude=0.03, least=0.5
+    )
+    return NstrConfig(*levels, **({"placement": then} | options))
+
+
 # Of models that are made here: config, dimensions and outputs. Options are not the defaults, so
 # that a lost one is missed.
 BUILT: dict[str, tuple[Any, int, int]] = {
-    "plain": (NstrConfig((LevelConfig(3, plain=2),), hidden=3, placement=None, start=None), 3, 1),
+    "plain": (nstr((LevelConfig(3, plain=2),), hidden=3, placement=None, start=None), 3, 1),
     "amplitude": (
-        NstrConfig((PLAIN, LevelConfig(3, waves=AmplitudeWaves(2, band=(0.25, 0.75)))), hidden=3),
+        nstr((PLAIN, LevelConfig(3, waves=AmplitudeWaves(2, band=(0.25, 0.75)))), hidden=3),
         3,
         1,
     ),
     "complex": (
-        NstrConfig(
-            (LevelConfig(3, waves=ComplexWaves(2, band=(0.125, 1.5))),), hidden=3, sharpness=9.5
-        ),
+        nstr((LevelConfig(3, waves=ComplexWaves(2, band=(0.125, 1.5))),), hidden=3, sharpness=9.5),
         3,
         1,
     ),
     "phase": (
-        NstrConfig((PLAIN, LevelConfig(3, plain=1, waves=PhaseWaves(2, radians=4.0))), hidden=3),
+        nstr((PLAIN, LevelConfig(3, plain=1, waves=PhaseWaves(2, radians=4.0))), hidden=3),
         3,
         1,
     ),
     "learned": (
-        NstrConfig((LevelConfig(3, waves=PhaseWaves(2, (0.5, 2.0), learned=True)),), hidden=3),
+        nstr((LevelConfig(3, waves=PhaseWaves(2, (0.5, 2.0), learned=True)),), hidden=3),
         3,
         1,
     ),
-    "identity": (NstrConfig((PLAIN, LevelConfig(3, plain=1)), hidden=0), 3, 1),
-    "transport": (NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=4)), 3, 1),
+    "identity": (nstr((PLAIN, LevelConfig(3, plain=1)), hidden=0), 3, 1),
+    "transport": (nstr((PLAIN,), hidden=3, transport=TransportConfig(hidden=4)), 3, 1),
     "transport-of-s": (
-        NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=4, position=False)),
+        nstr((PLAIN,), hidden=3, transport=TransportConfig(hidden=4, position=False)),
         3,
         1,
     ),
-    "no-transport": (NstrConfig((PLAIN,), hidden=3, transport=TransportConfig(hidden=0)), 3, 1),
+    "no-transport": (nstr((PLAIN,), hidden=3, transport=TransportConfig(hidden=0)), 3, 1),
     "starts": (
-        NstrConfig(
+        nstr(
             (PLAIN,),
             hidden=3,
             placement=PlacementConfig(
@@ -124,7 +131,7 @@ BUILT: dict[str, tuple[Any, int, int]] = {
         3,
         1,
     ),
-    "colours": (NstrConfig((LevelConfig(3, plain=2, waves=AmplitudeWaves(2)),), hidden=3), 2, 3),
+    "colours": (nstr((LevelConfig(3, plain=2, waves=AmplitudeWaves(2)),), hidden=3), 2, 3),
     "siren": (SirenConfig(width=5, depth=2, first_omega=3.0, hidden_omega=2.0, rate=3e-4), 3, 1),
     "finer": (FinerConfig(width=5, depth=2, omega=3.0, bias=1.5, rate=1e-3), 2, 3),
     "fourier": (FourierConfig(width=5, depth=2, frequencies=4, deviation=1.5, rate=2e-3), 3, 1),
@@ -158,13 +165,13 @@ FITTED: dict[str, tuple[str, dict[str, Any]]] = {
 CONFIGS: dict[str, Any] = {
     f"{name}.safetensors": config for name, (config, _, _) in BUILT.items()
 } | {
-    BALL: NstrConfig(
+    BALL: nstr(
         (LevelConfig(2, plain=4, sparse=False), LevelConfig(4, plain=1, waves=PhaseWaves(2))),
         hidden=8,
     ),
     "image.safetensors": CosineConfig((12, 16), (8, 8)),
     "image.nstq": CosineConfig((12, 16), (8, 8)),
-    "image-trained.safetensors": NstrConfig(
+    "image-trained.safetensors": nstr(
         (
             LevelConfig(
                 1, plain=4, waves=AmplitudeWaves(42, (0.0, 8.0), learned=True), sparse=False

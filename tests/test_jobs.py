@@ -113,12 +113,12 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
 
 
 def test_a_baseline_has_no_kinks_and_no_row_of_them(tmp_path):
-    outcome = run(job_for(tmp_path, field="ngp"))
+    outcome = run(job_for(tmp_path, field="siren", params=20_000, steps=400))
     kinks = {key: value for key, value in outcome.report["accuracy"].items() if "kink" in key}
     assert len(kinks) == 6
     assert set(kinks.values()) == {None}
     assert "kink_failed" not in outcome.report
-    assert "kinks" not in table(outcome)
+    assert "kinks" not in table(outcome).replace(str(tmp_path), "")
 
 
 def test_same_seed_gives_the_same_report_and_files_and_another_seed_does_not(tmp_path, whole):

@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from quick import WORDS
 
 from nstr3d.cli import command as cli
 from nstr3d.fields.baselines.ngp import NgpConfig
+from nstr3d.fields.nstr import NstrConfig
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import load_image, load_mesh, save_image, save_mesh
 from nstr3d.jobs.results import MODEL, PICTURE
@@ -128,6 +129,8 @@ def _trained(name: str, at: np.ndarray) -> dict[str, np.ndarray]:
     config = (
         NgpConfig(table=2048, levels=4, finest=32) if name == "ngp" else FIELDS[name](6000, near)
     )
+    if isinstance(config, NstrConfig):  # what training starts from magnifies rounding
+        config = replace(config, start=None, placement=None)
     field = config.build(3, 1, near=near, generator=torch.Generator().manual_seed(3))
     points = torch.from_numpy(at).float()
     field(points).square().sum().backward()

@@ -93,9 +93,7 @@ def with_waves(waves: Any, plain: int) -> Callable[[int], tuple[LevelConfig, ...
 def finer(finest: int) -> tuple[LevelConfig, ...]:
     """The default levels on coarser grids, and one of three plain channels as fine as the budget
     allows."""
-    return *levels_for(max(8, round(finest * 0.6))), LevelConfig(
-        max(10, finest), plain=3, order=2
-    )
+    return *levels_for(max(8, round(finest * 0.6))), LevelConfig(max(10, finest), plain=3, order=2)
 
 
 def contenders() -> list[Contender]:

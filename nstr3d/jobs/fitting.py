@@ -27,7 +27,7 @@ from nstr3d.jobs.walk import Run
 from nstr3d.model.checkpoint import load, load_training, save
 from nstr3d.model.tags import TAG, encode_config
 from nstr3d.training.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
-from nstr3d.training.losses import GRADIENT_WEIGHT, TransportPenalty, sdf_objective
+from nstr3d.training.losses import TransportPenalty, sdf_objective
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Frame, Mesh, Samples
 
@@ -103,7 +103,10 @@ def train(
     """``field`` fitted to the samples. After a Ctrl-C it writes the model and raises
     `Interrupted`."""
     weight, resumed, bounds = job.training.transport, begun.resumed, placed.mesh.bounds
-    objective = sdf_objective(transport=TransportPenalty(weight) if weight else None)
+    objective = sdf_objective(
+        transport=TransportPenalty(weight) if weight else None,
+        gradient_weight=job.training.gradient_weight,
+    )
     unfinished = Fit(field, placed.frame, bounds, 1.0, provenance=begun.identity)
     run.listener.fitting(unfinished)
     with stop_on_signal() as stopped:
@@ -145,7 +148,7 @@ def identity_of(job: SurfaceJob, sha256: str | None = None) -> dict[str, Any]:
         "cells": how.cells,
         "field": how.field,
         "transport": how.transport,
-        "gradient_weight": GRADIENT_WEIGHT,
+        "gradient_weight": how.gradient_weight,
         **({"start": hashlib.sha256(job.start.read_bytes()).hexdigest()} if job.start else {}),
         **training,
         "nstr3d": package_version("nstr3d"),

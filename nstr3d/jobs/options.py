@@ -13,6 +13,7 @@ from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.vicinity import Near
 from nstr3d.jobs.messages import Message
 from nstr3d.training.fit import FitConfig
+from nstr3d.training.losses import GRADIENT_WEIGHT
 from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 
 SAMPLES = 100_000
@@ -83,6 +84,12 @@ class Training:
             name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value
         }
         return replace(PRESETS[self.preset].training, **changes)
+
+    @property
+    def gradient_weight(self) -> float:
+        """The weight of the samples' gradients in the loss: none for the baselines, whose near
+        errors at equal seconds they raise, as autograd differentiates twice for them."""
+        return GRADIENT_WEIGHT if self.field in ("nstr", "grid") else 0.0
 
     def architecture(self, near: Near) -> Any:
         """The config of a new field near a shape, a mesh or points in the unit box."""

@@ -32,7 +32,7 @@ class PlacementConfig:
     root mean square of the amplitudes that it starts with. Where the strongest wave is slower than
     the share ``least`` of that frequency, nothing is placed, and plain channels carry it."""
 
-    samples: int = 30_000
+    samples: int = 12_000
     candidates: int = 400
     band: tuple[float, float] = (0.3, 2.5)
     amplitude: float = 0.03
@@ -57,12 +57,12 @@ def place_waves(
     """Sets the frequencies, amplitudes and phases of ``level``'s phase waves, in place, from
     samples of the signal.
 
-    Only samples where the stored nodes have most of the weight count. From these a multilinear grid of half
-    the level's resolution is subtracted. Then, wave by wave, the frequency whose demodulated
-    remainder has the most energy is taken, its complex amplitude at every node is fitted by damped
-    least squares, and what it explains is subtracted. Phases are unwrapped over neighbouring nodes,
-    strongest links first. Where nothing is left to explain, or nothing that is fast enough, the
-    level keeps its random start.
+    Only samples where the stored nodes have most of the weight count. From these a multilinear grid
+    of half the level's resolution is subtracted. Then, wave by wave, the frequency whose
+    demodulated remainder has the most energy is taken, its complex amplitude at every node is
+    fitted by damped least squares, and what it explains is subtracted. Phases are unwrapped over
+    neighbouring nodes, strongest links first. Where nothing is left to explain, or nothing that is
+    fast enough, the level keeps its random start.
     """
     waves = level.config.waves
     assert isinstance(waves, PhaseWaves)
