@@ -28,7 +28,7 @@ class Preset:
     training: FitConfig
 
 
-FAST = Preset(100_000, FitConfig(steps=900, pool=500_000))
+FAST = Preset(100_000, FitConfig(steps=700, pool=500_000))
 STANDARD = Preset(100_000, FitConfig(steps=8000))
 FINE = Preset(400_000, FitConfig(steps=20000, pool=4_000_000))
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
