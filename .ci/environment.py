@@ -1,13 +1,14 @@
-"""Makes the virtual environment of `make demo` and `make test`; a second call changes nothing.
+"""Make the virtual environment of `make demo` and `make test`; a second call changes nothing.
 
-    python .ci/environment.py VENV                 # the core: what fits, renders and exports
-    python .ci/environment.py VENV --tests         # what tests and linters need too
-    python .ci/environment.py VENV --tests --core  # the tests' own packages, no optional part
+    python .ci/environment.py VENV                 # the core: packages to fit, render and export
+    python .ci/environment.py VENV --tests         # also the packages of tests and linters
+    python .ci/environment.py VENV --tests --core  # the tests' own packages without optional parts
 
-The script needs the standard library alone. TORCH chooses the build of PyTorch: ``cpu``, ``cuda``,
-or ``default``, which is what the registry gives. If TORCH is unset, Linux without an NVIDIA driver
-gets the CPU build, if PyTorch's own index answers; all others get ``default``. TORCH_INDEX names a
-mirror of PyTorch's index. VENV/left-out.json lists the optional parts that have no wheel here.
+The script needs only the standard library. TORCH chooses the build of PyTorch: ``cpu``, ``cuda``
+or ``default``, the registry's build. If TORCH is unset, Linux without an NVIDIA driver gets the CPU
+build, provided that PyTorch's own index answers; all other systems get ``default``. TORCH_INDEX
+names a mirror of PyTorch's index. VENV/left-out.json lists the optional parts that are not
+installed, and the reasons.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ OLDEST = (3, 10)
 INDEX = "https://download.pytorch.org/whl"
 ANSWER_SECONDS = 5.0
 BUILDS = ("cpu", "cuda", "default")
-CUDA = "cu130"  # the builds of CUDA that PyTorch's index has for the torch of constraints.txt
+CUDA = "cu130"  # the CUDA builds that PyTorch's index has of the torch in constraints.txt
 DRIVERS = (
     "/proc/driver/nvidia/version",
     "/dev/nvidiactl",
@@ -36,21 +37,26 @@ DRIVERS = (
     "/usr/lib/wsl/lib/libcuda.so.1",
 )
 STATE, LEFT_OUT = "nstr3d.json", "left-out.json"
-DEVELOPMENT = "dev"  # the tests' and linters' own packages
-UNTESTED = ("s3", "gs")  # they need an account
-# Without a wheel by its authors' choice; pure Python, so that building it takes no compiler.
+DEVELOPMENT = "dev"  # the extra with the packages of tests and linters
+UNTESTED = ("s3", "gs")  # extras whose tests would need an account
+# Its authors publish no wheel. It is pure Python, so pip builds it without a compiler.
 SOURCES = "PyOpenGL"
-NO_WHEEL = ("No matching distribution found", "ResolutionImpossible")  # as pip says it
+NO_WHEEL = ("No matching distribution found", "ResolutionImpossible")  # in pip's messages
 
 
 def main(words: list[str] | None = None) -> None:
+    """Makes or completes the environment; ``words`` is the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("venv", type=Path)
-    parser.add_argument("--tests", action="store_true", help="what tests and linters need too")
-    parser.add_argument("--core", action="store_true", help="with --tests: no optional part")
-    parser.add_argument("--package", type=Path, help="a wheel or an sdist, not the checkout")
+    parser.add_argument(
+        "--tests", action="store_true", help="also the packages of tests and linters"
+    )
+    parser.add_argument("--core", action="store_true", help="with --tests: no optional parts")
+    parser.add_argument(
+        "--package", type=Path, help="a wheel or an sdist to install, not the checkout"
+    )
     options = parser.parse_args(words)
     build = os.environ.get("TORCH", "")
     check(build)
@@ -73,31 +79,32 @@ def main(words: list[str] | None = None) -> None:
 
 
 def check(build: str) -> None:
-    """Stops where this Python is too old, or TORCH names no build."""
+    """Raises SystemExit if this Python is too old or TORCH names no build."""
     if sys.version_info < OLDEST:
-        found = sys.version.split()[0]
+        actual = sys.version.split()[0]
         raise SystemExit(
-            f"nstr3d needs Python 3.10 or newer, not {found}: make PYTHON=python3.12 demo"
+            f"nstr3d needs Python 3.10 or newer, not {actual}: make PYTHON=python3.12 demo"
         )
     if build not in ("", *BUILDS):
-        raise SystemExit(f"TORCH is one of {', '.join(BUILDS)}, not {build}.")
+        raise SystemExit(f"TORCH must be one of {', '.join(BUILDS)}, not {build}.")
 
 
 def digest(package: Path | None) -> str:
-    """A hash of the files that decide what is installed."""
+    """A hash of the files that determine the installed packages."""
     files = [ROOT / "setup.cfg", ROOT / "constraints.txt", Path(__file__)]
     files += [package] if package else []
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def source(package: Path | None, *parts: str) -> list[str]:
-    """What pip is to install: the checkout, or a ``package`` made from it, with optional parts."""
+    """The arguments with which pip installs the checkout, or a ``package`` made from it, with the
+    optional ``parts``."""
     extras = f"[{','.join(parts)}]" if parts else ""
     return [f"{package.absolute()}{extras}"] if package else ["--editable", f"{ROOT}{extras}"]
 
 
 def read_state(venv: Path) -> dict:
-    """What was finished in ``venv``: nothing if ``venv`` is a copy of another one."""
+    """The finished steps in ``venv``; none if ``venv`` is a copy of another environment."""
     try:
         state = json.loads((venv / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -106,26 +113,30 @@ def read_state(venv: Path) -> dict:
 
 
 def write_state(venv: Path, state: dict) -> None:
+    """Writes the finished steps and the place of ``venv``."""
     (venv / STATE).write_text(
         json.dumps(state | {"place": str(venv)}, indent=2) + "\n", encoding="utf-8"
     )
 
 
 def python_of(venv: Path) -> Path:
+    """The interpreter of ``venv``."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def make_venv(venv: Path, fresh: bool) -> None:
-    """An environment of the running Python; ``fresh`` empties one that another Python made."""
+    """Makes an environment of the running Python. ``fresh`` empties an existing one, which another
+    Python made. Raises SystemExit if that fails."""
     clear = ["--clear"] if fresh or not python_of(venv).exists() else []
     if subprocess.run([sys.executable, "-m", "venv", *clear, str(venv)], check=False).returncode:
         raise SystemExit(
-            f"{venv} could not be made; on Debian and Ubuntu, install the package python3-venv."
+            f"{venv} could not be made. On Debian and Ubuntu, install the package python3-venv."
         )
 
 
 def install_torch(venv: Path, build: str) -> None:
-    """Installs the ``build`` of PyTorch first, so that no other package brings another one."""
+    """Installs the ``build`` of PyTorch before the other packages, so that none of them brings
+    another build. Raises SystemExit if TORCH asked for a build that the index lacks."""
     index = torch_index(build)
     if index is None:
         return
@@ -135,32 +146,39 @@ def install_torch(venv: Path, build: str) -> None:
         if line.startswith("torch==")
     )
     print(f"PyTorch comes from {index}.", flush=True)
-    # Without what it depends on: that comes from the registry, in the versions of constraints.txt.
+    # Its dependencies come from the registry later, in the versions of constraints.txt.
     if pip(venv, "--no-deps", "--index-url", index, pinned).returncode:
         if build:
             raise SystemExit(
-                f"TORCH={build}: {index} has no {pinned} for this Python; try TORCH=default."
+                f"TORCH={build}: {index} has no {pinned} for this Python. Try TORCH=default."
             )
-        print("It has none for this Python; the registry's build is taken.", flush=True)
+        print(
+            f"{index} has no {pinned} for this Python. The registry's build is installed.",
+            flush=True,
+        )
 
 
 def check_torch(venv: Path, build: str) -> None:
-    """Stops where the registry gave another build of PyTorch than the one asked for."""
+    """Raises SystemExit if the installed PyTorch is not the ``build`` that TORCH asked for."""
     program = "import torch; print('cuda' if torch.version.cuda else 'cpu')"
     done = subprocess.run(
         [python_of(venv), "-c", program], check=True, capture_output=True, text=True
     )
-    found = done.stdout.strip()
-    if build in ("cpu", "cuda") and found != build:
-        raise SystemExit(f"TORCH={build}: this registry's PyTorch is the {found} build instead.")
+    actual = done.stdout.strip()
+    if build in ("cpu", "cuda") and actual != build:
+        raise SystemExit(
+            f"TORCH={build}: this registry's PyTorch is the {actual} build. Use "
+            "TORCH=default to accept it."
+        )
 
 
 def torch_index(build: str) -> str | None:
-    """The address that PyTorch's ``build`` is installed from; None for the registry."""
+    """The address of the index for PyTorch's ``build``; None for the registry. Raises SystemExit if
+    TORCH=cpu and the index does not answer."""
     linux, windows = sys.platform.startswith("linux"), sys.platform == "win32"
     index = os.environ.get("TORCH_INDEX", INDEX).rstrip("/")
     if build == "cuda":
-        # The registry's build for Linux has CUDA already.
+        # The registry's build for Linux includes CUDA.
         return f"{index}/{CUDA}" if windows else None
     if build == "default" or not linux or (not build and has_nvidia_driver()):
         return None
@@ -168,20 +186,22 @@ def torch_index(build: str) -> str | None:
         return f"{index}/cpu"
     if build == "cpu":
         raise SystemExit(
-            f"TORCH=cpu: {index} does not answer; use TORCH=default, or name a mirror: TORCH_INDEX"
+            f"TORCH=cpu: {index} does not answer. Use TORCH=default, or name a mirror: TORCH_INDEX."
         )
     print(
-        "PyTorch's index does not answer; the registry's build is taken, which may be larger.",
+        f"{index} does not answer. The registry's build is installed, which may be larger.",
         flush=True,
     )
     return None
 
 
 def has_nvidia_driver() -> bool:
+    """Whether this machine has an NVIDIA driver."""
     return shutil.which("nvidia-smi") is not None or any(os.path.exists(path) for path in DRIVERS)
 
 
 def answers(address: str) -> bool:
+    """Whether ``address`` answers within `ANSWER_SECONDS`."""
     try:
         with urllib.request.urlopen(address, timeout=ANSWER_SECONDS) as answer:
             return answer.status == 200
@@ -190,7 +210,8 @@ def answers(address: str) -> bool:
 
 
 def install_tests(venv: Path) -> dict[str, str]:
-    """Installs all optional parts; those that have no wheel here, and why."""
+    """Installs the packages of tests and all optional parts. Returns the parts that have no wheel
+    here, with the reasons."""
     parts = optional_parts()
     if install_wheels(venv, [DEVELOPMENT, *parts]):
         return {}
@@ -205,7 +226,8 @@ def install_tests(venv: Path) -> dict[str, str]:
 
 
 def install_core_tests(venv: Path, package: Path | None) -> dict[str, str]:
-    """Installs the tests' own packages; all optional parts are left out."""
+    """Installs the packages of tests. Returns all optional parts, with the reason to leave them
+    out."""
     install(venv, *source(package, DEVELOPMENT))
     return dict.fromkeys(optional_parts(), "only the core is tested here")
 
@@ -223,7 +245,8 @@ def optional_parts() -> dict[str, list[str]]:
 
 
 def install_wheels(venv: Path, parts: list[str]) -> bool:
-    """Installs optional parts from wheels; False where one has no wheel for this Python."""
+    """Installs optional parts from wheels. Returns False if one has no wheel for this Python.
+    Raises SystemExit if pip fails for another reason."""
     wheels = ["--only-binary", ":all:", "--no-binary", SOURCES]
     done = pip(venv, *wheels, *source(None, *parts), stderr=subprocess.PIPE)
     if done.returncode and not any(words in done.stderr for words in NO_WHEEL):
@@ -232,12 +255,13 @@ def install_wheels(venv: Path, parts: list[str]) -> bool:
 
 
 def install(venv: Path, *what: str) -> None:
+    """Installs ``what`` into ``venv``. Raises SystemExit if pip fails."""
     if pip(venv, *what).returncode:
-        raise SystemExit("pip could not install nstr3d; what it said is above.")
+        raise SystemExit("pip could not install nstr3d; see its messages above.")
 
 
 def pip(venv: Path, *what: str, **streams: int) -> subprocess.CompletedProcess:
-    """``pip install`` within the constraints."""
+    """Runs ``pip install`` in ``venv`` with ``what``, within constraints.txt."""
     command = [python_of(venv), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
     held = [] if "--no-deps" in what else ["--constraint", ROOT / "constraints.txt"]
     return subprocess.run([*command, *what, *held], check=False, text=True, **streams)

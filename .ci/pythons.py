@@ -1,4 +1,4 @@
-"""Finds the Pythons of this machine that nstr3d supports, one for each minor version.
+"""Find the Pythons of this machine that nstr3d supports, one for each minor version.
 
 python .ci/pythons.py    # prints their paths, the oldest first
 """
@@ -14,13 +14,13 @@ FOLDERS = ("~/.pyenv/versions/3.{}.*/bin", "~/.local/share/uv/python/*-3.{}.*/bi
 
 
 def pythons() -> list[Path]:
-    """The interpreters, the oldest first."""
-    found = (next(filter(runs, candidates(minor)), None) for minor in MINORS)
-    return [python for python in found if python]
+    """The paths of the interpreters, the oldest first."""
+    interpreters = (next(filter(runs, candidates(minor)), None) for minor in MINORS)
+    return [python for python in interpreters if python]
 
 
 def candidates(minor: int) -> list[Path]:
-    """Where Python 3.``minor`` may be: on the path, or where version managers put it."""
+    """Paths where Python 3.``minor`` may be: on PATH, and in the folders of version managers."""
     on_path = shutil.which(f"python3.{minor}")
     managed = [
         path / "python3"
@@ -31,7 +31,7 @@ def candidates(minor: int) -> list[Path]:
 
 
 def runs(python: Path) -> bool:
-    """Whether it starts and can make environments: a version manager's stand-in may not."""
+    """Whether ``python`` starts and can make environments; a version manager's stand-in may not."""
     program = [python, "-c", "import venv, ensurepip"]
     return python.exists() and not subprocess.run(program, capture_output=True).returncode
 

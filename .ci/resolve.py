@@ -1,11 +1,11 @@
-"""Checks that constraints.txt can be met where the README says that nstr3d runs.
+"""Check that constraints.txt can be met on all systems that the README names.
 
-    python .ci/resolve.py              # every Python at hand
-    python .ci/resolve.py --systems    # other systems too, which takes minutes
+    python .ci/resolve.py              # every Python of this machine
+    python .ci/resolve.py --systems    # also other systems; takes minutes
 
-Every Python at hand resolves the package, the tests and all optional parts, as pip would for the
-running system. For other systems pip reads the markers of the running one, so there the check is
-that each pinned package has a wheel for the system or is pure Python.
+With every Python of this machine, pip resolves the package, the tests and all optional parts for
+the running system. For other systems pip would use the markers of the running one. Therefore the
+check there is that each pinned package has a wheel for the system or is pure Python.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ from pythons import pythons
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 ARM = [f"manylinux_2_{glibc}_aarch64" for glibc in range(17, 36)] + ["manylinux2014_aarch64"]
-SYSTEMS = {  # pip's platforms, and what the markers of requirements say there
+SYSTEMS = {  # pip's platforms, and the value of the marker sys_platform
     "Linux on arm": (ARM, "linux"),
     "macOS on arm": (["macosx_14_0_arm64"], "darwin"),
     "Windows": (["win_amd64"], "win32"),
 }
 WHEELS = ["--only-binary", ":all:"]
-PURE = (SOURCES, "pyrender", "imageio-ffmpeg")  # without a wheel, or with one that needs PyOpenGL's
+# Pure Python packages without a wheel, or that depend on PyOpenGL, which has none.
+PURE = (SOURCES, "pyrender", "imageio-ffmpeg")
 
 
 def main() -> None:
+    """Prints what cannot be met; the exit code is 1 if there is anything."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--systems", action="store_true")
     others = SYSTEMS if parser.parse_args().systems else {}
@@ -47,14 +49,15 @@ def main() -> None:
 
 
 def resolve_here(python: Path) -> str | None:
-    """What stops this Python's pip from installing everything on this system."""
+    """The error that stops pip from installing all parts for ``python`` on this system, or None."""
     everything = f"{ROOT}[{','.join([DEVELOPMENT, *optional_parts()])}]"
     held = ["--constraint", str(ROOT / "constraints.txt"), "--no-binary", SOURCES]
     return dry_run(str(python), ["--python", str(python)], *WHEELS, *held, everything)
 
 
 def find_wheels(version: str, system: str) -> str | None:
-    """What stops pip from finding a wheel of every pinned package for this Python and system."""
+    """The error that stops pip from finding a wheel of every pinned package for Python ``version``
+    on ``system``, or None."""
     platforms, name = SYSTEMS[system]
     flags = [flag for platform in platforms for flag in ("--platform", platform)]
     with tempfile.TemporaryDirectory() as folder:
@@ -64,7 +67,8 @@ def find_wheels(version: str, system: str) -> str | None:
 
 
 def pinned(version: str, system: str) -> Iterator[str]:
-    """The pins of constraints.txt that count for this Python and system."""
+    """The pins of constraints.txt that apply to Python ``version`` on ``system``, a value of
+    sys_platform, without the packages in `PURE`."""
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("#"):
             continue
@@ -75,7 +79,8 @@ def pinned(version: str, system: str) -> Iterator[str]:
 
 
 def dry_run(where: str, flags: list[str], *what: str) -> str | None:
-    """What stops pip, with its own ``flags``, from installing ``what``."""
+    """The error that stops pip, run with ``flags``, from installing ``what``, or None. Prints
+    ``where`` and whether pip succeeds."""
     command = [sys.executable, "-m", "pip", *flags, "--disable-pip-version-check"]
     command += ["install", "--quiet", "--dry-run", "--ignore-installed", *what]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

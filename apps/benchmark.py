@@ -1,11 +1,11 @@
 """Race our fields against their controls and baselines: ``python apps/benchmark.py [FILE or FOLDER
 ...]``; --help lists options.
 
-Takes meshes, images and sounds, two meshes of ours by default. Every finished race is written at
-once; run it again to go on. Results in --out: benchmark.csv (meshes), images.csv and sounds.csv,
-with tables (markdown) and plots.
+The files are meshes, images and sounds; the default is two of our meshes. Each finished race is
+written at once. A second run continues: it keeps finished rows. Results go to --out: benchmark.csv
+(meshes), images.csv and sounds.csv, with tables (markdown) and plots.
 
-``python apps/benchmark.py speed`` measures speed instead; it has options of its own.
+``python apps/benchmark.py speed`` measures speed instead and has its own options.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ CLOSED = "nstr, closed form"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of signal: its files, where its rows go, what they are compared by and with, and the
-    budgets to try."""
+    """A kind of signal: the ``suffixes`` of its files, the name ``results`` of its CSV file, the
+    ``measures`` of its table, the field ``base`` that the table compares with, and the default
+    numbers of parameters ``budgets``."""
 
     suffixes: tuple[str, ...]
     results: str
@@ -64,17 +65,18 @@ KINDS = (
 
 
 def files(places: Sequence[Path], kind: Kind) -> list[Path]:
-    """The files of a kind among and below ``places``."""
-    found = [
+    """The files of ``kind`` among the files and below the folders ``places``."""
+    candidates = [
         path
         for place in places
         for path in (sorted(place.rglob("*")) if place.is_dir() else [place])
     ]
-    return [path for path in found if path.suffix.lower() in kind.suffixes]
+    return [path for path in candidates if path.suffix.lower() in kind.suffixes]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Every race that is not in its CSV file yet, then tables and plots of all that is."""
+    """Runs every race that its CSV file lacks, and writes tables and plots of all rows. Raises
+    ValueError if ``options.signals`` holds no mesh, image or sound."""
     work = [(kind, files(options.signals, kind)) for kind in KINDS]
     if not any(paths for _, paths in work):
         raise ValueError(
@@ -102,7 +104,7 @@ def run_kind(
     results: Path,
     options: argparse.Namespace,
 ) -> list[Row]:
-    """The rows of all races on ``paths``: those in ``results`` and those that were missing
+    """The rows of all races on ``paths``. Races that ``results`` lacks are run and written
     there."""
     rows, commit = read_rows(results), find_commit(ROOT)
     length = {"steps": options.steps} if options.steps else {"seconds": options.seconds}
@@ -123,10 +125,10 @@ def run_kind(
                     everybody = only(rasters(track.lattice, track.out_dim), options.fields)
                 else:
                     everybody = surfaces
-                left = [contender for contender in everybody if contender.name not in done]
-                if left:
+                pending = [contender for contender in everybody if contender.name not in done]
+                if pending:
                     rows += race(
-                        left,
+                        pending,
                         track,
                         params,
                         seed,
@@ -143,15 +145,15 @@ def run_kind(
 
 
 def shape(path: Path, options: argparse.Namespace) -> MeshTrack:
-    """The track of a mesh, measured as ``options`` say."""
+    """The track of the mesh at ``path``, with the measures that ``options`` ask for."""
     return replace(
         MeshTrack.of(path, options.tests), meshed=options.mesh, resolution=options.resolution
     )
 
 
 def closed_form(track: RasterTrack, params: int, seed: int, limit: str, commit: str) -> Row:
-    """The staggered cosines, whose best amplitudes are one product: no race, but the same
-    measures."""
+    """The row of the staggered cosines. Their best amplitudes are one matrix product, so they do
+    not race, but they are measured like the others."""
     started = time.perf_counter()
     field = fit_cosines(track.values, params)
     row = row_of(
@@ -176,7 +178,8 @@ def _tell(row: Row) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Parses options and runs; returns the exit code."""
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
     args = sys.argv[1:] if args is None else list(args)
     if args[:1] == ["speed"]:
         sys.path.insert(0, str(Path(__file__).parent))
@@ -191,7 +194,7 @@ def main(args: Sequence[str] | None = None) -> int:
         nargs="*",
         type=Path,
         default=list(OURS),
-        help="meshes, images, sounds, folders of them",
+        help="meshes, images, sounds, and folders of them",
     )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results"
@@ -200,7 +203,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "--budgets",
         nargs="+",
         type=int,
-        help="learned parameters; 25k, 100k, 400k for meshes by default",
+        help="learned parameters; 25k, 100k and 400k for meshes by default",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument(
@@ -213,24 +216,29 @@ def main(args: Sequence[str] | None = None) -> int:
         "--tests",
         type=int,
         default=TESTS,
-        help="points of each kind that a mesh's errors are measured at",
+        help="points of each kind at which a mesh's errors are measured",
     )
-    parser.add_argument("--steps", type=int, help="race to a number of steps instead")
+    parser.add_argument("--steps", type=int, help="race for this number of steps, not for seconds")
     parser.add_argument(
         "--marks",
         nargs="*",
         type=float,
         default=MARKS,
-        help="shares of the training to measure after",
+        help="fractions of the training after which to measure",
     )
     parser.add_argument(
         "--no-mesh",
         dest="mesh",
         action="store_false",
-        help="leave out what needs the extracted mesh",
+        help="leave out the measures of the extracted mesh",
     )
-    parser.add_argument("--resolution", type=int, default=RESOLUTION, help="of that mesh")
-    parser.add_argument("--fields", nargs="+", help="only these contenders")
+    parser.add_argument(
+        "--resolution",
+        type=int,
+        default=RESOLUTION,
+        help="grid cells per axis of the extracted mesh",
+    )
+    parser.add_argument("--fields", nargs="+", help="only the contenders of these names")
     parser.add_argument(
         "--tune",
         metavar="BASELINE",
@@ -239,7 +247,7 @@ def main(args: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="two of our shapes, 100k parameters, two seeds, 8 s: some 8 minutes",
+        help="two of our meshes, 100k parameters, two seeds, 8 s: about 8 minutes",
     )
     options = parser.parse_args(args)
     if options.quick:

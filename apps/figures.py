@@ -1,8 +1,8 @@
-"""Remake the README's picture and tables from measurements: ``python apps/figures.py``, some
-minutes on two cores.
+"""Make the README's pictures and tables from measurements: ``python apps/figures.py``, which takes
+some minutes on two cores.
 
-With ``--tables`` only the comparison is made again, from the rows in assets/results/ that
-apps/benchmark.py wrote.
+With ``--tables`` no field is fitted: the comparison is made from the rows in assets/results/ that
+apps/benchmark.py wrote, and the speed table is copied from speed.md there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HEAD = (
 
 
 def row(shape: str, preset: str, report: dict[str, Any]) -> str:
-    """One line of the README's table from a report."""
+    """One line of the README's table of presets, from a report."""
     accuracy, field, seconds = report["accuracy"], report["field"], report["seconds"]
     cells = [
         shape,
@@ -59,7 +59,7 @@ def row(shape: str, preset: str, report: dict[str, Any]) -> str:
 
 
 def rewrite(section: str, text: str) -> None:
-    """Puts ``text`` into the README between the marks of ``section``."""
+    """Replaces the README's text between the marks of ``section`` by ``text``."""
     readme, start, end = (
         ROOT / "README.md",
         f"<!-- {section}: made by apps/figures.py -->",
@@ -67,7 +67,7 @@ def rewrite(section: str, text: str) -> None:
     )
     whole = re.sub(
         f"{start}.*?{end}",
-        lambda found: f"{start}\n{text}\n{end}",
+        lambda match: f"{start}\n{text}\n{end}",
         readme.read_text(),
         flags=re.DOTALL,
     )
@@ -76,8 +76,8 @@ def rewrite(section: str, text: str) -> None:
 
 
 def presets(out: Path) -> None:
-    """Fits every shape with every preset, keeps the reports, and makes the table and the
-    picture."""
+    """Fits every shape with every preset in ``out``, writes the reports to assets/results/, and
+    makes the README's table and the picture of the bunny."""
     rows, machine = [], {}
     for shape in SHAPES:
         for preset in get_args(PresetName):
@@ -102,7 +102,7 @@ def presets(out: Path) -> None:
 
 
 def flow(out: Path) -> None:
-    """Fits the ball whose ripples quicken, and follows their local frequency."""
+    """Fits assets/ripple.obj in ``out`` and makes the picture of its local frequency."""
     job = MeshJob(ROOT / "assets" / "ripple.obj", output=Output(out / "ripple", overwrite=True))
     run(job)
     run_flow(FlowJob(out / "ripple" / "model.safetensors", out / "ripple" / "flow", overwrite=True))
@@ -111,7 +111,8 @@ def flow(out: Path) -> None:
 
 
 def comparison() -> None:
-    """The tables and plots of the races in assets/results/, one kind of signal after the other."""
+    """Makes the README's comparison and the plots from the races in assets/results/, one kind of
+    signal after the other."""
     parts = []
     for name, base, measures, words in RACES:
         rows = read_rows(RESULTS / f"{name}.csv")
@@ -130,7 +131,8 @@ def comparison() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Makes everything, or the comparison alone."""
+    """Makes all pictures and tables, or with ``--tables`` only the comparison and the speed table.
+    Returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -138,7 +140,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=ROOT / "out" / "figures", help="folder for the fits"
     )
     parser.add_argument(
-        "--tables", action="store_true", help="only the comparison, from rows already measured"
+        "--tables", action="store_true", help="fit nothing; use the rows already measured"
     )
     options = parser.parse_args(args)
     RESULTS.mkdir(exist_ok=True)
@@ -147,7 +149,7 @@ def main(args: Sequence[str] | None = None) -> int:
         presets(options.out)
         flow(options.out)
     comparison()
-    # from apps/benchmark.py speed --out assets/results
+    # `apps/benchmark.py speed --out assets/results` writes speed.md.
     rewrite("speed", (RESULTS / "speed.md").read_text().rstrip())
     return 0
 

@@ -1,4 +1,4 @@
-"""See a model's spectrum: ``python apps/flow.py model.safetensors`` draws its streamlines;
+"""Draw the streamlines of a model's local frequency: ``python apps/flow.py model.safetensors``;
 ``--help`` lists the options."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Look at models, meshes and lines: ``python apps/view.py model.safetensors --input mesh.obj``;
+"""Show models, meshes and lines: ``python apps/view.py model.safetensors --input mesh.obj``;
 ``--help`` lists the options."""
 
 from __future__ import annotations

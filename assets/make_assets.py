@@ -1,9 +1,8 @@
-"""Regenerate every asset in this folder from closed forms: ``python assets/make_assets.py [--out
-DIR] [--only NAME ...]``.
+"""Make the assets of this folder: ``python assets/make_assets.py [--out DIR] [--only NAME ...]``.
 
-Each shape is an analytic signed distance, meshed by marching cubes, relaxed along the surface where
-it is smooth, and rounded to four decimals. Units are arbitrary; +y is up and the bunny faces +z.
-The picture and the sound have a local frequency that drifts.
+Each shape is an analytic signed distance, meshed by marching cubes. Meshes of smooth shapes are
+relaxed along the surface; all vertices are rounded to four decimals. Units are arbitrary; +y is up
+and the bunny faces +z. The local frequencies of the picture and of the sound vary.
 """
 
 from __future__ import annotations
@@ -26,22 +25,17 @@ from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh
 
 DECIMALS = 4
-
-
-# ------------------------------------------------------------------------------
-# bunny
-
-
-# Wavelength 0.3 at the neck and chest, 0.1 at the rump, by distance from a point in the throat.
+# The coat's wavelength grows with the distance from the throat: 0.3 at neck and chest, 0.1 at the
+# rump.
 THROAT = (0.0, 0.35, 0.35)
 COAT = Chirp(0.35, 1.3, 2 * math.pi / 0.3, 2 * math.pi / 0.1)
 
 
 def bunny() -> Sdf:
-    """A sitting bunny, about 2.3 high: ears, face and paws smooth, a coat whose ripples run from
-    coarse at the chest to fine at the rump, and a knurled tail."""
-    # Ripples are as deep as they are long, so all are as steep as the coarsest, but for the slow
-    # change of depth.
+    """A sitting bunny, about 2.3 high, with smooth ears, face and paws, a knurled tail, and a coat
+    whose ripples get finer from the chest to the rump."""
+    # The depth of a ripple is proportional to its wavelength, so all are as steep as the coarsest;
+    # the slow change of the depth adds to the Lipschitz bound.
     fading = (COAT.fast - COAT.slow) / (COAT.end - COAT.start) / COAT.slow**2
     coat = shapes.displace(
         _torso(), _coat_relief, amplitude=0.024, lipschitz=COAT.slow * math.hypot(1, fading)
@@ -112,23 +106,16 @@ def _paws() -> list[Sdf]:
 def _blob(
     radii: tuple[float, float, float], centre: tuple[float, float, float], tilt: float = 0.0
 ) -> Sdf:
-    """An ellipsoid at ``centre``, its top tipped towards +z by ``tilt`` degrees."""
+    """An ellipsoid at ``centre``, its top tilted towards +z by ``tilt`` degrees."""
     shape = shapes.ellipsoid(radii)
     return shapes.translate(shapes.rotate(shape, (1.0, 0.0, 0.0), tilt) if tilt else shape, centre)
 
 
-# ------------------------------------------------------------------------------
-# meshing
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """How one file is made: the shape, the grid's spacing along x, y, z, and how many rounds of
-    each clean-up.
-
-    ``relax`` evens out the triangles of a smooth shape; ``sharpen`` pulls vertices onto the edges
-    of a shape that has some.
-    """
+    """The recipe of a mesh file: ``shape``; the ``spacing`` of the grid along x, y and z; rounds of
+    ``relax``, which evens out the triangles of a smooth shape; and rounds of ``sharpen``, which
+    moves vertices onto sharp edges."""
 
     shape: Callable[[], Sdf]
     spacing: tuple[float, ...]
@@ -142,8 +129,8 @@ RECIPES = {
     "torus": Recipe(shapes.torus, (0.12,) * 3, relax=8),
     "gyroid": Recipe(shapes.gyroid_slab, (0.07,) * 3, relax=8),
     "bracket": Recipe(shapes.bracket, (0.05,) * 3, sharpen=3),
-    # The last nodes within lie as near to the rim as to the flat sides, so that cells much wider
-    # than high find it.
+    # The outermost inner nodes are as near to the rim as to the flat sides. Therefore cells that
+    # are much wider than high resolve the rim.
     "plate": Recipe(shapes.thin_plate, (1.99 / 21, 0.01, 1.99 / 21), sharpen=3),
     "shells": Recipe(shapes.shells, (0.11,) * 3, relax=8),
     "ripple": Recipe(lambda: drifting_ripple().sdf, (0.05,) * 3, relax=8),
@@ -151,12 +138,11 @@ RECIPES = {
 
 
 def mesh_shape(recipe: Recipe) -> Mesh:
-    """The zero set of a recipe's shape: marching cubes on its grid, cleaned up and rounded."""
+    """The zero set of the recipe's shape by marching cubes, relaxed, sharpened and rounded."""
     shape, step = recipe.shape(), np.array(recipe.spacing)
     lower = np.floor(np.array(shape.bounds.lower) / step).astype(int) - 1
     upper = np.ceil(np.array(shape.bounds.upper) / step).astype(int) + 1
-    # Nodes lie half a step off the multiples of the spacing, where shapes tend to have their
-    # planes.
+    # Shapes often have planes at multiples of the spacing; nodes are half a step off them.
     axes = [(np.arange(lo, hi + 1) + 0.5) * h for lo, hi, h in zip(lower, upper, step)]
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
     indices, faces, _, _ = marching_cubes(
@@ -174,11 +160,11 @@ def mesh_shape(recipe: Recipe) -> Mesh:
 
 
 def _narrow_band(shape: Sdf, grid: np.ndarray, diagonal: float) -> np.ndarray:
-    """Values ``(x, y, z)`` at the nodes ``grid (x, y, z, 3)``: exact near the surface, of the right
-    sign elsewhere.
+    """Values ``(x, y, z)`` at the nodes ``grid (x, y, z, 3)``: exact in the narrow band, of the
+    right sign elsewhere.
 
-    Every fourth node along each axis stands for its block where the Lipschitz bound leaves no room
-    for a crossing nearby.
+    Where the Lipschitz bound excludes a crossing nearby, a block has the value of its first node;
+    blocks have four nodes along each axis.
     """
     blocks = grid[::4, ::4, ::4]
     coarse = shape(blocks.reshape(-1, 3)).reshape(blocks.shape[:3])
@@ -189,7 +175,7 @@ def _narrow_band(shape: Sdf, grid: np.ndarray, diagonal: float) -> np.ndarray:
         .copy()
     )
     near = np.abs(values) < shape.lipschitz * 4 * diagonal
-    # In pieces that fit the cache, which halves the time.
+    # Pieces that fit the cache halve the time.
     points = grid[near]
     values[near] = np.concatenate(
         [shape(piece) for piece in np.array_split(points, len(points) // 16384 + 1)]
@@ -198,8 +184,8 @@ def _narrow_band(shape: Sdf, grid: np.ndarray, diagonal: float) -> np.ndarray:
 
 
 def _centred(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Each vertex half way to the mean of its neighbours: evens out the slivers of marching
-    cubes."""
+    """Vertices moved half way to the mean of their neighbours, which removes the slivers of
+    marching cubes."""
     start, end = faces[:, [0, 1, 2]].ravel(), faces[:, [1, 2, 0]].ravel()
     count = np.bincount(start, minlength=len(vertices))
     total = np.stack(
@@ -209,18 +195,17 @@ def _centred(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 
 def _project(shape: Sdf, vertices: np.ndarray) -> np.ndarray:
-    """Vertices moved towards the zero set by one Newton step along the gradient."""
+    """Vertices moved towards the zero set by a Newton step along the gradient."""
     slope = shape.gradient(vertices)
     return vertices - slope * (shape(vertices) / np.maximum((slope**2).sum(axis=-1), 0.1))[:, None]
 
 
 def _sharpened(shape: Sdf, vertices: np.ndarray, faces: np.ndarray, reach: float) -> np.ndarray:
-    """Vertices moved to where the tangent planes of the faces around them meet, by at most
-    ``reach``.
+    """Vertices moved by at most ``reach`` to the intersection of the tangent planes of their faces.
 
     The planes touch the surface at the faces' projected centroids (Ohtake and Belyaev, "Dual/primal
-    mesh optimization for polygonized implicit surfaces", 2002). Directions in which the planes
-    agree are left alone.
+    mesh optimization for polygonized implicit surfaces", 2002). A vertex does not move in
+    directions that its planes leave open.
     """
     feet = vertices[faces].mean(axis=1)
     for _ in range(3):
@@ -243,9 +228,8 @@ def _sharpened(shape: Sdf, vertices: np.ndarray, faces: np.ndarray, reach: float
 
 
 def _welded(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
-    """The mesh rounded to ``DECIMALS``, with equal vertices made one and collapsed faces
-    dropped."""
-    # Adding zero turns -0.0 into 0.0, so that both are written alike.
+    """The mesh rounded to ``DECIMALS``, with equal vertices merged and collapsed faces removed."""
+    # Adding zero turns -0.0 into 0.0, which the files must not distinguish.
     rounded, index = np.unique(np.round(vertices, DECIMALS) + 0.0, axis=0, return_inverse=True)
     faces = index.reshape(-1)[faces]
     a, b, c = faces.T
@@ -255,11 +239,9 @@ def _welded(vertices: np.ndarray, faces: np.ndarray) -> Mesh:
 
 
 def _flipped(shape: Sdf, mesh: Mesh) -> Mesh:
-    """The mesh with the longest edge of every folded or collapsed face flipped, until none is left
-    or none can be.
+    """The mesh with the longest edge of every folded or collapsed face flipped, in eight rounds.
 
-    Sharpening lines up vertices along an edge, which leaves some triangles flat or turned over
-    beside it.
+    Sharpening aligns vertices along an edge, where some triangles become flat or turn over.
     """
     faces, vertices = mesh.faces.copy(), mesh.vertices
     for _ in range(8):
@@ -279,8 +261,8 @@ def _flipped(shape: Sdf, mesh: Mesh) -> Mesh:
 
 
 def _flip_edge(faces: np.ndarray, across: dict[tuple[int, int], int], face: int, side: int) -> None:
-    """Flip one edge of ``faces[face]`` in place, unless its new edge exists already or a flip
-    before changed the face."""
+    """Flips an edge of ``faces[face]`` in place, unless the new edge exists already or an earlier
+    flip changed the face. ``across`` maps each directed edge to its face."""
     a, b, c = np.roll(faces[face], -side).tolist()
     if across.get((a, b)) != face or (b, a) not in across:
         return
@@ -295,19 +277,15 @@ def _flip_edge(faces: np.ndarray, across: dict[tuple[int, int], int], face: int,
     )
 
 
-# ------------------------------------------------------------------------------
-# a picture and a sound
-
-
 def texture() -> np.ndarray:
-    """A picture ``(192, 256, 3)`` in [0, 1] whose stripes drift from coarse to fine and turn, with
-    a smooth disc and an edge."""
+    """A picture ``(192, 256, 3)`` in [0, 1] with stripes whose frequency and direction drift, a
+    weave, and a smooth disc with an edge."""
     y, x = np.mgrid[0:192, 0:256] + 0.5
     away = np.hypot(x - 60, y - 140)
     stripes = np.sin(0.12 * away + 0.0016 * away**2)  # from 0.12 to about 0.9 radians per pixel
     weave = np.sin(0.35 * x + 8 * np.sin(y / 40)) * np.sin(0.5 * y)
-    share = 1 / (1 + np.exp(-(x - 0.6 * y - 70) / 12))
-    grey = 0.5 + 0.3 * (stripes * (1 - share) + weave * share)
+    fraction = 1 / (1 + np.exp(-(x - 0.6 * y - 70) / 12))
+    grey = 0.5 + 0.3 * (stripes * (1 - fraction) + weave * fraction)
     colour = grey[..., None] * np.array([1.0, 0.9, 0.75]) + 0.15 * (y / 192)[..., None] * np.array(
         [-1.0, 0.2, 1.0]
     )
@@ -317,8 +295,8 @@ def texture() -> np.ndarray:
 
 
 def chirp() -> np.ndarray:
-    """Two seconds ``(32000, 1)`` at 16 kHz: a chirp from 110 to 3520 Hz, a low tone with vibrato, a
-    click and a fading end."""
+    """A sound ``(32000, 1)`` of two seconds at 16 kHz: a chirp from 110 to 3520 Hz, a tone of 220
+    Hz with vibrato, a click, and a fade at both ends."""
     time = np.arange(32_000) / 16_000
     rise = np.log(32) / 2
     sweep = np.sin(2 * np.pi * 110 * (np.exp(rise * time) - 1) / rise)
@@ -331,7 +309,7 @@ def chirp() -> np.ndarray:
 
 
 def write_obj(path: Path, mesh: Mesh) -> None:
-    """A minimal Wavefront OBJ: vertices and one-based triangles."""
+    """Writes a minimal Wavefront OBJ: vertices, and triangles with one-based indices."""
     lines = [
         f"v {x:.{DECIMALS}f} {y:.{DECIMALS}f} {z:.{DECIMALS}f}"
         for x, y, z in mesh.vertices.tolist()
@@ -341,14 +319,15 @@ def write_obj(path: Path, mesh: Mesh) -> None:
 
 
 def main() -> None:
+    """Writes the assets that the command line names; all by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--out", type=Path, default=Path(__file__).parent, help="folder to write to"
     )
     names = [*sorted(RECIPES), "texture", "chirp"]
-    parser.add_argument("--only", nargs="+", choices=names, default=names, help="what to make")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="assets to make")
     args = parser.parse_args()
-    # The pieces are too small to gain from threads, and on a busy machine they lose a lot to them.
+    # The arrays are too small to gain from threads, which cost much time on a busy machine.
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     if "texture" in args.only:

@@ -1,7 +1,7 @@
-"""Draws the packages of nstr3d and their imports into docs/architecture.md.
+"""Draw the packages of nstr3d and their imports into docs/architecture.md.
 
 python docs/packages.py            # rewrites the diagram and the table
-python docs/packages.py --check    # fails where they are not what the imports say
+python docs/packages.py --check    # exit code 1 if the page does not match the imports
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ BEGIN, END = "<!-- packages: made by docs/packages.py -->", "<!-- end of package
 
 
 def main(words: list[str] | None = None) -> int:
-    """Writes the page, or checks it; returns the exit code."""
+    """Writes the page, or checks it with ``--check``. Returns the exit code: 1 if the checked page
+    does not match the imports, else 0."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
     text = PAGE.read_text(encoding="utf-8")
@@ -30,13 +31,13 @@ def main(words: list[str] | None = None) -> int:
 
 
 def redrawn(text: str) -> str:
-    """The page ``text`` with the diagram and the table that the imports give."""
-    before, _, rest = text.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{diagram()}\n\n{table()}\n\n{END}{rest.partition(END)[2]}"
+    """The page ``text`` with a new diagram and table between the marks."""
+    before, _, after = text.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{diagram()}\n\n{table()}\n\n{END}{after.partition(END)[2]}"
 
 
 def diagram() -> str:
-    """The packages as a Mermaid graph; an import that another path implies is not drawn."""
+    """The packages as a Mermaid graph, without the imports that another path implies."""
     needs = imports()
     reach = {name: reachable(name, needs) for name in needs}
     lines = ["```mermaid", "graph BT"]
@@ -47,7 +48,7 @@ def diagram() -> str:
 
 
 def table() -> str:
-    """The first sentence of each package and root module."""
+    """A Markdown table with the first docstring sentence of each package and root module."""
     rows = ["| package | subject |", "|---|---|"]
     for name in imports():
         doc = ast.get_docstring(ast.parse(files_of(name)[0].read_text(encoding="utf-8"))) or ""
@@ -57,7 +58,7 @@ def table() -> str:
 
 
 def imports() -> dict[str, set[str]]:
-    """The packages and root modules of nstr3d, the lowest first, and which others each imports."""
+    """For each package and root module of nstr3d, the lowest first, the others that it imports."""
     folder = ROOT / "nstr3d"
     names = {path.stem for path in folder.iterdir() if path.suffix == ".py" or has_code(path)}
     names -= {"__init__", "__main__"}
@@ -70,22 +71,22 @@ def imports() -> dict[str, set[str]]:
 
 
 def imported(name: str) -> set[str]:
-    """The first names after ``nstr3d.`` that the files of a package import."""
-    found = set()
+    """The packages and root modules of nstr3d that the files of ``name`` import from."""
+    targets = set()
     for path in files_of(name):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nstr3d."):
-                found.add(str(node.module).split(".")[1])
-    return found
+                targets.add(str(node.module).split(".")[1])
+    return targets
 
 
 def reachable(name: str, needs: dict[str, set[str]]) -> set[str]:
-    """Every package that ``name`` imports, and what those import in turn."""
+    """All packages that ``name`` imports, directly or indirectly."""
     return needs[name].union(*(reachable(other, needs) for other in needs[name]))
 
 
 def files_of(name: str) -> list[Path]:
-    """The files of a package, its ``__init__`` first, or of a root module."""
+    """The Python files of the package or root module ``name``, ``__init__.py`` first."""
     folder = ROOT / "nstr3d" / name
     return sorted(folder.rglob("*.py")) if folder.is_dir() else [folder.with_suffix(".py")]
 

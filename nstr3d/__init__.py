@@ -1,7 +1,7 @@
 """nstr3d: neural surfaces with a local spectrum.
 
-From a file to a surface: `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a config's ``build``,
-`fit`, `Fit.sdf`, then `extract_mesh` and `render`. `save` and `load` keep a fit.
+The steps from a file to a surface are `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a config's
+``build``, `fit`, `Fit.sdf`, then `extract_mesh` or `render`. `save` and `load` store a fit.
 """
 
 from nstr3d.batch.dataset import Dataset
@@ -23,12 +23,14 @@ from nstr3d.surface.extract import extract_mesh
 from nstr3d.surface.metrics import score
 from nstr3d.surface.trace import sphere_trace
 from nstr3d.training.fit import Fit, FitConfig, fit, fit_steps
-from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.presets import PRESETS, sized_nstr
 from nstr3d.training.sampling import Raster, SurfaceBand
 from nstr3d.types import Box, Camera, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
 
 __version__ = "0.1.0"
+
+sdf_objective = SdfObjective  # the former name, kept for one version
 
 __all__ = [
     "PRESETS",
@@ -59,6 +61,7 @@ __all__ = [
     "RenderConfig",
     "Samples",
     "Sdf",
+    "SdfObjective",
     "Sound",
     "Studio",
     "SurfaceBand",

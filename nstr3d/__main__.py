@@ -1,5 +1,5 @@
-"""``python -m nstr3d``: the command ``nstr3d`` where the scripts of the environment are not on the
-path."""
+"""``python -m nstr3d`` runs the command ``nstr3d`` when the environment's scripts are not on the
+PATH."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Spatial derivatives of fields: the one place that calls autograd on points."""
+"""Spatial derivatives of fields. Only this module calls autograd on points."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ _LEVEL = threading.RLock()  # torch has one forward-mode level for all threads
 
 
 def gradient(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Gradient ``(n, d)`` of a scalar ``function``, ``(n, d) -> (n,)`` or ``(n, 1)``: one reverse
-    pass, detached."""
+    """Gradient ``(n, d)`` of a scalar ``function``, ``(n, d) -> (n,)`` or ``(n, 1)``, computed by
+    one reverse pass and detached from the graph."""
     with torch.enable_grad():
         at = points.detach().requires_grad_(True)
         return torch.autograd.grad(function(at).sum(), at)[0]
 
 
 def jacobian(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
-    """Jacobian ``(n, c, d)`` of ``function (n, d) -> (n, c)``: d forward-mode tangents,
-    differentiable in the parameters.
+    """Jacobian ``(n, c, d)`` of ``function (n, d) -> (n, c)``, differentiable in the parameters.
 
-    Forward mode costs d passes whatever c is; reverse mode would need c of them. Threads take
-    turns.
+    Forward mode costs d passes for any c; reverse mode would cost c passes. A lock lets one thread
+    at a time use forward mode.
     """
     columns = []
     for axis in range(points.shape[1]):

@@ -1,5 +1,5 @@
-"""`Sdf`: a signed distance in world units, the one thing that extraction, tracing and metrics
-consume."""
+"""`Sdf`, a signed distance in world units: the input of isosurface extraction, sphere tracing and
+metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nstr3d.autodiff import gradient
 from nstr3d.types import Box, Frame
 
 Points = TypeVar("Points", np.ndarray, Tensor)
-# points a field sees at once where no derivative is asked for: bounds memory, stays in cache
+# Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
 CHUNK = 1 << 16
 
 
@@ -23,11 +23,11 @@ CHUNK = 1 << 16
 class Sdf:
     """A signed distance function in world units, negative inside.
 
-    ``distance`` maps torch points ``(n, 3)`` to ``(n,)`` and must be differentiable; ``bounds``
-    holds the surface; ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
-    exact distance, more for a fitted one. ``slope``, where there is a closed form, maps points to
-    the gradient ``(n, 3)`` of the distance; otherwise it is differentiated. An analytic shape, a
-    baseline and a fitted field are interchangeable here.
+    ``distance`` maps torch points ``(n, 3)`` to ``(n,)`` and must be differentiable. ``bounds``
+    contains the surface. ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
+    exact distance, more for a fitted one. The optional ``slope`` maps points to the gradient
+    ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``. An
+    analytic shape, a baseline and a fitted field are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -36,8 +36,8 @@ class Sdf:
     slope: Callable[[Tensor], Tensor] | None = None
 
     def __call__(self, points: Points) -> Points:
-        """Signed distance ``(n,)`` of ``points (n, 3)``: numpy in, numpy out; torch in, torch out
-        on the same device."""
+        """Signed distance ``(n,)`` at world ``points (n, 3)``: a numpy array for numpy points, a
+        torch tensor on the same device for torch points."""
         if isinstance(points, np.ndarray):
             with torch.no_grad():
                 return (
@@ -49,8 +49,7 @@ class Sdf:
         return self.distance(points)
 
     def gradient(self, points: Points) -> Points:
-        """Spatial gradient ``(n, 3)``, dimensionless; near 1 in length where the distance is
-        good."""
+        """Spatial gradient ``(n, 3)``, dimensionless. It has length 1 for an exact distance."""
         if isinstance(points, np.ndarray):
             return (
                 self.gradient(torch.from_numpy(np.ascontiguousarray(points))).detach().cpu().numpy()
@@ -58,15 +57,15 @@ class Sdf:
         return gradient(self.distance, points) if self.slope is None else self.slope(points)
 
     def normals(self, points: Points) -> Points:
-        """Unit outward normals ``(n, 3)``; zero where the gradient vanishes."""
+        """Unit outward normals ``(n, 3)``, zero where the gradient vanishes."""
         slope = self.gradient(points)
         if isinstance(slope, np.ndarray):
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
         return slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
     def level(self, value: float) -> Sdf:
-        """The surface where this distance is ``value``: larger than the zero level set where
-        positive, smaller where negative."""
+        """The signed distance minus ``value``, in world units. Its surface is the level set at
+        ``value``, which grows for a positive ``value`` and shrinks for a negative one."""
         grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
         bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
         return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
@@ -75,11 +74,11 @@ class Sdf:
 def from_field(
     field: nn.Module, frame: Frame, bounds: Box, lipschitz: float, chunk: int = CHUNK
 ) -> Sdf:
-    """The signed distance in world units of a field ``(n, 3) -> (n, 1)`` on the unit box that
-    ``frame`` places.
+    """The signed distance in world units of a field ``(n, 3) -> (n, 1)`` on the unit box.
 
-    See `world_distance`; more than ``chunk`` points are evaluated in pieces. Raises ValueError for
-    a field of other dimensions.
+    ``frame`` maps the unit box to the world; see `world_distance`. More than ``chunk`` points are
+    evaluated in pieces unless they require a gradient. Raises ValueError for a field of other
+    dimensions.
     """
     if getattr(field, "in_dim", 3) != 3 or getattr(field, "out_dim", 1) != 1:
         raise ValueError(
@@ -98,11 +97,11 @@ def from_field(
         unit, inside = _placed(frame, points)
         at = inside.to(next(field.parameters()))
         answer = field.value_and_gradient(at)  # type: ignore[operator]
-        value, steep = (found.to(unit) for found in answer)
+        value, steep = (tensor.to(unit) for tensor in answer)
         beyond = unit - inside
         steep = torch.where(
             beyond == 0, steep, 0.0
-        )  # the nearest point of the box does not move along those axes
+        )  # along the other axes the nearest point of the box does not move
         away = beyond + value.clamp_min(0) * steep
         length = (beyond.square().sum(dim=1, keepdim=True) + value.clamp_min(0).square()).sqrt()
         return torch.where(
@@ -113,25 +112,25 @@ def from_field(
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
-    """Signed distance ``(n,)`` in world units at ``points (n, 3)``, of a field ``(n, 3) -> (n, 1)``
-    that ``frame`` places.
+    """Signed distance ``(n,)`` in world units of a field ``(n, 3) -> (n, 1)`` at ``points (n, 3)``.
 
-    Computed on the field's device in the field's precision, after the frame was applied in the
-    points' own; returned in the points' dtype on their device. Outside the unit box, where the
-    field is not defined, it is ``sqrt(r^2 + max(f, 0)^2)`` with r the distance to the box and f the
-    field at the nearest point of it: never more than the distance to anything inside, so that
-    sphere tracing stays safe.
+    ``frame`` maps the unit box of the field to the world. The frame is applied in the points'
+    dtype; the field is evaluated on its own device in its own dtype; the result has the dtype and
+    device of the points. The field is not defined outside the unit box. There the distance is
+    ``sqrt(r^2 + max(f, 0)^2)``, where r is the distance to the box and f is the field at the
+    nearest point of the box. For an exact f, this is at most the distance to any surface in the
+    box, so sphere tracing stays safe.
     """
     unit, inside = _placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
     gap = (unit - inside).square().sum(dim=1)
     outside = gap > 0
-    # The square root's slope at 0 is infinite: keep it away from the points that do not need it.
+    # The slope of the square root is infinite at 0, so points inside the box get the constant 1.
     beyond = torch.sqrt(torch.where(outside, gap + value.clamp_min(0).square(), 1.0))
     return torch.where(outside, beyond, value) * frame.scale
 
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The points in the unit box's coordinates, and the nearest to them in the box."""
+    """The points in unit-box coordinates, and the nearest point of the unit box to each."""
     unit = (points - points.new_tensor(frame.centre)) / frame.scale
     return unit, unit.clamp(-1, 1)

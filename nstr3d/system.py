@@ -1,4 +1,4 @@
-"""The surroundings of a process: questions to the operating system, and sentences for the user."""
+"""Queries to the operating system about this process, and messages that name options."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ OPTION = re.compile("<([a-z_]+)>")
 
 
 class Message(str):
-    """A sentence for the user that names options.
+    """A message for the user that names options.
 
-    In ``template``, ``<name>`` stands for the option of that name; `str.format` puts in the
-    ``values``. As text the sentence names options as a caller writes them, keep_outliers;
-    `with_flags` names them as the command line does, --keep-outliers.
+    In ``template``, ``<name>`` stands for the option of that name, and `str.format` inserts the
+    ``values``. As a string, the message names an option as Python code does, keep_outliers.
+    `with_flags` names it as the command line does, --keep-outliers.
     """
 
     template: str
@@ -32,33 +32,33 @@ class Message(str):
 
     @property
     def with_flags(self) -> str:
-        """The sentence with the names that the command line has."""
+        """The message with the option names of the command line."""
         template = OPTION.sub(lambda name: "--" + name[1].replace("_", "-"), self.template)
         return template.format(*map(with_flags, self.values))
 
 
 def with_flags(value: Any) -> Any:
-    """The text of a `Message` that names flags; any other value unchanged."""
+    """`Message.with_flags` of a `Message`; any other value unchanged."""
     return value.with_flags if isinstance(value, Message) else value
 
 
 def one_line(text: object) -> str:
-    """``str(text)`` on one line, each run of white space as one space."""
+    """``str(text)`` on one line, with each run of white space replaced by one space."""
     return " ".join(str(text).split())
 
 
 def count_processors() -> int:
-    """Processors that this process may use, which a scheduler may have limited; all of the machine
-    where the system does not say (macOS, Windows)."""
+    """Number of processors that this process may use, as limited by a scheduler. macOS and Windows
+    do not report the limit, so there it is the number of processors of the machine."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def peak_memory() -> int | None:
-    """The most memory, in bytes, that the process has had since `forget_peak_memory` (Linux) or
-    since it began; None where the system does not say (Windows)."""
-    # Of Linux's two counts, that of getrusage begins with the memory of the parent process.
+    """Peak memory of this process in bytes, since `forget_peak_memory` (Linux) or since the process
+    started (macOS). None if the system does not report it (Windows)."""
+    # On Linux, the peak of getrusage starts from the memory of the parent process.
     with suppress(OSError, StopIteration), open("/proc/self/status", encoding="utf-8") as file:
         return int(next(line for line in file if line.startswith("VmHWM")).split()[1]) * 1024
     try:
@@ -70,30 +70,30 @@ def peak_memory() -> int | None:
 
 
 def forget_peak_memory() -> None:
-    """Starts `peak_memory` anew, where the system can (Linux)."""
+    """Resets `peak_memory` on Linux. Other systems cannot reset it."""
     with suppress(OSError), open("/proc/self/clear_refs", "w", encoding="utf-8") as file:
         file.write("5")
 
 
 def limit_memory(limit: int | None) -> None:
-    """Lets the process allocate at most ``limit`` bytes, or as many as it is allowed to. Raises
-    OSError where the system has no such limit (Windows)."""
+    """Limits the data segment of this process to ``limit`` bytes; None means the hard limit.
+    Raises OSError for a ``limit`` if the system has no such limit (Windows)."""
     try:
         import resource
     except ModuleNotFoundError:
         if limit is None:
             return
         raise OSError(
-            "This system cannot limit the memory of a process, as Linux does; set no limit."
+            "This system cannot limit the memory of a process; set no limit, or use Linux."
         ) from None
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (limit or hard, hard))
 
 
 def process_start(pid: int) -> str | None:
-    """When the process ``pid`` of this machine started, as a word to compare, for a number may be
-    another process's by now; "alive" where only that is known (macOS), "" where there is no such
-    process, None where the system does not say (Windows)."""
+    """A word for the start time of process ``pid`` of this machine, to compare for equality,
+    because the system reuses process numbers. The word is "alive" if the system reports only that
+    the process exists (macOS), "" if there is no such process, and None on Windows."""
     with suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8") as file:
         return file.read().rpartition(")")[2].split()[19]
     if sys.platform == "win32":  # os.kill(pid, 0) would interrupt the process there

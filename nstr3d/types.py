@@ -1,7 +1,7 @@
-"""The nouns that every layer shares: frozen data, no behaviour beyond arithmetic on themselves.
+"""Frozen data types that all layers share, with no behaviour beyond arithmetic on themselves.
 
-Shapes are written ``(n, d)``: ``n`` points in ``d`` dimensions. Geometry that comes from or goes to
-files is numpy float64; whatever a field sees is a torch tensor on the field's device.
+Shape ``(n, d)`` means ``n`` points in ``d`` dimensions. Geometry of files is numpy float64. The
+input of a field is a torch tensor on the field's device.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MARGIN = 1.08  # how much larger than the bounds a camera's view is
+MARGIN = 1.08  # size of the box that a camera's view holds, relative to the bounds
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """A triangle mesh: ``vertices (v, 3)`` float64, ``faces (f, 3)`` int64, counter-clockwise seen
-    from outside."""
+    """A triangle mesh: ``vertices (v, 3)`` float64, and ``faces (f, 3)`` int64 whose vertices are
+    in counter-clockwise order seen from outside."""
 
     vertices: np.ndarray
     faces: np.ndarray
 
     @property
     def bounds(self) -> Box:
-        """The axis-aligned box of the vertices that faces use."""
+        """The axis-aligned bounding box of the vertices that faces use."""
         named = np.zeros(len(self.vertices), bool)
         named[self.faces] = True
         used = self.vertices[named]
@@ -35,13 +35,13 @@ class Mesh:
 
     @property
     def corners(self) -> np.ndarray:
-        """``(f, 3, 3)``: the three vertices of every face."""
+        """The three vertices of each face ``(f, 3, 3)``."""
         return self.vertices[self.faces]
 
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Points ``(n, 3)`` float64 and, where known, unit outward ``normals (n, 3)``."""
+    """Points ``(n, 3)`` float64 and, if known, unit outward ``normals (n, 3)``."""
 
     points: np.ndarray
     normals: np.ndarray | None = None
@@ -49,12 +49,9 @@ class PointCloud:
 
 @dataclass(frozen=True)
 class Polylines:
-    """Curves as points in a row: line i is ``points[starts[i] : starts[i + 1]]`` of ``points (n,
-    d)`` float64, with ``starts (m + 1,)`` int64 and, where there is one, a number for each point,
-    ``values (n,)``.
-
-    Raises ValueError where the arrays do not fit each other.
-    """
+    """Polylines: line i is ``points[starts[i] : starts[i + 1]]``. ``points (n, d)`` is float64,
+    ``starts (m + 1,)`` is int64, and ``values (n,)`` may hold a number for each point. Raises
+    ValueError if the starts do not fit the points or the values do not have this shape."""
 
     points: np.ndarray
     starts: np.ndarray
@@ -64,11 +61,11 @@ class Polylines:
         whole = len(self.starts) > 0 and self.starts[0] == 0 and self.starts[-1] == len(self.points)
         if self.points.ndim != 2 or not whole or (np.diff(self.starts) < 0).any():
             raise ValueError(
-                f"The starts of lines rise from 0 to the number of points, {len(self.points)}."
+                f"The starts of lines must rise from 0 to the point count, {len(self.points)}."
             )
         if self.values is not None and self.values.shape != (len(self.points),):
             raise ValueError(
-                f"{len(self.points)} points of lines need as many values, not {self.values.shape}."
+                f"Lines of {len(self.points)} points need as many values, not {self.values.shape}."
             )
 
     def __len__(self) -> int:
@@ -76,13 +73,13 @@ class Polylines:
 
     @property
     def segments(self) -> np.ndarray:
-        """The rows of the two ends of every straight piece ``(s, 2)``."""
+        """Indices ``(s, 2)`` of the two end points of each straight segment."""
         first = np.arange(max(len(self.points) - 1, 0))
         first = first[~np.isin(first + 1, self.starts[1:])]
         return np.stack([first, first + 1], axis=1)
 
     def along(self) -> np.ndarray:
-        """Arc length ``(n,)`` from the first point of its line to each point."""
+        """Arc length ``(n,)`` of each point from the first point of its line."""
         steps = np.zeros(len(self.points))
         a, b = self.segments.T
         steps[b] = np.linalg.norm(self.points[b] - self.points[a], axis=1)
@@ -93,7 +90,7 @@ class Polylines:
 
 @dataclass(frozen=True)
 class Box:
-    """An axis-aligned box: ``lower`` and ``upper`` corner, one float per axis."""
+    """An axis-aligned box: its ``lower`` and ``upper`` corners, one float per axis."""
 
     lower: tuple[float, ...]
     upper: tuple[float, ...]
@@ -105,49 +102,48 @@ class Box:
 
     @property
     def centre(self) -> np.ndarray:
-        """The middle ``(d,)``."""
+        """The centre ``(d,)``."""
         return np.add(self.lower, self.upper) / 2
 
     @property
     def diagonal(self) -> float:
-        """Length of the space diagonal."""
+        """Length of the diagonal."""
         return float(np.linalg.norm(self.extent))
 
     def scaled(self, factor: float) -> Box:
-        """The box grown about its centre by ``factor``."""
+        """The box scaled about its centre by ``factor``."""
         half = self.extent / 2 * factor
         return Box(tuple((self.centre - half).tolist()), tuple((self.centre + half).tolist()))
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The similarity that links world and unit box: ``unit = (world - centre) / scale``."""
+    """The similarity from world to unit-box coordinates: ``unit = (world - centre) / scale``."""
 
     centre: tuple[float, ...]
     scale: float
 
     @staticmethod
     def identity(dim: int = 3) -> Frame:
-        """The frame that changes nothing."""
+        """The frame whose world and unit-box coordinates are equal."""
         return Frame((0.0,) * dim, 1.0)
 
     def to_unit(self, points: np.ndarray) -> np.ndarray:
-        """World points ``(n, d)`` in the unit box's coordinates."""
+        """World points ``(n, d)`` in unit-box coordinates, float64."""
         return (np.asarray(points, np.float64) - self.centre) / self.scale
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
-        """Unit-box points ``(n, d)`` in world coordinates."""
+        """Unit-box points ``(n, d)`` in world coordinates, float64."""
         return np.asarray(points, np.float64) * self.scale + self.centre
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """The samples of an image or a sound, and where they are: the one place that knows.
+    """Positions of the samples of an image, ``shape (height, width)``, or sound, ``(length,)``.
 
-    ``shape`` is that of the array: ``(height, width)`` or ``(length,)``. A sample is a cell of size
-    1 with its value at the centre: sample (i, j) is at ``(i + 1/2, j + 1/2)`` in world units, which
-    are samples counted along the array's axes. In the unit box the longest side spans [-1, 1] and
-    the others are centred, so that cells stay square.
+    World units are samples. Sample (i, j) is a unit cell with its value at the cell's centre,
+    ``(i + 1/2, j + 1/2)``. The longest side spans [-1, 1] in the unit box, and the other sides are
+    centred, so that cells stay square. Raises ValueError for an axis without samples.
     """
 
     shape: tuple[int, ...]
@@ -160,30 +156,28 @@ class Lattice:
 
     @property
     def bounds(self) -> Box:
-        """From 0 to the number of samples, along each axis."""
+        """The box from 0 to the number of samples along each axis."""
         return Box((0.0,) * len(self.shape), tuple(float(length) for length in self.shape))
 
     @property
     def frame(self) -> Frame:
-        """Links samples and unit box."""
+        """The frame from samples to the unit box."""
         return Frame(tuple(length / 2 for length in self.shape), max(self.shape) / 2)
 
     @property
     def size(self) -> int:
-        """How many samples there are."""
+        """The number of samples."""
         return math.prod(self.shape)
 
     def points(self, index: np.ndarray) -> np.ndarray:
-        """Unit-box points ``(n, d)`` float64 of the samples with flat ``index (n,)``, last axis
-        fastest."""
+        """Unit-box points ``(n, d)`` float64 of samples with row-major flat ``index (n,)``."""
         return self.frame.to_unit(np.stack(np.unravel_index(index, self.shape), axis=-1) + 0.5)
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Training data: ``points (n, d)`` in the unit box and what the field should say there,
-    ``values (n, c)``; where c is 1 also the ``gradients (n, d)`` of the value, rows of zeros where
-    they are not known."""
+    """Training data: ``points (n, d)`` in the unit box and target ``values (n, c)``. If c is 1,
+    ``gradients (n, d)`` may hold target gradients; a row of zeros is an unknown gradient."""
 
     points: Tensor
     values: Tensor
@@ -193,7 +187,7 @@ class Samples:
         return len(self.points)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Samples:
-        """The same change to all tensors: a choice of rows, a move to a device."""
+        """Applies ``change`` to all tensors, for example a choice of rows or a device move."""
         return Samples(
             change(self.points),
             change(self.values),
@@ -211,8 +205,8 @@ class Rays:
 
 @dataclass(frozen=True)
 class Hits:
-    """Where rays meet a surface: ``mask (n,)`` bool, ``depth (n,)`` along the ray (inf on a miss),
-    ``points (n, 3)``, and what it cost: ``steps (n,)`` distance evaluations per ray."""
+    """Ray hits: ``mask (n,)`` bool, ``depth (n,)`` along the ray and ``points (n, 3)``, both inf on
+    a miss, and ``steps (n,)``, the number of distance evaluations per ray."""
 
     mask: Tensor
     depth: Tensor
@@ -222,12 +216,11 @@ class Hits:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: ``eye`` looks at ``target``, ``up`` is up in the picture, ``fov`` is the vertical
-    angle in degrees.
+    """A camera at ``eye`` that looks at ``target``; ``up`` points upwards in the picture.
 
-    With ``span``, the height of the view in world units, it is orthographic: rays are parallel and
-    ``fov`` plays no part. Raises ValueError for a picture without pixels, an angle or span out of
-    range, and a direction of view that is not defined.
+    ``fov`` is the vertical angle of view in degrees. With ``span``, the height of the view in world
+    units, the camera is orthographic: rays are parallel and ``fov`` is ignored. Raises ValueError
+    for a picture without pixels, an angle or span out of range, or an undefined view direction.
     """
 
     eye: tuple[float, float, float]
@@ -245,7 +238,7 @@ class Camera:
             )
         if not 0 < self.fov < 180:
             raise ValueError(
-                f"A camera's angle of view lies between 0 and 180 degrees, not at {self.fov}."
+                f"A camera's angle of view must lie between 0 and 180 degrees, not at {self.fov}."
             )
         if self.span is not None and not 0 < self.span < math.inf:
             raise ValueError(
@@ -259,8 +252,8 @@ class Camera:
             or not np.linalg.norm(np.cross(forward, self.up)) > 1e-9 * lengths
         ):
             raise ValueError(
-                "A camera needs finite eye, target and up, its target away from its eye, and up "
-                "not along the view; "
+                "A camera needs a finite eye, target and up, a target that differs from the eye, "
+                "and an up that is not parallel to the view; "
                 f"not eye {self.eye}, target {self.target} and up {self.up}."
             )
 
@@ -274,8 +267,8 @@ class Camera:
         height: int = 512,
         orthographic: bool = False,
     ) -> Camera:
-        """A camera that sees all of ``bounds``: azimuth about +y from +z, and elevation above the
-        horizon, in degrees."""
+        """A camera that sees all of ``bounds``. ``azimuth`` turns about +y, starting at +z, and
+        ``elevation`` is the angle above the horizon, both in degrees."""
         a, e = math.radians(azimuth), math.radians(elevation)
         outward = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
         right = np.array([math.cos(a), 0.0, -math.sin(a)])
@@ -290,24 +283,19 @@ class Camera:
                 2 * float(offset.max()),
             )
         else:
-            # A corner at depth d - c.outward is in view when its offset is at most that depth times
-            # the half angle's tangent.
+            # A corner c, at depth d - c.outward, is in view if offset <= depth * half.
             distance, span = float((offset / half + corners @ outward).max()), None
         x, y, z = (bounds.centre + outward * distance).tolist()
         tx, ty, tz = bounds.centre.tolist()
-        # Straight from above or below, +y is along the view: what the formula above has for up
-        # there stays up.
+        # In a view straight from above or below, +y is parallel to the view and cannot be up.
         above = (0.0, 1.0, 0.0) if abs(math.cos(e)) > 1e-6 else tuple(up.tolist())
         return Camera(
             (x, y, z), (tx, ty, tz), above, fov=fov, width=width, height=height, span=span
         )
 
     def orbit(self, frames: int) -> tuple[Camera, ...]:
-        """``frames`` cameras on a full circle about the axis ``up`` through the target, this one
-        first, anticlockwise from above.
-
-        Raises ValueError for less than one frame.
-        """
+        """``frames`` cameras on a full circle about the axis ``up`` through the target, this camera
+        first, counter-clockwise from above. Raises ValueError if ``frames`` is less than 1."""
         from scipy.spatial.transform import Rotation
 
         if frames < 1:
@@ -323,8 +311,7 @@ class Camera:
 
     @property
     def axes(self) -> np.ndarray:
-        """Unit vectors ``(3, 3)`` to the right of the picture, up in it, and backwards from the
-        target towards the eye."""
+        """Unit vectors ``(3, 3)``: right and up in the picture, and from target to eye."""
         backward = np.subtract(self.eye, self.target)
         backward = backward / np.linalg.norm(backward)
         right = np.cross(self.up, backward)
@@ -333,8 +320,8 @@ class Camera:
 
     @property
     def pixel(self) -> float:
-        """The size of a pixel at depth 1; for an orthographic camera, as if that of the target's
-        depth shrank towards the eye."""
+        """Pixel size in world units at depth 1. An orthographic camera returns its constant pixel
+        size divided by the distance from eye to target."""
         if self.span is not None:
             return (
                 self.span / self.height / float(np.linalg.norm(np.subtract(self.target, self.eye)))
@@ -342,8 +329,7 @@ class Camera:
         return 2 * math.tan(math.radians(self.fov) / 2) / self.height
 
     def rays(self, device: torch.device | str = "cpu") -> Rays:
-        """One ray through the centre of each pixel, row by row from the top left: ``(height *
-        width, 3)``."""
+        """One ray through each pixel centre, row by row from the top left: height * width rays."""
         eye = np.asarray(self.eye, np.float64)
         right, above, backward = self.axes
         half = self.span / 2 if self.span is not None else math.tan(math.radians(self.fov) / 2)

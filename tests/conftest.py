@@ -1,4 +1,4 @@
-"""What several tests use and none changes: fitted models, made once a session, and a browser."""
+"""Fixtures that tests share and must not change: models fitted once a session, and a browser."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.training.fit import Fit, FitConfig, fit
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.sampling import SurfaceBand
 
 ROOT = Path(__file__).resolve().parents[1]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # One of as many processes as there are cores: more threads would only wait for each other.
+    # xdist runs one process a core: more threads would only wait for each other.
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def app() -> Callable[[str], ModuleType]:
-    """Loads the module ``apps/NAME.py`` anew; ``bench.NAME`` is ``apps/bench/NAME.py``."""
+    """A function that loads the module ``apps/NAME.py`` anew. The name ``bench.NAME`` stands for
+    ``apps/bench/NAME.py``."""
 
     def load(name: str) -> ModuleType:
         path = (ROOT / "apps").joinpath(*name.split(".")).with_suffix(".py")
@@ -42,7 +43,7 @@ def app() -> Callable[[str], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # where dataclasses look for the names in their annotations
+        sys.modules[name] = module  # dataclasses look here for the names in their annotations
         spec.loader.exec_module(module)
         return module
 
@@ -51,17 +52,17 @@ def app() -> Callable[[str], ModuleType]:
 
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Fits an asset by the command line with options, once for each choice of them; the path of the
-    model."""
-    known: dict[tuple[str, ...], Path] = {}
+    """A function that fits an asset by the command line, once for each choice of options, and
+    returns the model's path."""
+    models: dict[tuple[str, ...], Path] = {}
 
     def fit_asset(name: str, *options: str) -> Path:
         words = (str(ROOT / "assets" / name), *WORDS, *options)
-        if words not in known:
+        if words not in models:
             out = tmp_path_factory.mktemp("fitted") / "fit"
             assert cli.main(["fit", *words, "--out", str(out)]) == 0
-            known[words] = out / "model.safetensors"
-        return known[words]
+            models[words] = out / "model.safetensors"
+        return models[words]
 
     return fit_asset
 
@@ -74,7 +75,7 @@ def torus_fit() -> Fit:
     field = NstrConfig(levels=levels, hidden=16).build(3, 1, near=unit)
     sampler = SurfaceBand(unit, MeshDistance(unit))
     return fit(
-        field, sampler, sdf_objective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame
+        field, sampler, SdfObjective(), FitConfig(steps=200, pool=40_000, batch=4096), frame=frame
     )
 
 
@@ -86,6 +87,6 @@ def browser() -> Iterator[Any]:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Names the optional parts whose tests were left out, and why."""
+    """Prints the optional parts whose tests were left out, and the reasons."""
     for part, reason in left_out_parts().items():
         terminalreporter.write_line(f"left out: tests of [{part}]: {reason}")

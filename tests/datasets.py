@@ -1,5 +1,5 @@
-"""Folders of procedural shapes, good and bad, and what is the same in two data sets made of
-them."""
+"""Folders of good and bad procedural shapes, and the part of a data set that does not vary between
+runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLACES = (
     "twice/{}.ply",
     "twice/{}.obj",
 )
-# What may differ between two runs of the same: clocks, names of machines, and how often it took.
+# Columns that may differ between two equal runs: clocks, machines, attempts and sizes.
 VARYING = {
     "stamp",
     "report",
@@ -38,7 +38,7 @@ VARYING = {
 
 
 def good_shape(number: int) -> Mesh:
-    """An ellipsoid, each number another."""
+    """An ellipsoid whose axes and place depend on ``number``."""
     generator, mesh = np.random.default_rng(number), sphere(2)
     return Mesh(
         mesh.vertices * generator.uniform(0.9, 1.15, 3) + generator.uniform(-5, 5, 3), mesh.faces
@@ -46,8 +46,8 @@ def good_shape(number: int) -> Mesh:
 
 
 def bad_file(number: int) -> bytes:
-    """A PLY that nobody can fit: not finite, flat, cut short, junk, empty, naming no vertex, or
-    promising billions."""
+    """A PLY that cannot be fitted: not finite, flat, truncated, junk, empty, with a face of a
+    missing vertex, or with a header of billions of elements."""
     head = "ply\nformat ascii 1.0\nelement vertex {}\n"
     head += "property float x\nproperty float y\nproperty float z\n"
     head += "element face {}\nproperty list uchar int vertex_indices\nend_header\n"
@@ -67,8 +67,8 @@ def bad_file(number: int) -> bytes:
 
 
 def write_shapes(folder: Path, good: int, bad: int) -> None:
-    """``good`` shapes that fit and ``bad`` ones that do not, one of them a pipe, in files of
-    awkward names."""
+    """Writes ``good`` shapes that can be fitted and ``bad`` files that cannot, one of them a pipe,
+    under awkward names."""
     for number in range(good):
         path = folder / PLACES[number % len(PLACES)].format(
             f"shape {number // 2:03d}" if number % 6 > 3 else f"s{number:03d}"
@@ -85,13 +85,13 @@ def write_shapes(folder: Path, good: int, bad: int) -> None:
 
 
 def constant_part(out: Path) -> list[dict[str, Any]]:
-    """The catalogue without what may vary."""
+    """The rows of the catalogue without the columns ``VARYING``."""
     return select(out / CATALOGUE, [name for name in COLUMNS if name not in VARYING])
 
 
 def workers_of(pid: int) -> list[int]:
     """The worker processes that process ``pid`` has started."""
-    found = []
+    workers = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -100,5 +100,5 @@ def workers_of(pid: int) -> list[int]:
             except (FileNotFoundError, ProcessLookupError):
                 continue
             if parent == pid and b"nstr3d.batch.worker" in words:
-                found.append(int(entry.name))
-    return found
+                workers.append(int(entry.name))
+    return workers

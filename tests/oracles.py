@@ -1,4 +1,4 @@
-"""Ground truth for the tests: slow, direct, and written without the library's own geometry."""
+"""Ground truth for the tests: slow, direct and independent of the library's geometry."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ CUBE_FACES += [(3, 0, 4), (3, 4, 7)]
 
 
 def tetrahedron() -> Mesh:
-    """The corner of the unit cube: volume 1/6."""
+    """The corner of the unit cube at the origin, of volume 1/6."""
     return Mesh(
         np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]]),
         np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]]),
@@ -80,7 +80,7 @@ def inverted(mesh: Mesh) -> Mesh:
 
 
 def joined(*meshes: Mesh) -> Mesh:
-    """All meshes in one, sharing nothing."""
+    """All meshes in one, without shared vertices."""
     starts = np.cumsum([0] + [len(mesh.vertices) for mesh in meshes])
     return Mesh(
         np.concatenate([mesh.vertices for mesh in meshes]),
@@ -96,15 +96,15 @@ def soup(mesh: Mesh) -> Mesh:
 
 
 def brute_force_distance(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """Signed distance ``(n,)`` by looking at every triangle: negative where the exact winding
-    number exceeds 1/2."""
+    """Signed distance ``(n,)`` over all triangles, negative where the exact winding number exceeds
+    1/2."""
     distance = brute_force_unsigned(mesh, points)
     return np.where(brute_force_winding(mesh, points) > 0.5, -distance, distance)
 
 
 def brute_force_unsigned(mesh: Mesh, points: np.ndarray) -> np.ndarray:
-    """Distance ``(n,)``: to the plane where the foot lies in the triangle, else to the nearest of
-    its three sides."""
+    """Distance ``(n,)`` to the nearest triangle: to its plane if the foot of the perpendicular lies
+    in the triangle, otherwise to the nearest of its three sides."""
     corners = mesh.vertices[mesh.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)

@@ -1,7 +1,7 @@
-"""What some tests need beyond the core: programs and system libraries, and optional parts of
+"""Requirements of some tests beyond the core: programs, system libraries and optional parts of
 nstr3d.
 
-.ci/system-packages installs the former, .ci/environment.py the latter.
+.ci/system-packages installs the programs and libraries, .ci/environment.py the optional parts.
 """
 
 import json
@@ -22,7 +22,7 @@ FOUND = {
     "egl": find_library("EGL") and find_library("GL"),
     "open3d": find_library("usb-1.0") and find_library("GL"),
 }
-# A package of each optional part of setup.cfg that tests use.
+# One package of each optional part of setup.cfg that tests use.
 PARTS = {
     "audio": "soundfile",
     "batch": "ray",
@@ -33,7 +33,7 @@ PARTS = {
     "render": "pyrender",
     "viewer": "viser",
 }
-# Software rendering, and nothing that a browser does on its own account.
+# Software rendering, without the background activity of a browser.
 CHROMIUM = ("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--no-first-run")
 CHROMIUM += ("--hide-scrollbars", "--disable-background-networking")
 CHROMIUM += ("--disable-component-update", "--disable-sync")
@@ -46,9 +46,9 @@ def left_out_parts(folder: Path = Path(sys.prefix)) -> dict[str, str]:
 
 
 def needs(*names: str) -> pytest.MarkDecorator:
-    """Skips a test where one of ``names`` is absent, and says which.
+    """Skip a test if one of the programs or libraries ``names`` is absent, and name it.
 
-    Where CI is set, everything is promised: the test runs, and fails without it.
+    If CI is set, everything must be installed: the test runs, and fails if something is absent.
     """
     absent = [name for name in names if not FOUND[name]]
     reason = f"{', '.join(absent)} not found; as root on Debian, .ci/system-packages installs it"
@@ -56,9 +56,9 @@ def needs(*names: str) -> pytest.MarkDecorator:
 
 
 def needs_parts(*names: str) -> pytest.MarkDecorator:
-    """Skips a test where one of the optional parts ``names`` is left out, and says why.
+    """Skip a test if one of the optional parts ``names`` is left out, and give the reason.
 
-    Where CI is set, only what .ci/environment.py left out is skipped.
+    If CI is set, only the parts that .ci/environment.py left out are skipped.
     """
     left_out = left_out_parts()
     reasons = {name: left_out.get(name) for name in names}
@@ -71,7 +71,7 @@ def needs_parts(*names: str) -> pytest.MarkDecorator:
 
 @contextmanager
 def chromium() -> Iterator:
-    """A headless Chromium with a profile of its own (playwright's Browser); skips as `needs`."""
+    """A headless Chromium with a new profile (playwright's Browser). Skips like `needs`."""
     mark = needs("chromium").mark
     if mark.args[0]:
         pytest.skip(mark.kwargs["reason"])

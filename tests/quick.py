@@ -1,17 +1,17 @@
-"""Fits that are over soon and whose accuracy nobody looks at beyond a few cells."""
+"""Options of short fits, for tests that need an accuracy of a few cells only."""
 
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
 Options = TypeVar("Options")
-QUICK = {"preset": "fast", "pool": 40_000, "samples": 4000, "picture": 32}  # of a MeshJob
-# the same on the command line
+QUICK = {"preset": "fast", "pool": 40_000, "samples": 4000, "picture": 32}  # options of a MeshJob
+# The same options on the command line.
 WORDS = tuple(word for name, value in QUICK.items() for word in (f"--{name}", str(value)))
 
 
 def changed(options: Options, **changes: Any) -> Options:
-    """The dataclass ``options`` with ``changes``, each in the group that has an option of that
-    name."""
+    """A copy of the dataclass ``options`` with ``changes``, each in the group that has an option of
+    its name."""
     assert is_dataclass(options)
     assert not isinstance(options, type)
     groups = {}

@@ -1,9 +1,9 @@
-"""Small files of every kind that nstr3d reads again: models, a stopped run, a data set. Tests read
-those of every format.
+"""Small files of every kind that nstr3d reads again: models, a stopped run and a data set. Tests
+read the files of every format version.
 
 ``python tests/saved_files.py`` writes the files of the present format to
-``tests/fixtures/<format>`` (in half a minute). That is done once, before the format is changed:
-what is there stands for the files that people have.
+``tests/fixtures/<format>`` in half a minute. Run it once, before the format is changed. The files
+there stand for the files of users and must not change.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.model.checkpoint import FORMAT, load, save
 from nstr3d.model.codec import load_compressed
 from nstr3d.training.fit import Fit, FitConfig, fit
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import Preset
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Box, Frame, Mesh
 
 FIXTURES = Path(__file__).parent / "fixtures"
-EXPECTED = "expected.json"  # what each model is, by its file's name
+EXPECTED = "expected.json"  # fingerprint and values of each model, by its file's name
 PLAIN = LevelConfig(2, plain=2, sparse=False)
 BALL = "ball.safetensors"
-STOPPED_AT, STEPS = 60, 80  # of the run that was stopped
-# The presets as they were: they may be tuned, which makes other runs and other keys of the same
-# options.
+STOPPED_AT, STEPS = 60, 80  # steps of the stopped run
+# The preset as it was when the files were written: a tuned preset gives other runs and other keys
+# of the same options.
 FAST = Preset(
     100_000,
     FitConfig(
@@ -77,15 +77,15 @@ FAST = Preset(
 
 
 def nstr(*levels: Any, **options: Any) -> NstrConfig:
-    """A config with the placement that was the default."""
+    """A config with the placement that was the default when the files were written."""
     then = PlacementConfig(
         samples=30_000, candidates=400, band=(0.3, 2.5), amplitude=0.03, least=0.5
     )
     return NstrConfig(*levels, **({"placement": then} | options))
 
 
-# Of models that are made here: config, dimensions and outputs. Options are not the defaults, so
-# that a lost one is missed.
+# Config, input and output dimensions of the models that are built here. Options differ from the
+# defaults, so that a test notices if one is lost.
 BUILT: dict[str, tuple[Any, int, int]] = {
     "plain": (nstr((LevelConfig(3, plain=2),), hidden=3, placement=None, start=None), 3, 1),
     "amplitude": (
@@ -152,7 +152,7 @@ BUILT: dict[str, tuple[Any, int, int]] = {
     ),
     "cosines": (CosineConfig((9, 7), (2, 4), smooth=True, rate=2e-3), 2, 1),
 }
-# Of models that jobs fit: what is fitted, and how.
+# Input and options of the models that jobs fit.
 FITTED: dict[str, tuple[str, dict[str, Any]]] = {
     "image.safetensors": ("in.png", {"params": 120}),
     "image.nstq": ("in.png", {"bytes": 200}),
@@ -161,7 +161,7 @@ FITTED: dict[str, tuple[str, dict[str, Any]]] = {
     "sound.nstq": ("in.wav", {"bytes": 200}),
     "sound-trained.safetensors": ("in.wav", {"field": "siren", "params": 150, "steps": 20}),
 }
-# Every model's config.
+# The config of every model.
 CONFIGS: dict[str, Any] = {
     f"{name}.safetensors": config for name, (config, _, _) in BUILT.items()
 } | {
@@ -189,7 +189,7 @@ CONFIGS: dict[str, Any] = {
 
 
 def stopped_job(folder: Path) -> MeshJob:
-    """The run whose checkpoint is in a folder of these files."""
+    """The stopped run whose checkpoint is in the ``folder`` of files."""
     return MeshJob(
         folder / "ball.ply",
         Training("fast", steps=STEPS, pool=8192, device="cpu"),
@@ -200,8 +200,7 @@ def stopped_job(folder: Path) -> MeshJob:
 
 
 def batch_job(folder: Path) -> BatchJob:
-    """The run whose data set is in a folder of these files: a shape that was fitted and one that
-    failed."""
+    """The run whose data set is in the ``folder`` of files: one shape was fitted and one failed."""
     options = ShapeOptions(
         Training("fast", cells=4, steps=120, pool=8192, device="cpu", seed=1),
         Extraction(resolution=16, samples=1000, picture=0),
@@ -210,12 +209,12 @@ def batch_job(folder: Path) -> BatchJob:
 
 
 def open_model(path: Path) -> Field:
-    """The field in either kind of file."""
+    """The field in a model file or a compressed file."""
     return load_compressed(path) if path.suffix == ".nstq" else load(path).field
 
 
 def fingerprint(field: Field) -> str:
-    """Changes with any bit of any saved tensor, its name, type or shape."""
+    """A hash of all saved tensors: their bits, names, types and shapes."""
     digest = hashlib.sha256()
     for name, tensor in sorted(field.state_dict().items()):
         digest.update(
@@ -225,8 +224,8 @@ def fingerprint(field: Field) -> str:
 
 
 def values(field: Field) -> list[list[float]]:
-    """The field's values at a few points, in double precision and plain torch: they hardly depend
-    on the processor."""
+    """The field's values at 8 points, in double precision and plain torch, so that they hardly
+    depend on the processor."""
     steps = np.outer(np.arange(1, 9), np.sqrt([2.0, 3.0, 5.0][: field.in_dim]))
     points = torch.from_numpy(1.9 * (steps % 1) - 0.95)
     with plain_torch(), torch.no_grad():
@@ -260,7 +259,7 @@ def _write(folder: Path) -> None:
 
 
 def _built(name: str) -> Fit:
-    """A fit whose numbers have no short decimal form, its weights random."""
+    """A fit with random weights, whose numbers have no short decimal form."""
     config, in_dim, out_dim = BUILT[name]
     generator = torch.Generator().manual_seed(0)
     near = np.random.default_rng(0).uniform(-0.6, 0.6, (4, in_dim))
@@ -293,7 +292,7 @@ def _fitted_ball(ball: Mesh) -> Fit:
     field = CONFIGS[BALL].build(3, 1, near=unit)
     training = FitConfig(steps=400, batch=1024, pool=8192)
     return fit(
-        field, SurfaceBand(unit, MeshDistance(unit)), sdf_objective(), training, frame, ball.bounds
+        field, SurfaceBand(unit, MeshDistance(unit)), SdfObjective(), training, frame, ball.bounds
     )
 
 
@@ -322,11 +321,11 @@ def _write_stopped(folder: Path) -> None:
 
 
 def main() -> None:
-    """Writes the files of the present format."""
+    """Write the files of the present format. Raises SystemExit if its folder exists."""
     target = FIXTURES / FORMAT
     if target.exists():
-        raise SystemExit(f"{target} is there: what a format has written does not change.")
-    platform.node = lambda: "host"  # whose name is nobody's business
+        raise SystemExit(f"{target} exists: the files of a format version must not change.")
+    platform.node = lambda: "host"  # keeps the name of this machine out of the files
     with tempfile.TemporaryDirectory(prefix="nstr3d-") as folder:
         _write(Path(folder))
         FIXTURES.mkdir(exist_ok=True)

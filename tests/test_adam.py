@@ -1,4 +1,4 @@
-"""The fused AdamW against torch's in double precision, and where it leaves the work to torch."""
+"""The fused AdamW against torch's in double precision, and the cases that it leaves to torch."""
 
 import copy
 
@@ -12,7 +12,7 @@ from nstr3d.kernels.step.adam import AdamW
 
 
 def groups(dtype: torch.dtype = torch.float32) -> list[dict]:
-    """Two groups of parameters of odd sizes, one of them with decay."""
+    """Two groups of parameters of odd sizes, one of them with weight decay."""
     generator = torch.Generator().manual_seed(0)
     tables = [
         nn.Parameter(torch.randn(shape, generator=generator).to(dtype))
@@ -32,8 +32,8 @@ def parameters(optimizer: AdamW | torch.optim.AdamW) -> list[nn.Parameter]:
 def run(
     optimizer: AdamW | torch.optim.AdamW, steps: int, missing: int | None = None, seed: int = 1
 ) -> None:
-    """Steps along random gradients, some of them zero, with rates that change; parameter number
-    ``missing`` gets none."""
+    """Takes steps along random gradients, some of them zero, with changing learning rates.
+    Parameter number ``missing`` gets no gradient."""
     generator = torch.Generator().manual_seed(seed)
     for step in range(steps):
         for index, parameter in enumerate(parameters(optimizer)):
@@ -61,18 +61,18 @@ def test_it_updates_as_torch_does_in_double_precision(
             run(optimizer, 30, missing)
     finally:
         torch.set_num_threads(before)
-    for found, expected in zip(parameters(mine), parameters(truth), strict=True):
-        torch.testing.assert_close(found.double(), expected, rtol=0, atol=2e-5)
-        assert mine.state[found].keys() == truth.state[expected].keys()
+    for updated, expected in zip(parameters(mine), parameters(truth), strict=True):
+        torch.testing.assert_close(updated.double(), expected, rtol=0, atol=2e-5)
+        assert mine.state[updated].keys() == truth.state[expected].keys()
         for name, value in truth.state[expected].items():
             torch.testing.assert_close(
-                mine.state[found][name].double(), value.double(), rtol=1e-5, atol=1e-7
+                mine.state[updated][name].double(), value.double(), rtol=1e-5, atol=1e-7
             )
 
 
 def test_any_number_of_threads_and_any_restart_give_the_same_bits(monkeypatch) -> None:
     monkeypatch.setattr(adam, "LEAST", 16)
-    before, found = torch.get_num_threads(), []
+    before, updated = torch.get_num_threads(), []
     for workers in (1, 2, 3):
         torch.set_num_threads(workers)
         optimizer = AdamW(groups(), (0.9, 0.99))
@@ -88,10 +88,12 @@ def test_any_number_of_threads_and_any_restart_give_the_same_bits(monkeypatch) -
             again.state[new] = copy.deepcopy(optimizer.state[old])
         for each in (optimizer, again):
             run(each, 5, seed=2)
-            found.append(torch.cat([parameter.detach().ravel() for parameter in parameters(each)]))
+            updated.append(
+                torch.cat([parameter.detach().ravel() for parameter in parameters(each)])
+            )
     torch.set_num_threads(before)
-    for other in found[1:]:
-        assert torch.equal(found[0], other)
+    for other in updated[1:]:
+        assert torch.equal(updated[0], other)
 
 
 def test_what_the_kernel_does_not_take_is_torchs() -> None:
@@ -105,8 +107,8 @@ def test_what_the_kernel_does_not_take_is_torchs() -> None:
         run(plain, 10)
     run(mixed, 10)
     for optimizer in (plain, mixed):
-        for found, expected in zip(parameters(optimizer), parameters(doubles), strict=True):
-            torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
+        for updated, expected in zip(parameters(optimizer), parameters(doubles), strict=True):
+            torch.testing.assert_close(updated.double(), expected, rtol=0, atol=1e-5)
     assert not doubles._fitting
     assert not plain._fitting
     assert len(mixed._fitting) == 5

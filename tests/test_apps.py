@@ -1,7 +1,10 @@
-"""The apps, run on small inputs as a user would."""
+"""The apps, run on small inputs as a user runs them."""
 
 import json
+import os
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +14,15 @@ import torch
 from oracles import sphere
 from quick import WORDS
 
+from apps.bench import core_cases
 from nstr3d.autodiff import gradient
+from nstr3d.batch.options import ShapeOptions
 from nstr3d.bench.compare import Row, read_rows
 from nstr3d.fields.level import LevelConfig
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import area
 from nstr3d.io import Sound, load_mesh, save_image, save_sound
+from nstr3d.jobs.options import Extraction, Training
 
 ROOT = Path(__file__).parents[1]
 
@@ -84,7 +90,7 @@ RACE = [
 def test_benchmark_races_writes_and_goes_on(app, tmp_path, capsys):
     options = [str(ROOT / "assets" / "torus.obj"), *RACE, "--out", str(tmp_path)]
     benchmark = app("benchmark")
-    assert benchmark.main(options[:-3] + options[-2:]) == 0  # siren alone
+    assert benchmark.main(options[:-3] + options[-2:]) == 0  # only siren
     first = (tmp_path / "benchmark.csv").read_text().splitlines()
     assert benchmark.main(options) == 0
     rows = (tmp_path / "benchmark.csv").read_text().splitlines()
@@ -154,8 +160,8 @@ def test_benchmark_measures_speed(app, tmp_path, capsys):
     for word in ("| nstr |", "| ngp, plain torch |", "24^3 in", "| 48^3 |", "Tracing 16 x 16"):
         assert word in out
     assert {path.name for path in tmp_path.iterdir()} == {"speed.json", "speed.md", "roofline.md"}
-    found = json.loads((tmp_path / "speed.json").read_text())
-    assert {rate["name"] for rate in found["rates"]} >= {"siren", "fourier", "grid"}
+    speeds = json.loads((tmp_path / "speed.json").read_text())
+    assert {rate["name"] for rate in speeds["rates"]} >= {"siren", "fourier", "grid"}
     assert "of the roofline" in (tmp_path / "roofline.md").read_text()
 
 
@@ -222,8 +228,8 @@ def test_ablation_judges_the_pixels_left_out(app, tmp_path, capsys):
 
 
 def test_transport_interpolation_is_once_differentiable(app):
-    """Across a cell face the value and the slope of C1 interpolation go on; a node's slope is its
-    law's, or zero."""
+    """The gradient of C1 interpolation is continuous across a cell's face. At a node, the gradient
+    is that of the node's law, or zero without ``slopes``."""
     ablation = app("bench.ablation")
     levels = (LevelConfig(4, plain=1, sparse=False),)
     points = torch.tensor([[0.5, 0.1, 0.2]], dtype=torch.float32).repeat(2, 1)
@@ -330,10 +336,10 @@ def test_core_hides_parts_and_bends_shapes(app, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(core, "RELIEFS", {"ball": lambda: sphere(3)})
     small = {
         name: replace(config, waves=2, cells=6, rounds=1, iterations=2)
-        for name, config in core.WAVES.items()
+        for name, config in core_cases.WAVES.items()
     }
-    monkeypatch.setattr(core, "WAVES", small)
-    given = [
+    monkeypatch.setattr(core_cases, "WAVES", small)
+    arguments = [
         "--seeds",
         "0",
         "--budget",
@@ -347,9 +353,9 @@ def test_core_hides_parts_and_bends_shapes(app, tmp_path, capsys, monkeypatch):
         "--cold-steps",
         "2",
     ]
-    given += ["--pool", "20000", "--reliefs", "--holes", "ball", "--out"]
+    arguments += ["--pool", "20000", "--reliefs", "--holes", "ball", "--out"]
     options = [
-        *given,
+        *arguments,
         str(tmp_path),
         "--starts",
         str(ROOT / "assets" / "torus.obj"),
@@ -412,6 +418,22 @@ def test_the_costs_of_data_sets_make_a_page(app):
     assert "+5.3%" in page
     assert "| 10.0 s | 2,778 hours |" in page  # 80 s for 8 shapes
     assert "| 600 bytes | 0.60 GB |" in page
+
+
+def test_bare_fits_take_the_options_of_a_data_set(app, tmp_path):
+    runs = app("bench.batch_runs")
+    options = ShapeOptions(
+        Training("fast", params=8_000, steps=5, pool=8192, device="cpu"),
+        Extraction(resolution=16, samples=500, picture=0),
+    )
+    shapes = tmp_path / "shapes"
+    runs.write_shapes(shapes, 1)
+    program = runs.bare_program(shapes, tmp_path / "bare", options)
+    seconds = subprocess.check_output(
+        [sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
+    (one,) = json.loads(seconds)
+    assert one > 0
 
 
 def test_distances_are_raced_against_libigl(app, tmp_path, capsys):

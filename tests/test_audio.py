@@ -1,5 +1,5 @@
-"""Sounds: round trips that keep shape, rate and type, and one sentence for each kind of bad
-input."""
+"""Sounds: round trips keep shape, rate and type, and each kind of bad input gives a one-sentence
+error."""
 
 import sys
 from pathlib import Path
@@ -26,11 +26,11 @@ STEP = {
 def test_sounds_come_back(tmp_path: Path, subtype: str, channels: int, rate: int) -> None:
     values = np.random.default_rng(0).uniform(-0.9, 0.9, (57, channels)).astype(np.float32)
     save_sound(tmp_path / "a.wav", Sound(values, rate, subtype))
-    found = load_sound(tmp_path / "a.wav")
-    assert (found.rate, found.subtype, found.values.dtype) == (rate, subtype, np.float32)
-    np.testing.assert_allclose(found.values, values, atol=STEP[subtype])
-    save_sound(tmp_path / "b.wav", found)
-    np.testing.assert_array_equal(load_sound(tmp_path / "b.wav").values, found.values)
+    loaded = load_sound(tmp_path / "a.wav")
+    assert (loaded.rate, loaded.subtype, loaded.values.dtype) == (rate, subtype, np.float32)
+    np.testing.assert_allclose(loaded.values, values, atol=STEP[subtype])
+    save_sound(tmp_path / "b.wav", loaded)
+    np.testing.assert_array_equal(load_sound(tmp_path / "b.wav").values, loaded.values)
     assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "b.wav"}
 
 

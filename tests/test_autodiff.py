@@ -10,7 +10,7 @@ from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import PhaseWaves
 
-# torch's own forward mode compiles its rules with a function that torch has deprecated.
+# torch's forward mode compiles its rules with a function that torch has deprecated
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )
@@ -41,9 +41,9 @@ def test_gradient_of_closed_forms() -> None:
 def test_gradient_works_where_grad_is_off_and_leaves_the_points_alone() -> None:
     points = draw()
     with torch.no_grad():
-        found = gradient(lambda p: p.square().sum(dim=1), points)
-    np.testing.assert_allclose(found, 2 * points, atol=1e-14)
-    assert not found.requires_grad
+        derivative = gradient(lambda p: p.square().sum(dim=1), points)
+    np.testing.assert_allclose(derivative, 2 * points, atol=1e-14)
+    assert not derivative.requires_grad
     assert not points.requires_grad
 
 
@@ -55,17 +55,17 @@ def test_jacobian_of_a_linear_and_a_curved_map() -> None:
     np.testing.assert_allclose(
         jacobian(lambda p: p @ matrix.T, points), matrix.expand(50, 3, 2), atol=1e-14
     )
-    found = jacobian(lambda p: torch.stack([p[:, 0] * p[:, 1], p[:, 0].sin()], dim=1), points)
-    np.testing.assert_allclose(found[:, 0], points.flip(1), atol=1e-14)
+    derivative = jacobian(lambda p: torch.stack([p[:, 0] * p[:, 1], p[:, 0].sin()], dim=1), points)
+    np.testing.assert_allclose(derivative[:, 0], points.flip(1), atol=1e-14)
     np.testing.assert_allclose(
-        found[:, 1], torch.stack([points[:, 0].cos(), torch.zeros(50)], dim=1), atol=1e-14
+        derivative[:, 1], torch.stack([points[:, 0].cos(), torch.zeros(50)], dim=1), atol=1e-14
     )
 
 
 def test_jacobian_of_a_constant_is_zero() -> None:
-    found = jacobian(lambda p: torch.ones(len(p), 4, dtype=torch.float64), draw())
-    assert found.shape == (50, 4, 3)
-    assert not found.any()
+    derivative = jacobian(lambda p: torch.ones(len(p), 4, dtype=torch.float64), draw())
+    assert derivative.shape == (50, 4, 3)
+    assert not derivative.any()
 
 
 def test_jacobian_of_a_field_is_reverse_mode_and_differentiable_in_its_parameters() -> None:
@@ -78,7 +78,7 @@ def test_jacobian_of_a_field_is_reverse_mode_and_differentiable_in_its_parameter
     for channel in range(2):
         reverse = gradient(lambda p, channel=channel: field(p)[:, channel], points)
         np.testing.assert_allclose(forward[:, channel].detach(), reverse, atol=1e-10)
-    # The derivative of |J|^2 in a weight, against a finite difference in that weight.
+    # the derivative of |J|^2 in a weight against its finite difference
     forward.square().sum().backward()
     weight = field.spectra[1].table
     assert weight.grad is not None

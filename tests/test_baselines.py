@@ -1,5 +1,4 @@
-"""The fields that NSTR is compared with: their formulas, their parameter counts, their derivatives,
-their training."""
+"""The baseline fields: their formulas, parameter counts, derivatives and training."""
 
 import itertools
 import math
@@ -21,7 +20,7 @@ from nstr3d.fields.baselines.siren import SirenConfig, sized_siren
 from nstr3d.kernels.field.hashing import HashGrid, encode, hash_encode
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit, FitConfig, fit
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
 from nstr3d.types import Box, Frame, Samples
 
@@ -77,12 +76,12 @@ def test_the_gradient_is_the_finite_difference(config) -> None:
     if hasattr(field, "table"):
         torch.nn.init.normal_(field.table, generator=seeded(2))
     step = 1e-6
-    found = gradient(field, points)
+    result = gradient(field, points)
     for axis in range(3):
         shift = torch.zeros(3, dtype=torch.float64)
         shift[axis] = step
         difference = (field(points + shift) - field(points - shift))[:, 0] / (2 * step)
-        torch.testing.assert_close(found[:, axis], difference.detach(), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(result[:, axis], difference.detach(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("config", SMALL, ids=named)
@@ -99,7 +98,7 @@ def test_a_saved_baseline_comes_back_bit_for_bit(config, tmp_path) -> None:
 def test_training_repeats_and_lowers_the_error(config) -> None:
     def trained() -> Field:
         field = config.build(3, 1)
-        fit(field, ball(), sdf_objective(), FitConfig(steps=200, batch=512, pool=4096))
+        fit(field, ball(), SdfObjective(), FitConfig(steps=200, batch=512, pool=4096))
         return field
 
     one, two = trained(), trained()
@@ -112,7 +111,7 @@ def test_training_repeats_and_lowers_the_error(config) -> None:
     assert float(error[1]) < 0.7 * float(error[0])
 
 
-# Parameter counts by the papers' layer sizes, written out.
+# The parameter counts are computed from the papers' layer sizes.
 def test_siren_has_the_parameters_of_its_layers() -> None:
     field = SirenConfig(256, 3).build(3, 1)
     assert (
@@ -162,7 +161,7 @@ def test_ngp_has_the_parameters_of_its_tables_and_layers() -> None:
     config = NgpConfig(table=1 << 14)
     assert config.resolutions[0] == 16
     assert config.resolutions[-1] == 2048
-    # 17^3 and 23^3 nodes fit a table of 2^14; all finer levels are hashed.
+    # 17^3 and 23^3 nodes fit into a table of 2^14 rows; all finer levels are hashed
     entries = 17**3 + 23**3 + 14 * 2**14
     assert config.resolutions[1] == 22
     expected = entries * 2 + (32 * 64 + 64) + (64 * 64 + 64) + (64 + 1)
@@ -192,16 +191,17 @@ def test_a_budget_too_small_raises(sized) -> None:
 
 @pytest.mark.parametrize("budget", [5, 9, 100, 4096])
 def test_largest_is_the_last_within_budget(budget: int) -> None:
-    found = largest(lambda n: n * n + 3, budget, 1)
-    assert found * found + 3 <= budget < (found + 1) ** 2 + 3
+    result = largest(lambda n: n * n + 3, budget, 1)
+    assert result * result + 3 <= budget < (result + 1) ** 2 + 3
 
 
 def test_siren_activations_keep_their_spread() -> None:
-    # Theorem 1.8 of its supplement: before each later sine the pre-activations are about N(0, 1).
+    # Theorem 1.8 of SIREN's supplement: the pre-activations of all but the first sine are
+    # approximately distributed as N(0, 1)
     field = SirenConfig(512, 4).build(3, 1)
     values = torch.sin(30 * field.layers[0](draw(2000)))
     for layer in list(field.layers)[1:-1]:
-        before = (30 * values @ layer.weight.T).detach()  # the theorem leaves biases out
+        before = (30 * values @ layer.weight.T).detach()  # the theorem omits biases
         assert 0.8 < float(before.std()) < 1.2
         values = torch.sin(30 * layer(values))
 
@@ -222,8 +222,8 @@ def test_fourier_features_depend_on_the_difference_of_points_alone() -> None:
     torch.testing.assert_close(field(a), direct)
 
 
-# The hash encoding against a loop over points, levels and corners, in integers as equation 4 states
-# them.
+# The hash encoding against a loop over points, levels and corners, with the integer hash of
+# equation 4.
 GRID = HashGrid((2, 5, 31), (27, 216, 700))
 
 

@@ -1,5 +1,5 @@
-"""Data sets without processes: which shapes, their ids, stores, the catalogue, locks, packing, the
-overview."""
+"""Data sets, without worker processes: the selection of shapes, their ids, stores, the catalogue,
+locks, packing and the overview."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def store(request, tmp_path):
 
 
 def report_of(name: str, status: str = "done", near: float = 1e-4, **batch) -> dict:
-    """A small report as a run writes it."""
+    """A small report like those that a run writes."""
     accuracy = {"distance_error_near": near, "chamfer": 1e-3} if status == "done" else {}
     error = None if status == "done" else f"{name} is <broken>"
     return {
@@ -362,8 +362,8 @@ def test_locks_of_the_dead_are_taken_away(store):
         "reused": {
             "host": host,
             "pid": os.getpid(),
-            "born": "1",
-        },  # another process has its number now
+            "born": "1",  # another process has this number now
+        },
         "silent": {"host": "elsewhere", "pid": 1, "born": "1"},
     }.items():
         store.write(f"{RUNS}/{name}.json", json.dumps(run | {"shard": [1, 1], "beat": 3}).encode())
@@ -412,7 +412,7 @@ def test_an_output_that_cannot_be_written_to_is_one_sentence():
 
 
 # ------------------------------------------------------------------------------
-# rest
+# job options, workers and summaries
 
 
 def test_keys_follow_content_reading_and_options_but_not_the_device():

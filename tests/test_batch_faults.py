@@ -1,4 +1,4 @@
-"""Data sets through every way to fail: in the end the catalogue is that of an undisturbed run."""
+"""Data sets under every kind of failure: the final catalogue equals that of an undisturbed run."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from quick import changed
 
 from nstr3d import load
 from nstr3d.batch import options
-from nstr3d.batch.attempt import Slot
 from nstr3d.batch.catalogue import CATALOGUE, select
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.run import BatchJob, Standing, run_batch
+from nstr3d.batch.slot import Cancelled, Slot
 from nstr3d.io import save_mesh
 from nstr3d.jobs.stages import Interrupted
 
@@ -47,7 +47,7 @@ GOOD, BAD = 34, 8
 HEAD = {
     "num_cpus": 1,
     "include_dashboard": False,
-    "_system_config": {"worker_niceness": 0},  # Ray's own is 15: it would wait
+    "_system_config": {"worker_niceness": 0},  # Ray's default of 15 would make the workers wait
 }
 
 
@@ -60,7 +60,7 @@ def job_for(shapes: Path, out: Path, **changes) -> BatchJob:
 
 
 def start(shapes: Path, out: Path, *more: str) -> subprocess.Popen[str]:
-    """The app on its own, as a user starts it."""
+    """Starts the app in a process of its own, as a user does."""
     words = [word for name, value in QUICK.items() for word in (f"--{name}", str(value))]
     command = [
         sys.executable,
@@ -123,14 +123,14 @@ def test_bad_shapes_have_a_row_that_says_why(undisturbed):
 
 def test_every_fault_in_one_run_leaves_the_same_catalogue(shapes, undisturbed, tmp_path):
     out = tmp_path / "out"
-    first = start(shapes, out)  # two workers die, then it is told to stop
+    first = start(shapes, out)  # two of its workers are killed, then it gets SIGTERM
     for number, fault in enumerate((signal.SIGKILL, signal.SIGSEGV), 1):
         wait_for(
             lambda number=number: reports(out) >= 3 * number and len(workers_of(first.pid)) == 2,
             first,
         )
         if number == 1:
-            second = start(shapes, out)  # while another works on the same
+            second = start(shapes, out)  # refused, because the first still works on the same output
         os.kill(workers_of(first.pid)[0], fault)
     said = second.communicate()
     assert second.returncode == 1
@@ -140,23 +140,23 @@ def test_every_fault_in_one_run_leaves_the_same_catalogue(shapes, undisturbed, t
     os.kill(first.pid, signal.SIGTERM)
     said = first.communicate()
     assert first.returncode == 130, said
-    assert "the same command goes on" in said[1]
+    assert "run the same command again to fit them" in said[1]
     assert 9 <= reports(out) < GOOD + BAD
-    assert len(select(out / CATALOGUE, ("id",))) == reports(out)  # those in progress have ended
+    # the shapes in progress were finished
+    assert len(select(out / CATALOGUE, ("id",))) == reports(out)
     assert not workers_of(first.pid)
 
-    third = start(shapes, out)  # killed outright
+    third = start(shapes, out)  # gets SIGKILL
     before = reports(out)
     wait_for(lambda: reports(out) >= before + 3, third)
-    left = workers_of(third.pid)
+    orphans = workers_of(third.pid)
     third.kill()
     third.communicate()
     last = start(shapes, out, "--shard", "1/1")
     said = last.communicate()
     assert last.returncode == 0, said
-    wait_for(
-        lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in left)
-    )  # its workers did not outlive it
+    # the killed run's workers have ended
+    wait_for(lambda: not any(Path(f"/proc/{pid}/cwd").exists() for pid in orphans))
     assert constant_part(out) == constant_part(undisturbed)
     ours, theirs = (
         load(folder / "s000.ply" / "model.safetensors") for folder in (out, undisturbed)
@@ -174,7 +174,7 @@ def test_finished_shapes_are_skipped_by_content(shapes, undisturbed, tmp_path):
     assert run_batch(job).fitted == 2
     stamp = (tmp_path / "out/0.ply/model.safetensors").stat().st_mtime_ns
     assert run_batch(job) == Standing(total=2, skipped=2)
-    os.utime(folder / "0.ply")  # touched, not changed
+    os.utime(folder / "0.ply")  # changes the time stamp but not the content
     assert run_batch(job).ended == 1
     assert (tmp_path / "out/0.ply/model.safetensors").stat().st_mtime_ns == stamp
     assert run_batch(job).skipped == 2
@@ -184,7 +184,7 @@ def test_finished_shapes_are_skipped_by_content(shapes, undisturbed, tmp_path):
     assert (standing.fitted, standing.failed) == (1, 1)
     assert (tmp_path / "out/0.ply/model.safetensors").stat().st_mtime_ns != stamp
     assert not (tmp_path / "out/1.ply/model.safetensors").exists()
-    (tmp_path / "out" / CATALOGUE).unlink()  # it is derived
+    (tmp_path / "out" / CATALOGUE).unlink()  # it can be rebuilt from the reports
     assert run_batch(job).skipped == 2
     assert run_batch(replace(job, options=changed(job.options, seed=1))).ended == 2
     assert run_batch(replace(job, where="status <> 'done'")).failed == 1
@@ -228,7 +228,8 @@ def test_shards_share_an_output(shapes, tmp_path):
 
 @contextlib.contextmanager
 def at_stage_fit(tmp_path: Path, monkeypatch, action: Callable[[int], None]) -> Iterator[None]:
-    """Does ``action`` to each worker of this process that has begun to train."""
+    """Calls ``action`` with the process id of each worker of this process once it has begun to
+    train."""
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
@@ -264,7 +265,7 @@ def one(tmp_path):
 @pytest.mark.parametrize(
     ("fault", "status", "attempts", "part"),
     [
-        (signal.SIGSTOP, "timeout", 1, "longer than 8 s, in the stage fit"),  # it hangs
+        (signal.SIGSTOP, "timeout", 1, "longer than 8 s, in the stage fit"),  # the worker hangs
         (signal.SIGSEGV, "crashed", 2, "SIGSEGV, in the stage fit"),
         (signal.SIGKILL, "killed", 2, "memory runs out, in the stage fit"),
     ],
@@ -337,6 +338,14 @@ def test_a_worker_answers_in_order_and_ends_when_asked():
     assert slot.end() == 0
 
 
+def test_a_slot_that_is_cancelled_before_its_worker_starts_fits_nothing():
+    slot = Slot(1)
+    slot.cancel()
+    with pytest.raises(Cancelled):
+        slot.ask({}, 60)
+    assert slot.end() == 0  # no process is left behind
+
+
 def test_the_run_as_a_whole_fails_where_no_shape_can_be_fitted(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -351,19 +360,19 @@ def test_the_run_as_a_whole_fails_where_no_shape_can_be_fitted(tmp_path):
 def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(
     shapes, undisturbed, tmp_path
 ):
-    """Two nodes; one is killed while it works."""
+    """One of two nodes is killed while it works."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's, of its own parts
+        warnings.simplefilter("ignore")  # Ray warns about its own dependencies
         import ray
         from ray.cluster_utils import Cluster
 
         cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         node = cluster.add_node(num_cpus=1)
-        lost: list[int] = []
+        removals: list[int] = []
 
         def disturb(standing: Standing) -> None:
-            if standing.ended >= 3 and not lost:
-                lost.append(standing.ended)
+            if standing.ended >= 3 and not removals:
+                removals.append(standing.ended)
                 cluster.remove_node(node, allow_graceful=False)
 
         names = sorted(row["id"] for row in constant_part(undisturbed))[::3]
@@ -374,7 +383,7 @@ def test_a_ray_cluster_that_loses_a_machine_leaves_the_same_catalogue(
         finally:
             ray.shutdown()
             cluster.shutdown()
-    assert lost
+    assert removals
     assert standing.ended == standing.total == len(names)
     assert constant_part(tmp_path / "out") == [
         row for row in constant_part(undisturbed) if row["id"] in set(names)

@@ -1,4 +1,4 @@
-"""The page in a real browser: controls are used, and what it shows is what the tracer sees."""
+"""The page in a real browser: its controls work, and its pictures equal the sphere tracer's."""
 
 import socket
 import sys
@@ -27,7 +27,7 @@ from nstr3d.view.live import LivePage
 from nstr3d.view.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
 
 SIZE = {"width": 900, "height": 600}
-PATIENCE = 60.0  # seconds that a browser without a GPU may take
+PATIENCE = 60.0  # seconds: the longest wait for a browser without a GPU
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def tab(browser: Any) -> Iterator[Any]:
 
 
 def served_until(tab: Any, page: Page, done: Callable[[], bool]) -> None:
-    """Serves the page, and lets the browser work, until ``done``."""
+    """Serves the page and lets the browser work until ``done()`` is true."""
     end = time.monotonic() + PATIENCE
     while not done():
         assert time.monotonic() < end, page.controls.status.content
@@ -52,7 +52,7 @@ def served_until(tab: Any, page: Page, done: Callable[[], bool]) -> None:
 
 
 def seen(tab: Any) -> np.ndarray:
-    """The page's canvas, without the controls: RGB in [0, 1]."""
+    """The page's canvas without the controls, ``(h, w, 3)`` RGB in [0, 1]."""
     tab.add_style_tag(content=".mantine-Notification-root { display: none !important; }")
     canvas = tab.locator("canvas").first
     return np.asarray(Image.open(BytesIO(canvas.screenshot())).convert("RGB")) / 255
@@ -76,9 +76,8 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
             lambda: bool(clients()) and next(iter(clients().values())).camera.update_timestamp > 0,
         )
 
-        def camera() -> (
-            Any
-        ):  # the page's layout, and so its width, settles some time after its first message
+        # a function, because the page's layout and width change after its first message
+        def camera() -> Any:
             return page.camera(next(iter(clients().values())))
 
         def matches(threshold: float) -> bool:
@@ -86,13 +85,11 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
             if picture.shape[:2] != expected.shape:
                 return False
             drawn = (picture < 0.985).any(axis=2)
-            return (
-                overlap(drawn[:, :-16], expected[:, :-16]) > threshold
-            )  # the panel's shadow falls on the right edge
+            # the panel casts a shadow on the right edge
+            return overlap(drawn[:, :-16], expected[:, :-16]) > threshold
 
-        served_until(
-            tab, page, lambda: matches(0.99)
-        )  # on a white ground: the mesh has the traced silhouette
+        # on a white background, the mesh has the traced silhouette
+        served_until(tab, page, lambda: matches(0.99))
 
         triangles = len(page.meshes[0].faces)
         thumb = tab.locator("[role=slider]").first  # the first slider is the resolution
@@ -115,7 +112,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
 
 
 def traced(picture: np.ndarray, camera: Any, model: Fit) -> bool:
-    """Whether a picture is the tracer's of the same camera, but for a pixel at edges."""
+    """Whether a picture equals the sphere tracer's with the same camera, except near edges."""
     from nstr3d.render.traced import RenderConfig, render
 
     expected = render(model.sdf(), camera, RenderConfig(samples_per_axis=2))
@@ -248,5 +245,5 @@ def test_a_page_that_never_began_cannot_finish(model: Fit) -> None:
     with pytest.raises(ValueError, match="never started"):
         LivePage(port=0).finished(model)
     live = LivePage(port=0)
-    live.step(Progress(1, 0.1, 0.1, 0.1))  # nothing to look at yet
+    live.step(Progress(1, 0.1, 0.1, 0.1))  # there is no surface to show yet
     live.close()

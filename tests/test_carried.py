@@ -1,5 +1,5 @@
-"""Carrying phases across gaps: better than its controls where waves go on, and true to closed
-forms."""
+"""Carrying phases across gaps: more accurate than its controls where waves continue, and equal to
+closed forms."""
 
 import math
 
@@ -13,7 +13,7 @@ TIME = np.arange(RATE) / RATE
 
 
 def two_tones() -> np.ndarray:
-    """A tone of 40 Hz and, from the middle on, one of 400 Hz."""
+    """A tone of 40 Hz, followed by one of 400 Hz in the second half."""
     return np.where(
         TIME < 0.5, np.sin(2 * np.pi * 40 * TIME), 0.8 * np.sin(2 * np.pi * 400 * TIME + 0.7)
     )
@@ -47,9 +47,9 @@ def test_a_wave_goes_on_through_a_gap_and_the_controls_do_not(start: int) -> Non
 def test_a_quarter_of_the_samples_is_enough() -> None:
     sound = two_tones()
     known = np.random.default_rng(0).random(RATE) < 0.25
-    found = snr(spin(sound, known, CarryConfig(iterations=60)), sound)
-    assert found > 24
-    assert found > 10 + snr(spin(sound, known, CarryConfig(weight=0)), sound)
+    achieved = snr(spin(sound, known, CarryConfig(iterations=60)), sound)
+    assert achieved > 24
+    assert achieved > 10 + snr(spin(sound, known, CarryConfig(weight=0)), sound)
 
 
 def test_with_every_sample_the_sound_is_reproduced() -> None:

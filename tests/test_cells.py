@@ -1,4 +1,4 @@
-"""Bricks and marching cubes over them, compiled and plain, against a search by hand and libigl."""
+"""Bricks and marching cubes over them, compiled and plain, against a direct search and libigl."""
 
 import itertools
 from types import ModuleType
@@ -14,7 +14,7 @@ TWINS = pytest.mark.parametrize("kernels", [cells, plaincells], ids=["compiled",
 
 OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
 STENCIL = np.array(list(itertools.product((0, 1, 2), repeat=3)))
-SIDE = 5  # bricks to an axis, with the layer beyond
+SIDE = 5  # bricks along an axis, with the layer beyond the upper end
 
 
 def keys(bricks: np.ndarray) -> np.ndarray:
@@ -22,8 +22,8 @@ def keys(bricks: np.ndarray) -> np.ndarray:
 
 
 def scene(seed: int, kernels: ModuleType = cells) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Some of the bricks, in no order, where their nodes are, and the grid coordinates of all nodes
-    that are held."""
+    """Some of the bricks in random order, the indices of their nodes, and the grid coordinates of
+    all nodes that the bricks own."""
     generator = np.random.default_rng(seed)
     bricks = np.array(list(itertools.product(range(SIDE - 1), repeat=3)))
     bricks = bricks[generator.permutation(len(bricks))[: 40 if seed else 64]]
@@ -49,16 +49,17 @@ def test_unknown_values_are_found_once(seed: int, kernels: ModuleType) -> None:
     _, index, nodes = scene(seed)
     values = np.where(np.random.default_rng(seed).random(len(nodes)) < 0.4, np.nan, 1.0)
     expected = np.intersect1d(np.flatnonzero(np.isnan(values)), index)
-    found = kernels.unknown(index, values)
-    np.testing.assert_array_equal(np.sort(found), expected)
-    assert np.isinf(values[found]).all()
+    unknowns = kernels.unknown(index, values)
+    np.testing.assert_array_equal(np.sort(unknowns), expected)
+    assert np.isinf(values[unknowns]).all()
     assert not len(kernels.unknown(index, values))
 
 
 @TWINS
 @pytest.mark.parametrize("seed", range(6))
 def test_the_surface_is_that_of_libigl(seed: int, kernels: ModuleType) -> None:
-    """Noise has every case: ambiguous faces, tunnels, and all that a smooth field seldom shows."""
+    """Noise contains every case, including ambiguous faces and tunnels, which are rare in smooth
+    fields."""
     bricks, index, nodes = scene(seed)
     values = np.random.default_rng([seed, 1]).normal(size=len(nodes))
     vertices, faces = kernels.march(index, values, 2 * bricks)
@@ -96,8 +97,8 @@ def test_the_twins_number_vertices_and_faces_alike(
 
 
 def triangles(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Corners of every face ``(n, 9)``, from its least corner on in their order, the faces
-    sorted."""
+    """The corners of every face, ``(n, 9)``: rotated to start at the lexicographically smallest
+    corner, with the faces sorted."""
     corners = vertices[faces].round(9)
     least = [min(range(3), key=lambda corner: tuple(face[corner])) for face in corners]
     turned = np.stack(

@@ -1,4 +1,5 @@
-"""Models on disk: bit for bit there and back, and one clear sentence about everything else."""
+"""Models on disk: round trips are exact to the bit, and every other file gives a one-sentence
+error."""
 
 import dataclasses
 import importlib
@@ -86,7 +87,7 @@ def points() -> Tensor:
 def fitted(
     config: NstrConfig | PlaneConfig = CONFIGS["phase"], out_dim: int = 1, **changes: Any
 ) -> Fit:
-    """A fit whose numbers have no short decimal form, its sparse levels stored near a few
+    """A fit with numbers that have no short decimal form, and with sparse levels stored near a few
     points."""
     near = np.random.default_rng(0).uniform(-0.4, 0.4, (5, 3))
     field = config.build(3, out_dim, near=near, generator=torch.Generator().manual_seed(0))
@@ -114,7 +115,7 @@ def model(tmp_path: Path) -> Path:
 
 def contents(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     with safe_open(path, framework="pt") as file:
-        names = file.keys()  # the file is no mapping: it has no __iter__
+        names = file.keys()  # .keys() is needed: the file has no __iter__
         return {name: file.get_tensor(name) for name in names}, file.metadata()
 
 
@@ -182,9 +183,9 @@ def test_a_training_state_travels_along_and_a_finished_model_has_none(
         "adam.0.exp_avg": torch.rand(3, 2, generator=torch.Generator().manual_seed(0)),
     }
     save(tmp_path / "half.nstr", fitted(), state)
-    back, found = load_training(tmp_path / "half.nstr")
-    assert found.keys() == state.keys()
-    assert all(torch.equal(found[name], state[name]) for name in state)
+    back, restored = load_training(tmp_path / "half.nstr")
+    assert restored.keys() == state.keys()
+    assert all(torch.equal(restored[name], state[name]) for name in state)
     assert torch.equal(back.field(points()), fitted().field(points()))
     assert torch.equal(load(tmp_path / "half.nstr").field(points()), fitted().field(points()))
 
@@ -307,11 +308,11 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     ),
     "a config of no field": (
         lambda _, header: header.update(config={"tag": "training"}),
-        "its config is of no field but of the type FitConfig",
+        "its config is of the type FitConfig, which no field has",
     ),
     "a number for a config": (
         lambda _, header: header.update(config=3),
-        "its config is of no field but of the type int",
+        "its config is of the type int, which no field has",
     ),
     "a list for a config": (
         lambda _, header: header.update(config=[header["config"]]),

@@ -1,5 +1,5 @@
-"""The command line: exit codes, one clear sentence on stderr for what goes wrong, and a signal sent
-to the program."""
+"""The command line: exit codes, one clear sentence on stderr for each error, and signals sent to
+the program."""
 
 import fcntl
 import json
@@ -236,7 +236,7 @@ def test_on_a_terminal_the_fit_shows_progress_and_ctrl_c_keeps_the_model(tmp_pat
 
 
 def _read_until(terminal: int, part: str, seconds: float = 60) -> str:
-    """What the terminal shows up to and including ``part``; fails after ``seconds``."""
+    """The terminal's output up to and including ``part``; fails after ``seconds``."""
     shown, end = "", time.monotonic() + seconds
     while part not in shown:
         ready, _, _ = select.select([terminal], [], [], max(0.0, end - time.monotonic()))

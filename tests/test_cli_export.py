@@ -1,5 +1,5 @@
-"""``nstr3d export``: each format of a fitted ball read back; every refusal one sentence and no
-file."""
+"""``nstr3d export``: each format of a fitted ball is read back. Every refusal is one sentence and
+writes no file."""
 
 import json
 import math
@@ -18,13 +18,13 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.io import load_mesh, save_lines
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit, FitConfig, fit
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.types import Box, Frame, Polylines, Samples
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ball of radius 1.5 about (1, 2, 3), in a folder called ball."""
+    """A ball of radius 1.5 with centre (1, 2, 3), in a folder named ball."""
     folder = tmp_path_factory.mktemp("fit") / "ball"
     folder.mkdir()
     points = torch.rand(40_000, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ball = fit(
         field,
         samples,
-        sdf_objective(),
+        SdfObjective(),
         FitConfig(steps=200, batch=4096),
         Frame((1.0, 2.0, 3.0), 3.0),
         bounds,
@@ -173,7 +173,9 @@ def test_what_is_no_shape_or_has_no_page_is_refused(
     )
     siren = SirenConfig(8, 1).build(3, 1)
     bias = siren.layers[-1].bias
-    bias.data -= float(siren(bias.new_zeros(1, 3)).detach())  # a surface passes through the middle
+    bias.data -= float(
+        siren(bias.new_zeros(1, 3)).detach()
+    )  # now the surface passes through the centre
     save(
         tmp_path / "siren.safetensors",
         Fit(siren, Frame.identity(), Box((-1.0,) * 3, (1.0,) * 3), lipschitz=9.0),
@@ -215,9 +217,8 @@ def test_streamlines_come_along_with_a_page_only(
         )
         about = json.loads(re.findall(r'"lines": (\{.*?\})', page.read_text(encoding="utf-8"))[0])
         assert about["count"] == 40
-        np.testing.assert_allclose(
-            about["extent"], np.ptp(circle, axis=0) / 3, atol=1e-6
-        )  # the unit of the box
+        # / 3: the page's unit is the side of the box
+        np.testing.assert_allclose(about["extent"], np.ptp(circle, axis=0) / 3, atol=1e-6)
     capsys.readouterr()
     for form, file, sentence in (
         ("glb", "lines.ply", "--streamlines is for html, not for glb"),

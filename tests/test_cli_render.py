@@ -1,5 +1,5 @@
-"""``nstr3d render``: pictures, turntables and buffers of a fitted sphere; every refusal one
-sentence and no file."""
+"""``nstr3d render``: pictures, turntables and buffers of a fitted sphere. Every refusal is one
+sentence and writes no file."""
 
 import math
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def test_depth_and_normals_are_those_of_the_sphere(model: Path, tmp_path: Path) 
     hit = np.isfinite(depth)
     away = float(np.linalg.norm(eye - target))
     radius = away - float(depth.min())
-    cone = math.asin(radius / away)  # the silhouette's angle from the axis
+    cone = math.asin(radius / away)  # the angle between the silhouette and the axis
     assert hit.shape == (40, 48)
     assert hit.sum() == pytest.approx(
         math.pi * (math.tan(cone) / math.tan(math.radians(35 / 2)) * 20) ** 2, rel=0.05

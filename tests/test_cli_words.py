@@ -1,4 +1,4 @@
-"""``nstr3d fit`` takes the options of the kind of file that is fitted, wherever its name stands."""
+"""``nstr3d fit`` takes the options of the fitted file's kind, wherever the file name stands."""
 
 import pytest
 

@@ -1,5 +1,5 @@
-"""From points to a first surface: cleaning, orientation and denoising, against shapes whose
-distance is known in closed form."""
+"""From points to a first surface: cleaning, orientation and denoising, against shapes with closed
+forms of the distance."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from nstr3d.jobs.cloud import FirstSurface, first_surface
 from nstr3d.types import Mesh, PointCloud
 
 SEED = np.random.default_rng
-COARSE = (40, 640)  # cells: where the spacing allows it, a surface as coarse as these tests bear
+COARSE = (40, 640)  # fewest and most grid cells: 40 are enough for these tests
 
 
 def surface(cloud: PointCloud) -> FirstSurface:
@@ -25,7 +25,8 @@ def surface(cloud: PointCloud) -> FirstSurface:
 def ball(
     count: int, noise: float = 0.0, centre=(0.0, 0.0, 0.0), radius: float = 1.0, seed: int = 0
 ) -> PointCloud:
-    """Points on a sphere, off it by ``noise`` along the normal, and their exact normals."""
+    """Points on a sphere with Gaussian noise of deviation ``noise`` along the normal, and their
+    exact normals."""
     generator = SEED(seed)
     normals = generator.standard_normal((count, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -35,7 +36,7 @@ def ball(
 
 
 def ring(count: int, seed: int = 0) -> PointCloud:
-    """Points on a torus of radii 1 and 0.35, uniform in its angles, and their normals."""
+    """Points on a torus of radii 1 and 0.35, uniform in its angles, and their exact normals."""
     around, across = SEED(seed).uniform(0, 2 * np.pi, (2, count))
     outward = np.stack([np.cos(around), np.sin(around), np.zeros(count)], axis=1)
     normals = np.cos(across)[:, None] * outward + np.sin(across)[:, None] * np.array([0, 0, 1.0])
@@ -64,13 +65,12 @@ def volume(mesh: Mesh) -> float:
 def pancake(
     count: int, noise: float, thickness: float, radius: float = 0.6, seed: int = 0
 ) -> PointCloud:
-    """Points at ``thickness`` from the flat disc of ``radius`` about z, each coordinate off by
-    ``noise``, and exact normals."""
+    """Points at distance ``thickness`` from the flat disc of ``radius`` about z, with Gaussian
+    noise of deviation ``noise`` in each coordinate, and exact normals."""
     generator = SEED(seed)
     flat, rim = radius**2, thickness * (np.pi * radius + 2 * thickness)
-    lower = round(
-        count * flat / (flat + rim)
-    )  # points on the flat sides, uniform in area; on the rim uniform in its angles
+    # the points are uniform in area on the flat sides, and uniform in the angles on the rim
+    lower = round(count * flat / (flat + rim))
     slope = generator.uniform(-np.pi / 2, np.pi / 2, count)
     slope[:lower] = generator.choice([-np.pi / 2, np.pi / 2], lower)
     reach = np.full(count, radius)
@@ -112,7 +112,7 @@ def test_clean_points_are_met_far_closer_than_they_are_spaced():
 
 def test_a_hole_is_filled_smoothly():
     cloud = ball(2000, 0.005)
-    kept = cloud.points[:, 2] < 0.8  # a cap of 10% of the area is missing
+    kept = cloud.points[:, 2] < 0.8  # a cap with 10% of the area is missing
     first = surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
     inside = first.mesh.vertices[first.mesh.vertices[:, 2] > 0.8]
@@ -121,9 +121,8 @@ def test_a_hole_is_filled_smoothly():
 
 def test_a_large_hole_is_spanned_as_its_rim_goes_on():
     cloud = ball(2000)
-    kept = (
-        cloud.points[:, 2] < 0.4
-    )  # 30% of the area is missing, and with a flat lid 22% of the volume
+    # 30% of the area is missing; a flat lid would lose 22% of the volume
+    kept = cloud.points[:, 2] < 0.4
     first = surface(PointCloud(cloud.points[kept], cloud.normals[kept]))
     assert volume(first.mesh) == pytest.approx(4 / 3 * np.pi, rel=0.02)
     rim = first.mesh.vertices[np.abs(first.mesh.vertices[:, 2] - 0.45) < 0.05]
@@ -137,19 +136,18 @@ def test_the_spline_counts_only_where_the_winding_number_leaves_doubt():
     for kept in (cloud.points[:, 2] < 2, cloud.points[:, 2] > -0.5):
         winding = CloudWinding(cloud.points[kept], cloud.normals[kept])
         number, (reach, near) = winding(at), winding.near(at, 10)
-        found = Spanning(winding)(at, reach, near)
-        sure = (np.minimum(np.abs(number), np.abs(1 - number)) < 0.05) & (
-            reach[:, 0] > 0.25
-        )  # beside the points a level counts
+        signed = Spanning(winding)(at, reach, near)
+        # near the points, the winding number's level is used too
+        sure = (np.minimum(np.abs(number), np.abs(1 - number)) < 0.05) & (reach[:, 0] > 0.25)
         assert sure.sum() > 100
         np.testing.assert_array_equal(
-            found[sure], (np.clip(1 - 2 * number, -1, 1) * reach[:, 0])[sure]
+            signed[sure], (np.clip(1 - 2 * number, -1, 1) * reach[:, 0])[sure]
         )
-        np.testing.assert_array_equal(found < 0, np.linalg.norm(at, axis=1) < 1)
+        np.testing.assert_array_equal(signed < 0, np.linalg.norm(at, axis=1) < 1)
 
 
 def sheet(count: int, seed: int = 0) -> PointCloud:
-    """Points on a wave over the unit square, which encloses nothing, and normals."""
+    """Points on an open, wavy sheet over the unit square, and normals."""
     x, y = SEED(seed).uniform(-1, 1, (2, count))
     slope = np.stack(
         [-0.4 * np.cos(4 * x) * np.cos(3 * y), 0.3 * np.sin(4 * x) * np.sin(3 * y), np.ones(count)],
@@ -281,8 +279,8 @@ def test_estimated_normals_are_right_and_look_outward(shape):
 
 
 def box(count: int, noise: float, seed: int = 0, half: float = 0.2) -> PointCloud:
-    """Points on the faces of a box of 2 by 2 by twice ``half``, each coordinate off by ``noise``,
-    and the faces' normals."""
+    """Points on the faces of a box with the sides 2, 2 and 2 ``half``, with Gaussian noise of
+    deviation ``noise`` in each coordinate, and the faces' normals."""
     generator = SEED(seed)
     size = np.array([1.0, 1.0, half])
     axis = generator.choice(3, count, p=np.array([half, half, 1]) / (1 + 2 * half))
@@ -296,11 +294,8 @@ def box(count: int, noise: float, seed: int = 0, half: float = 0.2) -> PointClou
 def test_noise_leaves_orientation_alone():
     shell, hollow = ball(3000, 0.03), ball(1500, 0.03, radius=0.5, seed=1)
     nested = both(shell, PointCloud(hollow.points, -hollow.normals))
-    for cloud in (
-        box(3000, 0.04),
-        box(3000, 0.0),
-        nested,
-    ):  # a fifth of the thickness and 1.3 spacings, twice
+    # twice the noise of the first box is a fifth of its thickness and 1.3 spacings
+    for cloud in (box(3000, 0.04), box(3000, 0.0), nested):
         normals = outward_normals(cloud.points)
         assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
         assert np.mean(np.einsum("nd,nd->n", normals, cloud.normals) > 0) > 0.997
@@ -346,9 +341,8 @@ def test_too_many_points_are_averaged():
     clean, frame, done = prepare(cloud, most=2000)
     assert 500 < done.averaged <= 2000
     error = np.abs(np.linalg.norm(frame.to_world(clean.points), axis=1) - 1)
-    assert error.mean() < 0.75 * 0.01 * np.sqrt(
-        2 / np.pi
-    )  # most cells hold ten points, those that the sphere grazes fewer
+    # most cells hold ten points; those that barely touch the sphere hold fewer
+    assert error.mean() < 0.75 * 0.01 * np.sqrt(2 / np.pi)
     np.testing.assert_allclose(np.linalg.norm(clean.normals, axis=1), 1)
 
 

@@ -1,5 +1,5 @@
-"""A point cloud through the whole job and the command line: what is written, refused, measured and
-trimmed."""
+"""A point cloud through the whole job and the command line: the files written, the refusals, the
+measurements and trimming."""
 
 import json
 import sys
@@ -28,7 +28,7 @@ SMALL = {"steps": 60, "params": 6000, "resolution": 40}
 
 
 def points(count: int = 1500, noise: float = 0.0) -> np.ndarray:
-    """Points and normals ``(n, 6)`` of a sphere of radius 3 about (10, 0, 0)."""
+    """Points and normals ``(n, 6)`` of a sphere of radius 3 with centre (10, 0, 0)."""
     generator = np.random.default_rng(0)
     normals = generator.standard_normal((count, 3))
     normals /= np.linalg.norm(normals, axis=1, keepdims=True)
@@ -47,8 +47,7 @@ def job_for(tmp_path, table: np.ndarray | None = None, **options) -> PointsJob:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> PointsJob:
-    """A job that has run from beginning to end, measured against a reference; nothing changes its
-    files."""
+    """A finished job, measured against a reference. No test changes its files."""
     folder, ball = tmp_path_factory.mktemp("whole"), sphere(3)
     save_mesh(folder / "reference.ply", Mesh(3 * ball.vertices + [10, 0, 0], ball.faces))
     job = job_for(folder, reference=folder / "reference.ply")
@@ -90,7 +89,7 @@ def test_the_same_job_gives_the_same_field_and_report(tmp_path, whole):
 
 def test_normals_can_be_estimated_and_the_noise_given(tmp_path):
     table = points(noise=0.03)
-    table[:, 3:] = [0, 0, 1]  # nonsense
+    table[:, 3:] = [0, 0, 1]  # wrong normals, which must be ignored
     report = run_points(job_for(tmp_path, table, normals="estimate", smooth=0.05)).report
     assert not report["input"]["measured"]
     assert report["input"]["noise"] == pytest.approx(0.05)
@@ -110,15 +109,15 @@ def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept
     tmp_path, monkeypatch
 ):
     def with_bubble(sdf, resolution):
-        found, ball = surface.extract_surface(sdf, resolution), sphere(1)
-        low = found.mesh.bounds.centre
-        pieces = [found.mesh, Mesh(ball.vertices * 0.01 + low, ball.faces)]
+        extraction, ball = surface.extract_surface(sdf, resolution), sphere(1)
+        low = extraction.mesh.bounds.centre
+        pieces = [extraction.mesh, Mesh(ball.vertices * 0.01 + low, ball.faces)]
         first = len(pieces[0].vertices)
         joined = (
             np.concatenate([piece.vertices for piece in pieces]),
             np.concatenate([pieces[0].faces, pieces[1].faces + first]),
         )
-        return replace(found, mesh=Mesh(*joined))
+        return replace(extraction, mesh=Mesh(*joined))
 
     monkeypatch.setattr(cloudjobs, "extract_surface", with_bubble)
     away = np.array([9.0, 0, 0, 0, 0, 0])
@@ -156,7 +155,7 @@ def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
     heard = []
     run_points(job_for(tmp_path, np.concatenate([table, far])), Listener(warn=heard.append))
     assert "lie far from the others" in heard[0]
-    assert heard[1].startswith("1500 normals looked inward")
+    assert heard[1].startswith("1500 normals pointed inward")
 
 
 @pytest.mark.parametrize(
@@ -221,7 +220,7 @@ def test_a_splat_shows_points_where_the_camera_sees_them():
     )
     picture = splat(cloud, camera)[..., 0]
     assert picture.shape == (65, 65)
-    assert 0.5 < picture[32, 32] < 0.9  # the nearer point hides the dark one behind it
+    assert 0.5 < picture[32, 32] < 0.9  # the nearer point hides the dark point behind it
     assert picture[16, 48] < 0.2
     assert picture[48, 16] > 0.9
 
@@ -252,5 +251,5 @@ def test_the_benchmark_measures_what_it_can_and_names_what_is_missing(
     assert [row.split(",")[3] for row in rows[1:]] == ["True", "False"]
     assert [row.split(",")[6] for row in rows[1:]] == ["0", "0"]
     assert all(float(row.split(",")[7]) < 0.02 for row in rows[1:])
-    assert module.main([*small, "--depths"]) == 0  # nothing left to do
+    assert module.main([*small, "--depths"]) == 0  # all rows are done already
     assert (tmp_path / "out" / "points.csv").read_text().splitlines() == rows

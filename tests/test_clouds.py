@@ -1,4 +1,4 @@
-"""Reading point clouds: every format gives back what was written, and bad files are refused in one
+"""Reading point clouds: every format returns what was written, and bad files are refused with one
 sentence."""
 
 import numpy as np

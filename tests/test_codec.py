@@ -1,5 +1,5 @@
-"""Compressed fields: they come back exactly, fit the size that was asked for, and damage is
-noticed."""
+"""Compressed fields: they are decoded exactly and fit the requested size, and damage is
+detected."""
 
 import io
 import math

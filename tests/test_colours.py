@@ -1,4 +1,4 @@
-"""Colours for numbers: linear between the stops, the same for tensors and pictures."""
+"""Colours for numbers: linear between the stops, and equal for tensors and pictures."""
 
 import numpy as np
 import pytest

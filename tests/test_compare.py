@@ -1,5 +1,5 @@
-"""Races: everybody gets the same data, budget and time; rows survive their file; tables say what
-the rows say."""
+"""Races: all contenders get the same data, budget and time, rows survive their file, and tables
+agree with the rows."""
 
 import math
 import subprocess
@@ -60,7 +60,7 @@ CONTENDERS = [Contender("ngp", small_ngp), Contender("siren", sized_siren)]
 
 
 class Offset(Field):
-    """The distance of a ball of radius ``radius``, plus ``error``."""
+    """The signed distance of a ball of radius ``radius``, plus ``error``."""
 
     in_dim, out_dim = 3, 1
 
@@ -79,14 +79,13 @@ class Offset(Field):
 def test_a_field_that_is_off_by_a_constant_measures_as_off_by_it(
     track: MeshTrack, error: float
 ) -> None:
-    radius = float(
-        np.linalg.norm(track.near.vertices, axis=1).max()
-    )  # the icosphere lies within 0.5% of it
-    found = track.measure(Offset(radius, error))
+    # the icosphere's radius is within 0.5% of it
+    radius = float(np.linalg.norm(track.near.vertices, axis=1).max())
+    scores = track.measure(Offset(radius, error))
     for name in ("near", "surface", "volume"):
-        assert found[name] == pytest.approx(abs(error), abs=5e-3)
-    assert found["normals"] < 6
-    assert found["iou_volume"] == pytest.approx((1 - abs(error) / radius) ** 3, abs=0.03)
+        assert scores[name] == pytest.approx(abs(error), abs=5e-3)
+    assert scores["normals"] < 6
+    assert scores["iou_volume"] == pytest.approx((1 - abs(error) / radius) ** 3, abs=0.03)
 
 
 def test_test_points_are_those_of_the_conventions(track: MeshTrack) -> None:
@@ -96,8 +95,7 @@ def test_test_points_are_those_of_the_conventions(track: MeshTrack) -> None:
         track.surface_points,
     )
     assert near.shape == volume.shape == surface.shape == normals.shape == (TESTS, 3)
-    # A Gaussian of 0.01 in three dimensions moves a point off a plane by 0.01 sqrt(2 / pi) on
-    # average.
+    # Gaussian noise of deviation 0.01 moves a point off a plane by 0.01 sqrt(2 / pi) on average
     assert np.abs(d_near).mean() == pytest.approx(0.01 * math.sqrt(2 / math.pi), rel=0.02)
     assert np.abs(volume).max() <= 1
 
@@ -122,7 +120,7 @@ def test_a_race_to_a_number_of_steps_gives_everybody_all_of_them(track: MeshTrac
 
 
 def test_contenders_take_turns() -> None:
-    """Every step takes 0.125 s of its contender's clock, so a turn of 0.3 s has three."""
+    """Every step takes 0.125 s of its contender's clock, so a turn of 0.3 s has three steps."""
 
     def slow(
         field: Field, pool: Samples, objective: Objective, config: FitConfig
@@ -160,7 +158,7 @@ def test_a_race_on_the_clock_gives_everybody_as_long(track: MeshTrack) -> None:
         if row.done == 1
     ]
     assert len(rows) == 2
-    # A turn ends with the step that passes its end; one step is short beside a second.
+    # the last step may end after the turn's time; a step takes much less than a second
     assert all(1.0 <= row.seconds < 2.0 for row in rows)
 
 
@@ -266,7 +264,8 @@ def test_a_pool_can_be_short_and_noisy(track: MeshTrack) -> None:
 
 
 def test_least_squares_races_too(track: MeshTrack) -> None:
-    """A plain grid by conjugate gradients gets close to the ball, and a decoder is refused."""
+    """A plain grid fitted by conjugate gradients approximates the ball; a field with a decoder is
+    refused."""
     contender = Contender("linear", sized_linear, steps=least_squares(samples=20_000))
     last = race([contender], track, BUDGET, 0, steps=20, marks=(), pool=POOL)[-1]
     assert last.steps == 20
@@ -287,8 +286,8 @@ def tone(keep: float = 1.0, jump: float | None = None) -> RasterTrack:
 
 
 class Shifted(Field):
-    """The values of `tone`, plus an error: a constant, or one on the right of x = 0 along the last
-    axis."""
+    """The values of `tone` plus a constant error, everywhere or only where the last coordinate is
+    positive."""
 
     in_dim = out_dim = 2
 
@@ -310,7 +309,7 @@ def test_a_raster_is_sampled_at_the_centres_of_its_cells() -> None:
     assert (track.in_dim, track.out_dim) == (2, 2)
     assert track.near.shape == (1600, 2)
     assert track.near[0] == pytest.approx([-0.975, -0.975])
-    assert track.near[1] == pytest.approx([-0.975, -0.925])  # last axis fastest
+    assert track.near[1] == pytest.approx([-0.975, -0.925])  # the last axis varies fastest
     assert track.near[-1] == pytest.approx([0.975, 0.975])
     pool = track.pool(FitConfig())
     assert torch.equal(pool.points, torch.from_numpy(track.near))
@@ -320,10 +319,10 @@ def test_a_raster_is_sampled_at_the_centres_of_its_cells() -> None:
 @pytest.mark.parametrize("keep", [1.0, 0.25])
 def test_a_constant_error_has_its_decibels(keep: float) -> None:
     track = tone(keep)
-    found = track.measure(Shifted(0.02))
-    assert found["psnr"] == pytest.approx(20 * math.log10(2 / 0.02), abs=1e-3)
+    scores = track.measure(Shifted(0.02))
+    assert scores["psnr"] == pytest.approx(20 * math.log10(2 / 0.02), abs=1e-3)
     values = track.values.reshape(-1, 2)[~track.kept] if keep < 1 else track.values
-    assert found["snr"] == pytest.approx(10 * math.log10(np.mean(values**2) / 0.02**2), abs=1e-3)
+    assert scores["snr"] == pytest.approx(10 * math.log10(np.mean(values**2) / 0.02**2), abs=1e-3)
     assert track.measure_end(Shifted(0.02)) == {}
 
 
@@ -335,11 +334,10 @@ def test_what_is_left_out_is_what_is_measured() -> None:
 
 
 def test_overshoot_and_ringing_look_around_the_jump() -> None:
-    found = tone(jump=0.975).measure_end(
-        Shifted(0.1, right=True)
-    )  # beyond the last column's largest value
-    assert found["ringing"] == pytest.approx(0.05, rel=1e-4)
-    assert found["overshoot"] == pytest.approx(0.05, abs=2e-3)
+    # the error exceeds the last column's largest value
+    scores = tone(jump=0.975).measure_end(Shifted(0.1, right=True))
+    assert scores["ringing"] == pytest.approx(0.05, rel=1e-4)
+    assert scores["overshoot"] == pytest.approx(0.05, abs=2e-3)
     assert tone(jump=-0.975).measure_end(Shifted(0.1, right=True)) == pytest.approx(
         {"overshoot": 0.0, "ringing": 0.0}, abs=1e-6
     )

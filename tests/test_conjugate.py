@@ -10,7 +10,8 @@ from nstr3d.fields.conjugate import conjugate_gradients, real_product
 
 
 def system(size: int, complex_: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A Hermitian positive definite matrix whose diagonal spans four decades, and a right side."""
+    """A Hermitian positive definite matrix with a diagonal that spans four decades, and a
+    right-hand side."""
     generator = np.random.default_rng(seed)
 
     def draw(*shape: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Planes through shapes whose sections are known."""
+"""Plane sections of shapes with known sections."""
 
 import numpy as np
 import pytest
@@ -32,12 +32,14 @@ def test_a_cut_cube_has_the_area_that_is_left() -> None:
     box = cube()
     for axis in range(3):
         for offset, area in ((-0.25, 4 + 4 * 2 * 0.75), (2.0, 24.0), (-2.0, 0.0)):
-            left = cut(box, Plane(axis, offset))
-            a, b, c = np.moveaxis(left.corners, 1, 0)
+            remainder = cut(box, Plane(axis, offset))
+            a, b, c = np.moveaxis(remainder.corners, 1, 0)
             normals = np.cross(b - a, c - a)
             assert np.linalg.norm(normals, axis=1).sum() / 2 == pytest.approx(area)
-            assert (left.corners[..., axis] <= offset + 1e-12).all()
-            assert ((normals * left.corners.mean(axis=1)).sum(axis=1) > 0).all()  # still outward
+            assert (remainder.corners[..., axis] <= offset + 1e-12).all()
+            assert (
+                (normals * remainder.corners.mean(axis=1)).sum(axis=1) > 0
+            ).all()  # the faces still face outward
 
 
 def test_a_cut_sphere_keeps_its_cap() -> None:

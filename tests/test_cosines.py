@@ -1,5 +1,5 @@
-"""The closed-form field: its basis is orthonormal, fast and slow paths agree, and what is kept is
-the best within the budget."""
+"""The closed-form field: its basis is orthonormal, its fast and slow paths agree, and the kept
+amplitudes are the best within the budget."""
 
 import math
 
@@ -34,7 +34,7 @@ def everywhere(lattice: Lattice) -> torch.Tensor:
 
 
 def values_of(field: Cosines, lattice: Lattice) -> np.ndarray:
-    """`forward` at the points of a lattice that spans the same bounds."""
+    """`forward` at the points of ``lattice``, which spans the field's bounds."""
     return field(everywhere(lattice)).detach().numpy().reshape(*lattice.shape, field.out_dim)
 
 
@@ -53,16 +53,15 @@ def test_synthesis_inverts_analysis(hop: int, length: int) -> None:
 @pytest.mark.parametrize("hop", [2, 8, 2 * MATRIX_HOP])
 @pytest.mark.parametrize("smooth", [False, True])
 def test_the_transform_is_orthonormal_and_made_of_the_basis(hop: int, smooth: bool) -> None:
-    length, block = 4 * hop, 2  # which covers [hop, 3 hop]
+    length, block = 4 * hop, 2  # block 2 covers [hop, 3 hop]
     impulses = analyse(np.eye(length), hop, smooth)[:, block]
     places = torch.arange(2 * hop, dtype=torch.float64) + 0.5
     functions = basis(places, hop, smooth).numpy()
     np.testing.assert_allclose(impulses[hop : 3 * hop], functions, atol=1e-12)
     np.testing.assert_allclose(impulses[:hop], 0, atol=1e-12)
     np.testing.assert_allclose(functions.T @ functions, np.eye(hop), atol=1e-12)
-    np.testing.assert_allclose(
-        functions[hop:].T @ functions[:hop], 0, atol=1e-12
-    )  # a block and the next
+    # consecutive blocks are orthogonal
+    np.testing.assert_allclose(functions[hop:].T @ functions[:hop], 0, atol=1e-12)
 
 
 def test_analysis_keeps_the_energy_of_what_is_far_from_the_ends() -> None:
@@ -159,11 +158,11 @@ def test_more_parameters_are_never_worse_and_the_error_is_the_lost_energy() -> N
     for budget in (300, 1000, 2000, 3000):
         field = fit_cosines(inner, budget, hops=[8])
         errors.append(float(np.square(field.raster() - inner).sum()))
-        lost = (
+        lost_energy = (
             np.square(fit_cosines(inner, 10**6, hops=[8]).table()).sum()
             - np.square(field.table()).sum()
         )
-        assert errors[-1] == pytest.approx(lost, rel=1e-2)
+        assert errors[-1] == pytest.approx(lost_energy, rel=1e-2)
     assert errors == sorted(errors, reverse=True)
 
 
@@ -176,7 +175,7 @@ def test_a_constant_takes_next_to_nothing() -> None:
 
 def test_the_hop_that_does_best_is_taken() -> None:
     clicks = np.zeros((2400, 1), np.float32)
-    clicks[100::211] = 1  # clicks
+    clicks[100::211] = 1
     tone = np.sin(2 * math.pi * 0.1237 * np.arange(2400, dtype=np.float32))[:, None]
     assert fit_cosines(clicks, 400, hops=[8, 256]).config.hops == (8,)
     assert fit_cosines(tone, 400, hops=[8, 256]).config.hops == (256,)
@@ -204,9 +203,8 @@ def test_derivatives_in_points_and_amplitudes() -> None:
 
 def test_the_field_is_continuous_and_has_no_waves_outside() -> None:
     field = fit_cosines(noise(32, 16, 1), 10**6, hops=[8]).double()
-    edges = torch.tensor(
-        [[0.0, 0.13], [-0.5, 0.25], [0.5, -0.25]], dtype=torch.float64
-    )  # where blocks begin
+    # points where blocks begin
+    edges = torch.tensor([[0.0, 0.13], [-0.5, 0.25], [0.5, -0.25]], dtype=torch.float64)
     step = torch.tensor([[1e-9, 1e-9]], dtype=torch.float64)
     torch.testing.assert_close(field(edges - step), field(edges + step), atol=1e-6, rtol=0)
     outside = torch.tensor([[0.0, 0.6], [0.0, -0.51], [1.2, 0.0]], dtype=torch.float64)
@@ -233,10 +231,10 @@ def test_a_saved_field_comes_back_and_a_damaged_one_is_refused(tmp_path) -> None
     field = fit_cosines(noise(20, 31, 3), 500)
     lattice = field.config.lattice
     save(tmp_path / "a.safetensors", Fit(field, lattice.frame, lattice.bounds, math.inf))
-    found = load(tmp_path / "a.safetensors")
-    assert found.field.config == field.config
-    np.testing.assert_array_equal(found.field.raster(), field.raster())
-    assert (found.frame, found.bounds) == (lattice.frame, lattice.bounds)
+    loaded = load(tmp_path / "a.safetensors")
+    assert loaded.field.config == field.config
+    np.testing.assert_array_equal(loaded.field.raster(), field.raster())
+    assert (loaded.frame, loaded.bounds) == (lattice.frame, lattice.bounds)
     state = field.state_dict()
     with pytest.raises(ValueError, match="positions is missing"):
         field.config.restore(2, 3, {})

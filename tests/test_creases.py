@@ -1,4 +1,4 @@
-"""Creases of clouds without normals: a point there takes the normal of its own side."""
+"""Creases of clouds without normals: a point near a crease takes the normal of its own side."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from nstr3d.types import PointCloud
 
 
 def box(count: int, noise: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points on the cube [-1, 1]^3, each coordinate off by ``noise``, and the normals of their
-    faces."""
+    """Points on the surface of the cube [-1, 1]^3, with Gaussian noise of deviation ``noise`` in
+    each coordinate, and the normals of their faces."""
     generator = np.random.default_rng(seed)
     points, normals = generator.uniform(-1, 1, (count, 3)), np.zeros((count, 3))
     axis, sign = generator.integers(0, 3, count), generator.choice([-1.0, 1.0], count)
@@ -35,15 +35,15 @@ def test_patches_of_a_cube_without_normals_lie_on_its_faces(noise):
     points, _ = box(4000, noise)
     patches = fit_patches(points, outward_normals(points), measured=False)
     beside = np.degrees(np.arccos(np.clip(np.abs(patches.normals).max(axis=1), 0, 1)))
-    assert np.mean(beside > 10) < 0.03  # of normals that blend two faces
+    assert np.mean(beside > 10) < 0.03  # such normals blend two faces
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_a_cube_without_normals_keeps_its_edges(seed):
     points, normals = box(6000, seed=seed)
     blind, seeing = (
-        first_surface(PointCloud(points, given), cells=(80, 640)).mesh.vertices
-        for given in (None, normals)
+        first_surface(PointCloud(points, cloud_normals), cells=(80, 640)).mesh.vertices
+        for cloud_normals in (None, normals)
     )
     error = [np.abs(np.abs(vertices).max(axis=1) - 1).mean() for vertices in (blind, seeing)]
     assert error[0] < 2 * error[1] < 0.001

@@ -1,5 +1,5 @@
-"""`Dataset`: models by id, stacks that say what their members say, and samples that no order or
-worker changes."""
+"""`Dataset`: models by id, stacks that agree with their members, and samples that depend on neither
+order nor workers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ BOUNDS = Box((-1.0,) * 3, (1.0,) * 3)
 
 
 def field_of(number: int):
-    """Numbers 0 to 3 share an architecture, with tables of different lengths; 4 and 5 another."""
+    """A field. Numbers 0 to 3 have one architecture, with tables of different lengths; 4 and 5 have
+    another."""
     generator = torch.Generator().manual_seed(number)
     if number > 3:
         return SirenConfig().build(3, 1, generator=generator)
@@ -37,7 +38,7 @@ def field_of(number: int):
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
-    """Six models and a failure."""
+    """The store of a data set with six models and one failed shape."""
     store = Folder(tmp_path_factory.mktemp("out"))
     for number in range(7):
         status = "done" if number < 6 else "failed"
@@ -64,7 +65,7 @@ def test_models_by_id_and_in_order(out):
     assert Dataset(out, "chamfer > 0.025").ids == dataset.ids[3:]
     with pytest.raises(KeyError):
         dataset["set/6 ü.obj"]
-    with pytest.raises(ValueError, match="no condition"):
+    with pytest.raises(ValueError, match="not a valid SQL condition"):
         Dataset(out, "colour = 1")
 
 

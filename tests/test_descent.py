@@ -1,4 +1,4 @@
-"""Compiled training steps against torch's AdamW along autograd's gradient, in double precision."""
+"""Compiled training steps against torch's AdamW with autograd's gradient, in double precision."""
 
 import threading
 import time
@@ -20,10 +20,10 @@ from nstr3d.kernels.field.layout import Layout, Part, Weights
 from nstr3d.kernels.step import descentcpu
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.kernels.step.descent import FOREVER, Descent, Loss
-from nstr3d.kernels.step.tickets import take
+from nstr3d.kernels.step.tickets import take_ticket
 from nstr3d.kernels.threads import team_of
 from nstr3d.training.fit import FitConfig, fit_steps
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.types import Samples
 
 DELTA = 0.5
@@ -32,14 +32,14 @@ LOSS = Loss(DELTA, 0.3)
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Puts torch's thread count back after the test."""
+    """Restores torch's thread count after the test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 def trained(levels, hidden: int, outputs: int, dtype: torch.dtype) -> tuple[list[Part], Weights]:
-    """A model whose tables and decoder are learned, its carriers not."""
+    """A model with learned tables and decoder, and with fixed frequencies and phases."""
     parts, weights = learned(*model(levels, hidden, outputs), dtype)
     for part in parts:
         for carrier in (part.omega, part.phase):
@@ -50,7 +50,7 @@ def trained(levels, hidden: int, outputs: int, dtype: torch.dtype) -> tuple[list
 
 
 def groups(parts: list[Part], weights: Weights) -> list[dict]:
-    """As a field's `rates`: the tables decay."""
+    """The groups of a field's `rates`, with weight decay of the tables."""
     return [
         {"params": [part.table for part in parts], "lr": 3e-2, "weight_decay": 0.3},
         {"params": list(weights[:4]), "lr": 1e-2},
@@ -76,7 +76,7 @@ def loss_of(
 
 
 def directions(count: int, share: float) -> Tensor:
-    """Unit vectors ``(count, 3)``; all but a ``share`` are zero, as those that nobody knows."""
+    """Unit vectors ``(count, 3)``, set to zero (unknown) except for a fraction ``split_work``."""
     generator = torch.Generator().manual_seed(5)
     known = torch.rand(count, 1, generator=generator) < share
     return nn.functional.normalize(torch.randn(count, 3, generator=generator), dim=1) * known
@@ -112,7 +112,9 @@ def test_every_step_is_torchs_in_double_precision(
         for one, two in zip(optimizer.param_groups, twin.param_groups)
         for a, b in zip(one["params"], two["params"])
     ]
-    rounding = 1e-4 if share is None else 2e-4  # second derivatives of a sharp softplus
+    rounding = (
+        1e-4 if share is None else 2e-4
+    )  # the second derivatives of a sharp softplus are large
     for turn in range(4):
         points, targets = batch(count, outputs, turn)
         slopes = None if share is None else directions(len(points), share)
@@ -126,21 +128,20 @@ def test_every_step_is_torchs_in_double_precision(
         assert float(step(Samples(points, targets, slopes))) == pytest.approx(
             float(truth.detach()), rel=1e-4
         )
-        for found, expected in pairs:
-            state, other = optimizer.state[found], twin.state[expected]
+        for computed, expected in pairs:
+            state, other = optimizer.state[computed], twin.state[expected]
             assert float(state["step"]) == float(other["step"]) == turn + 1
             mean = other["exp_avg"]
             np.testing.assert_allclose(
                 state["exp_avg"], mean, atol=rounding * max(1e-3, float(mean.abs().max()))
             )
-            clear = (
-                mean.abs() > 1e-3 * mean.abs().max()
-            )  # where the gradient is next to nothing its sign is a matter of rounding
+            # the sign of a gradient near zero depends on rounding
+            clear = mean.abs() > 1e-3 * mean.abs().max()
             torch.testing.assert_close(
-                found.detach().double()[clear], expected.detach()[clear], rtol=0, atol=1e-3
+                computed.detach().double()[clear], expected.detach()[clear], rtol=0, atol=1e-3
             )
-            with torch.no_grad():  # both go on from the same place
-                expected.copy_(found)
+            with torch.no_grad():  # both continue from the same values
+                expected.copy_(computed)
                 for name in ("exp_avg", "exp_avg_sq"):
                     other[name].copy_(state[name])
 
@@ -190,7 +191,7 @@ def test_points_in_order_or_in_a_corner_give_the_step_that_those_everywhere_do(
         loss_of(points.double(), targets.double(), exact, exact_weights).backward()
         twin.step()
         step(Samples(points, targets))
-        for found, expected in zip(
+        for computed, expected in zip(
             (each for group in optimizer.param_groups for each in group["params"]),
             _parameters(twin),
         ):
@@ -199,10 +200,10 @@ def test_points_in_order_or_in_a_corner_give_the_step_that_those_everywhere_do(
                 twin.state[expected]["exp_avg"].abs().max(),
             )
             np.testing.assert_allclose(
-                optimizer.state[found]["exp_avg"], mean, atol=1e-4 * max(1e-3, float(size))
+                optimizer.state[computed]["exp_avg"], mean, atol=1e-4 * max(1e-3, float(size))
             )
-            with torch.no_grad():  # both go on from the same place
-                expected.copy_(found)
+            with torch.no_grad():  # both continue from the same values
+                expected.copy_(computed)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
@@ -212,8 +213,8 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def test_a_step_does_not_wait_for_help_that_is_late() -> None:
     torch.set_num_threads(2)
     go = threading.Event()
-    busy = team_of(1).submit(go.wait)  # the only helper
-    found = []
+    busy = team_of(1).submit(go.wait)  # occupies the only helper
+    computed = []
     for _ in range(2):
         parts, weights = trained(DEFAULT, 20, 1, torch.float32)
         step = Descent(
@@ -221,10 +222,10 @@ def test_a_step_does_not_wait_for_help_that_is_late() -> None:
         )
         for turn in range(3):
             step(Samples(*batch(1300, 1, turn)))
-        found.append(parts[0].table.detach().clone())
+        computed.append(parts[0].table.detach().clone())
         go.set()
         assert busy.result(timeout=10)
-    assert torch.equal(*found)  # who did which part makes no difference
+    assert torch.equal(*computed)  # the result does not depend on which thread did which part
 
 
 @pytest.mark.parametrize(
@@ -300,7 +301,7 @@ def test_the_loss_of_nothing_is_the_mean_of_nothing() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("levels", [DEFAULT, BOTH])
 def test_steps_repeat_bit_for_bit_and_on_any_number_of_threads_alike(levels, workers: int) -> None:
-    found = []
+    computed = []
     for threads in (workers, workers, 1):
         torch.set_num_threads(threads)
         parts, weights = trained(levels, 20, 1, torch.float32)
@@ -309,9 +310,9 @@ def test_steps_repeat_bit_for_bit_and_on_any_number_of_threads_alike(levels, wor
         )
         for turn in range(5):
             loss = step(Samples(*batch(1300, 1, turn)))
-        found.append((loss, parts[0].table.detach().clone()))
-    assert torch.equal(found[0][1], found[1][1])
-    assert float(found[0][0]) == pytest.approx(float(found[2][0]), rel=1e-3)
+        computed.append((loss, parts[0].table.detach().clone()))
+    assert torch.equal(computed[0][1], computed[1][1])
+    assert float(computed[0][0]) == pytest.approx(float(computed[2][0]), rel=1e-3)
 
 
 WAVES = PhaseWaves(3)
@@ -330,9 +331,9 @@ def test_a_field_trains_alike_compiled_and_in_plain_torch(order: int) -> None:
     points, values = batch(4000, 1)
     pool, config = Samples(points, values * 0.1), FitConfig(steps=20, batch=500, pool=4000)
     one, other = field(order=order), field(order=order)
-    compiled = [progress.loss for progress in fit_steps(one, pool, sdf_objective(0.05), config)]
+    compiled = [progress.loss for progress in fit_steps(one, pool, SdfObjective(0.05), config)]
     with plain_torch():
-        plain = [progress.loss for progress in fit_steps(other, pool, sdf_objective(0.05), config)]
+        plain = [progress.loss for progress in fit_steps(other, pool, SdfObjective(0.05), config)]
     assert len(compiled) == len(plain) == 20
     with torch.no_grad():
         torch.testing.assert_close(one(points), other(points), rtol=0, atol=5e-3)
@@ -349,20 +350,19 @@ def test_it_leaves_to_autograd_what_it_cannot_do() -> None:
         if each is double:
             pool = Samples(points.double(), values.double())
         *_, last = fit_steps(
-            each, pool, sdf_objective(), FitConfig(steps=3, batch=20, pool=len(points))
+            each, pool, SdfObjective(), FitConfig(steps=3, batch=20, pool=len(points))
         )
         assert last.step == 3
         assert not torch.equal(each.decoder.out.weight, before)
-    assert (
-        field().compiled_steps(0.1, 0.0, AdamW(frozen.rates(), (0.9, 0.99))) is None
-    )  # of another field
+    # the optimiser belongs to another field
+    assert field().compiled_steps(0.1, 0.0, AdamW(frozen.rates(), (0.9, 0.99))) is None
     with plain_torch():
         assert field().compiled_steps(0.1, 0.0, AdamW(frozen.rates(), (0.9, 0.99))) is None
 
 
 def within(seconds: float, call: Callable[[], object]) -> None:
-    """Calls in a thread that does not outlive the tests. Raises what ``call`` raises, TimeoutError
-    when it takes longer than ``seconds``."""
+    """Runs ``call`` in a daemon thread. Raises what ``call`` raises, or TimeoutError if it takes
+    longer than ``seconds``."""
     outcome: Future = Future()
 
     def run() -> None:
@@ -376,8 +376,8 @@ def within(seconds: float, call: Callable[[], object]) -> None:
 
 
 def take_and_raise(counts: np.ndarray) -> None:
-    """A helper that raises with a ticket in its hand."""
-    while take(counts) < 0:
+    """A helper that raises after it has taken a ticket."""
+    while take_ticket(counts) < 0:
         time.sleep(0.001)
     raise ArithmeticError("of a helper with a ticket")
 
@@ -398,17 +398,17 @@ def test_what_a_helper_raises_surfaces_and_the_next_step_goes_on(
     step(Samples(points, targets))
     work, raised = descentcpu.work, threading.Event()
 
-    def faulty(until: int, opening: int, patience: int, counts: np.ndarray, *given) -> None:
+    def faulty(until: int, opening: int, patience: int, counts: np.ndarray, *others) -> None:
         if until == FOREVER:
             try:
                 fault(counts)
             finally:
                 raised.set()
-        work(0, opening, 0, counts, *given)  # opens the tickets and takes none
+        work(0, opening, 0, counts, *others)  # opens the tickets and takes none of them
         assert raised.wait(10)
-        work(until, 0, patience, counts, *given)
+        work(until, 0, patience, counts, *others)
 
-    wait(step.helpers)  # those that began before the fault
+    wait(step.helpers)  # the helpers that began before the fault
     with monkeypatch.context() as patch:
         patch.setattr(descentcpu, "work", faulty)
         with pytest.raises(ArithmeticError, match="of a helper"):

@@ -1,4 +1,4 @@
-"""Sums of dipoles by a tree, against every pair and against each other."""
+"""Sums of dipoles by a tree, against sums over all pairs and against each other."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ WIDTH = 0.1
 
 
 def cloud(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points on the unit sphere and outward vectors of equal length, whose sum of lengths is the
-    sphere's area."""
+    """Points on the unit sphere and outward vectors of equal length. The sum of their lengths is
+    the sphere's area."""
     points = np.random.default_rng(0).standard_normal((count, 3))
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     return points, points * (4 * np.pi / count)
@@ -32,7 +32,7 @@ def test_the_tree_gives_the_sum_over_all_pairs():
     assert Dipoles(points).number(vectors, WIDTH, at) == pytest.approx(
         number(at, points, vectors), abs=0.01
     )
-    few = Dipoles(points[:20])  # one box: nothing is approximated
+    few = Dipoles(points[:20])  # a single box: the sum is exact
     assert few.number(vectors[:20], WIDTH) == pytest.approx(
         number(points[:20], points[:20], vectors[:20]), abs=1e-6
     )

@@ -1,4 +1,4 @@
-"""Signed distance to meshes, against closed forms and a brute-force twin."""
+"""Signed distance to meshes, against closed forms and brute force."""
 
 import numpy as np
 import oracles
@@ -13,7 +13,7 @@ from nstr3d.types import Mesh
 
 
 def scattered(mesh: Mesh, count: int = 400, seed: int = 0) -> np.ndarray:
-    """Points all around the mesh, half of them close to its surface."""
+    """Points around the mesh; half of them are close to its surface."""
     generator = np.random.default_rng(seed)
     centre, extent = mesh.bounds.centre, mesh.bounds.extent.max()
     corners = mesh.vertices[mesh.faces[generator.integers(len(mesh.faces), size=count // 2)]]
@@ -48,16 +48,15 @@ def test_distance_equals_brute_force(name: str) -> None:
     mesh = MESHES[name]
     points = scattered(mesh)
     exact = oracles.brute_force_winding(mesh, points)
-    clear = (
-        np.abs(exact - 0.5) > 0.02
-    )  # the fast winding number is an approximation: its sign may differ at 1/2 itself
+    # the fast winding number is an approximation, so the sign may differ where the exact one is 1/2
+    clear = np.abs(exact - 0.5) > 0.02
     assert clear.mean() > 0.95
-    found = MeshDistance(mesh)(points)
+    computed = MeshDistance(mesh)(points)
     np.testing.assert_allclose(
-        found[clear], oracles.brute_force_distance(mesh, points)[clear], atol=1e-12
+        computed[clear], oracles.brute_force_distance(mesh, points)[clear], atol=1e-12
     )
     np.testing.assert_allclose(
-        np.abs(found), oracles.brute_force_unsigned(mesh, points), atol=1e-12
+        np.abs(computed), oracles.brute_force_unsigned(mesh, points), atol=1e-12
     )
 
 
@@ -111,9 +110,8 @@ def test_distance_survives_a_far_offset() -> None:
     mesh, far = oracles.sphere(2, radius=1e-2), np.array([1e6, -2e6, 3e6])
     points = scattered(mesh)
     moved = MeshDistance(Mesh(mesh.vertices + far, mesh.faces))(points + far)
-    np.testing.assert_allclose(
-        moved, MeshDistance(mesh)(points), atol=2e-9
-    )  # the rounding of coordinates near 3e6
+    # the tolerance is the rounding error of coordinates near 3e6
+    np.testing.assert_allclose(moved, MeshDistance(mesh)(points), atol=2e-9)
 
 
 @settings(deadline=None, max_examples=25)
@@ -150,9 +148,9 @@ def test_sign_survives_missing_faces_away_from_the_holes() -> None:
     to_hole = np.linalg.norm(points[:, None] - middles[gone], axis=2).min(axis=1)
     radius = np.linalg.norm(points, axis=1)
     sure = (to_hole > 0.1) & (np.abs(radius - 1) > 0.01)
-    found = MeshDistance(Mesh(mesh.vertices, mesh.faces[~gone]))(points)
+    computed = MeshDistance(Mesh(mesh.vertices, mesh.faces[~gone]))(points)
     assert sure.mean() > 0.8
-    np.testing.assert_array_equal(found[sure] < 0, radius[sure] < 1)
+    np.testing.assert_array_equal(computed[sure] < 0, radius[sure] < 1)
 
 
 def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,13 +190,12 @@ def test_sdf_gradient_equals_finite_differences() -> None:
     moved = [
         (sdf(points + step * axis) - sdf(points - step * axis)) / (2 * step) for axis in np.eye(3)
     ]
-    found, expected = sdf.gradient(points), np.column_stack(moved)
-    smooth = (
-        np.abs(np.linalg.norm(expected, axis=1) - 1) < 1e-4
-    )  # elsewhere a step crosses the medial axis or a crease
+    computed, expected = sdf.gradient(points), np.column_stack(moved)
+    # elsewhere, a finite-difference step crosses the medial axis or a crease
+    smooth = np.abs(np.linalg.norm(expected, axis=1) - 1) < 1e-4
     assert smooth.mean() > 0.95
-    np.testing.assert_allclose(found[smooth], expected[smooth], atol=1e-3)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(computed[smooth], expected[smooth], atol=1e-3)
+    np.testing.assert_allclose(np.linalg.norm(computed, axis=1), 1, atol=1e-12)
 
 
 def test_gradient_on_the_surface_is_the_face_normal() -> None:

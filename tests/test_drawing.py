@@ -1,4 +1,4 @@
-"""Lines in pictures are where the camera sees them."""
+"""Lines in pictures: they are where the camera sees them."""
 
 from dataclasses import replace
 
@@ -23,11 +23,11 @@ def test_projection_undoes_the_cameras_rays(camera):
     rays = camera.rays()
     depth = np.random.default_rng(0).uniform(1, 5, len(rays.directions))
     points = rays.origins.numpy() + rays.directions.numpy() * depth[:, None]
-    pixels, found = project(camera, points)
+    pixels, projected_depth = project(camera, points)
     rows, columns = np.indices((48, 60))
     np.testing.assert_allclose(pixels[:, 0], columns.ravel() + 0.5, atol=1e-6)
     np.testing.assert_allclose(pixels[:, 1], rows.ravel() + 0.5, atol=1e-6)
-    np.testing.assert_allclose(found, depth)
+    np.testing.assert_allclose(projected_depth, depth)
     assert np.isinf(project(camera, 2 * np.array([camera.eye]))[1]).all()
 
 

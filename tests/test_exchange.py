@@ -1,5 +1,5 @@
-"""Distances for other programs: the grid holds the sdf's values in place, ONNX computes what torch
-does."""
+"""Export to other programs: a sampled grid holds the sdf's distances at its nodes, and an ONNX
+model computes the same distances as torch."""
 
 import json
 import re
@@ -37,7 +37,7 @@ CONFIGS = {
 
 
 def unfitted(name: str) -> Fit:
-    """Random weights are as good as any to compute with."""
+    """An untrained fit of ``CONFIGS[name]`` with random weights."""
     return Fit(
         CONFIGS[name].build(3, 1, NEAR, torch.Generator().manual_seed(1)), FRAME, BOUNDS, 1.5
     )
@@ -53,7 +53,7 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
     session = onnxruntime.InferenceSession(
         str(tmp_path / "field.onnx"), providers=["CPUExecutionProvider"]
     )
-    box = BOUNDS.scaled(2)  # beyond the unit box too
+    box = BOUNDS.scaled(2)  # reaches beyond the unit box
     for count in (1, 2, 501):
         points = (
             np.random.default_rng(count)
@@ -63,9 +63,12 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
         (distance,) = session.run(["distance"], {"points": points})
         assert distance.shape == (count,)
         np.testing.assert_allclose(distance, fit.sdf()(points), atol=1e-5)
-    about = session.get_modelmeta().custom_metadata_map
-    assert json.loads(about["bounds"]) == {"lower": list(BOUNDS.lower), "upper": list(BOUNDS.upper)}
-    assert json.loads(about["lipschitz"]) == 1.5
+    metadata = session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["bounds"]) == {
+        "lower": list(BOUNDS.lower),
+        "upper": list(BOUNDS.upper),
+    }
+    assert json.loads(metadata["lipschitz"]) == 1.5
     assert [path.name for path in tmp_path.iterdir()] == ["field.onnx"]
 
 
@@ -93,8 +96,8 @@ def test_a_missing_package_is_named_with_its_extra(package, tmp_path, monkeypatc
 
 
 def test_a_grid_holds_the_distances_of_its_nodes(tmp_path):
-    ring, heard = torus(1.0, 0.3), []
-    grid = sample_grid(ring, 20, lambda done, total: heard.append((done, total)))
+    ring, reports = torus(1.0, 0.3), []
+    grid = sample_grid(ring, 20, lambda done, total: reports.append((done, total)))
     save_grid(tmp_path / "grid.npz", grid)
     with np.load(tmp_path / "grid.npz") as file:
         distance, origin, spacing = file["distance"], file["origin"], file["spacing"]
@@ -106,7 +109,7 @@ def test_a_grid_holds_the_distances_of_its_nodes(tmp_path):
         distance.ravel(), ring((origin + spacing * nodes).reshape(-1, 3)), atol=1e-6
     )
     assert max(distance.shape) == 21
-    assert heard[-1] == (distance.shape[0], distance.shape[0])
+    assert reports[-1] == (distance.shape[0], distance.shape[0])
     last = origin + spacing * (np.array(distance.shape) - 1)
     assert (origin < ring.bounds.lower).all()
     assert (last > ring.bounds.upper).all()

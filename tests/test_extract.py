@@ -1,5 +1,5 @@
-"""Isosurface extraction: closed, oriented, complete, of second order, and the same as dense
-marching cubes."""
+"""Isosurface extraction: the mesh is closed, oriented, complete, second-order accurate and equal to
+that of dense marching cubes."""
 
 import itertools
 import math
@@ -24,8 +24,8 @@ CUBE = Box((-1.0,) * 3, (1.0,) * 3)
 
 
 def assert_closed(mesh: Mesh) -> None:
-    """Every edge has exactly two faces, which run along it in opposite directions, and every vertex
-    is used."""
+    """Asserts that every edge has exactly two faces, which traverse it in opposite directions, and
+    that every vertex is used."""
     a, b = mesh.faces, np.roll(mesh.faces, -1, axis=1)
     keys = (a * len(mesh.vertices) + b).ravel()
     assert len(np.unique(keys)) == len(keys), "an edge is run along twice in one direction"
@@ -40,12 +40,12 @@ def assert_closed(mesh: Mesh) -> None:
 
 
 def euler(mesh: Mesh) -> int:
-    """Vertices - edges + faces of a closed mesh."""
+    """The Euler characteristic (vertices - edges + faces) of a closed mesh."""
     return len(mesh.vertices) - len(mesh.faces) * 3 // 2 + len(mesh.faces)
 
 
 def dense(extraction: Extraction, sdf: Sdf, level: float = 0.0) -> Mesh:
-    """Marching cubes over every cell of the same grid, all nodes evaluated."""
+    """Marching cubes over every cell of the grid of ``extraction``, with all nodes evaluated."""
     shape = np.array(extraction.shape) + 1
     origin = sdf.bounds.centre - np.array(extraction.shape) * extraction.cell / 2
     nodes = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, 3)
@@ -60,7 +60,7 @@ def dense(extraction: Extraction, sdf: Sdf, level: float = 0.0) -> Mesh:
 
 
 def assert_same_triangles(a: Mesh, b: Mesh) -> None:
-    """The same set of triangles, whatever the order of faces and vertices."""
+    """Asserts that both meshes have the same triangles, in any order of faces and vertices."""
 
     def centres(mesh: Mesh) -> np.ndarray:
         rows = np.round(mesh.corners.mean(axis=1), 9)
@@ -72,7 +72,7 @@ def assert_same_triangles(a: Mesh, b: Mesh) -> None:
 
 
 def distorted(sdf: Sdf, change: Callable[[Tensor], Tensor], lipschitz: float) -> Sdf:
-    """``sdf`` with its values put through ``change``, claiming ``lipschitz``."""
+    """``sdf`` with ``change`` applied to its values, which states the bound ``lipschitz``."""
     return Sdf(lambda points: change(sdf.distance(points)), sdf.bounds, lipschitz)
 
 
@@ -127,19 +127,19 @@ def test_vertices_lie_on_the_sphere_to_second_order() -> None:
 @pytest.mark.parametrize("shape", [bracket(), gyroid_slab(), torus()])
 @pytest.mark.parametrize("resolution", [24, 70])
 def test_sparse_equals_dense(shape: Sdf, resolution: int) -> None:
-    found = extract(shape, resolution)
-    assert_same_triangles(found.mesh, dense(found, shape))
+    sparse = extract(shape, resolution)
+    assert_same_triangles(sparse.mesh, dense(sparse, shape))
 
 
 def test_sparse_equals_dense_where_blocks_are_larger_than_bricks() -> None:
-    found = extract(torus(), 136)
-    assert_same_triangles(found.mesh, dense(found, torus()))
+    sparse = extract(torus(), 136)
+    assert_same_triangles(sparse.mesh, dense(sparse, torus()))
 
 
 def test_only_a_thin_layer_is_evaluated() -> None:
-    found = extract(sphere(), 256)
-    assert found.evaluations < 0.1 * 257**3
-    assert found.rounds == 1
+    sparse = extract(sphere(), 256)
+    assert sparse.evaluations < 0.1 * 257**3
+    assert sparse.rounds == 1
 
 
 def test_the_chunk_changes_nothing() -> None:
@@ -168,9 +168,9 @@ def test_a_level_is_an_offset_surface_that_the_grown_bounds_hold() -> None:
 @pytest.mark.parametrize("understated", [1.5, 4.0, 40.0])
 def test_an_understated_lipschitz_bound_still_gives_the_whole_surface(understated: float) -> None:
     lie = distorted(torus(), lambda d: understated * d, lipschitz=1.0)
-    found = extract(lie, 140)
-    assert_same_triangles(found.mesh, extract_mesh(torus(), 140))
-    assert found.rounds > 1
+    sparse = extract(lie, 140)
+    assert_same_triangles(sparse.mesh, extract_mesh(torus(), 140))
+    assert sparse.rounds > 1
 
 
 def test_small_components_between_samples_are_found_under_a_bound_four_times_too_small() -> None:
@@ -188,8 +188,8 @@ def test_small_components_between_samples_are_found_under_a_bound_four_times_too
 
 
 def test_a_component_that_the_bound_hides_is_found_by_its_sign() -> None:
-    # Left of x = 0 the distance is honest, right of it a hundred times too steep, in too little of
-    # the box to widen the bound.
+    # The small sphere's distance near its surface is a hundred times too steep, in too small a part
+    # of the box to raise the bound. The large sphere's distance is exact.
     small, large = (
         translate(sphere(0.06), (1.0, 0.0, 0.0)),
         translate(sphere(1.0), (-1.2, 0.0, 0.0)),
@@ -208,8 +208,8 @@ def test_a_component_that_the_bound_hides_is_found_by_its_sign() -> None:
 
 def test_zeros_on_the_nodes_leave_the_mesh_closed() -> None:
     stepped = distorted(sphere(), lambda d: torch.round(d * 8) / 8, lipschitz=4.0)
-    found = extract(stepped, 32)
-    assert_closed(found.mesh)
+    sparse = extract(stepped, 32)
+    assert_closed(sparse.mesh)
 
 
 def test_noise_is_extracted_closed() -> None:
@@ -269,7 +269,7 @@ def test_a_piece_smaller_than_a_cell_is_left_out() -> None:
 
         return Sdf(distance, CUBE, 1.0)
 
-    # 53 cells over 2.12, evened to 54, are 0.04 wide and have a node at 0.76 = 19 x 0.04.
+    # 53 cells over 2.12 are rounded up to 54 cells of width 0.04, with a node at 0.76 = 19 x 0.04.
     with_grain, without = extract_mesh(union(ball, grain), 53), extract_mesh(union(ball), 53)
     assert structure(extract_mesh(union(ball, (0.06, grain[1])), 53)) == (2, True)
     np.testing.assert_array_equal(with_grain.vertices, without.vertices)

@@ -1,4 +1,5 @@
-"""Similarity of pictures and spectral errors of sounds: closed forms and independent twins."""
+"""SSIM of pictures and spectral errors of sounds, against closed forms and independent
+implementations."""
 
 import math
 
@@ -50,10 +51,10 @@ def test_a_sine_of_amplitude_one_has_magnitude_one() -> None:
 def test_magnitudes_are_those_of_the_windows_own_transform() -> None:
     sound = np.random.default_rng(3).normal(size=700)
     starts = np.array([-256, -100, 0, 333, 644, 700])
-    found = magnitudes(sound, 256, starts)
+    computed = magnitudes(sound, 256, starts)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
     padded = np.concatenate([np.zeros(256), sound, np.zeros(256)])
-    for column, start in zip(found.T, starts):
+    for column, start in zip(computed.T, starts):
         part = padded[start + 256 : start + 512] * window
         np.testing.assert_allclose(column, 2 * np.abs(np.fft.rfft(part)) / window.sum(), atol=1e-6)
     even = np.arange(-128, 701, 64)

@@ -1,4 +1,4 @@
-"""Training: repeatable, resumable, and honest about what goes wrong."""
+"""Training: it repeats bit for bit, resumes exactly and reports its failures."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ from nstr3d.training.fit import (
     lipschitz_estimate,
     training_state,
 )
-from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.types import Box, Frame, Samples
 
 RADIUS = 0.6
@@ -35,7 +35,8 @@ SHORT = FitConfig(steps=110, batch=256, pool=2000, warmup=5)
 
 
 class Sphere:
-    """The closed form of a sphere's distance: most points near the surface, some anywhere."""
+    """Samples of a sphere's exact distance: a quarter of the points uniform in the unit box, the
+    others near the surface."""
 
     def draw(self, count: int, generator: np.random.Generator) -> Samples:
         direction = generator.normal(size=(count, 3))
@@ -49,7 +50,7 @@ class Sphere:
 
 
 class Spoiled(Sphere):
-    """A sphere whose fourth sample has a point or a value that is not a number."""
+    """A sphere whose fourth sample has NaN in its points or values, as ``name`` says."""
 
     def __init__(self, name: str):
         self.name = name
@@ -95,7 +96,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
     runs = []
     for seed in (0, 0, 1):
         field = small_field()
-        fit(field, Sphere(), sdf_objective(), FitConfig(steps=30, batch=256, pool=2000, seed=seed))
+        fit(field, Sphere(), SdfObjective(), FitConfig(steps=30, batch=256, pool=2000, seed=seed))
         runs.append(weights(field))
     assert same(runs[0], runs[1])
     assert not same(runs[0], runs[2])
@@ -110,7 +111,7 @@ def test_the_transport_loss_repeats_its_bits() -> None:
     runs = []
     for _ in range(2):
         field = config.build(3, 1)
-        objective = sdf_objective(transport=TransportPenalty(0.1))
+        objective = SdfObjective(transport=TransportPenalty(0.1))
         fit(field, Sphere(), objective, FitConfig(steps=20, batch=4096, pool=8192))
         runs.append(weights(field))
     assert same(*runs)
@@ -119,27 +120,26 @@ def test_the_transport_loss_repeats_its_bits() -> None:
 def test_training_leaves_global_randomness_alone() -> None:
     torch_before = torch.get_rng_state()
     numpy_before = np.random.get_state(legacy=False)["state"]["key"]  # noqa: NPY002
-    fit(small_field(), Sphere(), sdf_objective(), FitConfig(steps=3, batch=64, pool=200))
+    fit(small_field(), Sphere(), SdfObjective(), FitConfig(steps=3, batch=64, pool=200))
     assert torch.equal(torch.get_rng_state(), torch_before)
     assert (np.random.get_state(legacy=False)["state"]["key"] == numpy_before).all()  # noqa: NPY002
 
 
 @pytest.mark.parametrize("stop", [1, 7, 23, REPORT_EVERY])
 def test_resuming_equals_never_having_stopped(stop: int) -> None:
-    pool = draw_pool(
-        Sphere(), SHORT
-    )  # seven batches an epoch: stops fall within one and between two
+    # An epoch has seven batches: one stop is between two epochs, the others are within an epoch.
+    pool = draw_pool(Sphere(), SHORT)
     field, stopped = small_field(), small_field()
-    for progress in fit_steps(field, pool, sdf_objective(), SHORT):
+    for progress in fit_steps(field, pool, SdfObjective(), SHORT):
         assert progress.step <= SHORT.steps
     state: Mapping[str, Tensor] = {}
-    for progress in fit_steps(stopped, pool, sdf_objective(), SHORT):
+    for progress in fit_steps(stopped, pool, SdfObjective(), SHORT):
         if progress.step == stop:
             state = training_state(progress)
             break
     resumed = small_field(seed=9)
     resumed.load_state_dict(stopped.state_dict())
-    steps = [progress.step for progress in fit_steps(resumed, pool, sdf_objective(), SHORT, state)]
+    steps = [progress.step for progress in fit_steps(resumed, pool, SdfObjective(), SHORT, state)]
     assert steps == list(range(stop + 1, SHORT.steps + 1))
     assert same(weights(resumed), weights(field))
 
@@ -149,47 +149,46 @@ def test_resuming_through_a_file_after_an_interrupt(tmp_path: Path) -> None:
 
     def stop_at_forty(progress: Progress) -> None:
         if progress.step == 40:
-            here = Fit(field, Frame.identity(), Box((-1.0,) * 3, (1.0,) * 3), 1.0, progress.step)
-            save(path, here, training_state(progress))
+            partial = Fit(field, Frame.identity(), Box((-1.0,) * 3, (1.0,) * 3), 1.0, progress.step)
+            save(path, partial, training_state(progress))
             raise KeyboardInterrupt
 
     field = small_field()
-    assert fit(field, Sphere(), sdf_objective(), SHORT, on_step=stop_at_forty).interrupted
+    assert fit(field, Sphere(), SdfObjective(), SHORT, on_step=stop_at_forty).interrupted
     half, state = load_training(path)
-    resumed = fit(half.field, Sphere(), sdf_objective(), SHORT, resume=state)
+    resumed = fit(half.field, Sphere(), SdfObjective(), SHORT, resume=state)
     whole = small_field()
-    fit(whole, Sphere(), sdf_objective(), SHORT)
+    fit(whole, Sphere(), SdfObjective(), SHORT)
     assert (resumed.steps, resumed.interrupted) == (SHORT.steps, False)
     assert same(weights(resumed.field), weights(whole))
 
 
 def test_a_training_state_of_another_field_raises() -> None:
     pool = draw_pool(Sphere(), SHORT)
-    state = training_state(next(iter(fit_steps(small_field(), pool, sdf_objective(), SHORT))))
+    state = training_state(next(iter(fit_steps(small_field(), pool, SdfObjective(), SHORT))))
     with pytest.raises(ValueError, match="does not fit this field"):
-        next(iter(fit_steps(Plane((1.0, 0.0, 0.0)), pool, sdf_objective(), SHORT, state)))
+        next(iter(fit_steps(Plane((1.0, 0.0, 0.0)), pool, SdfObjective(), SHORT, state)))
 
 
 def test_an_interrupt_keeps_the_best_weights() -> None:
-    """A rate that jumps to and fro: the loss is lowest in the first report, then the field is
-    spoiled before the stop."""
-    field, seen = small_field(), {}
+    """The weights are corrupted after the first report, so the first report has the lowest loss."""
+    field, recorded = small_field(), {}
 
     def on_step(progress: Progress) -> None:
         if progress.step == REPORT_EVERY:
-            seen["best"] = weights(field)
+            recorded["best"] = weights(field)
             with torch.no_grad():
                 for parameter in field.parameters():
                     parameter += 10
         if progress.step == 2 * REPORT_EVERY + 1:
-            seen["last"] = weights(field)
+            recorded["last"] = weights(field)
             raise KeyboardInterrupt
 
-    result = fit(field, Sphere(), sdf_objective(), SHORT, on_step=on_step)
+    result = fit(field, Sphere(), SdfObjective(), SHORT, on_step=on_step)
     assert result.interrupted
     assert result.steps == 2 * REPORT_EVERY + 1
-    assert same(weights(field), seen["best"])
-    assert not same(seen["last"], seen["best"])
+    assert same(weights(field), recorded["best"])
+    assert not same(recorded["last"], recorded["best"])
 
 
 def test_an_interrupt_before_the_first_report_keeps_the_weights_there_are() -> None:
@@ -197,7 +196,7 @@ def test_an_interrupt_before_the_first_report_keeps_the_weights_there_are() -> N
         if progress.step == 3:
             raise KeyboardInterrupt
 
-    result = fit(small_field(), Sphere(), sdf_objective(), SHORT, on_step=on_step)
+    result = fit(small_field(), Sphere(), SdfObjective(), SHORT, on_step=on_step)
     assert (result.interrupted, result.steps) == (True, 3)
 
 
@@ -206,10 +205,10 @@ def test_a_sample_that_is_not_a_number_is_named(name: str, word: str) -> None:
     with pytest.raises(
         ValueError, match=f"^1 training samples have a {word} that is not finite, first sample 3"
     ):
-        fit(small_field(), Spoiled(name), sdf_objective(), SHORT)
+        fit(small_field(), Spoiled(name), SdfObjective(), SHORT)
     pool = Spoiled(name).draw(SHORT.pool, np.random.default_rng(0))
     with pytest.raises(ValueError, match=f"have a {word} that is not finite, first sample 3"):
-        fit(small_field(), pool, sdf_objective(), SHORT)
+        fit(small_field(), pool, SdfObjective(), SHORT)
 
 
 def test_a_loss_that_diverges_raises() -> None:
@@ -228,14 +227,14 @@ def test_weights_that_are_not_finite_at_the_end_raise() -> None:
         fit(
             Plane((1.0, 1.0, 1.0), rate=math.inf),
             Sphere(),
-            sdf_objective(),
+            SdfObjective(),
             FitConfig(steps=3, batch=64, pool=200),
         )
 
 
 def test_the_clock_ends_a_run_with_a_time_budget() -> None:
     config = FitConfig(steps=1, batch=64, pool=500, seconds=1)
-    result = fit(small_field(), Sphere(), sdf_objective(), config)
+    result = fit(small_field(), Sphere(), SdfObjective(), config)
     assert result.steps > 1
     assert result.seconds >= 1
     assert not result.interrupted
@@ -245,7 +244,7 @@ def test_rates_warm_up_and_then_fall_along_a_cosine() -> None:
     config = FitConfig(steps=100, batch=64, pool=500, warmup=10, final_rate=0.1)
     rates, done = [], []
     for progress in fit_steps(
-        Plane((1.0, 0.0, 0.0), rate=2.0), draw_pool(Sphere(), config), sdf_objective(), config
+        Plane((1.0, 0.0, 0.0), rate=2.0), draw_pool(Sphere(), config), SdfObjective(), config
     ):
         rates.append(progress.optimizer.param_groups[0]["lr"])
         done.append(progress.done)
@@ -259,7 +258,7 @@ def test_long_runs_have_lower_peaks() -> None:
     for settle in (None, 1000, 8000, 64_000):
         config = FitConfig(steps=64_000, batch=64, pool=500, warmup=0, settle=settle)
         rates[settle] = next(
-            iter(fit_steps(small_field(), pool, sdf_objective(), config))
+            iter(fit_steps(small_field(), pool, SdfObjective(), config))
         ).optimizer.param_groups[0]["lr"]
     assert rates[None] == rates[64_000]
     assert rates[8000] == pytest.approx(rates[None] / 2)
@@ -269,7 +268,7 @@ def test_long_runs_have_lower_peaks() -> None:
 def test_a_run_that_the_clock_ends_has_the_peaks_of_as_many_steps() -> None:
     config = FitConfig(batch=64, pool=500, warmup=0, final_rate=1.0, settle=1, seconds=0.5)
     field = Plane((1.0, 0.0, 0.0), rate=1e-3)
-    *_, last = fit_steps(field, draw_pool(Sphere(), config), sdf_objective(), config)
+    *_, last = fit_steps(field, draw_pool(Sphere(), config), SdfObjective(), config)
     assert last.step > 10
     assert last.optimizer.param_groups[0]["lr"] == pytest.approx(
         1e-3 * last.step ** (-1 / 3), rel=0.05
@@ -278,15 +277,15 @@ def test_a_run_that_the_clock_ends_has_the_peaks_of_as_many_steps() -> None:
 
 def test_every_epoch_shows_every_sample_once_in_another_order() -> None:
     pool = Samples(torch.arange(12.0)[:, None], torch.zeros(12, 1))
-    config, seen = FitConfig(steps=6, batch=4, pool=12), []
+    config, recorded = FitConfig(steps=6, batch=4, pool=12), []
     field = Plane((1.0,))
 
     def objective(field: Field, batch: Samples, progress: float) -> Tensor:
-        seen.append(batch.points[:, 0].tolist())
+        recorded.append(batch.points[:, 0].tolist())
         return field(batch.points).square().mean()
 
     list(fit_steps(field, pool, objective, config))
-    first, second = (list(itertools.chain(*epoch)) for epoch in (seen[:3], seen[3:]))
+    first, second = (list(itertools.chain(*epoch)) for epoch in (recorded[:3], recorded[3:]))
     assert sorted(first) == sorted(second) == list(range(12))
     assert first != second
 
@@ -296,10 +295,13 @@ def test_every_batch_has_the_same_share_of_each_slab_in_order() -> None:
     across = torch.linspace(-1, 1, count)[
         torch.randperm(count, generator=torch.Generator().manual_seed(2))
     ]
-    pool, seen = Samples(torch.stack([across, -across, across], dim=1), torch.zeros(count, 1)), []
+    pool, recorded = (
+        Samples(torch.stack([across, -across, across], dim=1), torch.zeros(count, 1)),
+        [],
+    )
 
     def objective(field: Field, batch: Samples, progress: float) -> Tensor:
-        seen.append(batch.points[:, 0].view(slabs, -1))
+        recorded.append(batch.points[:, 0].view(slabs, -1))
         return field(batch.points).square().mean()
 
     list(
@@ -308,8 +310,8 @@ def test_every_batch_has_the_same_share_of_each_slab_in_order() -> None:
         )
     )
     ends, slack = torch.linspace(-1, 1, slabs + 1), 4 / count
-    assert torch.cat(seen).flatten().unique().numel() == count
-    for batch in seen:
+    assert torch.cat(recorded).flatten().unique().numel() == count
+    for batch in recorded:
         assert (batch >= ends[:-1, None] - slack).all()
         assert (batch <= ends[1:, None] + slack).all()
 
@@ -329,7 +331,7 @@ def test_a_small_field_learns_a_sphere() -> None:
     result = fit(
         field,
         Sphere(),
-        sdf_objective(),
+        SdfObjective(),
         FitConfig(steps=250, batch=1024, pool=20_000, seed=3),
         frame=frame,
     )
@@ -349,7 +351,7 @@ def test_bounds_that_are_given_are_kept() -> None:
     result = fit(
         small_field(),
         Sphere(),
-        sdf_objective(),
+        SdfObjective(),
         FitConfig(steps=2, batch=64, pool=200),
         bounds=bounds,
     )
@@ -389,6 +391,6 @@ def test_a_pool_smaller_than_a_batch_raises() -> None:
         fit(
             small_field(),
             Samples(torch.zeros(5, 3), torch.zeros(5, 1)),
-            sdf_objective(),
+            SdfObjective(),
             FitConfig(batch=8, pool=8),
         )

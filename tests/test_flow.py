@@ -1,4 +1,4 @@
-"""Streamlines of fields whose lines are known."""
+"""Streamlines of vector fields and line fields whose streamlines are known in closed form."""
 
 import math
 from dataclasses import replace
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstr3d.kernels.field.interpolate import plain_torch
-from nstr3d.spectrum.flow import End, StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.spectrum.flow import End, StreamConfig, Streamlines, streamlines
 from nstr3d.spectrum.gridfield import GridField
+from nstr3d.spectrum.spacing import evenly_spaced
 from nstr3d.types import Box, Polylines
 
 SQUARE = Box((-1.0, -1.0), (1.0, 1.0))
@@ -59,7 +60,7 @@ def test_the_error_of_equal_steps_falls_with_their_fourth_power():
 
 
 def test_adaptive_steps_meet_their_tolerance_and_are_long_where_they_may_be():
-    def bend(points: Tensor) -> Tensor:  # y = sin(40 x) / 40 for x > 0, straight before
+    def bend(points: Tensor) -> Tensor:  # streamline: y = sin(40 x) / 40 for x > 0, y = x before
         slope = torch.where(points[:, 0] > 0, torch.cos(40 * points[:, 0]), 1.0)
         return torch.stack([torch.ones_like(slope), slope], dim=1)
 
@@ -85,13 +86,13 @@ def test_a_line_field_of_random_signs_is_followed_without_turning_back():
 
     start = seeds((0.5, 0.0), (0.0, 0.3), (-0.7, 0.0))
     config = StreamConfig(length=1.0, step=0.02, tolerance=1e-7, steps=1000)
-    found = streamlines(scrambled, start, SQUARE, config, signed=False)
+    flow_lines = streamlines(scrambled, start, SQUARE, config, signed=False)
     for index in range(3):
-        points = line(found, index)
+        points = line(flow_lines, index)
         np.testing.assert_allclose(np.linalg.norm(points, axis=1), start[index].norm(), atol=1e-5)
         steps = np.diff(points, axis=0)
         assert ((steps[1:] * steps[:-1]).sum(axis=1) > 0).all()
-        assert found.lines.along()[found.lines.starts[index + 1] - 1] == pytest.approx(
+        assert flow_lines.lines.along()[flow_lines.lines.starts[index + 1] - 1] == pytest.approx(
             2.0, rel=1e-3
         )
 
@@ -131,7 +132,7 @@ def test_a_constraint_keeps_lines_on_a_surface():
     start = on_sphere(seeds((0.0, 1.0, 0.2), (0.1, -0.3, 1.0)))
     flow = streamlines(along_x, start, CUBE, StreamConfig(length=0.8), project=on_sphere)
     np.testing.assert_allclose(np.linalg.norm(flow.lines.points, axis=1), 0.8, atol=1e-12)
-    for index in range(2):  # meridians: the angle about x stays
+    for index in range(2):  # meridians: the angle about x is constant
         angle = np.arctan2(line(flow, index)[:, 2], line(flow, index)[:, 1])
         assert np.ptp(angle) < 1e-3
 
@@ -139,15 +140,15 @@ def test_a_constraint_keeps_lines_on_a_surface():
 @settings(max_examples=15, deadline=None)
 @given(angle=st.floats(0, 6.3), size=st.floats(1e-3, 1e3))
 def test_straight_lines_of_any_speed_and_direction(angle: float, size: float):
-    way = np.array([math.cos(angle), math.sin(angle)])
+    direction = np.array([math.cos(angle), math.sin(angle)])
     flow = streamlines(
-        lambda p: p.new_tensor(size * way).expand_as(p),
+        lambda p: p.new_tensor(size * direction).expand_as(p),
         seeds((0.0, 0.0)),
         SQUARE,
         StreamConfig(0.5, 0.1),
     )
-    np.testing.assert_allclose(line(flow)[0], -0.5 * way, atol=1e-9)
-    np.testing.assert_allclose(line(flow)[-1], 0.5 * way, atol=1e-9)
+    np.testing.assert_allclose(line(flow)[0], -0.5 * direction, atol=1e-9)
+    np.testing.assert_allclose(line(flow)[-1], 0.5 * direction, atol=1e-9)
 
 
 def test_evenly_spaced_lines_keep_their_distance_and_fill_the_square():
@@ -178,9 +179,8 @@ def test_evenly_spaced_lines_keep_their_distance_and_fill_the_square():
 def test_a_sampled_field_agrees_with_its_source():
     grid = GridField.sampled(rotation, SQUARE, 16)
     points = torch.rand(100, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    torch.testing.assert_close(
-        grid(points), rotation(points), atol=1e-5, rtol=0
-    )  # linear, so exact
+    # Interpolation of a linear field is exact.
+    torch.testing.assert_close(grid(points), rotation(points), atol=1e-5, rtol=0)
     signs = torch.randint(0, 2, (17, 17, 1), generator=torch.Generator().manual_seed(2)) * 2.0 - 1
     axes = torch.linspace(-1, 1, 17)
     nodes = torch.stack(torch.meshgrid(axes, axes, indexing="ij"), dim=-1)
@@ -202,11 +202,11 @@ def test_the_fused_lookup_is_its_plain_twin(signed: bool):
     points = lower + extent * torch.rand(5000, 3, generator=generator)
     points[:8] = lower + extent * torch.tensor(list(np.ndindex(2, 2, 2)))  # the box's corners
     grid = GridField(nodes, box, signed)
-    found = grid(points)
+    flow_lines = grid(points)
     with plain_torch():
-        torch.testing.assert_close(found, grid(points), atol=1e-5, rtol=0)
+        torch.testing.assert_close(flow_lines, grid(points), atol=1e-5, rtol=0)
     exact = GridField(nodes.double(), box, signed)(points.double())
-    torch.testing.assert_close(found.double(), exact, atol=1e-5, rtol=0)
+    torch.testing.assert_close(flow_lines.double(), exact, atol=1e-5, rtol=0)
     nodes[:] = math.nan
     assert not torch.isfinite(GridField(nodes, box, signed)(points)).any()
 
@@ -230,12 +230,12 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match=r"points \(m, 2\)"):
         streamlines(rotation, seeds((0, 0, 0)), SQUARE)
     for wrong in ({"length": 0}, {"step": -1}, {"steps": 0}, {"stagnation": -1}, {"tolerance": 0}):
-        with pytest.raises(ValueError, match=r"need a positive|is positive"):
+        with pytest.raises(ValueError, match=r"need a positive|must be positive"):
             replace(StreamConfig(), **wrong)
     with pytest.raises(ValueError, match="positive separation"):
         evenly_spaced(streamlines(rotation, seeds((0.5, 0)), SQUARE), 0)
     with pytest.raises(ValueError, match="A grid in 2 dimensions"):
         GridField(torch.zeros(4, 2), SQUARE)
     for starts, values in (([0, 1], None), ([0, 3, 2], None), ([0, 2], np.zeros(3))):
-        with pytest.raises(ValueError, match="lines"):
+        with pytest.raises(ValueError, match="[Ll]ines"):
             Polylines(np.zeros((2, 2)), np.array(starts), values)

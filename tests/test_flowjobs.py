@@ -1,5 +1,5 @@
-"""The flow app end to end: a shape, an image and a sound; every refusal one sentence and no
-file."""
+"""The flow app end to end on a shape, an image and a sound; every refusal is one sentence and
+writes no file."""
 
 import json
 import shutil
@@ -75,9 +75,9 @@ def test_a_field_without_phases_says_so_and_its_relief_is_read(
     model = fitted("ripple.obj", *FITTED, "--field", "grid")
     capsys.readouterr()
     assert flow.main([str(model), "--out", str(tmp_path / "flow"), *SMALL, "--phases"]) == 1
-    said = capsys.readouterr().err
-    assert "without phase waves" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "without phase waves" in message
+    assert message.count("\n") == 1
     assert not (tmp_path / "flow").exists()
     assert flow.main([str(model), "--out", str(tmp_path / "flow"), *SMALL]) == 0
 

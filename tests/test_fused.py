@@ -1,4 +1,4 @@
-"""The fused kernels of a whole field against their twin in plain torch, in double precision."""
+"""The fused kernels of a whole field against plain torch in double precision."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,10 +19,10 @@ from nstr3d.kernels.field.interpolate import NodeGrid
 from nstr3d.kernels.field.layout import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
 from nstr3d.sdf import from_field
 from nstr3d.training.fit import FitConfig, fit_steps
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.types import Box, Frame, Samples
 
-# of each level: cells, plain channels, the kind of waves, how many, and the order where it is not 1
+# Each level: cells, plain channels, kind of waves, number of waves, and the order if it is not 1.
 DEFAULT = ((5, 8, PLAIN, 0), (4, 2, PLAIN, 0), (6, 6, PLAIN, 0), (5, 10, PHASE, 6))
 MIXED = ((3, 1, COMPLEX, 5), (4, 0, AMPLITUDE, 9), (5, 3, PHASE, 1))
 QUADRATIC = (
@@ -39,7 +39,7 @@ UNDECODED = [(MIXED, None, 14), (QUADRATIC, None, 30)]
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Puts torch's thread count back after the test."""
+    """Restores torch's thread count after the test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -48,7 +48,7 @@ def threads() -> Iterator[None]:
 def part(
     generator: torch.Generator, resolution: int, plain: int, kind: int, count: int, order: int = 1
 ) -> Part:
-    """A level in double precision that leaves out about a third of its nodes."""
+    """A level in double precision that stores about 70% of its nodes."""
     stored = torch.rand((resolution + order) ** 3, generator=generator) > 0.3
     grid = NodeGrid(torch.where(stored, stored.cumsum(0) - 1, -1).int(), resolution, order)
     channels = plain + count * (0, 1, 2, 2)[kind]
@@ -74,7 +74,7 @@ def model(levels, hidden: int | None, outputs: int) -> tuple[list[Part], Weights
 
 
 def leaves(parts: list[Part], weights: Weights | None) -> list[Tensor]:
-    """Everything that is learned."""
+    """All trainable tensors."""
     waves = [tensor for each in parts for tensor in (each.omega, each.phase) if tensor is not None]
     return [each.table for each in parts] + waves + list(weights[:4] if weights else ())
 
@@ -82,7 +82,7 @@ def leaves(parts: list[Part], weights: Weights | None) -> list[Tensor]:
 def learned(
     parts: list[Part], weights: Weights | None, dtype: torch.dtype
 ) -> tuple[list[Part], Weights | None]:
-    """Copies whose tensors are leaves of ``dtype``."""
+    """Copies whose tensors are autograd leaves of ``dtype``."""
 
     def leaf(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.detach().to(dtype).requires_grad_()
@@ -95,7 +95,8 @@ def learned(
 
 
 def points_of(count: int) -> Tensor:
-    """Points inside, outside, on the faces of cells and in the corners of the box."""
+    """``count`` random points in the unit box and, if ``count`` > 0, the awkward points of
+    ``test_kernels``: outside, on faces of cells and in corners of the box."""
     inside = torch.rand(count, 3, generator=torch.Generator().manual_seed(1)) * 2 - 1
     return torch.cat([inside, awkward_points(5)]) if count else inside
 
@@ -119,11 +120,13 @@ def test_values_and_gradients_equal_double_precision(
     values = fused(points, mine, my_weights, Layout(mine))
     values.backward(seed.float())
     np.testing.assert_allclose(values.detach(), truth.detach(), atol=1e-4)
-    for found, expected in zip(leaves(mine, my_weights), leaves(exact, exact_weights), strict=True):
-        assert found.grad is not None
+    for actual, expected in zip(
+        leaves(mine, my_weights), leaves(exact, exact_weights), strict=True
+    ):
+        assert actual.grad is not None
         assert expected.grad is not None
         scale = max(1.0, float(expected.grad.abs().max()))
-        np.testing.assert_allclose(found.grad, expected.grad, atol=2e-5 * scale)
+        np.testing.assert_allclose(actual.grad, expected.grad, atol=2e-5 * scale)
     with torch.no_grad():
         torch.testing.assert_close(
             fused(points, mine, my_weights, Layout(mine)), values.detach(), rtol=0, atol=0
@@ -152,7 +155,8 @@ def test_the_closed_form_of_the_slope_is_the_derivative(levels, count: int) -> N
     assert my_weights is not None
     value, slope = fused_with_slope(points, mine, my_weights, Layout(mine))
     np.testing.assert_allclose(value, truth.detach(), atol=1e-4)
-    # On a face between two cells of order 1 either side's slope is right; order 2 has but one.
+    # On a face between two cells of order 1 the slope of either side is correct; a slope of order 2
+    # is continuous.
     creased = [level[0] for level in levels if level[4:] != (2,)]
     off = torch.ones(len(at), dtype=torch.bool)
     for cells in creased:
@@ -169,14 +173,14 @@ def test_gradients_repeat_bit_for_bit_on_two_threads(levels) -> None:
     torch.set_num_threads(2)
     parts, weights = learned(*model(levels, 64, 1), torch.float32)
     points = points_of(5000)
-    found = [
+    actual = [
         torch.autograd.grad(
             fused(points, parts, weights, Layout(parts)).square().sum(), parts[0].table
         )[0]
         for _ in range(3)
     ]
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(actual[0], actual[1])
+    assert torch.equal(actual[0], actual[2])
 
 
 def field(orders: tuple[int, int, int, int] = (1, 1, 1, 1), **changes):
@@ -218,7 +222,7 @@ def test_a_field_answers_alike_with_the_kernels_and_without(
     np.testing.assert_allclose(fast.detach(), plain.detach(), atol=1e-5)
     np.testing.assert_allclose(value, plain.detach(), atol=1e-5)
     off = (slope - gradient(one, points)).abs().amax(dim=1) < 1e-3
-    creased = 1 in orders  # on a face between two cells of order 1 the sides differ
+    creased = 1 in orders  # slopes of order 1 jump at faces of cells
     assert float(off.float().mean()) > (0.9 if creased else 0.9999)
     for name, each in one.named_parameters():
         np.testing.assert_allclose(
@@ -245,11 +249,11 @@ def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() ->
     points = (
         torch.rand(2000, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 2 - 1
     ) * 4
-    expected, found = gradient(sdf.distance, points), sdf.gradient(points)
-    close = (expected - found).abs().amax(dim=1) < 1e-3 * expected.norm(dim=1).clamp_min(1)
+    expected, actual = gradient(sdf.distance, points), sdf.gradient(points)
+    close = (expected - actual).abs().amax(dim=1) < 1e-3 * expected.norm(dim=1).clamp_min(1)
     assert float(close.float().mean()) > 0.995
     shifted = sdf.level(0.1)
-    assert torch.equal(shifted.gradient(points), found)
+    assert torch.equal(shifted.gradient(points), actual)
 
 
 @pytest.mark.parametrize("orders", [(1, 1, 1, 1), (2, 2, 1, 2)])
@@ -263,7 +267,7 @@ def test_training_with_the_kernels_follows_training_without(
         steps = fit_steps(
             field(orders),
             pool,
-            sdf_objective(delta=1.0),
+            SdfObjective(delta=1.0),
             FitConfig(steps=50, batch=500, pool=2000),
         )
         return [progress.loss for progress in steps if progress.step % 50 == 0]

@@ -1,4 +1,5 @@
-"""Closing holes: a closed mesh stays, an opened one gets its volume and its watertightness back."""
+"""Closing holes: a closed mesh is unchanged; an open mesh becomes watertight with its full
+volume."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def test_a_cube_with_faces_missing_is_closed_again(missing):
     assert closing.left == 0
     assert closing.holes >= 1
     assert repair(closed)[1].watertight
-    assert repair(closed)[1].flipped_faces == 0  # the caps look outward
+    assert repair(closed)[1].flipped_faces == 0  # the caps face outward
 
 
 def test_a_planar_hole_gets_a_planar_cap_and_the_volume_back():

@@ -1,4 +1,4 @@
-"""Other toolkits get what we have and give it back."""
+"""Conversion to and from Open3D and trimesh, and the distance function that kaolin calls."""
 
 import sys
 
@@ -37,7 +37,7 @@ def test_meshes_go_to_open3d_and_back() -> None:
     colours = np.random.default_rng(0).random(mesh.vertices.shape)
     theirs = to_open3d(mesh, colours)
     np.testing.assert_array_equal(np.asarray(theirs.vertex_colors), colours)
-    # Counter-clockwise faces there too: the volume of a torus, 2 pi^2 R r^2, is positive.
+    # Open3D also has counter-clockwise faces: the volume of a torus, 2 pi^2 R r^2, is positive.
     assert theirs.is_watertight()
     assert theirs.get_volume() == pytest.approx(2 * np.pi**2 * 0.4**2, rel=0.06)
     for other in (theirs, open3d.t.geometry.TriangleMesh.from_legacy(theirs)):
@@ -54,7 +54,7 @@ def test_lines_go_to_open3d_and_back() -> None:
     np.testing.assert_allclose(np.asarray(theirs.colors), COLOURS[LINES.segments].mean(axis=1))
     ours = from_line_set(theirs)
     np.testing.assert_array_equal(ours.points, POINTS)
-    assert ours.starts.tolist() == [0, 3, 7]  # a line of no points is none there
+    assert ours.starts.tolist() == [0, 3, 7]  # Open3D drops a line without points
 
 
 def test_meshes_go_to_trimesh_and_back() -> None:
@@ -71,9 +71,11 @@ def test_meshes_go_to_trimesh_and_back() -> None:
 def voxels(
     sdf: list, bbox_center: float = 0.0, bbox_dim: float = 1.0, init_res: int = 8
 ) -> torch.Tensor:
-    """As kaolin's ``sdf_to_voxelgrids`` calls what it is given, which cannot be installed here:
-    float32 points ``(n, 3)`` in, values ``(n,)`` out, of which it takes the sign as a numpy
-    array."""
+    """A stand-in for kaolin's ``sdf_to_voxelgrids``, which cannot be installed here.
+
+    It calls each function with float32 points ``(n, 3)``, expects values ``(n,)`` and uses their
+    signs as a numpy array.
+    """
     grid = torch.stack(
         torch.meshgrid(*[torch.arange(init_res + 1)] * 3, indexing="ij"), dim=-1
     ).reshape(-1, 3)

@@ -1,5 +1,4 @@
-"""Files: round trips, one clear sentence for each kind of bad input, and writes that leave all or
-nothing."""
+"""Files: round trips, one clear sentence for each kind of bad input, and atomic writes."""
 
 import json
 from pathlib import Path
@@ -51,14 +50,14 @@ def test_meshes_come_back(tmp_path: Path, suffix: str, scale: float, offset: flo
     mesh = Mesh(oracles.torus().vertices * scale + offset, oracles.torus().faces)
     path = tmp_path / f"torus{suffix}"
     save_mesh(path, mesh)
-    found = load_mesh(path)
-    assert found.vertices.dtype == np.float64
-    assert found.faces.dtype == np.int64
+    loaded = load_mesh(path)
+    assert loaded.vertices.dtype == np.float64
+    assert loaded.faces.dtype == np.int64
     np.testing.assert_allclose(
-        found.corners, mesh.corners, rtol=0, atol=1e-6 * np.ptp(mesh.vertices)
+        loaded.corners, mesh.corners, rtol=0, atol=1e-6 * np.ptp(mesh.vertices)
     )
-    if suffix != ".stl":  # which has no shared vertices
-        np.testing.assert_array_equal(found.faces, mesh.faces)
+    if suffix != ".stl":  # STL has no shared vertices
+        np.testing.assert_array_equal(loaded.faces, mesh.faces)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
@@ -114,7 +113,8 @@ def test_scenes_are_flattened_with_their_transforms(tmp_path: Path) -> None:
     mesh = load_mesh(tmp_path / "scene.glb")
     assert len(mesh.faces) == 8
     np.testing.assert_allclose([mesh.bounds.lower, mesh.bounds.upper], [[-2, 0, 0], [6, 7, 8]])
-    assert volume(mesh) == pytest.approx(1 / 6 + 8 / 6)  # the mirrored one still looks outward
+    # The faces of the mirrored tetrahedron still point outward.
+    assert volume(mesh) == pytest.approx(1 / 6 + 8 / 6)
 
 
 def test_textures_are_not_needed(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ BAD_MESHES = {
     "nothing.obj": (b"", "is empty"),
     "shape.step": ("solid", r"unknown mesh extension '.step'; .obj, .ply"),
     "noextension": ("solid", "unknown mesh extension ''"),
-    "junk.obj": (JUNK, "is binary, so no OBJ"),
+    "junk.obj": (JUNK, "is binary and not OBJ text"),
     "junk.ply": (JUNK, "could not be read as PLY: it is damaged"),
     "junk.off": (JUNK, "could not be read as OFF: it is damaged"),
     "junk.stl": (JUNK, "could not be read as STL: it is damaged"),
@@ -298,9 +298,9 @@ def test_images_come_back(tmp_path: Path, channels: int) -> None:
     save_image(tmp_path / "bytes.png", image)
     save_image(tmp_path / "floats.png", image / 255)
     for name in ("bytes.png", "floats.png"):
-        found = load_image(tmp_path / name)
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, image.astype(np.float32) / 255)
+        loaded = load_image(tmp_path / name)
+        assert loaded.dtype == np.float32
+        np.testing.assert_array_equal(loaded, image.astype(np.float32) / 255)
 
 
 def test_every_kind_of_picture_becomes_grey_rgb_or_rgba(tmp_path: Path) -> None:
@@ -325,9 +325,9 @@ def test_pictures_keep_shape_and_depth(tmp_path: Path, channels: int, bits: int)
         np.float32
     )
     save_picture(tmp_path / "a.png", Picture(values, bits))
-    found = load_picture(tmp_path / "a.png")
-    assert (found.bits, found.values.dtype, found.notes) == (bits, np.float32, ())
-    np.testing.assert_allclose(found.values, values, rtol=0, atol=1e-7)
+    loaded = load_picture(tmp_path / "a.png")
+    assert (loaded.bits, loaded.values.dtype, loaded.notes) == (bits, np.float32, ())
+    np.testing.assert_allclose(loaded.values, values, rtol=0, atol=1e-7)
 
 
 def test_deep_tiff_colours_are_read_whole(tmp_path: Path) -> None:
@@ -455,9 +455,9 @@ def test_colours_of_vertices_go_into_ply_only(tmp_path):
         np.array([[1.0, 0, 0], [0, 0.2, 0], [0, 0, 1]]),
     )
     save_mesh(tmp_path / "a.ply", mesh, colours)
-    found: Any = trimesh.load(tmp_path / "a.ply", process=False)
-    np.testing.assert_array_equal(found.vertices, vertices)
-    np.testing.assert_array_equal(found.visual.vertex_colors[:, :3], colours * 255)
+    loaded: Any = trimesh.load(tmp_path / "a.ply", process=False)
+    np.testing.assert_array_equal(loaded.vertices, vertices)
+    np.testing.assert_array_equal(loaded.visual.vertex_colors[:, :3], colours * 255)
     np.testing.assert_array_equal(load_mesh(tmp_path / "a.ply").faces, mesh.faces)
     for name, wrong in (("b.obj", colours), ("b.ply", colours[:2]), ("b.ply", colours * 2)):
         with pytest.raises(ValueError, match=r"colours \(v, 3\) in \[0, 1\]"):

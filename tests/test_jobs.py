@@ -1,5 +1,4 @@
-"""The job around the main walk: what is written and when, stopping and resuming, refusals, and the
-report."""
+"""The job that fits a mesh: its outputs, stopping and resuming, refusals and the report."""
 
 import json
 import math
@@ -65,7 +64,7 @@ def numbers(value):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> MeshJob:
-    """A job that has run from beginning to end; nothing changes its files."""
+    """A finished job. Tests must not change its files."""
     job = job_for(tmp_path_factory.mktemp("whole"), seed=1)
     run(job)
     return job
@@ -177,15 +176,15 @@ def test_a_flat_sheet_is_refused_before_training(tmp_path):
 
 
 def test_open_surface_is_warned_of_and_reported(tmp_path):
-    closed, heard = sphere(2), []
+    closed, warnings = sphere(2), []
     job = job_for(
         tmp_path, Mesh(closed.vertices, closed.faces[closed.corners[:, :, 2].mean(axis=1) > -0.5])
     )
-    report = run(job, Listener(warn=heard.append)).report
-    assert len(heard) == 1
-    assert "not watertight" in heard[0]
-    assert "negative means inside the closed surface" in heard[0]
-    assert report["input"]["warnings"] == heard
+    report = run(job, Listener(warn=warnings.append)).report
+    assert len(warnings) == 1
+    assert "not watertight" in warnings[0]
+    assert "negative means inside the closed surface" in warnings[0]
+    assert report["input"]["warnings"] == warnings
     assert report["input"]["watertight"] is False
 
 
@@ -205,9 +204,9 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, whole, s
     ).report
     assert steps == list(range(step + 1, 61))
     assert names(job.folder) == RESULTS
-    expected, found = load_file(whole.folder / MODEL), load_file(job.folder / MODEL)
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    expected, resumed = load_file(whole.folder / MODEL), load_file(job.folder / MODEL)
+    assert expected.keys() == resumed.keys()
+    assert all(torch.equal(expected[name], resumed[name]) for name in expected)
     before = report_of(whole)
     assert report["accuracy"] == before["accuracy"]
     assert report["field"] | {"bytes": 0} == before["field"] | {"bytes": 0}
@@ -249,7 +248,7 @@ def test_a_long_fit_leaves_a_checkpoint_when_a_later_stage_fails(tmp_path):
         if name == "render":
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match="is there to go on from with resume"):
+    with pytest.raises(Interrupted, match=r"^Stopped; the checkpoint is .*; go on with resume"):
         run(job, Listener(stage=interrupt))
     assert names(job.folder) == {CHECKPOINT}
     with pytest.raises(FileExistsError, match="resume to go on from the checkpoint, overwrite"):

@@ -1,5 +1,5 @@
-"""Interpolation by B-splines of both orders: the fused kernel against its plain twin, both against
-polynomials and autograd."""
+"""Interpolation by B-splines of order 1 and 2: the fused kernel against plain torch, and both
+against polynomials and autograd."""
 
 import itertools
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from nstr3d.kernels.field.interpolate import (
     tap_weights,
 )
 
-# torch's own forward mode compiles its rules with a function that torch has deprecated.
+# torch's forward mode calls a function that torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )
@@ -30,7 +30,7 @@ DIMS, ORDERS = [1, 2, 3, 4], [1, 2]
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Puts torch's thread count back after the test."""
+    """Restores torch's thread count after the test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
@@ -41,8 +41,9 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def node_positions(dim: int, grid: NodeGrid) -> Tensor:
-    """Every node ``(edge^dim, dim)`` of the grid over [-1, 1]^dim, last axis fastest: corners of
-    cells for order 1, centres and a layer outside for order 2."""
+    """The positions ``(edge^dim, dim)`` of the nodes over [-1, 1]^dim, last axis fastest. The nodes
+    are corners of cells for order 1; for order 2 they are centres of cells and of one layer of
+    cells outside the box."""
     outside = (grid.order - 1) / grid.resolution
     axis = torch.linspace(-1 - outside, 1 + outside, grid.edge, dtype=torch.float64)
     return torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"), dim=-1).reshape(-1, dim)
@@ -56,7 +57,7 @@ def dense_grid(dim: int, resolution: int, order: int = 1) -> NodeGrid:
 def sparse_level(
     dim: int, resolution: int, channels: int, order: int = 1, seed: int = 1
 ) -> tuple[NodeGrid, Tensor]:
-    """A grid that leaves out about a third of the nodes, and a float64 table for the rest."""
+    """A grid that stores about 70% of its nodes, and a float64 table for the stored nodes."""
     stored = torch.rand((resolution + order) ** dim, generator=seeded(seed)) > 0.3
     rows = torch.where(stored, stored.cumsum(0) - 1, -1).int()
     return NodeGrid(rows, resolution, order), torch.randn(
@@ -116,11 +117,11 @@ def test_fused_table_gradient_repeats_bit_for_bit(order: int) -> None:
     torch.set_num_threads(2)
     points, grid = torch.rand(5000, 3, generator=seeded()) * 2 - 1, dense_grid(3, 2, order)
     table = torch.randn(grid.edge**3, 4, generator=seeded(1)).requires_grad_(True)
-    found = [
+    actual = [
         torch.autograd.grad(gather(points, grid, table).square().sum(), table)[0] for _ in range(3)
     ]
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
+    assert torch.equal(actual[0], actual[1])
+    assert torch.equal(actual[0], actual[2])
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -156,12 +157,12 @@ def test_gather_has_no_derivative_path_left_out(grad_enabled: bool, order: int) 
         for axis in range(3):
             tangent = torch.zeros_like(points)
             tangent[:, axis] = 1
-            found = unpack_dual(gather(make_dual(points, tangent), grid, table)).tangent
-            assert found is not None
-            np.testing.assert_allclose(found, expected[:, :, axis], atol=1e-4)
+            actual = unpack_dual(gather(make_dual(points, tangent), grid, table)).tangent
+            assert actual is not None
+            np.testing.assert_allclose(actual, expected[:, :, axis], atol=1e-4)
     at = points.clone().requires_grad_(True)
-    found = torch.autograd.grad(gather(at, grid, table)[:, 1].sum(), at)[0]
-    np.testing.assert_allclose(found, expected[:, 1], atol=1e-4)
+    actual = torch.autograd.grad(gather(at, grid, table)[:, 1].sum(), at)[0]
+    np.testing.assert_allclose(actual, expected[:, 1], atol=1e-4)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -169,8 +170,10 @@ def test_gather_under_no_grad_answers_for_points_that_require_it(order: int) -> 
     grid, table = sparse_level(3, 4, 2, order)
     points = awkward_points(4).requires_grad_(True)
     with torch.no_grad():
-        found = gather(points, grid, table.float())
-    np.testing.assert_allclose(found, interpolate(points.detach().double(), grid, table), atol=2e-5)
+        actual = gather(points, grid, table.float())
+    np.testing.assert_allclose(
+        actual, interpolate(points.detach().double(), grid, table), atol=2e-5
+    )
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -187,13 +190,13 @@ def test_gather_without_numba_is_the_plain_form(
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_the_weights_along_an_axis_are_the_convolved_boxes(order: int) -> None:
-    """By the recursion that defines B-splines (de Boor, 1978), on knots at the whole numbers."""
+    """The weights follow the B-spline recursion (de Boor, 1978) with knots at the integers."""
 
     def spline(x: Tensor, degree: int) -> Tensor:
         if degree == 0:
             return ((x >= 0) & (x < 1)).to(x)
-        rest = degree - 1
-        return (x * spline(x, rest) + (degree + 1 - x) * spline(x - 1, rest)) / degree
+        previous = degree - 1
+        return (x * spline(x, previous) + (degree + 1 - x) * spline(x - 1, previous)) / degree
 
     offset = torch.rand(100, generator=seeded(4), dtype=torch.float64)
     for place, weight in enumerate(tap_weights(offset, order)):
@@ -203,12 +206,14 @@ def test_the_weights_along_an_axis_are_the_convolved_boxes(order: int) -> None:
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("dim", DIMS)
 def test_polynomials_of_the_order_are_reproduced_inside_and_outside(dim: int, order: int) -> None:
-    """Of that degree in every coordinate. The coefficients of order 2 are a polynomial's values at
-    the nodes less an eighth of its second differences (de Boor, 1978): x^2 has x^2 - h^2 / 4."""
+    """The polynomials have degree ``order`` in every coordinate. The coefficients of order 2 are a
+    polynomial's values at the nodes minus an eighth of its second differences (de Boor, 1978). For
+    x^2 and nodes h apart they are x^2 - h^2 / 4."""
     coefficients = torch.randn((order + 1,) * dim, generator=seeded(dim), dtype=torch.float64)
 
     def polynomial(x: Tensor, less: float) -> Tensor:
-        """Of all products of 1, x and x^2 - ``less``, a factor for each coordinate."""
+        """A weighted sum of all products that have one factor 1, x or x^2 - ``less`` for each
+        coordinate."""
         total = torch.zeros(len(x), dtype=torch.float64)
         for powers in itertools.product(range(order + 1), repeat=dim):
             factors = [x[:, axis] ** p - (less if p == 2 else 0) for axis, p in enumerate(powers)]
@@ -218,8 +223,8 @@ def test_polynomials_of_the_order_are_reproduced_inside_and_outside(dim: int, or
     grid, half = dense_grid(dim, 3, order), 1 / 3
     table = polynomial(node_positions(dim, grid), half**2)[:, None]
     points = torch.rand(200, dim, generator=seeded(9), dtype=torch.float64) * 2.2 - 1.1
-    found = interpolate(points, grid, table)[:, 0]
-    np.testing.assert_allclose(found, polynomial(points, 0.0), atol=1e-12)
+    actual = interpolate(points, grid, table)[:, 0]
+    np.testing.assert_allclose(actual, polynomial(points, 0.0), atol=1e-12)
 
 
 @pytest.mark.parametrize("dim", DIMS)
@@ -259,9 +264,8 @@ def test_corners_name_the_cell_and_the_place_in_it(dim: int, order: int) -> None
 def test_slope_is_reverse_forward_and_finite_difference(dim: int, order: int) -> None:
     grid, table = sparse_level(dim, 3, 2, order)
     points = torch.rand(40, dim, generator=seeded(3), dtype=torch.float64) * 1.9 - 0.95
-    points = points[
-        ((points + 1) * 1.5).frac().sub(0.5).abs().amax(dim=1) < 0.49
-    ]  # a step must not leave the cell
+    # A step must not leave the cell.
+    points = points[((points + 1) * 1.5).frac().sub(0.5).abs().amax(dim=1) < 0.49]
     value, slope = interpolate_with_slope(points, grid, table)
     assert torch.equal(value, interpolate(points, grid, table))
     at = points.clone().requires_grad_(True)

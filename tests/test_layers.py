@@ -1,4 +1,5 @@
-"""The house's order: modules import downwards, and each heavy package has its owners."""
+"""The architecture: modules import only from lower layers, and only the owners of a heavy package
+import it."""
 
 import ast
 import runpy
@@ -12,8 +13,8 @@ import pytest
 import nstr3d
 
 ROOT = Path(nstr3d.__file__).parent
-# Packages and root modules in the order in which they may be imported: each only from those above
-# it, and from itself. docs/architecture.md draws it.
+# Packages and root modules in the order of their layers: each imports only from itself and from the
+# names above it in this list. docs/architecture.md has the diagram.
 ORDER = (
     "types",
     "autodiff",
@@ -35,8 +36,8 @@ ORDER = (
     "cli",
     "bench",
 )
-PUBLIC = {"__init__", "__main__"}  # of the root: what a user imports or runs
-# Packages that are slow to load, or may be absent: where each may be imported, and how.
+PUBLIC = {"__init__", "__main__"}  # root modules that a user imports or runs
+# Packages that are slow to load or may be absent, each with the modules that may import it.
 OWNERS = {
     "trimesh": ("io", "render.contours"),
     "open3d": ("io.interop",),
@@ -52,7 +53,7 @@ OWNERS = {
     "jinja2": ("view.page.template",),
     "numba": ("kernels",),
     "llvmlite": ("kernels",),
-    "triton": ("kernels.field.gpu",),
+    "triton": ("kernels.field.decodergpu", "kernels.field.gpu", "kernels.field.levelgpu"),
     "safetensors": ("model",),
     "matplotlib": ("bench",),
     "onnxruntime": ("model.exchange",),
@@ -62,11 +63,11 @@ OWNERS = {
     "tqdm": ("cli",),
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
-AT_THE_TOP = {"numba", "llvmlite", "triton", "tyro", "tqdm"}  # of modules that are imported late
+AT_THE_TOP = {"numba", "llvmlite", "triton", "tyro", "tqdm"}  # their owners are imported late
 
 
 def modules() -> dict[str, Path]:
-    """Dotted names, without nstr3d, and their files; a package's own name is its __init__."""
+    """The file of every module by its dotted name without nstr3d; a package names its __init__."""
     names = {}
     for path in sorted(ROOT.rglob("*.py")):
         name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
@@ -78,7 +79,7 @@ MODULES = modules()
 
 
 def imports(name: str, top_level_only: bool = False) -> Iterator[str]:
-    """Dotted names that a module imports: ``from a import b`` is ``a.b`` where that is a module."""
+    """Dotted names that a module imports: ``from a import b`` gives ``a.b`` if that is a module."""
     tree = ast.parse(MODULES[name].read_text(encoding="utf-8"))
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -92,8 +93,10 @@ def imports(name: str, top_level_only: bool = False) -> Iterator[str]:
 
 def ours(name: str, top_level_only: bool = False) -> set[str]:
     """The modules of nstr3d that a module imports; the package itself is the empty name."""
-    found = (target for target in imports(name, top_level_only) if target.split(".")[0] == "nstr3d")
-    return {target.partition(".")[2] for target in found}
+    result = (
+        target for target in imports(name, top_level_only) if target.split(".")[0] == "nstr3d"
+    )
+    return {target.partition(".")[2] for target in result}
 
 
 def test_the_order_names_every_package_and_imports_are_read() -> None:
@@ -138,7 +141,7 @@ def test_the_house_is_small_enough_to_see() -> None:
 
 def test_the_page_about_the_packages_shows_the_imports() -> None:
     page = runpy.run_path(str(Path(__file__).parents[1] / "docs" / "packages.py"))
-    page["imports"].__globals__["ROOT"] = ROOT.parent  # of the package that is tested
+    page["imports"].__globals__["ROOT"] = ROOT.parent  # the tested package
     text = page["PAGE"].read_text(encoding="utf-8")
     assert page["redrawn"](text) == text, "run python docs/packages.py"
 
@@ -148,5 +151,5 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     loaded = f"[name for name in {heavy} if name in sys.modules]"
     program = f"import sys, nstr3d; print({loaded}, 'torch' in sys.modules)"
     command = [sys.executable, "-c", program]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    assert found.stdout.split("\n")[0] == "[] True"
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert result.stdout.split("\n")[0] == "[] True"

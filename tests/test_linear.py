@@ -1,5 +1,5 @@
-"""The closed-form start: the minimiser of the normal equations, which the decoder passes on, and
-only in fresh fields."""
+"""The linear start: it minimises the normal equations, the decoder outputs its sum, and it changes
+only fresh fields."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from nstr3d.fields.start.linear import GAIN, LinearStartConfig, least_squares_su
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.kernels.field.interpolate import interpolate
 from nstr3d.training.fit import FitConfig, fit_steps
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.types import Samples
 
 LEVELS = (
@@ -54,7 +54,7 @@ def test_it_reaches_the_minimiser_of_the_normal_equations(dim: int) -> None:
         [field.spectra[0], field.spectra[2]],
         LinearStartConfig(iterations=400, ridge=0.03),
     )
-    found = (
+    solution = (
         torch.cat(least_squares_sum(levels, data.points, data.values, config))
         .double()
         .numpy()[:, 0]
@@ -68,10 +68,11 @@ def test_it_reaches_the_minimiser_of_the_normal_equations(dim: int) -> None:
     normal = matrix.T @ matrix + shift * np.eye(matrix.shape[1])
     nearest = torch.cdist(levels[0].places(), data.points).argmin(dim=1)
     guess = torch.zeros(matrix.shape[1], dtype=torch.float64).numpy()
-    guess[: len(nearest)] = data.values[nearest, 0]  # which the ridge pulls to
+    # The ridge term pulls the solution towards this guess.
+    guess[: len(nearest)] = data.values[nearest, 0]
     missing = data.values.double().numpy()[:, 0] - matrix @ guess
     expected = guess + np.linalg.solve(normal, matrix.T @ missing)
-    assert np.abs(matrix @ (found - expected)).max() < 1e-3
+    assert np.abs(matrix @ (solution - expected)).max() < 1e-3
 
 
 def test_the_decoder_passes_the_sum_on() -> None:
@@ -91,7 +92,7 @@ def test_the_decoder_passes_the_sum_on() -> None:
 def error_after(steps: int, **changes) -> float:
     field, data = field_near(None, **changes), samples(20_000)
     for _ in fit_steps(
-        field, data, sdf_objective(), FitConfig(steps=steps, batch=2000, pool=20_000, warmup=5)
+        field, data, SdfObjective(), FitConfig(steps=steps, batch=2000, pool=20_000, warmup=5)
     ):
         pass
     with torch.no_grad():

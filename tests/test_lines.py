@@ -1,4 +1,4 @@
-"""Lines survive the way through files."""
+"""Lines survive a round trip through each file format."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ def test_ply_holds_points_colours_values_and_edges(tmp_path):
     edges = np.frombuffer(body[vertices.nbytes :], "<i4").reshape(-1, 2)
     np.testing.assert_array_equal(edges, [[0, 1], [1, 2], [3, 4], [4, 5], [5, 6]])
     assert b"element edge 5" in head
-    # Whoever reads point clouds reads it too.
+    # Readers of point clouds can read the file too.
     cloud: Any = trimesh.load(tmp_path / "a.ply")
     np.testing.assert_allclose(cloud.vertices, POINTS)
 
@@ -59,9 +59,8 @@ def test_glb_holds_points_colours_and_the_rows_of_the_ends(tmp_path):
     np.testing.assert_array_equal(
         accessor(primitive["indices"], "<u4", 1).reshape(-1, 2), LINES.segments
     )
-    scene: Any = trimesh.load(
-        tmp_path / "a.glb"
-    )  # which looks at the file's structure, and at points, not at segments
+    # trimesh checks the file's structure and the points, but ignores the segments.
+    scene: Any = trimesh.load(tmp_path / "a.glb")
     (path,) = scene.geometry.values()
     np.testing.assert_array_equal(path.vertices, points)
 
@@ -85,10 +84,10 @@ def test_vtp_holds_points_lines_and_values(tmp_path):
 def test_json_holds_lines_of_any_dimension(tmp_path):
     flat = Polylines(POINTS[:, :2], LINES.starts, LINES.values)
     save_lines(tmp_path / "a.json", flat)
-    found = json.loads((tmp_path / "a.json").read_text())["lines"]
-    assert [len(line["points"]) for line in found] == [3, 0, 4]
-    assert found[2]["points"] == POINTS[3:, :2].tolist()
-    assert found[0]["values"] == [0, 1, 2]
+    records = json.loads((tmp_path / "a.json").read_text())["lines"]
+    assert [len(line["points"]) for line in records] == [3, 0, 4]
+    assert records[2]["points"] == POINTS[3:, :2].tolist()
+    assert records[0]["values"] == [0, 1, 2]
 
 
 @pytest.mark.parametrize("suffix", [".ply", ".json"])

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from nstr3d.fields.base import Field
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
-from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.types import Samples
 
 
 class Constant(Field):
-    """Says the same everywhere."""
+    """A field with one trainable value everywhere."""
 
     config, in_dim, out_dim = None, 3, 1
 
@@ -30,7 +30,7 @@ class Constant(Field):
 
 
 class Linear(Field):
-    """A plane's distance, up to the length of its ``slope``."""
+    """A linear field ``x . slope``: a plane's distance times the length of ``slope``."""
 
     config, in_dim, out_dim = None, 3, 1
 
@@ -56,7 +56,7 @@ def small_nstr(transport: TransportConfig | None) -> Nstr:
 
 
 def test_huber_is_quadratic_below_delta_and_linear_above() -> None:
-    loss = sdf_objective(delta=0.01)
+    loss = SdfObjective(delta=0.01)
     errors = [0.0, 0.002, -0.005, 0.01, -0.3, 1.0]
     expected = [0, 0.2**2 / 2, 0.5**2 / 2, 0.5, 30 - 0.5, 100 - 0.5]
     for error, value in zip(errors, expected):
@@ -69,28 +69,28 @@ def test_huber_is_quadratic_below_delta_and_linear_above() -> None:
 
 def test_wrong_gradients_cost_their_squared_length_per_sample_of_the_batch() -> None:
     field, samples = Linear((0.5, 0.0, -0.25)), batch(0.0, 0.0, 0.0, 0.0)
-    wanted = torch.tensor([[0.5, 0.0, -0.25], [0.0, 0.0, 0.0], [0.5, 0.0, 0.75], [0.0, 0.6, 0.0]])
-    values = Samples(samples.points, field(samples.points).detach(), wanted)
-    loss = sdf_objective(gradient_weight=0.3)(field, values, 0.0)
-    expected = 0.3 * (0 + 1 + 0.5**2 + 0.6**2 + 0.25**2) / 4  # a row of zeros is none
+    targets = torch.tensor([[0.5, 0.0, -0.25], [0.0, 0.0, 0.0], [0.5, 0.0, 0.75], [0.0, 0.6, 0.0]])
+    values = Samples(samples.points, field(samples.points).detach(), targets)
+    loss = SdfObjective(gradient_weight=0.3)(field, values, 0.0)
+    expected = 0.3 * (0 + 1 + 0.5**2 + 0.6**2 + 0.25**2) / 4  # a row of zeros means no gradient
     assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
     loss.backward()
     assert field.slope.grad is not None
-    errors = (field.slope.detach() - wanted)[[0, 2, 3]].sum(dim=0)
+    errors = (field.slope.detach() - targets)[[0, 2, 3]].sum(dim=0)
     torch.testing.assert_close(field.slope.grad, 2 * 0.3 * errors / 4)
-    assert float(sdf_objective(gradient_weight=0.0)(field, values, 0.0).detach()) == 0
+    assert float(SdfObjective(gradient_weight=0.0)(field, values, 0.0).detach()) == 0
 
 
 @pytest.mark.parametrize("options", [{"delta": 0.0}, {"gradient_weight": -1.0}])
 def test_a_loss_without_sense_is_refused(options) -> None:
     with pytest.raises(ValueError, match="delta > 0 and a gradient weight of 0 or more"):
-        sdf_objective(**options)
+        SdfObjective(**options)
 
 
 def test_the_loss_pulls_towards_the_value() -> None:
     for start, sign in ((0.5, 1), (-0.5, -1), (0.2, 0)):
         field = Constant(start)
-        sdf_objective()(field, batch(0.2), 0.0).backward()
+        SdfObjective()(field, batch(0.2), 0.0).backward()
         assert field.value.grad is not None
         assert float(field.value.grad.sign()) == sign
 
@@ -98,7 +98,7 @@ def test_the_loss_pulls_towards_the_value() -> None:
 def test_transport_is_added_in_its_window_on_the_first_points() -> None:
     field, data = small_nstr(TransportConfig(hidden=5)), batch(0.1, -0.2, 0.3, 0.0)
     penalty = TransportPenalty(weight=0.7, start=0.25, end=0.75, points=3)
-    plain, loss = sdf_objective()(field, data, 0.0), sdf_objective(transport=penalty)
+    plain, loss = SdfObjective()(field, data, 0.0), SdfObjective(transport=penalty)
     added = 0.7 * field.transport_loss(data.points[:3])
     for progress, on in (
         (0.0, False),
@@ -114,7 +114,7 @@ def test_transport_is_added_in_its_window_on_the_first_points() -> None:
 
 
 def test_transport_needs_an_nstr_field_with_a_transport_network() -> None:
-    loss = sdf_objective(transport=TransportPenalty())
+    loss = SdfObjective(transport=TransportPenalty())
     with pytest.raises(ValueError, match="not Constant"):
         loss(Constant(0.0), batch(0.1), 0.5)
     with pytest.raises(ValueError, match="without a transport network"):

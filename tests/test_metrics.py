@@ -11,6 +11,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.geometry.shapes.primitives import scale, sphere, translate
 from nstr3d.sdf import Sdf
+from nstr3d.signals.ratios import psnr, snr
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.surface.metrics import (
     TAU,
@@ -21,9 +22,7 @@ from nstr3d.surface.metrics import (
     iou,
     mean_abs_error,
     mean_angle,
-    psnr,
     score,
-    snr,
 )
 from nstr3d.types import Mesh
 
@@ -77,7 +76,7 @@ def test_iou_counts_points() -> None:
 def test_iou_of_concentric_balls_is_the_ratio_of_their_volumes() -> None:
     points = np.random.default_rng(0).uniform(-1, 1, (200_000, 3))
     radius = np.linalg.norm(points, axis=1)
-    # Three standard deviations of a share of 0.51 among the points in the larger ball.
+    # Three standard deviations of a fraction near 0.51 of about 100,000 points in the larger ball.
     assert math.isclose(
         iou(radius < 0.8, radius < 1.0), 0.8**3, abs_tol=3 * math.sqrt(0.25 / 100_000)
     )
@@ -136,7 +135,8 @@ def test_a_tilted_plane_has_its_angle_as_normal_error_and_half_its_sine_as_mean_
     )
     assert math.isclose(result.normal_error, 10.0, rel_tol=1e-9)
     assert result.f_score == 1.0
-    # Up to the strip beyond the tilted square's edge, which is nearly as far.
+    # Not exact: reference points beyond the tilted square's edge are nearest to the edge, which is
+    # almost as near as the plane.
     assert math.isclose(result.chamfer, math.sin(math.radians(10)) / 2, rel_tol=0.01)
 
 

@@ -1,4 +1,4 @@
-"""Drawing normals: smooth on a sphere, sharp on a cube."""
+"""Normals of face corners for shading: smooth on a sphere, sharp on a cube."""
 
 import numpy as np
 from oracles import cube, sphere

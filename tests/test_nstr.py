@@ -1,4 +1,4 @@
-"""The NSTR field: its shape, its parameters, its spectrum's motion."""
+"""The NSTR field: its outputs, parameters, gradient, spectrum and transport."""
 
 import math
 
@@ -29,7 +29,7 @@ def draw(count: int = 50, dim: int = 3, seed: int = 0) -> Tensor:
 
 
 def lively(field: Nstr, seed: int = 3) -> Nstr:
-    """The field with every table random, phases included."""
+    """``field`` with random values in every table, including the phases."""
     with torch.no_grad():
         for level in field.spectra:
             level.table.normal_(0, 0.3, generator=seeded(seed))
@@ -118,8 +118,8 @@ def test_the_identity_decoder_is_the_literal_sum_of_waves() -> None:
     amplitude = level.spectrum(points).detach()
     omega, phase = level.state_dict()["omega"], level.state_dict()["phase"]
     expected = sum(amplitude[:, k] * torch.sin(points @ omega[k] + phase[k]) for k in range(6))
-    found = field(points)[:, 0].detach()
-    np.testing.assert_allclose(found, expected, atol=1e-5)  # type: ignore[arg-type]
+    actual = field(points)[:, 0].detach()
+    np.testing.assert_allclose(actual, expected, atol=1e-5)  # type: ignore[arg-type]
 
 
 def test_gradient_of_the_field_is_its_finite_difference() -> None:
@@ -130,12 +130,12 @@ def test_gradient_of_the_field_is_its_finite_difference() -> None:
     ) < 0.499
     points = points[inside]  # a step must not cross a cell face
     assert len(points) > 100
-    found = gradient(field, points)
+    actual = gradient(field, points)
     for axis in range(3):
         step = torch.zeros(3, dtype=torch.float64)
         step[axis] = 1e-6
         difference = (field(points + step) - field(points - step))[:, 0].detach() / 2e-6
-        np.testing.assert_allclose(found[:, axis], difference, atol=1e-6)
+        np.testing.assert_allclose(actual[:, axis], difference, atol=1e-6)
 
 
 def test_the_spectrums_slope_is_per_cell() -> None:
@@ -181,7 +181,7 @@ def test_linear_phases_shift_the_local_frequency_by_their_slope() -> None:
     np.testing.assert_allclose(
         amplitude.detach(), torch.tensor([[1.0, 2.0, 3.0]]).expand(50, 3), atol=1e-12
     )
-    # So the wave itself oscillates at that frequency.
+    # The wave itself oscillates at this frequency too.
     expected = torch.sin(points @ (omega + slopes).T + phase) * torch.tensor([1.0, 2.0, 3.0])
     np.testing.assert_allclose(level(points)[:, 2:].detach(), expected, atol=1e-10)
 
@@ -245,7 +245,7 @@ def test_transport_loss_passes_the_gradient_check() -> None:
 
 
 class Wrapped(torch.nn.Module):
-    """The transport loss as a module's forward pass, so that its weights can be handed in."""
+    """A module whose forward pass is the transport loss, for ``functional_call``."""
 
     def __init__(self, field: Nstr):
         super().__init__()

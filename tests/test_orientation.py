@@ -1,4 +1,4 @@
-"""Clouds that have no orientation, and the race of ways to orient one."""
+"""Clouds that cannot be oriented, and the benchmark of orientation methods."""
 
 import numpy as np
 import pytest

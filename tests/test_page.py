@@ -1,5 +1,5 @@
-"""The exported page, opened in a real browser: its pictures against those of the torch tracer from
-the same camera."""
+"""The exported page in a real browser: its pictures agree with the torch tracer's from the same
+camera."""
 
 import io
 import re
@@ -24,7 +24,7 @@ from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, measure, render
 from nstr3d.training.fit import Fit, FitConfig, fit
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.types import Box, Camera, Frame, Polylines, Samples
 from nstr3d.view.page.html import page_html
 from nstr3d.view.page.shader import field_code
@@ -50,7 +50,7 @@ SUM = NstrConfig(
 
 
 def fitted(config: NstrConfig) -> Fit:
-    """A ball that grows out of a ring, some way from the origin."""
+    """A short fit of a ball blended with a torus, in a frame away from the origin."""
     shape = smooth_union(torus(0.55, 0.18), sphere(0.32, (0.3, 0.25, 0.1)), k=0.1)
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(60_000, 3, generator=generator) * 2 - 1
@@ -69,7 +69,7 @@ def fitted(config: NstrConfig) -> Fit:
     return fit(
         field,
         samples,
-        sdf_objective(),
+        SdfObjective(),
         FitConfig(steps=150, batch=4096),
         frame=frame,
         bounds=bounds,
@@ -82,7 +82,7 @@ def model() -> Fit:
 
 
 class Shown:
-    """A page on the screen, its panel hidden in pictures."""
+    """A page open in the browser. Its panel is hidden in pictures."""
 
     def __init__(self, browser, path: Path, script: str = ""):
         self.tab = browser.new_page(viewport={"width": SIDE, "height": SIDE})
@@ -95,7 +95,8 @@ class Shown:
         self.tab.goto(path.as_uri())
 
     def until(self, condition: str) -> None:
-        """Waits for a condition; playwright's own waiting needs an eval that the page forbids."""
+        """Waits up to 20 seconds until the JavaScript ``condition`` holds. Playwright's own wait
+        needs eval, which the page forbids."""
         loop = f"while (!({condition})) await new Promise((resolve) => setTimeout(resolve, 20));"
         assert self.tab.evaluate(
             f"Promise.race([(async () => {{ {loop} return true; }})(), new Promise((resolve) => "
@@ -103,7 +104,7 @@ class Shown:
         ), condition
 
     def picture(self, script: str = "") -> np.ndarray:
-        """RGB ``(h, w, 3)`` in [0, 1] after ``script``, once nothing is left to draw."""
+        """RGB ``(h, w, 3)`` in [0, 1] after ``script``, once drawing has finished."""
         self.tab.evaluate(
             f"async () => {{ await nstr3d.ready; {script}; "
             "nstr3d.set({smooth: false}); await nstr3d.settled(); }"
@@ -134,7 +135,7 @@ def fresh(shown: Shown) -> Shown:
 
 @pytest.fixture
 def unfolded(fresh: Shown) -> Iterator[Shown]:
-    """With its controls, which so small a window folds away."""
+    """The page with its controls unfolded; a window this small folds them away."""
     fresh.tab.locator("#fold").click()
     yield fresh
     fresh.tab.locator("#fold").click()
@@ -145,8 +146,8 @@ def camera(fit: Fit, azimuth: float = 30.0, elevation: float = 15.0) -> Camera:
 
 
 def normals_in(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a picture of normals shows a surface, and the unit normals there: the grey behind it is
-    no unit vector."""
+    """The pixels of a picture of normals that show a surface ``(h, w)``, and the unit normals
+    ``(h, w, 3)``. Pixels are surface if they decode to unit length and are not background grey."""
     vectors = 2 * picture - 1
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     grey = np.ptp(picture, axis=-1) < 3 / 255
@@ -157,10 +158,10 @@ def normals_in(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def agrees(picture: np.ndarray, fit: Fit, at: Camera, level: float = 0.0) -> None:
     mask, normals = normals_in(picture)
-    seen = measure(fit.sdf().level(level), at)
-    both = mask & seen.mask
-    assert both.sum() / (mask | seen.mask).sum() >= 0.99
-    cosine = (normals * seen.normals).sum(axis=-1)[both].clip(-1, 1)
+    reference = measure(fit.sdf().level(level), at)
+    both = mask & reference.mask
+    assert both.sum() / (mask | reference.mask).sum() >= 0.99
+    cosine = (normals * reference.normals).sum(axis=-1)[both].clip(-1, 1)
     assert np.degrees(np.arccos(cosine)).mean() <= 1.5
 
 
@@ -194,10 +195,10 @@ def test_studio_light_and_frequency_colours_are_those_of_render(fresh: Shown, mo
         expected = render(model.sdf(), camera(model), RenderConfig(shading))
         difference = np.abs(fresh.picture(f"nstr3d.set({{shading: '{name}'}})") - expected)
         assert difference.mean() < 0.01, name
-        seen = measure(model.sdf(), camera(model)).mask
-        assert difference[seen].mean() < 0.03, name
+        reference = measure(model.sdf(), camera(model)).mask
+        assert difference[reference].mean() < 0.03, name
     light = fresh.picture("nstr3d.set({light: 120})")
-    assert np.abs(light - expected)[seen].mean() > 0.04
+    assert np.abs(light - expected)[reference].mean() > 0.04
 
 
 def test_a_click_changes_the_shading_and_a_slider_the_level(unfolded: Shown, model: Fit) -> None:
@@ -239,13 +240,13 @@ def test_the_slice_shows_where_the_inside_is(unfolded: Shown, model: Fit) -> Non
     unfolded.tab.locator("#axis").get_by_role("button", name="Z", exact=True).click()
     picture = unfolded.picture()
     blue = picture[..., 2] - picture[..., 0] > 0.08
-    depth = np.array(side.eye)[2] - model.bounds.centre[2]  # the plane is halfway, before the eye
+    # The plane z = centre lies in front of the eye.
+    depth = np.array(side.eye)[2] - model.bounds.centre[2]
     rays = side.rays()
     points = rays.origins + rays.directions * (depth / -rays.directions[:, 2:])
     inside = (model.sdf()(points) < 0).reshape(SIDE, SIDE).numpy()
-    assert (blue & inside).sum() / (
-        blue | inside
-    ).sum() > 0.85  # the dark line on the surface is not blue
+    # The dark outline of the surface is not blue.
+    assert (blue & inside).sum() / (blue | inside).sum() > 0.85
     assert (blue & ~inside).sum() < 0.02 * inside.sum()
     flipped = unfolded.picture("document.getElementById('flip').click()")
     assert np.abs(flipped - picture).mean() > 0.01
@@ -286,8 +287,8 @@ def test_a_page_is_one_file_that_names_no_other(model: Fit) -> None:
 
 
 def circles(fit: Fit, *radii: float, values: bool = True) -> Curves:
-    """Level circles of ``radii`` about a fit's middle, in its world; their values rise around
-    each."""
+    """Wavy horizontal circles of ``radii`` (unit box) about the centre of the fit's frame, in world
+    units. With ``values``, the values of each circle rise from 0 to 2 pi along it."""
     around = np.linspace(0, 2 * np.pi, 181)
     ring = np.stack([np.sin(around), 0.1 * np.cos(5 * around), np.cos(around)], axis=1)
     points = fit.frame.to_world(np.concatenate([radius * ring for radius in radii]))
@@ -300,31 +301,29 @@ def circles(fit: Fit, *radii: float, values: bool = True) -> Curves:
 def test_streamlines_are_drawn_where_the_surface_does_not_hide_them(
     browser, model: Fit, tmp_path: Path, valued: bool
 ) -> None:
-    """On the same pixels, and in the same colours, as a picture's lines; a box takes them away, a
-    slice cuts them."""
-    curves = circles(
-        model, 0.95, 0.3, values=valued
-    )  # around the ring; and through its hole and the ball
+    """The lines cover the same pixels in the same colours as those of ``draw_lines``. A check box
+    hides them and a slice cuts them."""
+    # One circle around the ring, one through its hole and the ball.
+    curves = circles(model, 0.95, 0.3, values=valued)
     (tmp_path / "page.html").write_text(page_html(model, "lines", curves=curves), encoding="utf-8")
     shown = Shown(browser, tmp_path / "page.html")
     bare = shown.picture("nstr3d.set({lines: false})")
     shown.tab.locator("#fold").click()
     shown.tab.locator("#lines").check()
     assert shown.tab.locator("#line-legend").count() == int(valued)
-    found = shown.picture()
-    share = np.tile(np.linspace(0, 1, 181), 2)
+    captured = shown.picture()
+    fraction = np.tile(np.linspace(0, 1, 181), 2)
     colours = (
-        colour_map(torch.from_numpy((share - 0.02) / 0.96)).numpy() if valued else curves.colours
+        colour_map(torch.from_numpy((fraction - 0.02) / 0.96)).numpy() if valued else curves.colours
     )
     expected = draw_lines(bare, camera(model), model.sdf(), curves.lines, colours, 1.5)
-    drawn, true = (np.abs(picture - bare).max(axis=-1) > 0.2 for picture in (found, expected))
+    drawn, true = (np.abs(picture - bare).max(axis=-1) > 0.2 for picture in (captured, expected))
     whole = draw_lines(bare, camera(model), model.sdf().level(-9.0), curves.lines, colours, 1.5)
-    assert (
-        200 < true.sum() < 0.8 * (np.abs(whole - bare).max(axis=-1) > 0.2).sum()
-    )  # much is hidden
+    # The surface hides many pixels of the lines.
+    assert 200 < true.sum() < 0.8 * (np.abs(whole - bare).max(axis=-1) > 0.2).sum()
     assert (drawn & binary_dilation(true)).sum() >= 0.97 * drawn.sum()
     assert (true & binary_dilation(drawn)).sum() >= 0.97 * true.sum()
-    assert np.abs(found - expected)[drawn & true].mean() < 0.1
+    assert np.abs(captured - expected)[drawn & true].mean() < 0.1
     shown.tab.locator("#lines").uncheck()
     np.testing.assert_array_equal(shown.picture(), bare)
     half = shown.picture("nstr3d.set({lines: false, axis: 'x', at: 0.5})")
@@ -345,8 +344,7 @@ def test_lines_of_another_shape_are_refused(model: Fit) -> None:
 
 
 def test_tables_are_rounded_finely(model: Fit) -> None:
-    """The generated code reads the tables back: here by hand, for the units that it multiplies them
-    by."""
+    """The texels times the units in the generated code reproduce the tables to within rounding."""
     assert isinstance(model.field, Nstr)
     code = field_code(model.field)
     place = 0

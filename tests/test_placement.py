@@ -1,5 +1,5 @@
-"""Placed waves find plane waves and chirps, unwrap phases, leave what says nothing alone, and never
-undo training."""
+"""Wave placement finds plane waves and chirps, unwraps phases, keeps the random start if it finds
+no wave, and never overwrites a trained field."""
 
 import math
 from dataclasses import replace
@@ -15,7 +15,7 @@ from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.start.placement import PlacementConfig, _unwrapped, place_waves
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.training.fit import FitConfig, fit_steps
-from nstr3d.training.losses import value_objective
+from nstr3d.training.losses import ValueObjective
 from nstr3d.types import Samples
 
 
@@ -38,21 +38,20 @@ def placed(field: Nstr, samples: Samples, seed: int = 0, **changes) -> Tensor:
 @pytest.mark.parametrize("dim", [1, 2, 3])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_plane_wave_is_read_where_it_lies(dim: int, seed: int) -> None:
-    omega = 18.0 * torch.nn.functional.normalize(
-        torch.tensor([2.0, -1.0, 0.5])[:dim], dim=0
-    )  # 1.4 x the nodes' Nyquist
+    # 1.4 times the Nyquist frequency of the nodes.
+    omega = 18.0 * torch.nn.functional.normalize(torch.tensor([2.0, -1.0, 0.5])[:dim], dim=0)
     field = field_of(dim)
     placed(field, samples_of(lambda x: x @ omega, dim), seed)
     inner = torch.rand(2000, dim, generator=torch.Generator().manual_seed(1)) * 1.4 - 0.7
     with torch.no_grad():
         frequency, amplitude = field.local_frequency(inner)
-    way = torch.sign(frequency[:, 0] @ omega)[:, None]
-    assert float((frequency[:, 0] * way - omega).norm(dim=1).median()) < 0.05 * 18
+    orientation = torch.sign(frequency[:, 0] @ omega)[:, None]
+    assert float((frequency[:, 0] * orientation - omega).norm(dim=1).median()) < 0.05 * 18
     assert float(amplitude.min()) > 0
 
 
 def test_the_reading_of_a_chirp_follows_it() -> None:
-    """From 10 to 26 radians per unit: more than any single frequency is near to."""
+    """The frequency rises from 10 to 26 radians per unit, too far for one frequency to fit it."""
     field = field_of(2, cells=12)
     placed(field, samples_of(lambda x: 18 * x[:, 0] + 4 * x[:, 0] ** 2, 2))
     inner = torch.rand(2000, 2, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
@@ -74,7 +73,7 @@ def test_placed_waves_explain_a_sum_that_random_ones_do_not() -> None:
         for _ in fit_steps(
             field,
             samples,
-            value_objective(),
+            ValueObjective(),
             FitConfig(steps=150, batch=2000, pool=20_000, warmup=5),
         ):
             pass
@@ -132,9 +131,8 @@ def test_where_nothing_oscillates_the_random_start_stays(value: float) -> None:
 
 
 def test_what_plain_channels_carry_is_left_to_them() -> None:
-    samples = samples_of(
-        lambda x: x @ torch.tensor([6.0, 0.0, 0.0]), 3
-    )  # 0.48 x the nodes' Nyquist frequency
+    # 0.48 times the Nyquist frequency of the nodes.
+    samples = samples_of(lambda x: x @ torch.tensor([6.0, 0.0, 0.0]), 3)
     field = field_of(3)
     before = field.spectra[0].table.detach().clone()
     torch.testing.assert_close(placed(field, samples, least=0.5), before, rtol=0, atol=0)

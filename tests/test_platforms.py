@@ -1,4 +1,5 @@
-"""The package where the system lacks what Linux has: it imports, fits, and says what it cannot."""
+"""The package on systems that lack features of Linux: it imports, fits, and names what it cannot
+do."""
 
 import ast
 import os
@@ -64,7 +65,7 @@ assert not code, code
 
 
 def run(program: str, *words: str) -> str:
-    """What a ``program`` prints on a system without the names above."""
+    """The output of ``program`` on a system without the names that ``ABSENT`` removes."""
     command = [sys.executable, "-c", ABSENT + program, *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -100,7 +101,7 @@ def test_windows_says_no_peak_no_start_and_no_limit(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(system, "open", missing, raising=False)
     monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr(os, "kill", missing)  # it would end the process there
+    monkeypatch.setattr(os, "kill", missing)  # os.kill would end the process on Windows
     assert system.peak_memory() is None
     assert system.process_start(os.getpid()) is None
     system.limit_memory(None)

@@ -1,4 +1,4 @@
-"""Tables survive the way through PLY, and damaged files are refused with a reason."""
+"""Tables survive a round trip through PLY, and damaged files are refused with a reason."""
 
 from pathlib import Path
 
@@ -33,19 +33,19 @@ def written(path: Path, content: str | bytes) -> Path:
 def test_tables_come_back_whatever_is_asked_first(tmp_path: Path) -> None:
     path = written(tmp_path / "a.ply", encode_ply(vertex=POINTS, edge=EDGES))
     assert element_names(path) == ["vertex", "edge"]
-    for found, expected in zip(read_ply(path, "edge", "vertex"), (EDGES, POINTS)):
-        assert found.dtype == expected.dtype
-        np.testing.assert_array_equal(found, expected)
+    for loaded, expected in zip(read_ply(path, "edge", "vertex"), (EDGES, POINTS)):
+        assert loaded.dtype == expected.dtype
+        np.testing.assert_array_equal(loaded, expected)
 
 
 def test_lists_are_written_for_other_programs(tmp_path: Path) -> None:
     faces = np.zeros(2, [("vertex_indices", "<i4", 3)])
     faces["vertex_indices"] = [[0, 1, 2], [2, 1, 3]]
     path = written(tmp_path / "a.ply", encode_ply(vertex=POINTS, face=faces))
-    found = trimesh.load(path, process=False)
-    assert isinstance(found, trimesh.Trimesh)
-    np.testing.assert_array_equal(found.faces, faces["vertex_indices"])
-    np.testing.assert_array_equal(found.vertices[:, 1], POINTS["y"])
+    loaded = trimesh.load(path, process=False)
+    assert isinstance(loaded, trimesh.Trimesh)
+    np.testing.assert_array_equal(loaded.faces, faces["vertex_indices"])
+    np.testing.assert_array_equal(loaded.vertices[:, 1], POINTS["y"])
     np.testing.assert_array_equal(read_ply(path, "vertex")[0], POINTS)
 
 
@@ -67,9 +67,9 @@ def test_lines_of_other_programs_are_read_in_text_and_big_endian(tmp_path: Path,
         swapped = (table.astype(table.dtype.newbyteorder(">")) for table in (points, edges))
         body = b"".join(table.tobytes() for table in swapped)
     head = head.replace(b"binary_little_endian", kind.encode()) + b"end_header\n"
-    found, _ = load_lines(written(tmp_path / "b.ply", head + body))
-    np.testing.assert_array_equal(found.points, lines.points)
-    np.testing.assert_array_equal(found.segments, lines.segments)
+    loaded, _ = load_lines(written(tmp_path / "b.ply", head + body))
+    np.testing.assert_array_equal(loaded.points, lines.points)
+    np.testing.assert_array_equal(loaded.segments, lines.segments)
 
 
 REFUSALS = {

@@ -1,4 +1,4 @@
-"""Budgets are kept and used."""
+"""Fields sized for a parameter budget use most of it and never exceed it."""
 
 import oracles
 import pytest

@@ -1,5 +1,4 @@
-"""Analytic shapes against brute force and their own promises, and the shipped meshes against their
-validator."""
+"""Analytic shapes against brute force and their stated bounds, and checks of the shipped meshes."""
 
 from __future__ import annotations
 
@@ -24,8 +23,7 @@ from nstr3d.geometry.shapes.ripples import drifting_ripple
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
-# The first forward-mode derivative makes torch compile its own helpers with an interface that it
-# has deprecated.
+# torch's forward mode calls a function that torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )
@@ -75,7 +73,7 @@ everyone = pytest.mark.parametrize("shape", ALL.values(), ids=ALL.keys())
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    """Batches here are too small to gain from threads, and on a busy machine lose a lot to them."""
+    """Runs on one thread: the batches are too small for more, which are slow on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -94,8 +92,8 @@ def _box_distance(bounds: Box, points: torch.Tensor) -> torch.Tensor:
     return torch.maximum(lower - points, points - upper).clamp_min(0).norm(dim=-1)
 
 
-# ------------------------------------------------------------------------------------- closed-form
-# samples of the surfaces
+# ------------------------------------------------------------------------------
+# closed-form samples of the surfaces
 
 
 def _grid(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +102,7 @@ def _grid(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sphere_samples() -> np.ndarray:
-    """The unit sphere, about 0.01 apart."""
+    """Points of the unit sphere, about 0.01 apart."""
     polar, azimuth = _grid(np.linspace(0, math.pi, 314), np.linspace(0, 2 * math.pi, 628))
     return np.stack(
         [np.sin(polar) * np.cos(azimuth), np.cos(polar), np.sin(polar) * np.sin(azimuth)], axis=-1
@@ -140,7 +138,7 @@ def _cylinder_samples() -> np.ndarray:
 
 
 def _capsule_samples() -> np.ndarray:
-    """A tube and two half spheres."""
+    """Points of the capsule's tube and two hemispheres."""
     a, b, radius = np.array((-0.4, 0.2, 0.1)), np.array((0.5, -0.3, 0.4)), 0.25
     axis = (b - a) / np.linalg.norm(b - a)
     side = np.cross(axis, (0.0, 0.0, 1.0))
@@ -155,8 +153,8 @@ def _capsule_samples() -> np.ndarray:
 
 
 def _rounded_box_samples() -> np.ndarray:
-    """The core box's faces moved out, quarter tubes about its edges, eighth balls about its
-    corners."""
+    """Points of the core box's faces moved outwards, of quarter tubes about its edges and of
+    octants of spheres about its corners."""
     core, radius = np.array((0.4, 0.7, 0.2)), 0.1
     ball, turn = _sphere_samples(), np.linspace(0, 2 * math.pi, 401)[:-1]
     pieces = [np.sign(ball) * core + radius * ball]
@@ -246,7 +244,7 @@ def test_ellipsoids_of_any_radii_have_unit_gradient_and_reach_their_poles(radii,
 
 
 # ------------------------------------------------------------------------------
-# what every shape promises
+# properties of every shape
 
 
 @everyone
@@ -317,7 +315,7 @@ def test_dtype_stays_and_the_origin_is_finite(shape):
 def test_rigid_motion_and_scale_move_the_distance_along(name, axis, degrees, offset, factor):
     shape, points = ALL[name], _points(200, seed=11)
     moved = P.translate(P.scale(P.rotate(shape, axis, degrees), factor), offset)
-    # The same motion by a twin: the matrix exponential of the axis' cross product.
+    # The same rotation by the matrix exponential of the axis' cross-product matrix.
     x, y, z = (math.radians(degrees) * np.array(axis) / np.linalg.norm(axis)).tolist()
     turn = torch.linalg.matrix_exp(
         torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
@@ -447,7 +445,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _is_closed_and_consistent(faces: np.ndarray) -> bool:
-    """Every directed edge occurs once, and so does its reverse."""
+    """Whether every directed edge occurs once, and so does its reverse."""
     edges = faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
     forth = np.unique(edges, axis=0)
     return len(forth) == len(edges) and np.array_equal(forth, np.unique(edges[:, ::-1], axis=0))
@@ -509,7 +507,7 @@ def test_shipped_meshes_are_watertight_outward_and_on_their_surface(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_faces_look_along_the_gradient(name):
     vertices, faces = _read(ASSETS / f"{name}.obj")
-    # A sample of the bunny's faces, for its normals are the slow part.
+    # At most 10,000 faces, because the normals of the bunny's distance are slow.
     corners = vertices[faces[:: 1 + len(faces) // 10000]]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     doubled = np.linalg.norm(normals, axis=-1)
@@ -517,7 +515,7 @@ def test_shipped_faces_look_along_the_gradient(name):
     outward = (normals * _script().RECIPES[name].shape().normals(corners.mean(axis=1))).sum(
         axis=-1
     ) / doubled
-    # A sliver may lie across a sharp edge; all others face outwards.
+    # A sliver may lie across a sharp edge; all other faces point outwards.
     assert doubled[outward <= 0].sum() < 1e-4 * doubled.sum()
 
 

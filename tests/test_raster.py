@@ -1,4 +1,4 @@
-"""The tracer and OpenGL, two renderers that share no code, see the same."""
+"""The sphere tracer and the OpenGL renderer, which share no code, agree."""
 
 import math
 import sys

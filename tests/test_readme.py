@@ -1,4 +1,4 @@
-"""The README's Python blocks run as they stand, in order, and do what the text around them says."""
+"""The README's Python blocks run unchanged and in order, and give what the text states."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ README = (ROOT / "README.md").read_text()
 
 @pytest.fixture
 def namespace(tmp_path, monkeypatch):
-    """What the blocks leave behind, run one after the other in an empty folder that sees the
-    assets."""
+    """The names that the blocks define when they run in order in an empty folder with a link to
+    the assets."""
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(tmp_path)
     names: dict = {}

@@ -1,4 +1,4 @@
-"""The relief shapes are closed, wind outward, and drift as they say."""
+"""The relief shapes are closed and wind outward, and their phases have the stated frequency."""
 
 import numpy as np
 import pytest

@@ -1,5 +1,4 @@
-"""Pictures: the silhouette is where it must be, light comes from where it should, and the options
-do what they say."""
+"""Pictures: the silhouette, the direction of the light, shadows, and the effects of the options."""
 
 import math
 from dataclasses import replace
@@ -21,7 +20,7 @@ FAR_AWAY = translate(sphere(), (0.0, 0.0, 100.0))
 
 
 def silhouette(image: np.ndarray, camera: Camera) -> np.ndarray:
-    """Pixels ``(h, w)`` that differ from a picture of nothing, which lies behind the camera."""
+    """The pixels ``(h, w)`` that differ from a picture of a shape behind the camera."""
     return np.abs(image - render(FAR_AWAY, camera)).max(axis=-1) > 1e-6
 
 
@@ -34,11 +33,11 @@ def test_shape_type_and_range() -> None:
 
 
 def test_the_silhouette_of_a_sphere_is_its_cone() -> None:
-    seen = silhouette(render(sphere(), FRONT), FRONT)
+    covered = silhouette(render(sphere(), FRONT), FRONT)
     directions = FRONT.rays().directions.numpy()
     clearance = 6 * np.sqrt(directions[:, 0] ** 2 + directions[:, 1] ** 2)
     sure = np.abs(clearance - 1) > 1e-3
-    assert np.array_equal(seen.ravel()[sure], (clearance < 1)[sure])
+    assert np.array_equal(covered.ravel()[sure], (clearance < 1)[sure])
 
 
 def test_the_key_light_comes_from_the_upper_left_and_turns_with_the_camera() -> None:
@@ -74,7 +73,7 @@ def test_hollows_are_darker_with_occlusion_and_open_ground_is_not() -> None:
     np.testing.assert_allclose(open_ratio[36:44, 40:56], 1.0, atol=1e-5)
     scene = union(floor, wall)
     ratio = (render(scene, FRONT, lit) / render(scene, FRONT, dull)).mean(axis=-1)
-    # About 0.3 from the middle is where ball and floor meet.
+    # Ball and floor meet about 0.3 from the centre.
     contact = 40 + round(0.3 / (6 * math.tan(math.radians(17.5))) * 40)
     assert ratio[contact : contact + 2, 48].min() < 0.9
 

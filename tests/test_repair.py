@@ -1,4 +1,4 @@
-"""Mesh repair: each defect made by hand, counted and mended; what is sound stays as it is."""
+"""Mesh repair: every kind of defect is counted and repaired, and sound meshes stay unchanged."""
 
 import dataclasses
 
@@ -28,16 +28,16 @@ SOUND = RepairReport(
 
 
 def assert_repaired(mesh: Mesh, expected: Mesh, **counts: int | bool) -> None:
-    """``mesh`` is repaired to ``expected``, up to where each face starts, and reported as sound but
-    for ``counts``."""
-    found, report = repair(mesh)
+    """Asserts that ``mesh`` is repaired to ``expected``, up to the first corner of each face, and
+    that its report is ``SOUND`` with ``counts``."""
+    repaired, report = repair(mesh)
     assert report == dataclasses.replace(SOUND, **counts)
-    np.testing.assert_array_equal(found.vertices, expected.vertices)
-    np.testing.assert_array_equal(from_lowest(found.faces), from_lowest(expected.faces))
+    np.testing.assert_array_equal(repaired.vertices, expected.vertices)
+    np.testing.assert_array_equal(from_lowest(repaired.faces), from_lowest(expected.faces))
 
 
 def from_lowest(faces: np.ndarray) -> np.ndarray:
-    """The same faces, each turned to begin with its lowest index."""
+    """The same faces, each rotated to begin with its lowest index."""
     start = faces.argmin(axis=1)[:, None]
     return np.take_along_axis(faces, (start + np.arange(3)) % 3, axis=1)
 
@@ -51,21 +51,21 @@ def winding_at(mesh: Mesh, *points: tuple[float, float, float]) -> list[int]:
     "mesh", [oracles.tetrahedron(), oracles.cube(), oracles.torus(), oracles.sphere(2)]
 )
 def test_a_sound_mesh_is_left_alone(mesh: Mesh) -> None:
-    found, report = repair(mesh)
+    repaired, report = repair(mesh)
     assert report == SOUND
     assert not report.changed
-    np.testing.assert_array_equal(found.vertices, mesh.vertices)
-    np.testing.assert_array_equal(found.faces, mesh.faces)
+    np.testing.assert_array_equal(repaired.vertices, mesh.vertices)
+    np.testing.assert_array_equal(repaired.faces, mesh.faces)
 
 
 def test_equal_positions_are_merged() -> None:
     sphere = oracles.sphere(1)
-    found, report = repair(oracles.soup(sphere))
+    repaired, report = repair(oracles.soup(sphere))
     assert report == dataclasses.replace(
         SOUND, merged_vertices=3 * len(sphere.faces) - len(sphere.vertices)
     )
     assert report.changed
-    np.testing.assert_array_equal(found.corners, sphere.corners)
+    np.testing.assert_array_equal(repaired.corners, sphere.corners)
 
 
 def test_zero_and_minus_zero_are_one_position() -> None:
@@ -90,7 +90,7 @@ def test_degenerate_faces_are_dropped() -> None:
         [3, 4, 3],
         [5, 5, 5],
         [0, 8, 6],
-    ]  # the last repeats nothing, but lies on one line
+    ]  # the last has three vertices on one line
     expected = Mesh(mesh.vertices, mesh.faces)
     damaged = Mesh(vertices, np.concatenate([bad[:2], mesh.faces, bad[2:]]))
     assert_repaired(damaged, expected, degenerate_faces=4, unreferenced_vertices=1)
@@ -115,15 +115,15 @@ def test_copies_of_a_face_are_dropped() -> None:
 
 def test_backs_of_a_two_sided_solid_are_dropped_and_it_looks_outward() -> None:
     two_sided = oracles.joined(oracles.inverted(oracles.sphere(1)), oracles.sphere(1))
-    found, report = repair(two_sided)
+    repaired, report = repair(two_sided)
     assert report.duplicate_faces == len(oracles.sphere(1).faces)
     assert report.watertight
-    assert volume(found) == pytest.approx(volume(oracles.sphere(1)))
+    assert volume(repaired) == pytest.approx(volume(oracles.sphere(1)))
 
 
 def test_a_two_sided_solid_beside_a_plain_one_is_found() -> None:
     ball = oracles.sphere(1)
-    found, report = repair(
+    repaired, report = repair(
         oracles.joined(oracles.cube(centre=(5.0, 0.0, 0.0)), ball, oracles.inverted(ball))
     )
     assert (report.duplicate_faces, report.components, report.watertight) == (
@@ -131,20 +131,19 @@ def test_a_two_sided_solid_beside_a_plain_one_is_found() -> None:
         2,
         True,
     )
-    assert volume(found) == pytest.approx(volume(ball) + 8)
+    assert volume(repaired) == pytest.approx(volume(ball) + 8)
 
 
 def test_cubes_that_touch_face_to_face_keep_both_walls() -> None:
     left = oracles.cube()
-    right = Mesh(
-        left.vertices * [-1, 1, 1] + [2, 0, 0], left.faces[:, ::-1]
-    )  # the mirror image: its wall is the same two faces
-    found, report = repair(oracles.joined(left, right))
+    # A mirror image, whose wall has the same two faces.
+    right = Mesh(left.vertices * [-1, 1, 1] + [2, 0, 0], left.faces[:, ::-1])
+    repaired, report = repair(oracles.joined(left, right))
     assert (report.merged_vertices, report.branching_edges, report.boundary_edges) == (4, 5, 0)
     assert (report.duplicate_faces, report.flipped_faces, report.watertight) == (0, 0, False)
     inside, outside = [(0.0, 0.0, 0.0), (2.0, 0.0, 0.0)], (4.0, 0.0, 0.0)
     np.testing.assert_allclose(
-        oracles.brute_force_winding(found, np.array([*inside, outside])), [1, 1, 0], atol=1e-12
+        oracles.brute_force_winding(repaired, np.array([*inside, outside])), [1, 1, 0], atol=1e-12
     )
 
 
@@ -171,10 +170,10 @@ def test_an_inside_out_mesh_is_turned() -> None:
 def test_an_inside_out_mesh_with_a_hole_is_turned() -> None:
     mesh = oracles.sphere(2)
     opened = Mesh(mesh.vertices, mesh.faces[4:])
-    found, report = repair(oracles.inverted(opened))
+    repaired, report = repair(oracles.inverted(opened))
     assert report.flipped_faces == len(opened.faces)
     assert not report.watertight
-    np.testing.assert_array_equal(from_lowest(found.faces), from_lowest(repair(opened)[0].faces))
+    np.testing.assert_array_equal(from_lowest(repaired.faces), from_lowest(repair(opened)[0].faces))
     assert not repair(opened)[1].changed
 
 

@@ -1,5 +1,5 @@
-"""Waves of known frequency: the frequency is the gradient of the phase, and the surface lies where
-the phase says."""
+"""Ripples: the frequency is the gradient of the phase, and the surface is displaced by the sine of
+the phase."""
 
 import pytest
 import torch

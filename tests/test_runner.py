@@ -1,5 +1,5 @@
-"""What the runner of stages owes every job: failed measurements that cost no fit, and expensive
-things that are built once."""
+"""Every kind of job: a failed measurement does not lose the fit, and expensive structures are built
+once."""
 
 import hashlib
 import json
@@ -59,8 +59,8 @@ def picture_job(folder: Path) -> SignalJob:
 
 
 JOBS: dict[str, tuple[Callable, Callable, Any, Callable, dict[str, str], set[str], str]] = {
-    # how it is made and run, whose functions fail, its table, what its report names each, what is
-    # not written
+    # Each job: how to make and to run it, the module whose functions are made to fail, its table,
+    # each function's name in the report, the files that are not written then, and the model file.
     "mesh": (
         mesh_job,
         run,
@@ -105,7 +105,7 @@ JOBS: dict[str, tuple[Callable, Callable, Any, Callable, dict[str, str], set[str
 def test_every_measurement_may_fail_and_the_fit_is_kept_with_the_reasons(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, start, module, tell, failing, unwritten, model = JOBS[kind]
+    make, start, module, tabulate, failing, unwritten, model = JOBS[kind]
 
     def fail(*args: Any, **options: Any) -> None:
         raise RuntimeError("no\n  luck")
@@ -115,9 +115,9 @@ def test_every_measurement_may_fail_and_the_fit_is_kept_with_the_reasons(
     if kind != "signal":
         monkeypatch.setattr(surface, "structure", fail)
         failing = failing | {"structure": "structure"}
-    heard: list[str] = []
+    warnings: list[str] = []
     job = make(tmp_path)
-    outcome: Outcome = start(job, Listener(warn=heard.append))
+    outcome: Outcome = start(job, Listener(warn=warnings.append))
     report = json.loads((job.folder / REPORT).read_text())
     assert report == json.loads(json.dumps(outcome.report))
     reasons = {key: value for key, value in report.items() if key.endswith("_failed")}
@@ -126,14 +126,14 @@ def test_every_measurement_may_fail_and_the_fit_is_kept_with_the_reasons(
         assert report[name] is None
     if kind != "signal":
         assert report["mesh"]["watertight"] is report["mesh"]["components"] is None
-    assert sorted(heard) == sorted(
+    assert sorted(warnings) == sorted(
         f"{name} could not be measured ({REASON})." for name in failing.values()
     )
     written = {path.name for path in job.folder.iterdir()}
     assert written == {path.name for path in outcome.files}
     assert not written & unwritten
     assert load(job.folder / model).provenance["input"] == job.path.name
-    assert REASON in tell(outcome)
+    assert REASON in tabulate(outcome)
 
 
 def test_kinks_that_cannot_be_measured_leave_the_other_figures(
@@ -185,7 +185,7 @@ def test_a_stop_while_measuring_is_no_failed_measurement(
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """How often each expensive thing has been built, by its kind and what it was built of."""
+    """How often each expensive structure is built, by its kind and a hash of its input."""
     counts: Counter = Counter()
 
     def of(*parts: Any) -> str:
@@ -228,7 +228,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
 
 def kinds(counts: Counter) -> dict[str, int]:
-    """How many things of each kind were built."""
+    """The number of different structures that were built, by kind."""
     return dict(Counter(kind for kind, *_ in counts))
 
 
@@ -239,7 +239,7 @@ def test_a_job_on_a_mesh_builds_each_tree_lattice_and_hash_once(
     assert set(built.values()) == {1}
     number = kinds(built)
     assert number.pop("lattice") > 2
-    # The input's tree and the extracted mesh's, which is asked for no sign; the samples' tree is
+    # Trees of the input and of the extracted mesh, which needs no signs; the tree of the samples is
     # for the start of training.
     assert number == {"_tree": 2, "_winding_tree": 1, "points": 1, "hash": 1}
 
@@ -251,7 +251,7 @@ def test_a_job_that_starts_from_a_model_builds_each_lattice_and_tree_once(
     built.clear()
     start = {"start": tmp_path / "out" / MODEL, "params": None, "out": tmp_path / "next"}
     run(mesh_job(tmp_path, **start))
-    assert kinds(built)["hash"] == 2  # the input's and the model's
+    assert kinds(built)["hash"] == 2  # one hash of the input, one of the model
     assert {count for (kind, *_), count in built.items() if kind != "points"} == {1}
 
 

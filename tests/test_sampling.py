@@ -1,4 +1,4 @@
-"""The narrow-band sampler: where its points are and what they are told."""
+"""The narrow-band sampler: the positions, distances and gradients of its samples."""
 
 import numpy as np
 import oracles
@@ -46,20 +46,19 @@ def test_the_shares_are_met() -> None:
 
 def test_the_band_is_gaussian_about_the_surface_and_the_rest_is_uniform() -> None:
     near = draw(cube_band(surface=0, near=1, band=0.02)).values[:, 0]
-    # Along a face's normal the offset is Gaussian; only the edges' few points differ.
+    # The offset along a face's normal is Gaussian; only the few points at edges differ.
     assert float(near.std()) == pytest.approx(0.02, rel=0.06)
     assert float(near.mean()) == pytest.approx(0, abs=0.002)
-    rest = draw(cube_band(surface=0, near=0)).points.numpy()
+    background = draw(cube_band(surface=0, near=0)).points.numpy()
     np.testing.assert_allclose(
-        np.quantile(rest, [0.1, 0.5, 0.9], axis=0).T, [[-0.8, 0, 0.8]] * 3, atol=0.07
+        np.quantile(background, [0.1, 0.5, 0.9], axis=0).T, [[-0.8, 0, 0.8]] * 3, atol=0.07
     )
 
 
 def test_the_halo_is_a_wider_gaussian_about_the_surface() -> None:
     halo = draw(cube_band(surface=0, near=0, around=1)).values[:, 0]
-    assert int((halo.abs() < 0.2).sum()) / 2000 == pytest.approx(
-        0.72, abs=0.05
-    )  # 68%, and what edges and corners add
+    # 68% lie within one deviation, and edges and corners add some.
+    assert int((halo.abs() < 0.2).sum()) / 2000 == pytest.approx(0.72, abs=0.05)
     assert float(halo.abs().max()) > 0.3
 
 
@@ -73,7 +72,7 @@ def test_a_share_of_the_near_samples_has_the_gradient_of_the_distance() -> None:
     step = 1e-6 * np.eye(3)
     expected = [(cube_distance(points + e) - cube_distance(points - e)) / 2e-6 for e in step]
     wrong = np.abs(samples.gradients[sloped].numpy() - np.stack(expected, axis=1)).max(axis=1)
-    assert np.quantile(wrong, 0.99) < 1e-4  # a point may be as near to two faces
+    assert np.quantile(wrong, 0.99) < 1e-4  # a point may be equally near to two faces
     assert float(samples.values[sloped].abs().max()) < 0.05 * 5
 
 
@@ -106,7 +105,7 @@ def test_any_count_is_given(count: int) -> None:
 
 @pytest.mark.parametrize("shares", [(-0.1, 0.5), (0.5, -0.1), (0.6, 0.5)])
 def test_shares_that_do_not_add_up_raise(shares: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match="must not be negative or exceed 1"):
+    with pytest.raises(ValueError, match="must not be negative, and their sum must not exceed 1"):
         cube_band(*shares)
 
 
@@ -132,7 +131,7 @@ def test_rasters_without_anything_to_fit_are_refused() -> None:
     values = np.ones((3, 3, 1))
     with pytest.raises(ValueError, match="hides every sample"):
         Raster(values, np.zeros((3, 3), bool))
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="mask must be bool"):
         Raster(values, np.ones((3, 2), bool))
     with pytest.raises(ValueError, match="not finite"):
         Raster(values * np.nan)

@@ -1,5 +1,5 @@
-"""Files that outlive the code: what every format's version wrote is read as it was, gone on with,
-and not made anew."""
+"""Saved files of every format version: models load bit for bit, data sets open, and runs that other
+defaults began are refused or fitted anew."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MODELS = [
 
 @pytest.fixture(autouse=True)
 def as_then(monkeypatch):
-    """The presets and the version that the files were made with: others make other runs, which is
+    """Sets the preset and the package version that the files were made with. Runs with others are
     tested elsewhere."""
     monkeypatch.setitem(presets.PRESETS, "fast", FAST)
     monkeypatch.setattr(fitting, "package_version", lambda name: "0.1.0")
@@ -47,7 +47,7 @@ def as_then(monkeypatch):
 
 @pytest.fixture(params=FORMATS)
 def folder(request, tmp_path) -> Path:
-    """A copy of the files of a format."""
+    """A copy of the files of one format version."""
     return shutil.copytree(FIXTURES / request.param, tmp_path / "files")
 
 
@@ -68,7 +68,7 @@ def test_a_model_is_what_it_was_bit_for_bit(name: str, model: str) -> None:
 
 
 def test_a_run_that_other_defaults_began_is_not_gone_on_with(folder: Path) -> None:
-    """Levels have an option more, and the loss counts gradients."""
+    """Since that run, levels have one more option and the loss uses gradients."""
     before = {path: path.read_bytes() for path in (folder / "stopped").iterdir()}
     with pytest.raises(ValueError, match=r"lacks the option LevelConfig\.order; go on with the"):
         run(changed(stopped_job(folder), resume=True))

@@ -73,8 +73,8 @@ def test_no_points_no_distances() -> None:
 def test_distances_are_in_world_units_wherever_the_frame_is(scale: float) -> None:
     frame = Frame((3e3 * scale, -2e3 * scale, 1e3 * scale), scale)
     unit = draw(reach=0.99)
-    found = ball_sdf(frame)(frame.to_world(unit))
-    np.testing.assert_allclose(found / scale, np.linalg.norm(unit, axis=1) - RADIUS, atol=1e-6)
+    actual = ball_sdf(frame)(frame.to_world(unit))
+    np.testing.assert_allclose(actual / scale, np.linalg.norm(unit, axis=1) - RADIUS, atol=1e-6)
     np.testing.assert_allclose(
         ball_sdf(frame).gradient(frame.to_world(unit)),
         unit / np.linalg.norm(unit, axis=1, keepdims=True),
@@ -86,14 +86,14 @@ def test_outside_the_unit_box_the_value_is_positive_and_safe() -> None:
     frame = Frame((5.0, 0.0, -5.0), 2.0)
     unit = draw(4000, reach=4.0)
     unit = unit[np.abs(unit).max(axis=1) > 1]
-    found = ball_sdf(frame, torch.float64)(frame.to_world(unit))
+    actual = ball_sdf(frame, torch.float64)(frame.to_world(unit))
     exact = (np.linalg.norm(unit, axis=1) - RADIUS) * frame.scale
     to_box = np.linalg.norm(np.maximum(np.abs(unit) - 1, 0), axis=1) * frame.scale
-    assert (found > 0).all()
-    assert (found <= exact * (1 + 1e-12)).all()
-    assert (found >= to_box * (1 - 1e-12)).all()
-    # On the axes the nearest point of the box is on the way to the ball: the value is sqrt(gap^2 +
-    # 0.4^2).
+    assert (actual > 0).all()
+    assert (actual <= exact * (1 + 1e-12)).all()
+    assert (actual >= to_box * (1 - 1e-12)).all()
+    # On an axis, the nearest point of the box lies between the point and the ball. The value is
+    # sqrt(gap^2 + 0.4^2), times the scale.
     axis = frame.to_world(np.array([[3.0, 0, 0]]))
     np.testing.assert_allclose(ball_sdf(frame, torch.float64)(axis), 2 * np.hypot(2, 1 - RADIUS))
 
@@ -127,15 +127,15 @@ def test_gradient_is_the_finite_difference_inside_and_outside(reach: float) -> N
     kinks = np.stack([np.abs(unit), np.abs(np.abs(unit) - 1)]).min(axis=(0, 2))
     points = frame.to_world(unit[(kinks > 1e-3)])
     value = field(torch.from_numpy(unit[kinks > 1e-3]).clamp(-1, 1))[:, 0].detach().numpy()
-    points = points[np.abs(value) > 1e-3]  # max(f, 0) bends at 0
+    points = points[np.abs(value) > 1e-3]  # outside the box, max(f, 0) has a kink at 0
     assert len(points) > 100
-    found = sdf.gradient(points)
-    assert np.isfinite(found).all()
+    actual = sdf.gradient(points)
+    assert np.isfinite(actual).all()
     for axis in range(3):
         step = np.zeros(3)
         step[axis] = 1e-6
         np.testing.assert_allclose(
-            found[:, axis], (sdf(points + step) - sdf(points - step)) / 2e-6, atol=1e-7
+            actual[:, axis], (sdf(points + step) - sdf(points - step)) / 2e-6, atol=1e-7
         )
 
 

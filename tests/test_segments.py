@@ -12,13 +12,13 @@ from nstr3d.spectrum.segments import band_shares, segment
 def test_two_bands_are_told_apart_within_a_cell():
     x = ((torch.arange(6000) + 0.5) / 6000 * 2 - 1)[:, None]
     signal = torch.where(x < 0.2, torch.sin(60 * x), torch.sin(200 * x))
-    found = analyse(x, signal, AnalysisConfig(highest=260.0, octaves=3, degree=0))
-    labels = segment(found.spectrum(x[::4]), 2)
+    result = analyse(x, signal, AnalysisConfig(highest=260.0, octaves=3, degree=0))
+    labels = segment(result.spectrum(x[::4]), 2)
     edges = x[::4][:-1, 0].numpy()[np.diff(labels) != 0]
     assert labels[0] == 0
     assert labels[-1] == 1
     assert len(edges) >= 1
-    assert np.abs(edges - 0.2).max() <= 2 / found.config.cells[0]
+    assert np.abs(edges - 0.2).max() <= 2 / result.config.cells[0]
 
 
 def test_labels_are_stable_and_rise_with_frequency():
@@ -27,8 +27,10 @@ def test_labels_are_stable_and_rise_with_frequency():
     size = torch.tensor([10.0, 40.0, 160.0])[level][:, None] * (
         1 + 0.1 * torch.rand(300, 4, generator=generator)
     )
-    way = torch.nn.functional.normalize(torch.randn(300, 4, 3, generator=generator), dim=2)
-    spectrum = LocalSpectrum(size[:, :, None] * way, torch.rand(300, 4, generator=generator) + 0.1)
+    directions = torch.nn.functional.normalize(torch.randn(300, 4, 3, generator=generator), dim=2)
+    spectrum = LocalSpectrum(
+        size[:, :, None] * directions, torch.rand(300, 4, generator=generator) + 0.1
+    )
     labels = segment(spectrum, 3)
     np.testing.assert_array_equal(labels, level.numpy())
     order = torch.randperm(300, generator=generator)

@@ -1,5 +1,4 @@
-"""Images and sounds from file to files: what is written, what is refused, and that scores say what
-they claim."""
+"""Jobs on images and sounds from input file to output files: results, scores and refusals."""
 
 import json
 import math
@@ -113,7 +112,7 @@ def test_constant_pictures_and_silence_have_finite_reports(tmp_path: Path) -> No
 
     path = written(tmp_path, "flat.png", np.full((40, 40, 3), 0.2))
     report = run_signal(SignalJob(path, tmp_path / "out")).report
-    psnr = report["accuracy"]["psnr"]  # none where every pixel is exact
+    psnr = report["accuracy"]["psnr"]  # None if every pixel is exact
     assert (math.inf if psnr is None else psnr) > 100
     soundfile.write(tmp_path / "silent.wav", np.zeros(2000), 8000)
     report = run_signal(SignalJob(tmp_path / "silent.wav", tmp_path / "quiet")).report
@@ -203,11 +202,13 @@ def test_the_transport_loss_trains_a_network_and_needs_a_spectrum(tmp_path: Path
 def test_local_frequency_is_that_of_a_wave() -> None:
     time = np.arange(4000)
     for omega in (0.2, 1.0, 2.5):
-        found = local_frequency(np.sin(omega * time, dtype=np.float32)[:, None], 64)
-        np.testing.assert_allclose(found[2:-2], omega, atol=0.03)
+        frequencies = local_frequency(np.sin(omega * time, dtype=np.float32)[:, None], 64)
+        np.testing.assert_allclose(frequencies[2:-2], omega, atol=0.03)
     chirp = np.sin(0.2 * time + 0.0003 * time**2, dtype=np.float32)[:, None]
-    found = local_frequency(chirp, 64)[2:-2]
-    np.testing.assert_allclose(found, 0.2 + 0.0006 * 64 * (np.arange(len(found)) + 2), atol=0.06)
+    frequencies = local_frequency(chirp, 64)[2:-2]
+    np.testing.assert_allclose(
+        frequencies, 0.2 + 0.0006 * 64 * (np.arange(len(frequencies)) + 2), atol=0.06
+    )
 
 
 @SOUND
@@ -215,8 +216,8 @@ def test_a_chirp_tracks() -> None:
     sound = load_sound(ASSETS / "chirp.wav").values
     field = fit_cosines(sound, 6000)
     assert score_signal(field.raster(), sound, None)["snr"] > 60
-    found, target = local_frequency(field.raster(), 256), local_frequency(sound, 256)
-    np.testing.assert_allclose(found, target, rtol=0.02, atol=0.01)
+    frequencies, target = local_frequency(field.raster(), 256), local_frequency(sound, 256)
+    np.testing.assert_allclose(frequencies, target, rtol=0.02, atol=0.01)
 
 
 def test_points_outside_are_refused() -> None:
@@ -337,10 +338,9 @@ def test_the_command_line_tells_kinds_apart_and_says_what_was_left_out(
 
 
 def test_a_large_picture_is_shrunk_in_strips_as_it_would_be_whole() -> None:
-    picture = (
-        np.random.default_rng(0).random((2100, 30, 4)).astype(np.float32)
-    )  # in blocks of 3, so in strips of 48 rows
-    seen = comparison(picture, picture, np.ones((4, 2)))
+    # Shrunk in blocks of 3, so in strips of 48 rows.
+    picture = np.random.default_rng(0).random((2100, 30, 4)).astype(np.float32)
+    shown = comparison(picture, picture, np.ones((4, 2)))
     whole = shrunk(opaque(picture))
-    np.testing.assert_allclose(seen[: len(whole), : whole.shape[1]], whole, atol=1e-6)
-    assert seen[len(whole) + GAP :, : whole.shape[1]].max() == 0
+    np.testing.assert_allclose(shown[: len(whole), : whole.shape[1]], whole, atol=1e-6)
+    assert shown[len(whole) + GAP :, : whole.shape[1]].max() == 0

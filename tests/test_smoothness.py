@@ -24,7 +24,7 @@ TILT = 0.02  # radians
 
 
 def ball_points(count: int) -> np.ndarray:
-    """Points on the unit sphere, as even as a spiral makes them."""
+    """Points ``(count, 3)`` of a golden-angle spiral on the unit sphere."""
     height = 1 - (2 * np.arange(count) + 1) / count
     turn = np.arange(count) * math.pi * (3 - math.sqrt(5))
     radius = np.sqrt(1 - height**2)
@@ -32,7 +32,7 @@ def ball_points(count: int) -> np.ndarray:
 
 
 def tilting(resolution: int):
-    """A gradient that is constant in every cell and leans to x one way or the other by turns."""
+    """A gradient that is constant in every cell and tilts towards -x and +x in alternate cells."""
 
     def gradient(points: np.ndarray) -> np.ndarray:
         cell = np.floor((points[:, 0] + 1) * resolution / 2)
@@ -44,34 +44,34 @@ def tilting(resolution: int):
 
 def test_a_kink_is_the_angle_at_faces_and_the_control_is_what_smooth_cells_have() -> None:
     points = np.random.default_rng(0).uniform(-0.9, 0.9, (20_000, 3))
-    found = measure_kink(tilting(16), points, (4, 8, 16))
-    # One axis of three, and of its planes all but the coarser levels', which are counted again.
-    assert found.kink_p99 == pytest.approx(math.degrees(TILT))
-    assert found.kink_mean == pytest.approx(math.degrees(TILT) / 3, rel=0.05)
-    assert found.kink_control_mean == found.kink_control_p99 == 0
-    # The shares of the box that are within REACH of a face, of three axes and three levels.
-    share = 3 * REACH * (4 + 8 + 16)
-    assert found.kink_points == pytest.approx(len(points) * share, rel=0.1)
-    assert found.kink_control_points == pytest.approx(len(points) * 3 * REACH * 16, rel=0.15)
+    result = measure_kink(tilting(16), points, (4, 8, 16))
+    # Only faces across x have a kink, and faces of the coarser levels are faces of the finest too.
+    assert result.kink_p99 == pytest.approx(math.degrees(TILT))
+    assert result.kink_mean == pytest.approx(math.degrees(TILT) / 3, rel=0.05)
+    assert result.kink_control_mean == result.kink_control_p99 == 0
+    # The fraction of the box within REACH of a face, summed over three axes and three levels.
+    fraction = 3 * REACH * (4 + 8 + 16)
+    assert result.kink_points == pytest.approx(len(points) * fraction, rel=0.1)
+    assert result.kink_control_points == pytest.approx(len(points) * 3 * REACH * 16, rel=0.15)
 
 
 def test_a_smooth_ball_has_no_more_kinks_at_faces_than_elsewhere() -> None:
-    found = measure_kink(sphere(0.8).gradient, 0.8 * ball_points(20_000), (10, 20, 41))
-    assert found.kink_mean == pytest.approx(found.kink_control_mean, rel=0.1)
-    # An arc of 4e-4 at a radius of 0.8, seen under the angle between the axis and the surface.
-    assert 0 < found.kink_p99 <= math.degrees(4e-4 / 0.79)
+    result = measure_kink(sphere(0.8).gradient, 0.8 * ball_points(20_000), (10, 20, 41))
+    assert result.kink_mean == pytest.approx(result.kink_control_mean, rel=0.1)
+    # The two gradients are 4e-4 apart, so at a radius of 0.8 they differ by at most this angle.
+    assert 0 < result.kink_p99 <= math.degrees(4e-4 / 0.79)
 
 
 def test_the_control_leaves_out_middles_that_are_faces_of_another_level() -> None:
     points = np.random.default_rng(0).uniform(-0.9, 0.9, (20_000, 3))
-    found = measure_kink(tilting(15), points, (15, 20))
-    # Of the 20 middles between cells every fourth, at (4 j + 1.5) / 20, is a face between 15.
-    assert found.kink_p99 > 0
-    assert found.kink_control_p99 == 0
+    result = measure_kink(tilting(4), points, (4, 6))
+    # The second of the 6 cells has its middle at 1.5 / 6, where the first of the 4 cells ends.
+    assert result.kink_p99 > 0
+    assert result.kink_control_p99 == 0
 
 
 def test_a_kink_needs_points_near_faces() -> None:
-    with pytest.raises(ValueError, match="None of 5 surface points"):
+    with pytest.raises(ValueError, match="5 surface points are too few"):
         measure_kink(sphere().gradient, np.full((5, 3), 0.4), (2,))
 
 
@@ -79,15 +79,15 @@ def test_a_kink_needs_points_near_faces() -> None:
 def test_bands_of_a_ripple_are_its_closed_form(waves: int, radius: float) -> None:
     points, slope = ball_points(20_000), 0.03
     polar = np.arccos(points[:, 2])
-    south = np.stack(  # along the meridian, where the polar angle rises
+    south = np.stack(  # the unit vector along the meridian, towards larger polar angle
         [*(points[:, :2] * (points[:, 2] / np.sin(polar))[:, None]).T, -np.sin(polar)], axis=1
     )
     rippled = points - slope * np.cos(waves * polar)[:, None] * south
     rippled /= np.linalg.norm(rippled, axis=1, keepdims=True)
     kept = abs(1 - 2 * j1(waves * radius) / (waves * radius))
-    found = measure_bands(points, rippled, points, radius)
-    assert found.mean == pytest.approx(math.degrees(slope * kept) * 2 / math.pi, rel=0.04)
-    assert found.p99 == pytest.approx(math.degrees(slope * kept), rel=0.08)
+    result = measure_bands(points, rippled, points, radius)
+    assert result.mean == pytest.approx(math.degrees(slope * kept) * 2 / math.pi, rel=0.04)
+    assert result.p99 == pytest.approx(math.degrees(slope * kept), rel=0.08)
 
 
 def test_bands_hardly_see_an_error_that_is_smooth() -> None:
@@ -109,28 +109,28 @@ def test_bands_do_not_mix_the_sides_of_a_thin_plate() -> None:
 def test_normals_are_summed_up_by_mean_and_percentile() -> None:
     angle = np.radians(np.linspace(0, 10, 1001))
     turned = np.stack([np.sin(angle), np.zeros(1001), np.cos(angle)], axis=1)
-    found = measure_normals(5 * turned, np.broadcast_to([0.0, 0, 1], turned.shape))
-    assert (found.mean, found.p99) == (pytest.approx(5.0), pytest.approx(9.9))
+    result = measure_normals(5 * turned, np.broadcast_to([0.0, 0, 1], turned.shape))
+    assert (result.mean, result.p99) == (pytest.approx(5.0), pytest.approx(9.9))
 
 
 def test_mean_curvature_of_a_ball_and_of_a_torus() -> None:
     points = torch.from_numpy(0.5 * ball_points(500))
     ball, ring = sphere(0.5), torus(1.0, 0.4)
-    found = mean_curvature(ball, points, ball.normals(points), 1e-3)
-    assert torch.allclose(found, torch.full_like(found, 2.0), rtol=1e-5)
+    result = mean_curvature(ball, points, ball.normals(points), 1e-3)
+    assert torch.allclose(result, torch.full_like(result, 2.0), rtol=1e-5)
     turn, tube = torch.rand(2, 500, dtype=torch.float64) * 2 * math.pi
     out = 1 + 0.4 * torch.cos(tube)
     at = torch.stack([out * torch.cos(turn), 0.4 * torch.sin(tube), out * torch.sin(turn)], dim=1)
-    wanted = (1 + 2 * 0.4 * torch.cos(tube)) / (2 * 0.4 * out)
-    assert torch.allclose(mean_curvature(ring, at, ring.normals(at), 1e-3), wanted, rtol=1e-4)
+    expected = (1 + 2 * 0.4 * torch.cos(tube)) / (2 * 0.4 * out)
+    assert torch.allclose(mean_curvature(ring, at, ring.normals(at), 1e-3), expected, rtol=1e-4)
 
 
 def test_the_error_of_curvature_of_a_ball_that_is_off_its_place() -> None:
     points, centre = ball_points(4000), (0.0, 0.0, 0.1)
-    found = measure_curvature(sphere(1.0, centre), sphere(), points, 1e-3)
+    result = measure_curvature(sphere(1.0, centre), sphere(), points, 1e-3)
     wrong = np.abs(1 / np.linalg.norm(points - centre, axis=1) - 1)
-    assert found.mean == pytest.approx(wrong.mean(), rel=1e-3)
-    assert found.p99 == pytest.approx(np.percentile(wrong, 99), rel=1e-3)
+    assert result.mean == pytest.approx(wrong.mean(), rel=1e-3)
+    assert result.p99 == pytest.approx(np.percentile(wrong, 99), rel=1e-3)
 
 
 def test_points_are_projected_on_to_a_surface_whose_gradient_is_not_of_length_1() -> None:
@@ -138,5 +138,5 @@ def test_points_are_projected_on_to_a_surface_whose_gradient_is_not_of_length_1(
         return points.square().sum(dim=1) - 0.25
 
     bowl = Sdf(distance, sphere(0.5).bounds, 2.0)
-    found = project(bowl, 0.55 * ball_points(100))
-    assert np.allclose(found, 0.5 * ball_points(100), atol=1e-9)
+    result = project(bowl, 0.55 * ball_points(100))
+    assert np.allclose(result, 0.5 * ball_points(100), atol=1e-9)

@@ -9,7 +9,7 @@ from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves
 from nstr3d.training.fit import FitConfig, training_state
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.solve import least_squares
 from nstr3d.types import Samples
 
@@ -32,7 +32,8 @@ def data() -> Samples:
 
 
 def dense_answer(field: Nstr, data: Samples, ridge: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """J, the minimiser of |J theta - y|^2 + r |theta|^2, and r, in float64, J column by column."""
+    """J (built column by column), the minimiser of |J theta - y|^2 + r |theta|^2, and r, in
+    float64."""
     theta = parameters_to_vector(field.parameters()).detach()
     columns = []
     with torch.no_grad():
@@ -54,20 +55,20 @@ def test_it_reaches_the_minimiser_of_the_normal_equations(data: Samples) -> None
     field = linear_field()
     matrix, expected, shift = dense_answer(field, data, 1e-2)
     for _ in least_squares(ridge=1e-2)(
-        field, data, sdf_objective(), FitConfig(steps=300, batch=100, pool=400)
+        field, data, SdfObjective(), FitConfig(steps=300, batch=100, pool=400)
     ):
         pass
-    found = parameters_to_vector(field.parameters()).detach().double().numpy()
+    solution = parameters_to_vector(field.parameters()).detach().double().numpy()
 
     def cost(theta: np.ndarray) -> float:
         return float(
             ((matrix @ theta - data.values[:, 0].numpy()) ** 2).sum() + shift * (theta**2).sum()
         )
 
-    # The mean diagonal is an estimate, so the ridge is off by some percent: the cost is flat there,
-    # the answer close.
-    assert cost(found) == pytest.approx(cost(expected), rel=1e-2)
-    assert np.abs(matrix @ (found - expected)).max() < 0.02
+    # The solver estimates the mean diagonal, so its ridge is off by some percent. The cost is flat
+    # at the minimum, so cost and solution are still close.
+    assert cost(solution) == pytest.approx(cost(expected), rel=1e-2)
+    assert np.abs(matrix @ (solution - expected)).max() < 0.02
 
 
 def test_iterations_are_counted_and_repeat(data: Samples) -> None:
@@ -75,7 +76,7 @@ def test_iterations_are_counted_and_repeat(data: Samples) -> None:
     for _ in range(2):
         field = linear_field()
         progress = list(
-            least_squares()(field, data, sdf_objective(), FitConfig(steps=7, batch=100, pool=400))
+            least_squares()(field, data, SdfObjective(), FitConfig(steps=7, batch=100, pool=400))
         )
         assert [item.step for item in progress] == list(range(1, 8))
         assert progress[-1].done == 1
@@ -88,7 +89,7 @@ def test_only_the_first_samples_count(data: Samples) -> None:
     one, two = linear_field(), linear_field()
     config = FitConfig(steps=20, batch=100, pool=400)
     for field, pool in ((one, data), (two, wild)):
-        list(least_squares(samples=200)(field, pool, sdf_objective(), config))
+        list(least_squares(samples=200)(field, pool, SdfObjective(), config))
     assert torch.equal(
         parameters_to_vector(one.parameters()), parameters_to_vector(two.parameters())
     )
@@ -97,10 +98,10 @@ def test_only_the_first_samples_count(data: Samples) -> None:
 def test_a_field_with_a_decoder_is_refused(data: Samples) -> None:
     field = NstrConfig(levels=LEVELS).build(2, 1, None, torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="linear in its parameters"):
-        next(least_squares()(field, data, sdf_objective(), FitConfig()))
+        next(least_squares()(field, data, SdfObjective(), FitConfig()))
 
 
 def test_there_is_no_state_to_resume_from(data: Samples) -> None:
-    progress = next(least_squares()(linear_field(), data, sdf_objective(), FitConfig()))
+    progress = next(least_squares()(linear_field(), data, SdfObjective(), FitConfig()))
     with pytest.raises(ValueError, match="no optimiser"):
         training_state(progress)

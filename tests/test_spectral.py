@@ -35,7 +35,7 @@ def field_of(waves, dim: int = 3, **options) -> Nstr:
 
 
 def nodes(field: Nstr, dim: int) -> Tensor:
-    """Places of the nodes ``(m, dim)`` of a dense field's only level, in the order of its table."""
+    """The positions ``(m, dim)`` of the nodes of a dense field's only level, in table order."""
     axis = torch.linspace(-1, 1, field.spectra[0].config.resolution + 1)
     return torch.stack(torch.meshgrid(*[axis] * dim, indexing="ij"), dim=-1).reshape(-1, dim)
 
@@ -46,16 +46,18 @@ def test_a_plane_wave_has_its_own_frequency_and_nothing_else(waves):
     with torch.no_grad():
         field.spectra[0].table[:, 2:] = torch.tensor([0.7, 0.4])
     read = phase_spectrum if isinstance(waves, PhaseWaves) else complex_spectrum
-    found, omega = read(field, points(50, 3)), field.spectra[0].omega[0]
-    torch.testing.assert_close(found.frequency[:, 0], omega.expand(50, 3), atol=1e-5, rtol=1e-6)
-    along = (found.vector * omega).sum(dim=1) / omega.norm()
+    result, omega = read(field, points(50, 3)), field.spectra[0].omega[0]
+    torch.testing.assert_close(result.frequency[:, 0], omega.expand(50, 3), atol=1e-5, rtol=1e-6)
+    along = (result.vector * omega).sum(dim=1) / omega.norm()
     torch.testing.assert_close(along.abs(), omega.norm().expand(50), rtol=1e-5, atol=0)
-    torch.testing.assert_close(found.vector.norm(dim=1), omega.norm().expand(50), rtol=1e-5, atol=0)
-    torch.testing.assert_close(found.centroid, omega.norm().expand(50), rtol=1e-5, atol=0)
-    assert found.bandwidth.max() < 1e-4 * omega.norm()
-    assert found.entropy.max() == 0
     torch.testing.assert_close(
-        found.energy, torch.full((50,), 0.49 if isinstance(waves, PhaseWaves) else 0.65)
+        result.vector.norm(dim=1), omega.norm().expand(50), rtol=1e-5, atol=0
+    )
+    torch.testing.assert_close(result.centroid, omega.norm().expand(50), rtol=1e-5, atol=0)
+    assert result.bandwidth.max() < 1e-4 * omega.norm()
+    assert result.entropy.max() == 0
+    torch.testing.assert_close(
+        result.energy, torch.full((50,), 0.49 if isinstance(waves, PhaseWaves) else 0.65)
     )
 
 
@@ -63,24 +65,23 @@ def test_a_linear_phase_moves_the_frequency_by_its_slope():
     field, turn = field_of(PhaseWaves(1)), torch.tensor([3.0, -2.0, 1.0])
     with torch.no_grad():
         field.spectra[0].table[:, 2] = 0.5
-        field.spectra[0].table[:, 3] = (
-            nodes(field, 3) @ turn / 8.0
-        )  # in units of the waves' radians
-    found = phase_spectrum(field, points(50, 3))
+        # The table holds phases in units of the waves' radians.
+        field.spectra[0].table[:, 3] = nodes(field, 3) @ turn / 8.0
+    result = phase_spectrum(field, points(50, 3))
     expected = (field.spectra[0].omega[0] + turn).expand(50, 3)
-    torch.testing.assert_close(found.frequency[:, 0], expected, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(result.frequency[:, 0], expected, atol=1e-4, rtol=1e-5)
 
 
 def test_the_phase_of_a_complex_wave_counts_at_the_nodes_mean():
-    """Between nodes a complex spectrum is interpolated linearly, so its phase bends: its slope is
-    right on the average."""
+    """A complex spectrum is interpolated linearly between nodes, so its phase is not linear there;
+    only the mean slope of the phase is right."""
     field, turn = field_of(ComplexWaves(1), 1), 2.0
     angle = nodes(field, 1)[:, 0] * turn
     with torch.no_grad():
         field.spectra[0].table[:, 2], field.spectra[0].table[:, 3] = angle.cos(), angle.sin()
     inner = ((torch.arange(2000) + 0.5) / 2000)[:, None] - 0.5  # two whole cells
-    found = complex_spectrum(field, inner).frequency[:, 0, 0].mean()
-    assert float(found) == pytest.approx(float(field.spectra[0].omega[0, 0]) + turn, rel=1e-3)
+    result = complex_spectrum(field, inner).frequency[:, 0, 0].mean()
+    assert float(result) == pytest.approx(float(field.spectra[0].omega[0, 0]) + turn, rel=1e-3)
 
 
 @settings(max_examples=20, deadline=None)
@@ -110,10 +111,10 @@ def test_the_vector_is_a_line_field_blind_to_signs_and_turning_with_the_signal(s
 
 def test_entropy_and_bandwidth_of_equal_waves():
     frequency = torch.tensor([[[3.0, 0], [5, 0], [-4, 0], [4, 0]]])
-    found = LocalSpectrum(frequency, torch.ones(1, 4))
-    assert float(found.entropy) == pytest.approx(math.log(4))
-    assert float(found.bandwidth) == pytest.approx(math.sqrt(0.5))
-    assert float(found.centroid) == pytest.approx(4)
+    result = LocalSpectrum(frequency, torch.ones(1, 4))
+    assert float(result.entropy) == pytest.approx(math.log(4))
+    assert float(result.bandwidth) == pytest.approx(math.sqrt(0.5))
+    assert float(result.centroid) == pytest.approx(4)
     empty = LocalSpectrum(frequency, torch.zeros(1, 4))
     for value in (empty.vector, empty.centroid, empty.bandwidth, empty.entropy):
         assert not value.any()
@@ -142,10 +143,10 @@ def test_spectral_flow_is_the_slope_of_the_log_centroid():
 def test_the_transport_map_adds_up_to_the_fields_residual():
     field = field_of(PhaseWaves(2), transport=TransportConfig(hidden=8))
     at = points(100, 3)
-    found = transport_map(field, at)
-    assert found.law.shape == found.slope.shape == (100, 6, 3)
+    result = transport_map(field, at)
+    assert result.law.shape == result.slope.shape == (100, 6, 3)
     torch.testing.assert_close(
-        found.residual.mean(), field.transport_residual(at).detach(), rtol=1e-5, atol=0
+        result.residual.mean(), field.transport_residual(at).detach(), rtol=1e-5, atol=0
     )
 
 

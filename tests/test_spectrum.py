@@ -55,9 +55,9 @@ def test_features_are_the_closed_formula(
     level = dense_level(LevelConfig(RESOLUTION, plain=2, waves=waves), dim)
     omega, phase = level.omega.numpy(), level.phase.numpy()  # type: ignore[union-attr]
     points = draw(20, dim)
-    found = level(points).detach().numpy()
-    assert found.shape == (20, 5)
-    for point, features in zip(points.numpy(), found):
+    actual = level(points).detach().numpy()
+    assert actual.shape == (20, 5)
+    for point, features in zip(points.numpy(), actual):
         spectrum = naive_spectrum(level, point)
         np.testing.assert_allclose(features[:2], spectrum[:2], atol=1e-13)
         for k in range(3):
@@ -151,10 +151,10 @@ def cells_of(points: np.ndarray, resolution: int) -> np.ndarray:
 def holds_all_corners(stored: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Whether each cell ``(n, dim)`` has all of its nodes in ``stored``, an array with one axis per
     dimension."""
-    found = np.ones(len(cells), bool)
+    actual = np.ones(len(cells), bool)
     for corner in np.ndindex(*(2,) * cells.shape[1]):
-        found &= stored[tuple((cells + corner).T)]
-    return found
+        actual &= stored[tuple((cells + corner).T)]
+    return actual
 
 
 @given(seed=st.integers(0, 10_000), resolution=st.sampled_from([3, 8, 16]))
@@ -165,13 +165,13 @@ def test_stored_nodes_cover_every_cell_that_a_triangle_enters(seed: int, resolut
     stored = stored_nodes(LevelConfig(resolution, plain=1), 3, mesh).reshape((resolution + 1,) * 3)
     dense = generator.dirichlet(np.ones(3), 20_000) @ mesh.vertices
     cells = cells_of(dense, resolution)
-    # Lattice triangles have sides of half a cell at most, so no surface point is further than 0.5 /
-    # sqrt(3) cells from a corner.
+    # Lattice triangles have sides of at most half a cell, so every surface point is within 0.5 /
+    # sqrt(3) cells of a corner.
     offset = (dense + 1) * resolution / 2 - cells
     deep = np.minimum(offset, 1 - offset).min(axis=1) > 0.5 / math.sqrt(3) + 1e-9
     assert holds_all_corners(stored, cells[deep]).all()
     assert holds_all_corners(stored, cells_of(mesh.vertices, resolution)).all()
-    # Nothing is stored in vain: each node belongs to a cell that holds some of the triangle.
+    # No node is superfluous: each belongs to a cell that contains a part of the triangle.
     touched = np.zeros((resolution,) * 3, bool)
     touched[tuple(cells_of(surface_lattice(mesh, 0.2 / resolution), resolution).T)] = True
     assert all(
@@ -252,14 +252,15 @@ def test_sparse_levels_equal_dense_ones_where_stored(
     np.testing.assert_allclose(sparse(points).detach(), dense(points).detach(), atol=1e-14)
     for one, other in zip(sparse.spectrum_and_slope(points), dense.spectrum_and_slope(points)):
         np.testing.assert_allclose(one.detach(), other.detach(), atol=1e-12)
-    # One whole cell away from everything stored, the level is zero; on the way there it never
-    # jumps.
+    # The level is zero one whole cell away from all stored nodes, and continuous on the path there.
     far = torch.tensor([[0.9, 0.9, 0.9]], dtype=torch.float64)
     assert not sparse(far).any()
-    way = points[:1] + torch.linspace(0, 1, 4001, dtype=torch.float64)[:, None] * (far - points[:1])
-    found = sparse(way).detach()
-    assert float(found.diff(dim=0).abs().max()) < 0.02
-    assert float(found.abs().max()) > 0.02
+    path = points[:1] + torch.linspace(0, 1, 4001, dtype=torch.float64)[:, None] * (
+        far - points[:1]
+    )
+    actual = sparse(path).detach()
+    assert float(actual.diff(dim=0).abs().max()) < 0.02
+    assert float(actual.abs().max()) > 0.02
 
 
 def test_empty_levels_are_zero_everywhere() -> None:

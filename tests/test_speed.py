@@ -1,4 +1,4 @@
-"""What is measured of speed, where its value is known; times themselves are asserted nowhere."""
+"""Speed measurements whose values are known: counts, memory and orders. No test asserts a time."""
 
 import json
 import subprocess
@@ -20,27 +20,27 @@ from nstr3d.kernels.field.interpolate import plain_torch
 
 def test_costs_of_a_field_are_counted() -> None:
     field = NstrConfig((LevelConfig(2, plain=3, sparse=False),), hidden=4).build(3, 1)
-    found = costs(field, batch=10)
-    assert found["decode"].operations == 2 * 4 * (3 + 1) + 25 * 4
-    assert found["encode"].bytes == 12 + 8 * (4 * 3 + 4)
-    assert found["Adam"].bytes == pytest.approx(28 * field.parameter_count / 10)
+    counted = costs(field, batch=10)
+    assert counted["decode"].operations == 2 * 4 * (3 + 1) + 25 * 4
+    assert counted["encode"].bytes == 12 + 8 * (4 * 3 + 4)
+    assert counted["Adam"].bytes == pytest.approx(28 * field.parameter_count / 10)
     with pytest.raises(ValueError, match="decoder"):
         costs(NstrConfig(hidden=0).build(3, 1), 10)
 
 
 def test_dense_evaluation_sees_every_node_and_hands_them_over() -> None:
-    seen = []
-    assert dense(sphere(), 8, seen.append)["resolution"] == 8
-    assert seen[0].shape == (9, 9, 9)
-    assert seen[0][4, 4, 4] == pytest.approx(-1.0, abs=1e-6)
-    np.testing.assert_allclose(seen[0], seen[0][::-1].transpose(0, 2, 1), atol=1e-6)
+    grids = []
+    assert dense(sphere(), 8, grids.append)["resolution"] == 8
+    assert grids[0].shape == (9, 9, 9)
+    assert grids[0][4, 4, 4] == pytest.approx(-1.0, abs=1e-6)
+    np.testing.assert_allclose(grids[0], grids[0][::-1].transpose(0, 2, 1), atol=1e-6)
 
 
 def test_extraction_and_tracing_count_what_they_do() -> None:
     rows = extraction(sphere(), [16, 32], repeats=1)
     assert 3 < rows[1]["faces"] / rows[0]["faces"] < 5  # cost grows with the square
-    found = tracing(sphere(), 24, repeats=1)
-    assert 0 < found["steps"] < found["plain steps"]
+    counted = tracing(sphere(), 24, repeats=1)
+    assert 0 < counted["steps"] < counted["plain steps"]
 
 
 FRESH = """
@@ -62,7 +62,7 @@ print(memory(sphere(), 256)["megabytes"])
 
 
 def fresh(program: str) -> Any:
-    """What ``program`` prints in a process of its own, whose memory no other test has used."""
+    """The JSON that ``program`` prints in a new process, whose memory no other test has used."""
     return json.loads(
         subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -88,13 +88,13 @@ def test_plain_torch_leaves_the_kernels_out_and_lets_them_back_in() -> None:
 
 
 def test_best_is_the_least_of_three_calls_at_least() -> None:
-    spent = []
+    times = []
 
     def call() -> None:
         begun = time.perf_counter()
-        time.sleep(0 if spent else 0.2)
-        spent.append(time.perf_counter() - begun)
+        time.sleep(0 if times else 0.2)
+        times.append(time.perf_counter() - begun)
 
     least = best(call, seconds=0.0)
-    assert len(spent) == 3
-    assert min(spent) <= least < spent[0]
+    assert len(times) == 3
+    assert min(times) <= least < times[0]

@@ -1,5 +1,5 @@
-"""The Hermite spline against what defines it: values, slopes, the planes it contains, and that it
-is the smoothest."""
+"""The Hermite spline against its defining properties: values, slopes, planes and minimal
+roughness."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,9 @@ def test_a_plane_goes_on_flat():
     generator = np.random.default_rng(3)
     normal = np.array([2.0, -1, 2]) / 3
     points = generator.uniform(-1, 1, (50, 3))
-    points -= (points @ normal)[:, None] * normal  # coplanar: still one plane only has these slopes
+    points -= (points @ normal)[
+        :, None
+    ] * normal  # coplanar points: the slopes still determine the plane
     spline = HermiteSpline(points, np.tile(normal, (50, 1)))
     at = generator.uniform(-3, 3, (200, 3))
     np.testing.assert_allclose(spline(at), at @ normal, atol=1e-8)
@@ -68,15 +70,15 @@ def test_it_moves_and_grows_with_its_points():
 
 
 def test_points_that_it_passes_anyway_change_nothing():
-    """The smoothest function through fewer points is the smoothest through more where it meets
-    these as well."""
+    """If the smoothest function through some points also passes through further points, it is the
+    smoothest function through all of them."""
     points, gradients = scattered(30, 9)
     spline = HermiteSpline(points, gradients)
     inside, outside = points - 0.05 * gradients, points + 0.05 * gradients
-    kept = (spline(inside) < 0) & (spline(outside) > 0)
-    low, high = inside[kept], outside[kept] + 0.02
-    kept = spline(high) > 0
-    low, high = low[kept], high[kept]
+    crossing = (spline(inside) < 0) & (spline(outside) > 0)
+    low, high = inside[crossing], outside[crossing] + 0.02
+    crossing = spline(high) > 0
+    low, high = low[crossing], high[crossing]
     for _ in range(60):
         middle = (low + high) / 2
         below = (spline(middle) < 0)[:, None]

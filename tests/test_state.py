@@ -1,4 +1,5 @@
-"""The library leaves the process as it is, and fits in several threads keep apart."""
+"""The library does not change the state of the process, and fits in several threads are
+independent."""
 
 import json
 import os
@@ -20,10 +21,10 @@ from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.kernels.field.interpolate import kernels_found, plain_torch
 from nstr3d.training.fit import FitConfig, fit
-from nstr3d.training.losses import Objective, TransportPenalty, sdf_objective
+from nstr3d.training.losses import Objective, SdfObjective, TransportPenalty
 from nstr3d.types import Samples
 
-# torch's own forward mode compiles its rules with a function that torch has deprecated.
+# torch's forward mode calls a function that torch itself has deprecated.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )
@@ -33,9 +34,9 @@ MOVING = replace(NSTR, transport=TransportConfig())
 SIREN = SirenConfig(width=16, depth=2)
 CONFIG = FitConfig(steps=150, batch=1024, pool=8192)
 FITS: dict[str, tuple[NstrConfig | SirenConfig, Objective]] = {
-    "compiled steps": (NSTR, sdf_objective()),
-    "a transport penalty": (MOVING, sdf_objective(transport=TransportPenalty(points=256))),
-    "a baseline": (SIREN, sdf_objective()),
+    "compiled steps": (NSTR, SdfObjective()),
+    "a transport penalty": (MOVING, SdfObjective(transport=TransportPenalty(points=256))),
+    "a baseline": (SIREN, SdfObjective()),
 }
 STATE = """
 import json, os, pkgutil, signal, threading
@@ -70,7 +71,7 @@ print(json.dumps([before, state()]))
 
 @pytest.fixture(autouse=True)
 def two() -> Iterator[None]:
-    """Two threads within the test."""
+    """Sets two threads for the test."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -78,13 +79,13 @@ def two() -> Iterator[None]:
 
 
 def fitted(config: NstrConfig | SirenConfig, objective: Objective, seed: int) -> list[Tensor]:
-    """Weights of a field fitted to a sphere, and its Lipschitz bound."""
+    """The weights of a field fitted to a sphere, and its Lipschitz bound."""
     generator = torch.Generator().manual_seed(seed)
     points = torch.rand(CONFIG.pool, 3, generator=generator) * 2 - 1
     pool = Samples(points, points.norm(dim=1, keepdim=True) - 0.5)
-    found = fit(config.build(3, 1, generator=generator), pool, objective, CONFIG)
-    weights = [parameter.detach() for parameter in found.field.parameters()]
-    return [*weights, torch.tensor(found.lipschitz)]
+    results = fit(config.build(3, 1, generator=generator), pool, objective, CONFIG)
+    weights = [parameter.detach() for parameter in results.field.parameters()]
+    return [*weights, torch.tensor(results.lipschitz)]
 
 
 @pytest.mark.parametrize("kind", FITS)
@@ -105,8 +106,8 @@ def test_jacobians_in_two_threads_do_not_meet() -> None:
         return at * at
 
     with ThreadPoolExecutor(2) as pool:
-        found = list(pool.map(lambda turn: jacobian(slow, points), range(2)))
-    for each in found:
+        results = list(pool.map(lambda turn: jacobian(slow, points), range(2)))
+    for each in results:
         torch.testing.assert_close(each, torch.diag_embed(2 * points))
 
 

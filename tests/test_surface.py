@@ -1,4 +1,4 @@
-"""Normals, areas, volume, sampling and normalisation of meshes, against closed forms."""
+"""Normals, areas, volume, sampling and normalisation of meshes against closed forms."""
 
 import numpy as np
 import oracles
@@ -82,9 +82,8 @@ def test_samples_lie_on_their_faces_in_proportion_to_area() -> None:
     np.testing.assert_allclose(own_plane, 0, atol=1e-14)
     assert (np.abs(points) <= [1 + 1e-12, 2 + 1e-12, 5 + 1e-12]).all()
     expected = face_areas(mesh) / area(mesh) * count
-    assert (
-        np.abs(np.bincount(faces, minlength=12) - expected) < 2
-    ).all()  # only the strata at its two ends may miss a face
+    # Only the two strata at the ends of a face may put their sample into another face.
+    assert (np.abs(np.bincount(faces, minlength=12) - expected) < 2).all()
 
 
 def test_samples_are_uniform_within_a_face() -> None:

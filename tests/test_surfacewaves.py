@@ -1,5 +1,4 @@
-"""Relief carried across a hole: where ridges go on the law goes on with them, and its controls do
-not."""
+"""Relief continued across a hole: the law continues the ridges better than its two controls."""
 
 from dataclasses import replace
 
@@ -22,8 +21,8 @@ def plane(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Samples of the relief outside two discs, and places well inside them."""
     generator = np.random.default_rng(seed)
     points, centres = generator.uniform(-1, 1, (5000, 2)), np.array([[-0.4, 0.1], [0.45, -0.3]])
-    away = np.linalg.norm(points[:, None] - centres, axis=2).min(axis=1)
-    return points[away > 0.2], points[away < 0.15]
+    gap = np.linalg.norm(points[:, None] - centres, axis=2).min(axis=1)
+    return points[gap > 0.2], points[gap < 0.15]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -83,18 +82,18 @@ def test_the_gradient_of_the_law_is_its_derivative() -> None:
     frame, generator = small()
     law = _Law(frame, 0.5)
     shape = frame.count, 2
-    amplitudes, way = (
+    amplitudes, direction = (
         generator.standard_normal(shape) + 1j * generator.standard_normal(shape) for _ in range(2)
     )
     factors = np.exp(1j * generator.uniform(0, 1, (len(law.links), 2)))
 
     def cost(step: float) -> float:
-        moved = amplitudes + step * way
+        moved = amplitudes + step * direction
         return float(
             np.square(np.abs(moved[law.links[:, 1]] - factors * moved[law.links[:, 0]])).sum()
         )
 
-    slope = 2 * float(np.vdot(law.gradient(amplitudes, factors), way).real)
+    slope = 2 * float(np.vdot(law.gradient(amplitudes, factors), direction).real)
     assert (cost(1e-3) - cost(-1e-3)) / 2e-3 == pytest.approx(slope, rel=1e-6)
 
 

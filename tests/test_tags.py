@@ -1,5 +1,5 @@
-"""Tags: every config that a model can hold has one, nobody else's collides, and none depends on
-where a class is."""
+"""Tags: every config that a model can hold has a tag, tags of foreign classes cannot collide with
+it, and no tag depends on the module of a class."""
 
 import dataclasses
 import importlib
@@ -30,12 +30,12 @@ def foreign(name: str = "Mine", **attributes: Any) -> type:
 
 
 def modules(package: ModuleType) -> Iterator[ModuleType]:
-    for found in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        yield importlib.import_module(found.name)
+    for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        yield importlib.import_module(info.name)
 
 
 def within(hint: Any) -> set[type]:
-    """The dataclasses that an annotation names, and those in their fields."""
+    """The dataclasses that an annotation names, and the dataclasses in their fields."""
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return {hint}.union(*(within(inner) for inner in get_type_hints(hint).values()))
     return set().union(*(within(inner) for inner in get_args(hint)))
@@ -98,7 +98,7 @@ def test_a_config_from_outside_without_a_tag_goes_by_its_path() -> None:
     assert decode_config(data, [kind]) == kind(3)
     assert decode_config({"class": data["tag"], "size": 3}, [foreign("Other"), kind]) == kind(
         3
-    )  # as formerly
+    )  # the former key
     tagged = foreign(tag="mine")
     assert decode_config({"class": data["tag"], "size": 3}, [tagged]) == tagged(3)
 
@@ -143,5 +143,8 @@ def test_a_tag_that_is_a_field_or_no_string_is_refused() -> None:
             match=r"the tag of .*Mine must be a string that is a class attribute, not a field",
         ):
             encode_config(kind())
-    formerly = {"class": f"{as_field.__module__}:Mine", "tag": "other"}  # which could be saved then
+    formerly = {
+        "class": f"{as_field.__module__}:Mine",
+        "tag": "other",
+    }  # former versions could save this
     assert decode_config(formerly, [as_field]) == as_field("other")

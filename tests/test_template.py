@@ -1,4 +1,4 @@
-"""What is put into a page is escaped."""
+"""Values that are filled into a page are escaped."""
 
 import jinja2
 import pytest

@@ -1,4 +1,4 @@
-"""Shares of the points: all of them, once each, whoever does them."""
+"""Shares of the points: every point is in exactly one share, whichever thread computes it."""
 
 import threading
 import time
@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from nstr3d.kernels import threads
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import split_work
 
 
 @pytest.fixture(autouse=True)
 def two() -> Iterator[None]:
-    """Two threads within the test."""
+    """Sets two threads for the test."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -22,9 +22,9 @@ def two() -> Iterator[None]:
 
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 5000])
 def test_every_point_is_in_one_share_of_whole_blocks(count: int) -> None:
-    found = []
-    share(lambda part, low, high: found.append((part, low, high)), count, block=64)
-    shares = sorted(found)
+    calls = []
+    split_work(lambda part, low, high: calls.append((part, low, high)), count, block=64)
+    shares = sorted(calls)
     assert [part for part, _, _ in shares] == list(range(2 if count >= 512 else 1))
     assert [low for _, low, _ in shares] == [0, *[high for _, _, high in shares[:-1]]]
     assert shares[-1][2] == count
@@ -37,7 +37,7 @@ def test_what_a_helper_raises_reaches_who_asked() -> None:
             raise ArithmeticError("of the second share")
 
     with pytest.raises(ArithmeticError, match="second share"):
-        share(kernel, 5000)
+        split_work(kernel, 5000)
 
 
 def test_nothing_of_a_share_still_runs_when_it_raises() -> None:
@@ -52,15 +52,15 @@ def test_nothing_of_a_share_still_runs_when_it_raises() -> None:
         ended.set()
 
     with pytest.raises(ArithmeticError, match="first share"):
-        share(kernel, 5000)
+        split_work(kernel, 5000)
     assert ended.is_set()
 
 
 def test_helpers_that_are_busy_keep_nobody_waiting() -> None:
     go = threading.Event()
     busy = threads.team_of(1).submit(go.wait, 10)  # the only helper
-    found = []
-    share(lambda part, low, high: found.append((part, threading.get_ident())), 5000)
-    assert found == [(part, threading.get_ident()) for part in (0, 1)]
+    calls = []
+    split_work(lambda part, low, high: calls.append((part, threading.get_ident())), 5000)
+    assert calls == [(part, threading.get_ident()) for part in (0, 1)]
     go.set()
     assert busy.result(timeout=10)

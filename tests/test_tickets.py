@@ -1,28 +1,37 @@
-"""Tickets: each is taken once, whoever takes it, and none before it is open."""
+"""Tickets: each is taken exactly once, by any thread, and none before it is open."""
 
 import threading
 
 import numpy as np
 from numba import njit
 
-from nstr3d.kernels.step.tickets import DONE, NEXT, OPEN, look, no_tickets, pause, raised, take
+from nstr3d.kernels.step.tickets import (
+    DONE,
+    NEXT,
+    OPEN,
+    add_to_count,
+    no_tickets,
+    pause,
+    read_count,
+    take_ticket,
+)
 
 
 @njit(nogil=True)
 def _draw(counts, until, taken):
     """Takes tickets until ``until`` are done and notes each in ``taken``."""
-    while look(counts, DONE) < until:
-        ticket = take(counts)
+    while read_count(counts, DONE) < until:
+        ticket = take_ticket(counts)
         if ticket < 0:
             pause()
         else:
             taken[ticket] += 1
-            raised(counts, DONE, 1)
+            add_to_count(counts, DONE, 1)
 
 
 @njit(nogil=True)
 def _open(counts, count):
-    return raised(counts, OPEN, count)
+    return add_to_count(counts, OPEN, count)
 
 
 def test_threads_take_every_ticket_once() -> None:
@@ -41,6 +50,6 @@ def test_threads_take_every_ticket_once() -> None:
 
 def test_there_is_no_ticket_before_one_opens() -> None:
     counts = no_tickets()
-    assert take(counts) == -1
+    assert take_ticket(counts) == -1
     assert _open(counts, 2) == 2
-    assert [take(counts) for _ in range(3)] == [0, 1, -1]
+    assert [take_ticket(counts) for _ in range(3)] == [0, 1, -1]

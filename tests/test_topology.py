@@ -1,4 +1,4 @@
-"""What hangs together in meshes and graphs, against brute force."""
+"""Components, edges and genera of meshes and graphs, against brute force."""
 
 from pathlib import Path
 
@@ -44,9 +44,9 @@ def test_components_are_those_of_networkx(edges):
     graph = networkx.Graph(list(zip(start.tolist(), end.tolist())))
     graph.add_nodes_from(range(40))
     label = label_components(40, start, end)
-    found = {frozenset(np.flatnonzero(label == one).tolist()) for one in np.unique(label)}
-    assert found == {frozenset(part) for part in networkx.connected_components(graph)}
-    assert set(label.tolist()) == set(range(len(found)))
+    components = {frozenset(np.flatnonzero(label == one).tolist()) for one in np.unique(label)}
+    assert components == {frozenset(part) for part in networkx.connected_components(graph)}
+    assert set(label.tolist()) == set(range(len(components)))
 
 
 def test_faces_connect_their_vertices():

@@ -1,4 +1,4 @@
-"""Sphere tracing against rays whose meetings with spheres, boxes and planes have closed forms."""
+"""Sphere tracing against closed forms of where rays meet spheres, boxes, planes and tori."""
 
 import math
 
@@ -18,8 +18,8 @@ TORUS = torus()
 def pencil(
     count: int = 4000, seed: int = 0, spread: float = 1.3, dtype: torch.dtype = torch.float64
 ) -> Rays:
-    """Rays from around the unit sphere towards points about its middle: most hit, some graze, some
-    miss."""
+    """Rays from distance 4 towards random points about the origin. At the unit sphere most hit,
+    some graze and some miss."""
     generator = torch.Generator().manual_seed(seed)
     origins = (
         torch.nn.functional.normalize(
@@ -33,7 +33,7 @@ def pencil(
 
 
 def sphere_depth(rays: Rays, radius: float = 1.0) -> Tensor:
-    """Depth of the first meeting with a sphere about the origin, from outside; infinite on a
+    """Depth of the first intersection with a sphere about the origin, from outside; infinite on a
     miss."""
     b = (rays.origins * rays.directions).sum(dim=1)
     discriminant = b * b - (rays.origins.square().sum(dim=1) - radius**2)
@@ -41,7 +41,7 @@ def sphere_depth(rays: Rays, radius: float = 1.0) -> Tensor:
 
 
 def clearance(rays: Rays) -> Tensor:
-    """How far from the origin a ray passes."""
+    """The distance from the origin to each ray's line."""
     along = (rays.origins * rays.directions).sum(dim=1, keepdim=True)
     return (rays.origins - along * rays.directions).norm(dim=1)
 
@@ -49,14 +49,14 @@ def clearance(rays: Rays) -> Tensor:
 def test_sphere_hits_are_analytic() -> None:
     rays, shape = pencil(), sphere()
     hits, exact = sphere_trace(shape, rays), sphere_depth(rays)
-    # Within the tolerance of tangency, a hit and a miss are both right.
+    # For rays that are tangent within the tolerance, a hit and a miss are both correct.
     clear = (clearance(rays) - 1).abs() > 1e-4
     assert 1000 < int(hits.mask.sum()) < 3500
     assert torch.equal(hits.mask[clear], exact.isfinite()[clear])
-    found = clear & hits.mask
-    assert float((hits.depth - exact)[found].abs().max()) < 1e-5 * shape.bounds.diagonal
+    common = clear & hits.mask
+    assert float((hits.depth - exact)[common].abs().max()) < 1e-5 * shape.bounds.diagonal
     assert bool(hits.depth[~hits.mask].isinf().all())
-    np.testing.assert_allclose(hits.points[found].norm(dim=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(hits.points[common].norm(dim=1), 1.0, atol=1e-5)
 
 
 def test_grazing_rays_hit_just_inside_and_miss_just_outside() -> None:
@@ -90,8 +90,8 @@ def test_box_depth_along_the_axes_and_through_a_corner() -> None:
         [[0, 0, -1], [1, 0, 0], [0, -1, 0], [diagonal] * 3], dtype=torch.float64
     )
     hits = sphere_trace(box((1.0, 2.0, 3.0)), Rays(origins, directions))
-    # The diagonal ray enters the slabs |x| < 1, |y| < 2, |z| < 3 at 3, 2 and 1 times the square
-    # root of 3: last is x.
+    # The diagonal ray enters the slabs |x| < 1, |y| < 2, |z| < 3 at the depths 3, 2 and 1 times
+    # sqrt(3). It enters the box with the last slab, x.
     np.testing.assert_allclose(hits.depth, [2.0, 4.0, 2.0, 3 * math.sqrt(3)], atol=7.5e-5)
 
 
@@ -159,7 +159,7 @@ def test_relaxed_steps_find_what_plain_ones_find_and_are_fewer(shape: Sdf) -> No
         sphere_trace(shape, rays, relaxation=1.0),
         sphere_trace(shape, rays, relaxation=1.5),
     )
-    # Rays that pass within the tolerance of an edge may go either way.
+    # Rays that pass an edge within the tolerance may hit or miss.
     assert int((plain.mask != relaxed.mask).sum()) <= 2
     both = plain.mask & relaxed.mask
     late = (plain.depth - relaxed.depth)[both].abs() > 2e-5 * shape.bounds.diagonal
@@ -258,7 +258,7 @@ def test_empty_space_knows_whether_there_is_a_surface():
 
 
 def torus_depth(rays: Rays, major: float, minor: float) -> np.ndarray:
-    """Depth of the first meeting with a torus about the y axis: the least positive root of its
+    """Depth of the first intersection with a torus about the y axis, the least positive root of a
     quartic; infinite on a miss."""
     o, d = rays.origins.numpy(), rays.directions.numpy()
     # (|p|^2 + R^2 - r^2)^2 = 4 R^2 (x^2 + z^2) along p = o + t d
@@ -284,15 +284,13 @@ def test_torus_depths_are_the_roots_of_its_quartic_and_normals_point_from_its_ri
     major, minor = 1.0, 0.3
     shape, rays = torus(major, minor), pencil(2000, seed=3)
     hits, exact = sphere_trace(shape, rays), torus_depth(rays, major, minor)
-    found = hits.mask.numpy() & np.isfinite(exact)
-    assert found.sum() > 500
-    assert (
-        hits.mask.numpy() == np.isfinite(exact)
-    ).mean() > 0.998  # tangent rays may go either way
-    error = np.abs(hits.depth.numpy()[found] - exact[found])
-    assert (
-        np.quantile(error, 0.99) < 1e-4
-    )  # of the box; a tangent ray's root moves by much for little
+    common = hits.mask.numpy() & np.isfinite(exact)
+    assert common.sum() > 500
+    # Tangent rays may hit or miss.
+    assert (hits.mask.numpy() == np.isfinite(exact)).mean() > 0.998
+    error = np.abs(hits.depth.numpy()[common] - exact[common])
+    # The root of a nearly tangent ray is ill-conditioned.
+    assert np.quantile(error, 0.99) < 1e-4
     points = hits.points[hits.mask]
     ring = points * torch.tensor([1.0, 0.0, 1.0], dtype=points.dtype)
     ring = ring / ring.norm(dim=1, keepdim=True) * major
@@ -305,9 +303,9 @@ def test_normals_of_a_box_are_those_of_the_faces_that_rays_meet() -> None:
     hits = sphere_trace(shape, rays)
     points = hits.points[hits.mask]
     half = torch.tensor([1.0, 0.6, 0.8], dtype=points.dtype)
-    share = (points / half).abs()
-    clear = share.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] > 1e-3  # not on an edge
-    face = torch.nn.functional.one_hot(share.argmax(dim=1), 3) * points.sign()
+    fraction = (points / half).abs()
+    clear = fraction.topk(2, dim=1).values.diff(dim=1).abs()[:, 0] > 1e-3  # not on an edge
+    face = torch.nn.functional.one_hot(fraction.argmax(dim=1), 3) * points.sign()
     torch.testing.assert_close(
         shape.normals(points)[clear], face[clear].to(points.dtype), atol=1e-6, rtol=0
     )

@@ -1,5 +1,5 @@
-"""The nearest triangle against libigl's tree, compiled and plain; who is on whose side against the
-winding number."""
+"""Nearest triangles, compiled and in plain numpy, against libigl's tree; groups of points on the
+same side against the winding number."""
 
 from collections.abc import Iterator
 from types import ModuleType
@@ -20,14 +20,14 @@ TWINS = pytest.mark.parametrize("kernels", [triangles, plaintriangles], ids=["co
 
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
-    """Puts torch's thread count back after the test."""
+    """Restores torch's thread count after the test."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 def soup(count: int, size: float = 0.1, seed: int = 0) -> np.ndarray:
-    """Triangles anywhere, through each other, some without an area."""
+    """``count`` random triangles that may intersect, some of them without area."""
     generator = np.random.default_rng(seed)
     corners = (
         generator.uniform(-0.5, 0.5, (count, 1, 3)) + generator.normal(size=(count, 3, 3)) * size
@@ -56,19 +56,19 @@ def test_it_finds_what_libigl_finds(count: int, workers: int) -> None:
     points = np.concatenate(
         [generator.uniform(-1.5, 1.5, (900, 3)), corners[:50].mean(axis=1), corners[:50, 0]]
     )
-    found = Triangles(corners).nearest(points)
+    result = Triangles(corners).nearest(points)
     distance, _ = libigl(corners, points)
-    np.testing.assert_allclose(found.distance, distance, atol=1e-12)
+    np.testing.assert_allclose(result.distance, distance, atol=1e-12)
     np.testing.assert_allclose(
-        np.linalg.norm(points - found.closest, axis=1), found.distance, atol=1e-12
+        np.linalg.norm(points - result.closest, axis=1), result.distance, atol=1e-12
     )
     own, _ = zip(
         *(
             libigl(corners[face][None], point[None])
-            for face, point in zip(found.face[:100], points[:100])
+            for face, point in zip(result.face[:100], points[:100])
         )
     )
-    np.testing.assert_allclose(np.concatenate(own), found.distance[:100], atol=1e-12)
+    np.testing.assert_allclose(np.concatenate(own), result.distance[:100], atol=1e-12)
 
 
 @given(st.integers(0, 10**6), st.floats(-6, 2), st.floats(-3, 12))
@@ -78,20 +78,20 @@ def test_the_size_of_triangles_and_the_way_to_them_do_not_matter(
 ) -> None:
     corners, generator = soup(40, 10.0**size / 100, seed), np.random.default_rng(seed + 1)
     points = generator.normal(size=(20, 3)) * 10.0**away
-    found, (distance, _) = Triangles(corners).nearest(points), libigl(corners, points)
-    np.testing.assert_allclose(found.distance, distance, rtol=1e-9, atol=1e-12)
+    result, (distance, _) = Triangles(corners).nearest(points), libigl(corners, points)
+    np.testing.assert_allclose(result.distance, distance, rtol=1e-9, atol=1e-12)
 
 
 def test_neither_order_nor_threads_change_which_of_equals_is_taken() -> None:
     mesh, generator = oracles.torus(), np.random.default_rng(2)
     corners = mesh.vertices[mesh.faces] / 4
     points = np.concatenate([corners[:, 0], generator.uniform(-0.6, 0.6, (2000, 3))])
-    tree, order, found = Triangles(corners), generator.permutation(len(points)), []
+    tree, order, result = Triangles(corners), generator.permutation(len(points)), []
     for workers in (1, 2):
         torch.set_num_threads(workers)
-        found += [tree.nearest(points), tree.nearest(points[order])]
-    for one in found[::2]:
-        for other in found[1::2]:
+        result += [tree.nearest(points), tree.nearest(points[order])]
+    for one in result[::2]:
+        for other in result[1::2]:
             np.testing.assert_array_equal(one.face[order], other.face)
             np.testing.assert_array_equal(one.distance[order], other.distance)
 
@@ -101,8 +101,8 @@ def test_neither_order_nor_threads_change_which_of_equals_is_taken() -> None:
 def test_the_twins_agree_where_faces_have_no_area_or_lie_on_each_other(
     seed: int, size: float
 ) -> None:
-    """Every face is there twice, and points on sides and corners are as near to one face as to
-    another."""
+    """Every face occurs three times, and points on sides and corners are equally near to several
+    faces."""
     corners, generator = soup(300, size, seed), np.random.default_rng([seed, 1])
     corners = np.concatenate([corners, corners[:, [1, 2, 0]], corners[:, ::-1]])
     on = [corners[:300, 0], corners[:300].mean(axis=1), corners[:300, :2].mean(axis=1)]
@@ -129,9 +129,8 @@ def test_the_twins_agree_on_a_surface_and_mostly_on_its_faces() -> None:
     )
     np.testing.assert_allclose(plain.distance, compiled.distance, atol=1e-15)
     np.testing.assert_allclose(plain.closest, compiled.closest, atol=1e-14)
-    assert (
-        np.mean(plain.face == compiled.face) > 0.4
-    )  # the others are nearest on an edge or a corner, which faces share
+    # The other points are nearest to an edge or a corner, which several faces share.
+    assert np.mean(plain.face == compiled.face) > 0.4
 
 
 @TWINS
@@ -158,8 +157,8 @@ def test_points_that_are_alike_are_on_the_same_side(workers: int, kernels: Modul
 
 @TWINS
 def test_nothing_is_nearest_to_no_points(kernels: ModuleType) -> None:
-    found = kernels.Triangles(soup(10)).nearest(np.empty((0, 3)))
-    assert [len(each) for each in found] == [0, 0, 0, 0]
+    result = kernels.Triangles(soup(10)).nearest(np.empty((0, 3)))
+    assert [len(each) for each in result] == [0, 0, 0, 0]
 
 
 def test_the_curve_is_the_same_in_both_twins() -> None:

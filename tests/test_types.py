@@ -1,4 +1,4 @@
-"""Arithmetic of the shared nouns."""
+"""Arithmetic of the shared types: boxes, meshes, frames, samples, cameras and lattices."""
 
 import math
 from dataclasses import replace
@@ -82,8 +82,8 @@ def test_rays_run_from_the_top_left_and_span_the_field_of_view() -> None:
     assert first[0] < 0 < first[1]
     assert last[1] < 0 < last[0]
     half = math.tan(math.radians(30))
-    # The picture plane at depth 1 is 2 half high and 4 half wide; the first pixel's centre is half
-    # a pixel from its corner.
+    # The picture plane at depth 1 has height 2 half and width 4 half. The centre of the first pixel
+    # is half a pixel from the picture's corner.
     np.testing.assert_allclose(
         first[:2] / -first[2], [-2 * half * (1 - 1 / 40), half * (1 - 1 / 20)], atol=1e-14
     )
@@ -136,8 +136,8 @@ def test_azimuth_and_elevation_name_the_direction(
 ) -> None:
     bounds = Box((1.0, 2.0, 3.0), (3.0, 4.0, 5.0))
     camera = Camera.around(bounds, azimuth, elevation)
-    away = np.subtract(camera.eye, bounds.centre)
-    np.testing.assert_allclose(away / np.linalg.norm(away), outward, atol=1e-12)
+    offset = np.subtract(camera.eye, bounds.centre)
+    np.testing.assert_allclose(offset / np.linalg.norm(offset), outward, atol=1e-12)
 
 
 def test_samples_lie_at_the_centres_of_square_cells() -> None:
@@ -161,10 +161,10 @@ def test_a_lattice_without_samples_is_refused(shape: tuple[int, ...]) -> None:
 def test_an_orbit_is_a_full_circle_about_up_anticlockwise(up) -> None:
     start = Camera((3.0, 1.5, -2.0), (0.5, -1.0, 0.25), up)
     cameras, axis = start.orbit(12), np.divide(up, np.linalg.norm(up))
-    away = np.array([np.subtract(camera.eye, camera.target) for camera in cameras])
-    np.testing.assert_allclose(away[0], np.subtract(start.eye, start.target), atol=1e-12)
-    np.testing.assert_allclose(away @ axis, away[0] @ axis)
-    across = away - (away @ axis)[:, None] * axis
+    offset = np.array([np.subtract(camera.eye, camera.target) for camera in cameras])
+    np.testing.assert_allclose(offset[0], np.subtract(start.eye, start.target), atol=1e-12)
+    np.testing.assert_allclose(offset @ axis, offset[0] @ axis)
+    across = offset - (offset @ axis)[:, None] * axis
     following, square = np.roll(across, -1, axis=0), across[0] @ across[0]
     np.testing.assert_allclose((across * following).sum(axis=1), square * np.cos(np.pi / 6))
     np.testing.assert_allclose(np.cross(across, following) @ axis, square * np.sin(np.pi / 6))

@@ -1,5 +1,5 @@
-"""Warm starts: a field carried over is the same function, its missing nodes take the nearest's, and
-a job begins there."""
+"""Warm starts: the carried field is the same function, missing nodes copy the nearest node, and a
+job starts from it."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_carried_to_the_same_shape_it_is_the_same_field() -> None:
 
 
 def test_under_another_frame_it_is_the_same_distance() -> None:
-    """Where the spectrum is linear in x, interpolation at other nodes loses nothing."""
+    """The spectrum is linear in x, so interpolation at other nodes is exact."""
     field = field_near(None)
     with torch.no_grad():
         for level in field.spectra:
@@ -51,7 +51,7 @@ def test_under_another_frame_it_is_the_same_distance() -> None:
             level.table.copy_(level.places() @ slope + 0.2)
     scale, shift = 1.3, (0.1, -0.05, 0.15)
     moved = warm_start(field, None, scale, shift)
-    points = inner() / 2  # its cells stay in both boxes
+    points = inner() / 2  # their cells lie in both boxes
     expected = field(points * scale + torch.tensor(shift)) / scale
     torch.testing.assert_close(moved(points), expected, atol=1e-4, rtol=1e-3)
 
@@ -88,9 +88,8 @@ def first(tmp_path_factory) -> MeshJob:
 
 @pytest.fixture
 def job(first, tmp_path) -> MeshJob:
-    save_mesh(
-        tmp_path / "other.ply", Mesh(7 + 3 * sphere(2).vertices, sphere(2).faces)
-    )  # elsewhere, and larger
+    # A larger ball at another place.
+    save_mesh(tmp_path / "other.ply", Mesh(7 + 3 * sphere(2).vertices, sphere(2).faces))
     return changed(
         MeshJob(tmp_path / "other.ply"),
         out=tmp_path / "warm",
@@ -104,10 +103,11 @@ def test_a_job_begins_where_the_model_is_wherever_its_shape_lies(first, job) -> 
     before = load(first.folder / MODEL)
     run(job)
     points = np.random.default_rng(0).uniform(-0.9, 0.9, (1000, 3))
+    # The one step changes the field slightly.
     assert (
         np.abs(load(job.folder / MODEL).sdf()(7 + 3 * points) - 3 * before.sdf()(points)).mean()
         < 0.05
-    )  # one step moves it a little
+    )
     assert load(job.folder / MODEL).field.config == before.field.config
 
 
@@ -121,6 +121,6 @@ def test_what_cannot_be_started_from_is_refused(job, tmp_path) -> None:
         tmp_path / "siren.safetensors",
         Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1.0),
     )
-    with pytest.raises(ValueError, match="is no NSTR field of a surface"):
+    with pytest.raises(ValueError, match="is not an NSTR field of a surface"):
         run(changed(job, start=tmp_path / "siren.safetensors"))
     assert not (tmp_path / "warm").exists()

@@ -1,4 +1,4 @@
-"""The Open3D window, really opened on a display of its own, shows what the tracer sees."""
+"""The Open3D window, opened on a virtual display, shows the silhouette that the tracer computes."""
 
 import os
 import subprocess
@@ -35,7 +35,7 @@ curves = Curves("line", line, np.tile((1.0, 0.0, 0.0), (2, 1)))
 with Window([Shape("torus", mesh)], [curves], mesh, (400, 320)) as window:
     shots = {"lines": window.capture()}
     window.flow()
-    window.look()
+    window.place_camera()
     shots["plain"] = window.capture()
     eye, target = window.camera.eye, window.camera.target
     for name in ("error", "error", "input", "input", "wireframe"):
@@ -92,14 +92,14 @@ def test_without_a_display_the_ways_to_look_are_named(
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
     assert cli.main(["view", str(tmp_path / "torus.ply")]) == 1
-    said = capsys.readouterr().err
-    assert "--browser" in said
-    assert "nstr3d render" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "--browser" in message
+    assert "nstr3d render" in message
+    assert message.count("\n") == 1
 
 
 class Blind(Window):
-    """A window that draws nothing; its user presses the keys for the input mesh and the error."""
+    """A window that draws nothing and acts as if its user asked for the input mesh and error."""
 
     def __init__(self, shapes, curves, reference, size, say):
         self.reference, self.say = reference, say

@@ -1,8 +1,7 @@
-"""Where numba is not installed: the main job still runs and gives the same results, and what cannot
-be done says so at once.
+"""Without numba the main jobs run and give the same results, and the others are refused at once.
 
-One process without numba does all jobs and computes `answers`; the tests compare with this process,
-which has numba.
+One process without numba runs all commands and computes `answers`. The tests compare its results
+with this process, which has numba.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.spectrum.gridfield import GridField
 from nstr3d.surface.extract import extract
 from nstr3d.training.fit import FitConfig, fit_steps
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
 from nstr3d.types import Box, Camera, Mesh, Samples
 
@@ -64,33 +63,33 @@ COMMANDS = {
 
 
 def work(folder: Path) -> None:
-    """Runs `COMMANDS` in ``folder`` and keeps what they said, then the `answers`."""
-    said = {}
+    """Runs `COMMANDS` in ``folder`` and saves their exit codes and messages, then the `answers`."""
+    outcomes = {}
     os.chdir(folder)
     for name, words in COMMANDS.items():
         with (
             contextlib.redirect_stderr(io.StringIO()) as errors,
             contextlib.redirect_stdout(io.StringIO()),
         ):
-            said[name] = [cli.main(words), errors.getvalue()]
+            outcomes[name] = [cli.main(words), errors.getvalue()]
     try:
         load_compressed("model.nstq")
     except ModuleNotFoundError as error:
-        said["load"] = [1, str(error)]
+        outcomes["load"] = [1, str(error)]
     np.savez("answers.npz", **answers(Path("shape") / MODEL))
-    Path("said.json").write_text(json.dumps(said | {"numba": numba_found()}))
+    Path("said.json").write_text(json.dumps(outcomes | {"numba": numba_found()}))
 
 
 def answers(model: Path) -> dict[str, np.ndarray]:
-    """What the library says of fixed shapes, of fields that a seed determines, and of the
+    """Results of the library for fixed shapes, for fields that a seed determines and for the
     ``model``."""
     sdf, generator = load(model).sdf(), np.random.default_rng(1)
     points = generator.uniform(-1.2, 1.2, (3000, 3))
     wavy = extract(Sdf(_waves, Box((-0.8,) * 3, (0.8,) * 3), 2.0), 40)
     fitted = extract(sdf, 32)
-    seen = measure(sdf, Camera.around(sdf.bounds, width=24, height=24))
+    hit = measure(sdf, Camera.around(sdf.bounds, width=24, height=24))
     whole, opened = MeshDistance(torus()), MeshDistance(Mesh(torus().vertices, torus().faces[50:]))
-    found = {
+    computed = {
         "distance": np.concatenate([whole(points), opened(points)]),
         "distance gradient": np.concatenate(
             [each.value_and_gradient(points)[1] for each in (whole, opened)]
@@ -101,12 +100,14 @@ def answers(model: Path) -> dict[str, np.ndarray]:
         "model normals": sdf.normals(points),
         "model faces": fitted.mesh.faces,
         "model vertices": fitted.mesh.vertices,
-        "model depth": seen.depth,
+        "model depth": hit.depth,
         "line field": _grid_field()(torch.from_numpy(points / 1.3).float()).numpy(),
     }
     for name in FIELDS:
-        found |= {f"{name} {what}": value for what, value in _trained(name, points / 1.3).items()}
-    return found
+        computed |= {
+            f"{name} {what}": value for what, value in _trained(name, points / 1.3).items()
+        }
+    return computed
 
 
 def _waves(points: torch.Tensor) -> torch.Tensor:
@@ -123,13 +124,13 @@ def _grid_field() -> GridField:
 
 
 def _trained(name: str, at: np.ndarray) -> dict[str, np.ndarray]:
-    """Values, gradients in everything that is learned, and the loss of a short training of a new
-    field."""
+    """The values of a new field, its gradients with respect to all trainable parameters, and its
+    loss after a short training."""
     near = sphere(3)
     config = (
         NgpConfig(table=2048, levels=4, finest=32) if name == "ngp" else FIELDS[name](6000, near)
     )
-    if isinstance(config, NstrConfig):  # what training starts from magnifies rounding
+    if isinstance(config, NstrConfig):  # the start of training magnifies rounding
         config = replace(config, start=None, placement=None)
     field = config.build(3, 1, near=near, generator=torch.Generator().manual_seed(3))
     points = torch.from_numpy(at).float()
@@ -137,21 +138,21 @@ def _trained(name: str, at: np.ndarray) -> dict[str, np.ndarray]:
     slopes = [
         parameter.grad.flatten() for parameter in field.parameters() if parameter.grad is not None
     ]
-    found = {"values": field(points).detach().numpy(), "slopes": torch.cat(slopes).numpy()}
+    computed = {"values": field(points).detach().numpy(), "slopes": torch.cat(slopes).numpy()}
     pool = Samples(points, points.norm(dim=1, keepdim=True) - 0.8)
     config = FitConfig(steps=10, batch=1000, pool=3000, warmup=5)
-    for _ in fit_steps(field, pool, sdf_objective(), config):
+    for _ in fit_steps(field, pool, SdfObjective(), config):
         pass
-    return found | {"loss": np.array([sdf_objective()(field, pool, 1.0).item()])}
+    return computed | {"loss": np.array([SdfObjective()(field, pool, 1.0).item()])}
 
 
 @dataclass(frozen=True)
 class Finished:
-    """The folder of the process without numba, and the exit code and words of each of its
+    """The folder of the process without numba, and the exit code and message of each of its
     commands."""
 
     folder: Path
-    said: dict
+    outcomes: dict
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +163,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     picture = np.random.default_rng(0).random((24, 24, 3)).astype(np.float32)
     save_image(folder / "picture.png", picture)
     save_compressed(folder / "model.nstq", compress(picture, 500))
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1"
-    }  # small fits: threads would wait for each other most of the time
+    # The fits are small: more threads would mostly wait for each other.
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     subprocess.run(
         [sys.executable, "-c", BLOCKED, str(folder)], check=True, cwd=ROOT, env=environment
     )
@@ -173,7 +173,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 @pytest.fixture(scope="module")
 def pairs(finished: Finished) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Every answer without numba and with it."""
+    """Every answer by its name, without numba and with numba."""
     assert numba_found()
     plain, compiled = (
         np.load(finished.folder / "answers.npz"),
@@ -187,8 +187,8 @@ def pairs(finished: Finished) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def test_a_mesh_is_fitted_and_the_user_is_told_once_that_it_takes_longer(
     finished: Finished, name: str, folder: str
 ) -> None:
-    assert finished.said["numba"] is False
-    code, errors = finished.said[name]
+    assert finished.outcomes["numba"] is False
+    code, errors = finished.outcomes[name]
     assert code == 0
     assert errors.count("warning") == errors.count(WARNING) == 1
     assert errors.endswith("pip install numba.\n")
@@ -200,7 +200,7 @@ def test_a_mesh_is_fitted_and_the_user_is_told_once_that_it_takes_longer(
 
 
 def test_a_model_is_rendered_and_exported(finished: Finished) -> None:
-    assert [finished.said[name] for name in ("render", "html", "ply", "npz")] == [[0, ""]] * 4
+    assert [finished.outcomes[name] for name in ("render", "html", "ply", "npz")] == [[0, ""]] * 4
     assert load_image(finished.folder / "view.png").std() > 0.05
     mesh, shape = load_mesh(finished.folder / "shape" / "model.ply"), finished.folder / "shape"
     np.testing.assert_allclose(mesh.bounds.centre, (1, 2, 3), atol=0.1)
@@ -210,7 +210,7 @@ def test_a_model_is_rendered_and_exported(finished: Finished) -> None:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_be_done_is_refused_before_any_work(finished: Finished, name: str) -> None:
-    code, errors = finished.said[name]
+    code, errors = finished.outcomes[name]
     assert code == 1
     assert errors.startswith("error: ")
     assert errors.count("\n") == 1
@@ -220,7 +220,7 @@ def test_what_cannot_be_done_is_refused_before_any_work(finished: Finished, name
 
 
 def test_a_compressed_model_is_refused(finished: Finished) -> None:
-    code, words = finished.said["load"]
+    code, words = finished.outcomes["load"]
     assert code == 1
     assert words.startswith("Compressed models (.nstq) need numba, ")
     assert load_compressed(finished.folder / "model.nstq").out_dim == 3
@@ -239,15 +239,15 @@ def test_surfaces_are_the_same(pairs) -> None:
 def test_a_model_answers_alike(pairs) -> None:
     np.testing.assert_allclose(*pairs["model distance"], atol=1e-5)
     turned = np.linalg.norm(np.subtract(*pairs["model normals"]), axis=1)
-    assert np.mean(turned < 1e-3) > 0.99  # on a face between two cells the sides differ
+    assert np.mean(turned < 1e-3) > 0.99  # normals may jump at faces of cells
     plain, compiled = (Mesh(*each) for each in zip(pairs["model vertices"], pairs["model faces"]))
     assert MeshDistance(compiled).unsigned(plain.vertices).max() < 1e-4
     assert MeshDistance(plain).unsigned(compiled.vertices).max() < 1e-4
     depths = np.stack(pairs["model depth"])
-    seen = np.isfinite(depths).all(axis=0)
-    assert seen.mean() > 0.2
-    assert np.mean(seen == np.isfinite(depths).any(axis=0)) > 0.99
-    np.testing.assert_allclose(*depths[:, seen], atol=1e-3)
+    hit = np.isfinite(depths).all(axis=0)
+    assert hit.mean() > 0.2
+    assert np.mean(hit == np.isfinite(depths).any(axis=0)) > 0.99
+    np.testing.assert_allclose(*depths[:, hit], atol=1e-3)
 
 
 def test_line_fields_on_grids_are_alike(pairs) -> None:
@@ -259,7 +259,7 @@ def test_fields_and_their_training_are_alike(pairs, name: str) -> None:
     np.testing.assert_allclose(*pairs[f"{name} values"], atol=1e-5)
     plain, compiled = pairs[f"{name} slopes"]
     np.testing.assert_allclose(plain, compiled, atol=1e-4 * np.abs(compiled).max())
-    # Adam moves what has no gradient but rounding as far as everything else.
+    # Adam moves a parameter whose gradient is only rounding as far as any other parameter.
     np.testing.assert_allclose(*pairs[f"{name} loss"], rtol=2e-2)
 
 

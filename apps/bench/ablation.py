@@ -1,10 +1,11 @@
-"""Does transport pay? ``python apps/bench/ablation.py [FILE ...]``: its loss and the controls on
-clean, sparse and noisy data.
+"""Measure whether the transport loss improves fits: ``python apps/bench/ablation.py [FILE ...]``.
 
-Meshes give signed distances; images a quarter of their pixels, judged on the others. Equal steps
-for all. F(x, S) and F(S) are transport networks, F = 0 is plain smoothness, and ridge is a stronger
-decay of the tables: what any prior must beat. Rows go to ablation.csv in --out; run it again to go
-on.
+The transport loss and its controls are trained on clean, sparse and noisy signed distances of
+meshes, and on a quarter of the pixels of images, where the error is measured on the other pixels.
+All contenders have equal steps. F(x, S) and F(S) are transport networks. F = 0 is plain smoothness.
+Ridge is a stronger weight decay of the tables; a useful prior has to be better than it. Rows go to
+ablation.csv and tables to ablation.md, both in --out. A second run continues: it keeps finished
+rows.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field.interpolate import gather
 from nstr3d.signals.signal import kind_of, sized_waves
 from nstr3d.training.fit import FitConfig
-from nstr3d.training.losses import TransportPenalty, sdf_objective, value_objective
+from nstr3d.training.losses import SdfObjective, TransportPenalty, ValueObjective
 from nstr3d.training.presets import changed, sized_nstr
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,26 +50,28 @@ COLUMNS = (*SURFACE[:5], Measure("residual", "residual"))
 
 @dataclass(frozen=True)
 class HermiteConfig(NstrConfig):
-    """Smoothstep (C1) interpolation of plain levels; with ``slopes`` each node's value continues
-    along F(S), the transport law, as its slope: S(x) = sum_c w_c(x) (S_c + F(S_c) (x - x_c)).
-    Without, the slope at every node is zero."""
+    """Smoothstep (C1) interpolation of plain levels.
+
+    With ``slopes`` each node has the slope F(S), the transport law:
+    S(x) = sum_c w_c(x) (S_c + F(S_c) (x - x_c)). Without ``slopes`` the slopes are zero.
+    """
 
     slopes: bool = True
 
     def build(self, in_dim, out_dim, near=None, generator=None) -> Hermite:
-        """A field as `NstrConfig.build` makes."""
+        """A field of one output; the parameters are those of `NstrConfig.build`."""
         generator = generator or torch.Generator().manual_seed(0)
         return Hermite(
             self, in_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator
         )
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Hermite:
-        """Races do not reload."""
-        raise NotImplementedError("Ablation fields are not reloaded.")
+        """Raises NotImplementedError: races do not reload fields."""
+        raise NotImplementedError("An ablation field cannot be restored from tensors.")
 
 
 class Hermite(Field):
-    """The field of `HermiteConfig`, one value."""
+    """The field of `HermiteConfig`, with one output."""
 
     def __init__(self, config: HermiteConfig, dim: int, stored: list, generator: torch.Generator):
         super().__init__()
@@ -100,16 +103,16 @@ class Hermite(Field):
         scaled = (points + 1) * (cells / 2)
         cell = scaled.detach().floor().clamp(0, cells - 1)
         offset = scaled - cell
-        # Linear weights at ``smooth`` are C1 weights at ``points``.
+        # The linear weights at ``smooth`` equal the C1 weights at ``points``.
         smooth = (cell + offset * offset * (3 - 2 * offset)) * (2 / cells) - 1
         if not self.laws:
             return gather(smooth, level.grid, level.table)
-        # Slopes are per cell, so S_c + F(S_c) (x - x_c) / h is a value and a slope that are both
-        # interpolated.
+        # Slopes are per cell: S_c + F(S_c) (x - x_c) / h splits into a value and a slope, which are
+        # interpolated separately.
         slopes = self.laws[index](level.table)  # (nodes, channels * dim), axes last
         nodes = torch.nonzero(level.rows.reshape((cells + 1,) * self.in_dim) >= 0).to(points)
-        where = slopes.view(len(nodes), -1, self.in_dim)
-        values = level.table - (where * nodes[:, None]).sum(dim=2)
+        node_slopes = slopes.view(len(nodes), -1, self.in_dim)
+        values = level.table - (node_slopes * nodes[:, None]).sum(dim=2)
         mixed = gather(smooth, level.grid, torch.cat([values, slopes], dim=1))
         value, slope = mixed.split([level.config.channels, slopes.shape[1]], dim=1)
         return value + (slope.view(len(points), -1, self.in_dim) * scaled[:, None]).sum(dim=2)
@@ -128,7 +131,8 @@ class Hermite(Field):
 
 
 def hermite(params: int, near, slopes: bool) -> HermiteConfig:
-    """The levels of the default field without waves on multilinear nodes, interpolated C1."""
+    """The levels of the default field without waves, with multilinear nodes and C1
+    interpolation."""
 
     def levels(finest: int) -> tuple[LevelConfig, ...]:
         return tuple(replace(level, order=1) for level in waveless_levels_for(finest))
@@ -137,56 +141,57 @@ def hermite(params: int, near, slopes: bool) -> HermiteConfig:
 
 
 def contenders(weights: Sequence[float]) -> list[Contender]:
-    """Everybody: no transport, ridges, the losses at each weight, and interpolation."""
-    found = [Contender("off", sized_nstr)]
-    found += [
+    """All contenders on meshes: no transport, ridges, each transport loss at each of ``weights``,
+    no waves, and the two C1 interpolations."""
+    entries = [Contender("off", sized_nstr)]
+    entries += [
         Contender(f"ridge {decay:g}", changed(sized_nstr, table_decay=decay))
         for decay in (0.3, 3.0)
     ]
     for name, transport in KINDS.items():
         for weight in weights:
-            objective = sdf_objective(transport=TransportPenalty(weight))
-            found.append(
+            objective = SdfObjective(transport=TransportPenalty(weight))
+            entries.append(
                 Contender(
                     f"{name}, weight {weight:g}",
                     changed(sized_nstr, transport=transport),
                     objective,
                 )
             )
-    found.append(Contender("no waves", sized_waveless))
-    found.append(Contender("C1 interpolation", partial(hermite, slopes=False)))
-    found.append(Contender("transport interpolation", partial(hermite, slopes=True)))
-    return found
+    entries.append(Contender("no waves", sized_waveless))
+    entries.append(Contender("C1 interpolation", partial(hermite, slopes=False)))
+    entries.append(Contender("transport interpolation", partial(hermite, slopes=True)))
+    return entries
 
 
 def raster_contenders(weights: Sequence[float], track: RasterTrack) -> list[Contender]:
-    """The same question for the trained model of images: no transport, ridges, and the losses at
-    each weight."""
+    """All contenders on images: no transport, ridges, and each transport loss at each of
+    ``weights`` divided by 1000."""
 
     def size(params: int, near) -> NstrConfig:
         return sized_waves(params, track.lattice, track.out_dim)
 
-    found = [Contender("off", size, value_objective())]
-    found += [
-        Contender(f"ridge {decay:g}", changed(size, table_decay=decay), value_objective())
+    entries = [Contender("off", size, ValueObjective())]
+    entries += [
+        Contender(f"ridge {decay:g}", changed(size, table_decay=decay), ValueObjective())
         for decay in (0.1, 1.0)
     ]
     for name, transport in KINDS.items():
         for weight in weights:
-            # squared values are that much smaller
-            objective = value_objective(TransportPenalty(weight / 1000))
-            found.append(
+            # The squared errors of images are about 1000 times smaller than the losses of meshes.
+            objective = ValueObjective(TransportPenalty(weight / 1000))
+            entries.append(
                 Contender(
                     f"{name}, weight {weight / 1000:g}",
                     changed(size, transport=transport),
                     objective,
                 )
             )
-    return found
+    return entries
 
 
 def run(options: argparse.Namespace) -> None:
-    """Every race that is not in the CSV file yet, then the tables."""
+    """Runs every race that ablation.csv lacks, and writes the rows and the tables."""
     results = options.out / "ablation.csv"
     rows = read_rows(results)
     limit = f"{options.steps} steps"
@@ -205,12 +210,12 @@ def run(options: argparse.Namespace) -> None:
                     everybody = raster_contenders(options.weights, track)
                 else:
                     everybody = contenders(options.weights)
-                left = [
+                pending = [
                     c for c in everybody if (name, c.name, options.budget, limit, seed) not in done
                 ]
-                if left:
+                if pending:
                     rows += race(
-                        left,
+                        pending,
                         track,
                         options.budget,
                         seed,
@@ -228,17 +233,18 @@ def run(options: argparse.Namespace) -> None:
 
 @lru_cache(maxsize=2)
 def shape(path: Path, tests: int) -> MeshTrack:
-    """The clean track of a mesh."""
+    """The track of a mesh with clean data and ``tests`` points of each kind."""
     return MeshTrack.of(path, tests)
 
 
 def spoilt(path: Path, tests: int, name: str, label: str) -> MeshTrack:
-    """The track of a mesh with one kind of training data."""
+    """The track of a mesh with the training data ``DATA[label]``."""
     return replace(shape(path, tests), name=name, meshed=False, **DATA[label])
 
 
 def masked(path: Path, name: str) -> RasterTrack:
-    """The middle 192 x 192 pixels of an image, a quarter of them known."""
+    """The track of the central 192 x 192 pixels of an image, a quarter of which are training
+    data."""
     whole = RasterTrack.of(path)
     top, left = (max(0, (length - 192) // 2) for length in whole.values.shape[:2])
     return replace(
@@ -247,7 +253,7 @@ def masked(path: Path, name: str) -> RasterTrack:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Markdown: a table for each kind of data, means over signals and seeds."""
+    """ablation.md: for each kind of data a table of means over signals and seeds."""
     parts = []
     for label in (*DATA, MASKED):
         own = [row for row in rows if row.track.endswith(f", {label}")]
@@ -270,7 +276,8 @@ def _tell(row: Row) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Parses options and runs; returns the exit code."""
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -279,7 +286,7 @@ def main(args: Sequence[str] | None = None) -> int:
         nargs="*",
         type=Path,
         default=list(OURS),
-        help="meshes and images; ours by default",
+        help="meshes and images to fit; ours by default",
     )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results"
@@ -300,11 +307,15 @@ def main(args: Sequence[str] | None = None) -> int:
         "--tests",
         type=int,
         default=TESTS,
-        help="points of each kind that a mesh's errors are measured at",
+        help="points of each kind at which a mesh's errors are measured",
     )
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument(
-        "--weights", nargs="+", type=float, default=[0.1, 1.0, 10.0], help="of the transport loss"
+        "--weights",
+        nargs="+",
+        type=float,
+        default=[0.1, 1.0, 10.0],
+        help="weights of the transport loss",
     )
     options = parser.parse_args(args)
     return guarded(lambda: run(options))

@@ -1,10 +1,11 @@
-"""What each part of the field is worth: ``python apps/bench/core.py [MESH ...]``, on shapes with
-drifting relief and on our meshes.
+"""Measure what each part of the field is worth: ``python apps/bench/core.py [MESH ...]``.
 
-Everybody has the same parameters and the same seconds, by turns. Rows go to core.csv in --out,
-tables to core.md; run it again to go on. Placed waves are the default field; the controls are
-random waves, other numbers of them, waves of fixed frequency (amplitude and quadrature), none, and
-Instant-NGP.
+Shapes with drifting relief, and the given meshes (ours by default), are fitted by all contenders
+with the same number of parameters and for the same seconds, turn by turn. The default field has
+placed waves. Its controls are random waves, other numbers of waves, waves of fixed frequency
+(amplitude and quadrature) and no waves; the baseline is Instant-NGP. apps/bench/core_cases.py adds
+surfaces with hidden parts and meshes near a fitted one. Rows go to core.csv and tables to core.md,
+both in --out. A second run continues: it keeps finished rows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,64 +20,39 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from scipy.spatial import KDTree
-
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import NGP, sized_waveless
-from nstr3d.bench.surfacewaves import SurfaceWavesConfig, fit_surface_waves
 from nstr3d.bench.tables import SURFACE, Measure, by_track, final, mean_of, summary
 from nstr3d.bench.tracks import TESTS, MeshTrack
 from nstr3d.cli.command import guarded
-from nstr3d.fields.base import Field
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.fields.start.warm import warm_start
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.shapes.reliefs import RELIEFS
 from nstr3d.io.atomic import atomic_path
-from nstr3d.training.fit import FitConfig, fit_steps
-from nstr3d.training.losses import sdf_objective
-from nstr3d.training.presets import FAST, levels_for, sized_nstr
-from nstr3d.types import Mesh, Samples
+from nstr3d.training.fit import FitConfig
+from nstr3d.training.presets import levels_for, sized_nstr
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # so that this script can import apps
+
+from apps.bench.core_cases import (
+    COLD,
+    HOLE_WORDS,
+    SPLINE,
+    START_WORDS,
+    WARM,
+    holes,
+    print_row,
+    starts,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "bracket", "gyroid"))
-NOTES = ROOT / "assets" / "results" / "core-notes.md"  # written by hand; the end of core.md
+NOTES = ROOT / "assets" / "results" / "core-notes.md"  # written by hand, appended to core.md
 BASE = "nstr without waves"
 
-HOLES, HOLES_BUDGET = "25% hidden", 50_000
-# of a hidden patch; how far from the surface samples are looked at
-HOLE_RADIUS, HOLE_BAND = 0.15, 0.03
-HOLE_POOL = 500_000  # samples at most before any are hidden
-SPLINE = "spline alone"
-WAVES = {
-    "surface waves, law": SurfaceWavesConfig(),
-    **{
-        f"surface waves, F = 0, weight {w:g}": SurfaceWavesConfig(weight=w, carry=False)
-        for w in (0.03, 0.1)
-    },
-    **{f"surface waves, ridge {r:g}": SurfaceWavesConfig(weight=0, ridge=r) for r in (0.1, 1.0)},
-    SPLINE: SurfaceWavesConfig(weight=0, ridge=1e6),
-}
-HOLE_WORDS = (
-    f"A quarter of the surface hidden in patches of radius {HOLE_RADIUS}, of every sample too "
-    "whose nearest point may lie there. "
-    f"Mean error of the distance within {HOLE_BAND} of the hidden and of the seen surface. "
-    "`fit_surface_waves` has one default, "
-    "its controls the weights named; trained fields have {steps} steps on all that is seen. "
-    "Seconds are of the processor."
-)
-START, WARM, COLD = "nearby shape", "from the unbent one's model", "from nothing"
-START_WORDS = (
-    "A mesh is twisted (radians per unit) and widened, and fitted anew, from the model of what it "
-    "was (`warm_start`) and from "
-    "nothing, which is the least-squares start."
-)
-BENDS = 0.05, 0.2
-TRAINED = {"nstr": sized_nstr, "nstr without waves": sized_waveless}
+BENDS = 0.05, 0.2  # twists of the nearby shapes, in radians per unit
 
 
 def with_waves(waves: Any, plain: int) -> Callable[[int], tuple[LevelConfig, ...]]:
@@ -91,13 +66,13 @@ def with_waves(waves: Any, plain: int) -> Callable[[int], tuple[LevelConfig, ...
 
 
 def finer(finest: int) -> tuple[LevelConfig, ...]:
-    """The default levels on coarser grids, and one of three plain channels as fine as the budget
-    allows."""
+    """The default levels on coarser grids, and one level of three plain channels with ``finest``
+    cells per axis (at least 10)."""
     return *levels_for(max(8, round(finest * 0.6))), LevelConfig(max(10, finest), plain=3, order=2)
 
 
 def contenders() -> list[Contender]:
-    """The default field, its controls, and the baseline."""
+    """The default field, its controls and the baseline."""
     fixed = {f"amplitude waves, {k}": with_waves(AmplitudeWaves(k, (0.3, 2.5)), 6) for k in (8, 16)}
     fixed |= {f"quadrature waves, {k}": with_waves(ComplexWaves(k, (0.3, 2.5)), 6) for k in (8,)}
     counts = {
@@ -119,7 +94,7 @@ def contenders() -> list[Contender]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Races what has not been raced, and writes the rows and the tables."""
+    """Runs the races and cases that core.csv lacks, and writes the rows and the tables."""
     results = options.out / "core.csv"
     rows, commit = read_rows(results), find_commit(ROOT)
     everybody = [c for c in contenders() if options.fields is None or c.name in options.fields]
@@ -138,11 +113,11 @@ def run(options: argparse.Namespace) -> None:
         for seed in options.seeds:
             done = {row.key for row in rows if row.done == 1}
             label = f"{name}, {kind}"
-            left = [c for c in everybody if (label, c.name, budget, limit, seed) not in done]
-            if left:
+            pending = [c for c in everybody if (label, c.name, budget, limit, seed) not in done]
+            if pending:
                 track = track or replace(make(), name=label, meshed=False)
                 rows += race(
-                    left,
+                    pending,
                     track,
                     budget,
                     seed,
@@ -150,11 +125,12 @@ def run(options: argparse.Namespace) -> None:
                     marks=(),
                     pool=options.pool,
                     commit=commit,
-                    on_row=_tell,
+                    on_row=print_row,
                 )
                 write_rows(results, rows)
     for name, seed in product(options.holes, options.seeds):
-        rows += holes(name, seed, options, {row.key for row in rows}, commit)
+        make = partial(relief, name, options.tests)
+        rows += holes(name, make, seed, options, {row.key for row in rows}, commit)
         write_rows(results, rows)
     for path, bend, seed in product(options.starts, BENDS, options.seeds):
         rows += starts(path, bend, seed, options, {row.key for row in rows}, commit)
@@ -166,161 +142,15 @@ def run(options: argparse.Namespace) -> None:
 
 
 def relief(name: str, tests: int) -> MeshTrack:
-    """The track of a shape with drifting relief."""
+    """The track of the shape ``name`` with drifting relief, with ``tests`` points of each kind."""
     return MeshTrack.around(name, RELIEFS[name](), tests)
 
 
-def starts(
-    path: Path, bend: float, seed: int, options: argparse.Namespace, done: set[tuple], commit: str
-) -> list[Row]:
-    """Fits of a mesh after it was bent: from the model of the unbent one, and from nothing, in
-    several numbers of steps."""
-    label, budget, training = f"{path.stem} bent by {bend:g}, start", options.budget, FAST.training
-    counts = {WARM: options.warm_steps, COLD: options.cold_steps}
-    names = {f"{word}, {steps} steps": (word, steps) for word in counts for steps in counts[word]}
-    left = {
-        field: how
-        for field, how in names.items()
-        if (label, field, budget, START, seed) not in done
-    }
-    if not left:
-        return []
-    before = MeshTrack.of(path, options.tests)
-    after = MeshTrack.around(label, bent(before.near, bend), options.tests)
-    config = FitConfig(seed=seed, pool=min(training.pool, options.pool))
-    pool, earlier = (track.pool(config) for track in (after, before))
-    first = sized_nstr(budget, before.near).build(
-        3, 1, before.near, torch.Generator().manual_seed(seed)
-    )
-    drained(first, earlier, options.steps or training.steps, seed)
-    found = []
-    for field, (word, steps) in left.items():
-        generator = torch.Generator().manual_seed(seed)
-        module = (
-            warm_start(first, after.near)
-            if word == WARM
-            else first.config.build(3, 1, after.near, generator)
-        )
-        started = time.process_time()
-        drained(module, pool, steps, seed)
-        spent, measures = time.process_time() - started, after.measure(module)
-        place = (commit, "cpu", torch.get_num_threads(), label, field, budget, START, seed)
-        found.append(Row(*place, 1.0, module.parameter_count, 0, steps, spent, measures))
-        _tell(found[-1])
-    return found
-
-
-def bent(mesh: Mesh, bend: float) -> Mesh:
-    """The mesh twisted by ``bend`` radians per unit along y, and wider by a quarter of that
-    share."""
-    x, y, z = mesh.vertices.T
-    cosine, sine = np.cos(bend * y), np.sin(bend * y)
-    return Mesh(
-        np.stack([(1 + bend / 4) * (x * cosine - z * sine), y, x * sine + z * cosine], axis=1),
-        mesh.faces,
-    )
-
-
-def drained(field: Field, pool: Samples, steps: int, seed: int) -> None:
-    """Trains ``field`` in place."""
-    for _ in fit_steps(
-        field, pool, sdf_objective(), FitConfig(steps=steps, pool=len(pool), seed=seed)
-    ):
-        pass
-
-
-def holes(
-    name: str, seed: int, options: argparse.Namespace, done: set[tuple], commit: str
-) -> list[Row]:
-    """A quarter of a relief's surface hidden in patches: mean errors of the distance over them
-    (``near``) and where samples are (``seen``), of `fit_surface_waves`, its controls at several
-    weights, and trained fields."""
-    found, label = [], f"{name}, holes"
-    names = (*WAVES, *TRAINED)
-    if all((label, field, HOLES_BUDGET, HOLES, seed) in done for field in names):
-        return []
-    track = relief(name, options.tests)
-    pool = track.pool(FitConfig(seed=seed, pool=min(HOLE_POOL, options.pool)))
-    points, values = pool.points.numpy(), pool.values.numpy()[:, 0]
-    centres = patches(track.surface_points[0], seed)
-    known, band = ~hidden(points, values, centres), np.abs(values) < HOLE_BAND
-    at, truth = track.near_points
-    near = np.abs(truth) < HOLE_BAND
-    inner = near & (KDTree(centres).query(at)[0] < HOLE_RADIUS - 0.01)
-    places = {"near": inner, "seen": near & ~hidden(at, truth, centres)}
-    for field in names:
-        if (label, field, HOLES_BUDGET, HOLES, seed) in done:
-            continue
-        started = time.process_time()
-        if field in WAVES:
-            given, generator = known & band, np.random.default_rng(seed)
-            model = fit_surface_waves(
-                points[given], values[given], points[band][:60_000], WAVES[field], generator
-            )
-            answer, size = model, model.spline.size + 2 * model.amplitudes.size
-        else:
-            answer, size = trained(
-                TRAINED[field](HOLES_BUDGET, track.near),
-                track.near,
-                pool,
-                known,
-                options.hole_steps,
-                seed,
-            )
-        spent = time.process_time() - started
-        measures = {
-            key: float(np.abs(answer(at[part]) - truth[part]).mean())
-            for key, part in places.items()
-        }
-        place = (commit, "cpu", torch.get_num_threads(), label, field, HOLES_BUDGET, HOLES, seed)
-        found.append(
-            Row(*place, 1.0, size, 0, 0 if field in WAVES else options.hole_steps, spent, measures)
-        )
-        _tell(found[-1])
-    return found
-
-
-def patches(surface: np.ndarray, seed: int) -> np.ndarray:
-    """Centres of balls, apart from each other, that hide a quarter of the ``surface`` points."""
-    tree, chosen, gone = KDTree(surface), [], np.zeros(len(surface), bool)
-    for index in np.random.default_rng([seed, 5]).permutation(len(surface)):
-        if gone.mean() >= 0.25:
-            break
-        if (
-            not chosen
-            or np.linalg.norm(surface[chosen] - surface[index], axis=1).min() >= 2.3 * HOLE_RADIUS
-        ):
-            chosen.append(index)
-            gone[tree.query_ball_point(surface[index], HOLE_RADIUS)] = True
-    return surface[chosen]
-
-
-def hidden(points: np.ndarray, distances: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Which samples could know of a hidden patch: those nearer to it than their distance."""
-    return KDTree(centres).query(points)[0] < HOLE_RADIUS + np.abs(distances)
-
-
-def trained(
-    config: NstrConfig, near: Mesh, pool: Samples, known: np.ndarray, steps: int, seed: int
-) -> tuple[Callable, int]:
-    """A field trained for ``steps`` on the samples that are known, and its size."""
-    field = config.build(3, 1, near, torch.Generator().manual_seed(seed))
-    chosen = torch.from_numpy(known)
-    left = pool.map(lambda tensor: tensor[chosen])
-    drained(field, left, steps, seed)
-
-    def answer(points: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            return field(torch.from_numpy(points.astype(np.float32)))[:, 0].numpy()
-
-    return answer, field.parameter_count
-
-
 def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
-    """Markdown: means over shapes and seeds of relief and of meshes, then shape by shape."""
-    commits, threads = (
-        ", ".join(dict.fromkeys(str(value) for value in values)) for values in _places(rows)
-    )
+    """core.md: for each kind of row the means over shapes and seeds, then the errors of each
+    shape; at the end the notes."""
+    commits = ", ".join(dict.fromkeys(row.commit for row in rows))
+    threads = ", ".join(dict.fromkeys(str(row.threads) for row in rows))
     where = f"commit {commits}; {threads} threads on a CPU; spread over seeds"
     parts = [
         f"What each part of the field is worth, made by `python apps/bench/core.py`: {where}.\n"
@@ -340,15 +170,14 @@ def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
             Measure("near", "in the holes x 1e-4", 1e-4),
             Measure("seen", "elsewhere x 1e-4", 1e-4),
         )
-        parts.append(
-            "## Relief with "
-            f"holes\n\n{words}\n\n{summary(own, SPLINE, columns)}\n{by_track(own, columns[0])}"
-        )
-    return "\n".join([*parts, choice(rows), lost(rows), NOTES.read_text(encoding="utf-8")])
+        means = summary(own, SPLINE, columns)
+        parts.append(f"## Relief with holes\n\n{words}\n\n{means}\n{by_track(own, columns[0])}")
+    return "\n".join([*parts, best_count(rows), no_better(rows), NOTES.read_text(encoding="utf-8")])
 
 
-def choice(rows: Sequence[Row]) -> str:
-    """A line that says what choosing the number of waves shape by shape could gain at most."""
+def best_count(rows: Sequence[Row]) -> str:
+    """A line with the largest gain from choosing the number of waves for each shape separately;
+    empty if no shape has been fitted with all numbers."""
     counts = {"nstr without waves": 0, "nstr, 4 waves": 4, "nstr": 8, "nstr, 12 waves": 12}
     own = [
         row
@@ -363,19 +192,19 @@ def choice(rows: Sequence[Row]) -> str:
         ]
         for track in tracks
     ]
-    errors = [several for several in errors if not any(map(math.isnan, several))]
+    errors = [row for row in errors if not any(map(math.isnan, row))]
     if not errors:
         return ""
-    gain = sum(map(min, errors)) / sum(several[list(counts).index("nstr")] for several in errors)
+    gain = sum(map(min, errors)) / sum(row[list(counts).index("nstr")] for row in errors)
     return (
-        "The best of 0, 4, 8 and 12 waves, chosen shape by shape after the fact: "
-        f"{gain:.2f} of the error of always 8.\n"
+        "The best of 0, 4, 8 and 12 waves, chosen for each shape after the fact: "
+        f"{gain:.2f} of the error of 8 waves on every shape.\n"
     )
 
 
-def lost(rows: Sequence[Row]) -> str:
-    """A line that names what does no better than the default field on relief, with the ratio of the
-    near errors."""
+def no_better(rows: Sequence[Row]) -> str:
+    """A line with the fields that are no better than the default one on relief, and the ratios of
+    their near errors to its error."""
     own = [row for row in final(rows) if row.track.endswith(", relief")]
     errors = {
         name: mean_of([row for row in own if row.field == name], "near")
@@ -384,31 +213,20 @@ def lost(rows: Sequence[Row]) -> str:
     best = errors.pop("nstr", math.nan)
     worse = [f"{name} ({error / best:.2f})" for name, error in errors.items() if error >= best]
     return (
-        "On relief no better than the default field, and so not in it (near error over its): "
+        "On relief no better than the default field (ratio of the near errors), and therefore not "
+        "part of it: "
         f"{', '.join(worse)}.\n"
     )
 
 
-def _places(rows: Sequence[Row]) -> tuple[list[str], list[int]]:
-    return [row.commit for row in rows], [row.threads for row in rows]
-
-
-def _tell(row: Row) -> None:
-    if row.done == 1:
-        print(
-            f"{row.track} seed {row.seed} {row.field}: near {row.measures['near']:.4g}",
-            file=sys.stderr,
-            flush=True,
-        )
-
-
 def main(args: Sequence[str] | None = None) -> int:
-    """Parses options and runs; returns the exit code."""
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "meshes", nargs="*", type=Path, default=list(OURS), help="meshes; ours by default"
+        "meshes", nargs="*", type=Path, default=list(OURS), help="meshes to fit; ours by default"
     )
     parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "benchmark", help="folder for the results"
@@ -419,14 +237,18 @@ def main(args: Sequence[str] | None = None) -> int:
         nargs="*",
         choices=list(RELIEFS),
         default=list(RELIEFS),
-        help="reliefs to hide parts of",
+        help="reliefs whose parts are hidden",
     )
     parser.add_argument(
-        "--starts", nargs="*", type=Path, default=[OURS[0]], help="meshes to bend and start from"
+        "--starts",
+        nargs="*",
+        type=Path,
+        default=[OURS[0]],
+        help="meshes that are fitted, bent and fitted again",
     )
-    parser.add_argument("--fields", nargs="+", help="only these contenders")
+    parser.add_argument("--fields", nargs="+", help="only the contenders of these names")
     parser.add_argument(
-        "--relief-budget", type=int, default=50_000, help="learned parameters for the relief shapes"
+        "--relief-budget", type=int, default=50_000, help="learned parameters for reliefs"
     )
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters for meshes")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
@@ -438,22 +260,32 @@ def main(args: Sequence[str] | None = None) -> int:
         "--tests",
         type=int,
         default=TESTS,
-        help="points of each kind that a mesh's errors are measured at",
+        help="points of each kind at which errors are measured",
     )
     parser.add_argument(
-        "--steps", type=int, help="race to a number of steps instead; of models to start from, too"
+        "--steps",
+        type=int,
+        help="race for this number of steps, not for seconds; unbent models get it too",
     )
     parser.add_argument(
         "--hole-steps",
         type=int,
         default=500,
-        help="of the fields that are trained on what holes leave",
+        help="training steps of the fields on the samples outside the holes",
     )
     parser.add_argument(
-        "--warm-steps", nargs="+", type=int, default=[100, 200], help=f"of fits {WARM}"
+        "--warm-steps",
+        nargs="+",
+        type=int,
+        default=[100, 200],
+        help=f"training steps of the fits {WARM}",
     )
     parser.add_argument(
-        "--cold-steps", nargs="+", type=int, default=[200, 350, 700], help=f"of fits {COLD}"
+        "--cold-steps",
+        nargs="+",
+        type=int,
+        default=[200, 350, 700],
+        help=f"training steps of the fits {COLD}",
     )
     options = parser.parse_args(args)
     return guarded(lambda: run(options))

@@ -1,10 +1,11 @@
-"""Race our searches over triangles and dipoles against libigl's: ``python apps/bench/distance.py``.
+"""Compare our searches over triangles and dipoles with libigl's: ``python apps/bench/distance.py``.
 
-Nearest triangle: `nstr3d.kernels.geometry.triangles` against ``igl.AABB.squared_distance``, whose
-points come as drawn, and sorted along a Hilbert curve as ours are. Winding number of oriented
-points: `nstr3d.kernels.geometry.dipoles` against ``igl.fast_winding_number``. Ours and theirs take
-turns; rates are those of the best turn, ratios medians over turns. Each number of threads has a
-process of its own, because libigl reads the number once. Writes distance.md to --out.
+For the nearest triangle, `nstr3d.kernels.geometry.triangles` is compared with
+``igl.AABB.squared_distance``. libigl gets the points once as drawn and once sorted along a Hilbert
+curve; our search sorts them itself. For the winding number of oriented points,
+`nstr3d.kernels.geometry.dipoles` is compared with ``igl.fast_winding_number``. Our code and
+libigl's take turns. Rates are those of the best turn; ratios are medians over turns. Each number of
+threads has its own process, because libigl reads the number once. Writes distance.md to --out.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from nstr3d.types import Mesh
 
 ROOT = Path(__file__).resolve().parents[2]
 BAND = 0.01  # standard deviation of near points' distance from the surface, in unit-box units
-WIDTH = 1e-5  # smoothing of our winding number, in unit-box units: as good as none
-CHECKED = 200  # points at which the winding number is summed without a tree
-# of libigl's expansion: with 1 it is about as accurate as ours, 2 is its default
+WIDTH = 1e-5  # smoothing of our winding number, in unit-box units: too small to have an effect
+CHECKED = 200  # points where the exact winding number is summed without a tree
+# Orders of libigl's expansion: order 1 is about as accurate as ours; order 2 is libigl's default.
 ORDERS = (1, 2)
 CHILD = "import sys; from apps.bench.distance import tell; tell(sys.argv[1], int(sys.argv[2]))"
 Work = Callable[[], Any]
@@ -48,23 +49,23 @@ class Options:
     """Measure nearest triangles and winding numbers, ours and libigl's."""
 
     mesh: Path = ROOT / "assets" / "bunny.obj"
-    """The mesh."""
+    """Mesh to search."""
     out: Path = Path("out/distance")
     """Folder of distance.md."""
     faces: int = 100_000
-    """Faces of the mesh that is subdivided from it."""
+    """Number of faces of the second mesh, which is a subdivision of the first."""
     clouds: tuple[int, ...] = (30_000, 100_000)
     """Numbers of oriented points."""
     points: int = 50_000
-    """Points of a query."""
+    """Number of points in a query."""
     threads: tuple[int, ...] = (1, 2)
     """Numbers of threads."""
     turns: int = 7
-    """Turns of each."""
+    """Measured turns of each method."""
 
 
 def subdivide(mesh: Mesh, faces: int) -> Mesh:
-    """The same surface with ``faces`` faces, or one more: the largest are split at their
+    """The same surface with ``faces`` faces or one more: the largest faces are split at their
     centroids."""
     split = np.argsort(-face_areas(mesh))[: max(0, -(-(faces - len(mesh.faces)) // 2))]
     a, b, c = mesh.faces[split].T
@@ -77,26 +78,26 @@ def subdivide(mesh: Mesh, faces: int) -> Mesh:
 
 
 def queries(mesh: Mesh, count: int) -> dict[str, np.ndarray]:
-    """Points ``(count, 3)`` near the surface, and all over the unit box."""
+    """Points ``(count, 3)`` near the surface (``near``) and all over the unit box (``far``)."""
     generator = np.random.default_rng(1)
     near = sample_surface(mesh, count, generator)[0] + BAND * generator.standard_normal((count, 3))
     return {"near": near, "far": generator.uniform(-1, 1, (count, 3))}
 
 
 def race(works: Mapping[str, Work], turns: int) -> dict[str, list[float]]:
-    """Seconds of each work's turns, the works one after the other in every turn; the first turn,
-    which compiles, does not count."""
+    """Seconds of each of ``works`` in each of ``turns`` turns. In a turn the works run one after
+    the other. A turn before them, which compiles, is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(turns + 1):
         for name, work in works.items():
             started = time.perf_counter()
             work()
             seconds[name].append(time.perf_counter() - started)
-    return {name: spent[1:] for name, spent in seconds.items()}
+    return {name: times[1:] for name, times in seconds.items()}
 
 
 def distances(mesh: Mesh, name: str, options: Options) -> Iterator[dict[str, Any]]:
-    """Rows of the nearest triangle."""
+    """Rows of the nearest triangle of ``mesh``, one for each kind of `queries`."""
     import igl
 
     corners = np.ascontiguousarray(mesh.vertices[mesh.faces])
@@ -108,9 +109,9 @@ def distances(mesh: Mesh, name: str, options: Options) -> Iterator[dict[str, Any
 
     def search_sorted(points: np.ndarray) -> np.ndarray:
         order = np.argsort(along(points))
-        found = np.empty(len(points))
-        found[order] = search(points[order])
-        return found
+        squares = np.empty(len(points))
+        squares[order] = search(points[order])
+        return squares
 
     for kind, points in queries(mesh, options.points).items():
         works = {
@@ -118,14 +119,17 @@ def distances(mesh: Mesh, name: str, options: Options) -> Iterator[dict[str, Any
             "igl": lambda at=points: search(at),
             "igl, sorted": lambda at=points: search_sorted(at),
         }
-        apart = np.abs(ours.nearest(points).distance - np.sqrt(search(points))).max()
-        found = {"what": f"{name}, {kind}", "points": options.points, "apart": float(apart)}
-        yield found | {"seconds": race(works, options.turns)}
+        difference = np.abs(ours.nearest(points).distance - np.sqrt(search(points))).max()
+        row = {"what": f"{name}, {kind}", "points": options.points, "apart": float(difference)}
+        yield row | {"seconds": race(works, options.turns)}
 
 
 def windings(mesh: Mesh, count: int, options: Options) -> Iterator[dict[str, Any]]:
-    """Rows of the winding number of ``count`` oriented points, their tree included: libigl's query
-    by itself converts its tree from Python lists each time, so one point's time stands for it."""
+    """Rows of the winding number of ``count`` oriented points, one for each kind of `queries`.
+
+    The times include building the tree. libigl's separate query function converts its tree from
+    Python lists in every call; therefore the time for one point stands for building libigl's tree.
+    """
     import igl
 
     places, faces = sample_surface(mesh, count, np.random.default_rng(2))
@@ -144,30 +148,31 @@ def windings(mesh: Mesh, count: int, options: Options) -> Iterator[dict[str, Any
         for order in ORDERS:
             works[f"igl {order}"] = lambda at=points, order=order: search(at, order)
             works[f"igl {order}, tree"] = lambda at=points, order=order: search(at[:1], order)
-        some = points[:CHECKED]
-        answers = {f"igl {order}": search(some, order) for order in ORDERS}
-        answers["ours"] = tree.number(vectors, WIDTH, some)
-        off = {
-            name: abs(answer - summed(places, vectors, some)) for name, answer in answers.items()
+        checked = points[:CHECKED]
+        answers = {f"igl {order}": search(checked, order) for order in ORDERS}
+        answers["ours"] = tree.number(vectors, WIDTH, checked)
+        errors = {
+            name: abs(answer - summed(places, vectors, checked)) for name, answer in answers.items()
         }
-        found = {"what": f"{count:,} points, {kind}", "points": options.points}
-        found["errors"] = {name: (float(np.median(e)), float(e.max())) for name, e in off.items()}
-        yield found | {"seconds": race(works, options.turns)}
+        row = {"what": f"{count:,} points, {kind}", "points": options.points}
+        row["errors"] = {name: (float(np.median(e)), float(e.max())) for name, e in errors.items()}
+        yield row | {"seconds": race(works, options.turns)}
 
 
 def summed(places: np.ndarray, vectors: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Winding number ``(m,)`` of all dipoles at ``at (m, 3)``, without a tree."""
-    found = []
+    """Winding numbers ``(m,)`` at the points ``at (m, 3)``, summed over all dipoles without a
+    tree: ``places (n, 3)`` and ``vectors (n, 3)``, which are areas times normals."""
+    numbers = []
     for point in at:
         away = places - point
         cubes = ((away**2).sum(axis=1) + WIDTH**2) ** 1.5
-        found.append((np.einsum("nd,nd->n", away, vectors) / cubes).sum() / (4 * np.pi))
-    return np.array(found)
+        numbers.append((np.einsum("nd,nd->n", away, vectors) / cubes).sum() / (4 * np.pi))
+    return np.array(numbers)
 
 
 def measure(options: Options, threads: int) -> dict[str, list[dict[str, Any]]]:
-    """All rows on ``threads`` threads; libigl has as many as IGL_NUM_THREADS said at its first
-    call."""
+    """All rows on ``threads`` threads. libigl takes its number of threads from IGL_NUM_THREADS at
+    its first call."""
     torch.set_num_threads(threads)
     mesh, _ = normalise(load_mesh(options.mesh))
     fine = subdivide(mesh, options.faces)
@@ -179,20 +184,20 @@ def measure(options: Options, threads: int) -> dict[str, list[dict[str, Any]]]:
 
 
 def tell(words: str, threads: int) -> None:
-    """Prints `measure` as JSON, for options in JSON."""
-    given = json.loads(words)
-    options = Options(**given | {"mesh": Path(given["mesh"]), "out": Path(given["out"])})
+    """Prints the rows of `measure` as JSON; ``words`` are the options as JSON."""
+    values = json.loads(words)
+    options = Options(**values | {"mesh": Path(values["mesh"]), "out": Path(values["out"])})
     print(json.dumps(measure(options, threads)))
 
 
 def ratio(above: Sequence[float], below: Sequence[float]) -> str:
-    """Median of the turns' ratios, and their range."""
+    """Median and range of the ratios ``above`` / ``below`` of the turns."""
     ratios = np.array(above) / np.array(below)
     return f"{np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})"
 
 
 def table(rows: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]]) -> str:
-    """Markdown of the rows of every number of threads."""
+    """Markdown of the ``rows`` of every number of threads."""
     lines = [
         "Nearest triangle, M points/s, and libigl's seconds over ours:",
         "",
@@ -200,39 +205,40 @@ def table(rows: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]]) -> str:
         "| largest difference |",
         "|---" * 8 + "|",
     ]
-    for threads, found in rows.items():
-        for row in found["distance"]:
-            spent = row["seconds"]
-            rates = " | ".join(f"{row['points'] / min(spent[n]) / 1e6:.3f}" for n in spent)
-            ratios = " | ".join(ratio(spent[n], spent["ours"]) for n in ("igl", "igl, sorted"))
+    for threads, groups in rows.items():
+        for row in groups["distance"]:
+            seconds = row["seconds"]
+            rates = " | ".join(f"{row['points'] / min(seconds[n]) / 1e6:.3f}" for n in seconds)
+            ratios = " | ".join(ratio(seconds[n], seconds["ours"]) for n in ("igl", "igl, sorted"))
             lines.append(f"| {row['what']} | {threads} | {rates} | {ratios} | {row['apart']:.1e} |")
     lines += [
         "",
-        "Winding number of oriented points, M points/s with the tree's making, libigl's seconds "
-        "over ours with it and without, and errors against the plain sum (median, largest). Ours "
-        "has one order, libigl's expansion has the one named:",
+        "Winding number of oriented points: M points/s with building the tree, libigl's seconds "
+        "over ours with and without building it, and errors against the plain sum (median, "
+        "largest). The order is that of libigl's expansion; ours has a fixed order:",
         "",
         "| cloud, queries | threads | order | ours | igl | igl / ours | igl / ours, query alone "
         "| our errors | igl's errors |",
         "|---" * 9 + "|",
     ]
-    for threads, found in rows.items():
-        for row in found["winding"]:
+    for threads, groups in rows.items():
+        for row in groups["winding"]:
             lines += [_winding_line(row, threads, order) for order in ORDERS]
     return "\n".join(lines)
 
 
 def _winding_line(row: Mapping[str, Any], threads: int, order: int) -> str:
-    spent, theirs = row["seconds"], f"igl {order}"
-    rates = [f"{row['points'] / min(spent[name]) / 1e6:.3f}" for name in ("ours", theirs)]
-    query = [a - b for a, b in zip(spent[theirs], spent[f"{theirs}, tree"])]
-    ratios = ratio(spent[theirs], spent["ours"]), ratio(query, spent["ours, query"])
+    seconds, theirs = row["seconds"], f"igl {order}"
+    rates = [f"{row['points'] / min(seconds[name]) / 1e6:.3f}" for name in ("ours", theirs)]
+    query = [a - b for a, b in zip(seconds[theirs], seconds[f"{theirs}, tree"])]
+    ratios = ratio(seconds[theirs], seconds["ours"]), ratio(query, seconds["ours, query"])
     errors = ["{:.1e}, {:.1e}".format(*row["errors"][name]) for name in ("ours", theirs)]
     return "| " + " | ".join([row["what"], f"{threads} | {order}", *rates, *ratios, *errors]) + " |"
 
 
 def run(options: Options) -> None:
-    """Measures, prints and writes distance.md."""
+    """Measures on each number of threads in a process of its own, and prints and writes
+    distance.md."""
     rows = {}
     words = json.dumps(vars(options) | {"mesh": str(options.mesh), "out": str(options.out)})
     for threads in options.threads:
@@ -243,8 +249,8 @@ def run(options: Options) -> None:
     about = (
         f"`python apps/bench/distance.py`: {options.points:,} points, {options.turns} turns, "
         f"commit {find_commit(ROOT)}. Lengths are in units of a box of side 2; near points are "
-        f"{BAND:g} off the surface (standard deviation), far ones anywhere in the box. Ratios are "
-        "medians over turns and their range."
+        f"{BAND:g} off the surface (standard deviation), far points are anywhere in the box. "
+        "Ratios are medians and ranges over turns."
     )
     text = f"# Nearest triangles and winding numbers\n\n{about}\n\n{table(rows)}\n"
     print(text)

@@ -1,9 +1,9 @@
-"""Race ways to tell inside from outside on points without normals:
+"""Compare ways to orient the normals of points that have none:
 ``python apps/bench/orientation.py SHAPES``.
 
-Points are sampled from closed meshes and moved by noise; the winding number decides which side is
-outside. Exact normals are one reference. Estimated normals with exact signs are another: they show
-what wrong signs cost. Prints a table, each line as soon as it is measured.
+Points are sampled from closed meshes and moved by noise; a method estimates their outward normals.
+There are two references: the exact normals, and estimated normals with exact signs, which show the
+cost of wrong signs. Prints a table, each line as soon as it is measured.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import TAU, compare_surfaces
 from nstr3d.types import Mesh, PointCloud
 
-# of the longest side: how far from the surface the points near it are, in standard deviations, and
-# beyond it "far"
+# Standard deviation of the distance of "near" points from the surface, and least distance of "far"
+# points, as a fraction of the shape's longest side.
 BAND = 0.01
 SHARES = ("normals", "sides", "box", "far", "near")
 HEADER = (
-    f"| shape | noise % | signs from | {' | '.join(f'{share} wrong %' for share in SHARES)} "
+    f"| shape | noise % | signs from | {' | '.join(f'{name} wrong %' for name in SHARES)} "
     "| Chamfer | CPU seconds |"
 )
 METHODS: dict[str, Callable[[Neighbours], np.ndarray]] = {
@@ -49,26 +49,27 @@ METHODS: dict[str, Callable[[Neighbours], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Race:
-    """Race ways to tell inside from outside on points without normals."""
+    """Compare ways to orient the normals of points that have none."""
 
     shapes: tyro.conf.Positional[tuple[Path, ...]]
     """Closed meshes to sample."""
     counts: tuple[int, ...] = (5000,)
     """Numbers of points."""
     noises: tuple[float, ...] = (0.0, 0.5)
-    """Standard deviations of the noise, in per cent of the longest side."""
+    """Standard deviations of the noise, in per cent of the shape's longest side."""
     seeds: tuple[int, ...] = (0,)
-    """Of the points and the noise."""
+    """Seeds of the points and the noise."""
     samples: int = 20_000
-    """Places in the box and near the surface that are told a side, and points that the surface is
-    measured with."""
+    """Number of places in the box, and near the surface, where the side is checked; also the number
+    of points for the Chamfer distance."""
     cells: int = 128
-    """Cells along the longest side of the surface that is measured."""
+    """Cells along the longest side of the grid from which the measured surface is extracted."""
 
 
 def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
-    """``count`` points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of
-    the longest side, with the exact normals of where they were."""
+    """``count`` points of ``mesh`` with exact normals. Gaussian noise with a standard deviation of
+    ``noise`` per cent of the longest side is added to each coordinate; the normals are those of the
+    points before it."""
     generator = np.random.default_rng(seed)
     points, faces = sample_surface(mesh, count, generator)
     shift = noise / 100 * mesh.bounds.extent.max() * generator.standard_normal(points.shape)
@@ -76,15 +77,15 @@ def sample(mesh: Mesh, count: int, noise: float, seed: int) -> PointCloud:
 
 
 def signed(cloud: PointCloud, points: Neighbours) -> np.ndarray:
-    """The normals estimated for ``points (n, 3)``, with the signs of the exact ones of ``cloud``,
-    in that order."""
+    """Estimated normals ``(n, 3)`` of ``points``, with the signs of the exact normals of ``cloud``,
+    whose points have the same order."""
     normals, exact = outward_normals(points), cloud.normals
     assert exact is not None
     return np.where(np.einsum("nd,nd->n", normals, exact)[:, None] < 0, -normals, normals)
 
 
 def rows(options: Race) -> Iterator[str]:
-    """Lines of the table, one per shape, noise and method."""
+    """Lines of the table, one for each shape, count, noise, seed and method."""
     for path in options.shapes:
         shape, _ = normalise(close_holes(repair(load_mesh(path))[0])[0])
         distance = MeshDistance(shape)
@@ -115,15 +116,20 @@ def figures(
     method: Callable[[Neighbours], np.ndarray] | None,
     options: Race,
 ) -> tuple[float, ...]:
-    """Shares in per cent of normals more than 90 degrees off; of points told the wrong side, along
-    whose normal the true distance falls (from as far before as behind: half a spacing, and the
-    noise); and of places in the box, in the box but ``BAND`` off the surface, and near it, on the
-    wrong side; Chamfer distance of the first surface in 1e-4 of the diagonal, and CPU seconds of
-    the orientation."""
+    """Five error rates in per cent in the order of `SHARES`, the Chamfer distance of the first
+    surface in 1e-4 of the diagonal, and the CPU seconds of the orientation.
+
+    ``normals`` are off by more than 90 degrees. ``sides`` are points along whose normal the true
+    distance decreases: it is compared at a step before and behind the point, and the square of the
+    step is the sum of the squares of half a spacing and the noise. ``box``, ``far`` and ``near``
+    are places on the wrong side of the first surface: in the box, in the box farther than `BAND`
+    from the shape, and near the shape. If ``method`` is None, the exact normals of ``cloud`` are
+    used. The Chamfer distance is NaN if the first surface encloses nothing.
+    """
     started, exact = time.process_time(), cloud.normals
     assert exact is not None
-    given = cloud if method is None else PointCloud(cloud.points)
-    clean, frame, done = prepare(given, keep_outliers=True, outward=method or outward_normals)
+    sampled = cloud if method is None else PointCloud(cloud.points)
+    clean, frame, done = prepare(sampled, keep_outliers=True, outward=method or outward_normals)
     seconds, oriented = time.process_time() - started, clean.normals
     wrong = np.einsum("nd,nd->n", oriented, exact) < 0
     step = (
@@ -131,8 +137,8 @@ def figures(
         * oriented
     )
     at = frame.to_world(clean.points)
-    aside = distance(at + step) < distance(at - step)
-    found = CloudDistance(fit_patches(clean.tree, oriented, done.measured))
+    wrong_side = distance(at + step) < distance(at - step)
+    signed_distance = CloudDistance(fit_patches(clean.tree, oriented, done.measured))
     generator = np.random.default_rng(7)
     reach = BAND * float(shape.bounds.extent.max())
     box = generator.uniform(shape.bounds.lower, shape.bounds.upper, (options.samples, 3))
@@ -141,27 +147,28 @@ def figures(
     )
     true_box, true_near = distance(box), distance(near)
     box_wrong, near_wrong = (
-        (found(frame.to_unit(at)) < 0) != (d < 0) for at, d in ((box, true_box), (near, true_near))
+        (signed_distance(frame.to_unit(at)) < 0) != (d < 0)
+        for at, d in ((box, true_box), (near, true_near))
     )
     far = np.abs(true_box) > reach
     try:
-        mesh = supported(extract(found.sdf(), options.cells).mesh, clean.points, FEW)
+        mesh = supported(extract(signed_distance.sdf(), options.cells).mesh, clean.points, FEW)
         mesh = Mesh(frame.to_world(mesh.vertices), mesh.faces)
         chamfer = compare_surfaces(
             mesh, shape, distance, generator, TAU * shape.bounds.diagonal, options.samples
         ).chamfer
-    except ValueError:  # the signs enclose nothing
+    except ValueError:  # the surface encloses nothing
         chamfer = np.nan
-    shares = (
-        100 * float(np.mean(those))
-        for those in (wrong, aside, box_wrong, box_wrong[far], near_wrong)
+    rates = (
+        100 * float(np.mean(mask))
+        for mask in (wrong, wrong_side, box_wrong, box_wrong[far], near_wrong)
     )
-    return *shares, 1e4 * chamfer / shape.bounds.diagonal, seconds
+    return *rates, 1e4 * chamfer / shape.bounds.diagonal, seconds
 
 
-def _line(shape: str, noise: float, name: str, *found: float) -> str:
-    *shares, chamfer, seconds = found
-    wrong = " | ".join(f"{share:.3f}" for share in shares)
+def _line(shape: str, noise: float, name: str, *values: float) -> str:
+    *rates, chamfer, seconds = values
+    wrong = " | ".join(f"{rate:.3f}" for rate in rates)
     return f"| {shape} | {noise} | {name} | {wrong} | {chamfer:.2f} | {seconds:.1f} |"
 
 

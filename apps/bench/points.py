@@ -1,10 +1,10 @@
-"""Race surfaces from points against screened Poisson:
+"""Compare our surfaces from points with screened Poisson reconstruction:
 ``python apps/bench/points.py SHAPES --out out/points``.
 
-Points are sampled from meshes, moved by noise, with or without normals, whole or with a part
-missing. Ours is the first surface and, with --field, the fitted field; the yardstick is Open3D's
-screened Poisson reconstruction (pip install open3d), which gets normals from Open3D where there are
-none. Goes on where it stopped.
+Points are sampled from meshes and moved by noise, with or without normals, all over the shape or
+with a part missing. Our methods are the first surface and, with --field, the fitted field. The
+reference is Open3D's screened Poisson reconstruction (pip install open3d); where points have no
+normals, Open3D estimates them. A second run continues: it keeps the rows of points.csv.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nstr3d.jobs.cloud import first_surface
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.surface.metrics import TAU, compare_surfaces
 from nstr3d.training.fit import fit
-from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.presets import FAST, sized_nstr
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Mesh, PointCloud
@@ -47,7 +47,7 @@ Method = Callable[[PointCloud], Mesh]
 
 @dataclass(frozen=True)
 class Race:
-    """Race surfaces from points against Open3D's screened Poisson reconstruction."""
+    """Compare our surfaces from points with Open3D's screened Poisson reconstruction."""
 
     shapes: tyro.conf.Positional[tuple[Path, ...]]
     """Closed meshes to sample."""
@@ -56,30 +56,30 @@ class Race:
     counts: tuple[int, ...] = (5000, 20_000, 100_000)
     """Numbers of points."""
     noises: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
-    """Standard deviations of the noise, in per cent of the longest side."""
+    """Standard deviations of the noise, in per cent of the shape's longest side."""
     normals: tuple[bool, ...] = (True, False)
-    """With normals, without, or both."""
+    """True for points with normals, False for points without; both by default."""
     missing: tuple[float, ...] = (0.0, 0.3)
-    """Shares of the points that are missing, all on one side."""
+    """Fractions of the points that are missing, all on one side."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of the points and their noise."""
     depths: tuple[int, ...] = (8, 9)
-    """Depths of the Poisson reconstruction; none leaves it out."""
+    """Octree depths of the Poisson reconstruction; without a depth it is left out."""
     samples: int = 50_000
-    """Points of a surface that it is measured with."""
+    """Number of points on each surface for the measures."""
     field: bool = False
-    """Fit the field too, by the fast preset."""
+    """Fit the field too, with the fast preset."""
     steps: int = FAST.training.steps
     """Training steps of the field."""
     transport: float = 0.0
-    """With --field, fit it with a transport loss of this weight as well, for F(x, S) and for F =
-    0."""
+    """With --field and a positive weight: also fit the field with a transport loss of this weight,
+    for F(x, S) and for F = 0."""
 
 
 def sample(mesh: Mesh, count: int, noise: float, missing: float, seed: int) -> PointCloud:
-    """Points of ``mesh``, each coordinate moved by a Gaussian of ``noise`` per cent of the longest
-    side, with exact normals; the share ``missing`` with the largest coordinate along (1, 1, 1) is
-    left out and ``count`` remain."""
+    """``count`` points of ``mesh`` with exact normals. The fraction ``missing`` of the surface's
+    points with the largest coordinate along (1, 1, 1) is left out. Gaussian noise with a standard
+    deviation of ``noise`` per cent of the longest side is added to each coordinate."""
     generator = np.random.default_rng(seed)
     points, faces = sample_surface(mesh, round(count / (1 - missing)), generator)
     kept = np.argsort(points.sum(axis=1), kind="stable")[:count]
@@ -88,14 +88,14 @@ def sample(mesh: Mesh, count: int, noise: float, missing: float, seed: int) -> P
 
 
 def ours(cloud: PointCloud) -> Mesh:
-    """The surface without training."""
+    """The first surface, which needs no training."""
     return first_surface(cloud).mesh
 
 
 def fitted(steps: int, transport: TransportConfig | None = None, weight: float = 0.0) -> Method:
-    """The surface of the field that the fast preset fits to ours in ``steps``, with the
-    ``transport`` loss if given."""
-    objective = sdf_objective(transport=TransportPenalty(weight) if transport else None)
+    """The method that fits a field to the first surface with the fast preset in ``steps``, with the
+    ``transport`` loss of this ``weight`` if given."""
+    objective = SdfObjective(transport=TransportPenalty(weight) if transport else None)
 
     def run(cloud: PointCloud) -> Mesh:
         unit, frame = normalise(close_holes(repair(ours(cloud))[0])[0])
@@ -114,7 +114,8 @@ def fitted(steps: int, transport: TransportConfig | None = None, weight: float =
 
 
 def poisson(depth: int) -> Method:
-    """Screened Poisson of ``depth``. Raises ModuleNotFoundError where there is no Open3D."""
+    """The method of screened Poisson reconstruction with octree depth ``depth``. Raises
+    ModuleNotFoundError if Open3D is not installed."""
     open3d = import_open3d()
 
     def run(cloud: PointCloud) -> Mesh:
@@ -133,7 +134,8 @@ def poisson(depth: int) -> Method:
 def races(
     options: Race, methods: dict[str, Method], done: set[tuple[str, ...]]
 ) -> Iterator[dict[str, Any]]:
-    """The rows that are not ``done`` yet; a method that fails has empty figures."""
+    """Measures and yields the rows whose setting is not in ``done``. If a method raises ValueError,
+    the measures of its row are empty."""
     for path in options.shapes:
         shape, _ = normalise(close_holes(repair(load_mesh(path))[0])[0])
         distance, diagonal = MeshDistance(shape), shape.bounds.diagonal
@@ -161,15 +163,21 @@ def races(
                     yield dict(zip(COLUMNS, (*key, "", "", "", "")))
                     continue
                 seconds = time.perf_counter() - started
-                found = compare_surfaces(
+                measures = compare_surfaces(
                     mesh, shape, distance, np.random.default_rng(1), TAU * diagonal, options.samples
                 )
-                figures = found.chamfer / diagonal, found.normal_error, found.f_score, seconds
+                figures = (
+                    measures.chamfer / diagonal,
+                    measures.normal_error,
+                    measures.f_score,
+                    seconds,
+                )
                 yield dict(zip(COLUMNS, (*key, *(f"{figure:.6g}" for figure in figures))))
 
 
 def run(options: Race) -> None:
-    """Runs the races, writing points.csv after each."""
+    """Measures all settings, writes points.csv after each row and points.md at the end, and prints
+    the table."""
     methods = {"ours": ours} | ({"field": fitted(options.steps)} if options.field else {})
     if options.field and options.transport:
         kinds = {"field, F(x, S)": TransportConfig(), "field, F = 0": TransportConfig(hidden=0)}
@@ -196,8 +204,9 @@ def run(options: Race) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Geometric means over shapes and seeds of Chamfer and normals relative to the better Poisson,
-    one line per setting and method."""
+    """Markdown: for each setting and method the geometric means, over shapes and seeds, of the
+    ratios of Chamfer distance and normal error to the better Poisson reconstruction, and the
+    arithmetic means of F-score and seconds."""
     settings = sorted({tuple(row[name] for name in SETTING[1:5]) for row in rows}, key=str)
     lines = [
         "| points | noise | normals | missing | method | Chamfer / Poisson | normals / Poisson | "

@@ -1,5 +1,5 @@
-"""Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes speed.json
-and roofline.md to --out, and prints the table that apps/figures.py puts into the README."""
+"""Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes
+speed.json, roofline.md and speed.md to --out; apps/figures.py puts speed.md into the README."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field import fused
 from nstr3d.model.checkpoint import save
 from nstr3d.training.fit import Fit, FitConfig, draw_pool, fit
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Samples
 
 ROOT = Path(__file__).resolve().parents[2]
 BUNNY = ROOT / "assets" / "bunny.obj"
-TOGETHER = (1, 4, 16)  # fields that a GPU trains at once
+TOGETHER = (1, 4, 16)  # numbers of fields that a GPU trains together
 COMPILE = """
 import time, torch
 torch.set_num_threads(1)
-from nstr3d import FitConfig, NstrConfig, fit_steps, load_mesh, sdf_objective
+from nstr3d import FitConfig, NstrConfig, fit_steps, load_mesh, SdfObjective
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.types import Samples
 field, points = NstrConfig().build(3, 1), torch.rand(64, 3)
@@ -53,7 +53,7 @@ started = time.process_time()
 field(points).sum().backward()
 field.value_and_gradient(points)
 samples, config = Samples(points, points[:, :1]), FitConfig(batch=64, pool=64)
-next(fit_steps(field, samples, sdf_objective(), config))
+next(fit_steps(field, samples, SdfObjective(), config))
 MeshDistance(mesh)(points.numpy())
 print(time.process_time() - started)
 """
@@ -65,8 +65,8 @@ print(json.dumps(memory(nstr3d.load(sys.argv[1]).sdf(), int(sys.argv[2]))))
 
 
 def compile_seconds() -> tuple[float, float]:
-    """Processor seconds until the kernels have answered once: compiled, and read from the disk's
-    cache."""
+    """Processor seconds of the kernels' first call in a new process: with an empty disk cache,
+    where they compile, and with the disk cache of that run."""
     with tempfile.TemporaryDirectory() as folder:
         where = os.environ | {"NUMBA_CACHE_DIR": folder}
         first, second = (
@@ -83,7 +83,7 @@ def compile_seconds() -> tuple[float, float]:
 
 
 def memory_rows(model: Fit, resolutions: Sequence[int]) -> list[dict[str, float]]:
-    """The memory of extraction at each resolution, in a process of its own."""
+    """The memory of an extraction at each of ``resolutions``, each in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save(path, model)
@@ -97,54 +97,54 @@ def memory_rows(model: Fit, resolutions: Sequence[int]) -> list[dict[str, float]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """All figures."""
+    """All figures of speed.json, as ``options`` ask."""
     track = MeshTrack.of(options.mesh)
     data = draw_pool(
         SurfaceBand(track.near, track.distance), FitConfig(pool=max(options.pool, 8192))
     )
     pool = Samples(data.points.to(options.device), data.values.to(options.device))
     threads = options.threads if options.device == "cpu" else [torch.get_num_threads()]
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "commit": find_commit(ROOT),
         "mesh": options.mesh.stem,
         "device": options.device,
     }
     if options.compile:
-        found["compile"] = compile_seconds()
-    found["rates"] = [
+        figures["compile"] = compile_seconds()
+    figures["rates"] = [
         vars(rate)
         for rate in rates(
             track.near, pool, options.params, threads, turns=options.turns, turn=options.turn
         )
     ]
     if options.device != "cpu":
-        found["together"] = together(track.near, pool, options.params, TOGETHER)
+        figures["together"] = together(track.near, pool, options.params, TOGETHER)
     field = FIELDS["nstr"](options.params, track.near).build(3, 1, track.near)
-    found["parameters"] = field.parameter_count
-    found["costs"] = {name: vars(cost) for name, cost in costs(field, 8192).items()}
-    found["ceilings"] = vars(ceilings())
+    figures["parameters"] = field.parameter_count
+    figures["costs"] = {name: vars(cost) for name, cost in costs(field, 8192).items()}
+    figures["ceilings"] = vars(ceilings())
     torch.set_num_threads(max(threads))
     model = fit(
         field,
         data,
-        sdf_objective(),
+        SdfObjective(),
         FitConfig(steps=options.steps, pool=len(data)),
         bounds=track.near.bounds,
     )
     sdf = model.sdf()
-    found["extraction"] = extraction(sdf, options.resolutions)
-    found["memory"] = memory_rows(model, options.memory)
+    figures["extraction"] = extraction(sdf, options.resolutions)
+    figures["memory"] = memory_rows(model, options.memory)
     if options.dense:
-        found["dense"] = dense(sdf, options.dense, _march)
-    found["tracing"] = tracing(sdf, options.size)
-    found["quality"] = {}
+        figures["dense"] = dense(sdf, options.dense, _march)
+    figures["tracing"] = tracing(sdf, options.size)
+    figures["quality"] = {}
     for rival, steps in (("ngp", 1500), ("siren", 500)) if options.race else ():
         ladder = (25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1200, 1600)
-        found["quality"][rival] = {
+        figures["quality"][rival] = {
             "rival steps": steps,
             **time_to_quality(track, options.params, rival, steps, ladder),
         }
-    return found
+    return figures
 
 
 def _march(values):
@@ -153,59 +153,59 @@ def _march(values):
     return marching_cubes(values, 0.0)
 
 
-def table(found: dict[str, Any]) -> str:
-    """The README's table."""
-    threads = sorted({rate["threads"] for rate in found["rates"]})
+def table(figures: dict[str, Any]) -> str:
+    """speed.md: the README's table of rates, sentences below it, and the memory of extraction."""
+    threads = sorted({rate["threads"] for rate in figures["rates"]})
     head = [
         f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s"
         for n in threads
     ]
     lines = ["| field | " + " | ".join(head) + " |", "|---" * (1 + 3 * len(threads)) + "|"]
-    for name in dict.fromkeys(rate["name"] for rate in found["rates"]):
+    for name in dict.fromkeys(rate["name"] for rate in figures["rates"]):
         cells = [
             f"{rate['step'] * 1e3:.1f} | {rate['training'] / 1e6:.2f} | "
             f"{rate['inference'] / 1e6:.2f}"
-            for rate in sorted(found["rates"], key=lambda rate: rate["threads"])
+            for rate in sorted(figures["rates"], key=lambda rate: rate["threads"])
             if rate["name"] == name
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     words = []
-    if "compile" in found:
-        first, second = found["compile"]
+    if "compile" in figures:
+        first, second = figures["compile"]
         words.append(
             f"Kernels compile once in {first:.0f} s and load in {second:.1f} s after that."
         )
-    if "together" in found:
+    if "together" in figures:
         several = ", ".join(
-            f"{row['fields']} at once {row['seconds'] * 1e6:.0f} us" for row in found["together"]
+            f"{row['fields']} at once {row['seconds'] * 1e6:.0f} us" for row in figures["together"]
         )
-        words.append(f"A field's step, of so many: {several}.")
+        words.append(f"A field's share of a step that trains several: {several}.")
     rows = ", ".join(
-        f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in found["extraction"]
+        f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in figures["extraction"]
     )
     words.append(f"Extraction: {rows}.")
-    if "dense" in found:
+    if "dense" in figures:
         full, same = (
-            found["dense"],
-            {row["resolution"]: row["seconds"] for row in found["extraction"]},
+            figures["dense"],
+            {row["resolution"]: row["seconds"] for row in figures["extraction"]},
         )
         total = full["evaluate"] + full["march"]
-        share = (
+        comparison = (
             f", {total / same[full['resolution']]:.0f} times as long"
             if full["resolution"] in same
             else ""
         )
         words.append(
-            f"Every node of {full['resolution']}^3 and marching cubes take {total:.1f} s{share}."
+            f"All {full['resolution']}^3 nodes and marching cubes take {total:.1f} s{comparison}."
         )
-    rays = found["tracing"]
+    rays = figures["tracing"]
     words.append(
         f"Tracing {rays['size']} x {rays['size']} rays: {rays['seconds']:.2f} s, "
-        f"{rays['steps']:.1f} distances a ray "
+        f"{rays['steps']:.1f} distances per ray "
         f"(plain sphere tracing {rays['plain seconds']:.2f} s, {rays['plain steps']:.1f}); "
         f"normals {rays['normals']:.2f} s."
     )
-    for rival, race in found["quality"].items():
+    for rival, race in figures["quality"].items():
         if "seconds" in race:
             words.append(
                 f"The near error of {rival} in plain torch after {race['rival steps']} steps and "
@@ -213,32 +213,33 @@ def table(found: dict[str, Any]) -> str:
                 f"{race['rival near'] * 1e4:.2f} x 1e-4, is reached in {race['seconds']:.2f} s: "
                 f"{race['rival seconds'] / race['seconds']:.0f} times sooner."
             )
-    if found.get("memory"):
+    if figures.get("memory"):
         lines += [
             "",
-            "| extraction at | faces | megabytes | bytes a square of the resolution |",
+            "| extraction at | faces | megabytes | bytes / resolution^2 |",
             "|---" * 4 + "|",
         ]
-        for row in found["memory"]:
+        for row in figures["memory"]:
             square = row["megabytes"] * 2**20 / row["resolution"] ** 2
             lines.append(
                 f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | "
                 f"{square:,.0f} |"
             )
     where = (
-        f"{found['mesh']}, {found['parameters']:,} parameters, batch 8192, {found['device']}, "
-        f"commit {found['commit']}."
+        f"{figures['mesh']}, {figures['parameters']:,} parameters, batch 8192, "
+        f"{figures['device']}, commit {figures['commit']}."
     )
     return "\n".join([*lines, "", *words, where])
 
 
-def roofline(found: dict[str, Any]) -> str:
-    """The roofline page."""
-    top, rate = found["ceilings"], found["rates"][0]
+def roofline(figures: dict[str, Any]) -> str:
+    """roofline.md: the costs of a sample in each part of a step, against the machine's ceilings."""
+    top, rate = figures["ceilings"], figures["rates"][0]
     lines = [
         "# Where the time goes",
         "",
-        f"Default field, {found['parameters']:,} parameters, batch 8192, commit {found['commit']}.",
+        f"Default field, {figures['parameters']:,} parameters, batch 8192, "
+        f"commit {figures['commit']}.",
     ]
     lines += [
         "Ceilings on one thread: matrix product {:.0f} GFLOP/s, {:.2f} G sines/s, {:.2f} G "
@@ -249,11 +250,11 @@ def roofline(found: dict[str, Any]) -> str:
     )
     lines += [
         "",
-        "| a sample in | operations | bytes | ns at the product's rate | ns at the copy's rate |",
+        "| per sample in | operations | bytes | ns at the product's rate | ns at the copy's rate |",
         "|---|---|---|---|---|",
     ]
     least = 0.0
-    for name, cost in found["costs"].items():
+    for name, cost in figures["costs"].items():
         compute, memory = (
             cost["operations"] / top["product"] * 1e9,
             cost["bytes"] / top["copy"] * 1e9,
@@ -266,52 +267,58 @@ def roofline(found: dict[str, Any]) -> str:
     step = rate["step"] / 8192 * 1e9
     lines += [
         "",
-        f"Were each bound by the slower of the two, a step would take {least:.0f} ns a sample; it "
-        f"takes {step:.0f}: ",
+        f"If each part took the larger of the two times, a step would take {least:.0f} ns per "
+        f"sample; it takes {step:.0f}: ",
     ]
     lines[-1] += (
-        f"{least / step:.0%} of the roofline. Inference takes {1e9 / rate['inference']:.0f} ns a "
-        "point."
+        f"{least / step:.0%} of the roofline. Inference takes {1e9 / rate['inference']:.0f} ns "
+        "per point."
     )
     lines += [
-        "Tables lie in the second cache, whose gathers are faster than memory's copy: bytes count "
-        "for large fields only."
+        "The tables fit the second-level cache, whose gathers are faster than a copy in memory: "
+        "the bytes matter for large fields only."
     ]
     return "\n".join(lines) + "\n"
 
 
 def run(options: argparse.Namespace) -> None:
-    """Measures, writes and prints."""
+    """Measures, writes speed.json, roofline.md and speed.md, and prints the table."""
     fused.TRITON = options.device != "cpu"
-    found = measure(options)
+    figures = measure(options)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, text in (
-        ("speed.json", json.dumps(found, indent=1) + "\n"),
-        ("roofline.md", roofline(found)),
-        ("speed.md", table(found) + "\n"),
+        ("speed.json", json.dumps(figures, indent=1) + "\n"),
+        ("roofline.md", roofline(figures)),
+        ("speed.md", table(figures) + "\n"),
     ):
         with atomic_path(options.out / name) as temporary:
             temporary.write_text(text)
-    print(table(found))
+    print(table(figures))
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Parses options and runs; returns the exit code."""
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
     parser = argparse.ArgumentParser(prog="benchmark.py speed", description=__doc__)
     parser.add_argument("mesh", nargs="?", type=Path, default=BUNNY)
     parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "speed", help="folder for the results"
     )
-    parser.add_argument("--device", default="cpu", help="cuda measures the GPU's kernels")
+    parser.add_argument(
+        "--device", default="cpu", help="torch device; cuda measures the GPU's kernels"
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--params", type=int, default=100_000)
     parser.add_argument("--pool", type=int, default=300_000, help="training samples")
     parser.add_argument(
-        "--turns", type=int, default=TURNS, help="turns of the fields whose rates are compared"
+        "--turns", type=int, default=TURNS, help="turns of each field whose rates are compared"
     )
-    parser.add_argument("--turn", type=float, default=TURN, help="seconds of each")
+    parser.add_argument("--turn", type=float, default=TURN, help="seconds of each turn")
     parser.add_argument(
-        "--steps", type=int, default=1500, help="training of the field that is extracted and traced"
+        "--steps",
+        type=int,
+        default=1500,
+        help="training steps of the field that is extracted and traced",
     )
     parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
     parser.add_argument(
@@ -319,21 +326,23 @@ def main(args: Sequence[str] | None = None) -> int:
         nargs="*",
         type=int,
         default=[256, 512, 1024, 2048],
-        help="resolutions to measure memory at",
+        help="resolutions at which memory is measured",
     )
     parser.add_argument(
         "--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out"
     )
-    parser.add_argument("--size", type=int, default=512, help="of the picture that is traced")
+    parser.add_argument(
+        "--size", type=int, default=512, help="pixels per side of the picture that is traced"
+    )
     parser.add_argument(
         "--no-compile",
         dest="compile",
         action="store_false",
-        help="leave out how long kernels take to compile",
+        help="do not measure the time to compile the kernels",
     )
     parser.add_argument(
         "--race",
         action="store_true",
-        help="measure the time to the quality of Instant-NGP and SIREN: minutes",
+        help="measure the time to reach the errors of Instant-NGP and SIREN; takes minutes",
     )
     return guarded(lambda: run(parser.parse_args(args)))

@@ -1,11 +1,11 @@
-"""What moves a frequency? ``python apps/bench/stress.py``: signals whose frequency drifts, jumps,
-or lives in one place only.
+"""Race fields on signals whose frequency varies in space: ``python apps/bench/stress.py``.
 
-1D: a chirp and an abrupt jump of frequency, 40 to 400 cycles. 2D: a zone plate, and a checker
-beside a ramp. 3D: a torus with a spiral whose pitch drifts. Every field gets the same parameters;
-those with a closed form solve for it, the others train for the same seconds. Also: quality against
-the number of waves at fixed parameters, for real and complex spectra. Rows go to stress.csv in
---out, figures beside it; run it again to go on.
+The 1D signals are a chirp and a jump of frequency, both from 40 to 400 cycles. The 2D signals are a
+zone plate, and a checker beside a ramp. The 3D shape is a torus with a spiral relief whose pitch
+drifts. All fields have the same number of parameters. Fields with a closed form are solved; the
+others train for the same seconds. A second comparison is the quality against the number of waves at
+a fixed number of parameters, for real and complex spectra. Rows go to stress.csv, tables to
+stress.md and a figure to waves.png, all in --out. A second run continues: it keeps finished rows.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ from nstr3d.types import Mesh
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 8192  # samples of the 1D signals
 CLOSED = "staggered cosines, closed form"
-CYCLES = 480  # up to which the waves of a 1D spectrum reach
-SIDE = 128  # pixels of the 2D ones
-BUDGETS = {1: 1600, 2: 2400, 3: 50_000}
+CYCLES = 480  # highest frequency of the waves of a 1D spectrum, in cycles over the interval
+SIDE = 128  # pixels per side of the 2D signals
+BUDGETS = {1: 1600, 2: 2400, 3: 50_000}  # parameters for each dimension
 SIGNAL = (
     Measure("snr", "SNR dB", rising=True, axis="SNR dB"),
     Measure("overshoot", "overshoot", form=".3f"),
@@ -61,13 +61,13 @@ SIGNAL = (
 
 
 def chirp() -> RasterTrack:
-    """Frequency rises linearly from 40 to 400 cycles over the interval."""
+    """A sine whose frequency rises linearly from 40 to 400 cycles over the interval."""
     t = (np.arange(COUNT) + 0.5) / COUNT
     return RasterTrack("chirp", np.sin(2 * np.pi * (40 * t + 180 * t**2))[:, None], peak=2.0)
 
 
 def jump() -> RasterTrack:
-    """40 cycles over the interval, and from its middle on 400."""
+    """A sine of 40 cycles over the interval in the first half and of 400 cycles in the second."""
     t = (np.arange(COUNT) + 0.5) / COUNT
     return RasterTrack(
         "jump", np.sin(2 * np.pi * np.where(t < 0.5, 40, 400) * t)[:, None], peak=2.0, jump=0.0
@@ -95,8 +95,8 @@ def checker() -> RasterTrack:
 
 
 def spiral() -> MeshTrack:
-    """A torus with a spiral relief around its tube; its pitch drifts from 8 to 40 turns per turn
-    and back."""
+    """A torus with a spiral relief around its tube. The relief has 8 to 40 waves per turn of the
+    ring; the number drifts from 8 to 40 and back."""
     turn, tube = np.meshgrid(
         np.linspace(0, 1, 1200, endpoint=False),
         np.linspace(0, 1, 160, endpoint=False),
@@ -125,12 +125,12 @@ TRACKS: tuple[Callable[[], Track], ...] = (chirp, jump, zone_plate, checker, spi
 def one_level(
     params: int, near: np.ndarray, waves: type, count: int, plain: int = 0, hidden: int = 0
 ) -> NstrConfig:
-    """A dense level with ``count`` waves whose band covers the signal's, as fine as the budget
-    allows."""
+    """A field of one dense level with ``count`` waves, as fine as ``params`` parameters allow. The
+    band of the waves covers the frequencies of the signals."""
     dim = near.shape[1]
     channels = plain + (count * waves.channels_per_wave if count else 0)
-    spent = (plain + count + 2) * hidden + 1 if hidden else 0
-    cells = max(2, int(((params - spent) / channels) ** (1 / dim)) - 1)
+    decoder = (plain + count + 2) * hidden + 1 if hidden else 0
+    cells = max(2, int(((params - decoder) / channels) ** (1 / dim)) - 1)
     made = (
         waves(count, band=(0.0, (CYCLES if dim == 1 else SIDE / 6) / (cells / 2)))
         if count
@@ -140,8 +140,8 @@ def one_level(
 
 
 def fields(dim: int) -> list[Contender]:
-    """Everybody at ``dim`` dimensions; the baselines with the frequency scales that a user would
-    try."""
+    """All contenders in ``dim`` dimensions. Each baseline has the frequency scales that a user
+    would try."""
     if dim == 3:
         names = ("siren", "fourier", "ngp", "grid", "nstr")
         return [
@@ -149,29 +149,30 @@ def fields(dim: int) -> list[Contender]:
             Contender("nstr without waves", sized_waveless),
         ]
     train = FitConfig(batch=COUNT // 2)
-    found = []
+    baselines = []
     for omega in (30.0, 300.0) if dim == 1 else (30.0, 60.0):
         size = changed(sized_siren, first_omega=omega, rate=1e-3)
-        found.append(Contender(f"siren, omega {omega:g}", size, training=train))
+        baselines.append(Contender(f"siren, omega {omega:g}", size, training=train))
     for deviation in (10.0, 100.0) if dim == 1 else (5.0, 15.0):
         size = changed(sized_fourier, deviation=deviation, rate=3e-3)
-        found.append(Contender(f"fourier, deviation {deviation:g}", size, training=train))
+        baselines.append(Contender(f"fourier, deviation {deviation:g}", size, training=train))
     template = NgpConfig(
         levels=6, coarsest=16, finest=COUNT // 8 if dim == 1 else SIDE, width=16, table_rate=3e-2
     )
-    found.append(Contender("ngp", partial(sized_ngp, template=template), training=train))
+    baselines.append(Contender("ngp", partial(sized_ngp, template=template), training=train))
     phase = partial(one_level, waves=PhaseWaves, count=4 if dim == 1 else 12, plain=4, hidden=16)
-    found.append(Contender("phase waves, trained", phase, training=train))
+    baselines.append(Contender("phase waves, trained", phase, training=train))
     plain = partial(one_level, waves=AmplitudeWaves, count=0, plain=1)
     return [
-        *found,
+        *baselines,
         Contender("plain grid, closed form", plain, steps=least_squares(1e-6)),
         *ladder(dim),
     ]
 
 
 def ladder(dim: int) -> list[Contender]:
-    """Real and complex spectra with more and more waves at the same parameters, in closed form."""
+    """Real and complex spectra with increasing numbers of waves at the same number of parameters,
+    solved by least squares."""
     counts = (1, 2, 4, 8, 16, 32) if dim == 1 else (4, 8, 16, 32, 64)
     kinds = {"real": AmplitudeWaves, "complex": ComplexWaves}
     return [
@@ -184,7 +185,7 @@ def ladder(dim: int) -> list[Contender]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Every race that is not in the CSV file yet, then the tables and figures."""
+    """Runs every race that stress.csv lacks, and writes the rows, the tables and the figure."""
     results = options.out / "stress.csv"
     rows = read_rows(results)
     for make in TRACKS:
@@ -194,13 +195,13 @@ def run(options: argparse.Namespace) -> None:
         limit = limit_of(seconds, None)
         for seed in options.seeds:
             done = {row.key for row in rows if row.done == 1}
-            left = [
+            pending = [
                 c
                 for c in fields(track.in_dim)
                 if (track.name, c.name, params, limit, seed) not in done
             ]
-            if left:
-                rows += race(left, track, params, seed, seconds=seconds, marks=(), on_row=_tell)
+            if pending:
+                rows += race(pending, track, params, seed, seconds=seconds, marks=(), on_row=_tell)
             if (
                 isinstance(track, RasterTrack)
                 and (track.name, CLOSED, params, limit, seed) not in done
@@ -220,7 +221,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def tables(rows: Sequence[Row]) -> str:
-    """Markdown: one table per signal; waves that are needed for 40 dB."""
+    """stress.md: a table for each signal; for 1D signals the number of waves that reach 40 dB."""
     parts = []
     for track in dict.fromkeys(row.track for row in rows):
         own = [row for row in rows if row.track == track]
@@ -235,7 +236,8 @@ def tables(rows: Sequence[Row]) -> str:
 
 
 def _needed(rows: Sequence[Row], kind: str, enough: float = 40.0) -> str:
-    """How many waves a kind of spectrum needs for ``enough`` dB in every seed."""
+    """The least number of waves with which a ``kind`` of spectrum reaches ``enough`` dB in every
+    seed, in words."""
     counts = sorted({int(row.field.split("= ")[1]) for row in rows if row.field.startswith(kind)})
     for count in counts:
         own = [row.measures["snr"] for row in final(rows) if row.field == f"{kind}, K = {count}"]
@@ -247,7 +249,8 @@ def _needed(rows: Sequence[Row], kind: str, enough: float = 40.0) -> str:
 
 
 def ladders(rows: Sequence[Row], folder: Path) -> Path:
-    """SNR against the number of waves at fixed parameters, a panel per signal."""
+    """Writes waves.png to ``folder``, and returns its path: SNR against the number of waves at a
+    fixed number of parameters, a panel for each signal."""
     from matplotlib.figure import Figure
 
     raster = [row for row in final(rows) if ", K = " in row.field]
@@ -281,7 +284,8 @@ def _tell(row: Row) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Parses options and runs; returns the exit code."""
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -293,7 +297,7 @@ def main(args: Sequence[str] | None = None) -> int:
         "--seconds",
         type=float,
         default=5.0,
-        help="training time of each field; in 3D four times that",
+        help="training time of each field, four times as long in 3D",
     )
     options = parser.parse_args(args)
     return guarded(lambda: run(options))

@@ -1,1 +1,4 @@
-"""Data sets: thousands of shapes, fitted by workers that may die, in a catalogue that does not."""
+"""Data sets of thousands of shapes: worker processes fit them, a catalogue lists the results.
+
+A worker that dies costs only the shape that it was fitting; the catalogue stays valid.
+"""

@@ -1,8 +1,9 @@
-"""The catalogue: one row per shape in ``catalog.sqlite``, which SQL, pandas and DuckDB read.
+"""The catalogue of a data set: one row per shape in ``catalog.sqlite``.
 
-It is derived: what counts is each shape's ``report.json``. `Catalogue.sync` makes the rows agree
-with the reports that are there, whoever wrote them, and reads only those that changed. SQLite's
-transactions and its primary key keep rows whole and unique when processes die or share a catalogue.
+SQL, pandas and DuckDB can read it. The ``report.json`` of each shape is authoritative; the
+catalogue is rebuilt from the reports. `Catalogue.sync` makes the rows agree with the reports in the
+store and reads only the reports that changed. SQLite's transactions and primary key keep rows whole
+and unique when processes die or share a catalogue.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from typing import Any
 from nstr3d.batch.store import Folder, Store
 
 CATALOGUE, REPORT = "catalog.sqlite", "report.json"
-WAIT = 60.0  # seconds for another process's transaction
-# Columns are those of report.json: lengths in diagonals or in the unit box, angles in degrees.
+WAIT = 60.0  # seconds to wait for another process's transaction
+# Columns have the units of report.json: lengths in bounding box diagonals or in units of the unit
+# box, angles in degrees.
 BATCH = (
     "status",
     "error",
@@ -85,7 +87,7 @@ UPSERT = (
 
 @dataclass(frozen=True)
 class Known:
-    """What a catalogue says of a shape that decides whether it is fitted again."""
+    """The columns of a shape's row that decide whether the shape is fitted again."""
 
     status: str
     key: str
@@ -94,10 +96,10 @@ class Known:
 
 
 class Catalogue:
-    """The rows of the data set in ``store``, to read and to bring up to date. A context; `publish`
-    makes rows visible in stores that are not local, where a copy is worked on.
+    """The rows of the data set in ``store``, to read and to update; a context manager.
 
-    Raises OSError with one sentence where the database cannot be used.
+    If the store is not local, the catalogue works on a local copy, which `publish` uploads. Raises
+    OSError, with one sentence, if the database cannot be used.
     """
 
     def __init__(self, store: Store):
@@ -116,8 +118,8 @@ class Catalogue:
                 self.connection.execute(CREATE)
         except sqlite3.Error as error:
             raise OSError(
-                f"{store.url}/{CATALOGUE} is no usable catalogue ({error}); delete it, it will be "
-                "made anew."
+                f"{store.url}/{CATALOGUE} is not a usable catalogue ({error}); delete it, and "
+                "the next run rebuilds it from the reports."
             ) from error
 
     def __enter__(self) -> Catalogue:
@@ -129,19 +131,22 @@ class Catalogue:
             self.copy.cleanup()
 
     def sync(self) -> None:
-        """Makes the rows those of the reports in the store: adds what is missing or changed,
-        deletes what is gone."""
+        """Makes the rows agree with the reports in the store.
+
+        Rows of new or changed reports are written, rows without a report are deleted.
+        """
         end = "/" + REPORT
         there = {
             name[: -len(end)]: stamp for name, stamp in self.store.stamps() if name.endswith(end)
         }
-        held = dict(self.connection.execute("SELECT id, report FROM shapes"))
+        stored = dict(self.connection.execute("SELECT id, report FROM shapes"))
         with self.connection:
             self.connection.executemany(
-                "DELETE FROM shapes WHERE id = ?", [(name,) for name in held.keys() - there.keys()]
+                "DELETE FROM shapes WHERE id = ?",
+                [(name,) for name in stored.keys() - there.keys()],
             )
             for name, stamp in there.items():
-                if held.get(name) != stamp:
+                if stored.get(name) != stamp:
                     self._insert(name, self._report(name), stamp)
 
     def add(self, name: str, report: Mapping[str, Any]) -> None:
@@ -150,17 +155,19 @@ class Catalogue:
             self._insert(name, report, self.store.stamp(f"{name}/{REPORT}"))
 
     def known(self) -> dict[str, Known]:
-        """Id to what decides whether a shape is up to date, of every row."""
+        """The `Known` columns of every row, by the shape's id; a NULL becomes an empty string."""
         rows = self.connection.execute("SELECT id, status, key, config, stamp FROM shapes")
-        return {name: Known(*(value or "" for value in rest)) for name, *rest in rows}
+        return {name: Known(*(value or "" for value in values)) for name, *values in rows}
 
     def ids(self, where: str) -> set[str]:
-        """The ids of the rows for which the SQL condition ``where`` holds. Raises ValueError where
-        it is none."""
+        """The ids of the rows that satisfy the SQL condition ``where``.
+
+        Raises ValueError if ``where`` is not a valid condition.
+        """
         return {row["id"] for row in select(self.path, ("id",), where)}
 
     def counts(self) -> dict[str, int]:
-        """How many rows have each status."""
+        """The number of rows by status, ordered by status."""
         return dict(
             self.connection.execute(
                 "SELECT status, count(*) FROM shapes GROUP BY status ORDER BY status"
@@ -168,16 +175,15 @@ class Catalogue:
         )
 
     def publish(self) -> None:
-        """Copies the catalogue into a store that is not local; in a local one it is there
-        already."""
+        """Uploads the local copy of the catalogue if the store is not local."""
         if self.copy is not None:
             self.store.put(self.path, CATALOGUE)
 
     def _report(self, name: str) -> dict[str, Any]:
         try:
             return json.loads(self.store.read(f"{name}/{REPORT}"))
-        except ValueError:  # cut short by hand or by a disk: the shape is fitted again
-            return {"batch": {"status": "failed", "error": "its report.json is no JSON"}}
+        except ValueError:  # edited by hand or truncated on disk: the shape is fitted again
+            return {"batch": {"status": "failed", "error": "its report.json is not valid JSON"}}
 
     def _insert(self, name: str, report: Mapping[str, Any], stamp: str) -> None:
         self.connection.execute(
@@ -186,7 +192,10 @@ class Catalogue:
 
 
 def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
-    """The row of a report; what a failed shape's lacks is None."""
+    """The row, a value for each of `COLUMNS`, of the shape ``name`` with this report and stamp.
+
+    Values that the report lacks, as after a failure, are None.
+    """
 
     def part(key: str) -> dict[str, Any]:
         return report.get(key) or {}
@@ -194,7 +203,7 @@ def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
     batch, source, mesh = part("batch"), part("input"), part("mesh")
     row = dict.fromkeys(COLUMNS) | {column: batch.get(column) for column in BATCH}
     if row["status"] is None:
-        row |= {"status": "failed", "error": "its report.json is not of a data set"}
+        row |= {"status": "failed", "error": "its report.json was not written by a batch run"}
     row |= {column: part("accuracy").get(column) for column in METRICS}
     row |= {column: part("field").get(column) for column in ("parameters", "bytes", "steps")}
     return row | {
@@ -216,16 +225,19 @@ def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
 def select(
     path: Path, columns: Sequence[str], where: str = "", order: str = "id", limit: int = -1
 ) -> list[dict[str, Any]]:
-    """The ``columns`` of the rows for which the SQL condition ``where`` holds, read only. Raises
-    ValueError where it is none."""
+    """Reads ``columns`` of the rows that satisfy the SQL condition ``where``, in ``order``.
+
+    At most ``limit`` rows are returned, all if it is negative. The catalogue at ``path`` is opened
+    read only. Raises ValueError if ``where`` is not a valid condition.
+    """
     condition = f"WHERE ({where})" if where else ""
-    chosen = f"SELECT {', '.join(columns)} FROM shapes {condition} ORDER BY {order} LIMIT {limit}"
+    query = f"SELECT {', '.join(columns)} FROM shapes {condition} ORDER BY {order} LIMIT {limit}"
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
         try:
-            return [dict(zip(columns, row)) for row in connection.execute(chosen)]
+            return [dict(zip(columns, row)) for row in connection.execute(query)]
         except (sqlite3.Error, sqlite3.Warning) as error:
             known = ", ".join(COLUMNS)
             raise ValueError(
-                f"{where!r} is no condition that the catalogue understands ({error}); columns: "
+                f"{where!r} is not a valid SQL condition on the catalogue ({error}); columns: "
                 f"{known}."
             ) from error

@@ -1,4 +1,4 @@
-"""`Dataset`: the fitted shapes of a folder or URL, for whoever wants to learn from them."""
+"""`Dataset`: the fitted shapes in a folder or behind a URL, as training data."""
 
 from __future__ import annotations
 
@@ -26,78 +26,84 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Frame
 
 MODEL = "model.safetensors"
-PROJECTIONS = 4  # Newton steps that take a point to the surface
+PROJECTIONS = 4  # Newton steps that move a point to the surface
 
 
 class Dataset:
-    """The models of a data set that ``nstr3d batch`` wrote to ``out``, a folder or a URL, by id,
-    loaded when asked for.
+    """The fitted models, by shape id, of a data set that ``nstr3d batch`` wrote to ``out``.
 
-    ``where`` is an SQL condition on the catalogue's columns, such as ``"chamfer < 0.001"``. Raises
-    FileNotFoundError where there is no data set, ValueError for a condition that is none.
+    ``out`` is a folder or a URL. A model is loaded each time it is accessed. ``where``, an SQL
+    condition on the catalogue's columns such as ``"chamfer < 0.001"``, selects shapes. Raises
+    FileNotFoundError if ``out`` holds no catalogue and ValueError if the condition is not valid.
     """
 
     def __init__(self, out: str | os.PathLike[str], where: str = ""):
         self.store = open_store(os.fspath(out))
         if CATALOGUE not in self.store.names(""):
             raise FileNotFoundError(
-                f"{self.store.url} is no data set: it has no {CATALOGUE}; make one with nstr3d "
+                f"{self.store.url} is not a data set: it has no {CATALOGUE}; make one with nstr3d "
                 "batch."
             )
         condition = f"status = 'done' AND ({where})" if where else "status = 'done'"
-        with self._at_hand(CATALOGUE) as path:
+        with self._local_file(CATALOGUE) as path:
             self.ids: tuple[str, ...] = tuple(row["id"] for row in select(path, ("id",), condition))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, name: str) -> Fit:
-        """The model of the shape with this id. Raises KeyError for another."""
+        """The model of the shape with the id ``name``. Raises KeyError for an unknown id."""
         if name not in self.ids:
             raise KeyError(name)
-        with self._at_hand(f"{name}/{MODEL}") as path:
+        with self._local_file(f"{name}/{MODEL}") as path:
             return load(path)
 
     def __iter__(self) -> Iterator[tuple[str, Fit]]:
-        """Ids and models, one after the other."""
+        """Pairs of id and model, in the order of ``ids``."""
         return ((name, self[name]) for name in self.ids)
 
     def stack(self, ids: Sequence[str]) -> Stack:
-        """The models of ``ids`` as one callable. Raises ValueError unless they have the same
-        architecture."""
+        """The models of ``ids`` as one callable.
+
+        Raises ValueError if their architectures differ and KeyError for an unknown id.
+        """
         fits = [self[name] for name in ids]
         if len({_architecture(fit.field) for fit in fits}) != 1:
             raise ValueError(
                 Message(
-                    "Only fields of the same architecture stack; Dataset.stacks sorts them, and a "
-                    "fit with <cells> gives every shape the same."
+                    "Only fields of the same architecture can be stacked; Dataset.stacks groups "
+                    "them, and a fit with <cells> gives every shape the same architecture."
                 )
             )
         return Stack(
-            tuple(ids), tuple(fit.frame for fit in fits), *_stacked([fit.field for fit in fits])
+            tuple(ids),
+            tuple(fit.frame for fit in fits),
+            *_stack_fields([fit.field for fit in fits]),
         )
 
     def stacks(self, size: int) -> Iterator[Stack]:
-        """All models, in stacks of the same architecture of at most ``size``."""
+        """All models, in stacks of one architecture and at most ``size`` models each."""
         waiting: dict[str, list[str]] = {}
         for name, fit in self:
-            alike = waiting.setdefault(_architecture(fit.field), [])
-            alike.append(name)
-            if len(alike) == size:
-                yield self.stack(alike)
-                alike.clear()
-        yield from (self.stack(alike) for alike in waiting.values() if alike)
+            group = waiting.setdefault(_architecture(fit.field), [])
+            group.append(name)
+            if len(group) == size:
+                yield self.stack(group)
+                group.clear()
+        yield from (self.stack(group) for group in waiting.values() if group)
 
     def samples(
         self, count: int, seed: int = 0, near: float = 0.5, band: float = 0.01
     ) -> ShapeSamples:
-        """For a torch DataLoader: each item is one shape, with ``count`` points and what its field
-        says there."""
+        """A data set for a torch DataLoader: each item is one shape, sampled at ``count`` points.
+
+        See `ShapeSamples` for the parameters. Raises ValueError if one is out of range.
+        """
         return ShapeSamples(self, count, seed, near, band)
 
     @contextmanager
-    def _at_hand(self, name: str) -> Iterator[Path]:
-        """A file of the data set as a local one."""
+    def _local_file(self, name: str) -> Iterator[Path]:
+        """The local path of a file of the data set; a file behind a URL is downloaded."""
         if isinstance(self.store, Folder):
             yield self.store.path / name
             return
@@ -109,8 +115,11 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Stack:
-    """Fields of the same architecture, with their ``ids`` and ``frames``, as one function of points
-    in their unit boxes."""
+    """Fields of one architecture as a single function of points in their unit boxes.
+
+    ``ids`` and ``frames`` are those of the shapes. ``parameters`` and ``buffers`` hold the tensors
+    of all fields, stacked along a first axis; ``field`` is the module that they are put into.
+    """
 
     ids: tuple[str, ...]
     frames: tuple[Frame, ...]
@@ -119,29 +128,35 @@ class Stack:
     buffers: dict[str, Tensor]
 
     def __call__(self, points: Tensor) -> Tensor:
-        """Values ``(shapes, n, out_dim)`` at ``points (n, d)``, the same for all, or ``(shapes, n,
-        d)``."""
+        """Values ``(shapes, n, out_dim)`` at ``points``.
+
+        ``points`` are ``(n, d)``, the same for all shapes, or ``(shapes, n, d)``.
+        """
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], at: Tensor) -> Tensor:
             return functional_call(self.field, (parameters, buffers), (at,))
 
-        each = torch.vmap(one, (0, 0, 0 if points.ndim == 3 else None))
-        return each(self.parameters, self.buffers, points)
+        evaluate = torch.vmap(one, (0, 0, 0 if points.ndim == 3 else None))
+        return evaluate(self.parameters, self.buffers, points)
 
 
 class ShapeSamples(torch.utils.data.Dataset):
-    """Item i: ``points (count, 3)`` float32 in the unit box, the ``distances (count,)`` that the
-    field of shape i has there, in units of that box, and the ``index`` i.
+    """Signed distances of the fitted fields at random points, one item per shape.
 
-    The share ``near`` of the points lies off the surface by a Gaussian of standard deviation
-    ``band``, the rest anywhere. They depend on the seed, the epoch (`set_epoch`) and i alone: the
-    same in any order and with any number of workers.
+    Item i has ``points (count, 3)``, float32 in the unit box, the values ``distances (count,)`` of
+    field i at these points, in units of that box, and the ``index`` i. The fraction ``near`` of the
+    points is moved to the surface by Newton steps, then off it by a Gaussian of standard deviation
+    ``band`` (in units of the unit box); the other points are uniform in the box. Points depend only
+    on ``seed``, the epoch (`set_epoch`) and i, so the order of the items and the number of workers
+    do not change them.
+
+    Raises ValueError if ``count``, ``near`` or ``band`` is out of range.
     """
 
     def __init__(self, dataset: Dataset, count: int, seed: int, near: float, band: float):
         if count < 1 or not 0 <= near <= 1 or not band >= 0:
             raise ValueError(
-                f"samples need count >= 1, near in [0, 1] and band >= 0, not {count}, {near} and "
+                f"Samples need count >= 1, near in [0, 1] and band >= 0, not {count}, {near} and "
                 f"{band}."
             )
         self.dataset, self.count, self.seed, self.near, self.band, self.epoch = (
@@ -154,7 +169,7 @@ class ShapeSamples(torch.utils.data.Dataset):
         )
 
     def set_epoch(self, epoch: int) -> None:
-        """Other points from now on; call it before the loader's next round."""
+        """Chooses the points of epoch ``epoch``; call it before each pass over the loader."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -166,7 +181,7 @@ class ShapeSamples(torch.utils.data.Dataset):
         points = torch.from_numpy(generator.uniform(-1, 1, (self.count, 3)).astype(np.float32))
         close = round(self.near * self.count)
         for _ in range(PROJECTIONS):
-            points[:close] = _nearer(field, points[:close])
+            points[:close] = _step_to_surface(field, points[:close])
         points[:close] += torch.from_numpy(
             (self.band * generator.standard_normal((close, 3))).astype(np.float32)
         )
@@ -178,16 +193,18 @@ class ShapeSamples(torch.utils.data.Dataset):
         }
 
 
-def _nearer(field: Field, points: Tensor) -> Tensor:
-    """``points`` after a Newton step along the gradient towards the zero set."""
+def _step_to_surface(field: Field, points: Tensor) -> Tensor:
+    """``points (n, 3)`` after one Newton step along the gradient towards the zero level set."""
     slope = gradient(field, points)
     step = _value(field, points) * slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.1)
     return (points - step).clamp(-1, 1)
 
 
 def _value(field: Field, points: Tensor) -> Tensor:
-    """The field's values as when differentiated: the fused kernels' threads would not survive the
-    fork that makes a loader's workers."""
+    """The field's values ``(n, out_dim)``, computed with gradients enabled, so in plain torch.
+
+    The threads of the fused kernels would not survive the fork that starts a loader's workers.
+    """
     with torch.enable_grad():
         return field(points.detach().requires_grad_()).detach()
 
@@ -196,15 +213,17 @@ def _architecture(field: Field) -> str:
     return f"{encode_config(field.config)} {field.in_dim} {field.out_dim}"
 
 
-def _stacked(fields: Sequence[Field]) -> tuple[Field, dict[str, Tensor], dict[str, Tensor]]:
-    """One of the fields, and the parameters and buffers of all; sparse tables get unused rows up to
-    the longest."""
+def _stack_fields(fields: Sequence[Field]) -> tuple[Field, dict[str, Tensor], dict[str, Tensor]]:
+    """The first field, and the stacked parameters and buffers of all.
+
+    Tables of sparse levels have different lengths, so each gets unused rows up to the longest.
+    """
     levels = [
         [module for module in field.modules() if isinstance(module, Level)] for field in fields
     ]
-    for alike in zip(*levels):
-        longest = max(len(level.table) for level in alike)
-        for level in alike:
+    for group in zip(*levels):
+        longest = max(len(level.table) for level in group)
+        for level in group:
             extra = level.table.new_zeros(longest - len(level.table), level.table.shape[1])
             level.table = nn.Parameter(torch.cat([level.table.detach(), extra]))
     parameters, buffers = stack_module_state(list(fields))  # type: ignore[arg-type]

@@ -1,8 +1,8 @@
-"""Where shapes are fitted: on this machine, or on the machines of a Ray cluster. Both run
-`attempt`, so results are the same.
+"""Engines, which fit shapes on this machine or on the machines of a Ray cluster.
 
-An engine takes tasks (`submit`) while it has fewer than ``capacity`` of them, and hands out results
-as they come (`wait`).
+Both engines run `attempt`, so their results are the same. The caller gives an engine tasks
+(`submit`) while fewer than ``capacity`` of them are in progress, and collects results as they end
+(`wait`).
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from typing import Any
 
 import torch
 
-from nstr3d.batch.attempt import Slot, Task, attempt, lost
+from nstr3d.batch.attempt import Task, attempt, report_loss
+from nstr3d.batch.slot import Slot
 from nstr3d.system import Message, count_processors
 
 GIGABYTE = 1 << 30
-NODE_LOSSES = 3  # that a shape may meet before it is given up
+NODE_LOSSES = 3  # machine losses after which a shape is retried; the next loss fails it
 
 
 @dataclass(frozen=True)
 class Result:
-    """A task that has come to its end, and its report."""
+    """A finished task and its report."""
 
     task: Task
     report: dict[str, Any]
 
 
 class LocalEngine:
-    """``slots`` on this machine, one shape in each at a time."""
+    """Fits shapes in ``slots`` on this machine, one shape at a time in each slot."""
 
     def __init__(self, slots: Sequence[Slot]):
         self.slots, self.capacity = slots, len(slots)
@@ -45,19 +46,21 @@ class LocalEngine:
         self._running: dict[concurrent.futures.Future[dict[str, Any]], Task] = {}
 
     def submit(self, task: Task) -> None:
-        """Takes a task."""
+        """Starts a task when there is room for it."""
         self._running[self._threads.submit(self._attempt, task)] = task
 
     def wait(self, timeout: float) -> list[Result]:
-        """What has ended by the time that something has, or after ``timeout`` seconds. Raises what
-        `attempt` does."""
+        """The results of the tasks that have ended, as soon as any has.
+
+        After ``timeout`` seconds without a result the list is empty. Raises what `attempt` raises.
+        """
         done, _ = concurrent.futures.wait(
             self._running, timeout, concurrent.futures.FIRST_COMPLETED
         )
         return [Result(self._running.pop(future), future.result()) for future in done]
 
     def close(self) -> None:
-        """Ends all workers, at once."""
+        """Ends all workers at once, also those that are fitting a shape."""
         for slot in self.slots:
             slot.cancel()
         self._threads.shutdown()
@@ -73,11 +76,12 @@ class LocalEngine:
 
 
 class RayEngine:
-    """All machines of the Ray cluster at ``address`` ("auto" for the one that this machine is part
-    of), each shape with ``threads`` processors, and with the share ``gpus`` of a GPU.
+    """Fits shapes on all machines of the Ray cluster at ``address``.
 
-    A shape whose machine is lost is fitted on another. Raises ModuleNotFoundError where Ray is
-    missing, OSError where no cluster answers.
+    ``address`` "auto" means the cluster that this machine is part of. Each shape gets ``threads``
+    processors and the fraction ``gpus`` of a GPU. A shape whose machine is lost is fitted on
+    another machine. Raises ModuleNotFoundError if Ray is not installed and OSError if no cluster
+    answers.
     """
 
     def __init__(self, address: str, threads: int, gpus: float = 0.0):
@@ -85,19 +89,19 @@ class RayEngine:
             import ray
         except ModuleNotFoundError as error:
             raise ModuleNotFoundError(
-                Message("<engine> ray needs Ray: pip install 'nstr3d[batch]'.")
+                Message("<engine> ray needs Ray; install it with pip install 'nstr3d[batch]'.")
             ) from error
         self.ray, self.threads, self.share = ray, threads, gpus or 1.0
         os.environ.setdefault(
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0"
-        )  # what Ray will do anyway; it warns until told
+        )  # the future default of Ray, which warns until the variable is set
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of its own future
+                warnings.simplefilter("ignore")  # Ray's warnings of its future changes
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except ConnectionError as error:
             raise OSError(
-                f"No Ray cluster answers at {address}; start one with ray start --head."
+                f"No Ray cluster answers at {address}; start a cluster with 'ray start --head'."
             ) from error
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=NODE_LOSSES)(
             _attempt_on_node
@@ -106,23 +110,25 @@ class RayEngine:
 
     @property
     def capacity(self) -> int:
-        """Twice as many shapes as the cluster has room for now, so that none of it waits."""
+        """Twice the shapes that the cluster can fit at once now, so that no processor idles."""
         return max(1, 2 * int(self.ray.cluster_resources().get("CPU", 0)) // self.threads)
 
     def submit(self, task: Task) -> None:
-        """Takes a task."""
+        """Starts a task when there is room for it."""
         self._running[self._remote.remote(task, self.threads, self.share)] = task
 
     def wait(self, timeout: float) -> list[Result]:
-        """What has ended by the time that something has, or after ``timeout`` seconds. Raises what
-        `attempt` does."""
+        """The result of a task that has ended, as soon as any has; at most one per call.
+
+        After ``timeout`` seconds without a result the list is empty. Raises what `attempt` raises.
+        """
         if not self._running:
             return []
         done, _ = self.ray.wait(list(self._running), timeout=timeout)
         return [self._result(self._running.pop(reference), reference) for reference in done]
 
     def close(self) -> None:
-        """Ends all workers, at once."""
+        """Ends all workers at once, also those that are fitting a shape."""
         for reference in self._running:
             self.ray.cancel(reference, force=True)
         self.ray.shutdown()
@@ -135,7 +141,7 @@ class RayEngine:
         except self.ray.exceptions.RayError as error:
             return Result(
                 task,
-                lost(
+                report_loss(
                     task,
                     f"it was lost with its machine more than {NODE_LOSSES} times "
                     f"({type(error).__name__})",
@@ -143,7 +149,7 @@ class RayEngine:
             )
 
 
-_slot: Slot | None = None  # of a process of Ray's, which runs one task at a time
+_slot: Slot | None = None  # kept between tasks by a Ray process, which runs one task at a time
 
 
 def _attempt_on_node(task: Task, threads: int, share: float) -> dict[str, Any]:
@@ -154,8 +160,11 @@ def _attempt_on_node(task: Task, threads: int, share: float) -> dict[str, Any]:
 
 
 def local_slots(workers: int | None, device: str, gpu_memory: float) -> list[Slot]:
-    """As many slots as this machine has processors for, or ``workers``; on GPUs, where ``device``
-    is cuda or auto finds some, as many on each as have room with ``gpu_memory`` bytes."""
+    """Slots for this machine: ``workers`` of them, by default one per processor.
+
+    Unless ``device`` is "cpu", the slots use the GPUs that torch finds, each GPU at most as many
+    slots as have room with ``gpu_memory`` bytes. Raises ValueError if ``workers`` is less than 1.
+    """
     gpus = [
         torch.cuda.get_device_properties(index).total_memory for index in range(_gpu_count(device))
     ]
@@ -163,11 +172,11 @@ def local_slots(workers: int | None, device: str, gpu_memory: float) -> list[Slo
 
 
 def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) -> list[Slot]:
-    """Slots that share ``cores`` without fighting: one each by default, or ``workers`` of them.
-    With ``gpus``, whose memory in bytes is given, they take turns on those, and no more of them
-    than have room with ``need`` bytes.
+    """Slots that divide ``cores`` processors: ``workers`` slots, by default one per processor.
 
-    Raises ValueError for fewer than one worker.
+    ``gpus`` lists the memory of each GPU in bytes. With GPUs, slots are assigned to the GPUs in
+    turn, each GPU at most as many as have room with ``need`` bytes and at least one. Raises
+    ValueError if ``workers`` is less than 1.
     """
     if workers is not None and workers < 1:
         raise ValueError(Message("<workers> must be at least 1, not {}.", workers))

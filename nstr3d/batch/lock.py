@@ -1,5 +1,7 @@
-"""Who works on a data set: runs that could meet the same shape exclude each other, those of
-different shards do not."""
+"""A lock on a data set: two runs exclude each other if their shards have shapes in common.
+
+Each run writes a file with a counter, its heartbeat, into the folder `RUNS` of the data set.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +20,24 @@ from nstr3d.batch.store import Store
 from nstr3d.system import Message, process_start
 
 RUNS = ".runs"
-BEAT = 10.0  # seconds between signs of life
-SILENCE = 60.0  # seconds without one, after which a run on another machine is taken for dead
+BEAT = 10.0  # seconds between heartbeats
+SILENCE = 60.0  # seconds without a heartbeat after which a run on another machine counts as dead
 
 
 @contextlib.contextmanager
 def working_on(
     store: Store, shard: tuple[int, int], beat: float = BEAT, silence: float = SILENCE
 ) -> Iterator[None]:
-    """Holds the shapes of ``shard``, part i of n counted from 1, of the data set for the length of
-    the block.
+    """Holds the shapes of ``shard``, part i of n counted from 1, during the ``with`` block.
 
-    A run of this machine that has died is recognised at once, one of another, or where the system
-    does not say when a process started, by ``silence``, for which this waits. Raises
-    FileExistsError while another run holds some of the same shapes, OSError where the store cannot
-    be written to.
+    The run writes a heartbeat every ``beat`` seconds. A dead run of this machine is recognised at
+    once. A dead run of another machine, or of a system that does not report when a process started,
+    is recognised after ``silence`` seconds without a heartbeat; the function waits that long.
+    Raises FileExistsError while another run holds some of the same shapes, and OSError if the store
+    cannot be written.
     """
     name = f"{RUNS}/{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.json"
-    me = {
+    record = {
         "host": platform.node(),
         "pid": os.getpid(),
         "born": process_start(os.getpid()),
@@ -43,7 +45,7 @@ def working_on(
         "beat": 0,
     }
     try:
-        store.write(name, json.dumps(me).encode())
+        store.write(name, json.dumps(record).encode())
     except OSError as error:
         raise OSError(
             Message(
@@ -53,7 +55,9 @@ def working_on(
             )
         ) from error
     stopped = threading.Event()
-    pulse = threading.Thread(target=_pulse, args=(store, name, me, stopped, beat), daemon=True)
+    pulse = threading.Thread(
+        target=_write_heartbeats, args=(store, name, record, stopped, beat), daemon=True
+    )
     pulse.start()
     try:
         _refuse_others(store, name, shard, silence)
@@ -65,41 +69,42 @@ def working_on(
             store.remove(name)
 
 
-def _pulse(
-    store: Store, name: str, me: dict[str, Any], stopped: threading.Event, beat: float
+def _write_heartbeats(
+    store: Store, name: str, record: dict[str, Any], stopped: threading.Event, beat: float
 ) -> None:
-    """Signs of life: a number that grows, as clocks of machines may differ."""
+    """Increments the counter in the run's file every ``beat`` seconds until ``stopped`` is set.
+
+    A counter is used because the clocks of machines may differ.
+    """
     while not stopped.wait(beat):
-        me["beat"] += 1
-        with contextlib.suppress(OSError):  # a disk that is full now may not be in ten seconds
-            store.write(name, json.dumps(me).encode())
+        record["beat"] += 1
+        with contextlib.suppress(OSError):  # a full disk may have room at the next heartbeat
+            store.write(name, json.dumps(record).encode())
 
 
-def _refuse_others(store: Store, mine: str, shard: tuple[int, int], silence: float) -> None:
+def _refuse_others(store: Store, own_name: str, shard: tuple[int, int], silence: float) -> None:
     others = {
-        name: _read(store, name)
-        for name in (f"{RUNS}/{found}" for found in store.names(RUNS))
-        if name != mine
+        name: _read_record(store, name)
+        for name in (f"{RUNS}/{entry}" for entry in store.names(RUNS))
+        if name != own_name
     }
-    meeting = {
-        name: run for name, run in others.items() if run and meet(shard, tuple(run["shard"]))
-    }
+    rivals = {name: run for name, run in others.items() if run and meet(shard, tuple(run["shard"]))}
     deadline = time.monotonic() + silence
-    while meeting:
-        for name, run in list(meeting.items()):
+    while rivals:
+        for name, run in list(rivals.items()):
             started = process_start(run["pid"]) if run["host"] == platform.node() else None
             if started is not None and started == run["born"]:
                 _refuse(store, name, run)
             if started is not None or time.monotonic() > deadline:
                 store.remove(name)
-                del meeting[name]
+                del rivals[name]
                 continue
-            now = _read(store, name)
-            if now is None:
-                del meeting[name]
-            elif now["beat"] != run["beat"]:
+            latest = _read_record(store, name)
+            if latest is None:
+                del rivals[name]
+            elif latest["beat"] != run["beat"]:
                 _refuse(store, name, run)
-        if meeting:
+        if rivals:
             time.sleep(min(1.0, silence / 10))
 
 
@@ -107,8 +112,8 @@ def _refuse(store: Store, name: str, run: dict[str, Any]) -> None:
     who = f"process {run['pid']} on {run['host']}"
     raise FileExistsError(
         Message(
-            "{} is being written by {}, which does some of the same shapes; wait, or split with "
-            "<shard>.",
+            "{} is being written by {}, which fits some of the same shapes; wait for it to end, or "
+            "split the shapes with <shard>.",
             store.url,
             who,
         )
@@ -116,12 +121,15 @@ def _refuse(store: Store, name: str, run: dict[str, Any]) -> None:
 
 
 def meet(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """Whether shards i of n and j of m, counted from 1, have shapes in common: some number is i
-    modulo n and j modulo m."""
+    """Whether shards i of n and j of m, counted from 1, can have shapes in common.
+
+    They can if some integer is congruent to i modulo n and to j modulo m (Chinese remainder
+    theorem).
+    """
     return (first[0] - second[0]) % math.gcd(first[1], second[1]) == 0
 
 
-def _read(store: Store, name: str) -> dict[str, Any] | None:
+def _read_record(store: Store, name: str) -> dict[str, Any] | None:
     try:
         return json.loads(store.read(name))
     except (FileNotFoundError, ValueError):

@@ -1,5 +1,7 @@
-"""What every shape of a data set is fitted with, and the key that says whether that was done
-already."""
+"""The options that every shape of a data set is fitted with, and the key of a result.
+
+A shape whose result has the current key is up to date.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ from nstr3d.jobs.options import Extraction, Output, SurfaceJob, Training
 from nstr3d.model.tags import encode_config
 
 Job = TypeVar("Job", bound=SurfaceJob)
-LOG = "log.txt"  # what a shape's worker said
-# of keys: raised whenever the same configs come to other fits, it has everything fitted anew
+LOG = "log.txt"  # the output of a shape's worker
+# Part of every key. Raise it when the same configs lead to different fits: all shapes are refitted.
 FORMAT = 3
 
 
 @dataclass(frozen=True)
 class ShapeOptions:
-    """How each shape is fitted and what is kept of it."""
+    """How each shape is fitted and which files are kept."""
 
     training: Training = field(default_factory=lambda: Training(preset="fast"))
     extraction: Extraction = field(default_factory=lambda: Extraction(resolution=128, picture=128))
@@ -33,19 +35,21 @@ class ShapeOptions:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeOptions:
-        """The options of which `dataclasses.asdict` made ``values``."""
+        """The options that `dataclasses.asdict` turned into ``values``."""
         training, extraction = Training(**values["training"]), Extraction(**values["extraction"])
         return cls(training, extraction, values["mesh"])
 
     def job(self, kind: type[Job], path: Path, out: Path) -> Job:
-        """The job of one shape."""
+        """The job, of class ``kind``, that fits the file ``path`` into the folder ``out``."""
         return kind(path, self.training, self.extraction, Output(out))
 
     @cached_property
     def digest(self) -> str:
-        """Changes with what changes the results, the defaults behind the options too; the device
-        does not count."""
-        how = replace(self.training, params=None)  # a budget too small is for each shape to say
+        """A hash of everything that affects the results, 16 hexadecimal digits.
+
+        It covers the options and the default configs that they select, but not the device.
+        """
+        how = replace(self.training, params=None)  # each shape reports a budget that is too small
         configs = how.config, how.architecture(np.zeros((1, 3)))
         defaults = [encode_config(each) for each in configs]
         options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
@@ -55,5 +59,8 @@ class ShapeOptions:
 
 
 def key_of(content: str, suffix: str, options: ShapeOptions) -> str:
-    """The key of a result: of the input's ``content`` hash, how it is read, and the options."""
+    """The key of a result: a SHA-256 of the input's hash, its file suffix and the options.
+
+    ``content`` is the hash of the input; ``suffix`` decides how the input is read.
+    """
     return hashlib.sha256(f"{content} {suffix.lower()} {options.digest}".encode()).hexdigest()

@@ -1,5 +1,7 @@
-"""A page to look through a data set: thumbnails and metrics, worst first, in one HTML file that
-needs no network."""
+"""An HTML page that lists a data set's shapes with thumbnails and metrics, worst first.
+
+It is a single file and needs no network.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ from nstr3d.jobs.results import PICTURE
 from nstr3d.view.page.template import fill
 
 OVERVIEW = "index.html"
-ROWS = 2000  # a page of more is slow to open
-# Column, heading, factor, format.
+ROWS = 2000  # rows on the page; a longer page opens slowly
+# (column, heading, factor, format)
 SHOWN = (
     ("distance_error_near", "near x 1e-4", 1e4, ".2f"),
     ("normal_error_field", "normals °", 1, ".2f"),
@@ -92,26 +94,30 @@ document.querySelector("#filter").addEventListener("input", event => {
 
 
 def save_overview(store: Store, catalogue: Catalogue) -> None:
-    """Writes index.html: failures first, then the rest by error, the worst `ROWS` of them."""
+    """Writes index.html with the worst `ROWS` shapes of the catalogue.
+
+    Failed shapes come first, then the fitted ones by decreasing error. Raises OSError if the store
+    cannot be written.
+    """
     counts = catalogue.counts()
     columns = ("id", "status", "error", *(name for name, *_ in SHOWN))
     rows = select(catalogue.path, columns, order=WORST, limit=ROWS)
     total = sum(counts.values())
-    listed = "" if total <= ROWS else f" The worst {ROWS:,} are shown; catalog.sqlite has all."
+    limit_note = "" if total <= ROWS else f" The worst {ROWS:,} are shown; catalog.sqlite has all."
     summary = ", ".join(f"{count:,} {status}" for status, count in counts.items())
     page = fill(
         PAGE,
         title=f"{total:,} shapes",
-        summary=f"{summary}.{listed}",
+        summary=f"{summary}.{limit_note}",
         heads=("", "shape", "status", *(name for _, name, *_ in SHOWN)),
-        rows=[_row(row) for row in rows],
+        rows=[_page_row(row) for row in rows],
         picture=PICTURE,
     )
     store.write(OVERVIEW, page.encode())
 
 
-def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """What the page shows of a row of the catalogue; a number that is missing has no text."""
+def _page_row(row: dict[str, Any]) -> dict[str, Any]:
+    """The values that the page shows of a catalogue row; a missing number has an empty text."""
     numbers = [
         ("", "")
         if row[column] is None

@@ -1,5 +1,7 @@
-"""Fits every shape of a data set: which are left, who fits them, what is told meanwhile, and how it
-all stops."""
+"""Fits every shape of a data set.
+
+`run_batch` selects the shapes to fit, runs an engine, reports progress and handles stop signals.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +13,31 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from nstr3d.batch.attempt import Cancelled, Rules, Task
+from nstr3d.batch.attempt import Rules, Task
 from nstr3d.batch.catalogue import Catalogue, Known
 from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots
 from nstr3d.batch.lock import working_on
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard
+from nstr3d.batch.slot import Cancelled
 from nstr3d.batch.store import is_local, local_path, open_store
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.system import Message, count_processors
 
-POLL = 0.5  # seconds between looks at whether to stop
-REFRESH = (
-    60.0  # seconds between overviews, and copies of the catalogue into stores that are not local
-)
+POLL = 0.5  # seconds between checks for a stop signal
+REFRESH = 60.0  # seconds between updates of the overview and of a remote store's catalogue
 Engine = LocalEngine | RayEngine
 
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What to fit, where to and how; see the command line's help for each option. ``memory`` and
-    ``gpu_memory`` are in gigabytes, ``timeout`` and ``grace`` in seconds, ``shard`` is part i of n
-    counted from 1, ``address`` is a Ray cluster's or None to work here.
+    """The shapes to fit, the place of the results, and how to fit them.
 
-    Raises ValueError for options out of range.
+    The command line's help describes each option. ``memory`` and ``gpu_memory`` are in gigabytes
+    (2^30 bytes), ``timeout`` and ``grace`` in seconds. ``shard`` is part i of n, counted from 1.
+    ``address`` is that of a Ray cluster, or None to fit on this machine. Raises ValueError for an
+    option out of range.
     """
 
     source: str
@@ -64,16 +66,19 @@ class BatchJob:
 
     @property
     def rules(self) -> Rules:
-        """How each shape is treated."""
+        """The limits for each shape."""
         memory = None if self.memory is None else int(self.memory * GIGABYTE)
         return Rules(self.timeout, memory, self.attempts)
 
 
 @dataclass
 class Standing:
-    """How far a run is: of ``total`` shapes ``skipped`` were up to date, ``fitted`` were fitted by
-    this run, ``failed`` tried in vain, ``running`` are being fitted; ``seconds`` since it began;
-    ``errors`` of the first few."""
+    """The progress of a run.
+
+    Of ``total`` shapes, ``skipped`` were up to date, ``fitted`` were fitted by this run, ``failed``
+    could not be fitted, and ``running`` are in progress. ``seconds`` is the time since fitting
+    began. ``errors`` holds the id and the error of the first three failures.
+    """
 
     total: int = 0
     skipped: int = 0
@@ -85,31 +90,32 @@ class Standing:
 
     @property
     def ended(self) -> int:
-        """Shapes that this run has come to an end with."""
+        """The number of shapes that this run has fitted or failed to fit."""
         return self.fitted + self.failed
 
     @property
     def per_hour(self) -> float:
-        """Shapes that this run ends in an hour."""
+        """The number of shapes that end per hour at this run's average pace."""
         return 3600 * self.ended / max(self.seconds, 1e-9)
 
 
 def run_batch(
     job: BatchJob, on_progress: Callable[[Standing], None] = lambda standing: None
 ) -> Standing:
-    """Does the job: fits what is not up to date in the data set, shape by shape, and keeps the
-    catalogue and the overview.
+    """Fits the shapes that are not up to date in the data set.
 
-    A signal to end (SIGTERM, Ctrl-C) lets shapes in progress end for ``grace`` seconds, a second
-    one does not; either raises `Interrupted`. A shape that fails has a row that says why. Raises
-    ValueError, OSError or ModuleNotFoundError with one sentence where the run as a whole cannot go
-    on.
+    With ``job.where``, the shapes whose rows satisfy that SQL condition are fitted instead. The
+    catalogue and the overview are updated meanwhile. After a signal to stop (SIGTERM or Ctrl-C)
+    shapes in progress have ``job.grace`` seconds to end; a second signal stops them at once. If
+    shapes remain, `Interrupted` is raised. If a shape fails, its row says why and the run
+    continues. If the run as a whole cannot continue, ValueError, OSError or ModuleNotFoundError is
+    raised with one sentence.
     """
     shapes = [shape for shape in find_shapes(job.source, job.out) if in_shard(shape.id, *job.shard)]
     out = os.path.abspath(local_path(job.out)) if is_local(job.out) else job.out
     store = open_store(out)
     with working_on(store, job.shard), Catalogue(store) as catalogue:
-        _tell_all(catalogue.sync)
+        _write_catalogue(catalogue.sync)
         known = catalogue.known()
         chosen = catalogue.ids(job.where) if job.where else None
         tasks = [
@@ -121,7 +127,7 @@ def run_batch(
         on_progress(standing)
 
         def refresh() -> None:
-            _tell_all(catalogue.publish)
+            _write_catalogue(catalogue.publish)
             save_overview(store, catalogue)
 
         try:
@@ -140,10 +146,10 @@ def run_batch(
         finally:
             refresh()
     if standing.ended + standing.skipped < standing.total:
-        left = standing.total - standing.ended - standing.skipped
+        remaining = standing.total - standing.ended - standing.skipped
         raise Interrupted(
-            f"Stopped; {left} of {standing.total} shapes are left, and the same command goes on "
-            "with them."
+            f"Stopped; {remaining} of {standing.total} shapes are left; run the same command again "
+            "to fit them."
         )
     return standing
 
@@ -151,7 +157,11 @@ def run_batch(
 def _task(
     job: BatchJob, out: str, shape: ShapeFile, known: Known | None, chosen: set[str] | None
 ) -> Task | None:
-    """What is to be done for a shape, None where nothing is."""
+    """The task for a shape, None if there is nothing to do.
+
+    ``known`` is the shape's row. ``chosen`` holds the ids that the job's SQL condition selects, or
+    is None without a condition.
+    """
     if chosen is not None:
         return (
             Task(shape, out, job.options, job.rules, replaces=True) if shape.id in chosen else None
@@ -193,8 +203,10 @@ def _work(
     stopped: threading.Event,
     grace: float,
 ) -> None:
-    """Keeps the engine busy until all tasks have ended, or until told to stop: then what runs may
-    end within ``grace``."""
+    """Keeps the engine busy until all tasks have ended or ``stopped`` is set.
+
+    Once ``stopped`` is set, no task starts, and tasks in progress have ``grace`` seconds to end.
+    """
     started = refreshed = time.monotonic()
     deadline, costs = math.inf, 0.0
     try:
@@ -213,11 +225,13 @@ def _work(
             for result in engine.wait(POLL):
                 standing.running -= 1
                 _count(standing, result.task.shape.id, result.report["batch"])
-                _tell_all(lambda result=result: catalogue.add(result.task.shape.id, result.report))
+                _write_catalogue(
+                    lambda result=result: catalogue.add(result.task.shape.id, result.report)
+                )
             now = time.monotonic()
             standing.seconds = now - started
             on_progress(standing)
-            if now - refreshed > max(REFRESH, 100 * costs):  # a hundredth of the time at most
+            if now - refreshed > max(REFRESH, 100 * costs):  # refreshes take at most 1% of the time
                 refresh()
                 refreshed = time.monotonic()
                 costs = refreshed - now
@@ -236,12 +250,12 @@ def _count(standing: Standing, name: str, batch: dict) -> None:
         standing.errors.append((name, batch["error"]))
 
 
-def _tell_all(write: Callable[[], None]) -> None:
-    """Lets a database that cannot be written say so in one sentence."""
+def _write_catalogue(write: Callable[[], None]) -> None:
+    """Calls ``write`` and turns an error of the database into an OSError with one sentence."""
     try:
         write()
     except sqlite3.Error as error:
         raise OSError(
-            f"The catalogue cannot be written ({error}); the shapes' reports are whole, and it is "
-            "made from them."
+            f"The catalogue cannot be written ({error}); the shapes' reports are complete, and the "
+            "next run rebuilds the catalogue from them."
         ) from error

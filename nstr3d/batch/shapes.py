@@ -1,7 +1,8 @@
-"""Which shapes a data set is made of, and what they are called: from a folder, a list or a URL.
+"""Finds the shapes of a data set in a folder, a list or a URL, and gives each an id.
 
-A shape's id is its path below the folder, suffix included: unique because paths are, readable, and
-the same whatever else is there. Results lie under it, so they mirror the input's folders.
+A shape's id is its path below the folder, suffix included. Such ids are unique, readable, and do
+not depend on the other shapes. Results are stored under the id, so they mirror the folders of the
+input.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, re
 CLOUDS = {".xyz", ".pts", ".asc", ".pcd", ".npy", ".npz", ".las", ".laz", ".txt", ".csv"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
 LISTS = {".txt", ".csv", ".lst"}
-SCANNED = (
-    CLOUDS - LISTS
-) | MESHES  # text beside shapes is mostly about them: clouds in it must be listed
-LONGEST = 200  # bytes of a part of an id: file systems allow 255
+# Text files beside shapes mostly describe the shapes, so a cloud in a text file must be listed.
+SCANNED = (CLOUDS - LISTS) | MESHES
+LONGEST = 200  # bytes of a part of an id; file systems allow 255
 
 
 @dataclass(frozen=True)
 class ShapeFile:
-    """One shape: its ``id``, its ``place`` (a local path or a URL), and a ``stamp`` that changes
-    when the file does, empty where there is no file."""
+    """One shape: its ``id``, its ``place`` (a local path or a URL) and its ``stamp``.
+
+    The stamp changes when the file does; it is empty if there is no file.
+    """
 
     id: str
     place: str
@@ -36,46 +38,51 @@ class ShapeFile:
 
 
 def find_shapes(source: str, apart_from: str = "") -> list[ShapeFile]:
-    """The shapes of ``source``, ordered by id: a folder, searched recursively, a list (.txt: a path
-    per line; .csv: a column ``path`` and, if you want to name them, ``id``), or a URL of either.
-    Paths in a list are relative to it.
+    """The shapes of ``source``, ordered by id.
 
-    Folders and files whose names start with a dot and the folder ``apart_from`` are left out; each
-    folder is entered once, whatever links lead to it. Raises FileNotFoundError or ValueError with
-    one sentence.
+    ``source`` is a folder, searched recursively, a list, or a URL of either. A list is a .txt or
+    .lst file with one path per line, or a .csv file with a column ``path`` and, to name the shapes,
+    a column ``id``. Paths in a list are relative to it. Folders and files whose names start with a
+    dot and the folder ``apart_from`` are skipped. Each folder is entered once, even if links lead
+    to it. Raises FileNotFoundError if ``source`` does not exist, and ValueError if it is neither a
+    folder nor a valid list, holds no shapes, or gives two shapes one id.
     """
     shapes = (
-        _at_url(source) if not is_local(source) else _here(Path(local_path(source)), apart_from)
+        _list_url(source)
+        if not is_local(source)
+        else _list_local(Path(local_path(source)), apart_from)
     )
-    found: dict[str, ShapeFile] = {}
+    by_id: dict[str, ShapeFile] = {}
     for shape in shapes:
-        other = found.setdefault(shape.id, shape)
+        other = by_id.setdefault(shape.id, shape)
         if other.place != shape.place:
             raise ValueError(
-                f"{source}: {other.place} and {shape.place} have the same id {shape.id}; name "
-                "them apart."
+                f"{source}: {other.place} and {shape.place} have the same id {shape.id}; give "
+                "them different ids."
             )
-    if not found:
+    if not by_id:
         raise ValueError(
             f"{source} holds no shapes: none of its files ends in {', '.join(sorted(SCANNED))}."
         )
-    return [found[name] for name in sorted(found)]
+    return [by_id[name] for name in sorted(by_id)]
 
 
 def in_shard(shape_id: str, index: int, count: int) -> bool:
-    """Whether a shape belongs to part ``index`` of ``count``, counted from 1: decided by its id
-    alone, so for good."""
+    """Whether a shape belongs to part ``index`` of ``count``, counted from 1.
+
+    Only the id decides, so a shape stays in its part when other shapes are added or removed.
+    """
     return (
         int.from_bytes(hashlib.sha256(shape_id.encode()).digest()[:8], "big") % count == index - 1
     )
 
 
-def _here(path: Path, apart_from: str) -> Iterator[ShapeFile]:
-    path = path.absolute()  # whoever fits it may be elsewhere
+def _list_local(path: Path, apart_from: str) -> Iterator[ShapeFile]:
+    path = path.absolute()  # the worker has another working directory
     if path.is_dir():
         return (
             ShapeFile(printable(name), str(path / name), _stamp(path / name))
-            for name in _walk(path, apart_from)
+            for name in _walk_folder(path, apart_from)
         )
     if not path.exists():
         raise FileNotFoundError(
@@ -85,11 +92,14 @@ def _here(path: Path, apart_from: str) -> Iterator[ShapeFile]:
         raise ValueError(
             f"{path} is neither a folder nor a list (.txt or .csv); fit one shape with nstr3d fit."
         )
-    return _listed(path.read_bytes(), str(path), str(path.parent))
+    return _read_list(path.read_bytes(), str(path), str(path.parent))
 
 
-def _walk(top: Path, apart_from: str) -> Iterator[str]:
-    """Paths of shapes below ``top``, relative to it; real folders before links to them."""
+def _walk_folder(top: Path, apart_from: str) -> Iterator[str]:
+    """The paths of the shapes below ``top``, relative to it.
+
+    Linked folders are visited after real ones, so that a shape is found under its real path.
+    """
     seen = {os.path.realpath(apart_from)} if apart_from and is_local(apart_from) else set()
     waiting = [top]
     while waiting:
@@ -104,7 +114,7 @@ def _walk(top: Path, apart_from: str) -> Iterator[str]:
         )
         below = [
             entry for entry in entries if os.path.isdir(entry.path)
-        ]  # a link to itself makes is_dir raise
+        ]  # DirEntry.is_dir raises for a link to itself
         waiting = (
             [Path(e.path) for e in below if not e.is_symlink()]
             + waiting
@@ -115,7 +125,7 @@ def _walk(top: Path, apart_from: str) -> Iterator[str]:
                 yield os.path.relpath(entry.path, top).replace(os.sep, "/")
 
 
-def _at_url(url: str) -> Iterator[ShapeFile]:
+def _list_url(url: str) -> Iterator[ShapeFile]:
     fs, root = filesystem(url)
     if fs.isdir(root):
         for path, info in fs.find(root, detail=True).items():
@@ -126,13 +136,13 @@ def _at_url(url: str) -> Iterator[ShapeFile]:
         return
     if os.path.splitext(root)[1].lower() not in LISTS:
         raise ValueError(f"{url} is neither a folder with files in it nor a list (.txt or .csv).")
-    yield from _listed(fs.cat_file(root), url, url.rpartition("/")[0])
+    yield from _read_list(fs.cat_file(root), url, url.rpartition("/")[0])
 
 
-def _listed(data: bytes, source: str, folder: str) -> Iterator[ShapeFile]:
-    for number, (name, path) in enumerate(_entries(data, source), 1):
+def _read_list(data: bytes, source: str, folder: str) -> Iterator[ShapeFile]:
+    for number, (name, path) in enumerate(_parse_list(data, source), 1):
         place = path if not is_local(path) or os.path.isabs(path) else _absolute(path, folder)
-        chosen = _checked(name, source, number) if name else _id_of(place, folder)
+        chosen = _check_id(name, source, number) if name else _make_id(place, folder)
         if is_local(place):
             place = os.path.normpath(local_path(place))
             yield ShapeFile(chosen, place, _stamp(Path(place)))
@@ -145,8 +155,8 @@ def _listed(data: bytes, source: str, folder: str) -> Iterator[ShapeFile]:
             yield ShapeFile(chosen, place, stamp)
 
 
-def _entries(data: bytes, source: str) -> Iterable[tuple[str, str]]:
-    """Ids, where given, and paths of a list."""
+def _parse_list(data: bytes, source: str) -> Iterable[tuple[str, str]]:
+    """Pairs of id (empty if the list gives none) and path, from the bytes of a list."""
     text = data.decode("utf-8-sig", errors="surrogateescape")
     if not source.lower().endswith(".csv"):
         lines = (line.strip() for line in text.splitlines())
@@ -154,7 +164,7 @@ def _entries(data: bytes, source: str) -> Iterable[tuple[str, str]]:
     rows = csv.DictReader(io.StringIO(text))
     if "path" not in (rows.fieldnames or ()):
         raise ValueError(
-            f"{source} has no column named path; give it one, and a column id to name the shapes."
+            f"{source} has no column named path; add it, and a column id to name the shapes."
         )
     return [(row.get("id") or "", row["path"]) for row in rows if row["path"]]
 
@@ -163,15 +173,15 @@ def _absolute(path: str, folder: str) -> str:
     return f"{folder.rstrip('/')}/{path}"
 
 
-def _id_of(place: str, folder: str) -> str:
-    """The path below ``folder``; of what lies elsewhere, the whole path."""
+def _make_id(place: str, folder: str) -> str:
+    """The id of a shape: its path below ``folder``, or its whole path if it is elsewhere."""
     if is_local(place):
         place = os.path.normpath(local_path(place))
     below = place.removeprefix(local_path(folder).rstrip("/") + "/")
     return printable(below.partition("://")[2] or below)
 
 
-def _checked(name: str, source: str, number: int) -> str:
+def _check_id(name: str, source: str, number: int) -> str:
     parts = name.split("/")
     if (
         any(not part or part.startswith(".") for part in parts)
@@ -179,16 +189,19 @@ def _checked(name: str, source: str, number: int) -> str:
         or "\\" in name
     ):
         raise ValueError(
-            f"{source}, row {number}: the id {name!r} cannot name a folder; no part may be empty "
-            "or start with a dot."
+            f"{source}, row {number}: the id {name!r} cannot name a folder; use printable parts of "
+            f"1 to {LONGEST} bytes, without backslashes and without a dot at the start."
         )
     return name
 
 
 def printable(name: str) -> str:
-    """``name`` as text that every file system and encoding takes: bytes that are no UTF-8 and
-    control characters are spelt out, parts that are too long end in a hash, and none is hidden by a
-    dot at its start."""
+    """``name`` as a path that every file system and encoding accepts.
+
+    Bytes that are not UTF-8 and control characters become escape sequences. A part longer than
+    `LONGEST` bytes is cut and ends in a hash. A part that starts with a dot gets an underscore in
+    front, so that it is not hidden. Empty parts are dropped.
+    """
     text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return "/".join(
@@ -208,5 +221,5 @@ def _shortened(part: str) -> str:
 def _stamp(path: Path) -> str:
     try:
         return local_stamp(path)
-    except OSError:  # a link to nothing: the shape's own fit will say so
+    except OSError:  # a broken link: the fit of the shape will report it
         return ""

@@ -1,8 +1,8 @@
-"""Where a data set lies: a folder here, or one behind a URL that fsspec knows (s3://, gs://,
-memory:// ...).
+"""Stores of data sets: local folders, and folders behind URLs.
 
-Both kinds answer alike. Names are relative, with forward slashes. A file appears whole or not at
-all.
+URLs are those that fsspec supports (s3://, gs://, memory:// ...). `Folder` and `Bucket` have the
+same methods. Names of files are paths relative to the store, with forward slashes. Files are
+written atomically: a reader sees a complete file or none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from nstr3d.io.atomic import atomic_path
 
-# protocol: our extra that brings its driver
+# protocol to the extra of nstr3d that installs its driver
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
 
@@ -29,38 +29,41 @@ class Folder:
         self.url = str(self.path)
 
     def read(self, name: str) -> bytes:
-        """The content of a file. Raises FileNotFoundError."""
+        """The content of a file. Raises FileNotFoundError if there is none."""
         return (self.path / name).read_bytes()
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file, folders included, atomically."""
+        """Writes a file atomically and creates its folders."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             temporary.write_bytes(data)
 
     def put(self, source: Path, name: str) -> None:
-        """Copies the local file ``source`` to ``name``, atomically."""
+        """Copies the local file ``source`` to ``name`` atomically and creates its folders."""
         target = self.path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)
 
     def get(self, name: str, target: Path) -> None:
-        """Copies a file to the local path ``target``. Raises FileNotFoundError."""
+        """Copies a file to the local path ``target``. Raises FileNotFoundError if there is none."""
         shutil.copyfile(self.path / name, target)
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Removes a file if it exists."""
         with suppress(FileNotFoundError, NotADirectoryError):
             (self.path / name).unlink()
 
     def stamp(self, name: str) -> str:
-        """What changes when the file does. Raises FileNotFoundError."""
+        """A stamp that changes when the file does. Raises FileNotFoundError if there is none."""
         return local_stamp(self.path / name)
 
     def stamps(self) -> Iterator[tuple[str, str]]:
-        """Name and stamp of every file whose path has no part that starts with a dot, in order."""
+        """Names and stamps of all files, in order.
+
+        Files whose name has a part that starts with a dot are skipped.
+        """
         for folder, folders, files in os.walk(self.path):
             folders[:] = sorted(part for part in folders if not part.startswith("."))
             for file in sorted(files):
@@ -73,7 +76,7 @@ class Folder:
                         )
 
     def names(self, under: str) -> list[str]:
-        """The files directly in a folder, in order; none where there is no such folder."""
+        """Sorted names of the files directly in the folder ``under``; none if it does not exist."""
         folder = self.path / under
         return (
             sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
@@ -83,42 +86,47 @@ class Folder:
 
 
 class Bucket:
-    """A data set behind a URL. Raises ValueError for an unknown protocol, ModuleNotFoundError where
-    its driver is missing."""
+    """A data set behind a URL.
+
+    Raises ValueError for an unknown protocol and ModuleNotFoundError if its driver is missing.
+    """
 
     def __init__(self, url: str):
         self.fs, self.root = filesystem(url)
         self.url = url
 
     def read(self, name: str) -> bytes:
-        """The content of a file. Raises FileNotFoundError."""
-        return self.fs.cat_file(self._at(name))
+        """The content of a file. Raises FileNotFoundError if there is none."""
+        return self.fs.cat_file(self._path_of(name))
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file; object stores show it when it is complete."""
-        self.fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-        self.fs.pipe_file(self._at(name), data)
+        """Writes a file; an object store shows it only when it is complete."""
+        self.fs.makedirs(self._path_of(name).rpartition("/")[0], exist_ok=True)
+        self.fs.pipe_file(self._path_of(name), data)
 
     def put(self, source: Path, name: str) -> None:
         """Copies the local file ``source`` to ``name``."""
-        self.fs.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-        self.fs.put_file(str(source), self._at(name))
+        self.fs.makedirs(self._path_of(name).rpartition("/")[0], exist_ok=True)
+        self.fs.put_file(str(source), self._path_of(name))
 
     def get(self, name: str, target: Path) -> None:
-        """Copies a file to the local path ``target``. Raises FileNotFoundError."""
-        self.fs.get_file(self._at(name), str(target))
+        """Copies a file to the local path ``target``. Raises FileNotFoundError if there is none."""
+        self.fs.get_file(self._path_of(name), str(target))
 
     def remove(self, name: str) -> None:
-        """Removes a file, if it is there."""
+        """Removes a file if it exists."""
         with suppress(FileNotFoundError):
-            self.fs.rm_file(self._at(name))
+            self.fs.rm_file(self._path_of(name))
 
     def stamp(self, name: str) -> str:
-        """What changes when the file does. Raises FileNotFoundError."""
-        return remote_stamp(self.fs.info(self._at(name)))
+        """A stamp that changes when the file does. Raises FileNotFoundError if there is none."""
+        return remote_stamp(self.fs.info(self._path_of(name)))
 
     def stamps(self) -> Iterator[tuple[str, str]]:
-        """Name and stamp of every file whose path has no part that starts with a dot, in order."""
+        """Names and stamps of all files, in order.
+
+        Files whose name has a part that starts with a dot are skipped.
+        """
         self.fs.invalidate_cache()
         for path, info in sorted(self.fs.find(self.root, detail=True).items()):
             name = path[len(self.root) :].lstrip("/")
@@ -126,17 +134,19 @@ class Bucket:
                 yield name, remote_stamp(info)
 
     def names(self, under: str) -> list[str]:
-        """The files directly in a folder, in order; none where there is no such folder."""
+        """Sorted names of the files directly in the folder ``under``; none if it does not exist."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self._at(under), detail=True)
+            entries = self.fs.ls(self._path_of(under), detail=True)
         except FileNotFoundError:
             return []
         return sorted(
-            info["name"].rstrip("/").rpartition("/")[2] for info in found if info["type"] == "file"
+            info["name"].rstrip("/").rpartition("/")[2]
+            for info in entries
+            if info["type"] == "file"
         )
 
-    def _at(self, name: str) -> str:
+    def _path_of(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
 
 
@@ -144,23 +154,28 @@ Store = Folder | Bucket
 
 
 def open_store(place: str) -> Store:
-    """The store at a local path or a URL; ``file://`` is local."""
+    """The store at ``place``, a local path or a URL; ``file://`` is local.
+
+    Raises the errors of `Bucket`.
+    """
     return Folder(local_path(place)) if is_local(place) else Bucket(place)
 
 
 def is_local(place: str) -> bool:
-    """Whether ``place`` is a path here, not a URL of elsewhere."""
+    """Whether ``place`` is a local path or a ``file://`` URL."""
     return place.startswith("file://") or ("://" not in place and "::" not in place)
 
 
 def local_path(place: str) -> str:
-    """The local path that ``place`` names, which `is_local`."""
+    """The local path of a ``place`` for which `is_local` holds."""
     return place.removeprefix("file://")
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system for ``url`` and the path in it. Raises ValueError or ModuleNotFoundError
-    with one sentence."""
+    """The fsspec file system of ``url`` and the path in it.
+
+    Raises ValueError for an unknown protocol and ModuleNotFoundError if its driver is missing.
+    """
     from fsspec.core import url_to_fs
 
     try:
@@ -169,25 +184,31 @@ def filesystem(url: str) -> tuple[Any, str]:
         protocol = url.partition("://")[0]
         needed = f"pip install nstr3d[{EXTRAS[protocol]}]" if protocol in EXTRAS else str(error)
         raise ModuleNotFoundError(
-            f"Reaching {protocol}:// needs its fsspec driver: {needed}."
+            f"URLs with {protocol}:// need an fsspec driver: {needed}."
         ) from error
     except ValueError as error:
-        raise ValueError(f"{url}: {error}; paths and URLs that fsspec knows work.") from error
+        raise ValueError(f"{url}: {error}; use a path or a URL that fsspec supports.") from error
     return fs, path.rstrip("/")
 
 
 def local_stamp(path: str | os.PathLike[str]) -> str:
-    """Changes when the file does: its size and time of change."""
-    status = os.stat(path)
-    return f"{status.st_size}-{status.st_mtime_ns}"
+    """The size and modification time of a file, as one word; it changes when the file does.
+
+    Raises OSError if the file cannot be found.
+    """
+    stats = os.stat(path)
+    return f"{stats.st_size}-{stats.st_mtime_ns}"
 
 
 def remote_stamp(info: Mapping[str, Any]) -> str:
-    """Changes when the object does: its size and, of what its store knows, its checksum or else its
-    time of change."""
-    known = (
+    """The size and a version of an object, as one word; it changes when the object does.
+
+    ``info`` is fsspec's description of the object. The version is the checksum, or the modification
+    time if the store gives no checksum.
+    """
+    versions = (
         info.get(name)
         for name in ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "created")
     )
-    value = next((value for value in known if value is not None), "")
+    value = next((value for value in versions if value is not None), "")
     return f"{info.get('size')}-{value.timestamp() if isinstance(value, datetime) else value}"

@@ -1,9 +1,9 @@
-"""The process that fits shapes, one after the other: ``python -m nstr3d.batch.worker``, started by
-`nstr3d.batch.attempt`.
+"""The worker process, which fits one shape after another: ``python -m nstr3d.batch.worker``.
 
-It reads a request per line of JSON from its input and answers each with a line. It writes only into
-the scratch folder that the request names, so that whatever becomes of it, the data set is whole.
-Whoever started it may kill it at any moment, and when its input ends it ends.
+`nstr3d.batch.attempt` starts it. The worker reads one request per line, as JSON, from its standard
+input and answers each with one line of JSON. It writes only into the scratch folder that the
+request names, so the data set stays valid if the worker dies. Its parent may kill it at any moment.
+It exits when its input ends.
 """
 
 from __future__ import annotations
@@ -40,19 +40,20 @@ OUT_OF_MEMORY = "out of memory; use a smaller mesh, resolution or params, or all
 
 
 def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
-    """Fits one shape into the folder ``request["scratch"]``; returns its ``status`` (done, failed,
-    or same where ``known_key`` says that this was done before), ``error``, ``key``, and the job's
-    ``report``.
+    """Fits one shape into the folder ``request["scratch"]``.
 
-    ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` and, in bytes or none,
-    ``memory``.
+    ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` (a dict, see
+    `ShapeOptions.from_dict`) and ``memory`` (bytes, or None for no limit). The answer holds
+    ``status``, ``error``, ``key`` and the job's ``report``. The status is "done", "failed", or
+    "same" if the shape's key equals ``known_key``; nothing is fitted then. Errors are returned as
+    status "failed", not raised.
     """
     options, scratch = ShapeOptions.from_dict(request["options"]), Path(request["scratch"])
     answer: dict[str, Any] = {"status": "failed", "error": None, "key": "", "report": {}}
     path = Path(request["place"])
     try:
         limit_memory(request["memory"])
-        path = _at_hand(request["place"], scratch)
+        path = _fetch(request["place"], scratch)
         digest = _digest(path)
         answer["key"] = key_of(digest, path.suffix, options)
         if request["known_key"] == answer["key"]:
@@ -65,7 +66,7 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     except MemoryError:
         traceback.print_exc()
         answer["error"] = OUT_OF_MEMORY
-    except Exception as error:  # a shape that finds a fault in us costs its own row, not the run
+    except Exception as error:  # a defect of nstr3d fails this shape only, not the run
         traceback.print_exc()
         answer["error"] = f"{type(error).__name__}: {sentence(error)}"
     return answer | {"error": answer["error"].replace(str(path), request["place"])}
@@ -87,32 +88,34 @@ def _has_no_faces(path: Path) -> bool:
     except NoFacesError:
         return True
     except ValueError:
-        return False  # the job says what is wrong with the file
+        return False  # the job will report what is wrong with the file
     return False
 
 
-def _at_hand(place: str, scratch: Path) -> Path:
-    """The local file of a shape, fetched where it lies elsewhere, with the buffers that a glTF
-    names."""
+def _fetch(place: str, scratch: Path) -> Path:
+    """The local path of a shape's file.
+
+    A file behind a URL is downloaded, with the buffer files that a glTF names, into ``scratch``.
+    """
     if is_local(place):
         path = Path(place)
         if path.exists() and not path.is_file():
             raise ValueError(f"{path} is no regular file, so there is nothing to read")
         check_readable(path)
         return path
-    fs, at = filesystem(place)
+    fs, remote = filesystem(place)
     folder = scratch / "input"
     folder.mkdir(exist_ok=True)
-    path = folder / at.rpartition("/")[2]
-    fs.get_file(at, str(path))
+    path = folder / remote.rpartition("/")[2]
+    fs.get_file(remote, str(path))
     for name in _buffers(path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(f"{at.rpartition('/')[0]}/{name}", str(folder / name))
+        fs.get_file(f"{remote.rpartition('/')[0]}/{name}", str(folder / name))
     return path
 
 
 def _digest(path: Path) -> str:
-    """SHA-256 of a shape's file and of the buffers that a glTF names."""
+    """The SHA-256 of a shape's file followed by the buffer files that a glTF names."""
     digest = hashlib.sha256()
     for part in (path, *(path.parent / name for name in _buffers(path))):
         with open(part, "rb") as file:
@@ -122,7 +125,10 @@ def _digest(path: Path) -> str:
 
 
 def _buffers(path: Path) -> list[str]:
-    """The files beside a glTF that hold its numbers; none of another format or a damaged file."""
+    """The relative paths of the buffer files that a .gltf file names.
+
+    The list is empty for another format or a damaged file. Paths out of the folder are omitted.
+    """
     if path.suffix.lower() != ".gltf":
         return []
     try:
@@ -139,11 +145,14 @@ def _buffers(path: Path) -> list[str]:
     ]
 
 
-def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
-    """Answers requests for ever. Not on the main thread, so that jobs leave signals alone: a
-    scheduler sends them to all processes, but it is for whoever started this one to end it."""
-    if torch.cuda.is_available() and share < 1:
-        torch.cuda.set_per_process_memory_fraction(share)
+def _work(requests: queue.SimpleQueue, replies: Any, fraction: float) -> None:
+    """Answers requests until the process exits; ``fraction`` limits the GPU memory used.
+
+    It must not run on the main thread, where jobs would install signal handlers: a scheduler sends
+    signals to all processes, but only the parent may end the worker.
+    """
+    if torch.cuda.is_available() and fraction < 1:
+        torch.cuda.set_per_process_memory_fraction(fraction)
     while True:
         request = requests.get()
         with open(Path(request["scratch"]) / LOG, "ab") as log:
@@ -156,12 +165,14 @@ def _work(requests: queue.SimpleQueue, replies: Any, share: float) -> None:
 
 
 def main() -> None:
-    """Listens until its input ends. The argument is the share of a GPU's memory that it may
-    take."""
+    """Runs the worker until its standard input ends.
+
+    The command line argument is the fraction of a GPU's memory that the worker may use.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
-        file.write("500")  # if the system must kill someone, then a shape, not the run
+        file.write("500")  # when memory runs out, the system should kill a worker, not the run
     replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     faulthandler.enable()
@@ -173,7 +184,7 @@ def main() -> None:
     replies.flush()
     for line in sys.stdin:
         requests.put(json.loads(line))
-    os._exit(0)  # whoever asked is gone, or wants no more: nobody waits for a fit in progress
+    os._exit(0)  # the parent has died or is done; do not wait for a fit in progress
 
 
 if __name__ == "__main__":

@@ -1,1 +1,4 @@
-"""Races between fields, their tables, and speed. No other package imports this one."""
+"""Benchmarks: races between fields, tables of the results, and speed.
+
+No other package imports this one.
+"""

@@ -1,4 +1,4 @@
-"""Which commit a result was measured at."""
+"""The commit that a result was measured at."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 
 def find_commit(folder: Path) -> str:
-    """Short hash of the commit checked out in ``folder``, empty where ``folder`` is in no git
-    repository. Raises FileNotFoundError without git."""
+    """The short hash of the commit checked out in ``folder``, empty outside a git repository.
+
+    Raises FileNotFoundError if git is not installed or ``folder`` does not exist.
+    """
     command = ["git", "rev-parse", "--short", "HEAD"]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return found.stdout.strip()
+    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return completed.stdout.strip()

@@ -1,10 +1,10 @@
-"""Fair races between fields: the same samples, budget and seconds, turn by turn on the same
-machine.
+"""Fair races between fields: equal samples, parameter budgets and seconds on one machine.
 
-A race trains every contender on one track: a signal to fit, with training data and a way to
-measure. They take turns of a fraction of a second, so that whatever else the machine does hits all
-alike, and the clock of each stands while the others work. Learning rates follow each contender's
-own clock, so all end annealed. Data, compilation and measuring are not on the clock.
+A race trains every contender on one track: a signal to fit, with training data and measurements.
+Contenders train in turns of a fraction of a second, so that other load on the machine affects all
+of them equally. Each contender has its own clock, which stops while the others train. Learning
+rates follow that clock, so every contender ends with annealed rates. Drawing data, compilation and
+measuring are not timed.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.model.checkpoint import save
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, FitConfig, Progress, fit_steps
-from nstr3d.training.losses import Objective, sdf_objective
+from nstr3d.training.losses import Objective, SdfObjective
 from nstr3d.types import Box, Frame, Mesh, Samples
 
-TURN = 0.3  # seconds of training before it is the next contender's turn
-# shares of a contender's training after which it is measured, besides the end
+TURN = 0.3  # seconds of training in one turn
+# Fractions of a contender's training after which it is measured; it is also measured at the end.
 MARKS = (0.05, 0.1, 0.2, 0.4, 0.7)
 
 Training = Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]
 
 
 class Track(Protocol):
-    """A signal to fit: a function from [-1, 1]^in_dim to out_dim values, of which ``near`` says
-    where fields need detail (a mesh, or points ``(n, in_dim)``)."""
+    """A signal to fit: a function from [-1, 1]^in_dim to out_dim values.
+
+    ``near``, a mesh or points ``(n, in_dim)``, says where fields need detail.
+    """
 
     @property
     def name(self) -> str: ...
@@ -49,34 +51,41 @@ class Track(Protocol):
     def near(self) -> Mesh | np.ndarray: ...
 
     def pool(self, config: FitConfig) -> Samples:
-        """The training data that ``config.seed`` determines, the same for every contender."""
+        """The training data, which only the track and ``config`` determine."""
         ...
 
     def measure(self, field: Field) -> dict[str, float]:
-        """Figures of ``field`` that are cheap enough for several looks at every training."""
+        """Measures of ``field`` by name, cheap enough to be taken several times per training."""
         ...
 
     def measure_end(self, field: Field) -> dict[str, float]:
-        """Figures that are measured once, when training has ended."""
+        """Measures of ``field`` by name that are taken once, after training."""
         ...
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A field, how it is sized, and how it is trained: ``config(params, near)`` makes the field's
-    config, and ``steps`` trains the field that it builds."""
+    """A kind of field with its size and its training.
+
+    ``config(params, near)`` makes the config of a field for a budget of ``params`` parameters.
+    ``steps(field, samples, objective, training)`` trains that field and yields the progress.
+    """
 
     name: str
     config: Callable[[int, Any], Any]
-    objective: Objective = field(default_factory=sdf_objective)
+    objective: Objective = field(default_factory=SdfObjective)
     training: FitConfig = field(default_factory=FitConfig)
     steps: Training = fit_steps
 
 
 @dataclass(frozen=True)
 class Row:
-    """A field at a moment of a race; ``limit`` is what ended the race: seconds or steps.
-    ``measures`` are its track's."""
+    """A field at one moment of a race.
+
+    ``budget`` is the number of parameters allowed; ``limit`` is the length of the race in seconds
+    or steps, as text (`limit_of`). ``done`` is the fraction of the training that was completed.
+    ``bytes`` is the size of the field's file. ``measures`` are those of the track, by name.
+    """
 
     commit: str
     device: str
@@ -95,7 +104,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, int, str, int]:
-        """What a finished race need not run again for."""
+        """The columns that identify a run; a run whose key is on file need not be repeated."""
         return self.track, self.field, self.budget, self.limit, self.seed
 
 
@@ -112,13 +121,14 @@ def race(
     commit: str = "",
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> list[Row]:
-    """Trains all contenders for ``seconds`` or ``steps`` each, on ``pool`` samples; their rows, at
-    ``marks`` and at the end, in the order they were measured.
+    """Trains each contender for ``seconds`` or for ``steps``, on ``pool`` samples of the track.
 
-    Raises ValueError unless exactly one of the two is given.
+    Returns the rows, measured at the fractions ``marks`` of the training and at the end, in the
+    order of measurement; ``on_row`` is called with each. ``params`` is the budget of every field.
+    Raises ValueError unless exactly one of ``seconds`` and ``steps`` is given.
     """
     if (seconds is None) == (steps is None):
-        raise ValueError("A race is over after seconds or after steps: give exactly one of them.")
+        raise ValueError("A race has a length in seconds or in steps: give exactly one of them.")
     limit = limit_of(seconds, steps)
     length = {"seconds": seconds} if seconds is not None else {"steps": steps, "seconds": None}
     samples = track.pool(FitConfig(seed=seed, pool=pool))
@@ -130,7 +140,7 @@ def race(
         )
         batch = min(contender.training.batch, len(samples))
         training = replace(contender.training, seed=seed, batch=batch, **length)
-        module(samples.points[: training.batch]).sum().backward()  # compiles, off the clock
+        module(samples.points[: training.batch]).sum().backward()  # compiles, untimed
         module.zero_grad(set_to_none=True)
         steps_left = contender.steps(module, samples, contender.objective, training)
         runners.append(_Runner(contender.name, module, steps_left, marks))
@@ -147,19 +157,22 @@ def race(
 
 
 def limit_of(seconds: float | None, steps: int | None) -> str:
-    """What ends a race, in words."""
+    """The length of a race as text, such as "60 s" or "3000 steps"."""
     return f"{seconds:g} s" if seconds is not None else f"{steps} steps"
 
 
 class _Runner:
-    """A contender under way."""
+    """A contender in training: ``steps`` trains ``field``; ``marks`` are still to be measured."""
 
     def __init__(self, name: str, field: Field, steps: Iterator[Progress], marks: Sequence[float]):
         self.name, self.field, self.steps = name, field, steps
         self.marks, self.finished, self.last, self.spent = list(marks), False, None, 0.0
 
     def turn(self) -> Iterator[Progress]:
-        """Trains for a turn; yields the moments at which the field is due to be measured."""
+        """Trains for one turn and yields the moments at which the field must be measured.
+
+        Sets ``finished`` when the training has ended.
+        """
         until = self.spent + TURN
         while self.spent < until:
             progress = next(self.steps, None)
@@ -180,13 +193,16 @@ class _Runner:
 def row_of(
     field: Field, name: str, moment: Progress, track: Track, place: Mapping[str, Any]
 ) -> Row:
-    """The row of a field at ``moment`` of its training; ``place`` is from `place_of`."""
+    """The row of a field, measured on ``track`` at ``moment`` of its training.
+
+    ``place`` is the result of `place_of`.
+    """
     measures = track.measure(field)
     if moment.done == 1:
         measures |= track.measure_end(field)
     parameters = getattr(
         field, "stored_parameters", field.parameter_count
-    )  # with positions, where a field has them
+    )  # these include the positions of a field that stores positions
     numbers = {
         "parameters": parameters,
         "bytes": _bytes(field),
@@ -197,13 +213,13 @@ def row_of(
 
 
 def place_of(track: Track, params: int, seed: int, limit: str, commit: str) -> dict[str, Any]:
-    """The columns that say where and under what a race is run."""
+    """The columns that are the same for all rows of a race: commit, machine, track and limits."""
     machine = {"commit": commit, "device": "cpu", "threads": torch.get_num_threads()}
     return machine | {"track": track.name, "budget": params, "limit": limit, "seed": seed}
 
 
 def _bytes(field: Field) -> int:
-    """The size of the field's file."""
+    """The size of the field's file in bytes."""
     box = Box((-1.0,) * field.in_dim, (1.0,) * field.in_dim)
     with tempfile.TemporaryDirectory() as folder:
         save(Path(folder) / "model.safetensors", Fit(field, Frame.identity(field.in_dim), box, 1.0))
@@ -216,8 +232,10 @@ _PLACES = {
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows in a CSV file of `write_rows`; none when there is no file. Raises ValueError for a
-    file that is another's."""
+    """The rows in a CSV file of `write_rows`; none if there is no file.
+
+    Raises ValueError if the columns of the file are not those of a benchmark.
+    """
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
@@ -225,7 +243,7 @@ def read_rows(path: Path) -> list[Row]:
         if list(reader.fieldnames or ())[: len(_PLACES)] != list(_PLACES):
             raise ValueError(
                 Message(
-                    "{} has other columns than a benchmark's; name another <out> or remove it.",
+                    "{} has other columns than a benchmark's; choose another <out> or remove it.",
                     path,
                 )
             )
@@ -233,8 +251,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """All ``rows`` as a CSV file, whole or not at all: a column for each measure that any of them
-    has."""
+    """Writes all ``rows`` to a CSV file atomically, with a column for each measure of any row."""
     rows = list(rows)
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     path.parent.mkdir(parents=True, exist_ok=True)

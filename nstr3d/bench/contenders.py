@@ -1,5 +1,7 @@
-"""Who races whom: our fields, their controls and the baselines, for distances, images and
-sounds."""
+"""The contenders of the races: the fields of nstr3d, their controls and the baselines.
+
+They fit signed distances, images and sounds.
+"""
 
 from __future__ import annotations
 
@@ -23,53 +25,55 @@ from nstr3d.signals.signal import sized_waves
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import (
     Objective,
+    SdfObjective,
     TransportPenalty,
-    sdf_objective,
-    value_objective,
+    ValueObjective,
 )
 from nstr3d.training.presets import FIELDS, changed, levels_for, sized_nstr
 from nstr3d.training.solve import least_squares
 from nstr3d.types import Lattice, Samples
 
-# Baselines train on values alone: at equal seconds the gradients, which autograd differentiates
-# twice for them, raise their near errors (SIREN by 6%, Instant-NGP by 57%; our bunny, 100k, 8 s).
-VALUES = sdf_objective(gradient_weight=0.0)
-PENALTY = sdf_objective(transport=TransportPenalty(0.1))
-# constant rates, as published for runs this short
+# Baselines train on values alone. Their gradient losses need double backpropagation, which at equal
+# seconds raises their near errors (SIREN by 6%, Instant-NGP by 57%; our bunny, 100k, 8 s).
+VALUES = SdfObjective(gradient_weight=0.0)
+PENALTY = SdfObjective(transport=TransportPenalty(0.1))
+# Constant learning rates, as published for runs as short as these.
 PAPER = FitConfig(batch=8192, warmup=0, final_rate=1.0, settle=None)
-# The baselines train on either of two batches: which does better depends on budget, seconds and
+# Baselines train with each of two batch sizes; the better one depends on budget, seconds and
 # threads.
 LARGE, SMALL = FitConfig(batch=8192, settle=None), FitConfig(batch=1024, settle=None)
 RATES = (1e-4, 3e-4, 1e-3, 3e-3)
 
 
 def waveless_levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The control for the phase waves: the same levels, with plain channels in their place."""
+    """The control for the phase waves: the default levels with plain channels instead of waves."""
     *coarser, last = levels_for(finest)
     return *coarser, replace(last, plain=last.features, waves=None)
 
 
 def sized_waveless(params: int, near: Near) -> NstrConfig:
-    """The default field with plain channels in place of the phase waves."""
+    """The default field with plain channels instead of phase waves; raises as `sized_nstr`."""
     return sized_nstr(params, near, waveless_levels_for)
 
 
 def multilinear_levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The control for the quadratic B-splines: the same levels, multilinear."""
+    """The control for the quadratic B-splines: the default levels with multilinear splines."""
     return tuple(replace(level, order=1) for level in levels_for(finest))
 
 
 def sized_multilinear(params: int, near: Near) -> NstrConfig:
-    """The default field on multilinear levels."""
+    """The default field on multilinear levels; raises as `sized_nstr`."""
     return sized_nstr(params, near, multilinear_levels_for)
 
 
 def sized_linear(params: int, near: Near) -> NstrConfig:
-    """A sum of plain grids, linear in its parameters, for `nstr3d.training.solve.least_squares`:
-    the control for the decoder."""
+    """The control for the decoder: a sum of plain grids, linear in its parameters.
+
+    `nstr3d.training.solve.least_squares` trains it. Raises as `sized_nstr`.
+    """
 
     def levels(finest: int) -> tuple[LevelConfig, ...]:
-        cells = [max(2 + index, round(finest / share)) for index, share in enumerate((16, 4, 2, 1))]
+        cells = [max(2 + index, round(finest / ratio)) for index, ratio in enumerate((16, 4, 2, 1))]
         return LevelConfig(cells[0], plain=1, sparse=False), *(
             LevelConfig(count, plain=1) for count in cells[1:]
         )
@@ -78,8 +82,10 @@ def sized_linear(params: int, near: Near) -> NstrConfig:
 
 
 def relative_objective(offset: float = 0.01) -> Objective:
-    """Mean absolute error relative to ``|value| + offset``: the loss that Instant-NGP trains
-    distances with (MAPE)."""
+    """The mean absolute error relative to ``|value| + offset``.
+
+    Instant-NGP trains signed distances with this loss (MAPE).
+    """
 
     def loss(field: Field, batch: Samples, progress: float) -> Tensor:
         return ((field(batch.points) - batch.values).abs() / (batch.values.abs() + offset)).mean()
@@ -118,19 +124,19 @@ SURFACES = [
 
 
 def tunings(name: str) -> list[Contender]:
-    """What the tuning of a baseline on surfaces searches: shapes and peak rates, all else as for
-    every contender.
+    """The variants among which a baseline is tuned on surfaces: shapes and peak learning rates.
 
-    Raises ValueError for a name that has nothing to tune.
+    All other settings are those of the other contenders. Raises ValueError unless ``name`` is
+    siren, fourier or ngp.
     """
     if name == "siren":
-        found = {
+        variants = {
             f"rate {r:g} omega {w:g}": (sized_siren, {"rate": r, "first_omega": w})
             for r in RATES
             for w in (15.0, 30.0)
         }
     elif name == "fourier":
-        found = {
+        variants = {
             f"rate {r:g} deviation {s:g}": (sized_fourier, {"rate": r, "deviation": s})
             for r in RATES
             for s in (2.0, 5.0)
@@ -154,14 +160,16 @@ def tunings(name: str) -> list[Contender]:
         raise ValueError(f"There is nothing to tune for {name}; choose siren, fourier or ngp.")
     return [
         Contender(f"{name}, {label}", changed(size, **changes), VALUES, LARGE)
-        for label, (size, changes) in found.items()
+        for label, (size, changes) in variants.items()
     ]
 
 
 def rasters(lattice: Lattice, channels: int) -> list[Contender]:
-    """The fields that are trained on images and sounds. Each baseline comes with the settings
-    between which its best lies; the closed form (`nstr3d.fields.closed.cosines`) is not trained and
-    joins by itself."""
+    """The fields that are trained on images and sounds with ``channels`` channels.
+
+    Each baseline has several settings, which bracket its best one. The closed form
+    (`nstr3d.fields.closed.cosines`) is not trained and is not in this list.
+    """
     image = len(lattice.shape) == 2
     omegas = (30.0,) if image else (300.0, 3000.0)
     ends = (max(lattice.shape) // 2, max(lattice.shape)) if image else (4096, 32768)
@@ -183,11 +191,14 @@ def rasters(lattice: Lattice, channels: int) -> list[Contender]:
         ("nstr, trained", _waves(lattice, channels)),
         ("nstr without waves, trained", _waves(lattice, channels, count=0)),
     ]
-    return [Contender(name, config, value_objective(), LARGE) for name, config in make]
+    return [Contender(name, config, ValueObjective(), LARGE) for name, config in make]
 
 
 def only(contenders: Sequence[Contender], names: Sequence[str] | None) -> list[Contender]:
-    """Those with the given names, or all. Raises ValueError for a name that nobody has."""
+    """The contenders whose names are in ``names``, all if it is None.
+
+    Raises ValueError for an unknown name.
+    """
     if names is None:
         return list(contenders)
     unknown = set(names) - {contender.name for contender in contenders}

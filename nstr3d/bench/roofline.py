@@ -1,5 +1,4 @@
-"""What a sample costs a field in operations and bytes, and what a machine can do at most: the two
-sides of a roofline."""
+"""Both sides of a roofline: the cost of a sample of a field, and the peak rates of a machine."""
 
 from __future__ import annotations
 
@@ -14,13 +13,13 @@ from nstr3d.fields.layers import Decoder
 from nstr3d.fields.nstr import Nstr
 from nstr3d.kernels.field.layout import COMPLEX, PLAIN
 
-SINE = 20  # operations of a sine and cosine by polynomials
-SOFTPLUS = 25  # of a softplus
+SINE = 20  # operations of a sine and cosine, computed by polynomials
+SOFTPLUS = 25  # operations of a softplus
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Floating-point operations, and bytes of tables and arrays touched, of one sample."""
+    """Floating-point operations of one sample, and bytes of tables and arrays that it touches."""
 
     operations: float
     bytes: float
@@ -28,9 +27,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Of the machine, on one thread: operations per second of a matrix product, sines per second,
-    rows of 32 bytes gathered per second from a table in the second cache, and bytes per second
-    copied in memory."""
+    """Peak rates of one thread of the machine.
+
+    ``product`` is in operations per second of a matrix product, ``sine`` in sines per second,
+    ``gather`` in rows of 32 bytes per second gathered from a table in the level 2 cache, and
+    ``copy`` in bytes per second read and written by a copy in memory.
+    """
 
     product: float
     sine: float
@@ -39,10 +41,13 @@ class Ceilings:
 
 
 def costs(field: Nstr, batch: int) -> dict[str, Cost]:
-    """The cost of a sample in each part of a training step with ``batch`` samples. Raises
-    ValueError without a decoder."""
+    """The cost of one sample in each part of a training step with ``batch`` samples.
+
+    The counts are estimates from the field's structure. Raises ValueError for a field without a
+    decoder.
+    """
     if not isinstance(field.decoder, Decoder):
-        raise ValueError("The costs are those of a field with a decoder; this one has none.")
+        raise ValueError("Costs need a field with a decoder; build the field with hidden > 0.")
     parts, weights = [level.part() for level in field.spectra], field.decoder.weights()
     channels, levels = sum(part.table.shape[1] for part in parts), len(parts)
     waves, features = (
@@ -55,8 +60,8 @@ def costs(field: Nstr, batch: int) -> dict[str, Cost]:
     )
     hidden, outputs = weights.w1.shape[0], weights.w2.shape[0]
     products = 2 * hidden * (features + outputs)
-    kept = 4 * (features + local + hidden)  # what the forward pass leaves
-    rows = 8 * (4 * channels + 4 * levels)  # eight corners: values, and where they are
+    kept = 4 * (features + local + hidden)  # bytes kept for the backward pass
+    rows = 8 * (4 * channels + 4 * levels)  # the values and the indices of eight corners
     return {
         "encode": Cost(16 * channels + 30 * levels + waves * (8 + SINE), 12 + rows),
         "decode": Cost(products + SOFTPLUS * hidden, 4 * outputs),
@@ -68,7 +73,7 @@ def costs(field: Nstr, batch: int) -> dict[str, Cost]:
 
 
 def ceilings() -> Ceilings:
-    """Measured on this machine, on one thread. Takes about two seconds."""
+    """Measures the peak rates on one thread of this machine, in about two seconds."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -87,8 +92,10 @@ def ceilings() -> Ceilings:
 
 
 def best(call: Callable[[], Tensor | None], seconds: float = 0.4) -> float:
-    """The least seconds that ``call`` took, of as many calls as fit in ``seconds``, three at
-    least."""
+    """The shortest time of ``call`` in seconds, over at least three calls.
+
+    Calls are repeated until ``seconds`` seconds have passed.
+    """
     least, started, count = float("inf"), time.perf_counter(), 0
     while count < 3 or time.perf_counter() - started < seconds:
         begun = time.perf_counter()

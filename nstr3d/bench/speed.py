@@ -1,8 +1,8 @@
-"""How fast fields train and answer, surfaces are extracted and pictures traced; and how soon a
-field is as good as another.
+"""The speed of training, inference, isosurface extraction and sphere tracing.
 
-What is compared is timed turn by turn, so that whatever else the machine does hits all alike; the
-median over the turns counts.
+`time_to_quality` measures the time that a field takes to reach another field's error. Things that
+are compared are timed in turns, so that other load on the machine affects all of them equally. The
+results are medians over the turns.
 """
 
 from __future__ import annotations
@@ -25,19 +25,22 @@ from nstr3d.surface.trace import EmptySpace, sphere_trace
 from nstr3d.system import peak_memory
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.graphs import CapturedSteps
-from nstr3d.training.losses import sdf_objective
+from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
 from nstr3d.types import Camera, Mesh, Samples
 
-PLAIN = ", plain torch"  # after the name of a field that is to do without fused kernels
+PLAIN = ", plain torch"  # suffix of the name of a field that runs without fused kernels
 NAMES = (*FIELDS, "nstr" + PLAIN, "ngp" + PLAIN)
-TURNS, TURN = 5, 0.25  # turns of everything that is compared, and their seconds
+TURNS, TURN = 5, 0.25  # number of turns, and seconds of a turn
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds of a training step with a batch, and points per second of training and of
-    inference."""
+    """The speed of a field on a number of threads.
+
+    ``step`` is in seconds per training step; ``training`` and ``inference`` are in points per
+    second.
+    """
 
     name: str
     threads: int
@@ -56,8 +59,11 @@ def rates(
     turns: int = TURNS,
     turn: float = TURN,
 ) -> list[Rate]:
-    """Every field of ``names`` on every number of threads, on ``pool``'s device; medians of
-    ``turns`` of ``turn`` seconds."""
+    """The speed of each field in ``names`` on each number of ``threads``, on ``pool``'s device.
+
+    ``params`` is the parameter budget of a field and ``batch`` the number of samples per training
+    step. Speeds are medians over ``turns`` turns of ``turn`` seconds.
+    """
     device, before = pool.points.device, torch.get_num_threads()
     runners = {name: _Runner(name, near, pool, params, batch) for name in names}
     times: dict[tuple[str, int], list[tuple[float, float]]] = {
@@ -65,36 +71,36 @@ def rates(
     }
     try:
         for _ in range(turns):
-            for (name, count), found in times.items():
+            for (name, count), result in times.items():
                 torch.set_num_threads(count)
                 with plain_torch() if name.endswith(PLAIN) else nullcontext():
-                    found.append(
+                    result.append(
                         (
-                            _typical(runners[name].train, device, turn),
-                            _typical(runners[name].infer, device, turn),
+                            _median_seconds(runners[name].train, device, turn),
+                            _median_seconds(runners[name].infer, device, turn),
                         )
                     )
     finally:
         torch.set_num_threads(before)
-    size, middle = (
+    size, medians = (
         min(CHUNK, len(pool)),
-        {key: np.median(found, axis=0).tolist() for key, found in times.items()},
+        {key: np.median(result, axis=0).tolist() for key, result in times.items()},
     )
     return [
         Rate(name, count, step, batch / step, size / query)
-        for (name, count), (step, query) in middle.items()
+        for (name, count), (step, query) in medians.items()
     ]
 
 
 class _Runner:
-    """A field and what is timed of it."""
+    """A field, with the calls that are timed: a training step and an evaluation."""
 
     def __init__(self, name: str, near: Mesh, pool: Samples, params: int, batch: int) -> None:
         config = FIELDS[name.removesuffix(PLAIN)](params, near)
         self.field: Field = config.build(3, 1, near).to(pool.points.device)
         self.points = pool.points[:CHUNK]
         training = FitConfig(steps=1 << 30, batch=batch, pool=len(pool))
-        self.steps = fit_steps(self.field, pool, sdf_objective(), training)
+        self.steps = fit_steps(self.field, pool, SdfObjective(), training)
 
     def train(self) -> None:
         next(self.steps)
@@ -107,26 +113,35 @@ class _Runner:
 def together(
     near: Mesh, pool: Samples, params: int, counts: Sequence[int], batch: int = 8192
 ) -> list[dict[str, float]]:
-    """For each number of fields, the seconds a field of steps that train so many at once on the
-    pool's GPU, turn by turn."""
-    part, device = Samples(pool.points[:batch], pool.values[:batch]), pool.points.device
+    """The seconds of a training step per field when ``counts`` fields train at once on a GPU.
+
+    For each count in ``counts``, a row with ``fields``, the count, and ``seconds``, the median time
+    of a step of all fields divided by their count. ``pool`` must be on the GPU.
+    """
+    samples, device = Samples(pool.points[:batch], pool.values[:batch]), pool.points.device
     captured, times = {}, {count: [] for count in counts}
     for count in counts:
         fields = [FIELDS["nstr"](params, near).build(3, 1, near).to(device) for _ in range(count)]
         optimizer = AdamW([group for field in fields for group in field.rates()], FitConfig.betas)
-        captured[count] = CapturedSteps(fields, sdf_objective(), [part] * count, optimizer)
+        captured[count] = CapturedSteps(fields, SdfObjective(), [samples] * count, optimizer)
     for _ in range(TURNS):
         for count, steps in captured.items():
             times[count].append(
-                _typical(lambda steps=steps, count=count: steps.step([part] * count), device)
+                _median_seconds(
+                    lambda steps=steps, count=count: steps.step([samples] * count), device
+                )
                 / count
             )
-    return [{"fields": count, "seconds": float(np.median(found))} for count, found in times.items()]
+    return [
+        {"fields": count, "seconds": float(np.median(result))} for count, result in times.items()
+    ]
 
 
-def _typical(call: Callable[[], None], device: torch.device, turn: float = TURN) -> float:
-    """The median seconds of ``call``, of as many as fit in ``turn`` seconds; the first, which finds
-    everything cold, does not count."""
+def _median_seconds(call: Callable[[], None], device: torch.device, turn: float = TURN) -> float:
+    """The median seconds of ``call`` over the calls that fit in ``turn`` seconds.
+
+    The first call, which finds cold caches, is discarded; at least three calls count.
+    """
     times, until = [], time.perf_counter() + turn
     while len(times) < 4 or time.perf_counter() < until:
         started = time.perf_counter()
@@ -138,15 +153,19 @@ def _typical(call: Callable[[], None], device: torch.device, turn: float = TURN)
 
 
 def extraction(sdf: Sdf, resolutions: Sequence[int], repeats: int = 5) -> list[dict[str, float]]:
-    """For each resolution: median seconds of ``repeats`` in turn, distances evaluated, faces."""
+    """The speed of isosurface extraction at each of ``resolutions`` (cells per axis).
+
+    A row holds the ``resolution``, the median ``seconds`` of ``repeats`` extractions, which take
+    turns with the other resolutions, the ``evaluations`` of the signed distance, and the ``faces``.
+    """
     times: dict[int, list[float]] = {resolution: [] for resolution in resolutions}
     rows = {}
     for _ in range(repeats):
         for resolution, seconds in times.items():
             started = time.perf_counter()
-            found = extract(sdf, resolution)
+            result = extract(sdf, resolution)
             seconds.append(time.perf_counter() - started)
-            rows[resolution] = {"evaluations": found.evaluations, "faces": len(found.mesh.faces)}
+            rows[resolution] = {"evaluations": result.evaluations, "faces": len(result.mesh.faces)}
     return [
         {"resolution": each, "seconds": float(np.median(times[each]))} | rows[each]
         for each in resolutions
@@ -154,28 +173,31 @@ def extraction(sdf: Sdf, resolutions: Sequence[int], repeats: int = 5) -> list[d
 
 
 def memory(sdf: Sdf, resolution: int) -> dict[str, float]:
-    """Megabytes that an extraction adds to the most that this process ever held: of use as the
-    first work of a fresh one.
+    """The mebibytes (2^20 bytes) that an extraction adds to this process's peak memory.
 
-    A small extraction before it loads what every one needs. Raises OSError where the system does
-    not count.
+    Call it first in a fresh process, because earlier work may have raised the peak. A small
+    extraction runs before, to load what every extraction needs. Raises OSError if the system does
+    not report the peak memory of a process.
     """
     extract(sdf, 32)
     before = peak_memory()
-    found = extract(sdf, resolution)
+    result = extract(sdf, resolution)
     after = peak_memory()
     if before is None or after is None:
-        raise OSError("This system does not say how much memory a process has had; use Linux.")
+        raise OSError("This system does not report the peak memory of a process; use Linux.")
     return {
         "resolution": resolution,
-        "faces": len(found.mesh.faces),
+        "faces": len(result.mesh.faces),
         "megabytes": (after - before) / (1 << 20),
     }
 
 
 def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> dict[str, float]:
-    """Seconds of evaluating every node of a grid of ``resolution`` cells to an axis, and of
-    ``march`` on it."""
+    """Seconds of evaluating every node of a dense grid, and of ``march`` on the values.
+
+    The grid has ``resolution`` cells per axis; ``march`` gets ``(resolution + 1,) * 3`` float32
+    values.
+    """
     box, axis = sdf.bounds.scaled(1.06), torch.linspace(0, 1, resolution + 1)
     lower, extent = (
         torch.tensor(box.lower, dtype=torch.float32),
@@ -198,9 +220,14 @@ def dense(sdf: Sdf, resolution: int, march: Callable[[np.ndarray], object]) -> d
 
 
 def tracing(sdf: Sdf, size: int, repeats: int = 5) -> dict[str, float]:
-    """Median seconds of tracing ``size`` squared rays and of the normals where they hit, and
-    distances evaluated a ray; plain, without longer steps and without skipping empty space, too, in
-    turn with it."""
+    """The speed of sphere tracing a picture of ``size`` by ``size`` rays.
+
+    ``seconds`` is the median time of tracing over ``repeats``, with the preparation of the empty
+    space; ``normals`` is that of the normals at the hits, and ``steps`` the mean number of
+    evaluations per ray. "plain seconds" and "plain steps" are those of plain sphere tracing, timed
+    in turn with it: without over-relaxed steps, without a footprint and without skipping empty
+    space.
+    """
     camera = Camera.around(sdf.bounds, width=size, height=size)
     rays, times, steps = camera.rays(), [], {}
     for _ in range(repeats):
@@ -216,30 +243,34 @@ def tracing(sdf: Sdf, size: int, repeats: int = 5) -> dict[str, float]:
             "steps": float(hits.steps.float().mean()),
             "plain steps": float(plain.steps.float().mean()),
         }
-    middle = np.median(times, axis=0).tolist()
-    return {"size": size, **dict(zip(("seconds", "normals", "plain seconds"), middle)), **steps}
+    medians = np.median(times, axis=0).tolist()
+    return {"size": size, **dict(zip(("seconds", "normals", "plain seconds"), medians)), **steps}
 
 
 def time_to_quality(
     track: Any, params: int, rival: str, steps: int, ladder: Sequence[int]
 ) -> Mapping[str, float]:
-    """Seconds that ``rival`` in plain torch takes for ``steps`` and the error near the surface that
-    it reaches; then ours, for the first number of steps in ``ladder`` after which our field, its
-    rates annealed by then, is at least as good."""
+    """The time that nstr takes to reach the error near the surface of the field ``rival``.
+
+    ``rival`` trains in plain torch for ``steps`` steps; its seconds and error are "rival seconds"
+    and "rival near". nstr trains anew, with annealed rates, for each number of steps in ``ladder``
+    until its error is at most that of ``rival``; its "steps", "seconds" and "near" are missing if
+    no number of steps is enough. ``params`` is the parameter budget of both fields.
+    """
     pool = track.pool(FitConfig())
 
     def run(name: str, training: FitConfig) -> tuple[float, float]:
         field = FIELDS[name](params, track.near).build(3, 1, track.near)
-        field(pool.points[: training.batch]).sum().backward()  # compiles, off the clock
+        field(pool.points[: training.batch]).sum().backward()  # compiles, untimed
         field.zero_grad(set_to_none=True)
-        *_, last = fit_steps(field, pool, sdf_objective(), training)
+        *_, last = fit_steps(field, pool, SdfObjective(), training)
         return last.seconds, track.measure(field)["near"]
 
     with plain_torch():
         seconds, error = run(rival, FitConfig(steps=steps, batch=8192, settle=None))
-    found = {"rival seconds": seconds, "rival near": error}
+    result = {"rival seconds": seconds, "rival near": error}
     for count in ladder:
         ours, near = run("nstr", replace(FitConfig(), steps=count, warmup=min(50, count // 4)))
         if near <= error:
-            return found | {"steps": count, "seconds": ours, "near": near}
-    return found
+            return result | {"steps": count, "seconds": ours, "near": near}
+    return result

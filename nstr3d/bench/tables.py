@@ -1,5 +1,4 @@
-"""Tables and plots of benchmark rows: markdown, and pictures through matplotlib (the ``bench``
-extra)."""
+"""Tables and plots of benchmark rows: Markdown, and images by matplotlib (the ``bench`` extra)."""
 
 from __future__ import annotations
 
@@ -14,8 +13,12 @@ from nstr3d.bench.compare import Row
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: the measure's name in a row, its head, the number that it is shown in units of, and
-    its format. ``axis`` names it in a plot; ``rising`` says that more is better."""
+    """A column of a table.
+
+    ``name`` is the measure's name in a `Row` and ``head`` the column's heading. Values are divided
+    by ``unit`` and formatted by ``form``. ``axis`` is the label in a plot. ``rising`` says that
+    larger values are better.
+    """
 
     name: str
     head: str
@@ -25,7 +28,7 @@ class Measure:
     rising: bool = False
 
     def text(self, value: float) -> str:
-        """``value`` as a cell; empty where it is not a number."""
+        """The text of a cell with ``value``, empty for NaN."""
         return "" if math.isnan(value) else f"{value / self.unit:{self.form}}"
 
 
@@ -38,22 +41,23 @@ SURFACE = (
     Measure("iou_volume", "IoU", form=".4f"),
     Measure("hausdorff", "Hausdorff", form=".2%"),
 )
-"""Of distance fields; the first is what tables are sorted by and plots show."""
+"""The measures of distance fields; tables are sorted by the first one, which plots also show."""
 PICTURE = (Measure("psnr", "PSNR dB", axis="PSNR dB", rising=True),)
 SOUND = (Measure("snr", "SNR dB", axis="SNR dB", rising=True),)
 
 
 def final(rows: Sequence[Row]) -> list[Row]:
-    """The rows that end a contender's training."""
+    """The rows measured at the end of a training."""
     return [row for row in rows if row.done == 1]
 
 
 def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFACE) -> str:
-    """Markdown: for each limit and budget a line per field, means over tracks and seeds, best first
-    by the first of ``measures``, with that one's ratio to ``base`` (its difference where more is
-    better). The spread is half the range of a seed's mean over tracks.
+    """Markdown tables, one for each budget and limit, with a line per field.
 
-    Only tracks and seeds that every field of the group has finished count.
+    Lines hold means over tracks and seeds and are sorted by the first of ``measures``, best first.
+    That measure is also shown relative to the field ``base``: as a ratio, or as a difference if
+    larger values are better. Its spread is half the range over seeds of the mean over tracks. Only
+    tracks and seeds that every field of the table has finished count.
     """
     lines, first = [], measures[0]
     for (budget, limit), group in sorted(
@@ -93,7 +97,10 @@ def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFAC
 
 
 def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
-    """Markdown: the mean over seeds of one measure, of each field on each track."""
+    """Markdown tables of one measure by field and track, one for each budget and limit.
+
+    Cells are means over seeds.
+    """
     lines = []
     for (budget, limit), group in sorted(
         _grouped(final(rows), lambda row: (row.budget, row.limit)).items()
@@ -112,10 +119,11 @@ def by_track(rows: Sequence[Row], measure: Measure = SURFACE[0]) -> str:
 
 
 def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> list[Path]:
-    """``measure`` against seconds, parameters and bytes, means over tracks and seeds, as PNG and
-    SVG in ``folder``; of each budget the race that most took part in, on the clock if there is one.
+    """Plots ``measure`` against seconds, parameters and bytes; returns the files written.
 
-    Raises ModuleNotFoundError without matplotlib, saying what to install.
+    The plots are PNG and SVG files in ``folder`` and show means over tracks and seeds. Of each
+    budget they show the races with the limit that has most rows, of timed races if there are any.
+    Raises ModuleNotFoundError, with the package to install, without matplotlib.
     """
     try:
         from matplotlib.figure import Figure
@@ -159,13 +167,13 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
 
 
 def mean_of(rows: Sequence[Row], name: str) -> float:
-    """The mean of a column or measure over ``rows``; not a number where it is missing from any."""
+    """The mean of a column or measure over ``rows``, NaN if a row lacks it or there are none."""
     values = [row.measures.get(name, getattr(row, name, math.nan)) for row in rows]
     return sum(values) / len(values) if values else math.nan
 
 
 def _main(rows: Iterable[Row]) -> list[Row]:
-    """Of each budget, the rows with the limit that has most of them."""
+    """The rows of each budget whose limit is the one with the most rows."""
     budgets = _grouped(list(rows), lambda row: row.budget).values()
     return [
         row
@@ -175,8 +183,11 @@ def _main(rows: Iterable[Row]) -> list[Row]:
 
 
 def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, float]]:
-    """Means of x and the measure (geometric ones of what is shown on a logarithmic scale) at each
-    mark of the training (over seconds) or each budget (over anything else)."""
+    """Points of a curve: means of ``x`` and of the measure, sorted by x.
+
+    Against seconds there is one point for each mark of the training, otherwise one for each budget.
+    Means are geometric for values on a logarithmic scale.
+    """
     marks = _grouped(rows, lambda row: row.done if x == "seconds" else row.budget)
     mean = _arithmetic if measure.rising else _geometric
     points = [

@@ -1,5 +1,4 @@
-"""Tracks for races (`nstr3d.bench.compare`): what is fitted, from which data, and how it is
-measured."""
+"""Tracks for races (`nstr3d.bench.compare`): signals, their training data and their measures."""
 
 from __future__ import annotations
 
@@ -18,6 +17,7 @@ from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
 from nstr3d.io import load_image, load_mesh, load_sound
+from nstr3d.signals.ratios import psnr, snr
 from nstr3d.signals.signal import kind_of
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.surface.metrics import (
@@ -27,26 +27,24 @@ from nstr3d.surface.metrics import (
     iou,
     mean_abs_error,
     mean_angle,
-    psnr,
-    snr,
 )
 from nstr3d.training.fit import Fit, FitConfig, draw_pool, lipschitz_estimate
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Frame, Lattice, Mesh, Samples
 
-TESTS = 20_000  # points of each kind that a distance field is measured at
-RESOLUTION = 256  # of the mesh that is extracted at the end
+TESTS = 20_000  # test points of each kind for a distance field
+RESOLUTION = 256  # cells per axis of the mesh that is extracted at the end
 
 
 @dataclass(frozen=True)
 class MeshTrack:
-    """The signed distance of a shape in the unit box, ``near``.
+    """The signed distance of the mesh ``near``, which lies in the unit box.
 
-    ``near_points``, ``volume_points`` and ``surface_points`` are ``(n, 3)``; the first two come
-    with distances, the last with normals. Training data is complete and exact unless ``samples``
-    bounds how many there are, or ``noise`` is the standard deviation of an error on their
-    distances, in units of the box. ``meshed`` asks for the figures of the mesh too that is
-    extracted at ``resolution``.
+    The test points ``near_points``, ``volume_points`` and ``surface_points`` are ``(n, 3)``; the
+    first two come with signed distances ``(n,)``, the last with normals ``(n, 3)``. Training data
+    is complete and exact by default. ``samples`` limits the number of training samples; ``noise``
+    is the standard deviation of a Gaussian error on their distances, in units of the unit box. If
+    ``meshed`` is set, the end of a race also measures the mesh extracted at ``resolution``.
     """
 
     name: str
@@ -64,13 +62,20 @@ class MeshTrack:
 
     @staticmethod
     def of(path: Path, tests: int = TESTS) -> MeshTrack:
-        """The shape in a mesh file, repaired and closed as a fit would; ``tests`` points of each
-        kind come from seed 1, whatever the race's."""
+        """The track of a mesh file, repaired and with its holes closed as for a fit.
+
+        It has ``tests`` test points of each kind, which do not depend on a race's seed. Raises the
+        errors of `load_mesh` and `repair`.
+        """
         return MeshTrack.around(path.stem, close_holes(repair(load_mesh(path))[0])[0], tests)
 
     @staticmethod
     def around(name: str, mesh: Mesh, tests: int = TESTS) -> MeshTrack:
-        """The track of a mesh, which is normalised here, with ``tests`` points of each kind."""
+        """The track of ``mesh``, normalised to the unit box.
+
+        It has ``tests`` test points of each kind, drawn with seed 1. Raises ValueError for a mesh
+        without faces or size.
+        """
         mesh, _ = normalise(mesh)
         distance, generator = MeshDistance(mesh), np.random.default_rng(1)
         surface, faces = sample_surface(mesh, tests, generator)
@@ -87,7 +92,7 @@ class MeshTrack:
         )
 
     def pool(self, config: FitConfig) -> Samples:
-        """Samples of `SurfaceBand`; with noise their gradients are not known."""
+        """Samples of `SurfaceBand`; noisy samples have no gradients."""
         pool = draw_pool(SurfaceBand(self.near, self.distance), config)
         if self.samples is not None:
             pool = pool.map(lambda tensor: tensor[: self.samples])
@@ -97,8 +102,12 @@ class MeshTrack:
         return Samples(pool.points, pool.values + self.noise * error)
 
     def measure(self, field: Field) -> dict[str, float]:
-        """Mean distance errors near, on and all around the surface in units of the box, normals in
-        degrees, and the intersection over union near the surface and in the volume."""
+        """The errors of a field's signed distance and normals, and its overlap with the shape.
+
+        Mean absolute distance errors are near the surface, on it, and in the volume, in units of
+        the unit box; the mean normal error is in degrees; intersections over union are near the
+        surface and in the volume.
+        """
         sdf = Fit(field, Frame.identity(3), self.near.bounds, 1.0).sdf()
         (near, d_near), (volume, d_volume), (surface, normals) = (
             self.near_points,
@@ -117,19 +126,21 @@ class MeshTrack:
         }
 
     def measure_end(self, field: Field) -> dict[str, float]:
-        """Chamfer and Hausdorff in diagonals and F-score of the extracted mesh, unless there is no
-        closed surface; the transport residual near the surface of a field with a transport
-        network."""
-        found = {}
+        """The errors of the extracted mesh, and the transport residual of a field with F.
+
+        Chamfer and Hausdorff distances are in bounding box diagonals of ``near``. They and the
+        F-score are missing if no surface can be extracted. The residual is that at ``near_points``.
+        """
+        figures = {}
         if isinstance(field, Nstr) and field.transport is not None:
             with torch.no_grad():
-                found["residual"] = float(
+                figures["residual"] = float(
                     field.transport_residual(
                         torch.from_numpy(self.near_points[0].astype(np.float32))
                     )
                 )
         if not self.meshed:
-            return found
+            return figures
         lipschitz = lipschitz_estimate(
             field, torch.from_numpy(self.near_points[0].astype(np.float32))
         )
@@ -139,7 +150,7 @@ class MeshTrack:
                 Fit(field, Frame.identity(3), self.near.bounds, lipschitz).sdf(), self.resolution
             )
         except ValueError:
-            return found
+            return figures
         meshes = compare_surfaces(
             mesh,
             self.near,
@@ -148,21 +159,21 @@ class MeshTrack:
             TAU * diagonal,
             len(self.near_points[0]),
         )
-        found |= {
+        figures |= {
             "chamfer": meshes.chamfer / diagonal,
             "hausdorff": meshes.hausdorff / diagonal,
             "f_score": meshes.f_score,
         }
-        return found
+        return figures
 
 
 @dataclass(frozen=True)
 class RasterTrack:
     """An image, a sound or another signal on a `Lattice`: ``values (*shape, channels)``.
 
-    ``peak`` is the range that the PSNR refers to. Only the share ``keep`` of the samples, drawn at
-    random, is trained on; then the others are what is measured. ``jump`` is where along the last
-    axis the signal changes abruptly.
+    ``peak`` is the peak value of the PSNR. A random fraction ``keep`` of the samples is trained on;
+    if it is less than 1, the other samples are measured. ``jump`` is the position along the last
+    axis, in [-1, 1], where the signal changes abruptly, None if nowhere.
     """
 
     name: str
@@ -173,7 +184,7 @@ class RasterTrack:
 
     @staticmethod
     def of(path: Path) -> RasterTrack:
-        """An image, transparency left out, or a sound, whatever the file holds."""
+        """The track of an image file, without its alpha channel, or of a sound file."""
         if kind_of(path) == "sound":
             return RasterTrack(path.stem, load_sound(path).values)
         values = load_image(path)
@@ -181,56 +192,63 @@ class RasterTrack:
 
     @property
     def in_dim(self) -> int:
-        """How many axes the signal has."""
+        """The number of axes of the signal."""
         return self.values.ndim - 1
 
     @property
     def out_dim(self) -> int:
-        """How many channels it has."""
+        """The number of channels of the signal."""
         return self.values.shape[-1]
 
     @property
     def lattice(self) -> Lattice:
-        """Where the samples are."""
+        """The lattice of the samples."""
         return Lattice(self.values.shape[:-1])
 
     @property
     def near(self) -> np.ndarray:
-        """The lattice's points ``(n, d)``, last axis fastest."""
+        """The points of the lattice ``(n, d)``, in [-1, 1]^d, last axis fastest."""
         return self.lattice.points(np.arange(self.lattice.size)).astype(np.float32)
 
     @property
     def kept(self) -> np.ndarray:
-        """Which samples are trained on, bool ``(n,)``; the same in every race."""
+        """A mask ``(n,)`` of the samples that are trained on, the same in every race."""
         count = math.prod(self.values.shape[:-1])
         chosen = np.zeros(count, bool)
         chosen[np.random.default_rng(7).permutation(count)[: round(self.keep * count)]] = True
         return chosen
 
     def pool(self, config: FitConfig) -> Samples:
-        """The samples that are kept, all of them whatever ``config.pool``."""
+        """All samples that are kept; ``config`` is ignored."""
         kept = self.kept
         values = self.values.reshape(-1, self.out_dim).astype(np.float32)
         return Samples(torch.from_numpy(self.near[kept]), torch.from_numpy(values[kept]))
 
     def measure(self, field: Field) -> dict[str, float]:
-        """PSNR and SNR in dB; of the samples left out where some are."""
-        judged = ~self.kept if self.keep < 1 else slice(None)
-        answer, truth = (
-            values.reshape(-1, self.out_dim)[judged]
-            for values in (self._answer(field), self.values)
+        """PSNR and SNR in dB.
+
+        They are over the samples that are not trained on if there are any, else over all samples.
+        """
+        measured = ~self.kept if self.keep < 1 else slice(None)
+        output, truth = (
+            values.reshape(-1, self.out_dim)[measured]
+            for values in (self._evaluate(field), self.values)
         )
-        return {"psnr": psnr(answer, truth, self.peak), "snr": snr(answer, truth)}
+        return {"psnr": psnr(output, truth, self.peak), "snr": snr(output, truth)}
 
     def measure_end(self, field: Field) -> dict[str, float]:
-        """Around the jump, within a twentieth of the axis: the overshoot past the signal's range,
-        and the root mean square error, both relative to the peak."""
+        """The overshoot and the ringing around the jump, relative to ``peak``.
+
+        Both are measured at positions within 0.05 of the jump; without a jump the result is empty.
+        The overshoot is the largest excursion beyond the signal's range, the ringing is the root
+        mean square error.
+        """
         if self.jump is None:
             return {}
-        answer = self._answer(field)
+        output = self._evaluate(field)
         axis = self.near[: self.values.shape[-2], -1]
         window = np.abs(axis - self.jump) < 0.05
-        around, truth = answer[..., window, :], self.values[..., window, :]
+        around, truth = output[..., window, :], self.values[..., window, :]
         past = max(
             float(around.max() - self.values.max()), float(self.values.min() - around.min()), 0.0
         )
@@ -239,7 +257,7 @@ class RasterTrack:
             "ringing": float(np.sqrt(np.mean((around - truth) ** 2))) / self.peak,
         }
 
-    def _answer(self, field: Field) -> np.ndarray:
+    def _evaluate(self, field: Field) -> np.ndarray:
         if isinstance(field, Cosines):
             return field.raster()
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The command line: `main` is the command ``nstr3d``."""
+"""The command line: `main` runs the command ``nstr3d``."""
 
 from nstr3d.cli.command import main
 

@@ -1,4 +1,4 @@
-"""``nstr3d batch SHAPES --out OUT``: a data set of shapes from the command line."""
+"""The command ``nstr3d batch SHAPES --out OUT``, which fits the shapes of a data set."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ from nstr3d.batch.run import BatchJob, Standing, run_batch
 
 @dataclass(frozen=True)
 class Batch:
-    """Fit every shape of a data set; go on where it stopped. Writes a folder per shape,
+    """Fit every shape of a data set that is not up to date. Writes a folder per shape,
     catalog.sqlite and index.html."""
 
     shapes: tyro.conf.Positional[str]
-    """A folder, searched recursively; a list (.txt: paths; .csv: a column path and, if wanted, id);
-    or a URL of either."""
+    """A folder, which is searched recursively; a list (.txt of paths; .csv with a column path and
+    optionally id); or a URL of either."""
     out: str
     """Folder or URL (s3://, gs:// ...) of the data set."""
     fit: tyro.conf.OmitArgPrefixes[ShapeOptions] = field(default_factory=ShapeOptions)
     """How each shape is fitted, and what is kept of it."""
     workers: int | None = BatchJob.workers
-    """Shapes at a time on this machine: one per processor by default, or as many as have room on
-    its GPUs."""
+    """Shapes to fit at a time on this machine; by default one per processor, or as many as its GPUs
+    have memory for."""
     engine: Literal["local", "ray"] = "local"
-    """Work on this machine, or on all of a Ray cluster."""
+    """local: use this machine. ray: use all of a Ray cluster."""
     address: str = "auto"
-    """Of the Ray cluster; auto is the one that this machine is part of."""
+    """Address of the Ray cluster; auto is the cluster that this machine is part of."""
     shard: str = "1/1"
-    """i/n: do only part i of n, counted from 1, so that n jobs of any scheduler share the work and
+    """i/n: fit only part i of n, counted from 1, so that n jobs of any scheduler share the work and
     the output."""
     timeout: float = BatchJob.timeout
-    """Seconds after which a shape is given up."""
+    """Seconds after which the fit of a shape is given up."""
     memory: float | None = BatchJob.memory
-    """Gigabytes that a shape may take, beyond which it is given up."""
+    """Gigabytes of memory above which the fit of a shape is given up."""
     gpu_memory: float = BatchJob.gpu_memory
-    """Gigabytes of a GPU's memory that a shape gets."""
+    """Gigabytes of GPU memory to allow for each shape."""
     attempts: int = BatchJob.attempts
-    """Times that a shape is tried whose process dies, as that need not be its fault."""
+    """Tries for a shape whose process dies, because the shape may not be the cause."""
     grace: float = BatchJob.grace
-    """Seconds that shapes in progress may take to end when the run is told to stop."""
+    """Seconds for shapes in progress to finish after the run is told to stop."""
     where: str = BatchJob.where
     """Fit again only shapes whose row satisfies this SQL condition, such as "status <> 'done'" or
     "chamfer > 0.001"."""
@@ -53,7 +53,7 @@ class Batch:
 def fit_batch(options: Batch) -> None:
     """Fits a data set as ``options`` say, showing progress and a summary.
 
-    Raises ValueError where not one shape could be fitted: then it is not the shapes.
+    Raises ValueError if every shape failed, because then the shapes are unlikely to be the cause.
     """
     same = ("out", "workers", "timeout", "memory", "gpu_memory", "attempts", "grace", "where")
     job = BatchJob(
@@ -79,7 +79,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 
 def summary(standing: Standing, out: str) -> str:
-    """What a run has done, in a few lines."""
+    """A few lines on what a run has done."""
     lines = [
         f"{standing.total:,} shapes: {standing.skipped:,} up to date, {standing.fitted:,} fitted, "
         f"{standing.failed:,} failed"
@@ -88,13 +88,13 @@ def summary(standing: Standing, out: str) -> str:
         lines.append(f"{standing.seconds:.0f} s, {standing.per_hour:,.0f} shapes/hour")
     lines += [f"  {name}: {reason}" for name, reason in standing.errors]
     if standing.failed:
-        lines.append("""again: the same command with --where "status <> 'done'\"""")
+        lines.append("""to try them again: the same command with --where "status <> 'done'\"""")
     return "\n".join([*lines, f"wrote {out}/catalog.sqlite, index.html"])
 
 
 class _Bar:
-    """Shapes done, failures, shapes per hour and time left on stderr, silent where that is no
-    terminal."""
+    """A progress bar on stderr with shapes done, failures, shapes per hour and remaining time;
+    silent if stderr is not a terminal."""
 
     def __init__(self):
         self.bar: tqdm | None = None
@@ -107,10 +107,10 @@ class _Bar:
             self.bar.close()
 
     def show(self, standing: Standing) -> None:
-        """Draws how far the run is."""
+        """Draws the bar for the progress ``standing``."""
         if self.bar is None:
             form = "{desc} {percentage:3.0f}%|{bar}| {n}/{total} {elapsed}<{remaining}{postfix}"
-            start = standing.skipped  # a run's pace is that of its own shapes
+            start = standing.skipped  # skipped shapes do not count towards the pace
             self.bar = tqdm(
                 total=standing.total,
                 initial=start,

@@ -1,4 +1,4 @@
-"""The command line: ``nstr3d fit mesh.obj``. Prints and parses so that the library need not."""
+"""The command ``nstr3d``: it parses options, runs jobs, and prints progress, tables and errors."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ from nstr3d.model.checkpoint import load
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
 from nstr3d.view.live import LivePage
 
-IMPORT_SECONDS = time.process_time()  # since the process began: almost all of it is imports
+IMPORT_SECONDS = time.process_time()  # CPU time since the process began, nearly all for imports
 
 
 @dataclass(frozen=True)
 class Screen:
-    """What a command does beside the job."""
+    """Options of a command besides those of its job."""
 
     threads: int | None = None
-    """CPU threads; as many as torch chooses by default."""
+    """Number of CPU threads; torch's choice by default."""
 
 
 @dataclass(frozen=True)
 class LiveScreen(Screen):
-    """What a command does beside the job, and where the fit can be watched."""
+    """Options of a command besides those of its job, with a page on which to watch the fit."""
 
     view: bool = False
-    """Watch the fit on a page in the browser, and go on looking when it is done; pip install
-    nstr3d[viewer]."""
+    """Show the fit on a page in the browser, while it runs and after it has ended. Needs pip
+    install nstr3d[viewer]."""
     port: int = 8080
-    """Port of that page, on this machine; 0 takes any that is free."""
+    """Port of that page on this machine; 0 takes a free port."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,11 @@ class FitSignal:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """``nstr3d COMMAND ...``; returns the exit code. What ``fit`` takes depends on the kind of
-    file."""
+    """Runs ``nstr3d COMMAND ...`` and returns the exit code.
+
+    ``args`` are the words after ``nstr3d``, by default those of the process. The options of ``fit``
+    depend on the kind of file that it is to fit.
+    """
     words = list(sys.argv[1:] if args is None else args)
     signal = words[:1] == ["fit"] and names_signal(words[1:], FitMesh, FitSignal)
     fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "batch": Batch}
@@ -100,7 +103,10 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def guarded(command: Callable[[], None]) -> int:
-    """Runs ``command``; an expected failure becomes one line on stderr and a non-zero exit code."""
+    """Runs ``command`` and returns the exit code.
+
+    An expected failure prints one line on stderr and gives exit code 1; a stop gives 130.
+    """
     try:
         with _terminated_like_interrupted(), memory_errors():
             command()
@@ -123,8 +129,8 @@ def guarded(command: Callable[[], None]) -> int:
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt like Ctrl-C, so that a job that is told to end cleans up
-    too."""
+    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that a terminated job
+    cleans up too. Outside the main thread this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -189,7 +195,7 @@ def _watched(screen: LiveScreen) -> Iterator[_Watch]:
 
 @dataclass(frozen=True)
 class _Watch:
-    """A fit's live page, where one was asked for."""
+    """The live page of a fit; ``live`` is None if the user did not ask for a page."""
 
     live: LivePage | None
 
@@ -214,7 +220,7 @@ class _Watch:
 
 
 class _Display:
-    """Stages and a progress bar on stderr, silent where stderr is no terminal; warnings always."""
+    """Shows stages and a progress bar on stderr if it is a terminal, and warnings always."""
 
     def __init__(self, training: FitConfig):
         self.training = training
@@ -238,7 +244,7 @@ class _Display:
             total = 1.0 if timed else self.training.steps
             start = (
                 progress.done if timed else progress.step
-            )  # a resumed run's pace is that of its own steps
+            )  # earlier steps of a resumed run do not count towards the pace
             self.bar = tqdm(
                 total=total,
                 initial=start,

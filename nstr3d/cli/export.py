@@ -1,4 +1,4 @@
-"""``nstr3d export model.safetensors --to html``: a model for browsers and for other programs."""
+"""The command ``nstr3d export``, which converts a model for browsers and other programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nstr3d.surface.extract import extract_mesh
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
-RESOLUTION = 256
+RESOLUTION = 256  # cells along the longest side, by default
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,27 @@ class Export:
     model: tyro.conf.Positional[Path]
     """A model.safetensors of a shape."""
     to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
-    """One page to open in a browser, a mesh, distances on a grid (npz), or the distance as a
-    network (onnx)."""
+    """html: a page to open in a browser. glb, ply, obj, stl: a mesh. npz: distances on a grid.
+    onnx: the distance as a network."""
     out: Path | None = None
-    """The file; by default the model's name with the format's ending, beside it."""
+    """The file to write; by default beside the model, with the extension of the format."""
     resolution: int | None = None
-    """Cells along the longest side, of meshes and npz; 256 by default."""
+    """For meshes and npz: grid cells along the longest side; 256 by default."""
     iso: float | None = None
-    """Of meshes and html: show the surface where the distance has this value, in the model's units;
+    """For meshes and html: the surface is where the distance has this value, in the model's units;
     0 by default."""
     title: str | None = None
-    """Of html: what the page calls the shape."""
+    """For html: the name of the shape on the page."""
     streamlines: Path | None = None
-    """Of html: a .ply or .json file of lines to show on the surface, such as the flow app
+    """For html: a .ply or .json file of lines to show on the surface, such as the flow app
     writes."""
     overwrite: bool = False
     """Replace a file that is already there."""
 
 
 def export_model(options: Export) -> None:
-    """Exports as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with one
-    sentence."""
+    """Exports a model as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with
+    one sentence for the user."""
     allowed = {
         "resolution": "glb ply obj stl npz",
         "iso": "html glb ply obj stl",
@@ -82,8 +82,8 @@ def export_model(options: Export) -> None:
 
 
 def _title(options: Export) -> str:
-    """The page's name for the shape: jobs call every model "model" and the folder after the
-    shape."""
+    """The name of the shape on the page, by default the model's file name. Jobs name every model
+    file "model" and the folder after the shape, so for such files it is the folder's name."""
     name = options.model.stem
     return options.title or (options.model.absolute().parent.name if name == "model" else name)
 

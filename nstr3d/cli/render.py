@@ -1,5 +1,5 @@
-"""``nstr3d render model.safetensors``: a picture, a turntable, or depth and normals; a mesh is
-drawn by OpenGL."""
+"""The command ``nstr3d render``: a picture, a turntable, or depth and normals of a model by sphere
+tracing; a picture or a turntable of a mesh by OpenGL."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Camera
 
 MODEL = ".safetensors"
-LARGEST = 16384  # pixels to a side
+LARGEST = 16384  # pixels of width and of height
 
 
 @dataclass(frozen=True)
 class Render:
-    """Take a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the
-    file is an animation."""
+    """Render a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the
+    output is an animation."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which takes pip install
+    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which needs pip install
     nstr3d[render]."""
     out: Path
     """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
@@ -48,35 +48,35 @@ class Render:
     """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase
     field."""
     azimuth: float = 30.0
-    """Where the camera stands: degrees about +y from +z."""
+    """Direction of the camera in degrees: about +y, from +z."""
     elevation: float = 15.0
-    """Degrees above the horizon."""
+    """Direction of the camera in degrees: above the horizon."""
     fov: float = 35.0
     """Vertical angle of view in degrees."""
     orthographic: bool = False
-    """Parallel rays instead of a pinhole."""
+    """Use parallel rays instead of a perspective camera."""
     eye: tuple[float, float, float] | None = None
-    """Stand here, in the model's units, instead of where azimuth and elevation say."""
+    """Position of the camera in the model's units, instead of azimuth and elevation."""
     target: tuple[float, float, float] | None = None
-    """Look at this point; the middle of the shape by default."""
+    """Point to look at; the middle of the shape by default."""
     samples: int = 2
-    """Rays per pixel and axis where the picture is not smooth; 1 turns anti-aliasing off."""
+    """Rays per pixel and axis where the picture is not smooth; 1 turns off anti-aliasing."""
     background: str = "studio"
-    """A colour such as white or #203040, the studio's grey, or none for transparency."""
+    """A colour such as white or #203040, studio for grey, or none for transparency."""
     iso: float = 0.0
     """Show the surface where the distance has this value, in the model's units."""
     frames: int = 36
-    """Pictures of a turntable."""
+    """Number of pictures of a turntable."""
     rate: float = 18.0
-    """Pictures a second."""
+    """Pictures per second of a turntable."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to trace."""
+    """Device to trace on."""
     overwrite: bool = False
     """Replace a file that is already there."""
 
 
 def render_model(options: Render) -> None:
-    """Renders as ``options`` say. Raises ValueError or OSError with one sentence."""
+    """Renders as ``options`` say. Raises ValueError or OSError with one sentence for the user."""
     suffix = options.out.suffix.lower()
     check_new(options.out, (".png", *ANIMATIONS, *BUFFERS), options.overwrite)
     if not all(1 <= side <= LARGEST for side in options.size):
@@ -127,8 +127,11 @@ def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:
 
 
 def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
-    """Refuses, before any work, a file of another kind, one that is there, and a folder that is
-    not."""
+    """Raises ValueError or OSError, before any work, if the file ``path`` cannot be written.
+
+    Its suffix must be one of ``suffixes`` and its folder must exist. It must not exist itself
+    unless ``overwrite`` is true.
+    """
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path}: the name must end in one of {', '.join(suffixes)}.")
     if path.is_dir():
@@ -142,14 +145,17 @@ def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
 
 
 def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
-    """A model of a shape and the distance to its level set ``iso``. Raises ValueError for an image,
-    a sound or no surface."""
+    """The model of a shape, and the signed distance whose zero is the model's level set ``iso`` (in
+    world units).
+
+    Raises ValueError if the model is of an image or a sound, or if the level set is empty.
+    """
     fit = load(path, device)
     if (fit.field.in_dim, fit.field.out_dim) != (3, 1):
         kind = {1: "a sound", 2: "an image"}.get(fit.field.in_dim, "no shape")
         raise ValueError(
-            f"{path} is a model of {kind}; this needs the model of a shape, 3 dimensions to 1 "
-            "distance."
+            f"{path} is a model of {kind}; this needs the model of a shape, with 3 coordinates and "
+            "1 distance."
         )
     sdf = fit.sdf().level(iso) if iso else fit.sdf()
     empty = EmptySpace.of(sdf, device)

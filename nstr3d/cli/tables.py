@@ -8,7 +8,7 @@ from nstr3d.jobs.stages import Outcome
 
 
 def table(outcome: Outcome) -> str:
-    """The figures of a report that people look at first, and where the files are."""
+    """The main figures of a report on a mesh, and the paths of the files."""
     report: dict[str, Any] = outcome.report
     seconds, field = report["seconds"], report["field"]
     rows = [
@@ -45,7 +45,7 @@ def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _kink_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
-    """How much the surface is creased between cells; no row for a field without cells."""
+    """A row on the creases of the surface between cells; no row for a field without cells."""
     accuracy = report["accuracy"]
     if "kink_failed" in report:
         return [("kinks of cells", f"not measured: {report['kink_failed']}")]
@@ -75,7 +75,7 @@ def _genera(report: dict[str, Any]) -> str:
 
 
 def points_table(outcome: Outcome) -> str:
-    """The figures of a report on points that people look at first, and where the files are."""
+    """The main figures of a report on points, and the paths of the files."""
     report: dict[str, Any] = outcome.report
     source, field, points, accuracy = (
         report[part] for part in ("input", "field", "points", "accuracy")
@@ -133,8 +133,7 @@ def points_table(outcome: Outcome) -> str:
 
 
 def signal_table(outcome: Outcome) -> str:
-    """The figures of a report on an image or a sound that people look at first, and where the files
-    are."""
+    """The main figures of a report on an image or a sound, and the paths of the files."""
     report: dict[str, Any] = outcome.report
     accuracy, field, source = report["accuracy"] or {}, report["field"], report["input"]
     measures = [

@@ -1,4 +1,4 @@
-"""``nstr3d view model.safetensors mesh.ply lines.ply``: a window on the desktop, or a page in the
+"""The command ``nstr3d view``, which shows models, meshes and lines in a window or on a page in the
 browser."""
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted
 from nstr3d.view.window import KEYS, Window, has_display
 
-RESOLUTIONS = (8, 1024)
+RESOLUTIONS = (8, 1024)  # fewest and most cells along a model's longest side
 
 
 @dataclass(frozen=True)
 class View:
-    """Look at models, meshes and lines: in a window where there is a display, or with --browser on
-    a page."""
+    """Show models, meshes and lines in a window, which needs a display, or with --browser on a
+    page."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Models (.safetensors) of shapes, meshes (OBJ, PLY, STL ...), and lines that flow wrote (.ply,
     .json)."""
     input: Path | None = None
-    """The mesh that a model was fitted to: shown beside or over it, and the error measured against
-    it."""
+    """The mesh that a model was fitted to. It is shown beside or over the model, and the model's
+    error is measured against it."""
     browser: bool = False
     """Serve a page with sliders instead of opening a window."""
     resolution: int = 128
-    """Cells of the extraction grid along a model's longest side, to begin with."""
+    """Initial number of cells of the extraction grid along a model's longest side."""
     iso: float = 0.0
-    """Show a model's surface where the distance has this value, in its own units."""
+    """Show a model's surface where the distance has this value, in the model's units."""
     size: tuple[int, int] = (1280, 800)
     """Width and height of the window in pixels."""
     host: str = "127.0.0.1"
-    """Where the page is served: this machine only; 0.0.0.0 lets the network in, without a
+    """Address of the page, by default for this machine only; 0.0.0.0 lets the network in, without a
     password."""
     port: int = 8080
-    """Port of the page; 0 takes any that is free."""
+    """Port of the page; 0 takes a free port."""
 
 
 def view(options: View) -> None:
-    """Shows what ``options`` say until it is closed or interrupted. Raises ValueError or OSError
-    with one sentence."""
+    """Shows the files until the window is closed, or the page interrupted. Raises ValueError or
+    OSError with one sentence for the user."""
     if not options.files:
         raise ValueError("There is nothing to look at; name a model, a mesh or lines.")
     if not RESOLUTIONS[0] <= options.resolution <= RESOLUTIONS[1]:
@@ -91,8 +91,8 @@ def serve(page: Page) -> None:
 
 
 def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
-    """The shapes and lines of the files, lines raised off the first shape. Raises ValueError or
-    OSError naming the file."""
+    """The shapes and the lines in the files; the lines are lifted off the surface of the first
+    shape. Raises ValueError or OSError, which names the file."""
     shapes, curves = [], []
     for path in options.files:
         if holds_lines(path):
@@ -107,6 +107,6 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
     if flat is not None:
         raise ValueError(
             f"The lines {flat.name} have {flat.lines.points.shape[1]} dimensions; the viewer "
-            "shows those of shapes, 3."
+            "shows lines of shapes, which have 3."
         )
     return shapes, [lifted(one, shapes[0].sdf()) for one in curves] if shapes else curves

@@ -1,5 +1,5 @@
-"""From the words of a command line to options: how jobs' dataclasses are read by tyro, and which of
-them ``nstr3d fit`` takes for the kind of file that is to be fitted."""
+"""Parsing of a command line: how tyro fills jobs' dataclasses, and which of them ``nstr3d fit``
+uses for the kind of file that is to be fitted."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tyro.constructors import (
 from nstr3d.signals.signal import kind_of
 
 T = TypeVar("T")
-# A job's options on the command line: no prefixes, and what has no default needs no flag.
+# A job's options on the command line: without prefixes; those without a default are positional.
 Options = tyro.conf.OmitArgPrefixes[tyro.conf.PositionalRequiredArgs[T]]
 
 
 class Refused(Exception):
-    """Options that a dataclass refused, for the ``reason`` that it gave.
+    """Raised for options that a dataclass refused with the ValueError ``reason``.
 
     tyro would catch the ValueError itself and exit with its own message and code.
     """
@@ -33,13 +33,13 @@ class Refused(Exception):
 
 
 def parse(options: type[T], prog: str, args: Sequence[str] | None = None) -> T:
-    """The options that ``args`` say, the command line's words by default. Raises `Refused` for
-    values out of range, and SystemExit for words that are none of the options."""
+    """The ``options`` filled from ``args``, by default the words of the command line. Raises
+    `Refused` for values out of range, and SystemExit for unknown words."""
     return tyro.cli(options, prog=prog, args=args, registry=_registry())
 
 
 def parse_command(commands: Mapping[str, type], prog: str, args: Sequence[str]) -> Any:
-    """`parse` for a first word that names one of the ``commands``."""
+    """`parse`, where the first word names one of the ``commands``."""
     return tyro.extras.subcommand_cli_from_dict(
         dict(commands), prog=prog, args=args, registry=_registry()
     )
@@ -52,7 +52,7 @@ def _registry() -> ConstructorRegistry:
     def refuse(info: StructTypeInfo) -> StructConstructorSpec | None:
         if asked or not is_dataclass(info.type):
             return None
-        asked.append(info)  # so that the rules that tyro has itself answer now
+        asked.append(info)  # switches this rule off, so that tyro's own rules answer
         spec = ConstructorRegistry.get_struct_spec(info)
         asked.pop()
         if not isinstance(spec, StructConstructorSpec):
@@ -70,15 +70,20 @@ def _registry() -> ConstructorRegistry:
 
 
 def names_signal(words: Sequence[str], *classes: type) -> bool:
-    """Whether the file that ``words`` name is an image or a sound, where words are read as those of
-    any of the options ``classes``: the value of an option is no file to fit."""
+    """Whether the file to fit, which ``words`` name, is an image or a sound.
+
+    The words may hold options of any of ``classes``; an option's value is not a file to fit.
+    """
     kinds = {kind_of(Path(path)) for path in _positionals(words, classes)}
     return not kinds <= {"mesh"}
 
 
 def _positionals(words: Sequence[str], classes: Sequence[type]) -> Sequence[str]:
-    """The words that are no option and no option's value. A mistake in the words, such as an option
-    without its value, may add others: they decide only whose options the error message shows."""
+    """The words that are neither an option nor an option's value.
+
+    A mistake in the words, such as an option without its value, may add other words. These decide
+    only which command's options the error message shows.
+    """
     options = {name: flag for each in classes for name, flag in _options(each)}
     lenient = make_dataclass(
         "Words",
@@ -89,7 +94,7 @@ def _positionals(words: Sequence[str], classes: Sequence[type]) -> Sequence[str]
                 for name, flag in options.items()
             ),
         ],
-    )  # every value is text, so that a mistaken value is left to the options' own class
+    )  # every value is text, so that a mistaken value is reported by the options' own class
     known = [word for word in words if word not in ("-h", "--help")]
     try:
         parsed, unknown = tyro.cli(
@@ -101,7 +106,7 @@ def _positionals(words: Sequence[str], classes: Sequence[type]) -> Sequence[str]
 
 
 def _options(options: type) -> Iterator[tuple[str, bool]]:
-    """Names of the options in a dataclass and in those nested in it, and whether each is a flag."""
+    """The name of each option of a dataclass and its nested ones, and whether it is a flag."""
     types = get_type_hints(options)
     for each in fields(options):
         if is_dataclass(types[each.name]):

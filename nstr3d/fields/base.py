@@ -15,13 +15,14 @@ from nstr3d.types import Samples
 
 
 class Field(nn.Module, ABC):
-    """Maps ``points (n, in_dim)`` in [-1, 1]^in_dim to ``values (n, out_dim)``.
+    """A trainable map from ``points (n, in_dim)`` in [-1, 1]^in_dim to ``values (n, out_dim)``.
 
-    A new field is one file: a subclass with `forward` and `rates`, and beside it a frozen config
-    dataclass, which the field keeps as ``config``, with ``build(in_dim, out_dim, near, generator)``
-    to make the field and ``restore(in_dim, out_dim, tensors)`` to make one that the saved
-    ``tensors`` fit. Files name the config by a tag: its class attribute ``tag``, or for a field of
-    nstr3d a row of the table in `nstr3d.model.tags`.
+    A new field is one file with a subclass that defines `forward` and `rates`, and a frozen config
+    dataclass, which the field keeps as ``config``. The config's ``build(in_dim, out_dim, near,
+    generator)`` makes a new field. Its ``restore(in_dim, out_dim, tensors)`` makes a field into
+    which the saved ``tensors`` can be loaded. A saved file names the config class by a tag, which
+    is the class attribute ``tag`` or, for the fields of nstr3d, a row of the table in
+    `nstr3d.model.tags`.
     """
 
     config: Any
@@ -34,27 +35,29 @@ class Field(nn.Module, ABC):
 
     @abstractmethod
     def rates(self) -> list[dict]:
-        """Optimiser groups ``{"params": [...], "lr": peak learning rate}`` that cover every
-        parameter, with a ``"weight_decay"`` (of AdamW, 0 without) where one pays."""
+        """The optimiser's parameter groups ``{"params": [...], "lr": peak learning rate}``, which
+        together cover every parameter. A group may set ``"weight_decay"`` of AdamW (default 0)."""
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
-        """Called with the training samples before the first step: a field may start from what they
-        say. Nothing by default."""
+        """Initialises the field from the training samples. Training calls it once, before the first
+        step of a run. Does nothing by default."""
 
     def compiled_steps(
         self, delta: float, gradient_weight: float, optimizer: AdamW
     ) -> Callable[[Samples], Tensor] | None:
-        """Training steps down the mean Huber loss of a batch's values, quadratic below ``delta``
-        and divided by it, plus ``gradient_weight`` times the squared error of its gradients: they
-        update the parameters as ``optimizer`` would and return the loss, detached.
+        """A function that makes one training step on a batch, or None.
 
-        None, the default, where a field has nothing better than autograd.
+        The function updates the parameters as ``optimizer`` would and returns the loss before the
+        step, detached. The loss is the mean Huber loss of the values, which is quadratic below
+        ``delta`` and is divided by ``delta``, plus ``gradient_weight`` times the squared error of
+        the gradients as a mean over the batch. The default is None: the field has no such function,
+        and training uses autograd.
         """
         return None
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Values ``(n, 1)`` of a field of one output and their gradient in the points ``(n,
-        in_dim)``, both detached."""
+        """Values ``(n, 1)`` of a field with one output and their gradient with respect to the
+        points ``(n, in_dim)``, both detached."""
         with torch.enable_grad():
             at = points.detach().requires_grad_(True)
             value = self(at)
@@ -62,15 +65,15 @@ class Field(nn.Module, ABC):
 
     @property
     def parameter_count(self) -> int:
-        """Everything that is learned."""
+        """Number of trainable scalars."""
         return sum(p.numel() for p in self.parameters())
 
 
 def largest(cost: Callable[[int], int], budget: int, least: int) -> int:
-    """The largest size from ``least`` on whose ``cost``, which must not fall with size, is within
-    ``budget``.
+    """The largest size of at least ``least`` whose ``cost`` does not exceed ``budget``.
 
-    Raises ValueError when even ``least`` costs more.
+    ``cost`` is the parameter count as a function of the size and must not decrease with it. The
+    search ends at ``least + 2^40``. Raises ValueError if ``cost(least)`` exceeds ``budget``.
     """
     if cost(least) > budget:
         raise ValueError(

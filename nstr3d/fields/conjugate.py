@@ -1,4 +1,4 @@
-"""Conjugate gradients, for whatever is linear in its unknowns: arrays or tensors."""
+"""The conjugate gradient method for linear systems in NumPy arrays or torch tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-SMALLEST = 1e-30  # of a direction's curvature: what is flatter is divided by this instead
+SMALLEST = 1e-30  # least curvature of a direction by which a step is divided
 
 
 def real_product(one: np.ndarray, two: np.ndarray) -> float:
@@ -23,14 +23,14 @@ def conjugate_gradients(
     product: Callable[[Any, Any], Any] = real_product,
     tolerance: float = 0.0,
 ) -> Iterator[tuple[Any, Any]]:
-    """Solution and residual of ``normal(solution) = right`` after each iteration, without end
-    (Hestenes and Stiefel, 1952).
+    """Yields the solution and the residual of ``normal(solution) = right`` after each iteration,
+    without end (Hestenes and Stiefel, 1952).
 
-    ``normal`` is a symmetric (Hermitian) positive definite linear map on arrays or tensors like
-    ``right``, ``start`` the first guess (zero when None), ``scale`` about the inverse of the map's
-    diagonal (the Jacobi preconditioner) and ``product`` the real inner product. Once residual .
-    (scale * residual) is at most ``tolerance`` times right . (scale * right), or 0, the last pair
-    is repeated.
+    ``normal`` is a symmetric (Hermitian) positive definite linear map on arrays or tensors with the
+    shape of ``right``. ``start`` is the first guess (zero if None). ``scale`` approximates the
+    inverse of the map's diagonal (the Jacobi preconditioner). ``product`` is the real inner
+    product. Iteration stops once ``product(residual, scale * residual)`` is at most ``tolerance``
+    times ``product(right, scale * right)``, or 0; the last pair is then yielded again and again.
     """
     solution, residual = (0 * right, right) if start is None else (start, right - normal(start))
     direction = scaled = scale * residual

@@ -11,9 +11,13 @@ from nstr3d.kernels.field.interpolate import nodes_per_axis, tap_weights
 
 
 def lattice_nodes(points: np.ndarray, cells: int, order: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """The lattice nodes that the B-splines of degree ``order`` (1: multilinear) take at each of
-    ``points (n, dim)``, and their weights, both ``(n, (order + 1)^dim)``; see
-    `kernels.field.interpolate.NodeGrid`."""
+    """Flat indices (int64) and weights (float32) of the lattice nodes whose B-splines are non-zero
+    in the cell of each of ``points (n, dim)``, both ``(n, (order + 1)^dim)``.
+
+    ``cells`` is the number of cells per axis and ``order`` the degree of the B-splines (1:
+    multilinear, 2: quadratic). A point outside the unit box belongs to the nearest cell. See
+    `kernels.field.interpolate.NodeGrid` for the order of the nodes.
+    """
     dim = points.shape[1]
     scaled = (points + 1) * (cells / 2)
     cell = np.clip(np.floor(scaled), 0, cells - 1).astype(np.int64)
@@ -28,8 +32,8 @@ def lattice_nodes(points: np.ndarray, cells: int, order: int = 1) -> tuple[np.nd
 
 
 def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
-    """The matrix of ``width`` columns whose row i has ``weights[i]`` at ``columns[i]``, both ``(n,
-    k)``."""
+    """The sparse matrix ``(n, width)`` whose row i has the entries ``weights[i]`` in the columns
+    ``columns[i]``; both arguments are ``(n, k)``."""
     from scipy.sparse import csr_array
 
     starts = np.arange(0, columns.size + 1, columns.shape[1])
@@ -37,16 +41,18 @@ def sparse_rows(columns: np.ndarray, weights: np.ndarray, width: int) -> Any:
 
 
 def touched_rows(points: np.ndarray, cells: int) -> Any:
-    """The matrix ``(n, touched)`` of multilinear weights at ``points (n, dim)``, with a column for
-    each node of a lattice of ``cells`` per axis that has a point in a cell beside it, in order."""
+    """The sparse matrix ``(n, touched)`` of multilinear weights at ``points (n, dim)`` on a lattice
+    of ``cells`` per axis. Its columns are the nodes of the cells that contain a point, in ascending
+    order of flat index."""
     corners, weights = lattice_nodes(points, cells)
     nodes, columns = np.unique(corners, return_inverse=True)
     return sparse_rows(columns.reshape(corners.shape), weights, len(nodes))
 
 
 def lattice_links(rows: np.ndarray) -> list[np.ndarray]:
-    """For each axis the pairs ``(pairs, 2)`` of stored nodes that are neighbours along it;
-    ``rows`` holds the row of every node of a lattice, below 0 where it is not stored."""
+    """For each axis, the pairs ``(pairs, 2)`` of rows of stored nodes that are neighbours along it.
+    ``rows (nodes along axis 0, ...)`` holds the row of every lattice node, negative for a node that
+    is not stored."""
     links = []
     for axis, count in enumerate(rows.shape):
         first, second = (

@@ -1,4 +1,4 @@
-"""Small building blocks that fields share."""
+"""Network layers that several fields use."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from nstr3d.kernels.field.layout import Weights
 
 class _Linear(nn.Linear):
     def reset_parameters(self) -> None:
-        """Nothing: a layer's own start would draw from the global generator."""
+        """Does nothing, because PyTorch's initialisation would draw from the global generator."""
 
 
 def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.Linear:
-    """A linear layer with U(-1, 1) / sqrt(fan_in) weights and biases, drawn from ``generator``."""
+    """A linear layer whose weights and biases are drawn from ``generator``, uniform in
+    [-1, 1] / sqrt(fan_in)."""
     layer = _Linear(fan_in, fan_out)
     bound = 1 / math.sqrt(max(fan_in, 1))
     with torch.no_grad():
@@ -27,8 +28,10 @@ def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.L
 
 
 class Decoder(nn.Module):
-    """g: features ``(n, fan_in)`` -> values ``(n, fan_out)`` through one hidden layer; Softplus
-    keeps the gradient continuous."""
+    """The decoder g: features ``(n, fan_in)`` -> values ``(n, fan_out)`` through one hidden layer.
+
+    The activation is Softplus with beta = ``sharpness``, which keeps the gradient continuous.
+    """
 
     def __init__(
         self,
@@ -47,14 +50,15 @@ class Decoder(nn.Module):
         return self.out(nn.functional.softplus(self.hidden(features), beta=self.sharpness))
 
     def weights(self) -> Weights:
-        """This decoder as the fused kernels take it."""
+        """The decoder's weights in the form that the fused kernels read."""
         return Weights(
             self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias, self.sharpness
         )
 
 
 class Mlp(nn.Module):
-    """``depth`` ReLU layers of ``width`` and a linear one: ``(n, fan_in)`` -> ``(n, fan_out)``."""
+    """A perceptron ``(n, fan_in)`` -> ``(n, fan_out)`` of ``depth`` hidden ReLU layers of ``width``
+    units and a linear output layer."""
 
     def __init__(
         self, fan_in: int, width: int, depth: int, fan_out: int, generator: torch.Generator | None

@@ -1,5 +1,5 @@
-"""One level of the local spectrum S(x): a dense or sparse node grid, its table, and the waves that
-read it."""
+"""One level of the local spectrum S(x): a dense or sparse node grid, its table of coefficients, and
+its waves."""
 
 from __future__ import annotations
 
@@ -22,15 +22,18 @@ from nstr3d.kernels.field.layout import Part
 
 @dataclass(frozen=True)
 class LevelConfig:
-    """A level: ``resolution`` cells per axis, ``plain`` channels without a wave, and ``waves`` or
-    none.
+    """A level of ``resolution`` cells per axis with ``plain`` channels without a wave, and
+    optionally ``waves``.
 
-    ``order`` is the degree of the B-splines between the nodes: 1 is multilinear, with creases at
-    the cells' faces; 2 is quadratic, whose gradient is continuous. ``sparse`` keeps only the nodes
-    that matter near what the field is built near; everywhere else the level is zero. With order 1
-    these are the nodes of the touched cells. With order 2 they are those that have somewhere on
-    the surface at least ``least_weight``: any subset of B-splines is as smooth as all of them, and
-    the other nodes would cost parameters that few samples see.
+    ``order`` is the degree of the B-splines: 1 is multilinear, with creases at the cells' faces; 2
+    is quadratic, with a continuous gradient. A ``sparse`` level stores only nodes near the shape
+    that the field is built for, and is zero elsewhere. With order 1 it stores the corners of the
+    cells that the shape touches. With order 2 it stores the nodes whose weight is at least
+    ``least_weight`` somewhere on the shape: every subset of the B-splines is as smooth as the full
+    set, and the other nodes would spend parameters that few samples reach.
+
+    Raises ValueError if ``order`` is not 1 or 2, ``resolution`` is less than 1, ``plain`` is
+    negative, or the level has no channel.
     """
 
     resolution: int
@@ -50,7 +53,7 @@ class LevelConfig:
                 f"A level needs a resolution of at least 1 cell per axis, not {self.resolution}."
             )
         if self.plain < 0 or self.channels == 0:
-            raise ValueError("A level needs at least one channel: give it plain channels or waves.")
+            raise ValueError("A level needs at least one channel; give it plain channels or waves.")
 
     @property
     def channels(self) -> int:
@@ -64,16 +67,17 @@ class LevelConfig:
 
     @property
     def features(self) -> int:
-        """Features handed to the decoder."""
+        """Number of features that the decoder receives from the level."""
         return self.plain + (self.waves.count if self.waves else 0)
 
 
 class Level(nn.Module):
-    """S(x) of one level: a sum of B-splines with the coefficients ``table (nodes, channels)``,
-    plain channels first, then the waves'.
+    """S(x) of one level: a sum of B-splines with the coefficients ``table (nodes, channels)``, with
+    the plain channels first and then the waves' channels.
 
-    ``nodes`` is the bitmap of stored nodes, ``((resolution + order)^dim,)`` packed eight to a byte:
-    all that a file needs to find every row again.
+    ``nodes`` is the bitmap of the stored nodes, ``((resolution + order)^dim,)`` bits packed eight
+    to a byte. The rows of the table are the stored nodes in this order, so a saved file needs only
+    the bitmap. ``rows ((resolution + order)^dim,)`` int32 holds each node's row, or -1.
     """
 
     table: nn.Parameter
@@ -107,7 +111,7 @@ class Level(nn.Module):
         self.table = nn.Parameter(torch.cat(parts, dim=1))
 
     def forward(self, points: Tensor) -> Tensor:
-        """Features ``(n, plain + waves)``."""
+        """Features ``(n, plain + waves)`` at ``points (n, dim)``."""
         spectrum = self.spectrum(points)
         waves = self.config.waves
         if waves is None:
@@ -119,18 +123,19 @@ class Level(nn.Module):
 
     @property
     def grid(self) -> NodeGrid:
-        """The nodes, as the kernels take them."""
+        """The nodes in the form that the kernels read."""
         return NodeGrid(self.rows, self.config.resolution, self.config.order)
 
     def places(self) -> Tensor:
-        """Where the stored nodes are ``(nodes, dim)`` in the unit box, in the order of the table;
-        those of quadratic levels are the cells' centres, and one more layer just outside."""
+        """Positions ``(nodes, dim)`` of the stored nodes in unit-box coordinates, in the order of
+        the table. The nodes of a quadratic level are the cells' centres and one more layer just
+        outside the box."""
         config = self.config
         stored = self.rows.reshape((config.edge,) * self.dim) >= 0
         return (torch.nonzero(stored) - (config.order - 1) / 2) * (2 / config.resolution) - 1
 
     def part(self) -> Part:
-        """This level as the fused kernels take it."""
+        """The level in the form that the fused kernels read."""
         config, waves = self.config, self.config.waves
         if waves is None:
             return Part(self.grid, self.table, config.plain)
@@ -146,20 +151,20 @@ class Level(nn.Module):
         )
 
     def spectrum(self, points: Tensor) -> Tensor:
-        """S(x) ``(n, channels)``."""
+        """S(x) ``(n, channels)`` at ``points (n, dim)``."""
         return gather(points, self.grid, self.table)
 
     def spectrum_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """S(x) ``(n, channels)`` and dS/dx ``(n, channels, dim)`` in closed form, from one
-        gather."""
+        """S(x) ``(n, channels)`` and, in closed form, dS/dx ``(n, channels, dim)`` per unit length
+        of the unit box, from one gather of the table's rows."""
         return interpolate_with_slope(points, self.grid, self.table)
 
 
 def stored_nodes(config: LevelConfig, dim: int, near: Near | None) -> np.ndarray:
-    """Which nodes a level stores: bool ``(edge^dim,)``; all of them when dense or when ``near`` is
-    None.
+    """Mask of the nodes that a level stores: bool ``(edge^dim,)``. A dense level, or any level
+    without ``near``, stores all nodes.
 
-    ``near`` is a mesh or points ``(n, dim)`` in the unit box, or the vicinity of either.
+    ``near`` is a mesh or points ``(n, dim)`` in the unit box, or the `Vicinity` of either.
     """
     if not config.sparse or near is None:
         return np.ones(config.edge**dim, bool)
@@ -170,10 +175,10 @@ def stored_nodes(config: LevelConfig, dim: int, near: Near | None) -> np.ndarray
 
 
 def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
-    """The bool array that `Level.nodes` packs. Raises ValueError when the bitmap has another
-    resolution's length."""
+    """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds. Raises ValueError if
+    ``bitmap`` is not uint8 or its length does not fit the level's resolution."""
     count = config.edge**dim
     if bitmap.dtype != np.uint8 or len(bitmap) != (count + 7) // 8:
         needed = f"a level of {config.resolution}^{dim} cells needs {(count + 7) // 8}"
-        raise ValueError(f"node bitmap holds {len(bitmap)} bytes where {needed}")
+        raise ValueError(f"node bitmap holds {len(bitmap)} bytes, but {needed}")
     return np.unpackbits(bitmap, count=count).astype(bool)

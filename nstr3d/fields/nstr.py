@@ -1,7 +1,8 @@
-"""The neural spectral transport field: f(x) = g( S(x), waves ), on sparse multi-level node grids.
+"""The neural spectral transport field (NSTR): f(x) = g(S(x), waves) on sparse multi-level node
+grids.
 
-Form: arXiv 2511.18384 (withdrawn; its details are not public). The phase field, the sparse levels
-and every default are ours.
+The form f = g(S, waves) is from arXiv 2511.18384 (withdrawn; its details are not public). The phase
+field, the sparse levels and all defaults are this project's own.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ START = LinearStartConfig()
 
 @dataclass(frozen=True)
 class TransportConfig:
-    """F: how the spectrum moves, dS/dx ~ F(x, S), with S and slopes counted per cell of each level.
+    """The transport F that models the spectrum's slope: h dS/dx ~ F(x, S), with the cell size h of
+    each level.
 
-    ``hidden = 0`` is F = 0, plain smoothness: the control. ``position = False`` makes it F(S).
+    ``hidden`` is the number of hidden units. ``hidden = 0`` means F = 0, so that the transport loss
+    is a plain smoothness penalty: the control. ``position = False`` makes F a function of S alone.
     """
 
     hidden: int = 64
@@ -43,14 +46,17 @@ class TransportConfig:
 
 @dataclass(frozen=True)
 class NstrConfig:
-    """Defaults: the phase field for 3D surfaces, on levels whose gradients are continuous.
-    ``hidden = 0`` makes the decoder the identity, the paper's literal sum.
+    """The options of an NSTR field. The defaults give a field with phase waves for 3D surfaces, on
+    quadratic levels, whose gradients are continuous.
 
-    ``table_decay`` draws nodes that few samples see to zero (decoupled, Loshchilov and Hutter,
-    2019): without it the field can cross zero at such a node, off the surface. ``placement`` is how
-    phase waves find their frequencies in the training samples; without it they keep the random ones
-    that they are built with. ``start`` is the closed form that training starts from, for fields of
-    one value; without it tables and decoder start random.
+    ``hidden`` and ``sharpness`` are those of the `Decoder`; with ``hidden = 0`` the decoder is the
+    sum of the features, as in the paper. ``table_rate`` and ``decoder_rate`` are peak learning
+    rates. ``table_decay`` is the decoupled weight decay of the tables (Loshchilov and Hutter,
+    2019), which draws nodes that few samples reach to zero; without it the field can cross zero at
+    such a node, off the surface. ``placement`` sets how the phase waves get their frequencies from
+    the training samples; if None, they keep their random frequencies. ``start`` sets the
+    least-squares initialisation of fields with one output; if None, tables and decoder start from
+    random values. Raises ValueError if there are no ``levels``.
     """
 
     levels: tuple[LevelConfig, ...] = (
@@ -79,8 +85,12 @@ class NstrConfig:
         near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Nstr:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0), whose
-        sparse levels cover ``near``, a mesh or points in the unit box."""
+        """A field with random weights drawn from ``generator`` (by default one with seed 0).
+
+        Its sparse levels cover ``near``, a mesh or points ``(n, in_dim)`` in the unit box; without
+        ``near`` they store all nodes. Raises ValueError if ``hidden`` is 0 and ``out_dim`` is not
+        1.
+        """
         generator = generator or torch.Generator().manual_seed(0)
         field = Nstr(
             self,
@@ -93,8 +103,9 @@ class NstrConfig:
         return field
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Nstr:
-        """The field that ``tensors`` (its saved state) came from. Raises ValueError naming what is
-        missing or misshapen."""
+        """A field with the stored nodes of ``tensors`` (a saved state), whose other tensors can
+        then be loaded into it. Raises ValueError if a level's node bitmap is missing or has the
+        wrong size, and names the tensor or the size."""
         stored = []
         for index, level in enumerate(self.levels):
             key = f"levels.{index}.nodes"
@@ -105,8 +116,11 @@ class NstrConfig:
 
 
 class Nstr(Field):
-    """An NSTR field; see `NstrConfig`. ``transport`` holds F where the config asks for it;
-    ``fresh`` says that the weights are random, so that training may choose others to start from."""
+    """An NSTR field; see `NstrConfig`.
+
+    ``transport`` is F, or None if the config has none. ``fresh`` is true while the weights are the
+    random ones of `NstrConfig.build`, so that `prepare` may replace them.
+    """
 
     fresh = False
 
@@ -128,7 +142,7 @@ class Nstr(Field):
             self.decoder = Decoder(features, config.hidden, out_dim, config.sharpness, generator)
         elif out_dim != 1:
             raise ValueError(
-                f"The identity decoder sums to one value; {out_dim} outputs need hidden > 0."
+                f"A decoder without hidden units has one output; {out_dim} outputs need hidden > 0."
             )
         else:
             self.decoder = Sum()
@@ -140,7 +154,7 @@ class Nstr(Field):
 
     @property
     def spectra(self) -> list[Level]:
-        """The levels, coarse to fine as configured."""
+        """The levels in the order of the config."""
         return list(self.levels)  # type: ignore[arg-type]
 
     def forward(self, points: Tensor) -> Tensor:
@@ -163,8 +177,8 @@ class Nstr(Field):
         return Descent(parts, self.decoder.weights(), self._layout_of(parts), loss, optimizer)
 
     def prepare(self, samples: Samples, generator: np.random.Generator) -> None:
-        """Starts a fresh field in closed form, and places the phase waves unless they have moved
-        already."""
+        """Initialises a fresh field of one output by least squares, and places the phase waves of
+        every level whose phases are all still zero, as the config says."""
         if (
             self.fresh
             and self.config.start is not None
@@ -214,8 +228,8 @@ class Nstr(Field):
         return [group for group in groups if group["params"]]
 
     def spectrum(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """S ``(n, channels)`` of all levels and its slope per cell, h dS/dx ``(n, channels,
-        in_dim)``, h being the cell size."""
+        """The spectrum S ``(n, channels)`` of all levels and its slope per cell, h dS/dx
+        ``(n, channels, in_dim)``, with the cell size h of each level."""
         values, slopes = [], []
         for level in self.spectra:
             value, slope = level.spectrum_and_slope(points)
@@ -224,8 +238,12 @@ class Nstr(Field):
         return torch.cat(values, dim=1), torch.cat(slopes, dim=1)
 
     def transport_residual(self, points: Tensor) -> Tensor:
-        """|h dS/dx - F(x, S)|^2 relative to |h dS/dx|^2: 0 where F explains the spectrum's motion,
-        1 where F = 0 would do."""
+        """The sum of |h dS/dx - F(x, S)|^2 over ``points (n, in_dim)``, divided by the sum of
+        |h dS/dx|^2.
+
+        It is 0 if F equals the spectrum's slope, and 1 if F is no better than F = 0. Raises
+        ValueError for a field without a transport network.
+        """
         if self.transport is None:
             raise ValueError(
                 "This field was built without a transport network; set NstrConfig.transport."
@@ -235,7 +253,8 @@ class Nstr(Field):
         return error.square().sum() / slope.square().sum().clamp_min(1e-20)
 
     def transport_loss(self, points: Tensor) -> Tensor:
-        """Mean over points of |h dS/dx - F(x, S)|^2, summed over channels and axes."""
+        """The mean over ``points (n, in_dim)`` of |h dS/dx - F(x, S)|^2, summed over channels and
+        axes. Raises ValueError for a field without a transport network."""
         if self.transport is None:
             raise ValueError(
                 "This field was built without a transport network; set NstrConfig.transport."
@@ -244,10 +263,10 @@ class Nstr(Field):
         return (slope - self.transport(points, spectrum)).square().sum(dim=(1, 2)).mean()
 
     def local_frequency(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Local frequency omega_k + grad phi_k ``(n, waves, in_dim)`` and amplitude ``(n, waves)``
-        of the phase-field waves.
+        """Local frequency omega_k + grad phi_k ``(n, waves, in_dim)``, in radians per unit length
+        of the unit box, and amplitude ``(n, waves)`` of all phase waves.
 
-        Radians per unit length of the unit box. Raises ValueError for a field without phase waves.
+        Raises ValueError for a field without phase waves.
         """
         frequencies, amplitudes = [], []
         for level in self.spectra:
@@ -260,22 +279,22 @@ class Nstr(Field):
             frequencies.append(level.omega + waves.radians * slope[:, start + waves.count :])
         if not frequencies:
             raise ValueError(
-                "This field has no phase waves, so no local frequency to read; use levels with "
+                "This field has no phase waves and therefore no local frequency; use levels with "
                 "PhaseWaves."
             )
         return torch.cat(frequencies, dim=1), torch.cat(amplitudes, dim=1)
 
 
 class Sum(nn.Module):
-    """g = identity on the waves' sum: features ``(n, k)`` -> ``(n, 1)``."""
+    """The decoder g that sums all features: ``(n, k)`` -> ``(n, 1)``."""
 
     def forward(self, features: Tensor) -> Tensor:
         return features.sum(dim=1, keepdim=True)
 
 
 class Transport(nn.Module):
-    """F: (x, S) or S alone -> slopes ``(n, channels, dim)``; zero without parameters when
-    ``hidden`` is 0."""
+    """The transport network F: (x, S) or S alone -> slopes per cell ``(n, channels, dim)``, through
+    one hidden layer with tanh. With ``hidden = 0`` it has no parameters and returns zero."""
 
     def __init__(
         self, config: TransportConfig, dim: int, channels: int, generator: torch.Generator | None

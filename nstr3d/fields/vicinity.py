@@ -1,4 +1,4 @@
-"""Where sparse levels store nodes: near a shape."""
+"""Selects the nodes that sparse levels store: the nodes near a shape."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from nstr3d.fields.lattice import lattice_nodes
 from nstr3d.kernels.field.interpolate import nodes_per_axis
 from nstr3d.types import Mesh
 
-STEPS_PER_CELL = 8  # to which the points of a surface are rounded where weights decide
+STEPS_PER_CELL = 8  # steps per cell and axis to which points are rounded before they are weighted
 
 
 class Vicinity:
-    """What sparse levels cover: the nodes near ``shape``, a mesh or points ``(n, dim)`` in the unit
-    box. The nodes of each resolution are computed once, so a field that is sized to a budget and
-    then built does not compute them twice."""
+    """The region that sparse levels cover: the nodes near ``shape``, which is a mesh or points
+    ``(n, dim)`` in the unit box.
+
+    The nodes of each resolution are cached, so that a field that is first sized to a budget and
+    then built computes them once.
+    """
 
     def __init__(self, shape: Mesh | np.ndarray):
         self.shape = shape
@@ -25,11 +28,12 @@ class Vicinity:
 
     @classmethod
     def of(cls, near: Near) -> Vicinity:
-        """The vicinity of ``near``: a new one, or ``near`` itself where it is one."""
+        """``near`` itself if it is a `Vicinity`, otherwise a new vicinity of it."""
         return near if isinstance(near, Vicinity) else cls(near)
 
     def corners(self, resolution: int) -> np.ndarray:
-        """The corners of all cells that touch the shape: bool ``((resolution + 1)^dim,)``."""
+        """Mask of the corners of all cells that the shape touches: bool
+        ``((resolution + 1)^dim,)``, last axis fastest."""
         key = (resolution,)
         if key not in self._packed:
             self._packed[key] = np.packbits(self._corners(resolution))
@@ -37,8 +41,9 @@ class Vicinity:
         return np.unpackbits(self._packed[key], count=count).astype(bool)
 
     def nodes(self, resolution: int, order: int, least_weight: float) -> np.ndarray:
-        """The nodes whose B-spline of degree ``order`` is at least ``least_weight`` somewhere on
-        the shape: bool ``(edge^dim,)``; see `kernels.field.interpolate.NodeGrid`."""
+        """Mask of the nodes whose B-spline of degree ``order`` has a weight of at least
+        ``least_weight`` somewhere on the shape: bool ``((resolution + order)^dim,)``, last axis
+        fastest. See `kernels.field.interpolate.NodeGrid`."""
         key = (resolution, order, least_weight)
         if key not in self._packed:
             weights = self._largest_weights(resolution, order)
@@ -57,8 +62,8 @@ class Vicinity:
         return nodes.ravel()
 
     def _largest_weights(self, resolution: int, order: int) -> np.ndarray:
-        """The largest weight of each node on the shape, whose points are rounded first, so that
-        many cost as much as few."""
+        """The largest weight of each node over the shape. Points are rounded first, which bounds
+        the cost for many points."""
         steps = resolution * STEPS_PER_CELL
         shape = (steps,) * self.dim
         points = self._points(0.5 / resolution)
@@ -71,7 +76,7 @@ class Vicinity:
         return largest
 
     def _points(self, spacing: float) -> np.ndarray:
-        """Points of the shape, of a mesh no further apart than about ``spacing``."""
+        """The shape's points, or points on the mesh about ``spacing`` apart or less."""
         if isinstance(self.shape, Mesh):
             return surface_lattice(self.shape, spacing)
         return np.asarray(self.shape)
@@ -81,15 +86,19 @@ Near: TypeAlias = Mesh | np.ndarray | Vicinity
 
 
 def surface_lattice(mesh: Mesh, spacing: float) -> np.ndarray:
-    """Points on every triangle no further apart than about ``spacing``: its corners and midpoints,
-    split until it is small."""
-    corners, found = mesh.corners, []
+    """Points ``(n, 3)`` on the triangles of ``mesh``, about ``spacing`` (in the mesh's units) apart
+    or less, some of them repeated.
+
+    Each triangle is split at its edges' midpoints until no edge is longer than ``spacing``; the
+    points are the corners of all triangles so made.
+    """
+    corners, batches = mesh.corners, []
     while len(corners):
-        found.append(corners.reshape(-1, 3))
+        batches.append(corners.reshape(-1, 3))
         edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
         large = corners[edges.max(axis=1) > spacing]
         a, b, c = large[:, 0], large[:, 1], large[:, 2]
         ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
         quarters = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
         corners = np.concatenate([np.stack(q, axis=1) for q in quarters])
-    return np.concatenate(found)
+    return np.concatenate(batches)

@@ -1,2 +1,6 @@
-"""What a shape is before it is learned: `nstr3d.geometry.mesh` (repair, distance, holes),
-`nstr3d.geometry.cloud` (points to a first surface), `nstr3d.geometry.shapes` (analytic shapes)."""
+"""Geometry that exists before a field is fitted.
+
+`nstr3d.geometry.mesh` repairs and closes meshes and computes their signed distance.
+`nstr3d.geometry.cloud` turns point clouds into a first surface. `nstr3d.geometry.shapes` holds
+analytic shapes.
+"""

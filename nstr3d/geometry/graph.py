@@ -1,4 +1,4 @@
-"""What hangs together in a graph."""
+"""Connected components of a graph."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import numpy as np
 
 
 def label_components(count: int, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A label ``(count,)`` from 0 for each of ``count`` nodes, shared by those that edges ``start
-    (m,)`` to ``end (m,)`` connect, in either direction."""
+    """Labels the connected components of an undirected graph: ``(count,)`` integers from 0.
+
+    The graph has ``count`` nodes. Its edges connect node ``start[i]`` and node ``end[i]``, both
+    arrays ``(m,)``; their direction is ignored. Connected nodes share a label.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

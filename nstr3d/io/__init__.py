@@ -1,13 +1,13 @@
-"""Files: bytes on disk to meshes, points, lines, pictures and sounds, and back.
+"""Readers and writers of meshes, points, lines, pictures and sounds.
 
 The public functions are the names of ``__all__``: one ``load_`` and one ``save_`` for each kind of
-file (points are only read). Every ``load_`` raises ``FileNotFoundError``, ``IsADirectoryError`` or
-``ValueError`` with one sentence that names the file; every ``save_`` publishes a complete file or
-nothing. Decoders such as trimesh, Pillow, soundfile and laspy are imported at the first call that
+file. Points are only read. Every ``load_`` raises ``FileNotFoundError``, ``IsADirectoryError`` or
+``ValueError`` with one sentence that names the file. Every ``save_`` writes a complete file or no
+file. Decoders such as trimesh, Pillow, soundfile and laspy are imported at the first call that
 needs them.
 
 `nstr3d.io.interop` converts to the types of Open3D, trimesh and kaolin. `nstr3d.io.atomic` holds
-what other writers share: `atomic_path` and `check_readable`.
+`atomic_path` and `check_readable`, which other writers and readers share.
 """
 
 from nstr3d.io.atomic import save_json

@@ -1,4 +1,4 @@
-"""Files that are complete or absent: atomic writes, JSON, and the check before every read."""
+"""Atomic writes, JSON files, and the check before every read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import numpy as np
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to: it replaces ``path`` when the block succeeds
-    and vanishes when it fails.
+    """A context manager that yields a temporary path beside ``path`` to write to.
 
-    A reader sees the old file or the whole new one, never a part. The temporary keeps the suffix of
-    ``path``, so that writers which go by extension work. Raises ``FileNotFoundError`` if the folder
-    is missing, ``IsADirectoryError`` if ``path`` is a folder.
+    The temporary file replaces ``path`` if the block succeeds and is deleted if the block fails, so
+    a reader sees the old file or the complete new file. The temporary path keeps the suffix of
+    ``path`` for writers that choose the format by extension. Raises ``FileNotFoundError`` if the
+    folder is missing and ``IsADirectoryError`` if ``path`` is a folder.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link: what it points at is replaced
+    target = Path(os.path.realpath(path))  # keeps a link and replaces the file it points to
     if target.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
     if not target.parent.is_dir():
@@ -39,7 +39,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(
             mode
-        )  # some writers, that of safetensors for one, make a file that only its owner may read
+        )  # some writers, such as safetensors, create a file that only its owner may read
         os.replace(temporary, target)
     except BaseException as error:
         if (
@@ -53,11 +53,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def save_json(path: str | os.PathLike[str], data: Any) -> None:
-    """Write ``data`` (dicts, lists, tuples, strings, numbers, numpy scalars and arrays) as indented
-    JSON, atomically.
+    """Writes ``data`` as indented JSON, atomically.
 
-    Raises ``ValueError`` naming the key path of a NaN or infinity, or of a value that JSON has no
-    form for.
+    ``data`` may hold dicts, lists, tuples, strings, numbers, booleans, None, numpy scalars and
+    arrays. Raises ``ValueError`` naming the key path of a NaN, an infinity, or a value of a type
+    that JSON cannot hold.
     """
     text = json.dumps(_plain(data, "data"), indent=2, allow_nan=False)
     with atomic_path(path) as temporary:
@@ -65,8 +65,8 @@ def save_json(path: str | os.PathLike[str], data: Any) -> None:
 
 
 def check_readable(path: Path) -> None:
-    """Raises ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` unless ``path`` is a
-    file that holds something."""
+    """Raises ``FileNotFoundError`` if ``path`` does not exist, ``IsADirectoryError`` if it is a
+    folder, and ``ValueError`` if it is an empty file."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
     if not path.exists():
@@ -78,7 +78,8 @@ def check_readable(path: Path) -> None:
 
 
 def _plain(value: Any, where: str) -> Any:
-    """``value`` with numpy turned into plain Python, refusing what JSON cannot hold."""
+    """``value`` with numpy types converted to Python types. Raises ValueError naming ``where``, the
+    key path, for a value that JSON cannot hold."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):

@@ -1,5 +1,5 @@
-"""Sounds in and out, through libsndfile (the ``audio`` extra): WAV, FLAC, OGG, MP3, AIFF in, WAV
-out."""
+"""Sound files through libsndfile (the extra ``audio``). WAV, FLAC, OGG, MP3 and AIFF are read; WAV
+is written."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 
 @dataclass(frozen=True)
 class Sound:
-    """``values (n, channels)`` float32, full scale being [-1, 1], ``rate`` samples per second, and
-    how a sample is stored in the file (libsndfile's name of it, PCM_16 for instance)."""
+    """A sound: ``values (n, channels)`` float32 with full scale [-1, 1] and ``rate`` in samples per
+    second. ``subtype`` is libsndfile's name of the sample format in the file, such as PCM_16."""
 
     values: np.ndarray
     rate: int
@@ -26,10 +26,11 @@ class Sound:
 
 
 def load_sound(path: str | os.PathLike[str]) -> Sound:
-    """The whole sound, every channel.
+    """The whole sound with all channels.
 
-    Raises ``FileNotFoundError``, ``IsADirectoryError``, ``ModuleNotFoundError`` without soundfile,
-    and ``ValueError`` if the file is no sound, has no samples, or some that are not finite.
+    A subtype that WAV cannot hold becomes PCM_16. Raises ``FileNotFoundError``,
+    ``IsADirectoryError``, ``ModuleNotFoundError`` without soundfile, and ``ValueError`` if the file
+    is not a sound, has no samples, or has samples that are not finite.
     """
     path = Path(path)
     check_readable(path)
@@ -54,17 +55,18 @@ def load_sound(path: str | os.PathLike[str]) -> Sound:
 
 
 def save_sound(path: str | os.PathLike[str], sound: Sound) -> None:
-    """Write ``sound`` as WAV of its subtype, atomically. Integer types clip at full scale.
+    """Writes ``sound`` as WAV of its subtype, atomically. Integer subtypes clip at full scale.
 
-    Raises ``ValueError`` for another extension, an empty sound, or values that are not finite.
+    Raises ``ValueError`` for an extension other than .wav, an empty sound, or values that are not
+    finite, and ``ModuleNotFoundError`` without soundfile.
     """
     path = Path(path)
     if path.suffix.lower() != ".wav":
         raise ValueError(f"{path}: sounds are written as WAV; end the name in .wav")
     if sound.values.ndim != 2 or sound.values.size == 0 or not np.isfinite(sound.values).all():
         raise ValueError(
-            f"{path}: a sound has shape (samples, channels) and finite values, unlike this "
-            f"{sound.values.shape}"
+            f"{path}: a sound needs shape (samples, channels) and finite values; this one has "
+            f"shape {sound.values.shape}"
         )
     values = sound.values if sound.subtype in ("FLOAT", "DOUBLE") else sound.values.clip(-1, 1)
     with atomic_path(path) as temporary:

@@ -1,7 +1,6 @@
-"""Point clouds from files: PLY, XYZ and other text, PCD, NPY, NPZ, and LAS where laspy is
-installed.
+"""Point clouds from files: PLY, XYZ and other text, PCD, NPY, NPZ, and LAS if laspy is installed.
 
-Every reader answers bad input with one sentence that names the file.
+Every reader raises an error of one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ PCD_NORMALS = ("normal_x", "normal_y", "normal_z")
 
 
 def load_cloud(path: str | os.PathLike[str]) -> PointCloud:
-    """The points of a file and, where it has them, their normals, as stored: not checked for size,
-    length or being finite.
+    """The points of a file and, if the file has them, the normals, both float64.
 
-    PLY (ASCII or binary; faces are ignored), PCD (ASCII or binary), text of 3 or 6 columns (XYZ,
-    TXT, CSV, PTS, ASC: position, or position and normal), NPY of the same columns, NPZ with an
-    array ``points`` and, optionally, ``normals``, LAS and LAZ. Raises ``FileNotFoundError``,
-    ``IsADirectoryError``, ``ModuleNotFoundError`` (laspy) or ``ValueError``.
+    Points and normals are as stored: coordinates may be non-finite and normals of any length. The
+    formats are PLY (ASCII or binary; faces are ignored), PCD (ASCII or binary), text of 3 or 6
+    columns (XYZ, TXT, CSV, PTS, ASC: position, or position and normal), NPY of the same columns,
+    NPZ with an array ``points`` and optionally ``normals``, LAS and LAZ. Raises
+    ``FileNotFoundError``, ``IsADirectoryError``, ``ModuleNotFoundError`` if LAS needs laspy, and
+    ``ValueError`` for an empty file or, as `ContentError`, any other fault of the file.
     """
     path = Path(path)
     check_readable(path)
@@ -46,7 +46,7 @@ def load_cloud(path: str | os.PathLike[str]) -> PointCloud:
         raise ContentError(
             f"{path} could not be read as {kind[1:].upper()}: {error}; export it again"
         ) from error
-    except Exception as error:  # damaged headers lead decoders anywhere
+    except Exception as error:  # decoders raise any exception for a damaged header
         raise ContentError(
             f"{path} could not be read as {kind[1:].upper()}: it is damaged; export it again"
         ) from error
@@ -59,7 +59,7 @@ Columns = tuple[np.ndarray, np.ndarray | None]
 
 
 def _split(values: np.ndarray, path: Path) -> Columns:
-    """Positions and, in columns 4 to 6, normals."""
+    """Positions from columns 1 to 3 and, if there are 6 columns, normals from columns 4 to 6."""
     if values.ndim != 2 or values.shape[1] not in (3, 6):
         shape = (
             f"{values.shape[1]} columns"
@@ -80,9 +80,9 @@ def _from_text(path: Path) -> Columns:
         plain = (re.sub(r"(#|//).*", "", line).replace(",", " ").replace(";", " ") for line in file)
         lines = [line for line in plain if line.strip()]
     if lines and path.suffix.lower() == ".pts" and len(lines[0].split()) == 1:
-        lines = lines[1:]  # the count
+        lines = lines[1:]  # skips the point count
     if lines and not re.match(r"\s*[-+.\dnNiI]", lines[0]):
-        lines = lines[1:]  # the columns' names
+        lines = lines[1:]  # skips the column names
     if not lines:
         raise ContentError(f"{path} holds no points")
     width = len(lines[0].split())
@@ -120,7 +120,7 @@ def _from_npz(path: Path) -> Columns:
     with np.load(path, allow_pickle=False) as arrays:
         if "points" not in arrays:
             raise ContentError(
-                f"{path} has no array named points but {', '.join(arrays) or 'nothing'}; name it so"
+                f"{path} has no array named points; rename one: {', '.join(arrays) or '(none)'}"
             )
         points, extra = _split(arrays["points"], path)
         if "normals" not in arrays:
@@ -137,7 +137,7 @@ def _from_ply(path: Path) -> Columns:
 
 
 def _named(columns: Any, names: tuple[str, ...], normal: tuple[str, ...], path: Path) -> Columns:
-    """The positions among named columns and, if all of ``normal`` are there, the normals."""
+    """Positions from the columns x, y and z and, if all columns of ``normal`` exist, normals."""
     if not {"x", "y", "z"} <= set(names):
         raise ContentError(f"{path} has the columns {', '.join(names)}; points need x, y and z")
     points, normals = (

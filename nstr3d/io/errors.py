@@ -1,12 +1,13 @@
-"""What a file can be refused for. The classes are ``ValueError``: the command line prints them."""
+"""Errors about the content of files. They are subclasses of ``ValueError``, which the command line
+prints."""
 
 from __future__ import annotations
 
 
 class ContentError(ValueError):
-    """A file that can be opened does not hold what its reader needs. The message is one sentence
-    that begins with the path and names the remedy."""
+    """The content of a file that can be opened is not what the reader needs. The message is one
+    sentence that begins with the path and names the remedy."""
 
 
 class NoFacesError(ContentError):
-    """A mesh file holds points but no faces: it is a point cloud."""
+    """A mesh file holds points but no faces, so it is a point cloud."""

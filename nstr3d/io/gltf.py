@@ -1,4 +1,4 @@
-"""Points with edges or triangles as the bytes of a GLB file: glTF 2.0 in binary."""
+"""Points with edges or triangles as the bytes of a GLB file (binary glTF 2.0)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-# Codes of glTF: what a buffer view holds, the type of a number, and what each row of indices draws.
+# Codes of glTF for the target of a buffer view, the type of a number, and the drawing mode.
 VERTICES, INDICES = 34962, 34963
 FLOAT32, UINT8, UINT32 = 5126, 5121, 5125
-MODES = {2: 1, 3: 4}  # a row of 2 indices is a line, of 3 a triangle
+MODES = {2: 1, 3: 4}  # rows of 2 indices are drawn as lines, rows of 3 as triangles
 
 
 def encode_glb(
@@ -23,12 +23,12 @@ def encode_glb(
     colours: np.ndarray | None = None,
     placement: np.ndarray | None = None,
 ) -> bytes:
-    """A scene with one node ``name``: ``points (n, 3)``, stored as float32, joined by the rows of
-    ``indices (m, 2)``, lines, or ``(m, 3)``, triangles.
+    """A scene with one node ``name`` of lines or triangles between ``points (n, 3)``.
 
-    ``colours (n, 3)`` uint8 are those of the points. ``placement (4, 4)`` takes the points to
-    world coordinates; glTF stores it in decimal text, so it keeps double precision. ``material``
-    is glTF's own dictionary.
+    Points are stored as float32. The rows of ``indices`` are lines ``(m, 2)`` or triangles
+    ``(m, 3)``. ``colours (n, 3)`` uint8 are colours of the points. ``placement (4, 4)`` maps the
+    points to world coordinates; glTF stores it as decimal text, so it keeps double precision.
+    ``material`` is a glTF material dictionary.
     """
     points, rows = points.astype("<f4"), indices.astype("<u4")
     box = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
@@ -48,8 +48,8 @@ def encode_glb(
     }
     node = {"name": name, "mesh": 0}
     if placement is not None:
-        node["matrix"] = placement.T.ravel().tolist()  # glTF stores columns
-    body = b"".join(data for data, _, _ in parts)  # every part is a whole number of 4-byte words
+        node["matrix"] = placement.T.ravel().tolist()  # glTF stores matrices by columns
+    body = b"".join(data for data, _, _ in parts)  # each part is a multiple of 4 bytes long
     tree = {
         "asset": {"version": "2.0", "generator": "nstr3d"},
         "scene": 0,
@@ -71,7 +71,7 @@ def encode_glb(
         "buffers": [{"byteLength": len(body)}],
     }
     if not tree["extensionsUsed"]:
-        del tree["extensionsUsed"]  # glTF allows no empty list
+        del tree["extensionsUsed"]  # glTF forbids an empty list
     return _container(json.dumps(tree, allow_nan=False).encode("ascii"), body)
 
 
@@ -80,7 +80,7 @@ def _accessor(number: int, count: int, kind: str) -> dict[str, Any]:
 
 
 def _container(text: bytes, body: bytes) -> bytes:
-    """The file's header and its two chunks; the text is filled up to whole words with spaces."""
+    """The file's header and its two chunks. Spaces pad the text to a multiple of 4 bytes."""
     text += b" " * (-len(text) % 4)
     chunks = b"".join(
         struct.pack("<I4s", len(data), kind) + data

@@ -1,6 +1,6 @@
-"""Pictures from files and to PNG, of 8 or 16 bits per channel.
+"""Pictures read from files and written as PNG, with 8 or 16 bits per channel.
 
-Every error is one sentence that names the file.
+Every error message is one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -16,14 +16,16 @@ import numpy as np
 from nstr3d.io.atomic import atomic_path, check_readable
 from nstr3d.io.deepcolour import encode_deep_png, is_deep_colour, low_bytes, stored_mode
 
-LARGE = 1 << 24  # values of a picture
+LARGE = 1 << 24  # a PNG of at least this many values is compressed at a lower level
 
 
 @dataclass(frozen=True)
 class Picture:
-    """``values (h, w, c)`` float32 in [0, 1], c being 1 (grey), 3 (RGB) or 4 (RGBA), the ``bits``
-    per channel that the file has (32 for floats), and ``notes``: what was left out or changed, a
-    sentence each."""
+    """A picture: ``values (h, w, c)`` float32 in [0, 1], where c is 1 (grey), 3 (RGB) or 4 (RGBA).
+
+    ``bits`` are the bits per channel of the file, 32 for floats. ``notes`` are clauses about the
+    file, each of which says what the reader left out or changed.
+    """
 
     values: np.ndarray
     bits: int = 8
@@ -31,17 +33,16 @@ class Picture:
 
 
 def load_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """The picture as ``(h, w, c)`` float32 in [0, 1]: `load_picture` without what it says about the
-    file."""
+    """The ``values (h, w, c)`` float32 in [0, 1] of `load_picture`, with the same errors."""
     return load_picture(path).values
 
 
 def load_picture(path: str | os.PathLike[str]) -> Picture:
-    """A picture of 1 to 16 bits or of floats, rotated as its EXIF tag says; the first frame of
-    several, palettes and CMYK as RGB or RGBA.
+    """A picture of 1 to 16 bits per channel or of floats, rotated as its EXIF tag says.
 
-    Raises ``FileNotFoundError``, ``IsADirectoryError`` or ``ValueError`` if the file is no picture
-    that Pillow reads, or holds floats that are not in [0, 1].
+    Only the first of several frames is read. Palettes and CMYK become RGB or RGBA. Raises
+    ``FileNotFoundError``, ``IsADirectoryError``, and ``ValueError`` if Pillow cannot read the file
+    as a picture or its floats are not in [0, 1].
     """
     from PIL import Image, ImageOps
 
@@ -51,7 +52,7 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
         with warnings.catch_warnings(), Image.open(path) as opened:
             warnings.simplefilter(
                 "ignore", Image.DecompressionBombWarning
-            )  # a large picture is no attack; a huge one still raises
+            )  # warns from 89 million pixels on; from twice as many, Pillow raises an error
             frames = getattr(opened, "n_frames", 1)
             stored = stored_mode(opened)
             mode, picture = opened.mode, ImageOps.exif_transpose(opened)
@@ -73,7 +74,7 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
                 )
             elif ";16" in stored:
                 notes.append("of its 16 bits per channel the upper 8 were read")
-    except Exception as error:  # decoders raise whatever the damaged byte led to
+    except Exception as error:  # decoders raise any exception for a damaged file
         too_large = isinstance(error, Image.DecompressionBombError)
         cause = "it is too large" if too_large else "convert it to PNG or JPEG"
         raise ValueError(f"{path} could not be read as a picture; {cause}") from error
@@ -85,10 +86,10 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Write ``image (h, w, 3)`` or ``(h, w, 4)``, uint8 or float in [0, 1], as PNG, atomically.
+    """Writes ``image (h, w, 3)`` or ``(h, w, 4)``, uint8 or float in [0, 1], as PNG, atomically.
 
-    Raises ``ValueError`` for another extension, shape or type, and for floats that are not finite
-    or outside [0, 1].
+    Raises ``ValueError`` for an extension other than .png, another shape or type, and floats that
+    are not finite or outside [0, 1].
     """
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.size == 0:
         raise ValueError(f"{path}: a picture has shape (height, width, 3 or 4), not {image.shape}")
@@ -101,11 +102,11 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 
 def save_picture(path: str | os.PathLike[str], picture: Picture) -> None:
-    """Write ``picture`` as PNG of 8 bits per channel, or of 16 if it has more, atomically; grey,
-    RGB or RGBA as it is.
+    """Writes ``picture`` as grey, RGB or RGBA PNG, atomically.
 
-    Raises ``ValueError`` for another extension or shape, and for values that are not finite or
-    outside [0, 1].
+    The file has 8 bits per channel if ``picture.bits`` is at most 8, and 16 otherwise. Raises
+    ``ValueError`` for an extension other than .png, another shape, and values that are not finite
+    or outside [0, 1].
     """
     image = picture.values
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or image.size == 0:
@@ -114,8 +115,8 @@ def save_picture(path: str | os.PathLike[str], picture: Picture) -> None:
         )
     if not (image.min() >= 0 and image.max() <= 1):  # written so that NaN fails too
         raise ValueError(
-            f"{path}: float pictures lie in [0, 1]; this one spans [{image.min()}, "
-            f"{image.max()}], clip it first"
+            f"{path}: float pictures lie in [0, 1], but this one spans [{image.min()}, "
+            f"{image.max()}]; clip it first"
         )
     peak, kind = (255, np.uint8) if picture.bits <= 8 else (65535, np.uint16)
     _save_png(
@@ -124,14 +125,14 @@ def save_picture(path: str | os.PathLike[str], picture: Picture) -> None:
 
 
 def _eight_bit_mode(picture: Any) -> str:
-    """The plain mode that keeps what the picture has: grey, colour, and transparency."""
+    """The 8-bit mode that keeps the colours and transparency of the picture: L, RGB or RGBA."""
     if picture.mode in ("1", "L"):
         return "L"
     return "RGBA" if picture.has_transparency_data else "RGB"
 
 
 def _deep_grey(picture: Any) -> tuple[np.ndarray, int]:
-    """Values in [0, 1] and bits of a grey picture of integers or floats."""
+    """Values, scaled to [0, 1] for integers, and bits of a grey picture of integers or floats."""
     values = np.asarray(picture)
     if picture.mode == "F":
         return values.astype(np.float32), 32
@@ -139,12 +140,12 @@ def _deep_grey(picture: Any) -> tuple[np.ndarray, int]:
 
 
 def _save_png(path: Path, image: np.ndarray) -> None:
-    """``image (h, w, 1, 3 or 4)`` uint8 or uint16."""
+    """Writes ``image (h, w, 1, 3 or 4)`` uint8 or uint16."""
     from PIL import Image
 
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are written as PNG; end the name in .png")
-    level = 6 if image.size < LARGE else 2  # a large one takes many seconds for a few per cent
+    level = 6 if image.size < LARGE else 2  # level 6 saves a few per cent and takes many seconds
     with atomic_path(path) as temporary:
         if image.dtype == np.uint8 or image.shape[2] == 1:
             Image.fromarray(

@@ -1,8 +1,7 @@
-"""Other toolkits' types: Open3D's and trimesh's meshes and lines, and the callable that kaolin's
-voxel grids ask for.
+"""Conversion to and from the types of Open3D and trimesh, and a callable for kaolin's voxel grids.
 
-Vertices and faces keep their order, orientation and double precision; nothing is merged or
-repaired.
+Vertices and faces keep their order, orientation and double precision. No vertices are merged and no
+faces repaired.
 """
 
 from __future__ import annotations
@@ -19,23 +18,22 @@ from nstr3d.types import Box, Mesh, Polylines
 
 
 def to_open3d(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
-    """``mesh`` as an ``open3d.geometry.TriangleMesh``, with ``colours (v, 3)`` in [0, 1] of its
-    vertices where given.
+    """``mesh`` as an ``open3d.geometry.TriangleMesh``.
 
-    Raises ModuleNotFoundError where Open3D cannot be imported, ValueError for colours that do not
-    fit.
+    ``colours (v, 3)`` in [0, 1] are optional colours of the vertices. Raises ModuleNotFoundError if
+    Open3D cannot be imported, and ValueError for colours of another shape or range.
     """
     open3d = import_open3d()
     _check_colours(mesh, colours)
-    found = open3d.geometry.TriangleMesh(
+    result = open3d.geometry.TriangleMesh(
         open3d.utility.Vector3dVector(np.ascontiguousarray(mesh.vertices, np.float64)),
         open3d.utility.Vector3iVector(np.ascontiguousarray(mesh.faces, np.int32)),
     )
     if colours is not None:
-        found.vertex_colors = open3d.utility.Vector3dVector(
+        result.vertex_colors = open3d.utility.Vector3dVector(
             np.ascontiguousarray(colours, np.float64)
         )
-    return found
+    return result
 
 
 def from_open3d(mesh: Any) -> Mesh:
@@ -50,29 +48,30 @@ def from_open3d(mesh: Any) -> Mesh:
 
 
 def line_set(lines: Polylines, colours: np.ndarray | None = None) -> Any:
-    """``lines`` as an ``open3d.geometry.LineSet``, a segment in the mean colour of its ends.
+    """``lines`` as an ``open3d.geometry.LineSet``.
 
-    Raises ValueError for lines in other than 3 dimensions, ModuleNotFoundError where Open3D cannot
-    be imported.
+    ``colours (n, 3)`` in [0, 1] are optional colours of the points; a segment gets the mean colour
+    of its two ends. Raises ValueError for lines that are not in 3 dimensions, and
+    ModuleNotFoundError if Open3D cannot be imported.
     """
     if lines.points.shape[1] != 3:
         raise ValueError(f"A line set holds lines in 3 dimensions, not {lines.points.shape[1]}.")
     open3d = import_open3d()
     segments = lines.segments
-    found = open3d.geometry.LineSet(
+    result = open3d.geometry.LineSet(
         open3d.utility.Vector3dVector(np.ascontiguousarray(lines.points, np.float64)),
         open3d.utility.Vector2iVector(segments.astype(np.int32)),
     )
     if colours is not None:
-        found.colors = open3d.utility.Vector3dVector(
+        result.colors = open3d.utility.Vector3dVector(
             colours[segments].mean(axis=1).astype(np.float64)
         )
-    return found
+    return result
 
 
 def from_line_set(lines: Any) -> Polylines:
-    """The `Polylines` of an ``open3d.geometry.LineSet``: segments that continue each other in its
-    order become one line."""
+    """The `Polylines` of an ``open3d.geometry.LineSet``. Successive segments that share a point
+    become one line; see `joined`."""
     points, ends = (
         np.array(lines.points, np.float64).reshape(-1, 3),
         np.array(lines.lines, np.int64).reshape(-1, 2),
@@ -82,8 +81,9 @@ def from_line_set(lines: Any) -> Polylines:
 
 
 def to_trimesh(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
-    """``mesh`` as a ``trimesh.Trimesh`` that was not processed, with ``colours (v, 3)`` in [0, 1]
-    where given."""
+    """``mesh`` as a ``trimesh.Trimesh`` made with ``process=False``. ``colours (v, 3)`` in [0, 1]
+    are optional colours of the vertices. Raises ValueError for colours of another shape or
+    range."""
     import trimesh
 
     _check_colours(mesh, colours)
@@ -103,13 +103,12 @@ def from_trimesh(mesh: Any) -> Mesh:
 def cube_sdf(
     sdf: Sdf, bounds: Box | None = None
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """``sdf`` over the cube [-1/2, 1/2]^3 that kaolin's voxel grids span by default, and the way
-    back to world points.
+    """``sdf`` on the cube [-1/2, 1/2]^3, which kaolin's voxel grids span by default.
 
-    The first maps torch points ``(..., 3)`` of the cube to signed distances ``(...)`` in the cube's
-    units, negative inside and differentiable; the second maps points ``(..., 3)`` of the cube to
-    the world. ``bounds`` (by default those of ``sdf``, 5% larger) fit into the cube. Over world
-    points the `Sdf` itself is such a callable.
+    Returns two functions. The first maps torch points ``(..., 3)`` of the cube to signed distances
+    ``(...)`` in units of the cube's side, negative inside and differentiable. The second maps
+    points ``(..., 3)`` of the cube to world points. The cube encloses ``bounds``, by default the
+    bounds of ``sdf`` enlarged by 5%. For world points, use the `Sdf` itself.
     """
     box = bounds or sdf.bounds.scaled(1.05)
     side = float(box.extent.max())
@@ -124,7 +123,7 @@ def cube_sdf(
 
 
 def import_open3d() -> Any:
-    """The module. Raises ModuleNotFoundError with one sentence where it cannot be imported."""
+    """The module open3d. Raises ModuleNotFoundError with one sentence if it cannot be imported."""
     try:
         import open3d  # pyright: ignore[reportMissingImports]
     except (ImportError, OSError) as error:  # a missing system library is an OSError

@@ -1,4 +1,4 @@
-"""Lines in files: PLY, GLB, VTP, JSON. Written atomically; colours are a byte per channel."""
+"""Line files: PLY, GLB, VTP and JSON, written atomically with 8 bits per colour channel."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from nstr3d.types import Polylines
 def save_lines(
     path: str | os.PathLike[str], lines: Polylines, colours: np.ndarray | None = None
 ) -> None:
-    """Write ``lines`` in three dimensions by extension: .ply, .glb, .vtp, or .json (of any
-    dimension).
+    """Writes ``lines``, atomically. The extension gives the format: .ply, .glb, .vtp or .json.
 
-    ``colours (n, 3)`` in [0, 1] colour the points (black without); the lines' ``values`` go into
-    VTP and JSON as numbers, and into PLY as the property "value". PLY and VTP keep coordinates in
-    double precision, GLB in single. Raises ValueError for an unknown extension, for no lines, and
-    for points, values or colours that are not finite or do not fit.
+    Lines are in 3 dimensions, or in any dimension for .json. ``colours (n, 3)`` in [0, 1] are
+    colours of the points; without them the points are black. The ``values`` of the lines are stored
+    in VTP and JSON as numbers and in PLY as the property "value"; GLB drops them. PLY, VTP and JSON
+    store coordinates in double precision, GLB in single precision. Raises ValueError for an unknown
+    extension, for no lines, for points or values that are not finite, and for colours of another
+    shape or range.
     """
     path = Path(path)
     encode = _ENCODERS.get(path.suffix.lower())
@@ -45,11 +46,11 @@ def save_lines(
 
 
 def load_lines(path: str | os.PathLike[str]) -> tuple[Polylines, np.ndarray]:
-    """The lines of a .ply with edges or a .json file as `save_lines` writes them, and their colours
-    ``(n, 3)`` in [0, 1].
+    """The lines of a .ply file with edges or a .json file from `save_lines`, and their colours.
 
-    Segments that continue each other become one line. Raises FileNotFoundError, IsADirectoryError
-    or ValueError naming the file.
+    The colours ``(n, 3)`` are in [0, 1]. Successive segments of a .ply file that share a point
+    become one line; see `joined`. Raises FileNotFoundError, IsADirectoryError or ValueError naming
+    the file.
     """
     path = Path(path)
     check_readable(path)
@@ -63,16 +64,16 @@ def load_lines(path: str | os.PathLike[str]) -> tuple[Polylines, np.ndarray]:
         IndexError,
         TypeError,
         ValueError,
-    ) as error:  # whatever the damaged byte led to
+    ) as error:  # a damaged file may raise any of these
         raise ValueError(
-            f"{path} could not be read as lines; write it with save_lines or nstr3d's flow"
+            f"{path} could not be read as lines; write it with save_lines or with nstr3d flow"
         ) from error
     _check(str(path), lines, colours)
     return lines, colours
 
 
 def holds_lines(path: Path) -> bool:
-    """Whether a file is one of lines: JSON, or PLY with edges."""
+    """Whether ``path`` is a file of lines: JSON, or PLY with edges."""
     if path.suffix.lower() == ".json":
         return True
     if path.suffix.lower() != ".ply" or not path.is_file():
@@ -81,14 +82,15 @@ def holds_lines(path: Path) -> bool:
 
 
 def joined(ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Segments between the points of rows ``ends (s, 2)`` as lines: the rows in the order of the
-    lines, and their ``starts``.
+    """Joins segments with the point indices ``ends (s, 2)`` to lines.
 
-    A segment that begins where the one before it ended goes on with that line.
+    Returns the point indices in the order of the lines, and the ``starts`` of `Polylines`. A
+    segment continues the line of the preceding segment if it begins at the end point of the
+    preceding segment.
     """
     begins = np.ones(len(ends), bool)
     begins[1:] = ends[1:, 0] != ends[:-1, 1]
-    rows = np.where(begins, 2, 1)  # a line's first segment brings two points, others one
+    rows = np.where(begins, 2, 1)  # points that a segment adds: 2 if it begins a line
     first = np.cumsum(rows) - rows
     order = np.repeat(ends[:, 1], rows)
     order[first[begins]] = ends[begins, 0]
@@ -130,8 +132,8 @@ def _ply(lines: Polylines, colours: np.ndarray) -> bytes:
 
 
 def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
-    # Lines have no normals. Under light some viewers would show them black, so the material is
-    # unlit; viewers without that extension show the colours under light.
+    # Lines have no normals, so some viewers would light them black. The material is unlit; viewers
+    # without the extension light the colours.
     material = {
         "extensions": {"KHR_materials_unlit": {}},
         "pbrMetallicRoughness": {"metallicFactor": 0.0},
@@ -140,7 +142,7 @@ def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
 
 
 def _vtp(lines: Polylines, colours: np.ndarray) -> bytes:
-    """VTK's XML PolyData, arrays inline in base64 after their length."""
+    """VTK's XML PolyData. Each array is inline in base64, preceded by its length in bytes."""
     sizes = np.diff(lines.starts)
     ends = lines.starts[1:][sizes > 0]
 
@@ -167,12 +169,12 @@ def _vtp(lines: Polylines, colours: np.ndarray) -> bytes:
 
 def _json(lines: Polylines, colours: np.ndarray) -> bytes:
     parts = [slice(first, last) for first, last in zip(lines.starts[:-1], lines.starts[1:])]
-    found = [
+    items = [
         {"points": lines.points[part].tolist(), "colours": colours[part].tolist()}
         | ({} if lines.values is None else {"values": lines.values[part].tolist()})
         for part in parts
     ]
-    return (json.dumps({"lines": found}, allow_nan=False) + "\n").encode("ascii")
+    return (json.dumps({"lines": items}, allow_nan=False) + "\n").encode("ascii")
 
 
 def _from_ply(path: Path) -> tuple[Polylines, np.ndarray]:
@@ -193,21 +195,21 @@ def _from_ply(path: Path) -> tuple[Polylines, np.ndarray]:
 
 
 def _from_json(path: Path) -> tuple[Polylines, np.ndarray]:
-    found = json.loads(path.read_bytes())["lines"]
-    starts = np.cumsum([0, *(len(line["points"]) for line in found)])
+    items = json.loads(path.read_bytes())["lines"]
+    starts = np.cumsum([0, *(len(line["points"]) for line in items)])
     parts = [
         np.array(line["points"], np.float64).reshape(len(line["points"]), -1)
-        for line in found
+        for line in items
         if line["points"]
     ]
     points = np.concatenate(parts) if parts else np.zeros((0, 3))
     colours = [
         np.array(line.get("colours") or np.zeros((len(line["points"]), 3))).reshape(-1, 3) / 255.0
-        for line in found
+        for line in items
     ]
-    valued = bool(found) and all("values" in line for line in found)
+    valued = bool(items) and all("values" in line for line in items)
     values = (
-        np.concatenate([np.array(line["values"], np.float64) for line in found]) if valued else None
+        np.concatenate([np.array(line["values"], np.float64) for line in items]) if valued else None
     )
     return Polylines(points, starts, values), np.concatenate([np.zeros((0, 3)), *colours])
 

@@ -1,6 +1,6 @@
 """Triangle meshes from files and to files.
 
-Every error is one sentence that names the file.
+Every error message is one sentence that names the file.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from nstr3d.types import Mesh
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """The triangles of a mesh file (OBJ, PLY, STL, OFF, GLB, GLTF and whatever else trimesh reads)
-    as one `Mesh`.
+    """The triangles of a mesh file as one `Mesh`.
 
-    Scenes are flattened with their transforms, polygons are triangulated, textures, colours and
-    normals are dropped. Vertices stay as stored: `repair` merges duplicates. Raises
-    ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, or
-    ``ValueError`` where the file holds no mesh, non-finite vertices or faces that name vertices
-    which are not there.
+    The formats are OBJ, PLY, STL, OFF, GLB, GLTF and the other mesh formats of trimesh. The
+    transforms of a scene are applied and its meshes joined. Polygons are triangulated. Textures,
+    colours and normals are dropped. Duplicate vertices stay; `repair` merges them. Raises
+    ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, and
+    ``ValueError`` if the file holds no mesh, non-finite vertices, or faces that name vertices that
+    do not exist.
     """
     path = Path(path)
     vertices, faces = _read_scene(path, _mesh_format(path))
@@ -47,13 +47,14 @@ def load_mesh(path: str | os.PathLike[str]) -> Mesh:
 
 
 def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | None = None) -> None:
-    """Write ``mesh`` by extension: .ply, .obj, .stl, .off or .glb, atomically; with ``colours (v,
-    3)`` in [0, 1] as .ply.
+    """Writes ``mesh``, atomically. The extension gives the format: .ply, .obj, .stl, .off or .glb.
 
-    Coordinates are float32 unless that would move a vertex by more than 1e-6 of the extent (far
-    from the origin, or at an absurd scale): then PLY turns to double, OBJ and OFF to 17 digits, STL
-    to ASCII, GLB to a node transform. Raises ``ValueError`` for an unknown extension, a mesh
-    without faces, non-finite vertices or faces out of range.
+    ``colours (v, 3)`` in [0, 1] of the vertices can be written to .ply only. Coordinates are
+    written in single precision unless that would move a vertex by more than 1e-6 of the extent, as
+    it does far from the origin or at an extreme scale. Then PLY stores doubles, OBJ and OFF have 17
+    digits, STL is ASCII with 17 digits, and GLB has a node transform. Raises ``ValueError`` for an
+    unknown extension, a mesh without faces, non-finite vertices, faces out of range, and colours of
+    another shape, range or format than .ply.
     """
     path = Path(path)
     encode = ENCODERS.get(path.suffix.lower())
@@ -71,7 +72,7 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
             or not (colours.min() >= 0 and colours.max() <= 1)
         ):
             raise ValueError(
-                f"{path}: colours (v, 3) in [0, 1], one for each vertex, go into .ply, not "
+                f"{path}: only .ply stores colours, and needs colours (v, 3) in [0, 1], not "
                 f"{colours.shape}"
             )
         data = encode_mesh_ply(mesh, fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
@@ -82,7 +83,8 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
 
 
 def _mesh_format(path: Path) -> str:
-    """The file type by extension, once the path is known to be worth opening."""
+    """The file type by extension. Raises the errors of `check_readable`, and ValueError for an
+    extension that trimesh does not know."""
     from trimesh.exchange.load import mesh_formats
 
     check_readable(path)
@@ -96,8 +98,8 @@ def _mesh_format(path: Path) -> str:
 
 
 def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of all meshes in the file; if it has none, its loose
-    points and no faces."""
+    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of all meshes in the file. A file without meshes
+    gives its points and no faces."""
     import trimesh
 
     source = _obj_text(path) if file_type == "obj" else str(path)
@@ -106,9 +108,9 @@ def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
             _check_stl(path)
         scene = trimesh.load_scene(source, file_type=file_type, process=False, skip_materials=True)
         parts = list(_placed_parts(scene))
-    # third-party parsers raise anything, and none of it says what is wrong with the file
+    # third-party parsers raise any exception, and the message does not name the fault of the file
     except Exception as error:
-        # For OFF, trimesh raises ValueError whatever is wrong: only its words tell.
+        # For OFF, trimesh raises ValueError for every fault, so the message has to be examined.
         wrong_index = file_type in ("obj", "off") and (
             isinstance(error, IndexError) or "index" in str(error)
         )
@@ -128,7 +130,7 @@ def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
     for (
         part_vertices,
         part_faces,
-    ) in meshes:  # before the shift below would turn a wrong index into another part's vertex
+    ) in meshes:  # must precede the shift below, which makes a wrong index a valid one
         _check_mesh(Mesh(part_vertices, part_faces), str(path))
     return np.concatenate(vertices), np.concatenate(
         [f + start for (_, f), start in zip(meshes, starts)]
@@ -136,16 +138,16 @@ def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _obj_text(path: Path) -> io.StringIO:
-    """The text of an OBJ without comments: in any old encoding, of which only the ASCII part
-    matters."""
+    """The text of an OBJ file without comments. Only ASCII characters matter, so the file may have
+    any encoding that extends ASCII."""
     data = path.read_bytes()
     if b"\0" in data:
-        raise ValueError(f"{path} is binary, so no OBJ; rename it to its true format")
+        raise ValueError(f"{path} is binary and not OBJ text; rename it to its true format")
     data = re.sub(
         rb"#[^\n]*", b"", data
-    )  # the parser takes a comment after a face for part of the face
+    )  # trimesh would read a comment after a face as part of the face
     zero = re.search(rb"^[ \t]*f[^\n]*[ \t]0(?=[\s/]|\Z)", data, re.MULTILINE)
-    if zero:  # which would silently become the last vertex
+    if zero:  # trimesh would read index 0 as the last vertex
         line = data.count(b"\n", 0, zero.end()) + 1
         raise ValueError(
             f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it "
@@ -155,24 +157,22 @@ def _obj_text(path: Path) -> io.StringIO:
 
 
 def _check_stl(path: Path) -> None:
-    """Raises ValueError for bytes that are no text and not as many as their count of facets says:
-    where a guesser of encodings is installed, the parser takes them for text without facets."""
+    """Raises ValueError for a binary STL whose length does not fit its count of facets. If a module
+    that guesses encodings is installed, trimesh would read the file as text without facets."""
     with open(path, "rb") as file:
         head = file.read(1 << 12)
     facets = int.from_bytes(head[80:84], "little")
     if b"\0" in head and path.stat().st_size != 84 + 50 * facets:
-        raise ValueError("a binary STL of another length than its header says")
+        raise ValueError("the length of the binary STL does not fit its count of facets")
 
 
 def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Vertices in scene coordinates and faces of every placed geometry; mirrored ones keep their
-    outside."""
+    """Vertices in scene coordinates and faces of every placed geometry. The faces of a mirrored
+    geometry are reversed, so that they stay counter-clockwise seen from outside."""
     for node in scene.graph.nodes_geometry:
         transform, name = scene.graph[node]
         geometry = scene.geometry[name]
-        with np.errstate(
-            invalid="ignore"
-        ):  # infinities in the file are reported later, with their place
+        with np.errstate(invalid="ignore"):  # `_check_mesh` reports non-finite vertices later
             placed = (
                 np.asarray(geometry.vertices, np.float64) @ transform[:3, :3].T + transform[:3, 3]
             )

@@ -1,5 +1,4 @@
-"""Meshes as the bytes of a PLY, OBJ, OFF, STL or GLB file, in single precision or, where that would
-show, in double."""
+"""Meshes as the bytes of a PLY, OBJ, OFF, STL or GLB file, in single or double precision."""
 
 from __future__ import annotations
 
@@ -9,7 +8,7 @@ from nstr3d.io.gltf import encode_glb
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.types import Mesh
 
-# Above this share of the extent, rounding to float32 would be visible in the geometry.
+# Rounding errors of float32 above this fraction of the extent would be visible in the geometry.
 FLOAT32_TOLERANCE = 1e-6
 
 
@@ -22,7 +21,8 @@ def fits_float32(mesh: Mesh) -> bool:
 
 
 def encode_mesh_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
-    """Binary PLY, of floats or doubles, with ``colours (v, 3)`` uint8 of the vertices if given."""
+    """Binary PLY with float32 coordinates if ``single``, float64 otherwise. ``colours (v, 3)``
+    uint8 are optional colours of the vertices."""
     columns = dict(zip("xyz", mesh.vertices.astype("<f4" if single else "<f8").T))
     if colours is not None:
         columns |= dict(zip(("red", "green", "blue"), colours.T))
@@ -58,7 +58,7 @@ def _encode_stl(mesh: Mesh, single: bool) -> bytes:
     facets = np.zeros(
         len(corners), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attributes", "<u2")]
     )
-    facets["corners"] = corners  # the normal may be zero: readers take it from the winding
+    facets["corners"] = corners  # normals stay zero: readers compute them from the vertex order
     return (
         b"binary STL".ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
     )
@@ -66,7 +66,7 @@ def _encode_stl(mesh: Mesh, single: bool) -> bytes:
 
 def _encode_glb(mesh: Mesh, single: bool) -> bytes:
     placement, vertices = None, mesh.vertices
-    if not single:  # glTF has no double-precision coordinates, but its placements are decimal text
+    if not single:  # glTF coordinates are single precision, but node transforms are decimal text
         lower, upper = vertices.min(axis=0), vertices.max(axis=0)
         scale = float((upper - lower).max())
         placement = np.eye(4)
@@ -87,8 +87,8 @@ ENCODERS = {
 
 
 def _lines(template: str, rows: np.ndarray, single: bool) -> str:
-    """``template`` filled with each row: integers as they are, floats to the digits that single or
-    double precision needs."""
+    """``template`` filled with each row of numbers. Floats have 9 digits for single and 17 digits
+    for double precision, which restores them exactly."""
     number = "%d" if np.issubdtype(rows.dtype, np.integer) else "%.9g" if single else "%.17g"
     line = template.replace("{}", number)
     return "".join(

@@ -1,1 +1,4 @@
-"""Files in, files out: jobs on meshes, points, signals and spectra; the runner of stages."""
+"""Jobs on meshes, point clouds, signals and spectra, and the runner of their stages.
+
+Each job reads input files and writes result files.
+"""

@@ -1,8 +1,8 @@
-"""One point cloud in; a model, a mesh, a picture and a report out.
+"""The job that fits a field to a point cloud and writes a model, a mesh, a picture and a report.
 
-The cloud is cleaned and oriented, its denoised signed distance (local quadratics near the points,
-their winding number elsewhere) gives a first closed surface, and the field is fitted to that
-surface's exact distance as to any mesh.
+The cloud is cleaned and its normals are oriented. A denoised signed distance to the cloud (from
+local quadratics near the points, from the points' winding number elsewhere) gives a first closed
+surface. The field is then fitted to the exact signed distance of that surface, as to any mesh.
 """
 
 from __future__ import annotations
@@ -37,29 +37,29 @@ from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import compare_cloud, one_sided, score
 from nstr3d.types import Camera, Mesh, PointCloud
 
-CELLS = (120, 640)  # of the first surface, at least and at most
-CELLS_PER_SPACING = 2.0
-CLOUDS = "Surfaces of point clouds"  # what needs numba
+CELLS = (120, 640)  # fewest and most grid cells along the longest side of the first surface
+CELLS_PER_SPACING = 2.0  # grid cells per typical spacing of the points
+CLOUDS = "Surfaces of point clouds"  # the subject of the error message where numba is missing
 NORMALS = ("given", "estimate")
-FEW_TURNED = 0.001  # share of given normals turned over, from which on it is worth a warning
+FEW_TURNED = 0.001  # warn if more than this fraction of the measured normals was turned outward
 
 
 @dataclass(frozen=True)
 class PointsJob(SurfaceJob):
-    """What to fit to points, and how."""
+    """What to fit to a point cloud, and how."""
 
     path: Path
-    """Points with or without normals: PLY, PCD, XYZ and other text of 3 or 6 columns, NPY, NPZ, or
-    LAS with laspy."""
+    """Point cloud, with or without normals: PLY, PCD, text of 3 or 6 columns (XYZ ...), NPY, NPZ or
+    LAS (needs laspy)."""
     normals: Literal["given", "estimate"] = "given"
-    """given: use the file's normals, and estimate them where it has none. estimate: ignore the
+    """given: use the file's normals, or estimate normals if it has none. estimate: ignore the
     file's normals."""
     smooth: float | None = None
-    """Standard deviation of the points' noise, in their units; estimated by default. 0 follows the
-    points closely."""
+    """Standard deviation of the noise, in the points' units; estimated by default. With 0 the
+    surface follows the points closely."""
     trim: float | None = None
-    """Remove surface farther from every point than this many typical spacings, as open scans want
-    it; 4 suits most."""
+    """For open scans: remove surface that is farther than this many typical spacings from every
+    point. 4 suits most scans."""
     reference: Path | None = None
     """A mesh to measure the result against."""
     keep_outliers: bool = False
@@ -76,7 +76,7 @@ class PointsJob(SurfaceJob):
 
     @property
     def surfacing(self) -> dict[str, Any]:
-        """What decides the first surface, beside the file."""
+        """The keyword arguments of `first_surface` that these options set."""
         return {
             "estimate_normals": self.normals != "given",
             "smooth": self.smooth,
@@ -86,9 +86,12 @@ class PointsJob(SurfaceJob):
 
 @dataclass(frozen=True)
 class FirstSurface:
-    """The surface that the points alone give, in world units: ``mesh``, the ``cloud`` it was made
-    from, and what was found out: the ``noise`` and ``spacing`` of the points in world units, and
-    the ``preparation``."""
+    """The closed surface ``mesh`` that is made from the points without training, in world units.
+
+    ``cloud`` holds the prepared points and normals that the mesh was made from. ``noise`` is the
+    standard deviation of the points' noise and ``spacing`` their typical spacing, both in world
+    units. ``preparation`` counts what `prepare` did to the points.
+    """
 
     mesh: Mesh
     cloud: PointCloud
@@ -107,10 +110,11 @@ def first_surface(
     """A closed surface from ``cloud``, without training: see `prepare`, `fit_patches` and
     `CloudDistance`.
 
-    ``smooth`` is the standard deviation of the noise in the cloud's units, estimated where it is
-    None; ``cells`` bounds the number of grid cells along the longest side. Raises ValueError for a
-    cloud that `prepare` refuses, and where the points enclose nothing; ModuleNotFoundError where
-    numba is missing.
+    ``estimate_normals`` ignores the cloud's normals. ``smooth`` is the standard deviation of the
+    noise in the cloud's units; None estimates it. ``keep_outliers`` keeps points that lie far from
+    all others. ``cells`` holds the fewest and the most grid cells along the longest side. Raises
+    ValueError if `prepare` refuses the cloud or if the points enclose no volume, and
+    ModuleNotFoundError if numba is missing.
     """
     need_numba(CLOUDS)
     clean, frame, preparation = prepare(cloud, estimate_normals, keep_outliers)
@@ -141,12 +145,15 @@ def run_points(
     import_seconds: float | None = None,
     sha256: str | None = None,
 ) -> Outcome:
-    """Does the job. All files appear together at the end or not at all; only a checkpoint, which
-    a resumed run goes on from, may be left by a run that failed or was stopped. The report gets the
-    caller's ``import_seconds``; ``sha256`` of the input is computed unless the caller knows it.
+    """Runs the job. All files appear together at the end, or none appears.
+
+    There are two exceptions. A run that fails or is stopped may leave a checkpoint, from which a
+    resumed run continues. A run that is stopped during training also saves the best model so far.
+    ``import_seconds`` is copied into the report. ``sha256`` is the hash of the input file; None
+    computes it.
 
     Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
-    user, and `Interrupted` after a Ctrl-C.
+    user, and `Interrupted` after Ctrl-C.
     """
     need_numba(CLOUDS)
     return walk(PointsStages(job, listener, import_seconds, sha256))
@@ -216,8 +223,9 @@ class PointsStages(SurfaceStages[PointsJob]):
         }
 
     def _accuracy(self) -> dict[str, Any] | None:
-        """The figures of `score` and, one-sided, accuracy (result to reference) and completeness
-        (reference to result); None without a reference."""
+        """The figures of `score` and of `one_sided`, whose accuracy is measured from the result to
+        the reference and whose completeness from the reference to the result. None without a
+        reference."""
         if self.reference is None:
             return None
         distance, samples = MeshDistance(self.reference), self.job.extraction.scored
@@ -230,7 +238,8 @@ class PointsStages(SurfaceStages[PointsJob]):
 
 
 def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
-    """The points left, the neural surface right."""
+    """A picture of the points (left) beside one of the field's surface (right), each ``size``
+    pixels square."""
     camera = Camera.around(mesh.bounds, width=size, height=size)
     return side_by_side([splat(cloud, camera), render(sdf, camera)])
 
@@ -248,9 +257,9 @@ def _about(job: PointsJob, first: FirstSurface, warnings: list[str]) -> dict[str
 
 
 def _warnings(first: FirstSurface) -> list[str]:
-    done, found = first.preparation, []
+    done, messages = first.preparation, []
     if done.outliers:
-        found.append(
+        messages.append(
             Message(
                 "{} of {} points lie far from the others and were left out; "
                 "<keep_outliers> keeps them.",
@@ -259,5 +268,5 @@ def _warnings(first: FirstSurface) -> list[str]:
             )
         )
     if done.measured and done.turned > FEW_TURNED * done.points:
-        found.append(f"{done.turned} normals looked inward and were turned over.")
-    return found
+        messages.append(f"{done.turned} normals pointed inward and were turned outward.")
+    return messages

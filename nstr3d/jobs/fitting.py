@@ -1,5 +1,8 @@
-"""The training of a job's field: from scratch, from the model of a nearby shape or from a
-checkpoint, saved now and then, and stopped between two steps."""
+"""The training of a job's field.
+
+Training starts from a new field, from the model of a similar shape or from a checkpoint. It saves a
+checkpoint at intervals, and Ctrl-C or SIGTERM stops it between two steps.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +30,21 @@ from nstr3d.jobs.walk import Run
 from nstr3d.model.checkpoint import load, load_training, save
 from nstr3d.model.tags import TAG, encode_config
 from nstr3d.training.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
-from nstr3d.training.losses import TransportPenalty, sdf_objective
+from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Frame, Mesh, Samples
 
-AGREEMENT = 1 << 14  # samples that say where a model to start from belongs
-LEAST_DEPTH = 1e-6  # in the unit box: what encloses less is flat
+AGREEMENT = 1 << 14  # samples on which the two placements of a start model are compared
+LEAST_DEPTH = 1e-6  # unit box; a mesh whose deepest sample is less deep counts as flat
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A closed ``mesh`` in world units, and ``unit``, the same in the unit box, which ``frame``
-    leads back from. ``vicinity`` is where a field of it stores nodes."""
+    """A closed ``mesh`` in world units and ``unit``, the same mesh in the unit box.
+
+    ``frame`` maps the unit box to the world. ``vicinity`` selects the lattice nodes near the mesh
+    that a field stores.
+    """
 
     mesh: Mesh
     unit: Mesh
@@ -48,8 +54,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class Beginning:
-    """What training begins with: the run's ``identity``, and the unfinished fit and the ``state``
-    of a checkpoint, or the config of a new field, or neither where it starts from a model."""
+    """What training begins with.
+
+    ``identity`` is the run's (`identity_of`). A resumed run has the unfinished fit ``resumed`` and
+    the training ``state``, both from its checkpoint. A run with a new field has the field's config
+    ``template``. A run that starts from another model has neither: ``resumed`` and ``template`` are
+    None and ``state`` is empty.
+    """
 
     identity: dict[str, Any]
     resumed: Fit | None
@@ -60,8 +71,11 @@ class Beginning:
 def begin(
     job: SurfaceJob, placed: Placed, identity: dict[str, Any], device: torch.device
 ) -> Beginning:
-    """Reads the checkpoint of a resumed run, or sizes a new field. Raises ValueError for a
-    checkpoint of another run and for a budget that is too small."""
+    """Reads the checkpoint of a resumed run, or sizes a new field.
+
+    Raises ValueError if the checkpoint belongs to another run or is a finished model, or if the
+    parameter budget is too small.
+    """
     if job.output.resume:
         return Beginning(identity, *_resume(job, identity, device), None)
     template = None if job.start else job.training.architecture(placed.vicinity)
@@ -69,8 +83,11 @@ def begin(
 
 
 def draw_samples(unit: Mesh, distance: MeshDistance, config: FitConfig) -> Samples:
-    """What a field of ``unit``, whose ``distance`` it is, is fitted to. Raises ValueError where
-    nothing is inside."""
+    """The samples of ``distance``, the signed distance to ``unit``, that a field is fitted to.
+
+    ``unit`` is a mesh in the unit box. Raises ValueError if no sample is deeper inside than
+    LEAST_DEPTH.
+    """
     pool = draw_pool(SurfaceBand(unit, distance), config)
     if float(pool.values.min()) > -LEAST_DEPTH:
         raise ValueError(
@@ -83,7 +100,10 @@ def draw_samples(unit: Mesh, distance: MeshDistance, config: FitConfig) -> Sampl
 def build_field(
     job: SurfaceJob, placed: Placed, begun: Beginning, pool: Samples, device: torch.device
 ) -> Field:
-    """The field that is to be trained, as it begins."""
+    """The field before training: that of the checkpoint, that of the start model or a new one.
+
+    Raises ValueError if the start model is not an NSTR field of a surface.
+    """
     if begun.resumed is not None:
         field = begun.resumed.field
     elif job.start is not None:
@@ -91,7 +111,8 @@ def build_field(
     else:
         generator = torch.Generator().manual_seed(job.training.seed)
         field = begun.template.build(3, 1, near=placed.vicinity, generator=generator).to(device)
-    # The first call compiles or loads the fused kernels: not a part of the fit that grows with it.
+    # The first call compiles or loads the fused kernels. That cost does not grow with the number of
+    # steps, so it is kept out of the time of the fit.
     field(torch.zeros(1, 3, device=device)).sum().backward()
     field.zero_grad()
     return field
@@ -100,10 +121,13 @@ def build_field(
 def train(
     job: SurfaceJob, placed: Placed, begun: Beginning, field: Field, pool: Samples, run: Run
 ) -> Fit:
-    """``field`` fitted to the samples. After a Ctrl-C it writes the model and raises
-    `Interrupted`."""
+    """Trains ``field`` on the samples ``pool`` and returns the finished fit.
+
+    Ctrl-C or SIGTERM stops training after the current step: the best model so far is written to the
+    job's folder, and `Interrupted` is raised. A stop after the last step raises KeyboardInterrupt.
+    """
     weight, resumed, bounds = job.training.transport, begun.resumed, placed.mesh.bounds
-    objective = sdf_objective(
+    objective = SdfObjective(
         transport=TransportPenalty(weight) if weight else None,
         gradient_weight=job.training.gradient_weight,
     )
@@ -123,21 +147,24 @@ def train(
                 begun.state or None,
             )
         result = replace(result, provenance=begun.identity)
-        if resumed is not None and not result.steps:  # it had been stopped after its last step
+        if resumed is not None and not result.steps:  # the checkpoint is of the last step
             result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
         if result.interrupted:
             with writing_to(job.folder):
                 save(job.folder / MODEL, result)
             kept = "Stopped after {} steps: the best model so far is in {}; go on with <resume>."
             raise Interrupted(Message(kept, result.steps, job.folder / MODEL))
-    if stopped.is_set():  # too late for a step to see it
+    if stopped.is_set():  # stopped after the last step
         raise KeyboardInterrupt
     return result
 
 
 def identity_of(job: SurfaceJob, sha256: str | None = None) -> dict[str, Any]:
-    """What must agree for a run to be the same run; kept as the model's provenance. The ``sha256``
-    of the input is computed unless the caller knows it."""
+    """The properties that a run must share with a checkpoint's run to resume it.
+
+    They are also the model's provenance. ``sha256`` is the hash of the input file; None computes
+    it.
+    """
     training, how = encode_config(job.training.config), job.training
     del training[TAG]
     return {
@@ -156,8 +183,8 @@ def identity_of(job: SurfaceJob, sha256: str | None = None) -> dict[str, Any]:
 
 
 class _Saver:
-    """Passes training's steps on, checkpoints now and then, and stops training between two steps
-    when asked to."""
+    """Passes each step's progress to ``listener``, saves checkpoints at intervals, and stops
+    training between two steps once ``stopped`` is set."""
 
     def __init__(
         self,
@@ -223,14 +250,17 @@ def _resume(
 
 
 def _carried_over(path: Path, placed: Placed, pool: Samples, device: torch.device) -> Nstr:
-    """The field of the model in ``path``, carried over to the shape ``placed``: where it is in the
-    world, or box to box, whichever agrees better with the samples."""
+    """The field of the model in ``path``, carried over to the shape ``placed``.
+
+    Two placements are tried: the model's unit box on that of the shape, and the model where it is
+    in the world. The one with the smaller mean absolute error on samples of ``pool`` is returned.
+    """
     start, frame = load(path, device), placed.frame
     if not isinstance(start.field, Nstr) or (start.field.in_dim, start.field.out_dim) != (3, 1):
         raise ValueError(
             Message(
-                "{} is no NSTR field of a surface, so there is nothing to start from; fit one with "
-                "<field> nstr.",
+                "{} is not an NSTR field of a surface, so training cannot start from it; fit one "
+                "with <field> nstr.",
                 path,
             )
         )

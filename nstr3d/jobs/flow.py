@@ -1,5 +1,4 @@
-"""From a model file to what its spectrum looks like: streamlines, segments, a picture and a
-report."""
+"""The job that reads a model's spectrum: streamlines, segments, a picture and a report."""
 
 from __future__ import annotations
 
@@ -12,8 +11,11 @@ from nstr3d.model.checkpoint import load
 
 
 def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
-    """Reads the model, follows its lines and writes the files; raises ValueError for a model
-    without a spectrum to read."""
+    """Reads the model, follows its streamlines and writes the files.
+
+    Raises ValueError if the model has no spectrum to read, and OSError if a file cannot be read or
+    written.
+    """
     model = load(job.path)
     stages = ShapeFlow if model.field.in_dim == 3 else SignalFlow
     return walk(stages(job, model, listener))

@@ -1,4 +1,4 @@
-"""What to read from a model's spectrum: the options of the flow job."""
+"""The options of the flow job, which reads a model's spectrum."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from nstr3d.jobs.messages import Message
 
-# points of a surface: analysed, and where waves are read
+# points of a surface that are analysed, and points among them where waves are read
 SAMPLES, READ = 24_000, 4000
-RESOLUTION = 128  # of the mesh that is sampled and coloured
+RESOLUTION = 128  # cells along the longest side of the mesh that is sampled and coloured
 
 
 @dataclass(frozen=True)
@@ -18,37 +18,37 @@ class FlowJob:
     """What to read from a model, and where to put it."""
 
     path: Path
-    """A model that nstr3d saved: of a shape, an image or a sound."""
+    """A model saved by nstr3d, of a shape, an image or a sound."""
     out: Path | None = None
     """Folder for the results; flow/ beside the model by default."""
     seeds: int = 1500
-    """Lines to try; those that come too near others are left out."""
+    """Lines to try; lines too close to others are left out."""
     separation: float = 0.03
-    """How far lines keep apart, where the longest side of the box is 2."""
+    """Distance to keep between lines, in the unit box, whose sides are 2 long."""
     length: float = 0.6
-    """How far a line is followed to each side, in the same units."""
+    """Distance to follow a line to each side of its seed, in the unit box."""
     segments: int = 4
-    """Regions of alike spectrum."""
+    """Number of regions of similar spectrum."""
     phases: bool = False
-    """Read a shape's own phase waves instead of what its relief does; the report says how far they
-    are apart."""
+    """Read the phase waves of a shape's model, instead of waves fitted to its relief; the report
+    compares the two."""
     highest: float | None = None
-    """The highest frequency of that spectrum, in radians per box unit."""
+    """Highest frequency to look for, in radians per box unit; estimated by default."""
     size: int = 768
-    """Width and height of the picture of a shape."""
+    """Width and height in pixels of the picture of a shape."""
     resolution: int = RESOLUTION
-    """Cells along the longest side of the surface of a shape."""
+    """Cells of the extraction grid along the longest side of a shape."""
     samples: int = SAMPLES
-    """Points of that surface that are analysed."""
+    """Number of points of a shape's surface that are analysed."""
     read: int = READ
-    """Points among them where waves are read."""
+    """Number of these points where waves are read."""
     seed: int = 0
-    """Seed of the lines' starts."""
+    """Seed of the random points and of the lines' starts."""
     overwrite: bool = False
     """Replace results that are already there."""
 
     def __post_init__(self):
-        """Raises ValueError for options out of range."""
+        """Raises ValueError if an option is out of range."""
         if self.seeds < 1:
             raise ValueError(
                 Message(
@@ -60,14 +60,14 @@ class FlowJob:
         if not (self.separation > 0 and self.length > 0 and self.segments >= 1 and self.size >= 16):
             raise ValueError(
                 Message(
-                    "<separation> and <length> are positive, <segments> at least 1 and <size> at "
-                    "least 16."
+                    "<separation> and <length> must be positive, <segments> at least 1 and <size> "
+                    "at least 16."
                 )
             )
         if not 1 <= self.read <= self.samples:
             raise ValueError(
                 Message(
-                    "<read> is 1 to the number of <samples>, {}, not {}.", self.samples, self.read
+                    "<read> must be 1 to <samples>, which is {}; it is {}.", self.samples, self.read
                 )
             )
         if self.highest is not None and not 0 < self.highest < math.inf:
@@ -80,5 +80,5 @@ class FlowJob:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The folder of the results."""
         return self.out or self.path.parent / "flow"

@@ -1,4 +1,4 @@
-"""What a report on a spectrum says, and the stages that shapes and signals share."""
+"""The report of the flow job, and the stages that shapes and signals share."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from nstr3d.spectrum.flow import Streamlines
 from nstr3d.spectrum.reading import LocalSpectrum, Reading, has_phases
 from nstr3d.training.fit import Fit
 
-CHUNK = 1 << 14
+CHUNK = 1 << 14  # points whose spectrum is read at once
 
 
 class FlowStages(Stages):
-    """The stages of a `FlowJob` that a shape's and a signal's have in common."""
+    """The stages of a `FlowJob` that shapes and signals have in common."""
 
     def __init__(self, job: FlowJob, model: Fit, listener: Listener | None):
         check_output(job.folder, self.names, job.overwrite)
@@ -30,7 +30,8 @@ class FlowStages(Stages):
         self.job, self.model = job, model
 
     def read(self) -> None:
-        """Refuses a model without the spectrum that is to be read."""
+        """Warns if numba is missing. Raises ValueError if the job reads phase waves and the field
+        has none."""
         job, field = self.job, self.model.field
         if job.phases and not has_phases(field):
             raise ValueError(
@@ -44,7 +45,7 @@ class FlowStages(Stages):
         self.run.warn(slowness())
 
     def report(self, found: dict[str, Any]) -> dict[str, Any]:
-        """The report that says what was ``found``."""
+        """The report: the entries ``found`` and those that all flow jobs have."""
         return {
             "model": str(self.job.path),
             "field": type(self.model.field).__name__,
@@ -56,7 +57,7 @@ class FlowStages(Stages):
 
 
 def read(reading: Reading, points: Tensor) -> LocalSpectrum:
-    """The ``reading`` at ``points (n, d)``, computed piece by piece to bound the memory."""
+    """The ``reading`` at ``points (n, d)``, computed in chunks to bound the memory."""
     parts = [reading(part) for part in points.split(CHUNK)]
     return LocalSpectrum(
         torch.cat([p.frequency for p in parts]), torch.cat([p.power for p in parts])
@@ -66,8 +67,8 @@ def read(reading: Reading, points: Tensor) -> LocalSpectrum:
 def colours_of(
     values: np.ndarray, low: float | None = None, high: float | None = None
 ) -> np.ndarray:
-    """Colours ``(n, 3)`` of ``values (n,)`` between ``low`` and ``high``, by default the 2nd and
-    98th percentile."""
+    """Colours ``(n, 3)`` in [0, 1] of ``values (n,)``, on a scale from ``low`` to ``high``; the
+    defaults are the 2nd and the 98th percentile."""
     quantiles = np.quantile(values, [0.02, 0.98])
     ends = (
         float(quantiles[0]) if low is None else low,
@@ -77,7 +78,12 @@ def colours_of(
 
 
 def summarise(spectrum: LocalSpectrum, vectors: Tensor, scale: float) -> dict[str, Any]:
-    """Median and quantiles of the readings; lengths per ``scale`` box units."""
+    """Statistics of the local frequencies ``vectors (n, d)`` and of the local ``spectrum``.
+
+    Both are given in radians per box unit. ``scale`` is the length of a box unit in world units
+    (samples, for a signal). Frequencies are returned in radians per world unit, the entropy in
+    nats.
+    """
     low, middle, high = np.quantile(
         vectors.norm(dim=1).double().numpy() / scale, [0.05, 0.5, 0.95]
     ).tolist()
@@ -94,13 +100,13 @@ def summarise(spectrum: LocalSpectrum, vectors: Tensor, scale: float) -> dict[st
 
 
 def quantiles(values: Tensor) -> dict[str, float]:
-    """Median, quantiles and mean of ``values (n,)``."""
+    """The 5th, 50th and 95th percentile and the mean of ``values (n,)``."""
     low, middle, high = np.quantile(values.double().numpy(), [0.05, 0.5, 0.95]).tolist()
     return {"p5": low, "median": middle, "p95": high, "mean": float(values.mean())}
 
 
 def about_lines(flow: Streamlines) -> dict[str, Any]:
-    """How many lines there are, and how long they are."""
+    """The number of lines and of their points, and the median length in box units."""
     along = flow.lines.along()[flow.lines.starts[1:] - 1]
     return {
         "count": len(flow.lines),
@@ -110,7 +116,7 @@ def about_lines(flow: Streamlines) -> dict[str, Any]:
 
 
 def about_segments(labels: np.ndarray, centroid: np.ndarray) -> list[dict[str, float]]:
-    """The share of each label of ``labels (n,)`` and the median of its ``centroid (n,)``."""
+    """For each label, its fraction of ``labels (n,)`` and the median of its ``centroid (n,)``."""
     names = np.unique(labels)
     return [
         {
@@ -122,7 +128,7 @@ def about_segments(labels: np.ndarray, centroid: np.ndarray) -> list[dict[str, f
 
 
 def about_analysis(analysis: Analysis) -> dict[str, Any]:
-    """What was fitted to read the spectrum from, and how much of the signal it explains."""
+    """The size of the analysis spectrum, and the fraction of the detail's energy it explains."""
     config = analysis.config
     return {
         "explained": analysis.explained,

@@ -1,4 +1,4 @@
-"""The spectrum of a shape: streamlines and segments on its surface."""
+"""The flow job on a shape: streamlines and segments of the spectrum on its surface."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, render
 from nstr3d.sdf import Sdf
 from nstr3d.spectrum.analysis import AnalysisConfig
-from nstr3d.spectrum.flow import StreamConfig, Streamlines, evenly_spaced, streamlines
+from nstr3d.spectrum.flow import StreamConfig, Streamlines, streamlines
 from nstr3d.spectrum.gridfield import GridField
 from nstr3d.spectrum.reading import (
     Reading,
@@ -57,14 +57,15 @@ from nstr3d.spectrum.relief import (
 )
 from nstr3d.spectrum.segments import segment
 from nstr3d.spectrum.sites import Sites
+from nstr3d.spectrum.spacing import evenly_spaced
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Camera, Mesh, Polylines
 
-SOME = 1000  # points of slower statistics
+SOME = 1000  # surface points of the slower statistics
 OCTAVES = 3
-LOWEST = 6.0  # radians per unit length: what is slower is the shape, not its relief
-CELLS = 64  # of the grid on which the surface's line field is sampled
+LOWEST = 6.0  # radians per box unit; slower waves belong to the coarse shape
+CELLS = 64  # along the longest side of the grid that samples the surface's line field
 
 
 class ShapeFlow(FlowStages):
@@ -105,33 +106,35 @@ class ShapeFlow(FlowStages):
             config = AnalysisConfig(
                 _fastest(job, field), OCTAVES, LOWEST, degree=0, periods=0.6, iterations=12
             )
-            found = self.found = relief_waves(relief, config, job.read, generator)
-            self.spectrum, self.vectors = found.spectrum, found.waves.frequency
+            readings = self.readings = relief_waves(relief, config, job.read, generator)
+            self.spectrum, self.vectors = readings.spectrum, readings.waves.frequency
             if job.phases:
-                normals = relief.normals[: len(found.points)]
-                self.spectrum = read(lambda at: phase_spectrum(field, at), found.points)
+                normals = relief.normals[: len(readings.points)]
+                self.spectrum = read(lambda at: phase_spectrum(field, at), readings.points)
                 self.vectors = across(self.spectrum.vector, normals)
 
     def extract(self) -> None:
-        job, found, frame = self.job, self.found, self.model.frame
+        job, readings, frame = self.job, self.readings, self.model.frame
         with self.run.stage("follow"):
-            known = self.vectors * found.clear[:, None]
-            seeds = found.relief.points[: job.seeds]
-            self.flow = _surface_lines(job, self.model.field, found.sites, known, self.unit, seeds)
+            known = self.vectors * readings.clear[:, None]
+            seeds = readings.relief.points[: job.seeds]
+            self.flow = _surface_lines(
+                job, self.model.field, readings.sites, known, self.unit, seeds
+            )
         points, starts = self.flow.lines.points, self.flow.lines.starts
-        along = spread(found.sites, self.vectors, torch.from_numpy(points).float())
+        along = spread(readings.sites, self.vectors, torch.from_numpy(points).float())
         size = along.norm(dim=1).double().numpy() / frame.scale
         self.lines = Polylines(frame.to_world(points), starts, size)
         with self.run.clock("segment"):
-            self.labels = segment(self.spectrum, min(job.segments, len(found.points)))
+            self.labels = segment(self.spectrum, min(job.segments, len(readings.points)))
 
     def measure(self) -> None:
-        field, found, measure = self.model.field, self.found, self.run.measure
-        some, vectors = found.points[:SOME], self.vectors[:SOME]
-        self.agreement = measure("agreement", lambda: _agreement(field, found))
+        field, readings, measure = self.model.field, self.readings, self.run.measure
+        some, vectors = readings.points[:SOME], self.vectors[:SOME]
+        self.agreement = measure("agreement", lambda: _agreement(field, readings))
         self.moving = measure(
             "spectral_flow",
-            lambda: float(_flow_of(field, self.job, found).norm(dim=1).median()),
+            lambda: float(_flow_of(field, self.job, readings).norm(dim=1).median()),
         )
         self.correlation = measure(
             "mean_curvature_rank_correlation",
@@ -142,8 +145,8 @@ class ShapeFlow(FlowStages):
     def publish(self, folder: Path) -> dict[str, Any]:
         with self.run.clock("write"):
             self._write(folder)
-        scale, found, vectors = self.model.frame.scale, self.found, self.vectors
-        clear = found.clear.numpy()
+        scale, readings, vectors = self.model.frame.scale, self.readings, self.vectors
+        clear = readings.clear.numpy()
         return self.report(
             {
                 "unit": "radians per world unit",
@@ -155,9 +158,9 @@ class ShapeFlow(FlowStages):
                     self.spectrum, vectors[clear] if clear.any() else vectors, scale
                 ),
                 "clear": float(clear.mean()),
-                "unexplained": quantiles(1 - found.waves.share),
+                "unexplained": quantiles(1 - readings.waves.share),
                 "segments": about_segments(self.labels, self.spectrum.centroid.numpy() / scale),
-                "analysis": about_analysis(found.analysis),
+                "analysis": about_analysis(readings.analysis),
                 "agreement": self.agreement,
                 "spectral_flow": {"unit": "nepers per box unit", "median": self.moving},
                 "mean_curvature_rank_correlation": self.correlation,
@@ -175,23 +178,28 @@ class ShapeFlow(FlowStages):
         shape, width = render(self.sdf, camera), max(1.5, job.size / 320)
         picture = draw_lines(shape, camera, self.sdf, lines, colours, width)
         save_image(folder / "flow.png", picture)
-        save_image(folder / "residual.png", _residual_map(self.model, self.sdf, self.found, camera))
+        save_image(
+            folder / "residual.png", _residual_map(self.model, self.sdf, self.readings, camera)
+        )
         corners = torch.from_numpy(self.unit.vertices).float()
-        labels = self.labels[nearest(self.found.sites, corners)].astype(float)
+        labels = self.labels[nearest(self.readings.sites, corners)].astype(float)
         save_mesh(
             folder / "segments.ply", self.mesh, colours_of(labels, 0, max(1, job.segments - 1))
         )
 
 
-def _residual_map(model: Fit, sdf: Sdf, found: ReliefWaves, camera: Camera) -> np.ndarray:
-    """A picture of where the plane wave says what the relief is, dark violet, and where it says
-    nothing, yellow. Beside it, of a field with a transport law, where dS/dx is what the law says:
-    yellow where they differ by as much as dS/dx is long."""
-    residuals = [1 - found.waves.share]
+def _residual_map(model: Fit, sdf: Sdf, readings: ReliefWaves, camera: Camera) -> np.ndarray:
+    """A picture of the surface, coloured by the fraction of the relief that the local plane wave
+    leaves unexplained: dark violet is 0, yellow is 1.
+
+    A field with a transport law has a second picture beside it, coloured by |h dS/dx - F|^2 over
+    the mean of |h dS/dx|^2, where h is a cell's width: yellow is 1 or more.
+    """
+    residuals = [1 - readings.waves.share]
     if isinstance(model.field, Nstr) and model.field.transport is not None:
         residuals.append(
             torch.cat(
-                [transport_map(model.field, part).residual for part in found.points.split(CHUNK)]
+                [transport_map(model.field, part).residual for part in readings.points.split(CHUNK)]
             )
         )
     pictures = []
@@ -199,7 +207,9 @@ def _residual_map(model: Fit, sdf: Sdf, found: ReliefWaves, camera: Camera) -> n
 
         def albedo(points: Tensor, residual: Tensor = residual) -> Tensor:
             unit = (points - points.new_tensor(model.frame.centre)) / model.frame.scale
-            return colour_map(spread(found.sites, residual[:, None], unit.float())[:, 0]) ** GAMMA
+            return (
+                colour_map(spread(readings.sites, residual[:, None], unit.float())[:, 0]) ** GAMMA
+            )
 
         pictures.append(render(sdf, camera, RenderConfig(Studio(albedo=albedo))))
     return beside(pictures)
@@ -208,7 +218,12 @@ def _residual_map(model: Fit, sdf: Sdf, found: ReliefWaves, camera: Camera) -> n
 def _surface_lines(
     job: FlowJob, field: Field, places: Tensor | Sites, vectors: Tensor, unit: Mesh, seeds: Tensor
 ) -> Streamlines:
-    """Lines along ``vectors``, the line field known at ``places`` on the surface."""
+    """Evenly spaced streamlines on the surface along the line field ``vectors (m, 3)``, which is
+    known at ``places (m, 3)`` on it.
+
+    ``unit`` is the surface in the unit box, ``seeds (k, 3)`` are points on it. Raises ValueError if
+    no line is long enough to keep.
+    """
     grown = unit.bounds.scaled(1.1)
     bounds = Box(
         tuple(np.maximum(grown.lower, -1.0).tolist()), tuple(np.minimum(grown.upper, 1.0).tolist())
@@ -225,8 +240,7 @@ def _surface_lines(
     if not len(flow.lines):
         raise ValueError(
             Message(
-                "No line is as long as twice the <separation>; make it smaller, or give more "
-                "<seeds>."
+                "No line is as long as twice the <separation>; lower <separation> or raise <seeds>."
             )
         )
     return flow
@@ -235,18 +249,22 @@ def _surface_lines(
 def surface_grid(
     field: Field, places: Tensor | Sites, vectors: Tensor, bounds: Box
 ) -> tuple[GridField, Callable[[Tensor], Tensor]]:
-    """For `streamlines` on the surface of ``field``: the line field ``vectors (m, 3)``, known at
-    ``places (m, 3)`` on it, on a grid over ``bounds``, zero far from the surface; and what puts
-    points near the surface back on it."""
+    """A line field on the surface of ``field`` as a grid, and a projection onto the surface, for
+    `streamlines`.
+
+    The line field is ``vectors (m, 3)`` at ``places (m, 3)`` on the surface. The grid covers
+    ``bounds`` with CELLS cells along the longest side; it is zero farther than three cells from the
+    surface. The projection moves points ``(n, 3)`` near the surface onto it.
+    """
     sites, near = Sites.of(places), 3 * float(bounds.extent.max()) / CELLS
 
     def about_surface(vector: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         def sampled(points: Tensor) -> Tensor:
-            found = torch.zeros_like(points)
+            readings = torch.zeros_like(points)
             chosen = (field(points)[:, 0].abs() < near).nonzero()[:, 0]
             if len(chosen):
-                found[chosen] = vector(points[chosen])
-            return found
+                readings[chosen] = vector(points[chosen])
+            return readings
 
         return sampled
 
@@ -255,8 +273,8 @@ def surface_grid(
             slope = gradient(field, points).detach()
         return slope / slope.square().sum(dim=1, keepdim=True).clamp_min(0.05)
 
-    # A step along the gradient of a grid is a Newton step but for a little of its direction, and
-    # needs no derivative.
+    # A step along gradients interpolated from a grid is nearly a Newton step, and needs no
+    # derivative of the field.
     grid = GridField.sampled(
         about_surface(lambda points: spread(sites, vectors, points)), bounds, CELLS, signed=False
     )
@@ -265,8 +283,11 @@ def surface_grid(
 
 
 def _fastest(job: FlowJob, field: Field) -> float:
-    """The highest frequency to look for, in radians per box unit: what the field's finest nodes can
-    hold, within reason."""
+    """The highest frequency to look for, in radians per box unit.
+
+    The default is 1.2 times the Nyquist frequency of the finest nodes of an NSTR field, limited to
+    20 to 60; it is 60 for other fields.
+    """
     if job.highest is not None:
         return max(job.highest, 1.01 * LOWEST)
     finest = (
@@ -277,24 +298,28 @@ def _fastest(job: FlowJob, field: Field) -> float:
     return max(20.0, min(1.2 * finest, 60.0))
 
 
-def _agreement(field: Field, found: ReliefWaves) -> dict[str, float] | None:
-    """How far the model's own reading is from the relief's waves, where it has one: medians."""
-    if not has_phases(field) or not found.clear.any():
+def _agreement(field: Field, readings: ReliefWaves) -> dict[str, float] | None:
+    """Median differences of the model's phase waves from the relief's clear waves; None if there
+    are no phase waves or no clear waves."""
+    if not has_phases(field) or not readings.clear.any():
         return None
-    at, normals = found.points[found.clear], found.relief.normals[: len(found.points)][found.clear]
+    at, normals = (
+        readings.points[readings.clear],
+        readings.relief.normals[: len(readings.points)][readings.clear],
+    )
     own = across(read(lambda places: phase_spectrum(field, places), at).vector, normals)
-    error, angle = difference(own, found.waves.frequency[found.clear])
+    error, angle = difference(own, readings.waves.frequency[readings.clear])
     return {
         "median_relative_difference": float(error.median()),
         "median_angle_degrees": float(angle.median()),
     }
 
 
-def _flow_of(field: Field, job: FlowJob, found: ReliefWaves) -> Tensor:
+def _flow_of(field: Field, job: FlowJob, readings: ReliefWaves) -> Tensor:
     reading: Reading = (
-        (lambda at: phase_spectrum(field, at)) if job.phases else found.analysis.spectrum
+        (lambda at: phase_spectrum(field, at)) if job.phases else readings.analysis.spectrum
     )
-    return spectral_flow(reading, found.points[:SOME], 1 / found.analysis.config.cells[0])
+    return spectral_flow(reading, readings.points[:SOME], 1 / readings.analysis.config.cells[0])
 
 
 def _transport_residual(field: Field, points: Tensor) -> float | None:
@@ -306,8 +331,12 @@ def _transport_residual(field: Field, points: Tensor) -> float | None:
 def _curvature_correlation(
     field: Field, points: Tensor, vectors: Tensor, distance: float = 0.02
 ) -> float:
-    """Spearman's rank correlation of the local frequency with |mean curvature|, half the divergence
-    of the normals."""
+    """Spearman's rank correlation of the lengths of ``vectors (n, 3)`` with |mean curvature|.
+
+    The mean curvature, half the divergence of the normals, is taken at ``points (n, 3)`` in the
+    unit box by central differences over ``distance`` to each side. The result is 0 for fewer than
+    3 points.
+    """
     divergence = torch.zeros(len(points))
     for axis in range(3):
         ends = []

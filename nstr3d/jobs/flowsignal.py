@@ -1,5 +1,5 @@
-"""The spectrum of an image or a sound: streamlines over the picture, a ridge over the
-spectrogram."""
+"""The flow job on an image or a sound: streamlines over the image, or the local frequency over the
+sound's spectrogram."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ from nstr3d.render.drawing import draw_flat
 from nstr3d.render.panels import beside, opaque, spectrograms
 from nstr3d.signals.signal import Signal
 from nstr3d.spectrum.analysis import Analysis, AnalysisConfig, analyse
-from nstr3d.spectrum.flow import StreamConfig, evenly_spaced, streamlines
+from nstr3d.spectrum.flow import StreamConfig, streamlines
 from nstr3d.spectrum.gridfield import GridField
 from nstr3d.spectrum.segments import segment
+from nstr3d.spectrum.spacing import evenly_spaced
 from nstr3d.types import Box, Lattice, Polylines
 
-TICK = 12  # pixels of a picture from one arrow to the next
+TICK = 12  # pixels between neighbouring arrows of an image
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is shown of a spectrum, and what the report says ``about`` it: ``lines`` with their
-    ``colours (m, 3)``, and the ``picture``."""
+    """How a spectrum is shown: ``lines`` with ``colours (m, 3)`` of their points, the ``picture``,
+    and the report's entries ``about`` it."""
 
     about: dict[str, Any]
     lines: Polylines
@@ -75,7 +76,7 @@ class SignalFlow(FlowStages):
             self.drawing = draw(self.job, self.analysis, self.lattice, self.values)
 
     def measure(self) -> None:
-        """Nothing: the analysis and the drawing say how good they are."""
+        """Does nothing: the analysis already measures how much of the signal it explains."""
 
     def publish(self, folder: Path) -> dict[str, Any]:
         save_lines(folder / "lines.json", self.drawing.lines, self.drawing.colours)
@@ -91,7 +92,7 @@ class SignalFlow(FlowStages):
 
 
 def _picture(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarray) -> Drawing:
-    """Arrows and lines of the local frequency over a picture."""
+    """Arrows and streamlines of the local frequency over an image."""
     scale, generator = lattice.frame.scale, np.random.default_rng([job.seed, 1])
     half = np.array(lattice.shape) / 2 / scale
     box = Box(tuple((-half).tolist()), tuple(half.tolist()))
@@ -133,7 +134,7 @@ def _picture(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndar
 
 
 def _ridge(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarray) -> Drawing:
-    """The local frequency over the spectrogram, where the sound is not silent."""
+    """The local frequency over the spectrogram, wherever the sound is not silent."""
     scale, length = lattice.frame.scale, lattice.shape[0]
     moments = np.linspace(0.5, length - 0.5, min(length, 2000))
     at = torch.from_numpy(lattice.frame.to_unit(moments[:, None])).float()
@@ -160,8 +161,12 @@ def _ridge(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarra
 
 
 def _highest(grey: np.ndarray, lattice: Lattice) -> float:
-    """The frequency below which 99.9% of the samples' energy lies, but for the mean, in radians per
-    box unit; of pictures at most 250, above which the least squares would take minutes."""
+    """The highest frequency to look for, in radians per box unit: at least 20.
+
+    It is 1.2 times the frequency below which 99.9% of the energy of the samples lies, after their
+    mean is subtracted. For images it is at most 250, above which the least squares would take
+    minutes. Raises ValueError if the signal is constant.
+    """
     energy = np.abs(np.fft.fftn(grey - grey.mean())) ** 2
     grids = np.meshgrid(*[2 * np.pi * np.fft.fftfreq(n) for n in grey.shape], indexing="ij")
     size = np.sqrt(sum(np.square(g) for g in grids)).ravel()
@@ -169,7 +174,7 @@ def _highest(grey: np.ndarray, lattice: Lattice) -> float:
     total = np.cumsum(energy.ravel()[order])
     if not total[-1] > 0:
         raise ValueError("The signal is constant, so it has no spectrum to follow.")
-    found = (
+    cutoff = (
         float(size[order][np.searchsorted(total, 0.999 * total[-1])]) * lattice.frame.scale * 1.2
     )
-    return max(20.0, min(found, 250.0 if grey.ndim == 2 else math.inf))
+    return max(20.0, min(cutoff, 250.0 if grey.ndim == 2 else math.inf))

@@ -1,4 +1,4 @@
-"""One mesh file in; a model, a mesh, a picture and a report out: the main job."""
+"""The main job: fits a field to a mesh and writes a model, a mesh, a picture and a report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
 from nstr3d.types import Camera, Mesh
 
-KINK_SAMPLES = 20_000  # surface points of which those near faces of cells are looked at
+KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,15 @@ def run(
     import_seconds: float | None = None,
     sha256: str | None = None,
 ) -> Outcome:
-    """Does the job. All files appear together at the end or not at all; only a checkpoint, which
-    a resumed run goes on from, may be left by a run that failed or was stopped. The report gets the
-    caller's ``import_seconds``; ``sha256`` of the input is computed unless the caller knows it.
+    """Runs the job. All files appear together at the end, or none appears.
+
+    There are two exceptions. A run that fails or is stopped may leave a checkpoint, from which a
+    resumed run continues. A run that is stopped during training also saves the best model so far.
+    ``import_seconds`` is copied into the report. ``sha256`` is the hash of the input file; None
+    computes it.
 
     Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
-    `Interrupted` after a Ctrl-C.
+    `Interrupted` after Ctrl-C.
     """
     return walk(MeshStages(job, listener, import_seconds, sha256))
 
@@ -124,7 +127,7 @@ class MeshStages(SurfaceStages[MeshJob]):
         }
 
     def _kink(self) -> Kink | None:
-        """How much the surface is creased where the field's cells meet; None without cells."""
+        """The angles by which the field's gradient turns where cells meet; None without cells."""
         levels, placed = cells_of(self.result.field), self.placed
         if not levels:
             return None
@@ -133,8 +136,11 @@ class MeshStages(SurfaceStages[MeshJob]):
         return measure_kink(lambda at: self.sdf.gradient(placed.frame.to_world(at)), points, levels)
 
     def _about_accuracy(self) -> dict[str, Any] | None:
-        """What the report says of accuracy: null where it failed, with null kinks where they did or
-        the field has no cells."""
+        """The report's entry on accuracy and kinks.
+
+        It is None if accuracy could not be measured. Its kinks are None if they could not be
+        measured or the field has no cells.
+        """
         if self.accuracy is None:
             return None
         nothing = dict.fromkeys(each.name for each in dataclasses.fields(Kink))
@@ -143,32 +149,32 @@ class MeshStages(SurfaceStages[MeshJob]):
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:
-    """The input mesh left, the neural surface right, sphere traced alike, ``size`` pixels to a side
-    each."""
+    """The input mesh (left) and the neural surface (right), sphere traced from the same camera,
+    each ``size`` pixels square."""
     camera = Camera.around(mesh.bounds, width=size, height=size)
     config = RenderConfig()
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 
 
 def _warnings(repairs: RepairReport, closing: Closing, diagonal: float) -> list[str]:
-    found = []
+    messages = []
     if not repairs.watertight:
         edges = f"{repairs.boundary_edges} boundary and {repairs.branching_edges} branching edges"
         widest = f"{closing.widest / diagonal:.1%} of the diagonal"
         caps = f"{closing.holes} holes, up to {widest} wide, were closed with caps"
         meaning = "negative means inside the closed surface, where its winding number exceeds 1/2"
-        found.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
+        messages.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
     if repairs.one_sided:
-        found.append(
-            f"{repairs.one_sided} component(s) cannot be oriented, so inside means little near "
-            "them."
+        messages.append(
+            f"{repairs.one_sided} component(s) cannot be oriented, so the sign of the distance is "
+            "unreliable near them."
         )
-    return found
+    return messages
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:
-    """Whether the transport loss was on and what F leaves unexplained of |grad S|, over pool
-    points; null without an F."""
+    """Whether the transport loss was used, and the `Nstr.transport_residual` over random points of
+    the unit box; the residual is None for a field without a transport F."""
     field = result.field
     if not isinstance(field, Nstr) or field.transport is None:
         return {"loss": False, "weight": 0.0, "residual": None}

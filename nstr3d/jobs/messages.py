@@ -1,4 +1,4 @@
-"""Errors as sentences for the user, which name options as values or as flags."""
+"""Errors as sentences for the user, with options named as in Python or as command-line flags."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ import torch
 
 from nstr3d.system import Message, one_line, with_flags
 
-# How torch says, in a plain RuntimeError, that an allocation failed.
+# Texts by which torch reports, in a plain RuntimeError, that an allocation failed.
 FAILED_ALLOCATIONS = ("DefaultCPUAllocator", "CUDA error: out of memory")
 
 
 def sentence(error: BaseException, flags: bool = False) -> str:
-    """The error in one line, which names options as ``flags`` or as values: an operating system's
-    error keeps its file."""
+    """The error's message on one line.
+
+    With ``flags`` it names options as the command line does, else as Python does. The message of an
+    operating system's error is its reason and its file.
+    """
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     said = error.args[0] if flags and error.args and isinstance(error.args[0], Message) else error
@@ -24,8 +27,11 @@ def sentence(error: BaseException, flags: bool = False) -> str:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Raises MemoryError for memory that torch could not get. On a GPU torch has a class for it; on
-    a CPU it raises a RuntimeError whose message alone tells it from a defect."""
+    """Raises MemoryError if torch cannot allocate memory in the block.
+
+    On a GPU torch raises an OutOfMemoryError. On a CPU it raises a RuntimeError that only its
+    message distinguishes from a defect.
+    """
     try:
         yield
     except torch.OutOfMemoryError as error:

@@ -1,6 +1,8 @@
-"""The options that jobs on meshes, points and whole data sets share: plain dataclasses, which the
-command line parses, a job takes and a data set stores. Each raises ValueError for options out of
-range or at odds with each other."""
+"""The options that jobs on meshes, point clouds and whole data sets share.
+
+They are plain dataclasses: the command line parses them, jobs take them and a data set stores them.
+Each raises ValueError if an option is out of range or contradicts another.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from nstr3d.training.losses import GRADIENT_WEIGHT
 from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
 
 SAMPLES = 100_000
-RESOLUTIONS = (8, 4096)  # at the upper end, a surface of about 90 million faces
+RESOLUTIONS = (8, 4096)  # the upper end gives a surface of about 90 million faces
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 Device = Literal["auto", "cpu", "cuda"]
 PresetName = Literal["fast", "standard", "fine"]
@@ -28,27 +30,27 @@ class Training:
     """Which field is trained, and how."""
 
     preset: PresetName = "standard"
-    """How much to spend: about 100k, 100k and 400k parameters, and more training with each."""
+    """Cost of the fit: about 100k, 100k and 400k parameters, each with longer training."""
     params: int | None = None
-    """Budget of learned parameters; the field sizes itself to it."""
+    """Budget of learned parameters, to which the field is sized; the preset's by default."""
     cells: int | None = None
-    """Cells per axis of the finest level instead of a budget: all shapes get one architecture, and
-    Dataset.stack takes their fields."""
+    """Cells per axis of the finest level, instead of a budget. All shapes then get the same
+    architecture, which Dataset.stack needs."""
     seconds: float | None = None
-    """Train for this long instead of the preset's number of steps."""
+    """Train for this many seconds instead of the preset's number of steps."""
     steps: int | None = None
     """Train for this many steps instead of the preset's."""
     pool: int | None = None
-    """Samples to train on; the preset's by default."""
+    """Number of training samples; the preset's by default."""
     field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
-    """The kind of field: ours, the same without waves, or a baseline (Instant-NGP, SIREN, Fourier
-    features)."""
+    """nstr: ours. grid: ours without waves. ngp, siren, fourier: baselines (Instant-NGP, SIREN,
+    Fourier features)."""
     transport: float = 0.0
-    """Weight of the transport loss; 0 leaves the transport network out."""
+    """Weight of the transport loss; 0 leaves out the transport network."""
     device: Device = "auto"
-    """Where to train."""
+    """Device to train on."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
 
     def __post_init__(self):
         if self.preset not in PRESETS:
@@ -63,8 +65,8 @@ class Training:
         if self.transport and self.field not in ("nstr", "grid"):
             raise ValueError(
                 Message(
-                    "<transport> needs a local spectrum, which <field> {} has not; use <field> "
-                    "nstr.",
+                    "<transport> needs a local spectrum, which <field> {} does not have; use "
+                    "<field> nstr.",
                     self.field,
                 )
             )
@@ -72,13 +74,13 @@ class Training:
         if self.cells is not None and (
             self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST
         ):
-            text = "<cells> is {} to {}, for <field> nstr, not {} for {}."
+            text = "<cells> is {} to {} and needs <field> nstr, not {} with <field> {}."
             raise ValueError(Message(text, SMALLEST, LARGEST, self.cells, self.field))
         check_seed(self.seed)
 
     @property
     def config(self) -> FitConfig:
-        """The preset's training with these changes."""
+        """The preset's training, changed by ``seed``, ``seconds``, ``steps`` and ``pool``."""
         changes = {"seed": self.seed, "seconds": self.seconds}
         changes |= {
             name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value
@@ -87,12 +89,16 @@ class Training:
 
     @property
     def gradient_weight(self) -> float:
-        """The weight of the samples' gradients in the loss: none for the baselines, whose near
-        errors at equal seconds they raise, as autograd differentiates twice for them."""
+        """The weight of the samples' gradients in the loss; 0 for the baselines.
+
+        For the baselines, autograd must differentiate twice to fit gradients. At equal training
+        time this raises their error near the surface.
+        """
         return GRADIENT_WEIGHT if self.field in ("nstr", "grid") else 0.0
 
     def architecture(self, near: Near) -> Any:
-        """The config of a new field near a shape, a mesh or points in the unit box."""
+        """The config of a new field near a mesh or points in the unit box. Raises ValueError if
+        ``params`` is too small a budget for the coarsest field."""
         if self.cells:
             config = NstrConfig(levels=levels_for(self.cells))
         else:
@@ -102,14 +108,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What is made of a fitted field, and measured."""
+    """What is extracted from a fitted field, and how it is measured."""
 
     resolution: int = 512
     """Cells of the extraction grid along the longest side."""
     samples: int | None = None
     """Points to measure accuracy with; 100,000 by default."""
     picture: int = 512
-    """Pixels to a side of the two views in the picture; 0 for none."""
+    """Width and height in pixels of each of the picture's two views; 0 makes no picture."""
 
     def __post_init__(self):
         check_positive(self, "samples")
@@ -120,35 +126,35 @@ class Extraction:
 
     @property
     def scored(self) -> int:
-        """Points that accuracy is measured with."""
+        """The number of points that accuracy is measured with."""
         return self.samples or SAMPLES
 
 
 @dataclass(frozen=True)
 class Output:
-    """Where results go, and whether a run goes on."""
+    """Where the results go, and whether to resume a run."""
 
     out: Path | None = None
     """Folder for the results; out/<name of the file>/ by default."""
     overwrite: bool = False
     """Replace results that are already there."""
     resume: bool = False
-    """Go on from the checkpoint of an interrupted run with the same options."""
+    """Continue from the checkpoint of an interrupted run with the same options."""
     checkpoint_seconds: float = 20.0
-    """Training is saved this often, to go on from."""
+    """Seconds between two checkpoints of training."""
 
 
 @dataclass(frozen=True)
 class SurfaceJob:
-    """What to fit a surface to and how: the file at ``path``, and groups of options."""
+    """What to fit a surface to, the file at ``path``, and how: groups of options."""
 
     path: Path
     training: Training = field(default_factory=Training)
     extraction: Extraction = field(default_factory=Extraction)
     output: Output = field(default_factory=Output)
     start: Path | None = None
-    """Start from the model.safetensors of a nearby shape, which takes fewer steps; the field is as
-    large as that model's."""
+    """Start from the model.safetensors of a similar shape, which needs fewer steps. The field has
+    the size of that model."""
 
     def __post_init__(self):
         how = self.training
@@ -157,24 +163,24 @@ class SurfaceJob:
         ):
             raise ValueError(
                 Message(
-                    "<start> takes the field from that model; leave out <params>, <cells>, "
+                    "<start> takes the field from a saved model; leave out <params>, <cells>, "
                     "<field> and <transport>."
                 )
             )
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The folder of the results."""
         return self.output.out or default_folder(self.path)
 
 
 def default_folder(path: Path) -> Path:
-    """Where the results for a file go unless a folder is named."""
+    """The folder of the results for a file, unless the user names one."""
     return Path("out") / path.stem
 
 
 def check_positive(options: Any, *names: str) -> None:
-    """Raises ValueError where one of the options is neither positive and finite nor None."""
+    """Raises ValueError if an option in ``names`` is neither None nor positive and finite."""
     for name in names:
         value = getattr(options, name)
         if value is not None and not 0 < value < math.inf:
@@ -182,7 +188,7 @@ def check_positive(options: Any, *names: str) -> None:
 
 
 def check_not_negative(options: Any, *names: str) -> None:
-    """Raises ValueError where one of the options is negative, infinite or no number."""
+    """Raises ValueError if an option in ``names`` is negative, infinite or NaN; None is allowed."""
     for name in names:
         value = getattr(options, name)
         if value is not None and not 0 <= value < math.inf:
@@ -190,6 +196,6 @@ def check_not_negative(options: Any, *names: str) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Raises ValueError for a seed that the random generators cannot take."""
+    """Raises ValueError for a seed outside 0 to LARGEST_SEED."""
     if not 0 <= seed <= LARGEST_SEED:
         raise ValueError(Message("<seed> is 0 to {}, not {}.", LARGEST_SEED, seed))

@@ -1,4 +1,4 @@
-"""The files of a job on a surface: their names, and the checks that come before any work."""
+"""The names of the files of a job on a surface, and the checks before any work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ CHECKPOINT = "checkpoint.safetensors"
 
 
 def check_files(job: SurfaceJob) -> None:
-    """Refuses, before any work, to write where it may not or cannot."""
+    """Raises OSError, before any work, if a result cannot be written or would replace another, or
+    if the start model or the checkpoint to resume is missing."""
     if job.start is not None and not job.start.is_file():
         raise FileNotFoundError(
             f"{job.start} does not exist, so there is nothing to start from; name a "

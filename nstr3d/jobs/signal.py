@@ -1,4 +1,4 @@
-"""One image or sound file in; a model, a reconstruction, pictures and a report out."""
+"""The job that fits a field to an image or a sound: model, reconstruction, picture, report."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ from nstr3d.model.codec import CODE, compress, decompress, save_compressed
 from nstr3d.model.tags import encode_config
 from nstr3d.render.panels import comparison, spectrograms
 from nstr3d.signals.fidelity import spectral_error, ssim
+from nstr3d.signals.ratios import psnr, snr
 from nstr3d.signals.signal import TRAINED, Signal, kind_of
-from nstr3d.surface.metrics import psnr, snr
 from nstr3d.training.fit import Fit, fit
-from nstr3d.training.losses import TransportPenalty, value_objective
+from nstr3d.training.losses import TransportPenalty, ValueObjective
 from nstr3d.training.sampling import Raster
 
-GAPS = CarryConfig(hop=512, reach=6, iterations=30)  # how gaps of a sound are filled
-ANALYSIS = {"image": 8, "sound": 512}  # hop of the local frequency
+GAPS = CarryConfig(hop=512, reach=6, iterations=30)  # for filling the gaps of a sound
+ANALYSIS = {"image": 8, "sound": 512}  # samples per value of the local frequency
 
 
 def run_signal(
     job: SignalJob, listener: Listener | None = None, import_seconds: float | None = None
 ) -> Outcome:
-    """Does the job. All files appear together at the end or not at all.
+    """Runs the job. All files appear together at the end, or none appears.
 
-    The report gets the caller's ``import_seconds``.
+    ``import_seconds`` is copied into the report.
 
     Raises ValueError, OSError, FloatingPointError or ModuleNotFoundError with one sentence for the
-    user, and `Interrupted` after a Ctrl-C.
+    user, and `Interrupted` after Ctrl-C.
     """
     return walk(SignalStages(job, listener, import_seconds))
 
@@ -145,7 +145,7 @@ class SignalStages(Stages):
 
 
 def _fitted(job: SignalJob, field: Field, raster: Raster, params: int) -> Fit:
-    """The field in closed form as a finished fit."""
+    """The closed-form ``field`` as a finished fit."""
     frame, bounds = raster.lattice.frame, raster.lattice.bounds
     return Fit(field, frame, bounds, math.inf, provenance=_provenance(job, params))
 
@@ -162,7 +162,7 @@ def _train(
     result = fit(
         field,
         raster,
-        value_objective(TransportPenalty(job.transport) if job.transport else None),
+        ValueObjective(TransportPenalty(job.transport) if job.transport else None),
         job.training,
         lattice.frame,
         lattice.bounds,
@@ -192,29 +192,34 @@ def _comparison(target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
 def score_signal(
     fitted: np.ndarray, target: np.ndarray, known: np.ndarray | None
 ) -> dict[str, Any]:
-    """How near ``fitted`` is to ``target (*shape, c)``; in the hidden part alone too, where there
-    is one. None where a measure has no meaning: a ratio to silence, an error of zero in dB,
-    similarity of pictures below 11 pixels."""
+    """How near ``fitted`` is to ``target``, both ``(*shape, c)``: PSNR and SNR in dB, and SSIM for
+    an image or the spectral error for a sound.
+
+    If ``known (*shape)`` hides samples, PSNR and SNR over the hidden samples are added. A measure
+    that has no meaning is None: an SNR relative to silence, an error of zero in dB, and the SSIM of
+    images smaller than 11 pixels.
+    """
     if target.ndim == 3:
         fitted = fitted.clip(0, 1)
-    found: dict[str, Any] = {"psnr": _finite(psnr(fitted, target, 1.0)), "peak": 1.0}
-    found["snr"] = _finite(snr(fitted, target)) if target.any() else None
+    scores: dict[str, Any] = {"psnr": _finite(psnr(fitted, target, 1.0)), "peak": 1.0}
+    scores["snr"] = _finite(snr(fitted, target)) if target.any() else None
     if target.ndim == 3:
-        found["ssim"] = ssim(fitted, target)
+        scores["ssim"] = ssim(fitted, target)
     else:
         error = spectral_error(fitted, target)
-        found["spectral_error"] = None if error is None else dataclasses.asdict(error)
+        scores["spectral_error"] = None if error is None else dataclasses.asdict(error)
     if known is not None and not known.all():
         hidden = ~known
-        found["psnr_hidden"] = _finite(psnr(fitted[hidden], target[hidden], 1.0))
-        found["snr_hidden"] = (
+        scores["psnr_hidden"] = _finite(psnr(fitted[hidden], target[hidden], 1.0))
+        scores["snr_hidden"] = (
             _finite(snr(fitted[hidden], target[hidden])) if target[hidden].any() else None
         )
-    return found
+    return scores
 
 
 def _about_field(job: SignalJob, result: Fit, shape: tuple[int, ...], size: int) -> dict[str, Any]:
-    """What a report says of the field of samples of ``shape``, whose file has ``size`` bytes."""
+    """The report's entry on the field; its samples have ``shape (*shape, c)``, its file ``size``
+    bytes."""
     field = result.field
     stored = field.stored_parameters if isinstance(field, Cosines) else field.parameter_count
     return {

@@ -1,4 +1,4 @@
-"""What to fit to an image or a sound: the options of the job, and the files that it writes."""
+"""The options of the job on an image or a sound, and the names of the files it writes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nstr3d.training.fit import FitConfig
 
 COMPRESSED = "model.nstq"
 PICTURE, SOUND, COMPARISON = "image.png", "sound.wav", "comparison.png"
-# per pixel or frame of samples that the default budget comes to
+# default budget: bits per pixel of an image, or per frame and channel of a sound
 BITS = {"image": 16.0, "sound": 8.0}
 
 
@@ -31,42 +31,42 @@ class SignalJob:
     """What to fit to an image or a sound, and how."""
 
     path: Path
-    """Any picture that Pillow reads (PNG, JPEG, TIFF, WebP ...) or sound that libsndfile reads
-    (WAV, FLAC, OGG, MP3 ...)."""
+    """An image that Pillow reads (PNG, JPEG, TIFF, WebP ...) or a sound that libsndfile reads (WAV,
+    FLAC, OGG, MP3 ...)."""
     out: Path | None = None
     """Folder for the results; out/<name of the file>/ by default."""
     params: int | None = None
-    """Budget of stored parameters, positions included."""
+    """Budget of stored parameters, including the positions of amplitudes."""
     bpp: float | None = None
-    """The budget as bits per pixel, or per moment of a sound, 32 to a parameter; 16, or 8 per
-    channel, by default."""
+    """Budget in bits per pixel, or per frame of a sound, at 32 bits per parameter. The default is
+    16, or 8 per channel of a sound."""
     bytes: int | None = None
-    """The budget as the size of the model's file, quantised and entropy coded."""
+    """Budget as the size in bytes of the model's file, which is quantised and entropy coded."""
     field: Literal["cosines", "nstr", "ngp", "siren", "fourier"] = "cosines"
-    """The kind of field: ours in closed form, ours trained, or a trained baseline."""
+    """cosines: ours in closed form. nstr: ours, trained. ngp, siren, fourier: trained baselines."""
     scale: int = 1
     """Reconstruct at this many times the resolution."""
     transport: float = 0.0
-    """Weight of the transport loss, for the field nstr; 0 leaves the transport network out."""
+    """Weight of the transport loss, for the field nstr; 0 leaves out the transport network."""
     mask: Path | None = None
-    """A picture (or sound) of the same size: only where it is white (or not zero) is the input
-    known; the rest is filled in."""
+    """An image (or sound) of the same size, white (or nonzero) where the input is known. Other
+    samples are filled in."""
     noise: float = 0.0
-    """Standard deviation of Gaussian noise to add before the fit, full scale being 1; the report
-    compares with the input."""
+    """Standard deviation of Gaussian noise to add before the fit, where full scale is 1. Accuracy
+    is measured against the input without noise."""
     seconds: float | None = None
-    """Train for this long; for trained fields."""
+    """Train for this many seconds; only for trained fields."""
     steps: int | None = None
-    """Train for this many steps, 2000 by default; for trained fields."""
+    """Train for this many steps, 2000 by default; only for trained fields."""
     device: Device = "auto"
-    """Where to train."""
+    """Device to train on."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     overwrite: bool = False
     """Replace results that are already there."""
 
     def __post_init__(self):
-        """Raises ValueError for options out of range or at odds with each other."""
+        """Raises ValueError if an option is out of range or contradicts another."""
         check_positive(self, "params", "bpp", "bytes", "seconds", "steps")
         if sum(value is not None for value in (self.params, self.bpp, self.bytes)) > 1:
             raise ValueError(
@@ -104,7 +104,7 @@ class SignalJob:
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """The folder of the results."""
         return self.out or default_folder(self.path)
 
     @property
@@ -116,7 +116,7 @@ class SignalJob:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The files that it writes."""
+        """The names of the files that the job writes, the model first."""
         return (
             MODEL if self.bytes is None else COMPRESSED,
             PICTURE if kind_of(self.path) == "image" else SOUND,
@@ -126,7 +126,11 @@ class SignalJob:
 
 
 def budget(job: SignalJob, shape: tuple[int, ...], kind: str) -> int:
-    """Stored parameters that ``job`` allows for samples of ``shape (*shape, c)``: 32 bits each."""
+    """The number of stored parameters, of 32 bits each, that ``job`` allows.
+
+    The samples have ``shape (*shape, c)`` and are of ``kind`` "image" or "sound". The default
+    budget is at least 64 parameters.
+    """
     if job.params is not None:
         return job.params
     bits = job.bpp if job.bpp is not None else BITS[kind] * (shape[-1] if kind == "sound" else 1)

@@ -1,4 +1,4 @@
-"""An image or a sound as it is read: its samples, its mask, its limits."""
+"""The input of a job on an image or a sound: its samples, its mask and its size limits."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from nstr3d.jobs.messages import Message
 from nstr3d.jobs.signaloptions import SignalJob
 from nstr3d.signals.signal import kind_of
 
-LARGEST_SIDE = 8192
-LARGEST_OUTPUT = 1 << 28  # samples that --scale may ask for
+LARGEST_SIDE = 8192  # pixels
+LARGEST_OUTPUT = 1 << 28  # samples of an enlarged reconstruction
 
 
 @dataclass(frozen=True)
 class Source:
-    """What was read: ``values (*shape, c)``, and the picture or sound that says how to write it
-    again."""
+    """An input: its samples ``values (*shape, c)``, the picture or sound ``file`` as it was read,
+    and ``notes`` for the user."""
 
     values: np.ndarray
     file: Picture | Sound
     notes: tuple[str, ...]
 
     def like(self, values: np.ndarray, scale: int) -> Picture | Sound:
-        """``values`` as a file of the same depth, or type and rate, at ``scale`` times the
-        resolution."""
+        """``values`` as a picture or sound in the input's format, ``scale`` times the input's
+        resolution; a sound's rate is multiplied by ``scale``."""
         if isinstance(self.file, Picture):
             return dataclasses.replace(self.file, values=values.clip(0, 1))
         return dataclasses.replace(self.file, values=values, rate=self.file.rate * scale)
 
 
 def load_source(path: Path) -> Source:
-    """The image or sound in the file. Raises what `load_picture` and `load_sound` do, ValueError
-    for another kind of file."""
+    """The image or sound in the file. Raises ValueError for another kind of file, and what
+    `load_picture` and `load_sound` raise."""
     if kind_of(path) == "mesh":
         raise ValueError(
             f"{path} is neither a picture nor a sound by its extension '{path.suffix}'; .png or "
@@ -52,8 +52,11 @@ def load_source(path: Path) -> Source:
 
 
 def load_mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Which samples are known: where the mask, of the same size, is brighter than half, or the
-    masking sound not silent."""
+    """The known samples as bool ``(*shape)``; None if the job has no mask.
+
+    A sample is known where the mask image is brighter than 1/2, or where the mask sound is not
+    zero. Raises ValueError if the mask has another size than ``shape`` or hides every sample.
+    """
     if job.mask is None:
         return None
     values = load_source(job.mask).values
@@ -72,7 +75,7 @@ def load_mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:
     if not known.any():
         raise ValueError(
             Message(
-                "<mask> {} is dark throughout, so it hides every sample; what is white is known.",
+                "<mask> {} is dark throughout, so it hides every sample; make known parts white.",
                 job.mask,
             )
         )
@@ -80,7 +83,8 @@ def load_mask(job: SignalJob, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def check_size(shape: tuple[int, ...], scale: int, kind: str) -> None:
-    """Refuses samples of ``shape`` that are too many to fit, or to reconstruct at ``scale``."""
+    """Raises ValueError if samples of ``shape`` are too many to fit, or to reconstruct at ``scale``
+    times the resolution."""
     if kind == "image" and max(shape) > LARGEST_SIDE:
         raise ValueError(
             f"The picture measures {shape[1]} x {shape[0]} pixels; sides up to {LARGEST_SIDE} "
@@ -97,7 +101,7 @@ def check_size(shape: tuple[int, ...], scale: int, kind: str) -> None:
 
 
 def about_input(job: SignalJob, source: Source, known: np.ndarray | None) -> dict[str, Any]:
-    """What a report says of the input, of which the samples ``known (*shape)`` are not hidden."""
+    """The report's entry on the input, whose samples ``known (*shape)`` the mask does not hide."""
     about = {"bits": source.file.bits} if isinstance(source.file, Picture) else _about(source.file)
     return {
         "path": str(job.path),

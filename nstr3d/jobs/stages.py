@@ -1,5 +1,4 @@
-"""What every job shares: where its files go, all together or not at all, how it is stopped, and
-what it says while it works."""
+"""What all jobs share: publishing files together, stopping, progress, timing and the machine."""
 
 from __future__ import annotations
 
@@ -26,12 +25,12 @@ from nstr3d.training.fit import Fit, Progress
 
 
 class Interrupted(Exception):
-    """The user stopped the job; the message says what was kept."""
+    """Raised when the user stopped the job; the message says what was kept."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished job: its report (what `report.json` holds) and the files written."""
+    """The result of a finished job: its ``report`` (report.json) and the ``files`` it wrote."""
 
     report: dict[str, Any]
     files: tuple[Path, ...]
@@ -39,8 +38,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Listener:
-    """Where a job says what it is doing: ``stage`` names the next stage, ``fitting`` sees the field
-    before it is trained in place, ``step`` follows training, ``warn`` is for the user."""
+    """The callbacks to which a job reports.
+
+    ``stage`` gets the name of the stage that begins, ``fitting`` the unfinished fit whose field is
+    then trained in place, ``step`` the progress after each training step, and ``warn`` a warning
+    for the user.
+    """
 
     stage: Callable[[str], None] = lambda name: None
     step: Callable[[Progress], None] = lambda progress: None
@@ -49,8 +52,8 @@ class Listener:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here. Raises ValueError where it is not
-    to be had."""
+    """The torch device for ``auto``, ``cpu`` or ``cuda``; auto is CUDA where torch finds a CUDA
+    device. Raises ValueError for another name, and for cuda where torch finds none."""
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(Message("<device> is one of auto, cpu, cuda, not {}.", name))
     if name == "cuda" and not torch.cuda.is_available():
@@ -64,8 +67,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def slowness() -> list[str]:
-    """Warnings that jobs on this machine take longer than they need to: at most one, that nothing
-    is compiled."""
+    """Warnings about what slows jobs on this machine: one if numba cannot be imported, so that
+    nothing is compiled."""
     fault = numba_fault()
     if fault is None:
         return []
@@ -82,8 +85,13 @@ def check_output(
     expected: Collection[str] = (),
     going_on: str = "",
 ) -> None:
-    """Refuses to write files ``names`` to the folder ``out`` where it cannot, or where some are
-    there already that are not ``expected``. Makes nothing: that can wait for something to write."""
+    """Raises OSError if the files ``names`` cannot be written to the folder ``out``, or if some
+    exist already and may not be replaced.
+
+    Existing files may be replaced if ``overwrite`` is true or if all are ``expected``. ``going_on``
+    is text for the message: an option to name before the option overwrite. The folder is not
+    created here but when there is something to write.
+    """
     nearest = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
     if not nearest.is_dir():
         raise NotADirectoryError(Message("{} is not a folder; choose another <out>.", nearest))
@@ -116,8 +124,10 @@ def check_output(
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Ctrl-C or SIGTERM set the event, so that work can stop where it is safe to; a second one
-    stops at once."""
+    """Gives an event that Ctrl-C or SIGTERM sets, so that work can stop at a safe point.
+
+    A second signal raises `Interrupted` at once. Outside the main thread no signal is handled.
+    """
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -127,7 +137,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
         if stopped.is_set():
             raise Interrupted(
                 "Stopped at once."
-            )  # `fit` would take a KeyboardInterrupt for the first
+            )  # `fit` would treat a KeyboardInterrupt like the first request
         stopped.set()
 
     before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -140,26 +150,26 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 @contextmanager
 def tidy(out: Path, checkpoint: Path | None = None) -> Iterator[None]:
-    """Turns a stop into `Interrupted`, and removes the folders made for ``out`` where nothing was
-    put into them."""
+    """Turns KeyboardInterrupt into `Interrupted`, and removes those folders created for ``out``
+    that are empty at the end."""
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         yield
     except KeyboardInterrupt:
         if checkpoint is None or not checkpoint.exists():
             raise Interrupted("Stopped; nothing was written.") from None
-        kept = Message("Stopped; {} is there to go on from with <resume>.", checkpoint)
+        kept = Message("Stopped; the checkpoint is {}; go on with <resume>.", checkpoint)
         raise Interrupted(kept) from None
     finally:
         for folder in made:
-            with suppress(OSError):  # it holds something, or was never made
+            with suppress(OSError):  # the folder is not empty, or was never created
                 folder.rmdir()
 
 
 @contextmanager
 def writing_to(out: Path) -> Iterator[None]:
-    """Makes the folder ``out``, and lets a disk that fails while it is written to say so in one
-    sentence."""
+    """Creates the folder ``out``, and turns an OSError in the block into one sentence that names
+    the folder and the reason."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
@@ -176,13 +186,13 @@ def writing_to(out: Path) -> Iterator[None]:
 
 @contextmanager
 def publish(out: Path) -> Iterator[Path]:
-    """A folder to write into, whose files move to ``out`` together when the block succeeds and
-    vanish when it fails."""
+    """Gives a temporary folder, whose files move to ``out`` together if the block succeeds and are
+    deleted if it fails."""
     with writing_to(out):
         folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
         try:
             yield folder
-            with stop_on_signal():  # a stop between two moves would leave half of them
+            with stop_on_signal():  # a stop between two moves would publish only some files
                 for path in sorted(folder.iterdir()):
                     os.replace(path, out / path.name)
         finally:
@@ -190,8 +200,8 @@ def publish(out: Path) -> Iterator[Path]:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where a job ran, with what, and the most memory, in bytes, that the process has had, None
-    where the system does not say."""
+    """The report's entry on the machine: device, threads, platform, versions and the process's
+    peak memory in bytes, which is None if the system does not report it."""
     packages = ("nstr3d", "torch", "numpy", "libigl", "numba")
     return {
         "device": str(device),
@@ -204,7 +214,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def package_version(package: str) -> str | None:
-    """The installed version of ``package``, None where it is not installed."""
+    """The installed version of ``package``; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -212,7 +222,7 @@ def package_version(package: str) -> str | None:
 
 
 class Clock:
-    """Seconds spent in each named stage, which may be entered more than once."""
+    """Measures the ``seconds`` spent in each named stage, which may be entered more than once."""
 
     def __init__(self):
         self.started = time.perf_counter()
@@ -229,5 +239,5 @@ class Clock:
 
     @property
     def total(self) -> float:
-        """Seconds since the clock was made."""
+        """Seconds since the clock was created."""
         return time.perf_counter() - self.started

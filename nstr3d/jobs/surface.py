@@ -1,5 +1,5 @@
-"""What jobs on meshes and on points share: how a surface's field is sampled, fitted, extracted and
-published."""
+"""The stages that jobs on meshes and on point clouds share: sampling, fitting, extraction and
+publishing."""
 
 from __future__ import annotations
 
@@ -30,12 +30,15 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Mesh
 
 Job = TypeVar("Job", bound=SurfaceJob)
-SIZES = (1e-30, 1e30)  # beyond, squares and cubes of lengths leave double precision
+SIZES = (1e-30, 1e30)  # world units; beyond, squares and cubes of lengths leave double precision
 
 
 class SurfaceStages(Stages, Generic[Job]):
-    """The stages of a job that ends with a field of a surface. Its tree of the surface is built
-    once, in the unit box, and answers in world units too (`MeshDistance.placed`)."""
+    """The stages of a job that fits a field to a surface.
+
+    The search tree over the surface is built once, in the unit box. `MeshDistance.placed` answers
+    queries in world units from the same tree.
+    """
 
     def __init__(
         self,
@@ -54,18 +57,18 @@ class SurfaceStages(Stages, Generic[Job]):
     extracted: Mesh
 
     def place(self, mesh: Mesh) -> None:
-        """Takes the closed ``mesh``, in world units, for the surface."""
+        """Sets the surface to be fitted: the closed ``mesh``, in world units."""
         unit, frame = normalise(mesh)
         self.placed = Placed(mesh, unit, frame, Vicinity(unit))
 
     @cached_property
     def own(self) -> MeshDistance:
-        """The distance to the extracted mesh, for all measurements."""
+        """The distance to the extracted mesh, shared by all measurements."""
         return MeshDistance(self.extracted)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What must agree for a checkpoint to be of the same run."""
+        """The properties that a checkpoint must share with this run to be resumed."""
         return identity_of(self.job, self.sha256)
 
     def sample(self) -> None:
@@ -82,10 +85,10 @@ class SurfaceStages(Stages, Generic[Job]):
             field = build_field(job, placed, self.begun, self.pool, self.device)
         self.result = train(job, placed, self.begun, field, self.pool, self.run)
         self.sdf = self.result.sdf()
-        del self.pool, self.begun  # which may be large
+        del self.pool, self.begun  # both may be large
 
     def describe_mesh(self) -> None:
-        """Finds what a report says of the extracted mesh: nulls where that fails."""
+        """Makes the report's entry on the extracted mesh, with None for what cannot be measured."""
         about = self.run.measure("structure", lambda: structure(self.extracted))
         components, watertight = about or (None, None)
         self.described = {
@@ -97,7 +100,7 @@ class SurfaceStages(Stages, Generic[Job]):
         }
 
     def write(self, folder: Path, picture: np.ndarray | None) -> dict[str, Any]:
-        """Writes all files but the report; returns what a report says of the field and the mesh."""
+        """Writes all files except the report; returns its entries on the field and the mesh."""
         save(folder / MODEL, self.result)
         save_mesh(folder / MESH, self.extracted)
         if picture is not None:
@@ -106,7 +109,7 @@ class SurfaceStages(Stages, Generic[Job]):
         return {"field": describe_field(self.job, self.result, size), "mesh": self.described}
 
     def about_run(self) -> dict[str, Any]:
-        """What a report says of how the job went, by key."""
+        """The report's entries on the run: times in seconds, machine and seed."""
         return {
             "seconds": {**self.run.seconds, "import": self.import_seconds},
             "machine": machine(self.device),
@@ -115,7 +118,8 @@ class SurfaceStages(Stages, Generic[Job]):
 
 
 def check_size(mesh: Mesh) -> None:
-    """Refuses a mesh whose measures could not be computed; one without size is left to `repair`."""
+    """Raises ValueError for a mesh too large or too small for double precision (SIZES); a mesh of
+    size zero is left to `repair`."""
     limits = f"sizes from {SIZES[0]} to {SIZES[1]} units work, so scale it"
     reach = float(np.abs(mesh.vertices).max())
     if reach > SIZES[1]:
@@ -126,8 +130,8 @@ def check_size(mesh: Mesh) -> None:
 
 
 def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
-    """The neural surface; a field that was trained too briefly may have none, or none that closes
-    within the bounds."""
+    """The field's surface. Raises ValueError if there is none or if it does not close within the
+    bounds, as may happen after too little training."""
     try:
         return extract(sdf, resolution)
     except ValueError as error:
@@ -137,13 +141,13 @@ def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
 
 
 def cells_of(field: Field) -> tuple[int, ...]:
-    """Cells per axis of the levels of an NSTR ``field``, coarse to fine; none of other fields."""
+    """Cells per axis of the levels of an NSTR ``field``, coarse to fine; empty for other fields."""
     levels = field.config.levels if isinstance(field, Nstr) else ()
     return tuple(level.resolution for level in levels)
 
 
 def describe_field(job: SurfaceJob, result: Fit, size: int) -> dict[str, Any]:
-    """What a report says of the field, whose file has ``size`` bytes."""
+    """The report's entry on the field, whose file has ``size`` bytes."""
     return {
         "name": job.training.field,
         "config": encode_config(result.field.config),

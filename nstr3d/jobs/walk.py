@@ -1,5 +1,7 @@
-"""The one walk of every job: read, prepare, sample, fit, extract, measure, publish. Progress, the
-clock, warnings, failed measurements, stops and publishing are this module's business alone."""
+"""The stages of every job and their order: read, prepare, sample, fit, extract, measure, publish.
+
+Only this module handles progress, times, warnings, failed measurements, stops and publishing.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ T = TypeVar("T")
 
 
 class Run:
-    """A job under way: whom it tells, how long its stages took, what it warned of, and which of its
-    measurements ``failed`` and why."""
+    """The state of a job in progress: its ``listener``, the ``clock`` of its stages, its
+    ``warnings``, and the reasons of the measurements that ``failed``."""
 
     def __init__(self, listener: Listener | None = None):
         self.listener, self.clock = listener or Listener(), Clock()
@@ -34,19 +36,22 @@ class Run:
             yield
 
     def warn(self, messages: Iterable[str]) -> None:
-        """Tells the listener, and keeps the messages for the report."""
+        """Passes the messages to the listener, and keeps them for the report."""
         for message in messages:
             self.warnings.append(message)
             self.listener.warn(message)
 
     def measure(self, name: str, function: Callable[[], T]) -> T | None:
-        """What ``function`` finds, or None where it fails: then the report says why under
-        ``name``_failed. A stop is no failure."""
+        """The result of ``function``, or None if it raises an exception.
+
+        The reason is then in the report under ``<name>_failed``, and the listener is warned.
+        `Interrupted` is passed on.
+        """
         try:
             return function()
         except Interrupted:
             raise
-        except Exception as error:  # whatever is wrong with a measurement, the fit is finished
+        except Exception as error:  # a failed measurement must not lose the finished fit
             reason = f"{type(error).__name__}: {sentence(error)}"
             self.failed[f"{name}_failed"] = reason
             self.listener.warn(f"{name} could not be measured ({reason}).")
@@ -54,14 +59,16 @@ class Run:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Of each stage, and in total."""
+        """Seconds of each stage by name, and their ``total`` since the run began."""
         return self.clock.seconds | {"total": self.clock.total}
 
 
 class Stages(ABC):
-    """What a job does in each stage. Each keeps what later ones need, so that it is made once.
-    ``names`` are those of the files that it leaves where nothing fails, in the order in which they
-    are named."""
+    """The work of a job in each stage.
+
+    A stage keeps on ``self`` what later stages need, so that it is computed once. ``names`` are the
+    files that the job writes if nothing fails, in the order in which the outcome lists them.
+    """
 
     names: tuple[str, ...]
 
@@ -74,11 +81,11 @@ class Stages(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Makes of the input what can be sampled."""
+        """Turns the input into something that can be sampled."""
 
     @abstractmethod
     def sample(self) -> None:
-        """Draws what the field is fitted to."""
+        """Draws the samples that the field is fitted to."""
 
     @abstractmethod
     def fit(self) -> None:
@@ -86,21 +93,24 @@ class Stages(ABC):
 
     @abstractmethod
     def extract(self) -> None:
-        """Makes of the field what the user gets."""
+        """Computes the user's results from the field."""
 
     @abstractmethod
     def measure(self) -> None:
-        """Says how good it is, by `Run.measure`."""
+        """Measures the results, by `Run.measure`."""
 
     @abstractmethod
     def publish(self, folder: Path) -> dict[str, Any]:
-        """Writes all files but the report into ``folder``; returns the report."""
+        """Writes all files except the report into ``folder``; returns the report."""
 
 
 def walk(stages: Stages) -> Outcome:
-    """Does a job. All files appear together at the end or not at all; only the checkpoint may be
-    left by a run that failed or was stopped, and goes when the job is done. A file that a former
-    run left and this one could not make goes too."""
+    """Runs a job's stages in order and publishes its files, which appear together at the end.
+
+    A finished job deletes its checkpoint, and deletes those of its files from an earlier run that
+    it could not make again. A job that fails or is stopped publishes nothing; what training has
+    saved by then, a checkpoint or a model, stays.
+    """
     run = stages.run
     with tidy(stages.folder, stages.checkpoint):
         stages.read()

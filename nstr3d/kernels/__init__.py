@@ -1,6 +1,6 @@
-"""Compiled and plain inner loops: no module here knows what a mesh or a field is.
+"""Compiled and plain inner loops. They work on arrays and depend on no mesh or field class.
 
-`nstr3d.kernels.field` evaluates fields, `nstr3d.kernels.step` takes training steps,
-`nstr3d.kernels.geometry` measures triangles, clouds and grids. numba compiles for the CPU, Triton
-for the GPU. Every compiled function has a twin in plain torch, NumPy or libigl.
+`nstr3d.kernels.field` evaluates fields, `nstr3d.kernels.step` takes training steps, and
+`nstr3d.kernels.geometry` measures triangles, point clouds and grids. Numba compiles the kernels
+for the CPU, Triton for the GPU. Every compiled function has a twin in plain torch, NumPy or libigl.
 """

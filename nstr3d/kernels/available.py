@@ -1,5 +1,7 @@
-"""Whether numba, which compiles the kernels for the CPU, can be imported. Where it cannot, their
-plain twins answer."""
+"""Tests whether numba, which compiles the CPU kernels, can be imported.
+
+Without numba, the kernels' plain twins are used.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ INSTALL = "pip install numba"
 
 @lru_cache
 def numba_fault() -> str | None:
-    """Why numba cannot be imported, None where it can. An installation that is there but fails to
-    import counts as absent."""
+    """The reason why numba cannot be imported, as one line; None if it can.
+
+    An installed numba that fails to import counts as absent.
+    """
     try:
         import numba  # noqa: F401
-    except (ImportError, OSError) as error:  # OSError: a library of llvmlite does not load
+    except (ImportError, OSError) as error:  # OSError: llvmlite's shared library fails to load
         return one_line(error)
     return None
 
@@ -27,8 +31,10 @@ def numba_found() -> bool:
 
 
 def need_numba(what: str) -> None:
-    """Raises ModuleNotFoundError with one sentence where numba cannot be imported; ``what``, a
-    plural, is what needs it."""
+    """Raises ModuleNotFoundError if numba cannot be imported.
+
+    ``what``, a plural noun, is the subject of the error's sentence: it names what needs numba.
+    """
     fault = numba_fault()
     if fault is not None:
         raise ModuleNotFoundError(

@@ -1,10 +1,11 @@
-"""Adaptive arithmetic coding of quantised amplitudes (numba, compiled once): integers only, so that
-every machine decodes alike.
+"""Adaptive arithmetic coding of quantised amplitudes (numba). The arithmetic uses integers only, so
+every machine decodes the same values.
 
-Range coder after Martin (1979) and Subbotin, binary decisions as in CABAC (Marpe, Schwarz and
-Wiegand, 2003): is it zero, its sign, is its magnitude larger than 1, 2, ... A decision's
-probability is the mean of two adaptive estimates: by the amplitudes of neighbouring blocks, and by
-those of lower frequencies in its own block and of the channel before.
+The coder is a range coder after Martin (1979) and Subbotin. Each amplitude is coded by binary
+decisions as in CABAC (Marpe, Schwarz and Wiegand, 2003): whether its magnitude is larger than 0, 1,
+2, ..., then its sign. A decision's probability is the mean of two adaptive estimates. The context
+of the first is the frequency band and the amplitudes of neighbouring blocks. The context of the
+second also includes lower frequencies of the same block and the previous channel.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-LEVELS = 14  # magnitudes up to here in unary, the rest as Exp-Golomb codes
-CLASSES = 12  # of a neighbourhood's magnitude
-BANDS = 16  # of frequency
-CHANNELS = 4  # with statistics of their own
-DECISIONS = 3  # kinds of decision with statistics of their own: zero, one, more
+LEVELS = 14  # magnitudes below this are coded in unary, larger ones continue as Exp-Golomb codes
+CLASSES = 12  # number of classes of a neighbourhood's magnitude
+BANDS = 16  # number of frequency bands
+CHANNELS = 4  # channels with separate statistics; further channels share those of the last
+DECISIONS = 3  # decisions with separate statistics: larger than 0, than 1, than 2 or more
 TOP, HALF = np.int64(1 << 32), 1 << 15
-# (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block lies together in memory
+# (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block is contiguous in memory
 BLOCKS_FIRST = 0, 3, 4, 1, 2
-FAST, SLOW = 4, 7  # shifts of the two rates at which an estimate follows
+FAST, SLOW = 4, 7  # an estimate follows at the rates 2^-4 and 2^-7
 
 
 @njit(cache=True)
 def _class(sum_):
-    """A neighbourhood's weighted magnitude in about logarithmic classes."""
+    """The class, on a roughly logarithmic scale, of a neighbourhood's weighted magnitude."""
     if sum_ < 6:
         return sum_
     grade = 6
@@ -38,8 +39,10 @@ def _class(sum_):
 
 @njit(cache=True)
 def _contexts(m, c, i, j, f, g, rows, columns):
-    """The two contexts of an amplitude, from padded magnitudes `m` of amplitudes that come before
-    it."""
+    """The two contexts of amplitude ``(c, i, j, f, g)``: channel, block and frequency.
+
+    They depend only on amplitudes that are coded earlier, whose padded magnitudes are in ``m``.
+    """
     here, left, above = m[c + 1, i + 1, j + 2], m[c + 1, i + 1, j + 1], m[c + 1, i, j + 2]
     f, g = f + 2, g + 2
     near = (
@@ -72,14 +75,14 @@ def _contexts(m, c, i, j, f, g, rows, columns):
 
 @njit(cache=True)
 def _padded(q):
-    """Room for magnitudes up to 255 with the zeros around them that contexts look at."""
+    """Zeros for the magnitudes (at most 255), with the border that `_contexts` reads."""
     channels, across, along, rows, columns = q.shape
     return np.zeros((channels + 1, across + 1, along + 2, rows + 2, columns + 3), np.uint8)
 
 
 @njit(cache=True)
 def _order(rows, columns):
-    """The frequencies of a block from low to high: rows of (k, l)."""
+    """The frequencies ``(rows * columns, 2)`` of a block, from low to high: rows of (k, l)."""
     order = np.empty((rows * columns, 2), np.int64)
     count = 0
     for total in range(rows + columns - 1):
@@ -91,12 +94,13 @@ def _order(rows, columns):
 
 @njit(cache=True)
 def _estimate(a, x, b, y):
-    """16-bit probability that a decision is yes, never 0 or 1."""
+    """The 16-bit probability that a decision is yes, between 32 / 65536 and 1 - 32 / 65536."""
     return min(max((a[x, 0] + a[x, 1] + b[y, 0] + b[y, 1]) >> 2, 32), 65536 - 32)
 
 
 @njit(cache=True)
 def _learn(a, x, b, y, yes):
+    """Moves the estimates of both contexts towards the decision ``yes``."""
     target = 65535 if yes else 0
     a[x, 0] += (target - a[x, 0]) >> FAST
     a[x, 1] += (target - a[x, 1]) >> SLOW
@@ -106,16 +110,18 @@ def _learn(a, x, b, y, yes):
 
 @njit(cache=True)
 def _tables():
+    """The estimates of all contexts, at probability 1/2."""
     kinds = DECISIONS
     first = np.full((CHANNELS * BANDS * CLASSES * kinds, 2), HALF, np.int64)
     second = np.full((CHANNELS * CLASSES * CLASSES * 3 * kinds, 2), HALF, np.int64)
     return first, second
 
 
-# The state of a coder: low, range, carry cache, pending bytes, position in the buffer; of a
-# decoder: code, range, position.
+# A coder's state is: low, range, carry cache, pending bytes, position in the buffer. A decoder's
+# state is: code, range, position.
 @njit(cache=True)
 def _shift_low(state, out):
+    """Moves the top byte of the coder's low to ``out``; bytes past its end are only counted."""
     if state[0] < 0xFF000000 or state[0] >= TOP:
         carry = state[0] >> 32
         if state[4] >= 0:
@@ -137,6 +143,7 @@ def _shift_low(state, out):
 
 @njit(cache=True)
 def _put(state, out, probability, yes):
+    """Codes a decision whose 16-bit probability to be ``yes`` is given."""
     bound = (state[1] >> 16) * probability
     if yes:
         state[1] = bound
@@ -150,6 +157,7 @@ def _put(state, out, probability, yes):
 
 @njit(cache=True)
 def _get(state, data, probability):
+    """Decodes a decision whose 16-bit probability to be yes is given; 0 bytes follow ``data``."""
     bound = (state[1] >> 16) * probability
     yes = state[0] < bound
     if yes:
@@ -166,6 +174,8 @@ def _get(state, data, probability):
 
 @njit(cache=True)
 def _encode(q, out):
+    """Codes ``q (c, J0, J1, K0, K1)`` into ``out`` and returns the code's length in bytes. Stops at
+    the first block that overflows ``out``; the returned length is then larger than ``len(out)``."""
     state = np.array([0, 0xFFFFFFFF, 0, 0, -1], np.int64)
     first, second = _tables()
     rows, columns = q.shape[3], q.shape[4]
@@ -188,15 +198,15 @@ def _encode(q, out):
                         if not more:
                             break
                     if magnitude >= LEVELS:
-                        rest = magnitude - LEVELS + 1
+                        excess = magnitude - LEVELS + 1
                         width = 0
-                        while rest >> (width + 1):
+                        while excess >> (width + 1):
                             width += 1
                         for _ in range(width):
                             _put(state, out, HALF, True)
                         _put(state, out, HALF, False)
                         for bit in range(width - 1, -1, -1):
-                            _put(state, out, HALF, (rest >> bit) & 1 == 1)
+                            _put(state, out, HALF, (excess >> bit) & 1 == 1)
                     if value != 0:
                         _put(state, out, HALF, value < 0)
                 if state[4] > len(out):
@@ -208,6 +218,7 @@ def _encode(q, out):
 
 @njit(cache=True)
 def _decode(data, q):
+    """Decodes ``data`` into ``q (c, J0, J1, K0, K1)`` and returns the number of bytes read."""
     state = np.array([0, 0xFFFFFFFF, 0], np.int64)
     for _ in range(4):
         state[0] = (state[0] << 8) | (data[state[2]] if state[2] < len(data) else 0)
@@ -234,10 +245,10 @@ def _decode(data, q):
                         width = 0
                         while width < 31 and _get(state, data, HALF):
                             width += 1
-                        rest = 1
+                        excess = 1
                         for _ in range(width):
-                            rest = (rest << 1) | (1 if _get(state, data, HALF) else 0)
-                        magnitude += rest - 1
+                            excess = (excess << 1) | (1 if _get(state, data, HALF) else 0)
+                        magnitude += excess - 1
                     if magnitude and _get(state, data, HALF):
                         magnitude = -magnitude
                     q[c, i, j, f, g] = magnitude
@@ -246,16 +257,18 @@ def _decode(data, q):
 
 
 def encode(levels: np.ndarray, limit: int) -> bytes | None:
-    """The code of ``levels (c, K0, K1, J0, J1)`` int32: channels, frequencies and blocks along two
-    axes. None beyond ``limit`` bytes."""
+    """The code of ``levels (c, K0, K1, J0, J1)`` int32: channels, then the frequencies and the
+    blocks along two axes. None if the code is longer than ``limit`` bytes."""
     out = np.zeros(limit, np.uint8)
     length = _encode(np.ascontiguousarray(levels.transpose(BLOCKS_FIRST), np.int32), out)
     return out[:length].tobytes() if length <= limit else None
 
 
 def decode(data: bytes, shape: tuple[int, int, int, int, int]) -> np.ndarray:
-    """The levels that `encode` coded. Bytes that it did not make give other levels; whoever stores
-    them checks them."""
+    """The levels ``shape`` int32 that `encode` coded.
+
+    Damaged data is not detected and gives wrong levels: the caller must store a checksum.
+    """
     levels = np.zeros([shape[axis] for axis in BLOCKS_FIRST], np.int32)
     _decode(np.frombuffer(data, np.uint8), levels)
-    return np.ascontiguousarray(levels.transpose(BLOCKS_FIRST))  # which is its own inverse
+    return np.ascontiguousarray(levels.transpose(BLOCKS_FIRST))  # its own inverse

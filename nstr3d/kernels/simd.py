@@ -1,9 +1,9 @@
-"""Short float32 vectors for numba kernels: a type of `LANES` or `WIDE` lanes that lives in
-registers, and what one does with it.
+"""Short float32 vectors for numba kernels: a type of `LANES` or `WIDE` lanes that is held in
+registers, and its operations.
 
-Numba vectorises only what LLVM recognises; a matrix product or a gather of short rows it leaves
-scalar. Here the vector is explicit, so a kernel written with it runs at the machine's width on any
-machine: LLVM splits what is too wide for it.
+Numba vectorises only the loops that LLVM recognises; it leaves a matrix product or a gather of
+short rows scalar. Here the vector is explicit, so a kernel written with it uses the full vector
+width of any machine: LLVM splits vectors that are wider than the machine's registers.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from nstr3d.kernels.field.layout import LANES
 
 
 def has_feature(name: str) -> bool:
-    """Whether the processor has the ``name``d feature; no where LLVM does not know its features."""
+    """Whether the processor has the feature ``name``; False if LLVM cannot list its features."""
     try:
         return bool(llvm.get_host_cpu_features().get(name))
     except RuntimeError:
         return False
 
 
-WIDE = 16 if has_feature("avx512f") else 8  # of a vector in matrix products
+WIDE = 16 if has_feature("avx512f") else 8  # lanes of a vector in matrix products
 
 
 class Vector(types.Type):
-    """``lanes`` float32 in a register."""
+    """The numba type of a vector of ``lanes`` float32."""
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
@@ -47,11 +47,13 @@ class _VectorModel(models.PrimitiveModel):
         super().__init__(manager, kind, ir.VectorType(ir.FloatType(), kind.lanes))
 
 
-intrinsic: Any = extending.intrinsic  # what it decorates is called without its first argument
+intrinsic: Any = extending.intrinsic  # typed Any: callers omit the first argument, typing
 KINDS = {lanes: Vector(lanes) for lanes in (LANES, WIDE)}
 
 
 def _arithmetic(symbol, build: str) -> None:
+    """Makes numba lower the operator ``symbol`` on two equal vectors to LLVM's ``build``."""
+
     @templates.infer_global(symbol)  # type: ignore[misc]
     class _Template(templates.AbstractTemplate):
         def generic(self, args, kws):
@@ -60,8 +62,8 @@ def _arithmetic(symbol, build: str) -> None:
 
     @lower_builtin(symbol, Vector, Vector)
     def _lower(context, builder, signature, args):
-        # A product and a sum may become one instruction; their order stays, on which the range
-        # reductions below rely.
+        # "contract" allows fused multiply-add but no reordering: the range reductions below rely
+        # on the order of operations.
         return getattr(builder, build)(*args, flags=("contract",))
 
 
@@ -70,6 +72,7 @@ for _symbol, _build in ((operator.add, "fadd"), (operator.sub, "fsub"), (operato
 
 
 def _pointer(context, builder, kind, array, value, index, vector):
+    """The address of element ``index`` of an array, as a pointer to ``vector``."""
     data = context.make_array(kind)(context, builder, value=value).data
     at = builder.gep(data, [index])
     return builder.bitcast(at, vector.as_pointer())
@@ -78,7 +81,7 @@ def _pointer(context, builder, kind, array, value, index, vector):
 def _loader(lanes: int):
     @intrinsic
     def load(typing, array, index):
-        """The lanes of the flat float32 ``array`` from ``index`` on."""
+        """A vector of the elements of the flat float32 ``array`` from ``index`` on."""
 
         def build(context, builder, signature, args):
             index = context.cast(builder, args[1], signature.args[1], types.intp)
@@ -96,7 +99,7 @@ def _loader(lanes: int):
 def _splatter(lanes: int):
     @intrinsic
     def splat(typing, value):
-        """``value`` in all lanes."""
+        """A vector with ``value`` in all lanes."""
 
         def build(context, builder, signature, args):
             value = context.cast(builder, args[0], signature.args[0], types.float32)
@@ -116,7 +119,7 @@ splat, splat_wide = _splatter(LANES), _splatter(WIDE)
 
 @intrinsic
 def store(typing, array, index, vector):
-    """Put the lanes of ``vector`` into the flat float32 ``array`` from ``index`` on."""
+    """Writes the lanes of ``vector`` to the flat float32 ``array`` from ``index`` on."""
 
     def build(context, builder, signature, args):
         index = context.cast(builder, args[1], signature.args[1], types.intp)
@@ -131,6 +134,7 @@ def store(typing, array, index, vector):
 
 
 def _call(name: str, builder, args):
+    """Calls LLVM's intrinsic ``name`` on vectors of one type."""
     kind = args[0].type
     signature = ir.FunctionType(kind, [kind] * len(args))
     function = cgutils.get_or_insert_function(
@@ -141,7 +145,7 @@ def _call(name: str, builder, args):
 
 @intrinsic
 def fma(typing, a, b, c):
-    """``a b + c``, rounded once where the machine can."""
+    """``a * b + c``, rounded once where the machine has a fused multiply-add."""
 
     def build(context, builder, signature, args):
         return _call("fmuladd", builder, args)
@@ -151,7 +155,7 @@ def fma(typing, a, b, c):
 
 @intrinsic
 def largest(typing, a, b):
-    """The larger, lane by lane; not a number where ``a`` is not."""
+    """The larger of ``a`` and ``b``, lane by lane; ``a`` where either is NaN."""
 
     def build(context, builder, signature, args):
         smaller = builder.fcmp_ordered("<", args[0], args[1])
@@ -162,7 +166,7 @@ def largest(typing, a, b):
 
 @intrinsic
 def at_most(typing, a, b):
-    """A bit for each lane, the first lane's the lowest: whether ``a`` is not more than ``b``."""
+    """An int64 with a bit for each lane, lowest for the first lane: whether ``a <= b``."""
 
     def build(context, builder, signature, args):
         lanes = builder.fcmp_ordered("<=", *args)
@@ -174,7 +178,7 @@ def at_most(typing, a, b):
 
 @intrinsic
 def lowest(typing, bits):
-    """The place of the lowest bit that is set in an int64 that is not 0."""
+    """The index of the lowest set bit of the int64 ``bits``, which must not be 0."""
 
     def build(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
@@ -184,7 +188,7 @@ def lowest(typing, bits):
 
 @intrinsic
 def magnitude(typing, a):
-    """Absolute values."""
+    """The absolute values, lane by lane."""
 
     def build(context, builder, signature, args):
         return _call("fabs", builder, args)
@@ -218,7 +222,7 @@ def total(typing, a):
 
 @intrinsic
 def _flip(typing, value, bits):
-    """``value`` with its sign changed where the lowest bit of ``bits`` is set."""
+    """``value`` with the sign flipped in lanes where the lowest bit of ``bits`` is set."""
 
     def build(context, builder, signature, args):
         integers = ir.VectorType(ir.IntType(32), signature.args[0].lanes)
@@ -231,7 +235,7 @@ def _flip(typing, value, bits):
 
 @intrinsic
 def _scale(typing, value, bits):
-    """``value 2^k`` where the lowest bits of ``bits`` hold k."""
+    """``value * 2^k``, where the lowest bits of ``bits`` hold k."""
 
     def build(context, builder, signature, args):
         integers = ir.VectorType(ir.IntType(32), signature.args[0].lanes)
@@ -242,10 +246,10 @@ def _scale(typing, value, bits):
     return value(value, bits), build
 
 
-# Added to a small number, this leaves its nearest integer in the lowest bits of the sum.
+# 1.5 * 2^23: after adding it to a small number, the sum's lowest bits hold the nearest integer.
 _ROUND = 12582912.0
-# Least-maximum polynomials: sin x / x and cos x on [-pi/2, pi/2] in x^2, 2^x on [-1/2, 1/2], log(1
-# + x) / x on [0, 1].
+# Coefficients of minimax polynomials: sin(x) / x and cos(x) on [-pi/2, pi/2] in x^2, 2^x on
+# [-1/2, 1/2], log(1 + x) / x on [0, 1].
 _SIN = (
     1.0,
     -0.16666660462485955,
@@ -275,12 +279,13 @@ _LOG_HIGH = (0.17824368094073334, -0.10884275116466657, 0.044934186535262266, -0
 
 @njit(cache=True, inline="always")
 def sine_and_cosine(x):
-    """Sine and cosine of 8 float32 below some 1e5 in size, to about 1e-7."""
+    """Sine and cosine of a vector of LANES float32, in radians and below about 1e5 in absolute
+    value, with an error of about 1e-7."""
     shifted = fma(x, splat(0.3183098861837907), splat(_ROUND))
     turns = shifted - splat(_ROUND)
-    rest = fma(turns, splat(-3.140625), x)
-    rest = fma(turns, splat(-0.0009676535897932), rest)
-    square = rest * rest
+    offset = fma(turns, splat(-3.140625), x)
+    offset = fma(turns, splat(-0.0009676535897932), offset)
+    square = offset * offset
     sine, cosine = splat(_SIN[4]), splat(_COS[5])
     sine = fma(fma(sine, square, splat(_SIN[3])), square, splat(_SIN[2]))
     sine = fma(fma(sine, square, splat(_SIN[1])), square, splat(_SIN[0]))
@@ -288,19 +293,20 @@ def sine_and_cosine(x):
         fma(fma(cosine, square, splat(_COS[4])), square, splat(_COS[3])), square, splat(_COS[2])
     )
     cosine = fma(fma(cosine, square, splat(_COS[1])), square, splat(_COS[0]))
-    return _flip(sine * rest, shifted), _flip(cosine, shifted)
+    return _flip(sine * offset, shifted), _flip(cosine, shifted)
 
 
 @njit(cache=True, inline="always")
 def decay(x):
-    """``exp(-x)`` of vectors of WIDE float32 that are not negative, to about 1e-7 of it."""
+    """``exp(-x)`` of a vector of WIDE float32 that are not negative, with a relative error of about
+    1e-7."""
     scaled = largest(x * splat_wide(-1.4426950408889634), splat_wide(-120.0))
     shifted = scaled + splat_wide(_ROUND)
-    rest = scaled - (shifted - splat_wide(_ROUND))
-    power = fma(fma(splat_wide(_EXP[5]), rest, splat_wide(_EXP[4])), rest, splat_wide(_EXP[3]))
+    offset = scaled - (shifted - splat_wide(_ROUND))
+    power = fma(fma(splat_wide(_EXP[5]), offset, splat_wide(_EXP[4])), offset, splat_wide(_EXP[3]))
     power = fma(
-        fma(fma(power, rest, splat_wide(_EXP[2])), rest, splat_wide(_EXP[1])),
-        rest,
+        fma(fma(power, offset, splat_wide(_EXP[2])), offset, splat_wide(_EXP[1])),
+        offset,
         splat_wide(_EXP[0]),
     )
     return _scale(power, shifted)
@@ -308,7 +314,7 @@ def decay(x):
 
 @njit(cache=True, inline="always")
 def softplus(x):
-    """``log(1 + exp(x))`` of vectors of WIDE float32, to about 2e-7."""
+    """``log(1 + exp(x))`` of a vector of WIDE float32, with an error of about 2e-7."""
     small = decay(magnitude(x))
     log = fma(
         fma(splat_wide(_LOG_HIGH[3]), small, splat_wide(_LOG_HIGH[2])),

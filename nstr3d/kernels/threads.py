@@ -1,8 +1,8 @@
-"""Kernels on several threads: torch's count, so that one setting holds for all, and a share of the
-points for each.
+"""Runs kernels on several threads, each of which works on a contiguous range of the points.
 
-The kernels release Python's lock, so plain threads carry them: nothing is compiled twice, and
-torch's own threads, whose number numba's would change, are left alone.
+The number of threads is torch's, so that one setting holds for both. The kernels release the GIL,
+so plain Python threads run them. Numba's own threads are not used: they would need a second,
+parallel compilation of each kernel and would change the number of torch's threads.
 """
 
 from __future__ import annotations
@@ -14,23 +14,28 @@ from functools import lru_cache
 
 import torch
 
-LEAST = 256  # points that are worth a thread
+LEAST = 256  # points per thread, at least: fewer do not repay the thread's overhead
 
 
 def parts(count: int, least: int = LEAST) -> int:
-    """Into how many shares ``count`` points are split: one a thread of torch's, fewer where there
-    are few points."""
+    """The number of ranges into which ``count`` points are split.
+
+    It is torch's number of threads, or fewer if a range would hold fewer than ``least`` points; at
+    least 1.
+    """
     return max(1, min(torch.get_num_threads(), count // least))
 
 
-def share(
+def split_work(
     kernel: Callable[[int, int, int], None], count: int, block: int = 1, least: int = LEAST
 ) -> None:
-    """Calls ``kernel(part, low, high)`` for equal shares ``[low, high)`` of ``count`` points in
-    whole blocks, all at once.
+    """Calls ``kernel(part, low, high)`` in parallel for equal ranges ``[low, high)`` of ``count``
+    points.
 
-    The caller does the shares that no helper has begun when the caller's own is done, so helpers
-    that are busy elsewhere never keep it waiting. Raises what a share raised, when all have ended.
+    Each range but the last is a whole number of blocks of ``block`` points. There are
+    ``parts(count, least)`` ranges. The calling thread runs range 0. It then also runs the ranges
+    that no helper thread has begun, so it never waits for helpers that are busy elsewhere. An
+    exception raised by a range is raised again once all ranges that have begun have ended.
     """
     shares, blocks = parts(count, least), -(-count // block)
     ends = [min(blocks * part // shares * block, count) for part in range(shares + 1)]
@@ -54,7 +59,7 @@ def share(
 
 @lru_cache
 def team_of(workers: int) -> ThreadPoolExecutor:
-    """So many threads that help the one which asks, the same ones every time."""
+    """A pool of ``workers`` helper threads; the same pool at every call."""
     return ThreadPoolExecutor(workers, "nstr3d")
 
 

@@ -1,1 +1,1 @@
-"""Fits on disk: safetensors with tags for configs, compressed pictures and sounds, ONNX and NPZ."""
+"""Model files: safetensors with config tags, compressed pictures and sounds, ONNX and NPZ."""

@@ -1,9 +1,9 @@
-"""Models on disk: one safetensors file of weights, with the config, frame and provenance as JSON in
-its metadata.
+"""Model files: one safetensors file of weights whose metadata hold the config, frame and provenance
+as JSON.
 
-Nothing is pickled, and nothing that a file says is imported. A config is written as its tag and
-fields (`nstr3d.model.tags`). It is read back only into a class of that table or one that the caller
-passes.
+Reading a file unpickles nothing and imports no name from the file. A config is written as its tag
+and fields (`nstr3d.model.tags`). It is read into a class of the table of tags or into a class that
+the caller passes.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
 FORMAT = "nstr3d-2"
-# the formats that are read; in the first, configs have import paths in place of tags
+# Formats that can be read. In nstr3d-1, configs have import paths instead of tags.
 READ = "nstr3d-1", FORMAT
-TRAINING = "training/"  # prefix of the optimiser's tensors in a checkpoint that can be resumed
+TRAINING = "training/"  # prefix of the optimiser's tensors in a resumable checkpoint
 
 
 def save(
     path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Writes ``fit`` to one file, atomically; with ``training`` (a `training_state`) the run can be
-    resumed from it."""
+    """Writes ``fit`` to one file, atomically. With ``training``, a `training_state`, the run can be
+    resumed from the file. Raises OSError if the file cannot be written."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -59,13 +59,12 @@ def save(
         "interrupted": fit.interrupted,
         "provenance": dict(fit.provenance),
     }
-    # Padded, so that a run that took other seconds to the same weights makes a file of the same
-    # length.
+    # The padding makes the file's length independent of the digits of the seconds.
     text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
     with atomic_path(path) as temporary:
         try:
             save_file(tensors, temporary, {"format": FORMAT, "nstr3d": text})
-        except SafetensorError as error:  # it wraps what the system says, a full disk for instance
+        except SafetensorError as error:  # wraps errors of the system, such as a full disk
             raise OSError(str(error)) from error
 
 
@@ -74,10 +73,9 @@ def load(
 ) -> Fit:
     """The `Fit` that `save` of this or an earlier version wrote, bit for bit, on ``device``.
 
-    ``configs`` lists config classes from outside nstr3d.
-
-    Raises FileNotFoundError or IsADirectoryError, and ValueError naming the file and what is wrong
-    with it: not safetensors, truncated, from another program or a newer version, or with tensors
+    ``configs`` lists config classes from outside nstr3d that the file may use. Raises
+    FileNotFoundError, IsADirectoryError, and ValueError naming the file and the fault if the file
+    is not safetensors, is truncated, is from another program or a newer version, or has tensors
     that do not fit its config.
     """
     return load_training(path, device, configs)[0]
@@ -86,7 +84,11 @@ def load(
 def load_training(
     path: str | os.PathLike[str], device: torch.device | str = "cpu", configs: Sequence[type] = ()
 ) -> tuple[Fit, dict[str, Tensor]]:
-    """`load`, with the training state that the file holds (empty for a finished model)."""
+    """The fit of `load` and the training state in the file (empty for a finished model).
+
+    Raises the errors of `load`, and ValueError if the file has a training state but its config
+    lacks an option of this version.
+    """
     text, tensors = _read(Path(path))
     training = {
         name.removeprefix(TRAINING): tensors.pop(name)
@@ -99,8 +101,8 @@ def load_training(
         held = set(option_names(header["config"], configs))
         options = option_names(encode_config(field.config), configs)
         if training and (lacking := [name for name in options if name not in held]):
-            # A finished model goes without it; a run that went on with today's default would not be
-            # the same run.
+            # A finished model does not need the option, but a resumed run with today's default
+            # would differ from the run that began.
             raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")
         frame, bounds = header["frame"], header["bounds"]
         fit = Fit(
@@ -133,7 +135,7 @@ def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            names = file.keys()  # the file is no mapping: it has no __iter__
+            names = file.keys()  # the file cannot be iterated over: it has no __iter__
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(
@@ -158,7 +160,7 @@ def _rebuild(
 ) -> Field:
     config = decode_config(header["config"], configs)
     if not hasattr(config, "restore"):
-        raise ValueError(f"its config is of no field but of the type {type(config).__name__}")
+        raise ValueError(f"its config is of the type {type(config).__name__}, which no field has")
     field: Field = config.restore(header["in_dim"], header["out_dim"], tensors)
     expected = field.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
@@ -166,11 +168,11 @@ def _rebuild(
     if foreign := sorted(tensors.keys() - expected.keys()):
         raise ValueError(f"tensor {foreign[0]} does not belong to it")
     for name, tensor in expected.items():
-        given = tensors[name]
-        if given.shape != tensor.shape or given.dtype != tensor.dtype:
+        stored = tensors[name]
+        if stored.shape != tensor.shape or stored.dtype != tensor.dtype:
             needed = f"{tuple(tensor.shape)} {tensor.dtype}"
             raise ValueError(
-                f"tensor {name} is {tuple(given.shape)} {given.dtype} where its config needs "
+                f"tensor {name} is {tuple(stored.shape)} {stored.dtype} where its config needs "
                 f"{needed}"
             )
     field.load_state_dict(tensors)

@@ -1,9 +1,9 @@
-"""Closed-form fields in few bytes: amplitudes quantised and entropy coded, in a file of their own.
+"""Compressed files of closed-form fields, with quantised and entropy-coded amplitudes.
 
-A file is the magic ``NSTQ1``, a header (shape, hops, colours, step), the code, and a checksum. The
-step is the finest whose file fits; amplitudes are rounded towards zero where that saves more bits
-than it costs accuracy (a dead zone), and each magnitude is decoded to the mean of what was rounded
-to it.
+A file holds the magic ``NSTQ1``, a header (shape, hops, colours, quantisation step), the code, and
+a checksum. The step is the finest step whose file fits the given size. A dead zone rounds some
+amplitudes towards zero, because that saves more bits than it costs accuracy. The decoder maps each
+quantised magnitude to the mean of the amplitudes that were rounded to it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
 
 MAGIC = b"NSTQ1"
-CODE = "Compressed models (.nstq)"  # what needs numba
-ROUNDING = 0.36  # of a step is added before rounding down; 0.5 would be the nearest
-CENTRES = 3  # magnitudes whose decoded value is stored: 1, 2, and 3 or more
-LARGEST = 1 << 30  # amplitudes that a header may ask for: 4 GB
-STEPS = 20  # at most, of the search for the quantisation step
+CODE = "Compressed models (.nstq)"  # the feature that needs numba
+ROUNDING = 0.36  # fraction of a step added before rounding down; 0.5 rounds to the nearest
+CENTRES = 3  # number of stored decoding offsets: for the magnitudes 1, 2, and 3 or more
+LARGEST = 1 << 30  # largest number of amplitudes in a header: 4 GB
+STEPS = 20  # largest number of iterations of the search for the quantisation step
 
 
 @dataclass(frozen=True)
 class _Quantised:
-    """Levels of the table of ``config`` in units of ``step``, strongest channel first, with what
-    turns them back to values."""
+    """The quantised amplitudes ``levels`` of ``config`` in units of ``step``, strongest channel
+    first. ``shrink`` (the stored decoding offsets), ``colours`` and ``offset`` restore values."""
 
     config: CosineConfig
     levels: np.ndarray
@@ -47,11 +47,11 @@ class _Quantised:
 
 
 def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -> bytes:
-    """The closed-form field nearest to ``values (*shape, c)`` float32 in a file of at most ``size``
-    bytes.
+    """The closed-form field of ``values (*shape, c)`` float32 as a file of at most ``size`` bytes.
 
-    Each of ``hops`` is tried. Raises ValueError for a size that cannot hold it and for values that
-    are not finite, ModuleNotFoundError where numba is missing.
+    Of ``hops`` (by default `HOPS` for the number of axes), the hop with the least squared error is
+    used. Raises ValueError for a size that is too small and for values that are not finite, and
+    ModuleNotFoundError if numba is missing.
     """
     need_numba(CODE)
     if not np.isfinite(values).all():
@@ -60,24 +60,24 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
         )
     *shape, _ = values.shape
     offset, colours = principal_axes(values.reshape(-1, values.shape[-1]))
-    colours = np.ascontiguousarray(colours[:, ::-1])  # the strongest first: it predicts the others
+    colours = np.ascontiguousarray(colours[:, ::-1])  # the strongest channel predicts the others
     best, error = None, np.inf
     for hop in dict.fromkeys(
         tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]
     ):
         config = CosineConfig(tuple(shape), hop, smooth=len(shape) == 1)
         table = analyse_all(np.asarray(values, np.float32), config, offset, colours)
-        data, lost = _finest(table, config, offset, colours, size)
-        if data is not None and lost < error:
-            best, error = data, lost
+        data, squared_error = _finest(table, config, offset, colours, size)
+        if data is not None and squared_error < error:
+            best, error = data, squared_error
     if best is None:
         raise ValueError(f"{size} bytes are too few for these samples; allow more.")
     return best
 
 
 def decompress(data: bytes, name: str = "the data") -> Cosines:
-    """The field that `compress` coded. Raises ValueError, naming ``name``, for damaged or other
-    data, and ModuleNotFoundError where numba is missing."""
+    """The field in ``data`` from `compress`. Raises ValueError naming ``name`` for damaged or other
+    data, and ModuleNotFoundError if numba is missing."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError(
             f"{name} is not a compressed nstr3d field: it does not begin with {MAGIC.decode()}."
@@ -89,34 +89,34 @@ def decompress(data: bytes, name: str = "the data") -> Cosines:
 
     reader = _Reader(data[len(MAGIC) : -4])
     try:
-        dim, channels, smooth = reader.take("<BBB")
-        shape, hops = reader.take(f"<{dim}I"), reader.take(f"<{dim}H")
+        dim, channels, smooth = reader.read_numbers("<BBB")
+        shape, hops = reader.read_numbers(f"<{dim}I"), reader.read_numbers(f"<{dim}H")
         config = CosineConfig(shape, hops, bool(smooth))
     except (struct.error, ValueError) as error:
         raise ValueError(f"{name} is damaged: its header makes no sense.") from error
     if not 1 <= dim <= 2 or not channels >= 1 or math.prod(config.table(channels)) > LARGEST:
         raise ValueError(
-            f"{name} claims to hold {channels} x {shape} samples, which no file of ours does; it "
-            "was not read."
+            f"{name} claims to hold {channels} x {shape} samples, which no valid file does; it was "
+            "not read."
         )
-    step, *shrink = reader.take(f"<f{CENTRES}B")
-    offset = np.array(reader.take(f"<{channels}f"), np.float32)
-    colours = np.array(reader.take(f"<{channels * channels}f"), np.float32).reshape(
+    step, *shrink = reader.read_numbers(f"<f{CENTRES}B")
+    offset = np.array(reader.read_numbers(f"<{channels}f"), np.float32)
+    colours = np.array(reader.read_numbers(f"<{channels * channels}f"), np.float32).reshape(
         channels, channels
     )
-    levels = decode(reader.rest(), _planes(config, channels))
+    levels = decode(reader.read_remainder(), _planes(config, channels))
     return _field(_Quantised(config, levels, step, offset, colours, tuple(shrink)))
 
 
 def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write what `compress` made, atomically."""
+    """Writes the ``data`` of `compress`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def load_compressed(path: str | os.PathLike[str]) -> Cosines:
-    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError, or what
-    `decompress` does."""
+    """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError and the errors of
+    `decompress`."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
@@ -128,29 +128,30 @@ def load_compressed(path: str | os.PathLike[str]) -> Cosines:
 def _finest(
     table: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray, size: int
 ) -> tuple[bytes | None, float]:
-    """The file of the finest step that fits, and its squared error; None where none does."""
+    """The file of the finest quantisation step that fits ``size`` bytes, and its squared error, or
+    None and infinity if no step fits."""
     largest = float(np.abs(table).max())
     if largest == 0:
         data = _write(_quantise(table, config, 1.0, offset, colours), size)
         return data, 0.0 if data else np.inf
-    # Bytes fall about in proportion to a power of the step: a few guesses by that rule, kept within
-    # a bracket, find it.
+    # The number of bytes is about inversely proportional to the step, which gives the next guess.
+    # Bisection replaces a guess outside the bracket.
     low, high, guess = np.log(largest * 1e-6), np.log(largest * 4), np.log(largest / 64)
-    best, found = None, None
+    best, best_quantised = None, None
     for _ in range(STEPS):
         quantised = _quantise(table, config, float(np.float32(np.exp(guess))), offset, colours)
         data = _write(quantised, 2 * size)
         if data is not None and len(data) <= size:
-            high, best, found = guess, data, quantised
+            high, best, best_quantised = guess, data, quantised
         else:
             low = guess
         if high - low < 1e-3 or (data is not None and 0.998 * size < len(data) <= size):
             break
         near = guess + np.log(len(data) / (0.999 * size)) if data is not None else high
         guess = near if low + 1e-4 < near < high - 1e-4 else (low + high) / 2
-    if found is None:
+    if best_quantised is None:
         return None, np.inf
-    return best, float(np.square(_values(found) - table.ravel(), dtype=np.float64).sum())
+    return best, float(np.square(_values(best_quantised) - table.ravel(), dtype=np.float64).sum())
 
 
 def _quantise(
@@ -187,7 +188,7 @@ def _field(quantised: _Quantised) -> Cosines:
 
 
 def _write(quantised: _Quantised, size: int) -> bytes | None:
-    """The file, or None where it would exceed ``size`` bytes."""
+    """The file, or None if it would exceed ``size`` bytes."""
     from nstr3d.kernels.coding import encode
 
     config, channels = quantised.config, len(quantised.offset)
@@ -206,21 +207,22 @@ def _write(quantised: _Quantised, size: int) -> bytes | None:
 
 
 def _planes(config: CosineConfig, channels: int) -> tuple[int, int, int, int, int]:
-    """Channels, frequencies and blocks along two axes, the first of length 1 for a line."""
+    """The number of channels, frequencies along two axes, and blocks along two axes. For a sound,
+    the first of the two axes has length 1."""
     hops, blocks = ((1,) * (2 - len(along)) + along for along in (config.hops, config.blocks))
     return channels, hops[0], hops[1], blocks[0], blocks[1]
 
 
 class _Reader:
-    """Takes numbers off the front of bytes."""
+    """Reads numbers from the front of ``data``."""
 
     def __init__(self, data: bytes):
         self.data, self.place = data, 0
 
-    def take(self, form: str) -> tuple:
+    def read_numbers(self, form: str) -> tuple:
         values = struct.unpack_from(form, self.data, self.place)
         self.place += struct.calcsize(form)
         return values
 
-    def rest(self) -> bytes:
+    def read_remainder(self) -> bytes:
         return self.data[self.place :]

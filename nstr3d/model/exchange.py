@@ -1,4 +1,4 @@
-"""A surface for other programs: distances on a regular grid as NPZ, the field itself as ONNX."""
+"""Surfaces for other programs: signed distances on a regular grid as NPZ, and fields as ONNX."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from nstr3d.sdf import Sdf, world_distance
 from nstr3d.training.fit import Fit
 from nstr3d.types import Frame
 
-PADDING = 0.03  # of the longest side of the bounds, on every side of a grid
-FINEST = 1024  # cells to the longest side of a grid: 4 GB
-OPSET = 18  # of ONNX; from 2022
-AGREEMENT = 1e-5  # diagonals of the bounds by which ONNX may differ from torch
+PADDING = 0.03  # margin on every side of a grid, per longest side of the bounds
+FINEST = 1024  # largest number of cells along the longest side of a grid: 4 GB
+OPSET = 18  # version of the ONNX operators, from 2022
+AGREEMENT = 1e-5  # largest difference between ONNX and torch, in diagonals of the bounds
 
 
 @dataclass(frozen=True)
 class DistanceGrid:
-    """Signed distances ``(x, y, z)`` float32: entry (i, j, k) is that of the point ``origin +
-    spacing * (i, j, k)``, all in world units."""
+    """Signed distances ``(x, y, z)`` float32 in world units. Entry (i, j, k) is the distance at the
+    world point ``origin + spacing * (i, j, k)``."""
 
     distance: np.ndarray
     origin: np.ndarray
@@ -40,11 +40,11 @@ class DistanceGrid:
 def sample_grid(
     sdf: Sdf, resolution: int, on_slab: Callable[[int, int], None] = lambda done, total: None
 ) -> DistanceGrid:
-    """Distances at the nodes of cubic cells, ``resolution`` to the longest side, over the bounds of
-    ``sdf`` and 3% around them.
+    """Distances at the nodes of a grid over the bounds of ``sdf`` with a margin of 3% on each side.
 
-    ``on_slab`` hears how many of how many slabs are done. Raises ValueError for a resolution out of
-    range.
+    Cells are cubes, ``resolution`` of them along the longest side. ``on_slab`` is called after
+    each slab with the number of finished slabs and the number of all slabs. Raises ValueError for a
+    resolution out of range.
     """
     if not 2 <= resolution <= FINEST:
         raise ValueError(
@@ -73,12 +73,12 @@ def save_grid(path: str | os.PathLike[str], grid: DistanceGrid) -> None:
 
 
 def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
-    """Writes the distance as an ONNX model: ``points (n, 3)`` float32 in world units -> ``distance
-    (n,)`` float32.
+    """Writes the signed distance as an ONNX model, atomically.
 
-    Its metadata hold ``bounds`` and ``lipschitz`` as JSON. Before it is published, onnxruntime
-    computes random points with it. Raises ModuleNotFoundError without the extra ``export``,
-    ValueError where the results are not those of torch.
+    The model maps ``points (n, 3)`` float32 in world units to ``distance (n,)`` float32 in world
+    units. Its metadata hold ``bounds`` and ``lipschitz`` as JSON. Before the file is published,
+    onnxruntime evaluates it at random points. Raises ModuleNotFoundError without the extra
+    ``export``, and ValueError if the results differ from torch by more than 1e-5 of the diagonal.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(name) is None:
@@ -88,7 +88,7 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
             module,
-            (torch.zeros(7, 3),),  # any number but 1, which would be taken for a constant
+            (torch.zeros(7, 3),),  # torch would export a length of 1 as a constant
             dynamo=True,
             opset_version=OPSET,
             input_names=["points"],
@@ -118,26 +118,26 @@ class _Distance(nn.Module):
 
 
 def _compare(path: Path, fit: Fit) -> None:
-    """Raises ValueError where the ONNX model at ``path`` is not the distance of ``fit``, in the
-    bounds and around them."""
+    """Raises ValueError if the ONNX model at ``path`` differs from the distance of ``fit`` by
+    more than `AGREEMENT` at random points in the bounds scaled by 1.5."""
     import onnxruntime
 
     box = fit.bounds.scaled(1.5)
     points = np.random.default_rng(0).uniform(box.lower, box.upper, (1000, 3)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for some in (points, points[:1]):
-        (found,) = session.run(None, {"points": some})
-        off = float(np.abs(np.asarray(found) - fit.sdf()(some)).max())
-        if not off <= AGREEMENT * fit.bounds.diagonal:
+    for batch in (points, points[:1]):
+        (distances,) = session.run(None, {"points": batch})
+        deviation = float(np.abs(np.asarray(distances) - fit.sdf()(batch)).max())
+        if not deviation <= AGREEMENT * fit.bounds.diagonal:
             raise ValueError(
-                f"The ONNX model differs from the field by up to {off:.3g}; this version of torch "
-                "exports it wrongly."
+                f"The ONNX model differs from the field by up to {deviation:.3g}; this version of "
+                "torch exports it wrongly."
             )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's exporter warns and logs is about its own insides."""
+    """Silences torch's exporter, whose warnings and logs concern only its internals."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)

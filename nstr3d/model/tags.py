@@ -1,10 +1,9 @@
-"""The tags of configs in files: a short string for each class, in one table. Nothing that a file
-says is imported.
+"""The tags of config classes in files: one short string for each class.
 
-An encoded config is JSON data: ``{"tag": "siren", "width": 256, ...}``. Nested configs are encoded
-likewise. The tag of a config class from outside nstr3d is its own class attribute ``tag``, which is
-a string and no dataclass field. Without that attribute the tag is the import path ``module:Class``.
-The reader of the file passes the class.
+An encoded config is JSON data, ``{"tag": "siren", "width": 256, ...}``, and so are nested configs.
+Decoding imports no name from a file. For a config class from outside nstr3d, the tag is its own
+class attribute ``tag``, a string that is not a dataclass field, or, without this attribute, its
+import path ``module:Class``. The reader of such a file passes the class.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from nstr3d.training.fit import FitConfig
 
 TAG = "tag"  # the key of a config's tag
 CLASS = (
-    "class"  # the key of the class's import path, which the format nstr3d-1 has in place of the tag
+    "class"  # the key of the class's import path, which the format nstr3d-1 has instead of the tag
 )
-# Files outlive the code: a class may move or change its name, its tag stays.
+# A class may move or be renamed, but its tag must stay, so that old files remain readable.
 TAGS: dict[str, type] = {
     "nstr": NstrConfig,
     "level": LevelConfig,
@@ -47,7 +46,7 @@ TAGS: dict[str, type] = {
     "cosines": CosineConfig,
     "training": FitConfig,
 }
-# The import paths in files of the format nstr3d-1. The strings stay as they are when modules move.
+# The import paths in files of the format nstr3d-1. They must stay the same when modules move.
 FORMER_PATHS: dict[str, str] = {
     "nstr3d.fields.nstr:NstrConfig": "nstr",
     "nstr3d.fields.spectrum:LevelConfig": "level",
@@ -68,9 +67,10 @@ OTHER_VERSION = "the version of nstr3d that wrote it, or fit anew"
 
 
 def encode_config(value: Any) -> Any:
-    """A config as JSON data: a dataclass becomes its tag and its fields, a tuple a list.
+    """A config as JSON data: a dataclass becomes a dict of tag and fields, a tuple becomes a list.
 
-    Raises TypeError for what a config may not hold, and ValueError as `tag_of` does.
+    Raises TypeError for a value of a type that a config may not hold, and the ValueError of
+    `tag_of`.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {
@@ -89,11 +89,11 @@ def encode_config(value: Any) -> Any:
 
 
 def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
-    """The inverse of `encode_config`. It reads the format nstr3d-1 too.
+    """The inverse of `encode_config`, which also reads the format nstr3d-1.
 
-    Raises ValueError for a name that is neither in the tables nor one of ``configs``, for an option
-    that the class does not have, and for a value whose type is not that of the option (of nstr3d's
-    own classes).
+    Raises ValueError for a class that is neither in the tables nor in ``configs``, for an option
+    that the class does not have, and, for nstr3d's own classes, for a value that is not of the
+    option's type.
     """
     if isinstance(data, list):
         return tuple(decode_config(item, configs) for item in data)
@@ -109,7 +109,7 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
         )
     hints = (
         get_type_hints(kind) if kind in TAGS.values() else {}
-    )  # a class from outside checks itself
+    )  # a class from outside has to check its own values
     for name, value in values.items():
         if name in hints and not _fits(value, hints[name]):
             raise ValueError(
@@ -121,29 +121,29 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
 def tag_of(kind: type) -> str:
     """The tag of a config class.
 
-    Raises ValueError for a class from outside whose tag is no string, is a dataclass field, or is
-    in `TAGS`.
+    Raises ValueError for a class from outside nstr3d whose tag is not a string, is a dataclass
+    field, or is in `TAGS`.
     """
-    for tag, ours in TAGS.items():
-        if ours is kind:
+    for tag, listed in TAGS.items():
+        if listed is kind:
             return tag
-    found = vars(kind).get(TAG, _path_of(kind))  # an inherited tag is the tag of another class
-    if not isinstance(found, str) or TAG in {field.name for field in dataclasses.fields(kind)}:
+    own_tag = vars(kind).get(TAG, _path_of(kind))  # an inherited tag is the tag of another class
+    if not isinstance(own_tag, str) or TAG in {field.name for field in dataclasses.fields(kind)}:
         raise ValueError(
             f"the tag of {_path_of(kind)} must be a string that is a class attribute, not a field "
             "of the dataclass"
         )
-    if found in TAGS:
+    if own_tag in TAGS:
         raise ValueError(
-            f"{_path_of(kind)} has the tag {found}, which names {TAGS[found].__name__} of nstr3d; "
-            "choose another"
+            f"{_path_of(kind)} has the tag {own_tag}, which names {TAGS[own_tag].__name__} of "
+            "nstr3d; choose another"
         )
-    return found
+    return own_tag
 
 
 def option_names(data: Any, configs: Sequence[type] = ()) -> Iterator[str]:
-    """The names ``Class.option`` of all options in an encoded config, outer configs before nested
-    ones."""
+    """The names ``Class.option`` of all options in an encoded config. The options of a config
+    precede the options of its nested configs."""
     if isinstance(data, dict):
         kind = _class_of(data, configs)
         yield from (f"{kind.__name__}.{name}" for name, _ in _items(data))
@@ -155,7 +155,7 @@ def option_names(data: Any, configs: Sequence[type] = ()) -> Iterator[str]:
 
 def _class_of(data: Mapping[str, Any], configs: Sequence[type]) -> type:
     """The class that an encoded config names."""
-    former = CLASS in data  # no option has this name: it is a keyword of Python
+    former = CLASS in data  # no option can have this name, which is a keyword of Python
     name, known = (data[CLASS], _by_path(configs)) if former else (data.get(TAG), _by_tag(configs))
     if not isinstance(name, str) or name not in known:
         raise ValueError(
@@ -184,7 +184,7 @@ def _by_tag(configs: Sequence[type]) -> dict[str, type]:
 
 
 def _items(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The options of an encoded config."""
+    """The names and values of the options of an encoded config."""
     key = CLASS if CLASS in data else TAG
     return [(name, item) for name, item in data.items() if name != key]
 
@@ -194,7 +194,7 @@ def _path_of(kind: type) -> str:
 
 
 def _fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is of the annotated type ``hint``. Integers pass for floats and bools."""
+    """Whether ``value`` has the annotated type ``hint``. Integers are valid as floats and bools."""
     inner = get_args(hint)
     if get_origin(hint) in (Union, UnionType):
         return any(_fits(value, one) for one in inner)

@@ -1,1 +1,1 @@
-"""Pictures: sphere traced, by OpenGL, of points, of lines; panels, animations, contours."""
+"""Pictures: sphere tracing, OpenGL, points, lines, panels, animations and contours."""

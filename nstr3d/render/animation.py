@@ -1,7 +1,6 @@
-"""Files that rendering writes beside single pictures: GIF and MP4 animations, depth and normals as
-NPZ or EXR.
+"""Output files of rendering: GIF and MP4 animations, and depth and normals as NPZ or EXR.
 
-Every writer publishes a complete file or nothing.
+Every writer publishes a complete file or no file.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ ANIMATIONS, BUFFERS = (".gif", ".mp4"), (".npz", ".exr")
 def save_animation(
     path: str | os.PathLike[str], frames: Iterable[np.ndarray], rate: float = 20.0
 ) -> None:
-    """Writes ``frames``, each ``(h, w, 3)`` floats in [0, 1] of one shape, as .gif (endless) or
-    .mp4 with ``rate`` a second.
+    """Write ``frames`` as .gif (endless) or .mp4 with ``rate`` frames a second.
 
-    Frames are taken one at a time. MP4 drops an odd last row or column. Raises ValueError for
-    another extension, no frames, frames of other or differing shapes, and a rate out of range;
-    ModuleNotFoundError where MP4 needs the extra ``render``.
+    Each frame is ``(h, w, 3)`` floats in [0, 1], and all have one shape. Frames are taken one at a
+    time; GIF keeps all of them in memory. MP4 drops an odd last row or column. Raises ValueError if
+    the extension is another, there are no frames, a frame has another shape, or the rate is not
+    from 0.1 to 100. Raises ModuleNotFoundError if MP4 is written without the extra ``render``.
     """
     path = Path(path)
     if path.suffix.lower() not in ANIMATIONS:
@@ -48,13 +47,13 @@ def save_animation(
 
 
 def save_buffers(path: str | os.PathLike[str], buffers: Buffers, camera: Camera) -> None:
-    """Writes depth along each ray (infinite on a miss) and world normals, with the camera that
-    measured them.
+    """Write the depth and the world normals of ``buffers`` with the camera that measured them.
 
-    .npz holds arrays ``depth (h, w)``, ``normals (h, w, 3)`` and the camera's ``eye``, ``target``,
-    ``up``, ``fov`` and ``span`` (NaN for a pinhole); .exr the float channels Z and N.X, N.Y, N.Z.
-    Raises ValueError for another extension, ModuleNotFoundError where EXR needs the extra
-    ``render``.
+    The depth is along each ray in world units, infinite on a miss. .npz holds the arrays
+    ``depth (h, w)``, ``normals (h, w, 3)`` and the camera's ``eye``, ``target``, ``up``, ``fov``
+    and ``span`` (NaN for a pinhole). .exr holds the float channels Z and N.X, N.Y, N.Z. Raises
+    ValueError if the extension is another, and ModuleNotFoundError if EXR is written without the
+    extra ``render``.
     """
     path = Path(path)
     if path.suffix.lower() not in BUFFERS:
@@ -89,7 +88,10 @@ def save_buffers(path: str | os.PathLike[str], buffers: Buffers, camera: Camera)
 
 
 def _checked(path: Path, frames: Iterable[np.ndarray]):
-    """The frames as uint8; raises ValueError at the first that is not like the first."""
+    """The frames as uint8.
+
+    Raises ValueError if a frame has a shape unlike the first, or there are no frames.
+    """
     shape = None
     for frame in frames:
         shape = shape or frame.shape
@@ -105,7 +107,7 @@ def _checked(path: Path, frames: Iterable[np.ndarray]):
 def _save_gif(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
     from PIL import Image
 
-    # One palette for all frames, so that what stands still does not flicker.
+    # All frames share one palette, so that static parts do not flicker.
     first, *others = (Image.fromarray(frame) for frame in frames)
     palette = first.quantize(colors=256, dither=Image.Dither.NONE)
     images = [
@@ -131,10 +133,8 @@ def _save_mp4(path: Path, frames: Iterable[np.ndarray], rate: float) -> None:
         ) from error
     writer = None
     for frame in frames:
-        height, width = (
-            frame.shape[0] // 2 * 2,
-            frame.shape[1] // 2 * 2,
-        )  # the codec halves colour in both directions
+        # The codec halves the colour resolution in both directions, so it needs even sizes.
+        height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
         if writer is None:
             options: Any = {
                 "fps": rate,

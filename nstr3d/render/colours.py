@@ -1,4 +1,4 @@
-"""Colours for numbers, and between linear light and screens."""
+"""Colours of numbers, and the conversion of linear light to display RGB."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Colour = tuple[float, float, float]
-GAMMA = 2.2  # between linear light and what a screen shows
+GAMMA = 2.2  # exponent between linear light and display RGB
 
 # The colour map "viridis" (van der Walt and Smith, 2015, CC0) at ten even steps, display RGB.
 VIRIDIS = (
@@ -24,7 +24,7 @@ VIRIDIS = (
     (0.706, 0.871, 0.173),
     (0.992, 0.906, 0.145),
 )
-# From hollow through flat to ridge, display RGB.
+# Colours from hollow through flat to ridge, display RGB.
 BLUE_TO_RED = (
     (0.08, 0.26, 0.62),
     (0.45, 0.66, 0.85),
@@ -35,21 +35,25 @@ BLUE_TO_RED = (
 
 
 def colour_map(values: Tensor, stops: Sequence[Colour] = VIRIDIS) -> Tensor:
-    """Colours ``(..., 3)`` of ``values (...)`` in [0, 1], linear between even ``stops``; beyond,
-    the ends."""
+    """Colours ``(..., 3)`` of ``values (...)`` in [0, 1], linear between even ``stops``.
+
+    Values outside [0, 1] have the colour of the nearest end.
+    """
     table = values.new_tensor(stops)
     at = values.clamp(0, 1) * (len(stops) - 1)
     low = at.floor().long().clamp_max(len(stops) - 2)
-    share = (at - low)[..., None]
-    return table[low] * (1 - share) + table[low + 1] * share
+    fraction = (at - low)[..., None]
+    return table[low] * (1 - fraction) + table[low + 1] * fraction
 
 
 def coloured(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Colours ``(..., 3)`` float32 of ``values (...)``: dark violet at ``low``, yellow at
-    ``high``."""
+    """Viridis colours ``(..., 3)`` float32 of ``values (...)``.
+
+    ``low`` is dark violet and ``high`` is yellow.
+    """
     return colour_map(torch.from_numpy((values - low) / max(high - low, 1e-30))).float().numpy()
 
 
 def display(linear: Tensor) -> Tensor:
-    """Linear light as a screen takes it."""
+    """Display RGB of linear light, clamped to [0, 1]."""
     return linear.clamp(0, 1) ** (1 / GAMMA)

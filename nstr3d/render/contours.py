@@ -1,5 +1,4 @@
-"""A plane through a shape: the lines of equal distance on it, and the part of a mesh on one side of
-it."""
+"""A plane through a shape: the contour lines on it, and the part of a mesh on one side."""
 
 from __future__ import annotations
 
@@ -13,17 +12,17 @@ from nstr3d.render.colours import BLUE_TO_RED, colour_map
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box, Mesh
 
-CELLS = 160  # of the grid on the plane, along its longest side
-LINES = 40  # about so many values across the bounds
-GROWN = 1.15  # the plane reaches beyond the bounds by this
+CELLS = 160  # cells of the grid on the plane along the longest side of the bounds
+LINES = 40  # approximate number of contour values across the bounds
+GROWN = 1.15  # size of the grid on the plane in sizes of the bounds
 
 
 @dataclass(frozen=True)
 class Plane:
-    """Where the coordinate ``axis`` (0, 1, 2) is ``offset``; the side kept is that of smaller
-    coordinates.
+    """The plane on which the coordinate ``axis`` (0, 1, 2) is ``offset``, in world units.
 
-    Raises ValueError for another axis and an offset that is not finite.
+    The kept side has smaller coordinates. Raises ValueError if ``axis`` is another number or
+    ``offset`` is not finite.
     """
 
     axis: int
@@ -40,9 +39,12 @@ class Plane:
 def contours(
     sdf: Sdf, plane: Plane, level: float = 0.0, cells: int = CELLS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lines of equal distance on ``plane`` about the bounds of ``sdf``: segments ``(s, 2, 3)`` in
-    world units and their distances ``(s,)``, which are ``level`` and evenly spaced values to both
-    sides of it."""
+    """Lines of equal distance on ``plane`` about the bounds of ``sdf``.
+
+    Returns segments ``(s, 2, 3)`` in world units and their distances ``(s,)``. The distances are
+    ``level`` and evenly spaced values on both sides of it. ``cells`` is the number of grid cells
+    along the longest side of the bounds.
+    """
     import igl
 
     box = sdf.bounds.scaled(GROWN)
@@ -60,8 +62,11 @@ def contours(
 
 
 def contour_colours(distances: np.ndarray, level: float, size: float) -> np.ndarray:
-    """Colours ``(s, 3)`` of contour lines: near black at ``level``, blue inside, red outside, the
-    paler the nearer; ``size`` is that of the shape."""
+    """Colours ``(s, 3)`` of contour lines at ``distances (s,)``.
+
+    Lines at ``level`` are near black, lines inside it blue and lines outside it red, paler towards
+    the level. ``size`` is the size of the shape in world units.
+    """
     shades = (
         colour_map(
             torch.from_numpy(0.5 + 0.5 * np.tanh((distances - level) / size * 25)), BLUE_TO_RED
@@ -73,8 +78,10 @@ def contour_colours(distances: np.ndarray, level: float, size: float) -> np.ndar
 
 
 def cut(mesh: Mesh, plane: Plane) -> Mesh:
-    """The part of ``mesh`` on the kept side of ``plane``, open where it was cut; without faces
-    where nothing is left."""
+    """The part of ``mesh`` on the kept side of ``plane``, open along the cut.
+
+    It has no faces if nothing is on the kept side.
+    """
     from trimesh.intersections import slice_faces_plane
 
     if not len(mesh.faces):
@@ -88,7 +95,7 @@ def cut(mesh: Mesh, plane: Plane) -> Mesh:
 
 
 def rounded(step: float) -> float:
-    """The nearest of 1, 2 and 5 times a power of ten."""
+    """The number 1, 2 or 5 times a power of ten that is nearest to ``step`` by ratio."""
     power = 10.0 ** math.floor(math.log10(step))
     return min(
         (power * factor for factor in (1, 2, 5, 10)), key=lambda value: abs(math.log(value / step))
@@ -96,7 +103,7 @@ def rounded(step: float) -> float:
 
 
 def _sheet(box: Box, plane: Plane, cells: int) -> tuple[np.ndarray, np.ndarray]:
-    """A triangulated rectangle on the plane: vertices ``(n, 3)`` and faces."""
+    """A triangulated rectangle on the plane: vertices ``(n, 3)`` and faces ``(f, 3)``."""
     first, second = (axis for axis in range(3) if axis != plane.axis)
     cell = float(box.extent.max()) / cells
     counts = [max(1, math.ceil(float(box.extent[axis]) / cell)) + 1 for axis in (first, second)]

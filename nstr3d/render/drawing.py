@@ -1,5 +1,4 @@
-"""Lines drawn into pictures: those of a camera, hidden where a surface is before them, and flat
-ones."""
+"""Lines drawn into pictures: lines in world units behind surfaces, and flat lines."""
 
 from __future__ import annotations
 
@@ -12,8 +11,8 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import sphere_trace
 from nstr3d.types import Camera, Polylines
 
-FINE = 3  # pixels of the canvas per pixel of the picture and axis
-BEFORE = 0.004  # diagonals by which a line may lie behind the surface that it is drawn on
+FINE = 3  # pixels of the canvas per pixel of the picture along each axis
+BEFORE = 0.004  # diagonals by which a visible line may lie behind the surface
 
 
 def draw_lines(
@@ -24,9 +23,12 @@ def draw_lines(
     colours: np.ndarray,
     width: float = 1.5,
 ) -> np.ndarray:
-    """``picture (h, w, 3)``, which ``camera`` took of ``sdf``, with ``lines`` in world units on it,
-    in ``colours (n, 3)`` and ``width`` pixels wide, where the surface does not hide them. Raises
-    ValueError for a picture of another size."""
+    """Draw ``lines`` in world units on a picture that ``camera`` took of ``sdf``.
+
+    Returns a new picture. ``picture`` is ``(h, w, 3)``, ``colours (n, 3)`` are the colours of the
+    lines' points, and ``width`` is in pixels. Parts of lines that the surface hides are not drawn.
+    Raises ValueError if the picture does not have the camera's size.
+    """
     if picture.shape != (camera.height, camera.width, 3):
         raise ValueError(
             f"The camera takes pictures {camera.height, camera.width, 3}, not {picture.shape}."
@@ -40,8 +42,11 @@ def draw_lines(
 def draw_flat(
     picture: np.ndarray, lines: Polylines, colours: np.ndarray, width: float = 1.5
 ) -> np.ndarray:
-    """``picture (h, w, 3)`` with ``lines`` on it, whose points ``(n, 2)`` are columns and rows in
-    pixels."""
+    """Draw ``lines`` on ``picture (h, w, 3)``; returns a new picture.
+
+    The points ``(n, 2)`` of the lines are columns and rows in pixels. ``colours (n, 3)`` are the
+    colours of these points, and ``width`` is in pixels.
+    """
     depth = np.zeros(len(lines.points))
     return _drawn(
         picture,
@@ -63,24 +68,27 @@ def _drawn(
     counts = np.maximum(1, np.ceil(np.linalg.norm(pixels[b] - pixels[a], axis=1) * FINE)).astype(
         np.int64
     )
-    counts = np.minimum(counts, 4 * FINE * max(height, columns))  # what runs far out of the picture
+    counts = np.minimum(counts, 4 * FINE * max(height, columns))  # for lines far out of the picture
     piece = np.repeat(np.arange(len(a)), counts)
-    share = (
+    fraction = (
         (np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts)) / counts[piece]
     )[:, None]
-    at = pixels[a[piece]] * (1 - share) + pixels[b[piece]] * share
-    far = depth[a[piece]] * (1 - share[:, 0]) + depth[b[piece]] * share[:, 0]
-    shade = colours[a[piece]] * (1 - share) + colours[b[piece]] * share
+    at = pixels[a[piece]] * (1 - fraction) + pixels[b[piece]] * fraction
+    far = depth[a[piece]] * (1 - fraction[:, 0]) + depth[b[piece]] * fraction[:, 0]
+    shade = colours[a[piece]] * (1 - fraction) + colours[b[piece]] * fraction
     column, row = np.floor(at).astype(np.int64).T
     inside = (column >= 0) & (column < columns) & (row >= 0) & (row < height)
     inside[inside] = far[inside] <= limit[row[inside], column[inside]]
     at, far, shade = at[inside], far[inside], shade[inside]
-    order = np.argsort(-far, kind="stable")  # what is nearest is drawn last
+    order = np.argsort(-far, kind="stable")  # the nearest points are drawn last
     return _blended(picture, at[order], shade[order], width)
 
 
 def _blended(picture: np.ndarray, at: np.ndarray, shade: np.ndarray, width: float) -> np.ndarray:
-    """Discs of ``width`` at ``at (n, 2)`` on a finer canvas, averaged down."""
+    """``picture`` with discs of ``width`` pixels at ``at (n, 2)``.
+
+    The discs are drawn on a finer canvas, which is averaged down.
+    """
     height, columns = picture.shape[:2]
     canvas = np.zeros((height * FINE, columns * FINE, 4), np.float32)
     radius = width * FINE / 2

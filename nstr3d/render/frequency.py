@@ -1,5 +1,4 @@
-"""The local frequency of a phase field as a colour: what the spectrum is doing, seen on the
-surface."""
+"""The local frequency of a phase field as a colour of the surface."""
 
 from __future__ import annotations
 
@@ -17,11 +16,11 @@ SAMPLES, NEAREST = 1 << 16, 1 << 12
 
 
 def mean_frequency(fit: Fit, points: Tensor) -> Tensor:
-    """Mean length of the local frequencies omega_k + grad phi_k ``(n,)`` at world ``points (n,
-    3)``, weighted by |A_k|.
+    """Mean length ``(n,)`` of the local frequencies omega_k + grad phi_k at ``points (n, 3)``.
 
-    Radians per unit length of the unit box; 0 where no wave has an amplitude. Raises ValueError for
-    a field without phase waves.
+    The points are in world units. The mean is weighted by |A_k|, in radians per unit length of the
+    unit box. It is 0 where no wave has an amplitude. Raises ValueError if the field has no phase
+    waves.
     """
     if not isinstance(fit.field, Nstr):
         raise ValueError(
@@ -42,8 +41,10 @@ def mean_frequency(fit: Fit, points: Tensor) -> Tensor:
 
 
 def frequency_range(fit: Fit) -> tuple[float, float]:
-    """The 2nd and 98th percentile of `mean_frequency` near the surface: among random points in the
-    bounds, the nearest few."""
+    """The 2nd and 98th percentile of `mean_frequency` near the surface.
+
+    Of SAMPLES random points in the bounds, the NEAREST points closest to the surface are used.
+    """
     generator = torch.Generator().manual_seed(0)
     lower, upper = torch.tensor(fit.bounds.lower), torch.tensor(fit.bounds.upper)
     points = lower + (upper - lower) * torch.rand(SAMPLES, 3, generator=generator)
@@ -59,8 +60,11 @@ def frequency_range(fit: Fit) -> tuple[float, float]:
 
 
 def frequency_colours(fit: Fit) -> Callable[[Tensor], Tensor]:
-    """World points ``(n, 3)`` -> linear RGB ``(n, 3)``, dark violet for the lowest local
-    frequencies near the surface, yellow for the highest: an albedo for `render.shading.Studio`.
-    Raises ValueError for a field without phase waves."""
+    """An albedo for `render.shading.Studio` that shows the local frequency.
+
+    It maps world points ``(n, 3)`` to linear RGB ``(n, 3)``: dark violet for the lowest and yellow
+    for the highest local frequencies near the surface. Raises ValueError if the field has no phase
+    waves.
+    """
     low, high = frequency_range(fit)
     return lambda points: colour_map((mean_frequency(fit, points) - low) / (high - low)) ** GAMMA

@@ -1,7 +1,7 @@
-"""Pictures of a mesh by OpenGL, through pyrender: the tracer's independent twin, and fast previews
-of large meshes.
+"""Pictures of a mesh by OpenGL, through pyrender.
 
-Needs the extra ``render`` and OpenGL; on Linux EGL, which needs no display.
+They are an independent check of the sphere tracer, and fast previews of large meshes. They need the
+extra ``render`` and OpenGL; on Linux they need EGL, which needs no display.
 """
 
 from __future__ import annotations
@@ -25,9 +25,12 @@ from nstr3d.types import Camera, Mesh
 
 @dataclass(frozen=True)
 class MeshPicture:
-    """A ``picture (h, w, 3)`` float32 in [0, 1], 4 channels without a backdrop, and ``depth (h,
-    w)`` float32 along the ray through each pixel's centre in world units, infinite where there is
-    nothing: as `render` and `measure` have them."""
+    """A picture of a mesh and its depth, in the formats of `render` and `measure`.
+
+    ``picture (h, w, 3)`` is float32 in [0, 1], with 4 channels if there is no backdrop.
+    ``depth (h, w)`` is float32, in world units along the ray through each pixel's centre, infinite
+    where there is no mesh.
+    """
 
     picture: np.ndarray
     depth: np.ndarray
@@ -36,12 +39,11 @@ class MeshPicture:
 def rasterise(
     mesh: Mesh, camera: Camera, colours: np.ndarray | None = None, backdrop: Backdrop | None = GREY
 ) -> MeshPicture:
-    """What ``camera`` sees of ``mesh``, in the light of `render.shading.Studio` without shadows,
-    anti-aliased.
+    """The anti-aliased picture that ``camera`` takes of ``mesh``.
 
-    ``colours (v, 3)`` are display RGB of the vertices; grey by default. Raises ValueError for
-    colours that do not fit, for a mesh without faces and one of which the pinhole stands inside the
-    bounds, ModuleNotFoundError where pyrender or OpenGL cannot be loaded.
+    The light is that of `render.shading.Studio`, without shadows. ``colours (v, 3)`` are display
+    RGB of the vertices; the default is grey. Raises ValueError if the colours do not fit or the
+    mesh has no faces, and ModuleNotFoundError if pyrender or OpenGL cannot be loaded.
     """
     return next(raster_turntable(mesh, [camera], colours, backdrop))
 
@@ -52,7 +54,7 @@ def raster_turntable(
     colours: np.ndarray | None = None,
     backdrop: Backdrop | None = GREY,
 ) -> Iterator[MeshPicture]:
-    """`rasterise` for many cameras, one at a time; the mesh is uploaded once."""
+    """The pictures of `rasterise` for many cameras, one at a time; the mesh is uploaded once."""
     if not len(mesh.faces):
         raise ValueError("A mesh without faces cannot be drawn.")
     if colours is not None and (
@@ -63,7 +65,7 @@ def raster_turntable(
             f"{colours.shape}."
         )
     pyrender = _pyrender()
-    # About its middle and in its size, single precision suffices wherever the mesh lies in the
+    # Centred and scaled to its size, the mesh needs only single precision, wherever it lies in the
     # world.
     place = _Place(tuple(mesh.bounds.centre.tolist()), max(mesh.bounds.diagonal, 1e-300))
     surface = pyrender.Mesh([_primitive(pyrender, mesh, place, colours)])
@@ -77,7 +79,7 @@ def raster_turntable(
                     _renderer(pyrender, camera.width, camera.height),
                     (camera.width, camera.height),
                 )
-            yield _take(pyrender, renderer, surface, mesh, camera, place, backdrop)
+            yield _take_picture(pyrender, renderer, surface, mesh, camera, place, backdrop)
     finally:
         if renderer is not None:
             renderer.delete()
@@ -85,7 +87,7 @@ def raster_turntable(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the origin and how long the unit of what OpenGL sees is."""
+    """The origin and the unit of length of the OpenGL scene, in world units."""
 
     centre: tuple[float, float, float]
     scale: float
@@ -94,7 +96,7 @@ class _Place:
         return np.subtract(points, self.centre) / self.scale
 
 
-def _take(
+def _take_picture(
     pyrender: Any,
     renderer: Any,
     surface: Any,
@@ -104,7 +106,7 @@ def _take(
     backdrop: Backdrop | None,
 ) -> MeshPicture:
     near, far = _range(mesh, camera, place)
-    # Transparent black behind: what is blended with it at edges is premultiplied by its coverage.
+    # The background is transparent black, so edge colours are premultiplied by their coverage.
     scene = pyrender.Scene(
         bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=np.add(STUDIO.sky, STUDIO.ground) / 4
     )
@@ -115,8 +117,8 @@ def _take(
     for light in (STUDIO.key, STUDIO.fill, STUDIO.rim):
         scene.add(pyrender.DirectionalLight(light.colour, math.pi), pose=_aim(light, camera))
     flags = pyrender.RenderFlags
-    # Segmentation samples at the pixels' centres, as the tracer does; pictures somewhere in four
-    # places about them.
+    # Segmentation samples at the centres of the pixels, as the tracer does. Pictures sample at four
+    # points about each centre.
     _, depth = renderer.render(scene, flags.SEG, {node: (255, 255, 255)})
     colour = renderer.render(scene, flags.RGBA)[0] / 255.0
     if backdrop is None:
@@ -135,8 +137,10 @@ def _take(
 
 
 def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
-    """The nearest and the farthest plane that hold the mesh between them: close together, for
-    depth's sake."""
+    """The depths of the near and the far plane, which enclose the mesh, in scene units.
+
+    The planes are close together, which keeps the depth accurate.
+    """
     corners = (
         np.array(np.meshgrid(*zip(mesh.bounds.lower, mesh.bounds.upper), indexing="ij"))
         .reshape(3, -1)
@@ -145,7 +149,7 @@ def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
     ahead = -(place.of(corners) - place.of(camera.eye)) @ camera.axes[2]
     near, far = float(ahead.min()) - 0.01, float(ahead.max()) + 0.01
     if camera.span is None and far <= 0:
-        return 0.01, 0.02  # all of it is behind the camera
+        return 0.01, 0.02  # the whole mesh is behind the camera
     return max(near, 1e-3), max(far, 2e-3)
 
 
@@ -160,18 +164,22 @@ def _lens(pyrender: Any, camera: Camera, place: _Place, near: float, far: float)
 
 
 def _along(depth: np.ndarray, camera: Camera, near: float, far: float) -> np.ndarray:
-    """Depth along the rays from pyrender's, which is measured along the view and 0 where there is
-    nothing."""
-    found = np.where(depth > 0, depth, np.nan)
-    if camera.span is not None:  # it undid a perspective that there was none of
-        share = (far + near - 2 * near * far / found) / (far - near)
-        return np.nan_to_num(near + (share + 1) / 2 * (far - near), nan=np.inf)
+    """Depth along the rays from pyrender's depth, in scene units.
+
+    pyrender measures depth along the view axis, and returns 0 where there is no mesh.
+    """
+    view_depth = np.where(depth > 0, depth, np.nan)
+    if camera.span is not None:  # pyrender has undone a perspective that this lens does not have
+        fraction = (far + near - 2 * near * far / view_depth) / (far - near)
+        return np.nan_to_num(near + (fraction + 1) / 2 * (far - near), nan=np.inf)
     directions = camera.rays().directions.numpy()
-    return np.nan_to_num(found / -(directions @ camera.axes[2]).reshape(found.shape), nan=np.inf)
+    return np.nan_to_num(
+        view_depth / -(directions @ camera.axes[2]).reshape(view_depth.shape), nan=np.inf
+    )
 
 
 def _aim(light: Light, camera: Camera) -> np.ndarray:
-    """A pose whose backward axis points to where the light is."""
+    """The pose of a light, whose backward axis points towards the light."""
     backward = np.asarray(light.direction) @ camera.axes
     backward /= np.linalg.norm(backward)
     right = np.cross(np.eye(3)[np.abs(backward).argmin()], backward)
@@ -211,11 +219,8 @@ def _pyrender() -> Any:
         raise ModuleNotFoundError(
             "Pictures of meshes need pyrender: pip install 'nstr3d[render]'."
         ) from error
-    except (
-        ImportError,
-        OSError,
-        AttributeError,
-    ) as error:  # how PyOpenGL says that a system library is absent
+    except (ImportError, OSError, AttributeError) as error:
+        # PyOpenGL raises these if a system library is absent.
         raise ModuleNotFoundError(_NO_OPENGL.format(error)) from error
     return pyrender
 
@@ -223,14 +228,13 @@ def _pyrender() -> Any:
 def _renderer(pyrender: Any, width: int, height: int) -> Any:
     try:
         return pyrender.OffscreenRenderer(width, height)
-    except Exception as error:  # drivers raise whatever they like
+    except Exception as error:  # drivers raise exceptions of any type
         raise ModuleNotFoundError(
             _NO_OPENGL.format(one_line(error) or type(error).__name__)
         ) from error
 
 
 _NO_OPENGL = (
-    "OpenGL could not be used ({}); on Linux install libegl1, libgl1 and libgl1-mesa-dri, or take "
-    "the picture of a model, "
-    "which needs no OpenGL."
+    "OpenGL could not be used ({}); on Linux install libegl1, libgl1 and libgl1-mesa-dri, or "
+    "render a model instead of a mesh, which needs no OpenGL."
 )

@@ -1,4 +1,4 @@
-"""Where a camera sees points."""
+"""The projection of points into the picture of a camera."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ NEAREST = 1e-9  # world units: a point no farther ahead of the eye counts as beh
 
 
 def project(camera: Camera, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where ``camera`` sees ``points (n, 3)``: columns and rows ``(n, 2)`` in pixels, the centre of
-    the first pixel being (0.5, 0.5), and the depth ``(n,)`` along the ray through each point in
-    world units, infinite behind the eye. The inverse of `Camera.rays`, for pinholes and
-    orthographic cameras."""
+    """The pixels ``(n, 2)`` and the depths ``(n,)`` at which ``camera`` sees ``points (n, 3)``.
+
+    Pixels are columns and rows; the centre of the first pixel is (0.5, 0.5). The depth is along the
+    ray through each point, in world units, and infinite behind the eye. The function is the inverse
+    of `Camera.rays`, for pinholes and orthographic cameras.
+    """
     way = points - np.asarray(camera.eye, np.float64)
     across, above, ahead = (way @ camera.axes.T * (1, 1, -1)).T
     seen = ahead > NEAREST

@@ -1,8 +1,7 @@
-"""What a surface looks like: shadings turn the points that a camera sees into colours. Each takes
-any `Sdf`.
+"""Shadings, which turn the surface points that a camera sees into colours.
 
-A shading is a frozen dataclass with ``colours(seen: Surface) -> (n, 3)``, display RGB in [0, 1];
-one of your own is another.
+A shading is a frozen dataclass with ``colours(seen: Surface) -> (n, 3)``, display RGB in [0, 1]. It
+works with any `Sdf`. Users can add shadings of their own.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Surface:
-    """What a camera sees of ``sdf``: ``points (n, 3)``, unit outward ``normals (n, 3)``,
-    ``steepness (n,)`` (the length of the gradient there), unit ``directions (n, 3)`` of the rays
-    and their ``depth (n,)``.
+    """The points of ``sdf`` that a camera sees.
 
-    ``axes (3, 3)`` are the camera's right, up and backward, ``up (3,)`` the world's; ``span`` is
-    the nearest and the farthest depth that the bounds have from the camera, and ``empty`` the empty
-    space of ``sdf``.
+    ``points (n, 3)`` have unit outward ``normals (n, 3)`` and ``steepness (n,)``, the length of the
+    gradient. ``directions (n, 3)`` are the unit directions of the rays, and ``depth (n,)`` is along
+    them. ``axes (3, 3)`` are the camera's right, up and backward axes, and ``up (3,)`` is the
+    world's up. ``span`` is the nearest and the farthest depth of the bounds from the camera, and
+    ``empty`` the empty space of ``sdf``. Lengths are in world units.
     """
 
     sdf: Sdf
@@ -46,24 +45,28 @@ class Surface:
 
     @property
     def facing(self) -> Tensor:
-        """The normals, turned towards the eye where they are seen from behind: a step along them
-        leaves the surface."""
+        """The normals, mirrored towards the eye where they point away from it.
+
+        A step along them leaves the surface on the side of the eye.
+        """
         away = (self.normals * self.directions).sum(dim=-1, keepdim=True)
         return torch.where(away > 0, self.normals - 2 * away * self.directions, self.normals)
 
 
 class Shading(Protocol):
-    """How a surface looks."""
+    """The appearance of a surface."""
 
     def colours(self, seen: Surface) -> Tensor:
-        """Display RGB ``(n, 3)`` of what is seen."""
+        """Display RGB ``(n, 3)`` of the seen points."""
         ...
 
 
 @dataclass(frozen=True)
 class Light:
-    """A distant light: the ``direction`` towards it as (right, up, towards the camera), and its
-    linear RGB ``colour``."""
+    """A distant light with a linear RGB ``colour``.
+
+    ``direction`` points towards the light, as (right, up, towards the camera).
+    """
 
     direction: Vector
     colour: Vector
@@ -71,14 +74,14 @@ class Light:
 
 @dataclass(frozen=True)
 class Studio:
-    """Three lights, a sky and a ground. Colours are linear RGB; lights turn with the camera, sky
-    and ground do not.
+    """Three lights, a sky and a ground.
 
-    ``albedo`` is the surface's colour, or a function from world points ``(n, 3)`` to the colours
-    ``(n, 3)`` there. ``occlusion_taps`` distances along the normal, up to ``occlusion_reach``
-    diagonals of the bounds, darken hollows. ``shadow_steps`` steps towards the key light cast its
-    shadow, the softer the larger ``shadow_softness`` (the tangent of the light's half angle). 0
-    turns either off.
+    Colours are linear RGB. The lights turn with the camera; the sky and the ground do not.
+    ``albedo`` is the surface's colour, or a function from world points ``(n, 3)`` to colours
+    ``(n, 3)``. ``occlusion_taps`` distances along the normal, up to ``occlusion_reach`` diagonals
+    of the bounds, darken hollows. ``shadow_steps`` steps towards the key light find its shadow. The
+    shadow is softer for a larger ``shadow_softness``, the tangent of the light's half angle. 0 taps
+    or 0 steps turn the effect off.
     """
 
     albedo: Vector | Callable[[Tensor], Tensor] = (0.66, 0.62, 0.57)
@@ -104,7 +107,7 @@ class Studio:
         shadow = self.shadow(seen, normals, key)[:, None]
         lit = (normals @ key).clamp_min(0)[:, None] * shadow
         light = light + lit * row(self.key.colour)
-        # The fill light is a broad panel: it wraps around the terminator, and hollows see less of
+        # The fill light is a broad panel: it reaches beyond the terminator, and hollows see less of
         # it.
         fill = (0.75 * (normals @ _towards(self.fill, seen)) + 0.25).clamp_min(0)[:, None]
         light = light + fill * open_sky * row(self.fill.colour)
@@ -117,8 +120,10 @@ class Studio:
         return display(light * albedo + self.gloss * shine * row(self.key.colour))
 
     def openness(self, seen: Surface, normals: Tensor) -> Tensor:
-        """How much of the sky each point sees ``(n,)``, in [0, 1]: near walls, distance falls short
-        of height."""
+        """The fraction ``(n,)`` of the sky that each point sees, in [0, 1].
+
+        Near walls, the distance at a height above the surface is less than the height.
+        """
         taps = self.occlusion_taps
         blocked, total = torch.zeros_like(seen.depth), 0.0
         for tap in range(1, taps + 1):
@@ -130,15 +135,15 @@ class Studio:
         return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
 
     def shadow(self, seen: Surface, normals: Tensor, towards: Tensor) -> Tensor:
-        """How much of a light each point sees ``(n,)``, in [0, 1]: the narrowest clearance on the
-        way, over its travel.
+        """The fraction ``(n,)`` of a light that each point sees, in [0, 1].
 
-        Quilez, "Soft shadows in raymarched SDFs".
+        It is given by the smallest ratio of clearance to travel on the way to the light (Quilez,
+        "Soft shadows in raymarched SDFs").
         """
         size = seen.sdf.bounds.diagonal
         lit = torch.ones_like(seen.depth)
-        # Lifted off the surface, so that the surface does not shade itself; what faces away is dark
-        # already.
+        # The start is lifted so that the surface does not shade itself. Points that face away are
+        # dark already.
         start = seen.points + 0.004 * size * normals
         travel = torch.full_like(lit, 0.01 * size)
         active = torch.nonzero(normals @ towards > 0).squeeze(1)
@@ -147,8 +152,8 @@ class Studio:
                 break
             along = travel[active]
             at = start[active] + along[:, None] * towards
-            # Where the coarse grid already promises enough room for the whole light, it need not be
-            # measured.
+            # The distance is evaluated only where the coarse grid does not guarantee enough
+            # clearance for the whole light.
             clear = seen.empty.at(at)
             tight = torch.nonzero(
                 clear < torch.clamp(self.shadow_softness * along, min=0.02 * size)
@@ -171,20 +176,20 @@ class Normals:
 
 @dataclass(frozen=True)
 class Depth:
-    """Light where near, dark where far; the range is that of the bounds."""
+    """Light where near and dark where far, over the depths of the bounds."""
 
     def colours(self, seen: Surface) -> Tensor:
         near, far = seen.span
-        share = ((seen.depth - near) / (far - near)).clamp(0, 1)
-        return (0.95 - 0.85 * share)[:, None].expand(-1, 3)
+        fraction = ((seen.depth - near) / (far - near)).clamp(0, 1)
+        return (0.95 - 0.85 * fraction)[:, None].expand(-1, 3)
 
 
 @dataclass(frozen=True)
 class Curvature:
-    """Mean curvature: blue in hollows, red on ridges, full colour at a radius of ``radius``
-    diagonals of the bounds.
+    """Mean curvature, blue in hollows and red on ridges.
 
-    Measured over ``reach`` diagonals to every side; finer relief is averaged over.
+    The colour is nearly full at a radius of ``radius`` diagonals of the bounds. Curvature is
+    measured over ``reach`` diagonals to each side, so finer relief is averaged.
     """
 
     radius: float = 0.03

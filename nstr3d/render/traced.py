@@ -1,4 +1,4 @@
-"""Pictures of an `Sdf`: sphere traced, needing neither a mesh nor a GPU driver."""
+"""Sphere-traced pictures of an `Sdf`, which need neither a mesh nor a GPU driver."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
 from nstr3d.types import Camera, Rays
 
-THIN = 0.25  # what is thinner along a ray than this share of a pixel may be passed by
-CHUNK = 1 << 18  # rays under way at once
+THIN = 0.25  # parts thinner along a ray than this fraction of a pixel may be missed
+CHUNK = 1 << 18  # rays that are traced at a time
 
 
 @dataclass(frozen=True)
 class Backdrop:
-    """Linear RGB of what is behind the surface: in the ``middle`` of the picture and in its
-    ``corners``."""
+    """Linear RGB behind the surface, in the ``middle`` of the picture and in its ``corners``."""
 
     middle: Vector = (0.90, 0.90, 0.90)
     corners: Vector = (0.62, 0.62, 0.62)
 
     def colours(self, camera: Camera, which: Tensor) -> Tensor:
-        """Display RGB ``(m, 3)`` of the pixels ``which (m,)``: those of the middle fall off towards
-        the corners."""
+        """Display RGB ``(m, 3)`` of the pixels ``which (m,)``.
+
+        The colour changes smoothly from the middle to the corners.
+        """
         x = 2 * (which % camera.width + 0.5) / camera.width - 1
         y = 2 * (which // camera.width + 0.5) / camera.height - 1
-        share = ((x * x + (y + 0.2) ** 2) / 2.44).to(torch.float64)[:, None]
-        middle, corners = (share.new_tensor(colour) for colour in (self.middle, self.corners))
-        return (middle * (1 - share) + corners * share).clamp(0, 1) ** (1 / GAMMA)
+        fraction = ((x * x + (y + 0.2) ** 2) / 2.44).to(torch.float64)[:, None]
+        middle, corners = (fraction.new_tensor(colour) for colour in (self.middle, self.corners))
+        return (middle * (1 - fraction) + corners * fraction).clamp(0, 1) ** (1 / GAMMA)
 
 
 STUDIO, GREY = Studio(), Backdrop()
@@ -42,12 +43,12 @@ STUDIO, GREY = Studio(), Backdrop()
 
 @dataclass(frozen=True)
 class RenderConfig:
-    """How to take a picture: what the surface looks like, what is behind it, and how smooth its
-    edges are.
+    """The shading, the background and the anti-aliasing of a picture.
 
-    Without a ``backdrop`` the picture is transparent there: RGBA, with straight alpha. A pixel that
-    differs from a neighbour by more than ``contrast`` is the mean of ``samples_per_axis`` squared
-    rays, others are one ray. Raises ValueError for less.
+    Without a ``backdrop`` the background is transparent: the picture is RGBA with straight alpha.
+    If the 3 x 3 neighbourhood of a pixel varies by more than ``contrast``, the pixel is the mean of
+    ``samples_per_axis`` squared rays; every other pixel is one ray. Raises ValueError if
+    ``samples_per_axis`` is below 1 or ``contrast`` is negative.
     """
 
     shading: Shading = STUDIO
@@ -57,24 +58,27 @@ class RenderConfig:
 
     def __post_init__(self):
         if self.samples_per_axis < 1 or not self.contrast >= 0:
-            given = f"{self.samples_per_axis} and {self.contrast}"
+            values = f"{self.samples_per_axis} and {self.contrast}"
             raise ValueError(
                 "rendering needs samples_per_axis of at least 1 and a contrast of at least 0, "
-                f"not {given}"
+                f"not {values}"
             )
 
 
 @dataclass(frozen=True)
 class Buffers:
-    """What a camera measures: ``depth (h, w)`` along each ray in world units, infinite on a miss,
-    and unit outward ``normals (h, w, 3)``, zero on a miss; float32."""
+    """The depth and the normals that a camera measures, float32.
+
+    ``depth (h, w)`` is along each ray in world units, infinite on a miss. ``normals (h, w, 3)`` are
+    unit outward normals, zero on a miss.
+    """
 
     depth: np.ndarray
     normals: np.ndarray
 
     @property
     def mask(self) -> np.ndarray:
-        """Where the surface is ``(h, w)``."""
+        """Where the camera sees the surface, ``(h, w)`` bool."""
         return np.isfinite(self.depth)
 
 
@@ -85,11 +89,10 @@ def render(
     device: torch.device | str = "cpu",
     chunk: int = CHUNK,
 ) -> np.ndarray:
-    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``; 4
-    channels without a backdrop.
+    """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``.
 
-    Works on ``chunk`` rays at a time on ``device``. Raises ValueError for a camera that stands
-    inside the surface.
+    It has 4 channels if there is no backdrop. ``chunk`` rays are traced at a time on ``device``.
+    Raises ValueError if a pinhole camera stands on or inside the surface, or ``chunk`` is below 1.
     """
     return next(turntable(sdf, [camera], config, device, chunk))
 
@@ -101,24 +104,28 @@ def turntable(
     device: torch.device | str = "cpu",
     chunk: int = CHUNK,
 ) -> Iterator[np.ndarray]:
-    """The pictures of many cameras, one at a time, as `render` takes them; what they have in common
-    is measured once."""
+    """The pictures of many cameras, one at a time, as `render` takes them.
+
+    The empty space of ``sdf`` is measured once.
+    """
     empty = EmptySpace.of(sdf, device)
     for camera in cameras:
-        yield _Take(sdf, camera, config or RenderConfig(), empty, chunk).picture()
+        yield _View(sdf, camera, config or RenderConfig(), empty, chunk).picture()
 
 
 def measure(
     sdf: Sdf, camera: Camera, device: torch.device | str = "cpu", chunk: int = CHUNK
 ) -> Buffers:
-    """Depth and normals that ``camera`` sees of ``sdf``. Raises ValueError for a camera that stands
-    inside the surface."""
-    take = _Take(sdf, camera, RenderConfig(), EmptySpace.of(sdf, device), chunk)
+    """The depth and the normals that ``camera`` sees of ``sdf``.
+
+    Raises ValueError if a pinhole camera stands on or inside the surface, or ``chunk`` is below 1.
+    """
+    view = _View(sdf, camera, RenderConfig(), EmptySpace.of(sdf, device), chunk)
     rays = camera.rays(device)
     depth = torch.full_like(rays.origins[:, 0], torch.inf)
     normals = torch.zeros_like(rays.origins)
     for which in torch.arange(len(depth), device=depth.device).split(chunk):
-        hit, seen = take.look(Rays(rays.origins[which], rays.directions[which]))
+        hit, seen = view.trace_surface(Rays(rays.origins[which], rays.directions[which]))
         depth[which[hit]], normals[which[hit]] = seen.depth, seen.normals
     shape = camera.height, camera.width
     return Buffers(
@@ -127,9 +134,9 @@ def measure(
 
 
 def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
-    """Pictures ``(h, w_i, 3)`` of one height in a row, ``gap`` white pixels between them.
+    """Pictures ``(h, w_i, 3)`` of one height in a row, with ``gap`` white pixels between them.
 
-    Raises ValueError where there is none, or the heights differ.
+    Raises ValueError if there are no pictures or their heights differ.
     """
     if not images or len({image.shape[0] for image in images}) != 1:
         heights = [image.shape[0] for image in images]
@@ -139,8 +146,8 @@ def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
     return np.concatenate(row[1:], axis=1)
 
 
-class _Take:
-    """One picture under way. Colours carry their coverage: RGBA ``(n, 4)``, premultiplied."""
+class _View:
+    """One picture in progress. Colours are RGBA ``(n, 4)``, premultiplied by their coverage."""
 
     def __init__(
         self, sdf: Sdf, camera: Camera, config: RenderConfig, empty: EmptySpace, chunk: int
@@ -176,7 +183,7 @@ class _Take:
         self.span = float(reach.min()), float(reach.max())
 
     def picture(self) -> np.ndarray:
-        """One ray a pixel, then more where the picture is not smooth."""
+        """The picture: one ray for each pixel, then more rays where neighbours differ."""
         camera, fine = self.camera, self.config.samples_per_axis
         pixels = self.colours(
             camera, torch.arange(camera.width * camera.height, device=self.device)
@@ -192,8 +199,7 @@ class _Take:
         return pixels.clamp(0, 1).float().reshape(camera.height, camera.width, -1).cpu().numpy()
 
     def rough(self, pixels: Tensor) -> Tensor:
-        """The pixels ``(m,)`` that differ by more than the contrast from one of their eight
-        neighbours."""
+        """The pixels ``(m,)`` whose 3 x 3 neighbourhood varies by more than the contrast."""
         height, width = self.camera.height, self.camera.width
         image = pixels.reshape(1, height, width, 4).permute(0, 3, 1, 2)
         padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
@@ -204,8 +210,7 @@ class _Take:
         ).squeeze(1)
 
     def supersampled(self, which: Tensor, fine: int) -> Tensor:
-        """The mean RGBA ``(m, 4)`` of ``fine`` squared rays in each of the pixels ``which
-        (m,)``."""
+        """The mean RGBA ``(m, 4)`` of ``fine`` squared rays in each pixel of ``which (m,)``."""
         camera = replace(
             self.camera, width=self.camera.width * fine, height=self.camera.height * fine
         )
@@ -221,14 +226,16 @@ class _Take:
         )
 
     def colours(self, camera: Camera, which: Tensor) -> Tensor:
-        """RGBA ``(m, 4)`` along the rays ``which (m,)`` of ``camera``, which has this one's place
-        and any resolution."""
+        """RGBA ``(m, 4)`` along the rays ``which (m,)`` of ``camera``.
+
+        ``camera`` has the pose of this picture's camera and any resolution.
+        """
         rays = camera.rays(self.device)
-        found = [self._shade(camera, rays, part) for part in which.split(self.chunk)]
-        return torch.cat(found)
+        shaded = [self._shade(camera, rays, part) for part in which.split(self.chunk)]
+        return torch.cat(shaded)
 
     def _shade(self, camera: Camera, rays: Rays, which: Tensor) -> Tensor:
-        hit, seen = self.look(Rays(rays.origins[which], rays.directions[which]))
+        hit, seen = self.trace_surface(Rays(rays.origins[which], rays.directions[which]))
         colours = self._behind(camera, which)
         if len(seen.points):
             colours[hit] = torch.cat(
@@ -236,12 +243,12 @@ class _Take:
             )
         return colours
 
-    def look(self, rays: Rays) -> tuple[Tensor, Surface]:
-        """Which of the rays hit ``(n,)``, and what they see."""
+    def trace_surface(self, rays: Rays) -> tuple[Tensor, Surface]:
+        """Trace ``rays``; return the mask ``(n,)`` of the hits and the surface at the hits."""
         sdf = self.sdf
         hits = sphere_trace(sdf, rays, footprint=THIN * self.camera.pixel, empty=self.empty)
         points, directions = hits.points[hits.mask], rays.directions[hits.mask]
-        # On the surface itself an exact distance has no safe gradient; a little before it, it has.
+        # An exact distance has no safe gradient on the surface; a little before it, it has one.
         before = points - 3e-5 * sdf.bounds.diagonal * directions
         slope = sdf.gradient(before).to(points.dtype) if len(points) else points
         steepness = slope.norm(dim=-1).clamp_min(1e-12)
@@ -261,7 +268,7 @@ class _Take:
         )
 
     def _behind(self, camera: Camera, which: Tensor) -> Tensor:
-        """What the rays see that hit nothing ``(m, 4)``."""
+        """The RGBA ``(m, 4)`` of the background at the pixels ``which (m,)``."""
         if self.config.backdrop is None:
             return torch.zeros(len(which), 4, dtype=torch.float64, device=self.device)
         colours = self.config.backdrop.colours(camera, which)

@@ -1,1 +1,1 @@
-"""Pictures and sounds as fields, and how near one signal is to another."""
+"""Pictures and sounds as fields, and measures of the difference between two signals."""

@@ -1,7 +1,6 @@
-"""How near is one signal to another? Structural similarity of pictures, and spectral errors of
-sounds.
+"""Structural similarity of two pictures and spectral errors between two sounds.
 
-Peak signal-to-noise and signal-to-noise ratios are in `nstr3d.surface.metrics`.
+Signal-to-noise ratios are in `nstr3d.signals.ratios`.
 """
 
 from __future__ import annotations
@@ -15,29 +14,35 @@ from torch import Tensor
 from nstr3d.signals.spectrogram import magnitudes
 
 WINDOW = 11  # taps of the Gaussian window of the structural similarity
-DEVIATION = 1.5
-STABILISERS = (0.01**2, 0.03**2)  # C1 and C2 for a peak of 1
-ROWS = 64  # that are compared at a time
-SIZES = (512, 1024, 2048)  # of the windows of the spectral errors, in samples
+DEVIATION = 1.5  # standard deviation of this window in pixels
+STABILISERS = (0.01**2, 0.03**2)  # constants C1 and C2 of the similarity for peak 1
+ROWS = 64  # rows of windows compared at a time
+SIZES = (512, 1024, 2048)  # sizes of the windows of the spectral errors, in samples
 FRAMES = 1 << 21  # samples whose spectra are compared at a time
-FLOOR = 1e-5  # of the reference's largest magnitude: what lies below counts as silence (-100 dB)
+# Magnitudes below this fraction of the reference's largest sample count as silence (-100 dB).
+FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
 class SpectralError:
-    """Means over `SIZES` of two errors of magnitude spectrograms |E| against |R| (Yamamoto, Song
-    and Kim, "Parallel WaveGAN", 2020): ``convergence``, the norm of |E| - |R| over that of |R|, and
-    ``log_magnitude``, the mean of | 20 log10 |E| / |R| | in dB, magnitudes below `FLOOR` of the
-    largest being raised to it."""
+    """Two errors between magnitude spectrograms |E| of an estimate and |R| of a reference.
+
+    ``convergence`` is the norm of |E| - |R| divided by the norm of |R|. ``log_magnitude`` is the
+    mean of | 20 log10 |E| / |R| | in dB, where magnitudes below `FLOOR` times the largest sample of
+    the reference are raised to this value. Both are means over the window sizes `SIZES` (Yamamoto,
+    Song and Kim, "Parallel WaveGAN", 2020).
+    """
 
     convergence: float
     log_magnitude: float
 
 
 def ssim(estimate: np.ndarray, reference: np.ndarray) -> float | None:
-    """Mean structural similarity of ``(h, w, c)`` pictures with peak 1 (Wang et al., 2004): 11 x 11
-    Gaussian windows of standard deviation 1.5 that lie inside, means over windows and channels.
-    None for pictures smaller than a window."""
+    """Mean structural similarity of ``(h, w, c)`` pictures with peak 1 (Wang et al., 2004).
+
+    The windows are Gaussians of 11 x 11 pixels and standard deviation 1.5 that lie inside the
+    picture. The mean is over windows and channels. None if the picture is smaller than a window.
+    """
     if min(reference.shape[:2]) < WINDOW:
         return None
     total, count = 0.0, 0
@@ -56,8 +61,8 @@ def ssim(estimate: np.ndarray, reference: np.ndarray) -> float | None:
 def spectral_error(
     estimate: np.ndarray, reference: np.ndarray, frames: int = FRAMES
 ) -> SpectralError | None:
-    """The `SpectralError` of ``(n, c)`` sounds, all channels together; None where the reference is
-    silent throughout. The spectra of ``frames`` samples are compared at a time."""
+    """The `SpectralError` of ``(n, c)`` sounds over all channels, or None if the whole reference is
+    silent. The spectra of ``frames`` samples are compared at a time."""
     if not reference.any():
         return None
     each = [_spectral_error(estimate, reference, size, frames) for size in SIZES]
@@ -65,13 +70,13 @@ def spectral_error(
 
 
 def _similarity(estimate: Tensor, reference: Tensor) -> Tensor:
-    """Similarity of every window of ``(c, h, w)`` pictures."""
+    """Structural similarity of each window of ``(c, h, w)`` pictures."""
     places = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
     weights = torch.exp(-places.square() / (2 * DEVIATION**2))
     weights = (weights / weights.sum()).tolist()
 
     def mean(values: Tensor) -> Tensor:
-        for axis in (-2, -1):  # sums of shifted pictures: several times as fast as a convolution
+        for axis in (-2, -1):  # sums of shifted pictures are several times faster than convolution
             room = values.shape[axis] - WINDOW + 1
             total = values.narrow(axis, 0, room) * weights[0]
             for tap in range(1, WINDOW):

@@ -1,5 +1,5 @@
-"""Images and sounds as fields: what kind a file is, a fitted `Signal` that can be asked anywhere,
-and trained fields for it."""
+"""Images and sounds as fields: the kind of a file, a fitted `Signal` to evaluate at any point, and
+configs of fields to train."""
 
 from __future__ import annotations
 
@@ -44,29 +44,29 @@ CHUNK = 1 << 16
 
 
 def kind_of(path: Path) -> str:
-    """ "image", "sound" or "mesh", by the file's name."""
+    """The kind of a file by its extension: "image", "sound", or "mesh" for any other extension."""
     suffix = path.suffix.lower()
     return "image" if suffix in IMAGES else "sound" if suffix in SOUNDS else "mesh"
 
 
 @dataclass(frozen=True)
 class Signal:
-    """A field over the samples of ``lattice``, asked in their units: sample (i, j) is at (i + 1/2,
-    j + 1/2)."""
+    """A field over the samples of ``lattice``, evaluated at points in units of samples. Sample
+    (i, j) is at (i + 1/2, j + 1/2)."""
 
     field: Field
     lattice: Lattice
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Values ``(n, c)`` float32 at ``points (n, d)`` in samples. Raises ValueError for points
-        outside the bounds."""
+        """Values ``(n, c)`` float32 at ``points (n, d)`` in units of samples. Raises ValueError for
+        points of another dimension, outside the bounds, or not finite."""
         points = np.asarray(points, np.float64)
         if points.ndim != 2 or points.shape[1] != len(self.lattice.shape):
             raise ValueError(
                 f"Points of this signal have shape (n, {len(self.lattice.shape)}), not "
                 f"{points.shape}."
             )
-        # written so that NaN fails too
+        # NaN fails this test as well
         inside = ((points >= 0) & (points <= self.lattice.bounds.upper)).all(axis=1)
         if not inside.all():
             first, end = points[np.argmin(inside)].tolist(), list(self.lattice.bounds.upper)
@@ -78,7 +78,7 @@ class Signal:
         first = next(self.field.parameters())
         dtype = (
             torch.float64 if isinstance(self.field, Cosines) else first.dtype
-        )  # which needs exact places, not exact values
+        )  # its positions need double precision, its values do not
         with torch.no_grad():
             parts = [
                 self.field(part.to(first.device, dtype)).float().cpu() for part in unit.split(CHUNK)
@@ -86,8 +86,8 @@ class Signal:
         return torch.cat(parts).numpy()
 
     def raster(self, factor: int = 1) -> np.ndarray:
-        """Values ``(*shape * factor, c)`` float32 at the centres of ``factor`` times as many
-        samples along each axis."""
+        """Values ``(*shape * factor, c)`` float32 at the sample centres of a lattice that has
+        ``factor`` times as many samples along each axis."""
         if isinstance(self.field, Cosines):
             return self.field.raster(factor)
         fine = Lattice(tuple(length * factor for length in self.lattice.shape))
@@ -100,15 +100,16 @@ class Signal:
 
 
 def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -> NstrConfig:
-    """An NSTR field for training: one level of 4 plain channels and ``count`` waves up to half the
-    samples' Nyquist frequency.
+    """A config of an NSTR field with at most ``params`` parameters, to train on a signal.
 
-    Without waves, the control for them, it has 8 plain channels on a finer level.
+    The field has one level of 4 plain channels and ``count`` waves with frequencies up to half the
+    Nyquist frequency of the samples. With ``count`` 0, the control experiment, the level has 8
+    plain channels and is finer. Raises ValueError if ``params`` is too small.
     """
     dim, plain = len(lattice.shape), 4 if count else 8
 
     def template(resolution: int) -> NstrConfig:
-        nyquist = max(lattice.shape) / max(resolution, 1)  # of the samples, in units of the nodes'
+        nyquist = max(lattice.shape) / max(resolution, 1)  # of samples, relative to nodes
         waves = (
             AmplitudeWaves(count, band=(0.0, max(1.0, nyquist / 2)), learned=True)
             if count
@@ -127,7 +128,7 @@ def sized_waves(params: int, lattice: Lattice, channels: int, count: int = 42) -
 def _sized_siren(params: int, lattice: Lattice, channels: int) -> SirenConfig:
     first = (
         30.0 if len(lattice.shape) == 2 else 3000.0
-    )  # a sound has many more oscillations between -1 and 1
+    )  # a sound has many more oscillations in [-1, 1]
     return replace(
         sized_siren(params, np.zeros((1, len(lattice.shape))), channels), first_omega=first
     )

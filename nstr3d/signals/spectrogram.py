@@ -1,4 +1,4 @@
-"""How loud each frequency of a sound is, and when."""
+"""Magnitude spectrograms of sounds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import torch
 
 
 def magnitudes(values: np.ndarray, size: int, starts: np.ndarray | None = None) -> np.ndarray:
-    """Magnitude spectrogram ``(size / 2 + 1, frames)`` float32 of ``values (n,)`` in Hann windows
-    of ``size`` samples; a sine of amplitude 1 has magnitude 1.
+    """Magnitude spectrogram ``(size / 2 + 1, frames)`` float32 of ``values (n,)``.
 
-    ``starts (frames,)`` from ``-size`` to n are the windows' first samples, by default a quarter of
-    a window apart, the first window centred on the first sample. Beyond the ends the sound is 0.
+    The windows are Hann windows of ``size`` samples. A sine of amplitude 1 has magnitude 1.
+    ``starts (frames,)`` are the indices of the windows' first samples, from ``-size`` to n. By
+    default they are a quarter of a window apart, and the first window is centred on the first
+    sample. The sound is 0 beyond its ends.
     """
     if starts is None:
         starts = np.arange(-(size // 2), len(values) + 1, size // 4)

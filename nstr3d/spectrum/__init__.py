@@ -1,1 +1,1 @@
-"""What one asks of a spectrum: local frequency, relief, segments, streamlines."""
+"""Readings of a spectrum: local frequency, relief, segments, streamlines."""

@@ -1,10 +1,10 @@
-"""The analysis spectrum: a linear NSTR of complex waves, fitted by least squares to what any field
-says.
+"""The analysis spectrum: complex waves fitted by least squares to the detail of any field.
 
-It reads fields that have no spectrum of their own, and checks those that have. The detail of a
-field is what a polynomial of low degree, fitted to it, leaves over: on a surface the relief, in a
-narrow band about it. Waves whose frequencies fill a half ball, on a grid with overlapping windows,
-can have any local frequency up to the ball's radius.
+The spectrum is a linear NSTR field. It reads fields that have no spectrum of their own, and checks
+the spectrum of fields that have one. The detail of a field is its difference from a fitted
+polynomial of low degree. On a surface the detail is the relief, which is analysed in a narrow band
+about the surface. The frequencies of the waves fill a half ball, on a grid with overlapping
+windows, so the spectrum can have any local frequency up to the ball's radius.
 """
 
 from __future__ import annotations
@@ -23,26 +23,30 @@ from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.waves import ComplexWaves
 from nstr3d.spectrum.reading import TINY, LocalSpectrum, complex_spectrum, complex_waves
 from nstr3d.training.fit import FitConfig
-from nstr3d.training.losses import value_objective
+from nstr3d.training.losses import ValueObjective
 from nstr3d.training.solve import least_squares
 from nstr3d.types import Samples
 
 CHUNK = 1 << 13
-NEIGHBOURS = 16  # places of a cell over which a reading is averaged
-COARSE_SAMPLES = 20_000
+NEIGHBOURS = 16  # points of a cell over which a reading is averaged
+COARSE_SAMPLES = 20_000  # samples to which the coarse polynomial is fitted, about
 
 
 @dataclass(frozen=True)
 class AnalysisConfig:
-    """``highest`` local frequency in radians per unit length of the unit box, ``octaves`` below it
-    with a level each (the last takes all that is slower), ``degree`` of the polynomial that is
-    taken away as coarse, ``ridge`` and ``iterations`` of the least squares. Waves below ``lowest``
-    help to fit but are not read.
+    """The frequencies of an analysis spectrum and the settings of its least squares.
 
-    A level's cells hold ``periods`` wavelengths of the lowest frequency of its octave: with much
+    ``highest`` is the highest local frequency, in radians per unit length of the unit box. Each of
+    the ``octaves`` below it has a level; the last level also has all lower frequencies. Waves below
+    ``lowest`` help the fit but are not read. ``degree`` is that of the polynomial that is
+    subtracted as the coarse part. ``ridge`` and ``iterations`` are those of the least squares.
+
+    A level's cells hold ``periods`` wavelengths of the lowest frequency of its octave. With much
     less than a half, a window cannot tell a frequency from its negative. ``spacing`` of a level's
-    frequencies is in units of 2 pi over a window's width, two cells: below 1, windows and waves can
-    represent anything in the band.
+    frequencies is in units of 2 pi over a window's width, which is two cells. Below 1, windows and
+    waves can represent anything in the band.
+
+    Raises ValueError if a value is out of range.
     """
 
     highest: float = 40.0
@@ -70,14 +74,17 @@ class AnalysisConfig:
 
     @property
     def cells(self) -> tuple[int, ...]:
-        """Cells per axis of each level, fine to coarse."""
+        """Cells per axis of each level, finest first."""
         edges = [self.highest / 2 ** (octave + 1) for octave in range(self.octaves)]
         return tuple(max(1, round(2 * edge / (2 * math.pi * self.periods))) for edge in edges)
 
     def frequencies(self, dim: int) -> list[Tensor]:
-        """Each level's frequencies ``(k, dim)``: a cubic lattice's points in half of a shell, in
-        the last of a ball, none of them the negative of another."""
-        found = []
+        """The frequencies ``(k, dim)`` of each level, points of a cubic lattice.
+
+        They fill half of a spherical shell, and in the last level half of a ball. No frequency is
+        the negative of another.
+        """
+        lattices = []
         for octave, cells in enumerate(self.cells):
             high = self.highest / 2**octave
             gap = self.spacing * math.pi * cells / 2
@@ -86,20 +93,23 @@ class AnalysisConfig:
             grid = np.meshgrid(*[whole] * (dim - 1), np.arange(reach + 1) + 0.5, indexing="ij")
             omega = np.stack(grid, axis=-1).reshape(-1, dim) * gap
             length = np.linalg.norm(omega, axis=1)
-            # A step more than the band at its fast end, so that the levels' bands have no gap
-            # between them.
+            # Half a step is added to the band at its fast end, so that the levels' bands have no
+            # gap between them.
             within = length <= max(high + gap / 2, gap) * (1 + 1e-9)
             if octave + 1 < self.octaves:
                 within &= length >= high / 2
-            found.append(torch.from_numpy(omega[within].astype(np.float32)))
-        return found
+            lattices.append(torch.from_numpy(omega[within].astype(np.float32)))
+        return lattices
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A fitted analysis spectrum: the linear ``field`` of the detail, and the share of the detail's
-    energy that it ``explained`` where it was fitted (1 is all). ``detail`` is the detail's root
-    mean square."""
+    """A fitted analysis spectrum.
+
+    ``field`` is the linear field of the detail. ``explained`` is the fraction of the detail's
+    energy that the field explains at the fitted samples (1 is all). ``detail`` is the root mean
+    square of the detail.
+    """
 
     config: AnalysisConfig
     field: Nstr
@@ -107,7 +117,7 @@ class Analysis:
     detail: float
 
     def spectrum(self, points: Tensor) -> LocalSpectrum:
-        """The waves at ``points (n, d)``; those below the config's ``lowest`` have no power."""
+        """The waves at ``points (n, d)``; waves below ``config.lowest`` have no power."""
         whole = complex_spectrum(self.field, points)
         if not self.config.lowest:
             return whole
@@ -116,19 +126,21 @@ class Analysis:
         )
 
     def frequency(self, points: Tensor) -> Tensor:
-        """The local frequency ``(n, d)``, a line field: ``sum |z|^2 grad arg z / sum |z|^2`` over
-        the cell about each point.
+        """The local frequency ``(n, d)`` at ``points (n, d)``, a line field.
 
-        z is the analytic signal, the waves' sum with every wave turned towards the principal axis
-        of the local spectrum. Unlike the waves' own mean, `LocalSpectrum.vector`, it counts how
-        neighbouring waves beat, which is where a spectrum on a grid keeps what lies between its
-        frequencies.
+        It is ``sum |z|^2 grad arg z / sum |z|^2`` over the cell about each point. z is the analytic
+        signal: the sum of the waves, each turned towards the principal axis of the local spectrum.
+        Unlike the mean of the waves' frequencies, `LocalSpectrum.vector`, it includes the beating
+        of neighbouring waves. A spectrum on a lattice represents frequencies between the lattice
+        points by this beating.
         """
         return torch.cat([self._mean_frequency(part) for part in points.split(CHUNK // NEIGHBOURS)])
 
     def cell(self, points: Tensor) -> Tensor:
-        """The size of the cells that hold the power at ``points (n, d)``, the levels' geometric
-        mean ``(n,)``."""
+        """The size ``(n,)`` of the cells that hold the power at ``points (n, d)``.
+
+        It is the power-weighted geometric mean over the levels.
+        """
         power = self.spectrum(points).power
         sizes = [
             torch.full((level.config.features,), math.log(2 / level.config.resolution))
@@ -138,7 +150,7 @@ class Analysis:
 
     def _mean_frequency(self, points: Tensor) -> Tensor:
         dim = points.shape[1]
-        # The same places of a cell for every point: an even cover of it, without a generator.
+        # Every point has the same Sobol points of its cell: an even cover without a generator.
         places = torch.quasirandom.SobolEngine(dim).draw(NEIGHBOURS + 1)[1:].to(points) - 0.5
         around = (
             (points[:, None] + places * self.cell(points)[:, None, None])
@@ -150,7 +162,7 @@ class Analysis:
             values.reshape(len(points), NEIGHBOURS, dim) for values in (current, vector)
         )
         energy = energy.reshape(len(points), NEIGHBOURS, 1)
-        # Signs within a cell follow the cell's own principal axis.
+        # Signs within a cell follow the principal axis of the cell.
         _, axes = torch.linalg.eigh(torch.einsum("nqi,nqj->nij", energy * vector, vector).double())
         against = (vector * axes[:, None, :, -1].to(vector)).sum(dim=2, keepdim=True) < 0
         return torch.where(against, -current, current).sum(dim=1) / energy.sum(dim=1).clamp_min(
@@ -158,8 +170,7 @@ class Analysis:
         )
 
     def _analytic(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """``Im(conj(z) grad z)`` ``(n, d)``, ``|z|^2`` ``(n,)`` and the waves' mean frequency ``(n,
-        d)``."""
+        """``Im(conj(z) grad z)`` ``(n, d)``, ``|z|^2`` ``(n,)``, the mean frequency ``(n, d)``."""
         with torch.no_grad():
             local = self.spectrum(points)
             signs = (local.signs * (local.power > 0)).to(points)
@@ -176,7 +187,7 @@ class Analysis:
                 )
                 sign = signs[:, first : first + len(omega)]
                 first += len(omega)
-                # Im(w) = Im(-conj(w)): the same signal from the wave that runs the other way.
+                # Im(w) = Im(-conj(w)): the wave of the negative frequency has the same signal.
                 signal = signal + (
                     wave.real * sign.abs() * torch.where(sign < 0, -1.0, 1.0)
                     + 1j * wave.imag * sign.abs()
@@ -189,11 +200,11 @@ class Analysis:
 def analyse(
     points: Tensor, values: Tensor, config: AnalysisConfig, sparse: bool = True
 ) -> Analysis:
-    """Fits an analysis spectrum to ``values (n, 1)`` at ``points (n, d)`` of the unit box.
+    """Fit an analysis spectrum to ``values (n, 1)`` at ``points (n, d)`` of the unit box.
 
-    ``sparse`` keeps only the cells that hold points. Raises ValueError for values that are not
-    finite, for none, and for values without detail: a polynomial of the config's degree says it
-    all.
+    ``sparse`` stores only the cells that hold points. Raises ValueError if the shapes do not fit,
+    there are fewer than two points, a point or value is not finite, or the values have no detail,
+    so that a polynomial of ``config.degree`` represents them.
     """
     if len(points) < 2 or values.shape != (len(points), 1):
         raise ValueError(
@@ -203,14 +214,14 @@ def analyse(
     if not (torch.isfinite(points).all() and torch.isfinite(values).all()):
         raise ValueError(
             "The samples to analyse hold values that are not finite; the field was not fitted, or "
-            "diverged."
+            "its training diverged."
         )
     detail = values - coarse(points, values, config.degree)
     size = float(detail.square().mean().sqrt())
     if size <= 1e-6 * float(values.abs().max()) + 1e-12:
         raise ValueError(
-            "There is no detail to analyse: a polynomial of the coarse degree already says all of "
-            "it."
+            "There is no detail to analyse: the coarse polynomial already represents the values; "
+            "analyse values with finer detail."
         )
     dim, omegas = points.shape[1], config.frequencies(points.shape[1])
     levels = [
@@ -222,26 +233,31 @@ def analyse(
         level.omega.copy_(omega)
     data = Samples(points.float(), (detail / size).float())
     training = FitConfig(steps=config.iterations, batch=1, pool=1)
-    for _ in least_squares(config.ridge, len(points))(field, data, value_objective(), training):
+    for _ in least_squares(config.ridge, len(points))(field, data, ValueObjective(), training):
         pass
     with torch.no_grad():
-        left = torch.cat(
+        residual = torch.cat(
             [field(x) - y for x, y in zip(data.points.split(1 << 16), data.values.split(1 << 16))]
         )
         for level in field.spectra:
             level.table.mul_(size)
-    return Analysis(config, field, 1 - float(left.square().mean()), size)
+    return Analysis(config, field, 1 - float(residual.square().mean()), size)
 
 
 def coarse(points: Tensor, values: Tensor, degree: int) -> Tensor:
-    """The least-squares polynomial of total ``degree`` through ``values (n, 1)``, at the same
-    ``points (n, d)``."""
+    """Values ``(n, 1)`` of the least-squares polynomial of total ``degree`` at ``points (n, d)``.
+
+    The polynomial is fitted to ``values (n, 1)`` at the same points.
+    """
     return polynomial(points, values, degree)(points)
 
 
 def polynomial(points: Tensor, values: Tensor, degree: int) -> Callable[[Tensor], Tensor]:
-    """The least-squares polynomial of total ``degree`` through ``values (n, 1)`` at ``points (n,
-    d)`` of the unit box."""
+    """The least-squares polynomial of total ``degree`` through ``values (n, 1)``.
+
+    The values are at ``points (n, d)`` of the unit box. The result maps points ``(m, d)`` to values
+    ``(m, 1)``. From twice COARSE_SAMPLES points on, the fit uses every second, third, ... point.
+    """
     apart = max(1, len(points) // COARSE_SAMPLES)
     few = _monomials(points[::apart].double(), degree)
     weights = torch.linalg.lstsq(few, values[::apart].double(), driver="gelsd").solution
@@ -255,7 +271,7 @@ def polynomial(points: Tensor, values: Tensor, degree: int) -> Callable[[Tensor]
 
 
 def _monomials(points: Tensor, degree: int) -> Tensor:
-    """Products of Chebyshev polynomials up to the total ``degree`` ``(n, m)``."""
+    """Products ``(n, m)`` of Chebyshev polynomials of ``points (n, d)`` up to total ``degree``."""
     dim = points.shape[1]
     single = torch.cos(torch.arange(degree + 1)[:, None, None] * torch.arccos(points.clamp(-1, 1)))
     columns = [

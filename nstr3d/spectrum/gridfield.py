@@ -1,4 +1,4 @@
-"""Vector and line fields that were sampled on a grid once, and answer between its nodes quickly."""
+"""Vector and line fields that are sampled on a grid and interpolated between its nodes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nstr3d.types import Box
 
 
 class GridField:
-    """A vector or line field sampled once at the nodes of a grid over ``bounds``, and answered
-    between them in microseconds.
+    """A vector or line field sampled at the nodes of a grid over ``bounds``.
 
-    ``nodes (*cells + 1, d)`` are the field's vectors; where it is not ``signed``, the vectors of a
-    cell's corners are turned towards that of the nearest corner before they are averaged. Raises
-    ValueError for nodes of another shape.
+    A query between the nodes is a multilinear interpolation, which takes microseconds.
+    ``nodes (*cells + 1, d)`` are the vectors at the nodes. If the field is not ``signed``, the
+    vectors at a cell's corners are turned towards the vector at the nearest corner before they are
+    averaged. Raises ValueError if the shape of ``nodes`` does not fit.
     """
 
     def __init__(self, nodes: Tensor, bounds: Box, signed: bool = True):
@@ -43,8 +43,11 @@ class GridField:
     def sampled(
         field: VectorField, bounds: Box, cells: int, signed: bool = True, chunk: int = 1 << 16
     ) -> GridField:
-        """``field`` at the nodes of ``cells`` cells along the longest side of ``bounds``, as nearly
-        cubes as will fit."""
+        """Sample ``field`` at the nodes of a grid over ``bounds``.
+
+        There are ``cells`` cells along the longest side, and the cells are as nearly cubes as will
+        fit. ``chunk`` points are evaluated at a time.
+        """
         counts = (
             np.maximum(np.round(bounds.extent / bounds.extent.max() * cells), 1).astype(int) + 1
         )

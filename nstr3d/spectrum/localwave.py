@@ -1,14 +1,14 @@
-"""The local wave: of all plane waves, the one that says most about a signal around a point.
+"""The local wave: the plane wave that explains most of a signal around a point.
 
 About each point x the samples are fitted, by least squares under a Gaussian window of standard
 deviation sigma, by
 
     p(u) + Re((A + B . u) exp(i k . u)),   u = y - x,
 
-with a polynomial p of degree two for what is slower, and k is moved by Im(conj(A) B) / |A|^2, the
-slope of the complex amplitude's phase, until it rests: there the window holds no phase that k does
-not explain. It is the reassignment of the windowed Fourier transform (Auger and Flandrin, 1995) for
-scattered samples. It needs a first guess within about 1 / sigma.
+where the polynomial p of degree two represents slower variation. Then k is moved by Im(conj(A) B) /
+|A|^2, the slope of the complex amplitude's phase, until it converges: the window then holds no
+phase that k does not explain. This is the reassignment of the windowed Fourier transform (Auger and
+Flandrin, 1995) for scattered samples. It needs a first guess within about 1 / sigma.
 """
 
 from __future__ import annotations
@@ -22,18 +22,23 @@ from torch import Tensor
 from nstr3d.spectrum.sites import Sites
 
 NEIGHBOURS = 192  # samples under a window
-REACH = 2.0  # standard deviations to which a window reaches
+REACH = 2.0  # radius of a window in standard deviations
 CHUNK = 1024
-# share that a later guess may lose: where both explain nearly all, the later is the better one
+# A later iterate replaces an earlier one if its share is lower by less than this, because the later
+# is better where both explain nearly all.
 WORSE = 0.003
 TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class LocalWaves:
-    """At n points the wave's ``frequency (n, d)``, a line field, in radians per unit length; its
-    ``amplitude (n,)`` in the values' unit; and its ``share (n,)`` of what the polynomial leaves
-    over under the window, from 0 to 1: how alone it is."""
+    """The local waves at n points.
+
+    ``frequency (n, d)`` is a line field in radians per unit length. ``amplitude (n,)`` is in the
+    values' unit. ``share (n,)``, from 0 to 1, is the fraction that the wave explains of the
+    signal's energy under the window after the polynomial is subtracted; it is 1 if the wave is
+    alone.
+    """
 
     frequency: Tensor
     amplitude: Tensor
@@ -50,13 +55,14 @@ def local_waves(
     rounds: int = 5,
     slowest: float = 6.0,
 ) -> LocalWaves:
-    """The waves of ``values (m, 1)``, sampled at ``places (m, d)``, about ``at (n, d)``, from the
-    guesses ``first (n, d)``.
+    """Fit the waves of ``values (m, 1)``, sampled at ``places (m, d)``, about ``at (n, d)``.
 
-    Windows have a standard deviation of ``periods`` wavelengths of the guess, which counts as at
-    least ``slowest``. With ``normals (n, d)`` the places lie on a surface, and frequencies in its
-    tangent planes. Where the iteration leaves the guess's neighbourhood or explains less than the
-    guess did, the guess stays. Raises ValueError for too few places.
+    ``first (n, d)`` are first guesses of the frequencies. A window has a standard deviation of
+    ``periods`` wavelengths of the guess, whose frequency counts as at least ``slowest``. With
+    ``normals (n, d)``, the places lie on a surface and the frequencies in its tangent planes. There
+    are ``rounds`` iterations, which stay within one inverse standard deviation of the guess. The
+    guess stays where no iteration explains as much, to within WORSE. Raises ValueError if there are
+    fewer than NEIGHBOURS places.
     """
     sites = Sites.of(places)
     places = sites.places
@@ -70,8 +76,8 @@ def local_waves(
     )
     guess = torch.einsum("nd,ndm->nm", first.double(), basis)
     sigma = 2 * math.pi * periods / guess.norm(dim=1).clamp_min(slowest)
-    # Wide windows look at every second, fourth ... sample, in the order in which they came, so that
-    # all see as many.
+    # Wide windows use every second, fourth, ... sample in the given order, so that all windows have
+    # equally many samples.
     away, _ = sites.tree.query(at.numpy(), k=[NEIGHBOURS])
     room = torch.from_numpy(away[:, 0])
     thin = (
@@ -79,7 +85,7 @@ def local_waves(
         .floor()
         .clamp(0, math.log2(len(places) / NEIGHBOURS) // 1)
     )
-    found = LocalWaves(
+    waves = LocalWaves(
         torch.zeros(len(at), places.shape[1]), torch.zeros(len(at)), torch.zeros(len(at))
     )
     for level in thin.unique().long().tolist():
@@ -96,13 +102,13 @@ def local_waves(
             k, amplitude, share = _refined(
                 offset, distance, values[near, 0].double(), guess[rows], sigma[rows], rounds
             )
-            found.frequency[rows] = torch.einsum("nm,ndm->nd", k, basis[rows]).float()
-            found.amplitude[rows], found.share[rows] = amplitude.float(), share.float()
-    return found
+            waves.frequency[rows] = torch.einsum("nm,ndm->nd", k, basis[rows]).float()
+            waves.amplitude[rows], waves.share[rows] = amplitude.float(), share.float()
+    return waves
 
 
 def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The iteration for n windows of q samples: k ``(n, m)``, amplitude and share ``(n,)``."""
+    """Iterate n windows of q samples; return k ``(n, m)``, amplitude and share ``(n,)``."""
     weight = torch.exp(-0.5 * (distance / sigma[:, None]).square()).sqrt()
     scaled = offset / sigma[:, None, None]
     size = offset.shape[2]
@@ -111,7 +117,7 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
         [torch.ones_like(scaled[..., :1]), scaled, scaled[..., upper[0]] * scaled[..., upper[1]]],
         dim=2,
     )
-    left = _residual(weight[..., None] * slow, weight * values)
+    detail = _residual(weight[..., None] * slow, weight * values)
     limit, start = 1 / sigma, k
     best = k, torch.zeros_like(sigma), torch.full_like(sigma, -1.0)
     for _ in range(rounds + 1):
@@ -120,8 +126,8 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
         columns = torch.cat(
             [slow, carried * turn.cos()[..., None], -carried * turn.sin()[..., None]], dim=2
         )
-        solution, rest = _solved(weight[..., None] * columns, weight * values)
-        share = (1 - rest / left.clamp_min(TINY)).clamp(0, 1)
+        solution, unexplained = _solved(weight[..., None] * columns, weight * values)
+        share = (1 - unexplained / detail.clamp_min(TINY)).clamp(0, 1)
         real, imaginary = solution[:, slow.shape[2] :].split(size + 1, dim=1)
         power = real[:, 0].square() + imaginary[:, 0].square()
         better = share > best[2] - WORSE
@@ -142,8 +148,10 @@ def _refined(offset, distance, values, k, sigma, rounds: int) -> tuple[Tensor, T
 
 
 def _solved(columns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares ``(n, p)`` and the squared residual ``(n,)``, with a ridge that only keeps the
-    system regular."""
+    """Least-squares solutions ``(n, p)`` and squared residuals ``(n,)``.
+
+    A small ridge keeps the system regular.
+    """
     normal = columns.transpose(1, 2) @ columns
     ridge = 1e-6 * normal.diagonal(dim1=1, dim2=2).mean(dim=1) + TINY
     normal = normal + ridge[:, None, None] * torch.eye(normal.shape[1], dtype=normal.dtype)
@@ -152,11 +160,12 @@ def _solved(columns: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _residual(columns: Tensor, values: Tensor) -> Tensor:
+    """Squared residuals ``(n,)`` of the least squares."""
     return _solved(columns, values)[1]
 
 
 def _basis(normals: Tensor) -> Tensor:
-    """Two unit vectors across each normal ``(n, 3, 2)``."""
+    """Two unit vectors perpendicular to each normal, ``(n, 3, 2)``."""
     normals = torch.nn.functional.normalize(normals.double(), dim=1)
     least = torch.nn.functional.one_hot(normals.abs().argmin(dim=1), 3).double()
     one = torch.nn.functional.normalize(torch.linalg.cross(normals, least), dim=1)

@@ -1,16 +1,17 @@
-"""Reading a fitted NSTR field: which waves it has at a point, how strong they are, and how that
-changes from place to place.
+"""Readings of a fitted NSTR field: its waves at a point, their power, and how they vary in space.
 
-A wave k of a phase field is ``A_k(x) sin(theta_k(x))`` with ``theta_k = omega_k . x + b_k +
-phi_k(x)``, a complex one ``Im(S_k(x) exp(i (omega_k . x + b_k)))``. Its **local frequency** is the
-gradient of its phase, ``k_k = omega_k + grad phi_k`` or ``omega_k + grad arg S_k``, and its
-**power** ``A_k^2`` or ``|S_k|^2``. Frequencies are in radians per unit length of the unit box.
+A wave k of a phase field is ``A_k(x) sin(theta_k(x))`` with
+``theta_k = omega_k . x + b_k + phi_k(x)``. A complex wave is
+``Im(S_k(x) exp(i (omega_k . x + b_k)))``. The **local frequency** of a wave is the gradient of its
+phase, ``k_k = omega_k + grad phi_k`` or ``omega_k + grad arg S_k``. Its **power** is ``A_k^2`` or
+``|S_k|^2``. Frequencies are in radians per unit length of the unit box.
 
-The **spectral flow** is ``v(x) = grad log kappa(x)``, with the centroid ``kappa = sum_k p_k |k_k| /
-sum_k p_k``: the direction in which spectral energy moves to higher frequencies fastest as x moves,
-in nepers per unit length (divide by log 2 for octaves). It is measured, by differences over a
-stated distance. It has a sign, unlike the local frequency; it says nothing about the direction of
-the waves, which may run across it, and is no motion in time: the signal stands still.
+The **spectral flow** is ``v(x) = grad log kappa(x)``, with the centroid
+``kappa = sum_k p_k |k_k| / sum_k p_k``. It is the direction in which spectral energy moves to
+higher frequencies fastest as x moves, in nepers per unit length (divide by log 2 for octaves). It
+is measured by differences over a stated distance. It has a sign, unlike the local frequency. It
+does not give the direction of the waves, which may run across it. It is no motion in time, since
+the signal is static.
 """
 
 from __future__ import annotations
@@ -31,11 +32,10 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class LocalSpectrum:
-    """The waves at n points: local ``frequency (n, waves, d)`` in radians per unit length, and
-    ``power (n, waves)``.
+    """The waves at n points: local ``frequency (n, waves, d)`` and ``power (n, waves)``.
 
-    Signals are real, so a wave's frequency is known up to its sign only: k and -k are the same
-    wave.
+    Frequencies are in radians per unit length. Signals are real, so the frequency of a wave is
+    known up to its sign: k and -k are the same wave.
     """
 
     frequency: Tensor
@@ -43,58 +43,68 @@ class LocalSpectrum:
 
     @property
     def energy(self) -> Tensor:
-        """The waves' power together ``(n,)``."""
+        """The total power ``(n,)`` of the waves."""
         return self.power.sum(dim=1)
 
     @property
     def tensor(self) -> Tensor:
-        """The structure tensor ``sum_k p_k k_k k_k^T / sum_k p_k`` ``(n, d, d)``: blind to signs,
-        so it can be averaged."""
-        weighted = self._shares[:, :, None] * self.frequency
+        """The structure tensor ``sum_k p_k k_k k_k^T / sum_k p_k`` ``(n, d, d)``.
+
+        It does not depend on the signs of the frequencies, so it can be averaged.
+        """
+        weighted = self._fractions[:, :, None] * self.frequency
         return torch.einsum("nki,nkj->nij", weighted, self.frequency)
 
     @property
     def axis(self) -> Tensor:
-        """Unit principal axis of the tensor ``(n, d)``, up to its sign: the line along which the
-        waves oscillate most."""
+        """The unit principal axis ``(n, d)`` of the tensor, up to its sign.
+
+        It is the line along which the waves oscillate most.
+        """
         return torch.linalg.eigh(self.tensor.double())[1][:, :, -1].to(self.frequency)
 
     @property
     def vector(self) -> Tensor:
-        """The local frequency ``(n, d)``: the power-weighted mean of ``s_k k_k``, with signs s_k
-        that turn every wave towards the principal axis. A line field: it is defined up to one sign
-        per point, and zero without power."""
+        """The local frequency ``(n, d)``: the power-weighted mean of ``s_k k_k``.
+
+        The signs s_k turn every wave towards the principal axis. The result is a line field,
+        defined up to one sign per point, and it is zero without power.
+        """
         signed = self.frequency * self.signs[:, :, None]
-        return torch.einsum("nk,nki->ni", self._shares, signed)
+        return torch.einsum("nk,nki->ni", self._fractions, signed)
 
     @property
     def signs(self) -> Tensor:
-        """+1 for waves along the principal axis and -1 for those against it ``(n, waves)``."""
+        """Signs ``(n, waves)``: +1 along the principal axis and -1 against it."""
         along = torch.einsum("nki,ni->nk", self.frequency, self.axis)
         return torch.where(along < 0, -1.0, 1.0).to(self.frequency)
 
     @property
     def centroid(self) -> Tensor:
-        """The power-weighted mean of ``|k_k|`` ``(n,)``; zero without power."""
-        return (self._shares * self.frequency.norm(dim=2)).sum(dim=1)
+        """The power-weighted mean ``(n,)`` of ``|k_k|``; zero without power."""
+        return (self._fractions * self.frequency.norm(dim=2)).sum(dim=1)
 
     @property
     def bandwidth(self) -> Tensor:
-        """The power-weighted standard deviation of ``s_k k_k`` about `vector` ``(n,)``: zero where
-        there is one wave."""
+        """The power-weighted standard deviation ``(n,)`` of ``s_k k_k`` about `vector`.
+
+        It is zero if there is one wave.
+        """
         signed = self.frequency * self.signs[:, :, None]
-        mean = torch.einsum("nk,nki->ni", self._shares, signed)
+        mean = torch.einsum("nk,nki->ni", self._fractions, signed)
         spread = (signed - mean[:, None]).square().sum(dim=2)
-        return (self._shares * spread).sum(dim=1).sqrt()
+        return (self._fractions * spread).sum(dim=1).sqrt()
 
     @property
     def entropy(self) -> Tensor:
-        """Shannon entropy of the shares of power ``(n,)`` in nats: 0 for one wave, log K for K
-        equal ones."""
-        return torch.special.entr(self._shares).sum(dim=1)
+        """The Shannon entropy ``(n,)`` of the fractions of power, in nats.
+
+        It is 0 for one wave and log K for K equal waves.
+        """
+        return torch.special.entr(self._fractions).sum(dim=1)
 
     @property
-    def _shares(self) -> Tensor:
+    def _fractions(self) -> Tensor:
         return self.power / self.energy.clamp_min(TINY)[:, None]
 
 
@@ -104,7 +114,7 @@ Reading = Callable[[Tensor], LocalSpectrum]
 def phase_spectrum(field: Field, points: Tensor) -> LocalSpectrum:
     """The local spectrum of a phase field's waves at ``points (n, d)`` in the unit box.
 
-    Raises ValueError for a field without a phase spectrum: a baseline, or an NSTR field of other
+    Raises ValueError if the field has no phase spectrum, as a baseline or an NSTR field of other
     waves.
     """
     with torch.no_grad():
@@ -113,9 +123,10 @@ def phase_spectrum(field: Field, points: Tensor) -> LocalSpectrum:
 
 
 def complex_spectrum(field: Field, points: Tensor) -> LocalSpectrum:
-    """The local spectrum of complex waves, ``k_k = omega_k + Im(conj(S_k) grad S_k) / |S_k|^2``.
+    """The local spectrum of a field's complex waves at ``points (n, d)`` in the unit box.
 
-    Raises ValueError for a field without complex waves.
+    The local frequency is ``k_k = omega_k + Im(conj(S_k) grad S_k) / |S_k|^2``. Raises ValueError
+    if the field has no complex waves.
     """
     frequencies, powers = [], []
     with torch.no_grad():
@@ -128,10 +139,10 @@ def complex_spectrum(field: Field, points: Tensor) -> LocalSpectrum:
 
 
 def complex_waves(field: Field, points: Tensor) -> list[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """For each level with complex waves: omega ``(k, d)``, phase ``(k,)``, S ``(n, k)`` and its
-    gradient ``(n, k, d)``, complex.
+    """The complex waves of each level that has them, at ``points (n, d)``.
 
-    Raises ValueError for a field without complex waves.
+    They are omega ``(k, d)``, phase ``(k,)``, and the complex S ``(n, k)`` and its gradient
+    ``(n, k, d)``. Raises ValueError if the field has no complex waves.
     """
     found = []
     for level in _nstr(field).spectra:
@@ -162,11 +173,12 @@ def has_phases(field: Field) -> bool:
 
 
 def spectral_flow(reading: Reading, points: Tensor, distance: float) -> Tensor:
-    """``v = grad log kappa`` ``(n, d)`` in nepers per unit length, by central differences of the
-    centroid over ``distance`` to each side, which should be about a cell of the spectrum; see the
-    module's head. Points move no further than the unit box.
+    """The spectral flow ``v = grad log kappa`` ``(n, d)`` at ``points (n, d)``.
 
-    Zero where a neighbour has no power. Raises ValueError for a distance that is not positive.
+    It is in nepers per unit length; the module's docstring defines it. It is measured by central
+    differences of the centroid over ``distance`` to each side, which should be about a cell of the
+    spectrum. The displaced points are clamped to the unit box. The flow is zero along an axis where
+    a displaced point has no power. Raises ValueError if the distance is not positive.
     """
     if not distance > 0:
         raise ValueError(f"Spectral flow is measured over a positive distance, not {distance}.")
@@ -186,9 +198,11 @@ def spectral_flow(reading: Reading, points: Tensor, distance: float) -> Tensor:
 
 @dataclass(frozen=True)
 class TransportMap:
-    """What the transport law says and what the spectrum does, per cell of each level: ``law`` F(x,
-    S) and ``slope`` h dS/dx, both ``(n, channels, d)``, and ``residual (n,)``, ``|slope - law|^2``
-    over the points' mean ``|slope|^2``."""
+    """The transport law and the measured slope of the spectrum, per cell of each level.
+
+    ``law`` is F(x, S) and ``slope`` is h dS/dx, both ``(n, channels, d)``. ``residual (n,)`` is
+    ``|slope - law|^2`` over the points' mean ``|slope|^2``.
+    """
 
     law: Tensor
     slope: Tensor
@@ -196,9 +210,9 @@ class TransportMap:
 
 
 def transport_map(field: Field, points: Tensor) -> TransportMap:
-    """The transport vector F, the measured dS/dx and their residual at ``points (n, d)``.
+    """The transport F, the measured dS/dx and their residual at ``points (n, d)``.
 
-    Raises ValueError for a field that was fitted without a transport network.
+    Raises ValueError if the field is no NSTR field, or was fitted without a transport network.
     """
     nstr = _nstr(field)
     if nstr.transport is None:
@@ -220,14 +234,16 @@ def _nstr(field: Field) -> Nstr:
         name = type(field).__name__
         raise ValueError(
             f"A {name} field has no spectrum that varies in space; fit an analysis spectrum to "
-            "what it says instead."
+            "its values instead."
         )
     return field
 
 
 def difference(found: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
-    """How far two line fields ``(n, d)`` are apart: relative error of the length ``(n,)``, and the
-    angle ``(n,)`` in degrees."""
+    """The difference of two line fields ``(n, d)``, ``found`` from ``expected``.
+
+    It is the relative error of the length ``(n,)``, and the angle ``(n,)`` in degrees.
+    """
     size = expected.norm(dim=1).clamp_min(TINY)
     cosine = (found * expected).sum(dim=1).abs() / (size * found.norm(dim=1).clamp_min(TINY))
     return (found.norm(dim=1) - size).abs() / size, torch.rad2deg(torch.arccos(cosine.clamp(max=1)))

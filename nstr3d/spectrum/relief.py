@@ -1,9 +1,10 @@
-"""A surface's relief, and the local frequency of that relief from point to point.
+"""The relief of a surface, and the local frequency of the relief from point to point.
 
-The coarse shape is a polynomial fitted to the distance in a narrow band. Where the distance is
-zero, its negative is the height of the surface over the coarse shape: the relief, a signal on the
-surface. Extended along smoothed normals it is a signal in a band, which an analysis spectrum is
-fitted to; the spectrum's readings are first guesses for the `local_waves`.
+The coarse shape is a polynomial fitted to the signed distance in a narrow band. Where the distance
+is zero, the negative of the polynomial is the height of the surface over the coarse shape. This
+height is the relief, a signal on the surface. Extended along smoothed normals, it is a signal in a
+band, and an analysis spectrum is fitted to it. The spectrum's readings are first guesses for
+`local_waves`.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from nstr3d.spectrum.localwave import LocalWaves, local_waves
 from nstr3d.spectrum.reading import LocalSpectrum
 from nstr3d.spectrum.sites import Sites
 
-BAND = 0.1  # of the unit box: how far from the surface the coarse shape is fitted
-DEGREE = 4
-NEIGHBOURS, ROUNDS = 32, 8  # of the normals' smoothing
+BAND = 0.1  # unit box: largest offset along each axis of the points that fit the coarse shape
+DEGREE = 4  # of the coarse shape
+NEIGHBOURS, ROUNDS = 32, 8  # of the smoothing of the normals
 CHUNK = 1 << 12
-CLEAR = 0.3  # share of the relief under its window that a wave has to explain to be followed
+CLEAR = 0.3  # least share of the relief under its window that a wave to be followed explains
 
 
 @dataclass(frozen=True)
 class Relief:
-    """At ``sites (m, 3)`` of a surface its ``heights (m, 1)`` over the coarse shape and the
-    smoothed ``normals (m, 3)``."""
+    """The relief of a surface at ``sites``, m places ``(m, 3)`` on it.
+
+    ``heights (m, 1)`` are over the coarse shape, in units of the unit box. ``normals (m, 3)`` are
+    the smoothed unit normals.
+    """
 
     sites: Sites
     normals: Tensor
@@ -41,14 +45,16 @@ class Relief:
 
     @property
     def points(self) -> Tensor:
-        """Where the sites are ``(m, 3)``."""
+        """The places ``(m, 3)`` of the sites."""
         return self.sites.places
 
 
 @dataclass(frozen=True)
 class ReliefWaves:
-    """The relief, its ``analysis``, and the local spectrum and ``waves`` at ``points (n, 3)``, the
-    relief's first."""
+    """A relief, its ``analysis``, and the local ``spectrum`` and ``waves`` at ``points (n, 3)``.
+
+    The points are the first n of the relief.
+    """
 
     relief: Relief
     analysis: Analysis
@@ -57,23 +63,26 @@ class ReliefWaves:
 
     @property
     def points(self) -> Tensor:
-        """Where the waves were read ``(n, 3)``."""
+        """The points ``(n, 3)`` at which the waves were read."""
         return self.relief.points[: len(self.waves.share)]
 
     @cached_property
     def sites(self) -> Sites:
-        """These points with a search tree."""
+        """The points with a search tree."""
         whole = len(self.points) == len(self.relief.sites)
         return self.relief.sites if whole else Sites(self.points)
 
     @property
     def clear(self) -> Tensor:
-        """Where one wave explains enough of the relief to be followed ``(n,)``."""
+        """Where one wave explains enough of the relief to be followed, ``(n,)`` bool."""
         return (self.waves.share >= CLEAR) & (self.waves.amplitude > 0)
 
 
 def surface_relief(field: Field, points: np.ndarray, generator: np.random.Generator) -> Relief:
-    """The relief of ``field``'s surface at ``points (m, 3)`` on it, in the unit box."""
+    """The relief of the surface of ``field`` at ``points (m, 3)`` on it, in the unit box.
+
+    ``generator`` draws the points of the band, to which the coarse shape is fitted.
+    """
     places = torch.from_numpy(points.clip(-1, 1).astype(np.float32))
     near = (points + generator.uniform(-BAND, BAND, points.shape)).clip(-1, 1).astype(np.float32)
     band = torch.from_numpy(near)
@@ -88,8 +97,10 @@ def surface_relief(field: Field, points: np.ndarray, generator: np.random.Genera
 
 
 def smoothed(points: Tensor | Sites, normals: Tensor) -> Tensor:
-    """Unit ``normals (m, 3)`` averaged again and again over the nearest ``points (m, 3)`` that face
-    the same way."""
+    """Unit ``normals (m, 3)`` averaged repeatedly over the nearest of ``points (m, 3)``.
+
+    Neighbours that face away do not count.
+    """
     sites = Sites.of(points)
     near = torch.from_numpy(
         sites.tree.query(sites.places.numpy(), k=min(NEIGHBOURS, len(sites)))[1]
@@ -104,12 +115,13 @@ def smoothed(points: Tensor | Sites, normals: Tensor) -> Tensor:
 def relief_waves(
     relief: Relief, config: AnalysisConfig, count: int, generator: np.random.Generator
 ) -> ReliefWaves:
-    """Analyses the relief and reads the waves at the first ``count`` of its points.
+    """Analyse the relief and read the waves at the first ``count`` of its points.
 
-    Raises ValueError where there is no relief: the coarse shape says it all.
+    ``generator`` draws the offsets along the normals. Raises ValueError if there is no relief,
+    since the coarse shape represents the whole surface.
     """
-    # A shell as thick as a window of the finest level: less cuts windows off, more is off the
-    # grid's surface cells.
+    # The shell is as thick as a window of the finest level. A thinner shell cuts windows off, and a
+    # thicker one leaves the grid's surface cells.
     shell = 0.75 * math.pi / config.highest * 4
     away = torch.from_numpy(
         generator.uniform(-shell, shell, (len(relief.points), 1)).astype(np.float32)
@@ -128,9 +140,11 @@ def relief_waves(
 
 
 def spread(places: Tensor | Sites, vectors: Tensor, at: Tensor, count: int = 6) -> Tensor:
-    """A line field known at ``places (m, d)`` between them ``(n, d)``: the mean of the nearest
-    ``count``, turned towards the nearest one and weighted by inverse square distance; zero where
-    the nearest is zero."""
+    """Interpolate a line field, known at ``places (m, d)``, at ``at (n, d)``.
+
+    The result ``(n, d)`` is the mean of the nearest ``count`` vectors, turned towards the nearest
+    one and weighted by inverse square distance. It is zero where the nearest vector is zero.
+    """
     ranks = np.arange(1, min(count, len(places)) + 1)
     distance, near = Sites.of(places).tree.query(at.numpy(), k=ranks)
     weight = torch.from_numpy(1 / np.maximum(distance, 1e-6) ** 2).float()
@@ -144,10 +158,10 @@ def spread(places: Tensor | Sites, vectors: Tensor, at: Tensor, count: int = 6) 
 
 
 def nearest(places: Tensor | Sites, at: Tensor) -> np.ndarray:
-    """Which of ``places (m, d)`` is nearest to each of ``at (n, d)``."""
+    """The indices ``(n,)`` of the ``places (m, d)`` that are nearest to ``at (n, d)``."""
     return np.asarray(Sites.of(places).tree.query(at.numpy())[1])
 
 
 def across(vectors: Tensor, normals: Tensor) -> Tensor:
-    """The part of ``vectors (n, d)`` across unit ``normals (n, d)``."""
+    """The part of ``vectors (n, d)`` perpendicular to the unit ``normals (n, d)``."""
     return vectors - (vectors * normals).sum(dim=1, keepdim=True) * normals

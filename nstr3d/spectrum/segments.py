@@ -11,24 +11,24 @@ from torch import Tensor
 from nstr3d.spectrum.reading import TINY, LocalSpectrum
 
 BANDS = 12
-OUTSIDE = 0.01  # share of the power that may lie below, and above, the bands
+OUTSIDE = 0.01  # fraction of the power that may lie below the bands, and as much above them
 
 
 def band_shares(spectrum: LocalSpectrum, bands: int = BANDS) -> Tensor:
-    """How each point's power is spread over frequency: shares ``(n, bands)`` that sum to 1, or are
-    0 without power.
+    """The fractions ``(n, bands)`` of each point's power in bands of frequency.
 
-    Bands are even in log |k| over what holds nearly all power; a wave between two bands counts for
-    both, so that shares change continuously. Directions play no part: a region keeps its shares
-    when the signal is turned.
+    They sum to 1, or are 0 without power. The bands are even in log |k| over the range that holds
+    nearly all power. A wave between two bands counts for both, so the fractions change
+    continuously. Directions do not matter: a region keeps its fractions when the signal is rotated.
+    Raises ValueError if no point has power.
     """
     size = spectrum.frequency.norm(dim=2).clamp_min(TINY).log()
     order = size.flatten().argsort()
     power = spectrum.power.flatten()[order].double().cumsum(0)
     if not len(power) or not power[-1] > 0:
         raise ValueError(
-            "These points have no spectral power, so nothing tells them apart; take points near "
-            "the signal."
+            "These points have no spectral power, so they cannot be segmented; choose points "
+            "near the signal."
         )
     edges = torch.searchsorted(
         power, power[-1] * torch.tensor([OUTSIDE, 1 - OUTSIDE], dtype=power.dtype)
@@ -44,13 +44,12 @@ def band_shares(spectrum: LocalSpectrum, bands: int = BANDS) -> Tensor:
 
 
 def segment(spectrum: LocalSpectrum, count: int, iterations: int = 50) -> np.ndarray:
-    """A label ``(n,)`` int64 per point, 0 where local frequency is lowest, from k-means of the
-    roots of the `band_shares`.
+    """Labels ``(n,)`` int64 of points, by k-means of the square roots of their `band_shares`.
 
-    Their distance is Hellinger's. The start is not drawn: it is the means of ``count`` groups of
-    equal size in order of frequency, so the same spectrum has the same labels. There may be fewer
-    than ``count``. Raises ValueError for a count below 1 or above the number of points, and for
-    points without power.
+    The distance of these roots is Hellinger's. Label 0 has the lowest local frequency. The start is
+    deterministic, so the same spectrum has the same labels: it is the means of ``count`` groups of
+    equal size in order of frequency. There may be fewer than ``count`` labels. Raises ValueError if
+    ``count`` is below 1 or above the number of points, or the points have no power.
     """
     from scipy.cluster.vq import kmeans2
 

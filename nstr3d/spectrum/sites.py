@@ -1,4 +1,4 @@
-"""Places of a signal and the search tree over them."""
+"""The places of a signal with a search tree."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 class Sites:
-    """``places (m, d)`` and the search tree over them, built when first asked."""
+    """``places (m, d)`` and the search tree over them, which is built at its first use."""
 
     def __init__(self, places: Tensor):
         self.places = places
 
     @classmethod
     def of(cls, places: Tensor | Sites) -> Sites:
-        """The sites at ``places (m, d)``: new ones, or ``places`` itself where it is some."""
+        """The sites at ``places (m, d)``; ``places`` itself if it is already a `Sites`."""
         return places if isinstance(places, Sites) else cls(places)
 
     def __len__(self) -> int:
@@ -24,7 +24,7 @@ class Sites:
 
     @cached_property
     def tree(self) -> Any:
-        """What scipy searches."""
+        """The scipy search tree over the places."""
         from scipy.spatial import KDTree
 
         return KDTree(self.places.numpy())

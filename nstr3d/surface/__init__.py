@@ -1,1 +1,1 @@
-"""What one asks of a signed distance: a mesh of it, where rays meet it, how accurate it is."""
+"""Isosurface extraction, sphere tracing, accuracy and smoothness of signed distances."""

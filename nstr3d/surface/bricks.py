@@ -1,5 +1,4 @@
-"""The grid of an isosurface extraction: bricks of cells, the distances known at their nodes, and
-sets of their keys."""
+"""The grid of an isosurface extraction: bricks of cells, sparse node values, sets of brick keys."""
 
 from __future__ import annotations
 
@@ -15,17 +14,17 @@ from nstr3d.kernels.available import numba_found
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
-PADDING = 0.03  # of the longest side of the bounds, on every side
-BLOCKS = 64  # blocks to the longest axis, about
-BRICK = 2  # cells to the edge of a brick
-# also the order of the eight nodes that a brick owns
+PADDING = 0.03  # added to the bounds on every side, as a fraction of their longest side
+BLOCKS = 64  # upper limit of the blocks along the longest axis
+BRICK = 2  # cells along the edge of a brick
+# This order is also that of the eight nodes that a brick owns.
 OCTANTS = np.array(list(itertools.product((0, 1), repeat=3)))
 
 Evaluate = Callable[[np.ndarray], np.ndarray]
 
 
 def kernels() -> ModuleType:
-    """What finds nodes and marches over bricks: compiled, or its twin where numba is absent."""
+    """The module of node search and marching cubes: numba, or numpy where numba is absent."""
     if numba_found():
         from nstr3d.kernels.geometry import cells
     else:
@@ -35,8 +34,11 @@ def kernels() -> ModuleType:
 
 @dataclass(frozen=True)
 class Grid:
-    """Nodes at ``origin + cell * (i, j, k)``; ``blocks`` blocks along each axis, each ``block``
-    cells to an edge."""
+    """A grid of cubic cells with nodes at ``origin + cell * (i, j, k)``.
+
+    ``origin (3,)`` and ``cell``, the edge length of a cell, are in world units. There are
+    ``blocks`` blocks along each axis, and ``block`` cells along the edge of a block.
+    """
 
     origin: np.ndarray
     cell: float
@@ -45,8 +47,12 @@ class Grid:
 
     @staticmethod
     def over(bounds: Box, resolution: int, grow: float) -> Grid:
-        """The grid of ``resolution`` cells along the longest side of the grown and padded bounds,
-        whole blocks only."""
+        """The grid with ``resolution`` cells along the longest side of the grown and padded bounds.
+
+        The bounds grow by ``grow`` world units on every side. PADDING is then added. The grid
+        consists of whole blocks and is centred on the bounds. Raises ValueError if the bounds have
+        no size or are not finite.
+        """
         extent = bounds.extent + 2 * grow
         if not (np.isfinite(extent).all() and extent.max() > 0 and extent.min() >= 0):
             raise ValueError(
@@ -75,19 +81,24 @@ class Grid:
         return np.array(self.shape) // BRICK
 
     def keys(self, bricks: np.ndarray) -> np.ndarray:
-        """One int64 for each brick ``(..., 3)``; the layer of bricks just beyond the upper ends has
-        keys too."""
+        """One int64 key for each brick of ``bricks (..., 3)``.
+
+        The layer of bricks just beyond the upper ends of the grid has keys too.
+        """
         _, y, z = self.bricks + 1
         return (bricks[..., 0] * y + bricks[..., 1]) * z + bricks[..., 2]
 
     def coordinates(self, keys: np.ndarray) -> np.ndarray:
-        """Bricks ``(n, 3)`` from their keys."""
+        """The bricks ``(n, 3)`` with the keys ``keys (n,)``."""
         return np.stack(np.unravel_index(keys, tuple((self.bricks + 1).tolist())), axis=-1)
 
 
 class Counted:
-    """Signed distance minus level at grid positions ``(n, 3)``, in chunks, counting the
-    evaluations."""
+    """Signed distance minus ``level`` at grid positions ``(n, 3)``, with a count of evaluations.
+
+    Positions are in cells from the origin. ``chunk`` points are evaluated at a time. Raises
+    ValueError if a distance is not finite.
+    """
 
     def __init__(self, sdf: Sdf, level: float, grid: Grid, chunk: int) -> None:
         self.sdf, self.level, self.grid, self.chunk = sdf, level, grid, chunk
@@ -106,14 +117,16 @@ class Counted:
                 f"the signed distance at {first.tolist()} is not finite; the field cannot be "
                 "extracted"
             )
-        # A zero is made positive so that every later test of sign agrees about it.
+        # Zeros become positive, so that all later tests of sign agree about them.
         values[values == 0] = np.finfo(np.float64).tiny
         return values
 
 
 class Nodes:
-    """The evaluated nodes, sparse: brick b owns the eight nodes ``2 b + {0, 1}^3``; not a number =
-    not evaluated."""
+    """The values at the evaluated nodes, stored sparsely by brick.
+
+    Brick b owns the eight nodes ``2 b + {0, 1}^3``. NaN marks a node that is not evaluated.
+    """
 
     def __init__(self, grid: Grid, field: Evaluate) -> None:
         self.grid, self.field = grid, field
@@ -121,33 +134,37 @@ class Nodes:
         self.values = np.empty((0, 8))
 
     def put_centres(self, bricks: np.ndarray, values: np.ndarray) -> None:
-        """Take the values known at the centres of bricks, where the last of the eight nodes is."""
+        """Store the known ``values (n,)`` at the centres of ``bricks (n, 3)``.
+
+        The centre of a brick is the last of its eight nodes.
+        """
         keys = self.grid.keys(bricks)
         self._own(keys)
         at = np.searchsorted(self.keys, keys)
         self.values[at, 7] = values
 
     def at(self, bricks: np.ndarray) -> np.ndarray:
-        """Values ``(n, 3, 3, 3)`` at the nodes of bricks ``(n, 3)``, evaluating those not known
-        yet."""
+        """Evaluate the unknown nodes of ``bricks (n, 3)``; return all values ``(n, 3, 3, 3)``."""
         index, flat = self.index(bricks), self.values.reshape(-1)
         new = kernels().unknown(index, flat)
         flat[new] = self.field(self.positions(new))
         return flat[index].reshape(-1, 3, 3, 3)
 
     def index(self, bricks: np.ndarray) -> np.ndarray:
-        """Where in the flattened values the 27 nodes of each brick are, ``(n, 27)``; valid until
-        bricks are added."""
+        """Indices ``(n, 27)`` of the nodes of each brick in the flattened values.
+
+        The indices are valid until bricks are added.
+        """
         keys, steps = self.grid.keys(bricks), self.grid.keys(OCTANTS)
         self._own((keys[:, None] + steps).ravel())
         return kernels().locate(keys, steps, self.keys)
 
     def positions(self, index: np.ndarray) -> np.ndarray:
-        """Grid positions ``(n, 3)`` of the nodes at ``index`` in the flattened values."""
+        """Grid positions ``(n, 3)`` of the nodes at ``index (n,)`` in the flattened values."""
         return self.grid.coordinates(self.keys[index // 8]) * BRICK + OCTANTS[index % 8]
 
     def _own(self, keys: np.ndarray) -> None:
-        """Make room for the nodes of these bricks."""
+        """Add storage for the nodes of the bricks with these keys."""
         new = without(distinct(keys), self.keys)
         if len(new):
             at = np.searchsorted(self.keys, new)
@@ -156,13 +173,15 @@ class Nodes:
 
 
 def index_triples(shape: tuple[int, int, int]) -> np.ndarray:
-    """All index triples ``(n, 3)`` of an array of this shape, in its order."""
+    """All index triples ``(n, 3)`` of an array of this shape, in row-major order."""
     return np.stack(np.unravel_index(np.arange(math.prod(shape)), shape), axis=-1)
 
 
 def distinct(keys: np.ndarray) -> np.ndarray:
-    """The sorted distinct ``keys``; by sorting, which is several times faster here than the hashing
-    of np.unique."""
+    """The sorted distinct ``keys``.
+
+    Sorting is several times faster here than the hashing of np.unique.
+    """
     ordered = np.sort(keys)
     return (
         ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
@@ -170,12 +189,12 @@ def distinct(keys: np.ndarray) -> np.ndarray:
 
 
 def without(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Those of the sorted ``keys`` that the sorted ``known`` lacks."""
+    """The elements of the sorted ``keys`` that are not in the sorted ``known``."""
     if not len(known):
         return keys
     return keys[known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] != keys]
 
 
 def merged(known: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Two sorted arrays without common elements as one."""
+    """The sorted union of two sorted arrays that have no common element."""
     return np.insert(known, np.searchsorted(known, new), new)

@@ -1,13 +1,15 @@
 """Isosurface extraction: `Sdf` -> watertight `Mesh`, evaluating only near the surface.
 
-The grid has cubic cells. Two cells to an edge make a brick, a power of two of bricks to an edge
-makes a block, and there are at most about 64 blocks to an axis. One dense pass evaluates the block
-centres; the Lipschitz bound then says which blocks, and by halving which bricks, can hold surface,
-and every node of those bricks is evaluated once. The bound of a fitted field is an estimate, so
-three checks follow. Where samples differ by more than the bound allows, it is widened and the
-selection is repeated. Where the surface leaves a brick through a face, the neighbour is added until
-none is left, so the mesh has no boundary. And where two neighbouring block centres differ in sign
-with no surface found in either block, all of both is added.
+The grid has cubic cells. A brick has two cells along its edge. A block has a power of two of bricks
+along its edge, and there are at most 64 blocks along an axis. One dense pass evaluates the centres
+of the blocks. The Lipschitz bound then selects the blocks that can hold surface, and repeated
+halving selects the bricks. Every node of the selected bricks is evaluated once.
+
+The Lipschitz bound of a fitted field is an estimate, so three checks follow. If samples differ by
+more than the bound allows, the bound is widened and the selection is repeated. If the surface
+leaves a brick through a face, the neighbouring brick is added, and this continues until no
+neighbour is new; the mesh therefore has no boundary. If two neighbouring block centres differ in
+sign and neither block holds surface, all bricks of both blocks are added.
 """
 
 from __future__ import annotations
@@ -35,24 +37,22 @@ from nstr3d.surface.bricks import (
 )
 from nstr3d.types import Box, Mesh
 
-SAFETY = 1.1  # on the Lipschitz bound, when deciding what can hold surface
-WIDENINGS = (
-    1.0,
-    2.0,
-    4.0,
-)  # of the stated Lipschitz bound, in turn, while samples show that it does not hold
-# share of steps between samples that may be steeper: a few cracks are followed, and need no wider
-# bound
+SAFETY = 1.1  # factor on the Lipschitz bound in the selection of blocks and bricks
+# Factors on the stated Lipschitz bound, tried in turn while the samples contradict the bound.
+WIDENINGS = (1.0, 2.0, 4.0)
+# Fraction of the steps between samples that may exceed the bound. Following the surface finds a few
+# cracks without a wider bound.
 TOLERATED = 1e-2
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """An isosurface, ``mesh`` in world units, and what it cost.
+    """An isosurface, ``mesh`` in world units, and the cost of its extraction.
 
-    ``cell`` is the edge length of a grid cell, ``shape`` the cells along each axis, ``evaluations``
-    the distances computed, ``lipschitz`` the bound in use at the end, ``rounds`` how often bricks
-    were added (1 where the stated bound was good).
+    ``cell`` is the edge length of a grid cell in world units, ``shape`` the number of cells along
+    each axis, ``evaluations`` the number of computed distances, and ``lipschitz`` the bound in use
+    at the end. ``rounds`` counts the selections of bricks and the passes that added bricks; it is 1
+    where the stated bound was good.
     """
 
     mesh: Mesh
@@ -77,14 +77,18 @@ def extract(
     bounds: Box | None = None,
     chunk: int = 1 << 17,
 ) -> Extraction:
-    """Marching cubes over the cells that ``sdf(p) = level`` crosses, found coarse to fine.
+    """Extract the surface ``sdf(p) = level`` by marching cubes over the cells that it crosses.
 
-    ``resolution`` cells lie along the longest side of ``bounds`` (default: ``sdf.bounds``, grown by
-    ``level`` where that is positive) padded by 3%; ``chunk`` points are evaluated at a time. A
-    closed piece around a single node, smaller than the grid resolves, is left out unless it is all
-    there is. The mesh is watertight, its faces counter-clockwise seen from where the distance is
-    larger. Raises ValueError for a resolution below 2, a distance that is not finite, a level set
-    that is empty, and a surface that reaches the padded bounds.
+    The cells are found coarse to fine. ``resolution`` cells lie along the longest side of the
+    padded bounds. ``bounds`` defaults to ``sdf.bounds``, grown by ``level`` if ``level`` is
+    positive. The padding is 3% of the longest side on every side. ``chunk`` points are evaluated at
+    a time. A closed piece around a single node is smaller than the grid resolves; it is left out
+    unless the surface has no other pieces. The mesh is watertight, and its faces are
+    counter-clockwise seen from the side of larger distance.
+
+    Raises ValueError if the resolution is below 2, the Lipschitz bound is not positive, the bounds
+    have no size, a distance is not finite, the level set is empty, or the surface reaches the
+    padded bounds.
     """
     if resolution < 2:
         raise ValueError(
@@ -105,19 +109,19 @@ def extract(
         per_block = grid.block // BRICK
         inner = index_triples((per_block, per_block, per_block))
         surface.follow((missed[:, None] * per_block + inner).reshape(-1, 3))
-    if not len(found := surface.bricks()):
+    if not len(surface_bricks := surface.bricks()):
         raise ValueError(
-            f"the level set {level:g} is empty: no sample in the bounds lies on its other side; "
-            "check the bounds"
+            f"the level set {level:g} is empty: all samples within the bounds lie on one side of "
+            "it; check the bounds"
         )
-    mesh = _march(found, nodes, grid)
+    mesh = _march(surface_bricks, nodes, grid)
     return Extraction(
         mesh, grid.cell, grid.shape, field.count, lipschitz, rounds + surface.rounds - 1
     )
 
 
 class _Surface:
-    """The bricks that the surface crosses, grown by following it from brick to brick."""
+    """The bricks that the surface crosses, found by following it from brick to brick."""
 
     def __init__(self, grid: Grid, nodes: Nodes) -> None:
         self.grid, self.nodes = grid, nodes
@@ -130,8 +134,7 @@ class _Surface:
         return self.grid.coordinates(self.crossed)
 
     def follow(self, bricks: np.ndarray) -> None:
-        """Visit ``bricks (n, 3)``, and on from each to the neighbours that share a crossed face,
-        until none is new."""
+        """Visit ``bricks (n, 3)``, then their neighbours across crossed faces until none is new."""
         keys = without(distinct(self.grid.keys(bricks)), self.visited)
         while len(keys):
             self.rounds += 1
@@ -146,13 +149,16 @@ class _Surface:
             )
 
     def _beyond(self, bricks: np.ndarray, inside: np.ndarray) -> np.ndarray:
-        """The bricks ``(m, 3)`` across the faces on which ``inside (n, 3, 3, 3)`` changes."""
-        found = []
+        """The bricks ``(m, 3)`` across the faces on which ``inside (n, 3, 3, 3)`` changes.
+
+        Raises ValueError if such a brick lies outside the grid.
+        """
+        surface_bricks = []
         for axis, side in itertools.product(range(3), (-1, 1)):
             leaves = _mixed(inside.take(side + 1, axis=axis + 1).reshape(-1, 9))
-            found.append(bricks[leaves])
-            found[-1][:, axis] += side
-        beyond = np.concatenate(found)
+            surface_bricks.append(bricks[leaves])
+            surface_bricks[-1][:, axis] += side
+        beyond = np.concatenate(surface_bricks)
         if ((beyond < 0) | (beyond >= self.grid.bricks)).any():
             raise ValueError(
                 "the surface reaches the border of the padded bounds, so it cannot be closed; "
@@ -164,9 +170,11 @@ class _Surface:
 def _near_surface(
     stated: float, coarse: np.ndarray, grid: Grid, field: Evaluate, nodes: Nodes
 ) -> tuple[float, np.ndarray, int]:
-    """The bricks ``(n, 3)`` that can hold surface, their nodes evaluated, under the stated bound or
-    a wider one where the samples show that it does not hold; with the bound in use and how many
-    rounds that took."""
+    """Select the bricks that can hold surface; widen the stated bound if the samples contradict it.
+
+    Returns the bound in use, the bricks ``(n, 3)`` and the number of rounds. All nodes of the
+    bricks are evaluated, except after the last widening, when only their centres are.
+    """
     rounds = 0
     while True:
         lipschitz = stated * WIDENINGS[rounds]
@@ -183,8 +191,10 @@ def _near_surface(
 def _select(
     coarse: np.ndarray, grid: Grid, field: Evaluate, bound: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bricks ``(n, 3)`` whose circumscribed ball can meet the surface, and the values at their
-    centres ``(n,)``."""
+    """Select the bricks whose circumscribed ball can meet the surface.
+
+    Returns the bricks ``(n, 3)`` and the values ``(n,)`` at their centres.
+    """
     size = grid.block
     near = np.abs(coarse) <= bound * grid.cell * size * math.sqrt(3) / 2
     kept, values = np.argwhere(near), coarse[near]
@@ -198,8 +208,7 @@ def _select(
 
 
 def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: Grid) -> np.ndarray:
-    """Blocks ``(n, 3)`` on both sides of a change of sign between block centres where neither holds
-    crossed bricks."""
+    """Neighbouring blocks ``(n, 3)`` of different sign at the centre and without crossed bricks."""
     holds = np.zeros(grid.blocks, bool)
     holds[tuple((crossed // (grid.block // BRICK)).T)] = True
     missed = np.zeros(grid.blocks, bool)
@@ -215,17 +224,16 @@ def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: Grid) -> np.nd
 
 
 def _march(bricks: np.ndarray, nodes: Nodes, grid: Grid) -> Mesh:
-    """Marching cubes over ``bricks (n, 3)``, vertices shared, in world units."""
+    """Marching cubes over ``bricks (n, 3)``: a mesh in world units with shared vertices."""
     vertices, faces = kernels().march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
     return _without_grains(Mesh(grid.origin + vertices * grid.cell, faces))
 
 
 def _without_grains(mesh: Mesh) -> Mesh:
-    """Without the closed pieces around a single node: smaller than the grid resolves, they are
-    noise, unless all there is.
+    """The mesh without the closed pieces around a single node, unless it has no other pieces.
 
-    Each is an octahedron, and as V - E + F = 2 shows, a closed piece whose vertices all have four
-    faces can be nothing else.
+    Such a piece is smaller than the grid resolves and counts as noise. It is an octahedron. By V -
+    E + F = 2, a closed piece whose vertices all have four faces is always an octahedron.
     """
     grains, count = np.arange(len(mesh.faces)), -1
     valence = np.bincount(mesh.faces.ravel(), minlength=len(mesh.vertices))
@@ -239,8 +247,10 @@ def _without_grains(mesh: Mesh) -> Mesh:
 
 
 def _steep(values: np.ndarray, step: float) -> bool:
-    """Whether neighbours along the last three axes of ``values`` differ by more than ``step`` more
-    often than is tolerated."""
+    """Whether too many steps along the last three axes of ``values`` are larger than ``step``.
+
+    Too many is more than the fraction TOLERATED.
+    """
     steps = [np.abs(np.diff(values, axis=axis)) > step for axis in (-3, -2, -1)]
     return sum(int(np.count_nonzero(each)) for each in steps) > TOLERATED * sum(
         each.size for each in steps
@@ -248,6 +258,6 @@ def _steep(values: np.ndarray, step: float) -> bool:
 
 
 def _mixed(inside: np.ndarray) -> np.ndarray:
-    """Rows ``(n,)`` of ``inside (n, m)`` that hold both true and false."""
+    """Which rows ``(n,)`` of ``inside (n, m)`` hold both true and false."""
     count = np.count_nonzero(inside, axis=1)
     return (count > 0) & (count < inside.shape[1])

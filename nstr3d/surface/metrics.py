@@ -1,9 +1,9 @@
-"""How good is a surface? Closed forms on arrays, and `score`, which puts a fitted field and its
-mesh against a reference.
+"""Accuracy metrics of surfaces: functions of arrays, and `score` for a fitted field and its mesh.
 
-Conventions: Chamfer is the mean of the two one-sided mean distances, unsquared; Hausdorff is over
-the samples; the normal error is the mean angle in degrees, both ways; an intersection over union is
-by Monte Carlo over points whose number is stated.
+The Chamfer distance is the mean of the two one-sided mean distances, unsquared. The Hausdorff
+distance is the maximum over the samples. The normal error is the mean angle in degrees, averaged
+over both directions. The intersection over union is a Monte Carlo estimate over a stated number of
+points.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from nstr3d.geometry.mesh.surface import face_normals, sample_surface
 from nstr3d.sdf import Sdf
 from nstr3d.types import Frame, Mesh
 
-BAND = 0.01  # standard deviation of the points near the surface, in units of the unit box
-TAU = 0.005  # F-score threshold, in diagonals of the reference's bounding box
+BAND = 0.01  # standard deviation of the points near the surface, in the unit box
+TAU = 0.005  # threshold of the F-score, in diagonals of the reference's bounding box
 CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class SurfaceComparison:
-    """Two meshes against each other, in their own units, over ``samples`` points on each."""
+    """The comparison of two meshes, in their own units, over ``samples`` points on each.
+
+    ``normal_error`` is in degrees.
+    """
 
     chamfer: float
     hausdorff: float
@@ -38,13 +41,15 @@ class SurfaceComparison:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A signed distance and the mesh extracted from it against a reference mesh.
+    """The errors of a signed distance, and of the mesh extracted from it, against a reference mesh.
 
-    Volume: ``samples`` uniform points in the unit box. Near: ``samples`` points on the reference,
-    each moved by a Gaussian of standard deviation ``band``. Surface: ``samples`` points on the
-    reference; meshes: ``samples`` on each. Distance errors and ``band`` are in units of the unit
-    box; ``chamfer``, ``hausdorff`` and ``tau`` in diagonals of the reference's bounding box; normal
-    errors in degrees, of the field's gradient and of the extracted mesh's faces.
+    The volume measures use ``samples`` uniform points in the unit box. The near measures use
+    ``samples`` points on the reference, each moved by a Gaussian of standard deviation ``band``.
+    The surface measures use ``samples`` points on the reference, and the mesh measures use
+    ``samples`` points on each mesh. Distance errors and ``band`` are in units of the unit box;
+    ``chamfer``, ``hausdorff`` and ``tau`` are in diagonals of the reference's bounding box. Normal
+    errors are in degrees: ``normal_error_field`` of the field's gradient on the reference,
+    ``normal_error_mesh`` of the faces of the extracted mesh.
     """
 
     iou_volume: float
@@ -63,8 +68,11 @@ class Accuracy:
 
 
 def chamfer(forward: np.ndarray, backward: np.ndarray) -> float:
-    """Chamfer distance from the distances of samples on A to B ``(n,)`` and of samples on B to A
-    ``(m,)``."""
+    """Chamfer distance: the mean of the two one-sided mean distances.
+
+    ``forward (n,)`` are the distances of samples on A to B, and ``backward (m,)`` are the distances
+    of samples on B to A.
+    """
     return (float(np.mean(forward)) + float(np.mean(backward))) / 2
 
 
@@ -74,22 +82,29 @@ def hausdorff(forward: np.ndarray, backward: np.ndarray) -> float:
 
 
 def f_score(forward: np.ndarray, backward: np.ndarray, tau: float) -> float:
-    """Harmonic mean of the shares of samples nearer than ``tau``, in [0, 1] (Knapitsch et al.,
-    "Tanks and Temples", 2017)."""
+    """F-score in [0, 1]: the harmonic mean of precision and recall.
+
+    Precision and recall are the fractions of ``forward`` and ``backward`` below ``tau`` (Knapitsch
+    et al., "Tanks and Temples", 2017).
+    """
     precision, recall = float(np.mean(forward < tau)), float(np.mean(backward < tau))
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
 def mean_angle(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean angle in degrees between the rows of ``a`` and ``b (n, d)``; rows of length zero count
-    as 90 degrees off."""
+    """Mean angle in degrees between the rows of ``a`` and ``b (n, d)``.
+
+    Rows of length zero count as 90 degrees.
+    """
     return math.degrees(float(np.mean(angles(a, b))))
 
 
 def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Angles ``(n,)`` in radians between the rows of ``a`` and ``b (n, d)``; rows of length zero
-    count as a right angle off."""
-    # Half-angle form: accurate for small angles, where the arc cosine loses half of the digits.
+    """Angles ``(n,)`` in radians between the rows of ``a`` and ``b (n, d)``.
+
+    Rows of length zero count as a right angle.
+    """
+    # The half-angle form is accurate for small angles; the arc cosine loses half of the digits.
     a_length, b_length = (
         np.linalg.norm(a, axis=1, keepdims=True),
         np.linalg.norm(b, axis=1, keepdims=True),
@@ -103,15 +118,15 @@ def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def iou(inside_a: np.ndarray, inside_b: np.ndarray) -> float:
-    """Intersection over union from what the same ``n`` points say, ``(n,)`` bool each.
+    """Intersection over union of two shapes, from flags ``(n,)`` bool at the same ``n`` points.
 
-    Raises ValueError where no point is inside either shape: then nothing was measured.
+    Raises ValueError if no point is inside either shape, since the measure is then undefined.
     """
     union = int(np.count_nonzero(inside_a | inside_b))
     if union == 0:
         raise ValueError(
             f"none of {len(inside_a)} points is inside either shape, so their overlap is unknown; "
-            "sample near them"
+            "sample points near the shapes"
         )
     return int(np.count_nonzero(inside_a & inside_b)) / union
 
@@ -119,26 +134,6 @@ def iou(inside_a: np.ndarray, inside_b: np.ndarray) -> float:
 def mean_abs_error(estimate: np.ndarray, reference: np.ndarray) -> float:
     """Mean of ``|estimate - reference|``."""
     return float(np.mean(np.abs(np.subtract(estimate, reference, dtype=np.float64))))
-
-
-def psnr(estimate: np.ndarray, reference: np.ndarray, peak: float) -> float:
-    """Peak signal-to-noise ratio in dB, ``10 log10(peak^2 / mean squared error)``; infinite where
-    they are equal."""
-    return _decibels(peak**2, _mean_square(estimate, reference))
-
-
-def snr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Signal-to-noise ratio in dB, ``10 log10(mean reference^2 / mean squared error)``; infinite
-    where they are equal.
-
-    Raises ValueError for a reference that is zero throughout.
-    """
-    power = _mean_square(reference)
-    if power == 0:
-        raise ValueError(
-            "the reference signal is zero throughout, so a signal-to-noise ratio has no meaning"
-        )
-    return _decibels(power, _mean_square(estimate, reference))
 
 
 def compare_surfaces(
@@ -150,12 +145,11 @@ def compare_surfaces(
     samples: int = 100_000,
     own: MeshDistance | None = None,
 ) -> SurfaceComparison:
-    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, over
-    ``samples`` points on each.
+    """Compare ``mesh`` with ``reference`` over ``samples`` points on each.
 
-    ``own`` answers those of ``mesh``, and is built where it is None. ``tau`` is in the meshes'
-    units. Distances are exact from each sample to the other mesh; normals
-    are those of the faces.
+    ``distance`` answers exact point queries of ``reference``. ``own`` answers queries of ``mesh``,
+    and is built if it is None. ``tau`` is the threshold of the F-score in the meshes' units.
+    Distances are exact from each sample to the other mesh. Normals are face normals.
     """
     on_mesh, mesh_faces = sample_surface(mesh, samples, generator)
     on_reference, reference_faces = sample_surface(reference, samples, generator)
@@ -177,9 +171,12 @@ def compare_surfaces(
 
 @dataclass(frozen=True)
 class OneSided:
-    """Mean distances in diagonals of the reference over ``sides_samples`` points each: from a mesh
-    to the reference (``accuracy``) and back (``completeness``), and the shares that are nearer than
-    TAU, ``precision`` and ``recall``."""
+    """The one-sided distances between a mesh and a reference, in diagonals of the reference.
+
+    ``accuracy`` is the mean distance from the mesh to the reference, and ``completeness`` is the
+    mean distance back. ``precision`` and ``recall`` are the fractions of these distances below TAU.
+    ``sides_samples`` points are drawn on each mesh.
+    """
 
     accuracy: float
     completeness: float
@@ -196,8 +193,11 @@ def one_sided(
     samples: int = 100_000,
     own: MeshDistance | None = None,
 ) -> OneSided:
-    """``mesh`` against ``reference``, whose exact point queries ``distance`` answers, each way by
-    itself. ``own`` answers those of ``mesh``, and is built where it is None."""
+    """Measure the distances from ``mesh`` to ``reference`` and back separately.
+
+    ``distance`` answers exact point queries of ``reference``. ``own`` answers queries of ``mesh``,
+    and is built if it is None. ``samples`` points are drawn on each mesh.
+    """
     diagonal = reference.bounds.diagonal
     forward = distance.unsigned(sample_surface(mesh, samples, generator)[0]) / diagonal
     on_reference = sample_surface(reference, samples, generator)[0]
@@ -213,10 +213,12 @@ def one_sided(
 
 @dataclass(frozen=True)
 class CloudFidelity:
-    """A mesh against the points it was made from, in units of ``diagonal``: the ``mean`` and
-    ``root_mean_square`` distance of ``points`` points to it, the share of them nearer than ``tau``,
-    and the mean distance back from ``points`` samples of it to the nearest point (``gap``), which
-    holes make large."""
+    """The distances between a mesh and the points that it was made from, in units of ``diagonal``.
+
+    ``mean`` and ``root_mean_square`` are over the distances of ``points`` points to the mesh, and
+    ``near`` is the fraction of these distances below ``tau``. ``gap`` is the mean distance from as
+    many samples of the mesh to the nearest point; holes in the points make it large.
+    """
 
     mean: float
     root_mean_square: float
@@ -235,8 +237,11 @@ def compare_cloud(
     samples: int = 100_000,
     own: MeshDistance | None = None,
 ) -> CloudFidelity:
-    """``mesh`` against ``points (n, 3)``, or those that a tree holds, of which at most ``samples``
-    are looked at. ``own`` is the distance to ``mesh``, and is built where it is None."""
+    """Compare ``mesh`` with ``points (n, 3)``, an array or a search tree.
+
+    ``generator`` draws ``samples`` of the points if there are more. ``diagonal`` is the unit of the
+    result, in world units. ``own`` is the distance to ``mesh``, and is built if it is None.
+    """
     tree = Neighbours.of(points)
     points = tree.points
     chosen = (
@@ -246,7 +251,7 @@ def compare_cloud(
     )
     there = (own or MeshDistance(mesh)).unsigned(chosen) / diagonal
     back = tree.nearest(sample_surface(mesh, len(chosen), generator)[0])[0] / diagonal
-    rms = float(np.sqrt(_mean_square(there)))
+    rms = float(np.sqrt(np.mean(there**2)))
     return CloudFidelity(
         float(there.mean()),
         rms,
@@ -268,11 +273,12 @@ def score(
     samples: int = 100_000,
     own: MeshDistance | None = None,
 ) -> Accuracy:
-    """``sdf`` and the mesh ``extracted`` from it against ``reference``, whose signed distance is
-    ``distance``. ``own`` is that of ``extracted``, and is built where it is None.
+    """Compare ``sdf``, and the mesh ``extracted`` from it, with ``reference``.
 
-    Everything is in world units; ``frame`` places the unit box. All random points come from
-    ``generator``.
+    ``distance`` is the signed distance of ``reference``. ``own`` is the signed distance of
+    ``extracted``, and is built if it is None. All inputs are in world units; ``frame`` places the
+    unit box. All random points come from ``generator``. Raises ValueError if no random point is
+    inside either shape.
     """
     diagonal = reference.bounds.diagonal
     surfaces = compare_surfaces(
@@ -304,25 +310,7 @@ def score(
 
 
 def _in_chunks(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
-    """``function`` of ``points (n, 3)``, computed piece by piece to bound the memory that it
-    takes."""
+    """``function`` of ``points (n, 3)``, computed in chunks to bound the memory."""
     return np.concatenate(
         [function(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)]
     )
-
-
-def _mean_square(values: np.ndarray, reference: np.ndarray | None = None) -> float:
-    """Of ``values``, or of their difference from ``reference``; summed in double precision, piece
-    by piece."""
-    flat, other = np.ravel(values), None if reference is None else np.ravel(reference)
-    total = 0.0
-    for start in range(0, len(flat), CHUNK):
-        part = flat[start : start + CHUNK].astype(np.float64)
-        if other is not None:
-            part -= other[start : start + CHUNK]
-        total += float(np.dot(part, part))
-    return total / len(flat)
-
-
-def _decibels(signal: float, noise: float) -> float:
-    return 10 * math.log10(signal / noise) if noise else math.inf

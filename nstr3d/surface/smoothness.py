@@ -1,8 +1,7 @@
-"""How smooth does a surface look? Kinks at the faces of a field's cells, ripples of its normals,
-errors of its curvature.
+"""Smoothness metrics of surfaces: kinks at cell faces, ripples of normals, errors of curvature.
 
-The eye sees slopes and how they change, and hardly sees where a surface is: a field may be exact to
-1e-4 of the unit box and still show a net of creases.
+The eye sees slopes and their changes, and hardly sees positions: a field may be exact to 1e-4 of
+the unit box and still show a net of creases.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.metrics import angles
 
 Gradient = Callable[[np.ndarray], np.ndarray]
-"""Points ``(n, 3)`` to gradients ``(n, 3)`` of any length."""
+"""Maps points ``(n, 3)`` to gradients ``(n, 3)`` of any length."""
 
-STEP = 2e-4  # in the unit box: how far to both sides of a face the gradient is looked at
-REACH = 4e-3  # in the unit box: how far a point may be moved on to a face
-SAME_SIDE = 0.5  # cosine between the normals of two points that are compared: at most 60 degrees
-PROJECTIONS = 4  # Newton steps on to a surface
+STEP = 2e-4  # unit box: distance to each side of a face at which the gradient is evaluated
+REACH = 4e-3  # unit box: largest distance by which a point is moved on to a face
+SAME_SIDE = 0.5  # least cosine between the normals of two points that are compared: 60 degrees
+PROJECTIONS = 4  # Newton steps that move a point on to a surface
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,17 @@ class Spread:
 
     @staticmethod
     def of(values: np.ndarray) -> Spread:
-        """Of ``values (n,)``."""
+        """The spread of ``values (n,)``."""
         return Spread(float(np.mean(values)), float(np.percentile(values, 99)))
 
 
 @dataclass(frozen=True)
 class Kink:
-    """The angle in degrees by which a gradient turns across the faces of cells, over twice STEP, at
-    ``kink_points`` places on the surface. Curvature alone turns a gradient too: ``kink_control`` is
-    the same across the middles of the finest cells, at ``kink_control_points`` places.
+    """The angle in degrees by which a gradient turns across the faces of cells, over ``2 STEP``.
+
+    ``kink_mean`` and ``kink_p99`` are measured at ``kink_points`` points of the surface. Curvature
+    alone also turns a gradient. ``kink_control_mean`` and ``kink_control_p99`` measure this turn
+    across the middles of the finest cells, at ``kink_control_points`` points.
     """
 
     kink_mean: float
@@ -56,12 +57,14 @@ class Kink:
 
 
 def measure_kink(gradient: Gradient, points: np.ndarray, resolutions: Sequence[int]) -> Kink:
-    """The kinks of ``gradient``, that of a field in the unit box, across the faces of the cells of
-    levels with ``resolutions`` cells per axis.
+    """Measure how a field's gradient turns across the faces of the field's cells.
 
-    Of the surface points ``points (n, 3)`` those within REACH of a face are moved on to it, along
-    the axis across it; those within REACH of the middle of a finest cell are the control. A middle
-    that is a face of another level is left out. Raises ValueError where no point is near enough.
+    ``gradient`` is the gradient of a field in the unit box whose levels have ``resolutions`` cells
+    per axis. Of the surface points ``points (n, 3)``, the points within REACH of a face are moved
+    on to the face, along the axis across it. The points within REACH of the middle of a finest cell
+    are moved on to the middle and are the control, except where a face of another level is within
+    ``2 STEP`` of the middle. Raises ValueError if no point is near enough to a face, or none to a
+    middle.
     """
     points = np.asarray(points, np.float64)
     resolutions, axes = sorted(set(resolutions)), range(points.shape[1])
@@ -72,30 +75,30 @@ def measure_kink(gradient: Gradient, points: np.ndarray, resolutions: Sequence[i
     control = _turns(gradient, middles, np.arange(len(axes)))
     if not len(kink) or not len(control):
         raise ValueError(
-            f"None of {len(points)} surface points is within {REACH} of both a face and a middle "
-            "of the cells; measure with more points."
+            f"{len(points)} surface points are too few: some must be within {REACH} of the face of "
+            f"a cell, and some within {REACH} of the middle of a cell; measure with more points."
         )
     at, beside = Spread.of(kink), Spread.of(control)
     return Kink(at.mean, at.p99, beside.mean, beside.p99, len(kink), len(control))
 
 
 def measure_normals(normals: np.ndarray, truth: np.ndarray) -> Spread:
-    """The angles in degrees between ``normals`` and ``truth (n, 3)``, of any length."""
+    """The angles in degrees between ``normals (n, 3)`` and ``truth (n, 3)``, of any length."""
     return Spread.of(np.degrees(angles(normals, truth)))
 
 
 def measure_bands(
     points: np.ndarray, normals: np.ndarray, truth: np.ndarray, radius: float
 ) -> Spread:
-    """The part of the normals' error that ripples within ``radius``, in degrees: a high-pass.
+    """Measure the part of the normals' error that ripples within ``radius``, in degrees.
 
-    ``points (n, 3)`` are uniform on a surface with the unit normals ``truth (n, 3)``, of which
-    ``normals (n, 3)`` are the estimates. The error of a point is the vector between the two, and
-    what counts is how far it is from its mean over the points within ``radius`` whose true normals
-    are within 60 degrees. For errors that vary slowly this is 0. A ripple whose height is ``a sin
-    (k s)`` has the amplitude ``a k |1 - 2 J1(k radius) / (k radius)|`` in radians, J1 being the
-    Bessel function. With fewer than 40 points within ``radius`` the noise of the mean adds some per
-    cent.
+    The measure is a high-pass. ``points (n, 3)`` are uniform on a surface with the unit normals
+    ``truth (n, 3)``; ``normals (n, 3)`` are their estimates. The error of a point is the vector
+    ``normals - truth``. The measure is the distance of this error from its mean over the points
+    within ``radius`` whose true normals are within 60 degrees. It is 0 for errors that vary slowly.
+    A ripple of height ``a sin (k s)`` has the amplitude ``a k |1 - 2 J1(k radius) / (k radius)|``
+    in radians, where J1 is the Bessel function. With fewer than 40 points within ``radius``, the
+    noise of the mean adds some per cent.
     """
     error = normals - truth
     first, second = Neighbours(points).pairs(radius).T
@@ -110,22 +113,27 @@ def measure_bands(
         ],
         axis=1,
     )
-    rest = np.linalg.norm(error - total / count[:, None], axis=1)
-    return Spread.of(np.degrees(2 * np.arcsin((rest / 2).clip(max=1))))
+    ripple = np.linalg.norm(error - total / count[:, None], axis=1)
+    return Spread.of(np.degrees(2 * np.arcsin((ripple / 2).clip(max=1))))
 
 
 def measure_curvature(sdf: Sdf, truth: Sdf, points: np.ndarray, step: float) -> Spread:
-    """The error ``|H - H_true|`` of the mean curvature of ``sdf`` at ``points (n, 3)`` on the
-    surface of ``truth``, in 1 / length; both by differences over ``step`` to both sides."""
+    """The error ``|H - H_true|`` of the mean curvature of ``sdf``, in 1 / length.
+
+    It is measured at ``points (n, 3)`` on the surface of ``truth``. Both curvatures are central
+    differences over ``step`` to each side.
+    """
     at = torch.from_numpy(np.ascontiguousarray(points))
-    found, wanted = (mean_curvature(each, at, each.normals(at), step) for each in (sdf, truth))
-    return Spread.of((found - wanted).abs().detach().cpu().numpy())
+    measured, expected = (mean_curvature(each, at, each.normals(at), step) for each in (sdf, truth))
+    return Spread.of((measured - expected).abs().detach().cpu().numpy())
 
 
 def mean_curvature(sdf: Sdf, points: Tensor, normals: Tensor, step: float) -> Tensor:
-    """Half the divergence of the unit normals of ``sdf`` ``(n,)``, in 1 / length: 1 / r on a ball
-    of radius r. By central differences over ``step`` along two tangents of ``points (n, 3)``, whose
-    unit ``normals (n, 3)`` are given."""
+    """Mean curvature ``(n,)`` of ``sdf``, half the divergence of its unit normals, in 1 / length.
+
+    It is 1 / r on a ball of radius r. It is computed by central differences over ``step`` to each
+    side along two tangents at ``points (n, 3)`` with the unit ``normals (n, 3)``.
+    """
     helper = torch.eye(3, dtype=points.dtype, device=points.device)[normals.abs().argmin(dim=-1)]
     first = torch.nn.functional.normalize(torch.linalg.cross(normals, helper), dim=-1)
     total = torch.zeros_like(points[:, 0])
@@ -138,7 +146,10 @@ def mean_curvature(sdf: Sdf, points: Tensor, normals: Tensor, step: float) -> Te
 
 
 def project(sdf: Sdf, points: np.ndarray) -> np.ndarray:
-    """``points (n, 3)`` near the surface of ``sdf``, moved on to it along its gradient."""
+    """Move ``points (n, 3)`` near the surface of ``sdf`` on to it along its gradient.
+
+    The iteration is Newton's.
+    """
     for _ in range(PROJECTIONS):
         slope = sdf.gradient(points)
         steepness = (slope * slope).sum(axis=1, keepdims=True)
@@ -147,8 +158,11 @@ def project(sdf: Sdf, points: np.ndarray) -> np.ndarray:
 
 
 def _on_planes(points: np.ndarray, axis: int, resolution: int, offset: float) -> np.ndarray:
-    """Those of ``points`` within REACH of a plane across ``axis`` that is ``offset`` cells beyond a
-    face, moved on to it; the sides of the unit box are no planes."""
+    """The ``points`` within REACH of a plane across ``axis``, moved on to the plane.
+
+    The planes lie ``offset`` cells beyond each face. The sides of the unit box do not count as
+    planes.
+    """
     number = np.round((points[:, axis] + 1) * resolution / 2 - offset) + offset
     plane = number * (2 / resolution) - 1
     near = (np.abs(plane - points[:, axis]) < REACH) & (number > 0) & (number < resolution)
@@ -158,7 +172,7 @@ def _on_planes(points: np.ndarray, axis: int, resolution: int, offset: float) ->
 
 
 def _clear(places: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
-    """Which of the coordinates ``places (n,)`` have no face of any level within twice STEP."""
+    """Which of the coordinates ``places (n,)`` have no face of any level within ``2 STEP``."""
     clear = np.ones(len(places), bool)
     for resolution in resolutions:
         cells = (places + 1) * resolution / 2
@@ -167,8 +181,10 @@ def _clear(places: np.ndarray, resolutions: Sequence[int]) -> np.ndarray:
 
 
 def _turns(gradient: Gradient, places: Sequence[np.ndarray], axes: np.ndarray) -> np.ndarray:
-    """The angles in degrees by which ``gradient`` turns across each of ``places``, groups of points
-    ``(n, 3)``, along the group's axis."""
+    """The angles in degrees by which ``gradient`` turns across ``places``, over ``2 STEP``.
+
+    ``places`` are groups of points ``(n, 3)``; ``axes`` holds the axis of each group.
+    """
     at = np.concatenate(places)
     step = STEP * np.eye(at.shape[1])[np.repeat(axes, [len(group) for group in places])]
     return np.degrees(angles(gradient(at - step), gradient(at + step)))

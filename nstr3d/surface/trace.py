@@ -1,10 +1,11 @@
-"""Sphere tracing: rays -> hits, stepping by what the signed distance guarantees to be empty.
+"""Sphere tracing: rays -> hits, with steps that the signed distance guarantees to be empty.
 
-Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit surfaces"
-(1996). Steps longer than the distance are taken back when the balls about their two ends do not
-touch (Keinert et al., "Enhanced sphere tracing", 2014), so nothing is stepped over that plain
-sphere tracing would find. How much longer is what would let the balls touch if the surface ahead
-were flat (Balint and Valasek, "Accelerating sphere tracing", 2018).
+The method is Hart, "Sphere tracing: a geometric method for the antialiased ray tracing of implicit
+surfaces" (1996). A step may be longer than the distance. It is taken back if the balls about its
+two ends do not touch (Keinert et al., "Enhanced sphere tracing", 2014), so a longer step skips
+nothing that plain sphere tracing would find. The length of the step is the one at which the balls
+would touch if the surface ahead were flat (Balint and Valasek, "Accelerating sphere tracing",
+2018).
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from torch import Tensor
 from nstr3d.sdf import Sdf
 from nstr3d.types import Hits, Rays
 
-MARGIN = 0.01  # by which the bounds are enlarged on every side, in diagonals
+MARGIN = 0.01  # enlargement of the bounds on every side, in diagonals of the bounds
 POLISH_STEPS = 24
-EMPTY_CELLS = 32  # to the longest side of the bounds
+EMPTY_CELLS = 32  # cells of the empty space along the longest side of the bounds
 EMPTY_STEPS = 96
-# the share of a step to a flat surface's touching ball that is tried, since surfaces are not flat
+# Fraction of the step for a flat surface that is tried, since surfaces are not flat.
 FLATNESS = 0.95
 
 
 @dataclass(frozen=True)
 class EmptySpace:
-    """Distance over Lipschitz bound, ``clearance (x, y, z)``, at the centres of a coarse grid's
-    cells.
+    """Distance over Lipschitz bound at the cell centres of a coarse grid, ``clearance (x, y, z)``.
 
-    Sampled once for a picture, it takes all its rays through the open at the price of a lookup a
-    step. The cells that a sparse field stores clear less, and nothing that these distances do not.
+    ``origin (3,)`` and ``cell``, the edge length of a cell, are in world units. The grid is sampled
+    once for a picture and then moves all rays through empty space at the cost of one lookup a step.
+    The cells that a sparse field stores would clear less space, and no space that these distances
+    do not clear.
     """
 
     origin: Tensor
@@ -40,15 +42,14 @@ class EmptySpace:
 
     @property
     def surface(self) -> bool:
-        """Whether any cell comes so close to the surface that the zero level set may pass through
-        it."""
+        """Whether the zero level set may pass through a cell, by the clearance at its centre."""
         return bool(self.clearance.min() < self.cell * 3**0.5 / 2)
 
     @staticmethod
     def of(
         sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> EmptySpace:
-        """The empty space within the enlarged bounds of ``sdf``, from about 32^3 distances."""
+        """The empty space in the enlarged bounds of ``sdf``, from at most about 32^3 distances."""
         margin = MARGIN * sdf.bounds.diagonal
         extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin
         cell = float(extent.max()) / EMPTY_CELLS
@@ -61,8 +62,10 @@ class EmptySpace:
         return EmptySpace(origin, cell, (distance / sdf.lipschitz).reshape(counts))
 
     def at(self, points: Tensor) -> Tensor:
-        """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)`` within the
-        enlarged bounds."""
+        """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)``.
+
+        The points are within the enlarged bounds.
+        """
         upper = torch.tensor(self.clearance.shape, device=points.device) - 1
         scaled = (points - self.origin) / self.cell
         index = torch.minimum(scaled.floor().long().clamp_min(0), upper)
@@ -70,8 +73,10 @@ class EmptySpace:
         return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype) - away
 
     def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
-        """Depths ``(n,)`` to which the rays are free from ``near`` on; they stop where less than a
-        quarter cell is certain."""
+        """Depths ``(n,)`` up to which the rays are known to be empty, from ``near`` on.
+
+        A ray stops where less than a quarter of a cell is known to be empty.
+        """
         depth = near.clone()
         active = torch.nonzero(near < far).squeeze(1)
         for _ in range(EMPTY_STEPS):
@@ -96,19 +101,21 @@ def sphere_trace(
     max_steps: int = 512,
     empty: EmptySpace | None = None,
 ) -> Hits:
-    """The first meeting of each ray with the surface, within slightly enlarged ``sdf.bounds``;
-    depths in world units.
+    """Find the first intersection of each ray with the surface, within enlarged ``sdf.bounds``.
 
-    A ray hits where the distance changes sign, or where it comes closer to the surface than
-    ``tolerance`` diagonals of the bounds; the depth is then refined by root finding to
-    ``tolerance`` diagonals, also where ``sdf.lipschitz`` is only an estimate. What is thinner along
-    a ray than ``footprint`` times its depth may be passed by: with a small part of a pixel's size
-    at depth 1, rays do not creep along the surface. A ray that starts inside has depth 0; one that
-    enters the bounds inside the surface has the depth of the entry. Steps are up to ``relaxation``,
-    in [1, 2], times the distance. A ray undecided after ``max_steps`` is a miss. Computed in the
-    rays' dtype on their device; ``steps`` counts all evaluations. ``empty``, the empty space of the
-    same ``sdf``, saves evaluations where there are many rays. Raises ValueError for a tolerance,
-    relaxation or Lipschitz bound out of range.
+    Depths are in world units. The bounds are enlarged by 1% of their diagonal on every side. A ray
+    hits where the distance changes sign, or where it comes closer to the surface than ``tolerance``
+    diagonals of the bounds. Root finding then refines the depth to ``tolerance`` diagonals, even if
+    ``sdf.lipschitz`` is only an estimate. Parts that are thinner along a ray than ``footprint``
+    times their depth may be missed; a footprint of a small fraction of a pixel's size at depth 1
+    keeps rays from creeping along the surface. A ray that starts inside the surface has depth 0. A
+    ray that enters the bounds inside the surface has the depth of its entry. Steps are up to
+    ``relaxation``, from 1 to 2, times the distance. A ray that is undecided after ``max_steps``
+    steps is a miss. The computation has the dtype and device of the rays. ``steps`` of the result
+    counts all evaluations. ``empty``, the empty space of the same ``sdf``, saves evaluations if
+    there are many rays.
+
+    Raises ValueError if the tolerance, footprint, relaxation or Lipschitz bound is out of range.
     """
     if tolerance <= 0 or footprint < 0 or not 1 <= relaxation <= 2 or sdf.lipschitz <= 0:
         raise ValueError(
@@ -124,10 +131,10 @@ def sphere_trace(
 
 
 class _Trace:
-    """The rays under way, one entry of every tensor ``(n,)`` a ray.
+    """The state of the rays, one entry of every tensor ``(n,)`` for each ray.
 
-    ``depth`` and ``value`` (distance over Lipschitz bound) are of the latest sample, ``before`` and
-    ``value_before`` of the one that it followed.
+    ``depth`` and ``value`` (distance over Lipschitz bound) belong to the latest sample, ``before``
+    and ``value_before`` to the sample before the latest.
     """
 
     def __init__(
@@ -144,8 +151,7 @@ class _Trace:
         self.steps = torch.zeros_like(self.depth, dtype=torch.int64)
 
     def sample(self, which: Tensor, depth: Tensor) -> Tensor:
-        """Distance over Lipschitz bound ``(m,)`` at ``depth (m,)`` along the rays ``which
-        (m,)``."""
+        """Distance over Lipschitz bound ``(m,)`` at ``depth (m,)`` along rays ``which (m,)``."""
         self.steps[which] += 1
         points = torch.addcmul(
             self.rays.origins[which], depth[:, None], self.rays.directions[which]
@@ -153,8 +159,10 @@ class _Trace:
         return self.sdf(points).to(depth.dtype) / self.sdf.lipschitz
 
     def march(self, relaxation: float, max_steps: int) -> None:
-        """Step every ray until it hits or leaves the bounds; one host synchronisation a step, to
-        drop those that are done."""
+        """Step every ray until it hits the surface or leaves the bounds.
+
+        Each step synchronises host and device once, to drop the finished rays.
+        """
         active = torch.nonzero(self.depth < self.far).squeeze(1)
         longer = torch.zeros_like(self.hit)  # whether the latest step was longer than the distance
         for _ in range(max_steps):
@@ -166,15 +174,15 @@ class _Trace:
                 self.value_before[active],
             )
             value = self.sample(active, depth)
-            # Keinert's test: balls that do not touch leave a gap; go back to the edge of the first,
-            # and plainly from there.
+            # Keinert's test: balls that do not touch leave a gap. Return to the edge of the first
+            # ball, and make a plain step from there.
             step, thin = depth - before, self.footprint * depth
             gap = longer[active] & (value.abs() + reach + thin < step)
             arrived = (value <= self.accuracy) & ~gap
             self.hit[active] = arrived
             self.value[active] = value
-            # Were the surface flat, the ball after a step of 2 / (1 + fall) times the distance
-            # would touch this one.
+            # If the surface is flat, the ball after a step of 2 / (1 + fall) times the distance
+            # touches this ball.
             fall = torch.where(step > 0, (reach - value) / step, 1.0).clamp(0, 1)
             ahead = (
                 (2 * FLATNESS / (1 + fall)).clamp(1, max(1.0, relaxation))
@@ -192,15 +200,14 @@ class _Trace:
             active = active[~arrived & (following < torch.inf)]
 
     def polish(self) -> None:
-        """Refine the hits by the Illinois secant between the two last samples, beyond them where
-        they do not bracket a root.
+        """Refine the hits by the Illinois secant method between the last two samples.
 
-        A ray that only grazes, whose distance no longer falls, stays where it is closest.
+        If the samples do not bracket a root, the search goes beyond them. A grazing ray, whose
+        distance no longer falls, stays where it is closest to the surface.
         """
         active = torch.nonzero(self.hit & (self.depth > self.before)).squeeze(1)
-        kept = torch.zeros_like(
-            self.depth
-        )  # which end of the bracket stayed last time: -1 the near, +1 the far, 0 neither
+        # The end of the bracket that stayed in the last step: -1 near, +1 far, 0 neither.
+        kept = torch.zeros_like(self.depth)
         for _ in range(POLISH_STEPS):
             if not len(active):
                 return
@@ -224,7 +231,7 @@ class _Trace:
         rising = ~bracketed & (value >= f_far)
         outside = bracketed & (value > 0)
         moves_near = outside | (~bracketed & ~rising)
-        # Illinois: an end that stays twice has its value halved, so that the secant leaves it.
+        # Illinois: halve the value of an end that stays twice, so that the secant leaves it.
         halve_far = outside & (kept[active] == 1)
         halve_near = bracketed & ~outside & (kept[active] == -1)
         kept[active] = torch.where(bracketed, torch.where(outside, 1.0, -1.0), 0.0).to(kept.dtype)
@@ -240,15 +247,14 @@ class _Trace:
         self.value[active] = torch.where(
             rising, f_far, torch.where(outside, torch.where(halve_far, f_far / 2, f_far), value)
         )
-        # The next secant step says how far the root is; a halved end makes it longer, never
-        # shorter.
+        # The next secant step estimates the distance to the root; a halved end lengthens the step.
         drop = torch.where(bracketed, (f_near - f_far) / (far - near), (f_far - value) / (at - far))
         settled = ~rising & (value.abs() < drop * self.accuracy / 4)
         self.depth[active] = torch.where(settled, at, self.depth[active])
         return active[~rising & ~settled & ((new_far - new_near > self.accuracy / 2) | ~bracketed)]
 
     def hits(self) -> Hits:
-        """What was found."""
+        """The hits of all rays; the depth and the point of a miss are infinite."""
         depth = torch.where(self.hit, self.depth, torch.inf)
         points = (
             self.rays.origins
@@ -258,8 +264,10 @@ class _Trace:
 
 
 def _clip(sdf: Sdf, rays: Rays) -> tuple[Tensor, Tensor]:
-    """Depths ``(n,)`` at which rays enter (0 from within) and leave the enlarged bounds; entry >=
-    exit on a miss."""
+    """Depths ``(n,)`` at which the rays enter and leave the enlarged bounds.
+
+    The entry is 0 if the ray starts within the bounds. If the ray misses them, entry >= exit.
+    """
     margin = MARGIN * sdf.bounds.diagonal
     lower = (
         torch.as_tensor(sdf.bounds.lower, dtype=rays.origins.dtype, device=rays.origins.device)
@@ -269,8 +277,8 @@ def _clip(sdf: Sdf, rays: Rays) -> tuple[Tensor, Tensor]:
         torch.as_tensor(sdf.bounds.upper, dtype=rays.origins.dtype, device=rays.origins.device)
         + margin
     )
-    # A direction of zero along an axis would give 0/0 on the slab's face; the smallest number gives
-    # the same side.
+    # A direction of zero along an axis would give 0 / 0 on the face of a slab. The smallest
+    # positive number gives the same side without this quotient.
     tiny = torch.finfo(rays.directions.dtype).tiny
     directions = torch.where(rays.directions == 0, tiny, rays.directions)
     a, b = (lower - rays.origins) / directions, (upper - rays.origins) / directions

@@ -1,1 +1,1 @@
-"""Training: samplers, losses, presets, and `nstr3d.training.fit`, which iterates over steps."""
+"""Training: samplers, losses, presets, and `nstr3d.training.fit`, the loop over steps."""

@@ -1,4 +1,4 @@
-"""Training: an iterator of steps, and `fit`, which drains it into a `Fit`."""
+"""Training: `fit_steps` iterates over steps, and `fit` runs them all and returns a `Fit`."""
 
 from __future__ import annotations
 
@@ -16,27 +16,31 @@ from nstr3d.fields.base import Field
 from nstr3d.kernels.field.fused import triton_wanted
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.sdf import Sdf, from_field
+from nstr3d.training.batches import shuffled_batches
 from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import Objective, SdfObjective
 from nstr3d.training.sampling import Sampler
+from nstr3d.training.state import optimizer_state, restore_optimizer
 from nstr3d.types import Box, Frame, Samples
 
-REPORT_EVERY = 50  # steps between looks at the loss: each look waits for the device
-BINS = 1 << 14  # of coordinates that are sorted
-# samples that stay together when a pool is shuffled anew: one at a time they come from memory, not
-# from a cache
-PIECE = 32
+REPORT_EVERY = 50  # steps between readings of the loss: each reading waits for the device
 
 
 @dataclass(frozen=True)
 class FitConfig:
-    """How to train: AdamW (decay where a field's `rates` ask for it) with a linear warm-up and a
-    cosine from each group's peak rate down to ``final_rate`` of it. Peaks fall with the cube root
-    of the steps beyond ``settle``, unless that is None.
+    """The training schedule.
 
-    ``pool`` samples are drawn and shuffled once, and every epoch takes pieces of up to 32 in
-    another order. With ``seconds`` the schedule follows the clock and ``steps`` is ignored. The
-    same seed, thread count and machine give the same bits, unless the clock decides.
+    The optimiser is AdamW; a field's `rates` give each parameter group its peak rate and decay.
+    The rate rises linearly for ``warmup`` steps, then falls along a cosine to ``final_rate`` times
+    the peak. In a run of n > ``settle`` steps the peaks are multiplied by (settle / n)^(1/3);
+    ``settle=None`` leaves the peaks as they are.
+
+    ``pool`` samples are drawn and shuffled once (`training.batches`). With ``seconds`` the schedule
+    follows the clock and ``steps`` is ignored. The same seed, thread count and machine give the
+    same bits, unless the schedule follows the clock.
+
+    Raises ValueError for sizes below 1, a negative warm-up, ``seconds`` that are not positive, or a
+    batch larger than the pool.
     """
 
     steps: int = 3000
@@ -62,8 +66,8 @@ class FitConfig:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands after ``step`` steps: ``done`` in [0, 1], seconds spent, the latest
-    mean loss, and the optimiser where there is one."""
+    """The state of training after ``step`` steps: the fraction ``done`` in [0, 1], the seconds of
+    training, the mean loss over the last 50 steps, and the optimiser (None for a closed form)."""
 
     step: int
     done: float
@@ -75,7 +79,7 @@ class Progress:
 @dataclass(frozen=True)
 class Fit:
     """A trained field, the frame that places it in the world, the world ``bounds`` of its surface,
-    its Lipschitz bound (an estimate over samples), and where it came from."""
+    its Lipschitz bound (an estimate over samples), and its provenance."""
 
     field: Field
     frame: Frame
@@ -87,14 +91,14 @@ class Fit:
     provenance: Mapping[str, object] = dataclass_field(default_factory=dict)
 
     def sdf(self) -> Sdf:
-        """The signed distance in world units. Raises ValueError for a field that is not one value
-        over three dimensions."""
+        """The signed distance in world units. Raises ValueError unless the field maps three
+        dimensions to one value."""
         return from_field(self.field, self.frame, self.bounds, self.lipschitz)
 
 
 def draw_pool(sampler: Sampler, config: FitConfig) -> Samples:
-    """The training pool that ``config.seed`` determines. Raises ValueError when a value or point is
-    not finite."""
+    """The training pool that ``config.seed`` determines. Raises ValueError if a point, value or
+    gradient is not finite."""
     return _checked(sampler.draw(config.pool, np.random.default_rng([config.seed, 0])))
 
 
@@ -105,17 +109,17 @@ def fit_steps(
     config: FitConfig,
     resume: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Progress]:
-    """Trains ``field`` in place, one step per item; stop pulling to stop training.
+    """Trains ``field`` in place, one step per item. A caller that stops iterating stops training.
 
-    ``resume`` is a `training_state` whose field weights were restored: the run goes on as if never
-    stopped. Raises ValueError for a pool smaller than a batch, FloatingPointError when the loss
-    stops being finite.
+    ``resume`` is a `training_state`; with it and the field's weights of that moment, the run
+    continues as if it had not been stopped. Raises ValueError for a pool smaller than a batch, and
+    FloatingPointError when the loss is not finite.
     """
     if len(pool) < config.batch:
         raise ValueError(f"batch {config.batch} exceeds the pool of {len(pool)} samples.")
     optimizer = AdamW(field.rates(), config.betas)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    step, spent = _restore(optimizer, resume) if resume else (0, 0.0)
+    step, spent = restore_optimizer(optimizer, resume) if resume else (0, 0.0)
     device = next(field.parameters()).device
     if not resume:
         started = time.perf_counter()
@@ -127,7 +131,7 @@ def fit_steps(
     train = _training_steps(
         objective, field, optimizer, pool.map(lambda tensor: tensor[: config.batch])
     )
-    batches = _batches(pool, config, step)
+    batches = shuffled_batches(pool, config.batch, config.seed, step)
     while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
         batch = next(batches)
@@ -148,9 +152,8 @@ def fit_steps(
                 raise FloatingPointError(
                     f"The loss became {loss} before step {step}; lower the field's learning rates."
                 )
-        spent += (
-            time.perf_counter() - started
-        )  # the clock stands while whoever pulls the steps does something else
+        # The clock counts training alone, without the caller's work between two steps.
+        spent += time.perf_counter() - started
         yield Progress(step, _done(step, spent, config), spent, loss, optimizer)
 
 
@@ -164,13 +167,13 @@ def fit(
     on_step: Callable[[Progress], None] = lambda progress: None,
     resume: Mapping[str, Tensor] | None = None,
 ) -> Fit:
-    """Trains ``field`` on ``data``, a sampler or a pool drawn from one, and returns it as a `Fit`;
-    a KeyboardInterrupt keeps the best weights so far.
+    """Trains ``field`` on ``data``, a sampler or a pool drawn from one, and returns it as a `Fit`.
+    A KeyboardInterrupt ends training and restores the weights of the lowest mean loss.
 
-    ``frame`` is the frame the data was normalised with (identity by default) and ``bounds`` the
-    surface's world bounds (by default those of the pool's innermost samples). ``on_step`` sees
-    every `Progress`. Raises ValueError for a sample that is not finite, FloatingPointError when the
-    loss or the weights stop being finite.
+    ``frame`` is the frame that normalised the data (identity by default). ``bounds`` are the
+    surface's world bounds (by default those of the tenth of the pool nearest to the surface).
+    ``on_step`` is called with every `Progress`. Raises ValueError for a sample that is not finite,
+    and FloatingPointError when the loss or a weight is not finite.
     """
     frame = frame or Frame.identity(field.in_dim)
     pool = _checked(data) if isinstance(data, Samples) else draw_pool(data, config)
@@ -178,7 +181,7 @@ def fit(
     progress, interrupted = None, False
     try:
         for progress in fit_steps(field, pool, objective, config, resume):
-            best.look(progress)
+            best.update(progress)
             on_step(progress)
     except KeyboardInterrupt:
         interrupted = True
@@ -201,32 +204,24 @@ def fit(
 
 
 def training_state(progress: Progress) -> dict[str, Tensor]:
-    """What `fit_steps` needs, beside the field's weights, to go on from ``progress``: step, clock
-    and Adam's moments.
+    """The step, the clock and Adam's moments: with the field's weights, all that `fit_steps` needs
+    to continue from ``progress``.
 
     Raises ValueError for progress without an optimiser.
     """
-    state = {
-        "step": torch.tensor(progress.step),
-        "seconds": torch.tensor(progress.seconds, dtype=torch.float64),
-    }
     if progress.optimizer is None:
         raise ValueError(
             "This training has no optimiser whose state could be kept; train with fit_steps."
         )
-    parameters = [p for group in progress.optimizer.param_groups for p in group["params"]]
-    for index, parameter in enumerate(parameters):
-        for name, tensor in progress.optimizer.state[parameter].items():
-            state[f"adam.{index}.{name}"] = tensor.detach().clone()
-    return state
+    return optimizer_state(progress.optimizer, progress.step, progress.seconds)
 
 
 def lipschitz_estimate(field: Field, points: Tensor) -> float:
-    """Gradient length of a scalar ``field`` that all but one in a thousand of ``points (n, d)``
-    stay below; at least 1.
+    """The 99.9th percentile of the gradient length of a scalar ``field`` at ``points (n, d)``, at
+    least 1.
 
-    The largest length, at a few creases of a fitted field, can be several times that and would slow
-    every query down; what relies on the estimate checks itself and recovers where it fails.
+    The maximum, at a few creases of a fitted field, can be several times larger and would slow
+    every query. Queries that use the estimate check their results and recover where it fails.
     """
     at = points.to(next(field.parameters()).device)
     lengths = torch.cat(
@@ -236,13 +231,12 @@ def lipschitz_estimate(field: Field, points: Tensor) -> float:
 
 
 class _Best:
-    """Remembers the weights at the lowest mean loss seen, so that an interrupted run can return to
-    them."""
+    """Keeps the weights of the lowest mean loss, for an interrupted run to restore."""
 
     def __init__(self, field: Field):
         self.field, self.loss, self.weights = field, math.inf, None
 
-    def look(self, progress: Progress) -> None:
+    def update(self, progress: Progress) -> None:
         if progress.step % REPORT_EVERY == 0 and progress.loss < self.loss:
             self.loss = progress.loss
             self.weights = [parameter.detach().clone() for parameter in self.field.parameters()]
@@ -274,15 +268,18 @@ def _done(step: int, seconds: float, config: FitConfig) -> float:
 
 
 def _expected(config: FitConfig, step: int, seconds: float, steps: int, spent: float) -> float:
-    """How many steps a run will take that is at ``step`` after ``seconds``, having taken ``steps``
-    in the time ``spent`` since it began or went on."""
+    """The expected number of steps of a run that is at ``step`` after ``seconds``.
+
+    A run with a time limit extrapolates the ``steps`` that it took in the seconds ``spent`` since
+    it started or resumed.
+    """
     if config.seconds is None or not spent > 0:
         return config.steps if config.seconds is None else step
     return step + steps * (config.seconds - seconds) / spent
 
 
 def _peak(config: FitConfig, total: float) -> float:
-    """The share of the peak rates that a run of ``total`` steps takes."""
+    """The factor on the peak rates in a run of ``total`` steps."""
     return 1.0 if config.settle is None else min(1.0, (config.settle / max(total, 1.0)) ** (1 / 3))
 
 
@@ -290,49 +287,15 @@ def _cosine(done: float, final: float) -> float:
     return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
 
-def _batches(pool: Samples, config: FitConfig, step: int) -> Iterator[Samples]:
-    """Batches from number ``step`` on, each a piece from every slab across the first axis, in the
-    slabs' order: neighbours are trained on one after the other, and what they touch stays in the
-    cache. The pool is shuffled once, and every epoch takes the pieces in an order of its own; the
-    seed and the epoch determine it."""
-    piece = math.gcd(PIECE, config.batch)
-    slabs, per_epoch = config.batch // piece, len(pool) // config.batch
-    order = (
-        _slabs(pool.points[:, 0], slabs, config.seed)[:, : per_epoch * piece]
-        .reshape(-1)
-        .to(pool.points.device)
-    )
-    pieces = pool.map(lambda tensor: tensor.index_select(0, order).view(slabs * per_epoch, -1))
-    firsts = torch.arange(slabs).unsqueeze(1) * per_epoch
-
-    def batch_of(chosen: Tensor) -> Samples:
-        return pieces.map(lambda tensor: tensor.index_select(0, chosen).view(config.batch, -1))
-
-    while True:
-        epoch, position = divmod(step, per_epoch)
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-        turns = torch.rand(slabs, per_epoch, generator=generator).argsort(dim=1) + firsts
-        for chosen in turns.T.contiguous().to(pool.points.device)[position:]:
-            yield batch_of(chosen)
-            step += 1
-
-
-def _slabs(coordinate: Tensor, count: int, seed: int) -> Tensor:
-    """Indices ``(count, n // count)`` of ``coordinate (n,)``, which is in [-1, 1], in random order,
-    and all of a row in one of ``count`` quantiles but for a few at its ends."""
-    shuffled = torch.randperm(len(coordinate), generator=torch.Generator().manual_seed(seed))
-    bins = ((coordinate.cpu().index_select(0, shuffled) + 1) * (BINS / 2)).clamp_(0, BINS - 1).int()
-    counts = bins.bincount(minlength=BINS)
-    slabs = ((counts.cumsum(0) - counts) * count // len(bins)).int().index_select(0, bins)
-    return shuffled[slabs.argsort(stable=True)][: len(bins) // count * count].view(count, -1)
-
-
 def _training_steps(
     objective: Objective, field: Field, optimizer: AdamW, like: Samples
 ) -> Callable[[Samples, float], Tensor]:
-    """Steps of ``optimizer`` down the loss: ``(batch, progress)`` -> the loss before the step,
-    detached. Where the objective allows they are compiled, if the field has such steps, or captured
-    as a graph on a GPU, for batches ``like`` those."""
+    """A function ``(batch, progress) -> loss`` that takes one step of ``optimizer`` and returns the
+    loss before the step, detached.
+
+    Without a transport loss the step is compiled if the field has compiled steps. Else, on a GPU,
+    it is captured as a graph for batches of the shapes of ``like``.
+    """
     if isinstance(objective, SdfObjective) and objective.transport is None:
         compiled = field.compiled_steps(objective.delta, objective.gradient_weight, optimizer)
         if compiled is not None:
@@ -351,31 +314,8 @@ def _training_steps(
     return step
 
 
-def _restore(optimizer: AdamW, state: Mapping[str, Tensor]) -> tuple[int, float]:
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, parameter in enumerate(parameters):
-        prefix = f"adam.{index}."
-        moments = {
-            name.removeprefix(prefix): tensor.clone()
-            for name, tensor in state.items()
-            if name.startswith(prefix)
-        }
-        for name, shape in (
-            ("exp_avg", parameter.shape),
-            ("exp_avg_sq", parameter.shape),
-            ("step", ()),
-        ):
-            if name not in moments or moments[name].shape != shape:
-                raise ValueError(
-                    f"The training state does not fit this field: {prefix}{name} is missing or "
-                    "has another shape."
-                )
-        optimizer.state[parameter] = moments
-    return int(state["step"]), float(state["seconds"])
-
-
 def _surface_bounds(pool: Samples, frame: Frame) -> Box:
-    """World bounds of the pool points closest to the zero level set."""
+    """World bounds of the tenth of the pool that is nearest to the zero level set."""
     distance = pool.values.abs().amax(dim=1)
     near = pool.points[distance <= distance.kthvalue(max(1, len(pool) // 10)).values]
     corners = frame.to_world(

@@ -1,8 +1,7 @@
-"""Training steps captured once as a CUDA graph and replayed: no launch costs, and the host never
-waits.
+"""Training steps captured as a CUDA graph and replayed, without launch costs or waits of the host.
 
-Small fields leave most of a GPU idle, so a graph takes many: gradients side by side, a stream for
-each, then one update of all.
+Small fields leave most of a GPU idle, so one graph trains many fields. It computes their gradients
+side by side, with one stream for each field, and then updates all fields at once.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from nstr3d.types import Samples
 
 
 class CapturedSteps:
-    """Steps of ``optimizer`` down an ``objective`` of each of ``fields`` that does not change with
-    progress, for ``batches`` like these, one a field.
+    """Captured steps of ``optimizer`` that minimise ``objective`` for each of ``fields``.
 
-    Rates and state are the optimiser's: it may be looked into, kept and restored as if it made the
-    steps. The weights are as before the capture when it is done. Needs a CUDA device.
+    ``batches`` has one batch for each field; later batches must have the same shapes. The objective
+    must not change with progress. Learning rates and state are the optimiser's: they may be read,
+    kept and restored as if the optimiser made the steps. The capture leaves the weights as they
+    were. Needs a CUDA device.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class CapturedSteps:
             torch.cuda.CUDAGraph(),
             [parameter.detach().clone() for parameter in parameters],
         )
-        # a capture needs a stream of its own, and every kernel compiled and every moment allocated
+        # A capture needs its own stream; the steps before it compile kernels and allocate moments.
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -62,8 +62,10 @@ class CapturedSteps:
         self._adopt(parameters)
 
     def step(self, batches: Sequence[Samples]) -> Tensor:
-        """Trains on ``batches``, one a field; the losses ``(fields,)``, which the next step
-        overwrites."""
+        """Train on ``batches``, one for each field; return the losses ``(fields,)``.
+
+        The next step overwrites the losses.
+        """
         for mine, batch in zip(self.batches, batches, strict=True):
             mine.points.copy_(batch.points, non_blocking=True)
             mine.values.copy_(batch.values, non_blocking=True)
@@ -73,7 +75,7 @@ class CapturedSteps:
         return self.losses
 
     def _adopt(self, parameters: Sequence[Tensor]) -> None:
-        """Makes the optimiser's state the graph's, which takes over what it was."""
+        """Give the optimiser the graph's state, filled with the optimiser's former values."""
         for parameter in parameters:
             mine, before = self.twin.state[parameter], self.optimizer.state[parameter]
             for name, tensor in mine.items():

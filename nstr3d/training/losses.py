@@ -1,4 +1,4 @@
-"""Losses: an `Objective` says how wrong a field is on a batch."""
+"""Losses: an `Objective` measures the error of a field on a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.types import Samples
 
-GRADIENT_WEIGHT = 0.04  # of the squared error of the gradients, where samples have them
+GRADIENT_WEIGHT = 0.04  # weight of the squared error of the gradients, if samples have any
 
 Objective = Callable[[Field, Samples, float], Tensor]
 """``(field, batch, progress in [0, 1]) -> scalar loss``."""
@@ -22,8 +22,11 @@ Objective = Callable[[Field, Samples, float], Tensor]
 
 @dataclass(frozen=True)
 class TransportPenalty:
-    """Weight of the transport loss while ``start <= progress < end``, on the first ``points`` of
-    each batch."""
+    """The weight of the transport loss while ``start <= progress < end``.
+
+    The loss is evaluated on the first ``points`` points of each batch. Raises ValueError if a value
+    is out of range.
+    """
 
     weight: float = 0.1
     start: float = 0.0
@@ -38,55 +41,48 @@ class TransportPenalty:
             )
 
 
-def value_objective(transport: TransportPenalty | None = None) -> Objective:
-    """Mean squared error of the values, for images and sounds; with ``transport``, adds the
-    transport loss like `sdf_objective` does, but between the points of the batch: where samples are
-    missing it is all that speaks."""
+@dataclass(frozen=True)
+class ValueObjective:
+    """Mean squared error of the values, for images and sounds.
 
-    def loss(field: Field, batch: Samples, progress: float) -> Tensor:
-        between = (
-            batch.points + batch.points.flip(0)
-        ) / 2  # midpoints of random pairs: seen and unseen places alike
-        return (field(batch.points) - batch.values).square().mean() + _transport(
-            transport, field, between, progress
-        )
-
-    return loss
-
-
-def sdf_objective(
-    delta: float = 1e-3,
-    transport: TransportPenalty | None = None,
-    gradient_weight: float = GRADIENT_WEIGHT,
-) -> Objective:
-    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above,
-    divided by ``delta`` so that the linear part has slope 1.
-
-    A plain L1 loss on many samples at exactly 0 collapses to a flat field; the quadratic part
-    prevents it. With ``transport``, adds the transport loss of an NSTR field that was built with a
-    transport network. Where the samples say what the gradient is, ``gradient_weight`` times the
-    squared error of the field's is added, as a mean over all samples of the batch: the value alone
-    leaves the normals too free.
+    With ``transport``, adds the transport loss as `SdfObjective` does, but at midpoints between
+    the points of the batch. Where samples are missing, it is the only loss.
     """
-    return SdfObjective(delta, transport, gradient_weight)
+
+    transport: TransportPenalty | None = None
+
+    def __call__(self, field: Field, batch: Samples, progress: float) -> Tensor:
+        # Midpoints of random pairs are at both sampled and unsampled places.
+        between = (batch.points + batch.points.flip(0)) / 2
+        return (field(batch.points) - batch.values).square().mean() + _transport(
+            self.transport, field, between, progress
+        )
 
 
 @dataclass(frozen=True)
 class SdfObjective:
-    """What `sdf_objective` returns; training looks into it for steps that a field has compiled."""
+    """Huber loss on the distance, quadratic below ``delta`` (unit-box units) and linear above.
 
-    delta: float
-    transport: TransportPenalty | None
-    gradient_weight: float
+    The loss is divided by ``delta``, so the linear part has slope 1. A plain L1 loss on many
+    samples at exactly 0 collapses to a flat field; the quadratic part prevents the collapse. With
+    ``transport``, adds the transport loss of an NSTR field that was built with a transport network.
+    If samples have gradients, adds ``gradient_weight`` times the squared error of the field's
+    gradient, as a mean over all samples of the batch; values alone leave the normals too free.
+    Raises ValueError if ``delta`` is not positive or ``gradient_weight`` is negative or not finite.
+    """
+
+    delta: float = 1e-3
+    transport: TransportPenalty | None = None
+    gradient_weight: float = GRADIENT_WEIGHT
 
     def __post_init__(self):
         if not (self.delta > 0 and 0 <= self.gradient_weight < math.inf):
             raise ValueError(
-                f"A loss needs delta > 0 and a gradient weight of 0 or more, unlike {self}."
+                f"A loss needs delta > 0 and a gradient weight of 0 or more, not {self}."
             )
 
     def pulls(self, batch: Samples) -> bool:
-        """Whether the gradients of samples like ``batch`` count."""
+        """Whether the gradients of samples like ``batch`` contribute to the loss."""
         return self.gradient_weight > 0 and batch.gradients is not None
 
     def __call__(self, field: Field, batch: Samples, progress: float) -> Tensor:
@@ -97,8 +93,10 @@ class SdfObjective:
 
 
 def _gradient_error(field: Field, batch: Samples) -> Tensor:
-    """The squared error of the field's gradient, summed over the samples that have one, per sample
-    of the batch."""
+    """The squared error of the field's gradient, per sample of the batch.
+
+    The sum is over the samples that have a gradient.
+    """
     wanted = batch.gradients
     assert wanted is not None
     known = wanted.any(dim=1)
@@ -111,8 +109,7 @@ def _gradient_error(field: Field, batch: Samples) -> Tensor:
 def _transport(
     penalty: TransportPenalty | None, field: Field, points: Tensor, progress: float
 ) -> Tensor | float:
-    """The weighted transport loss of ``field`` at the first ``points (n, d)``, or 0 where none is
-    asked for."""
+    """The weighted transport loss at the first of ``points (n, d)``, or 0 if none is due."""
     if penalty is None or not penalty.start <= progress < penalty.end:
         return 0.0
     if not isinstance(field, Nstr):

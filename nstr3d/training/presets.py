@@ -1,5 +1,4 @@
-"""How much to spend: a preset is a parameter budget and a training length; `sized_nstr` makes a
-field for any budget."""
+"""Presets of parameter budgets and training lengths, and fields sized to any budget."""
 
 from __future__ import annotations
 
@@ -22,7 +21,7 @@ SMALLEST, LARGEST = 2, 512  # cells per axis of the finest level
 
 @dataclass(frozen=True)
 class Preset:
-    """A budget of learned parameters and how to train them."""
+    """A budget of learned parameters and a training configuration."""
 
     params: int
     training: FitConfig
@@ -35,11 +34,11 @@ PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
 def levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The levels of the default field when the finest has ``finest`` cells per axis: quadratic
-    B-splines, and phase waves on the finest.
+    """The levels of the default field, with ``finest`` cells per axis on the finest level.
 
-    Where the coarsest has fewer than 12 cells a second dense level joins, without which the error
-    far from the surface doubles.
+    All levels are quadratic B-splines, and the finest level has phase waves. If the coarsest level
+    has fewer than 12 cells per axis, a second dense level is added; without it the error far from
+    the surface doubles.
     """
     coarse, middle = max(2, round(finest / 4)), max(3, round(finest / 2))
     first = LevelConfig(coarse, plain=8, sparse=False, order=2)
@@ -51,8 +50,10 @@ def levels_for(finest: int) -> tuple[LevelConfig, ...]:
 
 
 def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
-    """The control: levels without waves when the finest has ``finest`` cells per axis, after our
-    best plain grid."""
+    """Levels without waves, with ``finest`` cells per axis on the finest level.
+
+    They are a control, after our best plain grid.
+    """
     return (
         LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False, order=2),
         LevelConfig(max(3, round(finest / 4)), plain=8, order=2),
@@ -67,10 +68,11 @@ def sized_nstr(
     levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for,
     template: NstrConfig | None = None,
 ) -> NstrConfig:
-    """``template`` (the default field) near a shape, with ``levels_for`` the finest resolution
-    whose learned parameters do not exceed ``params``.
+    """Fill ``template`` with the finest levels whose learned parameters do not exceed ``params``.
 
-    Raises ValueError for a budget below that of the coarsest field, saying what that takes.
+    ``template`` defaults to the default field. ``near`` is the shape near which sparse levels store
+    nodes. ``levels_for`` gives the levels for a number of cells per axis. Raises ValueError if the
+    budget is below that of the coarsest field; the message names the smallest budget.
     """
     template, vicinity = template or NstrConfig(), Vicinity.of(near)
 
@@ -86,8 +88,8 @@ def sized_nstr(
             f"A budget of {params} parameters is too small for this shape; it takes at least "
             f"{cost(SMALLEST)}."
         )
-    # Cost grows about with the square of the resolution: a few guesses by that rule bracket the
-    # answer.
+    # The cost grows about with the square of the resolution, so a few guesses by this rule bracket
+    # the answer.
     low, high, guess = SMALLEST, LARGEST, 32
     while high - low > 1:
         spent = cost(guess)
@@ -97,25 +99,29 @@ def sized_nstr(
 
 
 def sized_grid(params: int, near: Near) -> NstrConfig:
-    """A sparse multi-level feature grid and decoder without waves: the control for what the
-    sinusoids add."""
+    """A sparse multi-level feature grid and decoder without waves.
+
+    It is the control for the contribution of the sinusoids.
+    """
     return sized_nstr(params, near, plain_levels_for)
 
 
 def sized_tuned_ngp(params: int, near: Near) -> NgpConfig:
-    """Instant-NGP with the levels and rate that measured best for distances at the nearest of three
-    budgets."""
+    """Instant-NGP with the levels and the rate that measured best for distances.
+
+    Three budgets were measured; the one nearest to ``params`` decides.
+    """
     budget = min(TUNED_NGP, key=lambda tuned: abs(math.log(params / tuned)))
     return sized_ngp(params, near, template=TUNED_NGP[budget])
 
 
 def changed(size: Callable[..., Any], **changes: Any) -> Callable[[int, Near], Any]:
-    """``size`` with ``changes`` to the configs that it makes."""
+    """A function like ``size`` that applies ``changes`` to the configurations it makes."""
     return lambda params, near: replace(size(params, near), **changes)
 
 
-# What `apps/benchmark.py --tune` found best on our bunny and Nefertiti; its rows are in
-# assets/results/tuning.csv.
+# The settings that `apps/benchmark.py --tune` found best on our bunny and Nefertiti; its rows are
+# in assets/results/tuning.csv.
 TUNED_NGP = {
     25_000: NgpConfig(levels=6, finest=64, table_rate=3e-2),
     100_000: NgpConfig(levels=8, finest=64, table_rate=3e-2),

@@ -1,5 +1,4 @@
-"""Samplers: where training points come from. A sampler has ``draw(count, generator) ->
-Samples``."""
+"""Samplers of training points. A sampler has ``draw(count, generator) -> Samples``."""
 
 from __future__ import annotations
 
@@ -24,14 +23,16 @@ class Sampler(Protocol):
 
 @dataclass(frozen=True)
 class SurfaceBand:
-    """Signed distances of a mesh in the unit box: ``surface`` of the points on it, ``near`` of them
-    moved off it by a Gaussian of standard deviation ``band``, ``around`` of them by one of
-    ``halo``, the rest uniform in [-1, 1]^3.
+    """Signed distances of a mesh in the unit box, at points on, near and around its surface.
 
-    ``distance`` answers for ``mesh``. The share ``sloped`` of all samples, but at most those near,
-    has the gradient of the distance: it comes with the nearest point. The halo is as wide as the
-    cells of the finest level: without it their far corners see too few samples, and the field can
-    cross zero there, off the surface.
+    The fraction ``surface`` of the points is on the surface. The fraction ``near`` is moved off it
+    by a Gaussian of standard deviation ``band``, and the fraction ``around`` by a Gaussian of
+    standard deviation ``halo``. The other points are uniform in [-1, 1]^3. ``distance`` is the
+    signed distance of ``mesh``. The fraction ``sloped`` of all samples, but at most the near
+    samples, has the gradient of the distance, which ``distance`` returns with the nearest point.
+    The halo is as wide as the cells of the finest level: without it, the far corners of these cells
+    see too few samples, and the field can cross zero there, off the surface. Raises ValueError if a
+    fraction is out of range.
     """
 
     mesh: Mesh
@@ -48,16 +49,16 @@ class SurfaceBand:
             raise ValueError(
                 f"The share of samples with a gradient must be from 0 to 1, not {self.sloped}."
             )
-        shares = (self.surface, self.near, self.around)
-        if min(shares) < 0 or sum(shares) > 1:
+        fractions = (self.surface, self.near, self.around)
+        if min(fractions) < 0 or sum(fractions) > 1:
             raise ValueError(
-                f"The shares {shares} of samples on, near and around the surface must not be "
-                "negative or exceed 1."
+                f"The shares {fractions} of samples on, near and around the surface must not be "
+                "negative, and their sum must not exceed 1."
             )
 
     def draw(self, count: int, generator: np.random.Generator) -> Samples:
         on, near, around = (
-            round(count * share) for share in (self.surface, self.near, self.around)
+            round(count * fraction) for fraction in (self.surface, self.near, self.around)
         )
         surface, _ = sample_surface(self.mesh, on + near + around, generator)
         generator.shuffle(surface)
@@ -81,10 +82,11 @@ class SurfaceBand:
 
 @dataclass(frozen=True)
 class Raster:
-    """Samples of an image or a sound: ``values (*shape, c)`` at the lattice's points, uniformly and
-    with repetition, of those where ``known (*shape)`` is true (everywhere when None).
+    """Samples of an image or a sound, ``values (*shape, c)`` at the points of a lattice.
 
-    Raises ValueError where nothing is known, or a known value is not finite.
+    They are drawn uniformly and with repetition where ``known (*shape)`` is true (everywhere if
+    None). Raises ValueError if the mask does not fit, no value is known, or a known value is not
+    finite.
     """
 
     values: np.ndarray
@@ -95,8 +97,8 @@ class Raster:
             self.known.shape != self.values.shape[:-1] or self.known.dtype != bool
         ):
             raise ValueError(
-                f"A mask {self.known.shape} {self.known.dtype} does not fit samples "
-                f"{self.values.shape[:-1]}."
+                f"The mask must be bool of the samples' shape {self.values.shape[:-1]}, not "
+                f"{self.known.dtype} of shape {self.known.shape}."
             )
         if self.known is not None and not self.known.any():
             raise ValueError("The mask hides every sample, so there is nothing to fit.")
@@ -107,7 +109,7 @@ class Raster:
 
     @property
     def lattice(self) -> Lattice:
-        """Where the samples are."""
+        """The lattice of the samples."""
         return Lattice(self.values.shape[:-1])
 
     def draw(self, count: int, generator: np.random.Generator) -> Samples:

@@ -1,5 +1,4 @@
-"""Least squares for fields that are linear in their parameters: conjugate gradients, no learning
-rate."""
+"""Least squares for fields that are linear in their parameters, by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -16,20 +15,20 @@ from nstr3d.training.fit import FitConfig, Progress
 from nstr3d.training.losses import Objective
 from nstr3d.types import Samples
 
-CHUNK = 1 << 16  # samples at a time
-PROBES = 16  # random signs that estimate the diagonal of J^T J
+CHUNK = 1 << 16  # samples that are evaluated at a time
+PROBES = 16  # vectors of random signs that estimate the diagonal of J^T J
 
 
 def least_squares(
     ridge: float = 3e-3, samples: int = 250_000
 ) -> Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]:
-    """Training that minimises ``|J theta - y|^2 + r |theta|^2`` over the first ``samples`` of the
-    pool, one iteration of conjugate gradients per item, from zero; r is ``ridge`` times the mean
-    diagonal of J^T J.
+    """A training that minimises ``|J theta - y|^2 + r |theta|^2`` by conjugate gradients from zero.
 
-    The preconditioner is the diagonal (Jacobi), which random signs z estimate: E[(J^T z)^2] =
-    diag(J^T J) (Hutchinson, 1989). The objective plays no part. Raises ValueError for a field that
-    is not linear in its parameters.
+    The first ``samples`` of the pool have the values y. r is ``ridge`` times the mean diagonal of
+    J^T J. The iterator yields after every iteration. There is no learning rate. The preconditioner
+    is the diagonal of J^T J (Jacobi), estimated with random signs z: E[(J^T z)^2] = diag(J^T J)
+    (Hutchinson, 1989). The objective is not used. Raises ValueError if the field is not linear in
+    its parameters.
     """
 
     def steps(
@@ -61,8 +60,10 @@ def least_squares(
 
 
 class _System:
-    """J and its adjoint: values ``(n, c)`` of ``field`` at the samples as a function of its
-    parameters, as one vector."""
+    """The linear map J from parameters to values, and its adjoint.
+
+    The parameters of ``field`` are one vector; the values ``(n, c)`` are those at the samples.
+    """
 
     def __init__(self, field: Field, data: Samples):
         self.field, self.points, self.values = field, data.points, data.values
@@ -73,26 +74,29 @@ class _System:
             self.put(2 * theta)
             if not torch.allclose(field(few), 2 * value, rtol=1e-4, atol=1e-5):
                 raise ValueError(
-                    "Least squares needs a field that is linear in its parameters: no decoder, no "
-                    "phase waves."
+                    "Least squares needs a field that is linear in its parameters, without a "
+                    "decoder or phase waves."
                 )
 
     def put(self, theta: Tensor) -> None:
-        """Makes ``theta`` the field's parameters."""
+        """Set the field's parameters to ``theta``."""
         with torch.no_grad():
             vector_to_parameters(theta, self.field.parameters())
 
     def adjoint(self, values: Tensor) -> Tensor:
-        """J^T values."""
-        return self._pulled(lambda part, value: values[part])
+        """J^T ``values``."""
+        return self._pull_back(lambda part, value: values[part])
 
     def normal(self, theta: Tensor) -> Tensor:
-        """J^T J theta, from one pass: what the field says at theta is pulled back at once."""
+        """J^T J ``theta``, in one pass over the samples.
+
+        J^T is applied to each chunk of the values as soon as the chunk is computed.
+        """
         self.put(theta)
-        return self._pulled(lambda part, value: value.detach())
+        return self._pull_back(lambda part, value: value.detach())
 
     def diagonal(self, generator: torch.Generator) -> Tensor:
-        """About diag(J^T J)."""
+        """An estimate of diag(J^T J)."""
         total = None
         for _ in range(PROBES):
             signs = torch.randint(0, 2, self.values.shape, generator=generator) * 2.0 - 1
@@ -101,7 +105,8 @@ class _System:
         assert total is not None
         return total / PROBES
 
-    def _pulled(self, weights: Callable[[slice, Tensor], Tensor]) -> Tensor:
+    def _pull_back(self, weights: Callable[[slice, Tensor], Tensor]) -> Tensor:
+        """J^T of the vectors that ``weights`` returns for each chunk and its values."""
         self.field.zero_grad(set_to_none=True)
         for start in range(0, len(self.points), CHUNK):
             part = slice(start, start + CHUNK)

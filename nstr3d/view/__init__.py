@@ -1,1 +1,1 @@
-"""Windows and pages: Open3D on the desktop, viser in the browser, and one file to send away."""
+"""Viewers: a desktop window by Open3D, a browser page by viser, and a page in one HTML file."""

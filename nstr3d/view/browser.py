@@ -1,5 +1,5 @@
-"""A page in the browser, by viser: surfaces extracted anew as sliders move, a plane of contour
-lines, the traced view."""
+"""A browser page by viser. It shows surfaces that are extracted again when sliders move, a plane of
+contour lines, and the sphere-traced view."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from nstr3d.view.scene import (
 from nstr3d.view.tracing import BEFORE, camera_of, shown, traced, view_of
 
 CLAY, INK = (176, 168, 156), (60, 92, 140)
-SETTLED = 0.25  # seconds that a camera rests before its view is traced
-LIVE_RESOLUTION = 72  # cells of a field's surface in training
+SETTLED = 0.25  # seconds without camera motion before the view is sphere traced
+LIVE_RESOLUTION = 72  # extraction cells of a field in training, along the longest side
 
 
 class Page:
-    """A page served at ``url``. What its visitors change is done by `refresh`, in the thread that
-    calls it or `run`.
+    """A page that is served at ``url``.
 
-    Shapes are shown where they are, about the middle of the page's scene and in a size that suits
-    it. Raises OSError for a port that is taken, ModuleNotFoundError where viser cannot be imported,
-    ValueError for a port that is none.
+    `refresh` applies the changes of visitors, in the thread that calls `refresh` or `run`. The
+    scene is centred on the middle of all shapes, and scaled so that their bounds have diagonal 2.
+    ``reference`` is the input mesh. Raises OSError for a port that is taken, ModuleNotFoundError if
+    viser cannot be imported, and ValueError for a port number out of range.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Page:
         self.shown: Settings | None = None
         self.views: dict[
             int, tuple[Any, float]
-        ] = {}  # of each visitor: the camera that was traced, and when it last moved
+        ] = {}  # for each visitor, the view that was traced (or None) and the time of last motion
         self._stage()
         models = [shape.fit for shape in self.shapes if shape.fit is not None]
         self.controls = Controls(
@@ -98,7 +98,8 @@ class Page:
             self.refresh()
 
     def refresh(self) -> None:
-        """Does what the controls say where that has changed; then traces the views that rest."""
+        """Applies the changed settings of the controls, then sphere traces the views whose camera
+        has stopped."""
         now, before = self.controls.settings(), self.shown
         if now != before:
             shaping = [
@@ -112,7 +113,7 @@ class Page:
         self._trace(now)
 
     def restart(self) -> None:
-        """Extracts and draws everything anew."""
+        """Extracts and draws all shapes again."""
         self.shown = self.controls.settings()
         self._extract(self.shown)
         self._draw(self.shown)
@@ -120,7 +121,8 @@ class Page:
     def training(
         self, fit: Fit, progress: Progress | None, resolution: int = LIVE_RESOLUTION
     ) -> None:
-        """Shows the field of a ``fit`` under way as it is now, extracted at ``resolution``."""
+        """Shows the current surface of a ``fit`` in training, extracted at ``resolution`` cells,
+        and its ``progress`` in the status."""
         with torch.no_grad():
             mesh = surface(replace(fit, lipschitz=2.0).sdf(), resolution)
         self.meshes[0] = mesh
@@ -163,7 +165,7 @@ class Page:
                     places = self._place(segments)
                     places[..., now.plane.axis] += (
                         2 * BEFORE
-                    )  # off the section, so that it does not hide them
+                    )  # so that the cut surface does not hide the contour lines
                     scene.add_line_segments(f"/contours{index}", places, shades, thickness=0.005)
                 else:
                     scene.remove_by_name(f"/contours{index}")
@@ -192,7 +194,8 @@ class Page:
         self.controls.status.content = "  \n".join(notes)
 
     def _draw_surface(self, name: str, shape: Shape, mesh: Mesh | None, now: Settings) -> str:
-        """Draws one surface and says what it is."""
+        """Draws one surface, or removes it if there is nothing to show. Returns a line for the
+        status."""
         part = mesh if mesh is None or now.plane is None else cut(mesh, now.plane)
         if mesh is None or part is None or not len(part.faces):
             self.server.scene.remove_by_name(name)
@@ -213,8 +216,8 @@ class Page:
         return note
 
     def _trace(self, now: Settings) -> None:
-        """Gives each visitor whose view rests the traced picture of it, and takes it away when the
-        view moves."""
+        """Shows the sphere-traced picture to each visitor whose camera has stopped, and removes the
+        picture when the camera moves."""
         for number, client in self.server.get_clients().items():
             seen, moved = self.views.get(number, (None, 0.0))
             view = view_of(client.camera)
@@ -223,7 +226,7 @@ class Page:
                     client.scene.set_background_image(None)
                     self.views[number] = (None, time.monotonic())
             elif view != seen:
-                if seen is not None or not moved:  # it has just begun to move
+                if seen is not None or not moved:  # the motion has just begun
                     client.scene.set_background_image(None)
                     self.views[number] = (None, time.monotonic())
                 elif time.monotonic() - moved > SETTLED:
@@ -231,7 +234,7 @@ class Page:
                     self._show_traced(client, now)
 
     def camera(self, client: Any) -> Camera:
-        """The camera of a visitor, in world units, with a picture of the page's shape."""
+        """A visitor's camera in world units, whose picture has the aspect ratio of the page."""
         return camera_of(client.camera, self.bounds, self.scale)
 
     def _show_traced(self, client: Any, now: Settings) -> None:
@@ -239,7 +242,7 @@ class Page:
         while True:
             try:
                 view = next(views, None)
-            except ValueError as error:  # the camera is within the surface
+            except ValueError as error:  # the camera is inside the surface
                 self.controls.status.content = str(error)
                 return
             if view is None:
@@ -250,9 +253,10 @@ class Page:
 
 
 def free_port(host: str, port: int) -> int:
-    """``port`` if it is free, any free one for 0; viser itself would silently take the next.
+    """``port`` if it is free, or any free port if ``port`` is 0.
 
-    Raises OSError for a port that is taken, ValueError for a number out of range.
+    This check is needed because viser silently uses the next free port. Raises OSError for a port
+    that is taken, and ValueError for a number that is not from 0 to 65535.
     """
     if not 0 <= port <= 65535:
         raise ValueError(Message("<port> is 0 to 65535, not {}.", port))
@@ -262,14 +266,14 @@ def free_port(host: str, port: int) -> int:
             probe.bind((host, port))
             return probe.getsockname()[1]
     except OSError as error:
-        text = "Port {} of {} has no free port ({})."
+        text = "The host {1} has no free port ({2})."
         if port:
             text = "Port {} of {} is taken; pass another <port>, or 0 for any free one ({})."
         raise OSError(Message(text, port, host, error.strerror)) from error
 
 
 def import_viser() -> Any:
-    """The module viser. Raises ModuleNotFoundError, which names the extra, where it is absent."""
+    """The module viser. Raises ModuleNotFoundError naming the extra if viser is not installed."""
     try:
         import viser
     except ImportError as error:

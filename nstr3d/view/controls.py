@@ -1,4 +1,4 @@
-"""The controls of the page in the browser, and what they say."""
+"""The controls of the browser page, and their values."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 from nstr3d.render.contours import Plane
 from nstr3d.types import Box
 
-RESOLUTIONS = (16, 512)
+RESOLUTIONS = (16, 512)  # range of the extraction resolution, in cells along the longest side
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of the controls."""
+    """The values of the controls. ``iso`` is a distance in world units. ``silent`` are the indices
+    of the silenced spectrum levels. ``plane`` is the cutting plane, or None."""
 
     resolution: int = 128
     iso: float = 0.0
@@ -28,11 +29,11 @@ class Settings:
 
 
 class Controls:
-    """The controls of a page in viser's ``gui``, for shapes within ``bounds``.
+    """The controls of a page in viser's ``gui``, for shapes in the world ``bounds``.
 
-    ``levels`` are the names of the spectrum levels that can be silenced. Controls for ``models``,
-    ``lines`` and an input mesh (``reference``) show only where the page has such. ``changed`` is
-    called after each change.
+    ``levels`` are the names of the spectrum levels that can be silenced. The flags ``models``,
+    ``lines`` and ``reference`` (an input mesh) say whether the page has such objects; controls of
+    absent objects are hidden. ``changed`` is called after each change.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Controls:
             control.on_update(lambda _: changed())
 
     def settings(self) -> Settings:
-        """The values of the controls now."""
+        """The current values of the controls."""
         plane = Plane("xyz".index(self.axis.value), self._offset()) if self.cutting.value else None
         silent = frozenset(index for index, box in enumerate(self.levels) if not box.value)
         return Settings(
@@ -94,7 +95,7 @@ class Controls:
         )
 
     def _offset(self) -> float:
-        """The plane's offset in world units: the slider runs across the bounds."""
+        """The plane's offset in world units. The slider from 0 to 1 spans the bounds."""
         axis = "xyz".index(self.axis.value)
         low, high = self.bounds.lower[axis], self.bounds.upper[axis]
         return low + float(self.offset.value) * (high - low)

@@ -1,4 +1,4 @@
-"""A page in the browser that follows a fit."""
+"""A browser page that shows a fit during training."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from nstr3d.types import Mesh
 from nstr3d.view.browser import LIVE_RESOLUTION, Page, free_port, import_viser
 from nstr3d.view.scene import Shape
 
-LIVE_SECONDS = 1.5  # between looks at a field in training
+LIVE_SECONDS = 1.5  # between two drawings of a field in training
 
 
 class LivePage:
-    """Follows a fit on a page: hand `started` and `step` to a job's `Listener`, call `finished` at
-    the end, and `close`.
+    """A page that shows a fit during training.
 
-    It looks at the field every ``seconds``, extracted at ``resolution``.
-
-    Raises OSError, ModuleNotFoundError and ValueError as `Page`.
+    Pass `started` and `step` to a job's `Listener`, call `finished` at the end, and then `close`.
+    The field's surface is extracted and drawn about every ``seconds``, at ``resolution`` cells
+    along the longest side. Raises OSError, ModuleNotFoundError and ValueError as `Page` does.
     """
 
     def __init__(
@@ -33,13 +32,13 @@ class LivePage:
     ):
         import_viser()
         self.seconds, self.resolution = seconds, resolution
-        self.host, self.port = host, free_port(host, port)  # before any work is done
+        self.host, self.port = host, free_port(host, port)  # fails before any work is done
         self.page: Page | None = None
         self.fit: Fit | None = None
         self.looked = 0.0
 
     def started(self, fit: Fit) -> None:
-        """Opens the page on a field that is about to be trained in place."""
+        """Opens the page for a field that is about to be trained in place."""
         self.fit = fit
         box = fit.bounds
         corners = np.array([box.lower, box.upper, (box.upper[0], box.lower[1], box.lower[2])])
@@ -49,7 +48,8 @@ class LivePage:
         )
 
     def step(self, progress: Progress) -> None:
-        """Looks at the field now and then, between two steps of training."""
+        """Draws the field between two training steps if ``seconds`` have passed since the last
+        drawing."""
         if (
             self.page is not None
             and self.fit is not None
@@ -59,12 +59,13 @@ class LivePage:
             self.looked = time.monotonic()
 
     def close(self) -> None:
-        """Ends the page."""
+        """Stops serving the page."""
         if self.page is not None:
             self.page.server.stop()
 
     def finished(self, fit: Fit) -> Page:
-        """The page with the finished model, its controls at work; serve it with ``run``."""
+        """The page of the finished model with working controls; serve it with its ``run``. Raises
+        ValueError if `started` was not called."""
         if self.page is None:
             raise ValueError("There is no page: training was never started.")
         self.page.shapes[0] = replace(self.page.shapes[0], fit=fit)

@@ -1,5 +1,5 @@
-"""What viewers show: surfaces of models and meshes, lines on them, and how far one surface is from
-another, as colours."""
+"""The objects that viewers show: surfaces of models and meshes, lines on them, and the distance
+from one surface to another as colours."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit, lipschitz_estimate
 from nstr3d.types import Box, Mesh, Polylines
 
-LIFT = 0.002  # diagonals by which lines are raised off the surface that they are drawn on
-NEAR = 0.02  # diagonals from the surface within which a point of a line belongs to it
-SAMPLES = 1 << 14
+LIFT = 0.002  # distance, in diagonals, by which lines are raised off their surface
+NEAR = 0.02  # a point of a line within this many diagonals of the surface lies on the surface
+SAMPLES = 1 << 14  # points at which the Lipschitz bound is estimated
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A surface to look at; ``fit`` where it is of a model."""
+    """A surface to show, in world units. ``fit`` is the model of the surface, if there is one."""
 
     name: str
     mesh: Mesh
     fit: Fit | None = None
 
     def sdf(self) -> Sdf:
-        """Its signed distance in world units."""
+        """The signed distance of the surface in world units."""
         return MeshDistance(self.mesh).sdf() if self.fit is None else self.fit.sdf()
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Lines to look at, with ``colours (n, 3)`` in [0, 1] of their points."""
+    """Lines to show in world units, with ``colours (n, 3)`` in [0, 1] of their points."""
 
     name: str
     lines: Polylines
@@ -47,8 +47,7 @@ class Curves:
 
 
 class Muted(Field):
-    """An NSTR field whose ``silent`` levels (indices) say nothing: their features are 0, and the
-    decoder goes on without them."""
+    """An NSTR field in which the features of the levels with the indices ``silent`` are 0."""
 
     def __init__(self, field: Nstr, silent: Collection[int]):
         super().__init__()
@@ -59,7 +58,7 @@ class Muted(Field):
         levels = self.field.spectra
         nothing = (
             points[:, :1] * 0
-        )  # of the points, so that there is a gradient where all levels are silent
+        )  # depends on the points, so that a gradient exists even if all levels are silent
         features = [
             nothing.expand(-1, level.config.features) if index in self.silent else level(points)
             for index, level in enumerate(levels)
@@ -71,8 +70,8 @@ class Muted(Field):
 
 
 def levels_of(fit: Fit) -> list[str]:
-    """The names of a model's spectrum levels: cells, channels and waves of each; none for another
-    kind of field."""
+    """The names of a model's spectrum levels, which give the cells, plain channels and waves. Empty
+    for a field that is not an NSTR field."""
     if not isinstance(fit.field, Nstr):
         return []
     configs = [level.config for level in fit.field.spectra]
@@ -83,8 +82,8 @@ def levels_of(fit: Fit) -> list[str]:
 
 
 def muted(fit: Fit, silent: Collection[int]) -> Sdf:
-    """The signed distance of a model without its ``silent`` levels; its Lipschitz bound is
-    estimated anew."""
+    """The signed distance of a model without the levels with the indices ``silent``. Its Lipschitz
+    bound is estimated at random points."""
     if not silent or not isinstance(fit.field, Nstr):
         return fit.sdf()
     field = Muted(fit.field, silent)
@@ -94,7 +93,8 @@ def muted(fit: Fit, silent: Collection[int]) -> Sdf:
 
 
 def surface(sdf: Sdf, resolution: int, level: float = 0.0) -> Mesh | None:
-    """The level set as a mesh, or None where there is none that closes within the bounds."""
+    """The level set of ``sdf`` at ``level`` (world units) as a mesh, or None if `extract_mesh`
+    raises ValueError, for example because no surface closes within the bounds."""
     try:
         return extract_mesh(sdf, resolution, level)
     except ValueError:
@@ -104,17 +104,20 @@ def surface(sdf: Sdf, resolution: int, level: float = 0.0) -> Mesh | None:
 def error_colours(
     mesh: Mesh, distance: Callable[[np.ndarray], np.ndarray], limit: float | None = None
 ) -> tuple[np.ndarray, float]:
-    """How far each vertex of ``mesh`` is from a surface, whose signed ``distance`` is given, as
-    colours ``(v, 3)``: from dark violet for 0 to yellow for ``limit`` and beyond (by default what
-    99% stay below), which is returned too."""
+    """Colours ``(v, 3)`` in [0, 1] of the distance of each vertex of ``mesh`` from another surface.
+
+    ``distance`` is the signed distance of the other surface, and its absolute value is coloured
+    from dark violet for 0 to yellow for ``limit`` and above. By default, ``limit`` is the 99%
+    quantile. The function also returns the limit.
+    """
     error = np.abs(distance(mesh.vertices))
     limit = float(np.quantile(error, 0.99)) if limit is None else limit
     return colour_map(torch.from_numpy(error / max(limit, 1e-300))).numpy(), limit
 
 
 def lifted(curves: Curves, sdf: Sdf) -> Curves:
-    """``curves`` with the points that lie on the surface of ``sdf`` raised off it a little, so that
-    it does not hide them."""
+    """``curves`` whose points on the surface of ``sdf`` are raised by `LIFT` along the normals, so
+    that the surface does not hide the curves."""
     points, size = curves.lines.points, sdf.bounds.diagonal
     near = np.abs(sdf(points)) < NEAR * size
     raised = points.copy()
@@ -123,7 +126,7 @@ def lifted(curves: Curves, sdf: Sdf) -> Curves:
 
 
 def joint_box(boxes: Sequence[Box]) -> Box:
-    """The smallest box that holds all ``boxes``."""
+    """The smallest box that contains all ``boxes``."""
     lower, upper = (
         np.min([box.lower for box in boxes], axis=0),
         np.max([box.upper for box in boxes], axis=0),
@@ -132,5 +135,5 @@ def joint_box(boxes: Sequence[Box]) -> Box:
 
 
 def box_of(points: np.ndarray) -> Box:
-    """The bounds of ``points (n, 3)``."""
+    """The axis-aligned bounding box of ``points (n, 3)``."""
     return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))

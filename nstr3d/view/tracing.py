@@ -1,7 +1,7 @@
-"""The sphere traced view of a page in the browser: what a visitor sees, as a picture with depth.
+"""The sphere-traced view of a browser page: a picture with depth for the camera of a visitor.
 
-The page's scene has its origin at the middle of the shapes and a scale that suits it; cameras and
-distances here are in world units.
+The origin of the page's scene is the middle of the shapes, and the scene is scaled. Cameras and
+distances in this module are in world units unless a text says otherwise.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from nstr3d.types import Box, Camera
 from nstr3d.view.controls import Settings
 from nstr3d.view.scene import joint_box
 
-# by how much a traced picture is nearer than what it shows, in the scene's units: it hides the mesh
+# A traced picture is nearer than its surface by this, in scene units, so that it hides the mesh.
 BEFORE = 0.004
-BEHIND = 160.0  # depth of nothing, in the scene's units: viser's own limit is 167
-TRACED = 720  # pixels to the height of a traced view, at most
+BEHIND = 160.0  # depth of the background in scene units; viser's limit is 167
+TRACED = 720  # largest height of a traced picture in pixels
 
 
 def view_of(camera: Any) -> tuple[Any, ...] | None:
-    """Where a visitor stands and looks, and the size of the page; None before the page has said
-    so."""
+    """Eye, target, up, vertical angle of view in radians, width and height in pixels of a visitor's
+    camera, in scene units. None before the page has reported its camera."""
     if camera.update_timestamp == 0.0 or min(camera.image_width, camera.image_height) < 1:
         return None
     eye, target, up = (
@@ -45,8 +45,8 @@ def view_of(camera: Any) -> tuple[Any, ...] | None:
 
 
 def camera_of(camera: Any, bounds: Box, scale: float) -> Camera:
-    """A visitor's camera in world units, with a picture of the page's shape. The scene shows shapes
-    about the middle of ``bounds``, enlarged by ``scale``."""
+    """A visitor's camera in world units, whose picture has the aspect ratio of the page. The origin
+    of the scene is the middle of ``bounds``. A world unit is ``scale`` scene units."""
     nowhere = (0.0, 0.0, 3.0), (0.0,) * 3, (0.0, 1.0, 0.0), 0.6, 16, 16
     eye, target, up, fov, width, height = view_of(camera) or nowhere
     ex, ey, ez = (np.asarray(eye) / scale + bounds.centre).tolist()
@@ -57,10 +57,10 @@ def camera_of(camera: Any, bounds: Box, scale: float) -> Camera:
 
 
 def traced(sdf: Sdf, camera: Camera, scale: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pictures ``(h, w, 3)`` uint8 of what ``camera`` sees and their depths ``(h, w)`` in the
-    scene's units: a coarse one at once, then the fine one.
+    """Pictures ``(h, w, 3)`` uint8 from ``camera`` and their depths ``(h, w)`` in scene units.
 
-    Raises ValueError for a camera within the surface.
+    The first picture has a quarter of the camera's width and height, the second has the full size.
+    Raises ValueError for a camera inside the surface.
     """
     for shrink in (4, 1):
         small = replace(
@@ -76,7 +76,7 @@ def traced(sdf: Sdf, camera: Camera, scale: float) -> Iterator[tuple[np.ndarray,
 
 
 def shown(sdfs: Sequence[Sdf], now: Settings) -> Sdf:
-    """All ``sdfs`` together as the controls show them: at the iso level and cut by the plane."""
+    """The union of all ``sdfs``, each at the iso level and cut by the plane of the controls."""
     return _union([_shown_sdf(sdf, now) for sdf in sdfs])
 
 
@@ -91,8 +91,8 @@ def _shown_sdf(sdf: Sdf, now: Settings) -> Sdf:
 
 
 def _spread(depth: np.ndarray) -> np.ndarray:
-    """Each pixel as near as its nearest neighbour, so that a mesh's coarser outline does not show
-    beside a traced picture's."""
+    """The minimum of ``depth`` over 5 x 5 pixels, so that the coarser outline of a mesh does not
+    appear beside the outline of the traced picture."""
     for axis in (0, 1):
         around = np.pad(depth, [(2, 2) if n == axis else (0, 0) for n in (0, 1)], mode="edge")
         depth = np.min(

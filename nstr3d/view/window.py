@@ -1,5 +1,5 @@
-"""A window on the desktop, by Open3D: surfaces side by side or overlaid with the input, its error,
-lines, a screenshot."""
+"""A desktop window by Open3D. It shows surfaces side by side, the input mesh over or beside them,
+the error against the input, and lines, and it saves screenshots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nstr3d.types import Box, Camera, Mesh
 from nstr3d.view.scene import Curves, Shape, box_of, error_colours, joint_box
 
 CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)
-GAP = 1.15  # from one surface to the next, in widths
+GAP = 1.15  # distance between surfaces in widths, where a width is 0.7 of the largest diagonal
 KEYS = {
     "W": "wireframe",
     "I": "input mesh: overlaid, beside, away",
@@ -37,7 +37,8 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Showing:
-    """What the window shows; ``input`` is 0 away, 1 overlaid as wires, 2 beside."""
+    """The display settings. ``input`` is the state of the input mesh: 0 hidden, 1 overlaid as
+    wires, 2 beside the surfaces."""
 
     wireframe: bool = False
     input: int = 0
@@ -46,7 +47,7 @@ class Showing:
 
 
 def has_display() -> bool:
-    """Whether a window can be opened here."""
+    """Whether this process can open a window."""
     if not sys.platform.startswith("linux"):
         return True
     if os.environ.get("WAYLAND_DISPLAY"):
@@ -56,18 +57,19 @@ def has_display() -> bool:
         return False
     x11 = ctypes.CDLL(library)
     x11.XOpenDisplay.restype = ctypes.c_void_p
-    display = x11.XOpenDisplay(None)  # a display may be named and not be there
+    display = x11.XOpenDisplay(None)  # DISPLAY may name a display that does not exist
     if display:
         x11.XCloseDisplay(ctypes.c_void_p(display))
     return bool(display)
 
 
 class Window:
-    """An open window on ``shapes`` in a row, with ``curves`` and the ``reference`` that they are
-    compared with.
+    """An open window that shows ``shapes`` in a row, ``curves``, and the input mesh ``reference``.
 
-    ``say`` gets a line of text where something is worth saying. Close it, or use it in a ``with``.
-    Raises OSError where there is no display, ModuleNotFoundError where Open3D cannot be imported.
+    ``size`` is the width and height in pixels. ``say`` receives messages for the user, one line
+    each. Call `close` at the end, or use the window in a ``with`` statement. Raises OSError if
+    there is no display or the window cannot be opened, and ModuleNotFoundError if Open3D cannot be
+    imported.
     """
 
     def __init__(
@@ -95,14 +97,14 @@ class Window:
         title = ", ".join(shape.name for shape in shapes) or "nstr3d"
         if not self.window.create_window(f"nstr3d: {title}", *size):
             raise OSError(
-                "The window could not be opened; look in a browser, or take pictures with nstr3d "
-                "render."
+                "The window could not be opened; use the browser page, or make pictures with "
+                "nstr3d render."
             )
         options = self.window.get_render_option()
         options.background_color = np.array([0.93, 0.93, 0.93])
         options.mesh_shade_option = (
             self.open3d.visualization.MeshShadeOption.Color
-        )  # smooth, by the vertices' normals
+        )  # smooth shading by vertex normals
         options.mesh_show_back_face = True
         self.camera = Camera.around(self.bounds(), width=size[0], height=size[1])
         actions = {
@@ -116,7 +118,7 @@ class Window:
         for key, action in actions.items():
             self.window.register_key_callback(ord(key), _quietly(action))
         self.draw()
-        self.look()
+        self.place_camera()
 
     def __enter__(self) -> Window:
         return self
@@ -133,7 +135,7 @@ class Window:
         self.window.run()
 
     def bounds(self) -> Box:
-        """Of all that is shown."""
+        """The bounds, in world units, of everything that is shown."""
         boxes = [
             _moved(shape.mesh.bounds, place) for shape, place in zip(self.shapes, self._places())
         ]
@@ -148,23 +150,23 @@ class Window:
         return joint_box(boxes)
 
     def draw(self) -> None:
-        """Puts into the window what is to be shown, the view staying as it is."""
+        """Draws everything that is shown again and keeps the view."""
         camera = self.window.get_view_control().convert_to_pinhole_camera_parameters()
         self.window.clear_geometries()
         options = self.window.get_render_option()
         options.mesh_show_wireframe = self.showing.wireframe
         options.line_width = (
             1.0 if self.showing.input == 1 else 3.0
-        )  # of all lines: a mesh's many wires are to be thin
+        )  # the width holds for all lines, and the many wires of a mesh have to be thin
         for geometry in self._geometries():
             self.window.add_geometry(geometry, reset_bounding_box=True)
         self.window.get_view_control().convert_from_pinhole_camera_parameters(
             camera, allow_arbitrary=True
         )
 
-    def look(self, camera: Camera | None = None) -> None:
-        """Looks as ``camera`` does, whose picture has the window's size; by default at all there
-        is."""
+    def place_camera(self, camera: Camera | None = None) -> None:
+        """Sets the view to ``camera``, whose picture must have the size of the window. By default,
+        the view shows everything that is shown."""
         camera = self.camera = camera or Camera.around(
             self.bounds(), width=self.camera.width, height=self.camera.height
         )
@@ -187,7 +189,7 @@ class Window:
         )
 
     def capture(self) -> np.ndarray:
-        """What the window shows: ``(h, w, 3)`` float32 in [0, 1]."""
+        """The picture in the window: ``(h, w, 3)`` float32 in [0, 1]."""
         self.window.poll_events()
         self.window.update_renderer()
         return np.array(self.window.capture_screen_float_buffer(do_render=True), np.float32).clip(
@@ -195,8 +197,8 @@ class Window:
         )
 
     def screenshot(self) -> None:
-        """Saves what the window shows beside where the program was started, under the next free
-        name."""
+        """Saves the picture in the window to the working directory, as the first free name of
+        view-1.png, view-2.png and so on."""
         path = next(
             path
             for path in (Path(f"view-{number}.png") for number in range(1, 10**6))
@@ -206,31 +208,31 @@ class Window:
         self.say(f"wrote {path}")
 
     def wireframe(self) -> None:
-        """The triangles' edges on or off."""
+        """Shows or hides the edges of the triangles."""
         self._show(replace(self.showing, wireframe=not self.showing.wireframe))
 
     def flow(self) -> None:
-        """The lines on or off."""
+        """Shows or hides the lines."""
         self._show(replace(self.showing, lines=not self.showing.lines))
 
     def input(self) -> None:
-        """The input mesh overlaid as wires, then beside, then away."""
+        """Cycles the input mesh between overlaid as wires, beside the surfaces, and hidden."""
         if self.reference is None:
             self.say(Message("There is no mesh to show beside the model; name it as <input>."))
             return
         self._show(replace(self.showing, input=(self.showing.input + 1) % 3))
         if self.showing.input != 1:
-            self.look()
+            self.place_camera()
 
     def error(self) -> None:
-        """The distance to the input as colours, or plain."""
+        """Switches the surfaces between plain colour and colours of the distance to the input."""
         if self.reference is None:
             self.say(Message("There is no mesh to measure the error against; name it as <input>."))
             return
         if self.errors is None:
             distance = MeshDistance(self.reference).sdf()
-            found = [error_colours(shape.mesh, distance) for shape in self.shapes]
-            limit = max((limit for _, limit in found), default=0.0)
+            result = [error_colours(shape.mesh, distance) for shape in self.shapes]
+            limit = max((limit for _, limit in result), default=0.0)
             self.errors = [error_colours(shape.mesh, distance, limit)[0] for shape in self.shapes]
             self.say(f"distance to the input: violet 0, yellow {limit:.3g} and more")
         self._show(replace(self.showing, error=not self.showing.error))
@@ -240,8 +242,8 @@ class Window:
         self.draw()
 
     def _places(self) -> list[np.ndarray]:
-        """Where each shape goes, and, last, what is beside them: along the first view's right, each
-        in its own width."""
+        """The offset ``(3,)`` of each shape and, last, of the mesh beside them. The offsets are
+        equally spaced to the right of the first view."""
         right = Camera.around(Box((-1.0,) * 3, (1.0,) * 3)).axes[0]
         meshes = [shape.mesh for shape in self.shapes] + (
             [self.reference] if self.reference is not None else []
@@ -250,10 +252,12 @@ class Window:
         return [right * width * n for n in range(len(self.shapes) + 1)]
 
     def _geometries(self) -> list[Any]:
-        places, found = self._places(), []
+        places, result = self._places(), []
         for index, (mesh, place) in enumerate(zip(self.meshes, places)):
             colours = None if self.errors is None or not self.showing.error else self.errors[index]
-            found.append(_painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place))
+            result.append(
+                _painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place)
+            )
         if self.reference is not None and self.showing.input == 1:
             wires = self.open3d.geometry.LineSet.create_from_triangle_mesh(
                 self.open3d.geometry.TriangleMesh(
@@ -261,34 +265,35 @@ class Window:
                     self.open3d.utility.Vector3iVector(self.reference.faces.astype(np.int32)),
                 )
             )
-            found.append(wires.paint_uniform_color(INK))
+            result.append(wires.paint_uniform_color(INK))
         if self.reference is not None and self.showing.input == 2:
             beside = _drawable(self.open3d, self.reference)
-            found.append(_painted(self.open3d, beside, self.reference, None, SLATE, places[-1]))
+            result.append(_painted(self.open3d, beside, self.reference, None, SLATE, places[-1]))
         if self.showing.lines:
-            found += [line_set(curves.lines, curves.colours) for curves in self.curves]
-        return found
+            result += [line_set(curves.lines, curves.colours) for curves in self.curves]
+        return result
 
 
 def _quietly(action: Callable[[], None]) -> Callable[[Any], bool]:
     def call(window: Any) -> bool:
         action()
-        return True  # draw again
+        return True  # asks Open3D to draw again
 
     return call
 
 
 def _drawable(open3d: Any, mesh: Mesh) -> Any:
-    """A mesh whose corners are its own, so that edges are sharp and the rest is smooth."""
-    found = open3d.geometry.TriangleMesh(
+    """An Open3D mesh with a separate vertex for each face corner. Its `corner_normals` keep sharp
+    edges sharp and shade other edges smoothly."""
+    result = open3d.geometry.TriangleMesh(
         open3d.utility.Vector3dVector(mesh.corners.reshape(-1, 3)),
         open3d.utility.Vector3iVector(
             np.arange(3 * len(mesh.faces), dtype=np.int32).reshape(-1, 3)
         ),
     )
-    found.compute_triangle_normals()  # without them Open3D lights nothing
-    found.vertex_normals = open3d.utility.Vector3dVector(corner_normals(mesh).reshape(-1, 3))
-    return found
+    result.compute_triangle_normals()  # Open3D lights a mesh only if it has triangle normals
+    result.vertex_normals = open3d.utility.Vector3dVector(corner_normals(mesh).reshape(-1, 3))
+    return result
 
 
 def _painted(
@@ -299,12 +304,12 @@ def _painted(
     plain: tuple[float, float, float],
     place: np.ndarray,
 ) -> Any:
-    found = open3d.geometry.TriangleMesh(drawable)
+    result = open3d.geometry.TriangleMesh(drawable)
     if colours is None:
-        found.paint_uniform_color(plain)
+        result.paint_uniform_color(plain)
     else:
-        found.vertex_colors = open3d.utility.Vector3dVector(colours[mesh.faces.ravel()])
-    return found.translate(place)
+        result.vertex_colors = open3d.utility.Vector3dVector(colours[mesh.faces.ravel()])
+    return result.translate(place)
 
 
 def _moved(box: Box, by: np.ndarray) -> Box:

@@ -1,1 +1,1 @@
-"""The peers: SIREN, FINER, Fourier features and Instant-NGP."""
+"""The fields that NSTR is compared with: SIREN, FINER, Fourier features and Instant-NGP."""

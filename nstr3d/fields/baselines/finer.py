@@ -1,6 +1,6 @@
-"""FINER: a SIREN whose sines speed up with their argument (Liu et al., "FINER: Flexible
-Spectral-Bias Tuning in Implicit Neural Representation by Variable-periodic Activation Functions",
-CVPR 2024)."""
+"""FINER: a SIREN whose sines have a frequency that grows with the magnitude of their argument (Liu
+et al., "FINER: Flexible Spectral-Bias Tuning in Implicit Neural Representation by Variable-periodic
+Activation Functions", CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from nstr3d.kernels.field.interpolate import differentiated
 
 @dataclass(frozen=True)
 class FinerConfig:
-    """Defaults: three hidden layers of 256, frequency factor 30 as a SIREN's, first biases uniform
-    in [-5, 5]."""
+    """The options of a FINER: ``depth`` hidden layers of ``width`` units, frequency factor
+    ``omega`` (30, as in a SIREN), biases of the first layer uniform in [-``bias``, ``bias``], and
+    learning ``rate``. Raises ValueError if ``width`` or ``depth`` is less than 1."""
 
     width: int = 256
     depth: int = 3
@@ -43,24 +44,24 @@ class FinerConfig:
         near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Finer:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
-        ``near`` plays no part."""
+        """A field with random weights drawn from ``generator`` (by default one with seed 0).
+        ``near`` is ignored."""
         return Finer(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Finer:
-        """A field of the same shape for saved ``tensors``."""
+        """A field into which the saved ``tensors`` can be loaded."""
         return self.build(in_dim, out_dim)
 
     def parameters(self, in_dim: int, out_dim: int) -> int:
-        """How many parameters the field has: ``(d + 1) w + (depth - 1) (w + 1) w + (w + 1) c``, a
-        SIREN's."""
+        """Number of parameters of the field, equal to a SIREN's: ``(d + 1) w + (depth - 1) (w + 1)
+        w + (w + 1) c`` for d inputs, c outputs and width w."""
         w = self.width
         return (in_dim + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
 def sized_finer(params: int, near: Near, out_dim: int = 1) -> FinerConfig:
-    """The widest FINER of at most ``params`` parameters for points like ``near``. Raises ValueError
-    where there is none."""
+    """The widest FINER of at most ``params`` parameters for points with the dimension of ``near``.
+    Raises ValueError if even width 1 needs more parameters."""
     dim = Vicinity.of(near).dim
     return FinerConfig(largest(lambda w: FinerConfig(w).parameters(dim, out_dim), params, 1))
 
@@ -68,8 +69,8 @@ def sized_finer(params: int, near: Near, out_dim: int = 1) -> FinerConfig:
 class Finer(Field):
     """Layers ``z = W x + b -> sin(omega (|z| + 1) z)`` and a linear last layer; see `FinerConfig`.
 
-    The parameters' gradient takes |z| for constant, as its authors' code does, and trains better
-    for it; slopes in the points are exact.
+    When only the parameters are differentiated, |z| counts as constant, as in the authors' code,
+    because this trains better. When the points are differentiated too, all gradients are exact.
     """
 
     def __init__(self, config: FinerConfig, in_dim: int, out_dim: int, generator: torch.Generator):
@@ -83,7 +84,7 @@ class Finer(Field):
                 weight: Tensor = layer.weight  # type: ignore[assignment]
                 weight.uniform_(-bound, bound, generator=generator)
             first: nn.Linear = self.layers[0]  # type: ignore[assignment]
-            # section 3.3: the bias picks the frequency
+            # a unit's bias sets its frequency, so the biases are spread widely (section 3.3)
             first.bias.uniform_(-config.bias, config.bias, generator=generator)
 
     def forward(self, points: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
-"""A perceptron over random Fourier features (Tancik et al., "Fourier Features Let Networks Learn
-High Frequency Functions in Low Dimensional Domains", NeurIPS 2020)."""
+"""A perceptron on random Fourier features (Tancik et al., "Fourier Features Let Networks Learn High
+Frequency Functions in Low Dimensional Domains", NeurIPS 2020)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,14 @@ from nstr3d.fields.vicinity import Near
 
 @dataclass(frozen=True)
 class FourierConfig:
-    """Defaults: 256 frequencies, layers of 256 (section 6). ``deviation`` of the Gaussian that
-    frequencies are drawn from is in cycles per unit of [0, 1]; the paper tunes it per task.
-    Frequencies are fixed: bytes, not parameters."""
+    """The options of a Fourier feature field. The defaults are 256 frequencies and hidden layers of
+    256 units (section 6 of the paper).
+
+    ``deviation`` is the standard deviation of the Gaussian from which the frequencies are drawn, in
+    cycles per unit length of [0, 1]; the paper tunes it per task. The frequencies are fixed: they
+    are saved, but do not count as parameters. Raises ValueError if ``width``, ``depth``,
+    ``frequencies`` or ``deviation`` is not positive.
+    """
 
     width: int = 256
     depth: int = 4
@@ -40,31 +45,32 @@ class FourierConfig:
         near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Fourier:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
-        ``near`` plays no part."""
+        """A field with random weights drawn from ``generator`` (by default one with seed 0).
+        ``near`` is ignored."""
         return Fourier(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Fourier:
-        """A field of the same shape for saved ``tensors``."""
+        """A field into which the saved ``tensors`` can be loaded."""
         return self.build(in_dim, out_dim)
 
     def parameters(self, out_dim: int) -> int:
-        """How many parameters the field has: ``(2 m + 1) w + (depth - 1) (w + 1) w + (w + 1) c``
-        for m frequencies."""
+        """Number of parameters of the field: ``(2 m + 1) w + (depth - 1) (w + 1) w + (w + 1) c``
+        for m frequencies, c outputs and width w."""
         w = self.width
         return (2 * self.frequencies + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
 
 
 def sized_fourier(params: int, near: Near, out_dim: int = 1) -> FourierConfig:
-    """The widest of at most ``params`` parameters, with as many frequencies as its layers are wide,
-    as in the paper."""
+    """The widest Fourier feature field of at most ``params`` parameters. The number of frequencies
+    equals the width, as in the paper. ``near`` is ignored. Raises ValueError if even width 1 needs
+    more parameters."""
     width = largest(lambda w: FourierConfig(w, frequencies=w).parameters(out_dim), params, 1)
     return FourierConfig(width, frequencies=width)
 
 
 class Fourier(Field):
-    """``x -> mlp(cos 2 pi B v, sin 2 pi B v)`` with ``v = (x + 1) / 2`` and ReLU layers; see
-    `FourierConfig`."""
+    """``x -> mlp(cos 2 pi B v, sin 2 pi B v)`` with ``v = (x + 1) / 2``, a fixed random matrix B
+    and ReLU layers; see `FourierConfig`."""
 
     matrix: Tensor
 

@@ -1,6 +1,6 @@
-"""Instant-NGP: a multiresolution hash encoding under a small perceptron (Müller et al., "Instant
-Neural Graphics Primitives with a Multiresolution Hash Encoding", ACM Transactions on Graphics
-41(4), 2022)."""
+"""Instant-NGP: a multiresolution hash encoding followed by a small perceptron (Müller et al.,
+"Instant Neural Graphics Primitives with a Multiresolution Hash Encoding", ACM Transactions on
+Graphics 41(4), 2022)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from nstr3d.kernels.field.hashing import HashGrid, hash_encode
 
 @dataclass(frozen=True)
 class NgpConfig:
-    """Defaults: 16 levels of 2 features from 16 to 2048 cells (table 1), two ReLU layers of 64;
-    rates as `NgpConfig.paper`.
+    """The options of an Instant-NGP field. The defaults are 16 levels of 2 features from 16 to 2048
+    cells per axis (table 1 of the paper), two hidden ReLU layers of 64 units, and learning rates of
+    1e-2.
 
-    ``table`` is the largest number of entries of a level, T; a level of fewer nodes stores each of
-    them (section 3).
+    ``table`` is the largest number of entries of a level, T; a level with fewer nodes stores each
+    node separately (section 3). Raises ValueError if a size is less than 1 or ``finest`` is less
+    than ``coarsest``.
     """
 
     table: int = 1 << 14
@@ -43,14 +45,14 @@ class NgpConfig:
             )
         if self.finest < self.coarsest:
             raise ValueError(
-                f"The finest level, {self.finest} cells, is coarser than the coarsest, "
-                f"{self.coarsest}."
+                f"The finest level of {self.finest} cells per axis is coarser than the coarsest "
+                f"level of {self.coarsest}; make finest at least as large as coarsest."
             )
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Cells per axis of each level: ``floor(coarsest b^l)`` with b such that the last is
-        ``finest`` (equations 2 and 3)."""
+        """Cells per axis of each level l: ``floor(coarsest b^l)``, with the factor b for which the
+        last level has ``finest`` cells (equations 2 and 3)."""
         growth = (math.log(self.finest) - math.log(self.coarsest)) / max(self.levels - 1, 1)
         return tuple(
             math.floor(self.coarsest * math.exp(growth * level) + 1e-9)
@@ -58,7 +60,7 @@ class NgpConfig:
         )
 
     def grid(self, in_dim: int) -> HashGrid:
-        """Where each level's entries are in the one table."""
+        """The layout of the levels' entries in their common table."""
         return HashGrid(
             self.resolutions, tuple(min((n + 1) ** in_dim, self.table) for n in self.resolutions)
         )
@@ -70,17 +72,17 @@ class NgpConfig:
         near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Ngp:
-        """A field with random weights, drawn from ``generator`` (by default one with seed 0);
-        ``near`` plays no part."""
+        """A field with random weights drawn from ``generator`` (by default one with seed 0).
+        ``near`` is ignored."""
         return Ngp(self, in_dim, out_dim, generator or torch.Generator().manual_seed(0))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Ngp:
-        """A field of the same shape for saved ``tensors``."""
+        """A field into which the saved ``tensors`` can be loaded."""
         return self.build(in_dim, out_dim)
 
     def parameters(self, in_dim: int, out_dim: int) -> int:
-        """How many parameters the field has: ``F sum_l min(T, (N_l + 1)^d)`` entries and the
-        perceptron's."""
+        """Number of parameters of the field: ``F sum_l min(T, (N_l + 1)^d)`` for F features and
+        N_l cells per axis, plus the perceptron's."""
         w, inputs = self.width, self.levels * self.features
         mlp = (inputs + 1) * w + (self.depth - 1) * (w + 1) * w + (w + 1) * out_dim
         return sum(self.grid(in_dim).sizes) * self.features + mlp
@@ -89,15 +91,16 @@ class NgpConfig:
 def sized_ngp(
     params: int, near: Near, out_dim: int = 1, template: NgpConfig | None = None
 ) -> NgpConfig:
-    """``template`` with the largest tables such that there are at most ``params`` parameters for
-    points like ``near``."""
+    """``template`` (by default `NgpConfig` with its defaults) with the largest ``table`` for which
+    the field has at most ``params`` parameters on points with the dimension of ``near``. Raises
+    ValueError if even a table of 1 entry needs more parameters."""
     dim, template = Vicinity.of(near).dim, template or NgpConfig()
     table = largest(lambda t: replace(template, table=t).parameters(dim, out_dim), params, 1)
     return replace(template, table=table)
 
 
 class Ngp(Field):
-    """Features of every level, interpolated multilinearly, side by side into a perceptron; see
+    """A perceptron on the concatenated features of all levels, each interpolated multilinearly; see
     `NgpConfig`."""
 
     def __init__(self, config: NgpConfig, in_dim: int, out_dim: int, generator: torch.Generator):

@@ -1,1 +1,2 @@
-"""Fields without training: cosines for complete samples, spectra carried across gaps."""
+"""Fields in closed form, without training: a cosine basis for complete samples, and spectra that
+transport carries across gaps."""

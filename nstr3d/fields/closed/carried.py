@@ -1,12 +1,13 @@
-"""Carrying the phase across gaps of a sound: a complex local spectrum with a linear, diagonal
-transport law.
+"""Fills gaps in a sound by carrying phases across them: a complex local spectrum with a linear,
+diagonal transport law.
 
-``f(t) = Re sum_k S_k(t) exp(i omega_k t)``, S_k linear between nodes, and ``dS_k/dt = (alpha_k + i
-delta_k) S_k`` with rates that vary slowly in time. S is the least-squares solution for the known
-samples under the law, by conjugate gradients, and the rates are fitted to S in closed form, in
-turn. Where nothing is known the law alone speaks: waves go on with their local frequency. What
-depends on where the nodes happen to be is averaged out over shifted and scaled grids (cycle
-spinning; Coifman and Donoho, Translation-invariant de-noising, 1995).
+The model is ``f(t) = Re sum_k S_k(t) exp(i omega_k t)`` with S_k linear between nodes, and the law
+is ``dS_k/dt = (alpha_k + i delta_k) S_k`` with rates alpha_k and delta_k that vary slowly in time.
+The fit alternates between two steps. S is fitted by conjugate gradients to the known samples, with
+the squared error of the law as a penalty. The rates are fitted to S in closed form. In a gap only
+the penalty determines S, so the waves continue with their local frequency. The result depends on
+the positions of the nodes; averaging over shifted and scaled grids of nodes reduces this dependence
+(cycle spinning; Coifman and Donoho, Translation-invariant de-noising, 1995).
 """
 
 from __future__ import annotations
@@ -21,24 +22,32 @@ import numpy as np
 
 from nstr3d.fields.conjugate import conjugate_gradients
 
-# at most, of frequencies times that of nodes; at 1 the frame collapses (Balian, 1981; Low, 1985)
+# Largest product of the spacing of frequencies (cycles per sample) and of nodes (samples). At 1 the
+# frame is no longer stable (Balian, 1981; Low, 1985).
 SPACING = 0.9
 
-HOPS = (0.75, 1.0, 1.25)  # of the configured one, that spinning averages over
-SHIFTS = 4  # of the grid at each
+HOPS = (0.75, 1.0, 1.25)  # hops that `spin` averages over, as factors of the configured hop
+SHIFTS = 4  # shifts of the grid that `spin` averages over, for each hop
 
-FLOOR = 1e-4  # of the largest power that a wave is expected to have at least
-CONVERGED = 1e-24  # of the right side's square: a residual at which iterations end
+FLOOR = 1e-4  # least expected power of a wave, as a fraction of the largest expected power
+CONVERGED = 1e-24  # squared residual, relative to the right side's square, that ends iterations
 
 
 @dataclass(frozen=True)
 class CarryConfig:
-    """``hop`` samples between nodes; ``weight`` of the law and of a ``ridge`` against the samples;
-    ``reach`` nodes to either side over which rates are averaged (the whole sound when None);
-    ``rounds`` of rates and amplitudes with ``iterations`` each.
+    """The options of `carry`.
 
-    ``carry = False`` puts rates to zero, |S_k| and phase staying as they are: plain smoothness.
-    ``weight = 0`` is ridge regression. Both are controls.
+    Nodes are ``hop`` samples apart. ``weight`` is the weight of the law's squared error and
+    ``ridge`` that of the squared amplitudes, both relative to the squared error at the samples.
+    Rates are averaged over ``reach`` nodes to either side (over the whole sound if None). The fit
+    makes ``rounds`` of rates and amplitudes, with ``iterations`` of conjugate gradients in each.
+
+    Two settings are controls. ``carry = False`` fits no rates and penalises the differences of S_k
+    between neighbouring nodes, with each node's phase counted from the node: plain smoothness.
+    ``weight = 0`` is ridge regression. Both make one round of ``4 * iterations``.
+
+    Raises ValueError if ``hop`` is less than 2, ``rounds`` or ``iterations`` is less than 1, or
+    ``weight`` or ``ridge`` is negative.
     """
 
     hop: int = 64
@@ -57,27 +66,28 @@ class CarryConfig:
             or min(self.weight, self.ridge) < 0
         ):
             raise ValueError(
-                "Carrying needs a hop of 2 or more, a round, an iteration and weights not below "
-                f"0, unlike {self}."
+                "Carrying needs a hop of at least 2, at least 1 round and 1 iteration, and a "
+                f"weight and a ridge of 0 or more, unlike {self}."
             )
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The fitted model: ``spectrum (nodes, waves)`` complex, each node's phase counted from itself,
-    and ``omega (waves,)`` in radians per sample."""
+    """The fitted model: the complex ``spectrum (nodes, waves)``, with each node's phase counted
+    from the node, and the frequencies ``omega (waves,)`` in radians per sample. Nodes are ``hop``
+    samples apart."""
 
     spectrum: np.ndarray
     omega: np.ndarray
     hop: int
 
     def values(self, length: int) -> np.ndarray:
-        """The sound ``(length,)`` at its samples."""
+        """The modelled sound ``(length,)`` at the first ``length`` samples."""
         return _Frame(self.hop).synthesise(self.spectrum).ravel()[:length]
 
     def frequency(self) -> np.ndarray:
-        """Instantaneous frequency ``(nodes - 1,)`` in radians per sample, between nodes: the mean
-        of omega + d arg S / dt over waves, weighted by ``|S|^2``."""
+        """Instantaneous frequency ``(nodes - 1,)`` between neighbouring nodes, in radians per
+        sample: the mean of omega_k + d arg S_k / dt over the waves, weighted by ``|S_k|^2``."""
         turn = np.exp(1j * self.omega * self.hop)
         product = self.spectrum[1:] * np.conj(self.spectrum[:-1] * turn)
         power = np.abs(product)
@@ -86,8 +96,10 @@ class Carried:
 
 
 def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None) -> Carried:
-    """The model of ``values (n,)`` where ``known (n,)`` is true. Raises ValueError where nothing
-    is, or it is not finite."""
+    """Fits the model to ``values (n,)`` where the bool array ``known (n,)`` is true.
+
+    Raises ValueError if no sample is known or a known sample is not finite.
+    """
     config = config or CarryConfig()
     if not known.any():
         raise ValueError("The mask hides every sample, so there is nothing to continue.")
@@ -112,7 +124,7 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
     for index in range(config.rounds if learns else 1):
         weight = (
             config.weight if index or not config.carry else 0.0
-        )  # the first rates are those of a ridge regression
+        )  # The first round is a ridge regression: its spectrum gives the first rates.
         if index:
             rates, scale = _rates(spectrum, trust, config.reach), _scale(spectrum, config.reach)
         normal = _normal(frame, seen, scale, rates * scale[:-1] / scale[1:], config.ridge, weight)
@@ -124,14 +136,14 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
 
 
 def spin(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None) -> np.ndarray:
-    """The mean sound ``(n,)`` of the models that `carry` fits on shifted and scaled grids of nodes.
-    Raises as it does."""
+    """The mean sound ``(n,)`` of 12 models that `carry` fits to ``values (n,)`` where ``known
+    (n,)`` is true, on grids of nodes with `HOPS` and `SHIFTS`. Raises ValueError like `carry`."""
     config = config or CarryConfig()
     total = np.zeros(len(values))
-    for share in HOPS:
-        scaled = replace(config, hop=max(2, round(share * config.hop)))
+    for ratio in HOPS:
+        scaled = replace(config, hop=max(2, round(ratio * config.hop)))
         for shift in range(SHIFTS):
-            ahead = shift * scaled.hop // SHIFTS  # unknown samples put before the first
+            ahead = shift * scaled.hop // SHIFTS  # unknown samples inserted before the first
             model = carry(np.pad(values, (ahead, 0)), np.pad(known, (ahead, 0)), scaled)
             total += model.values(len(values) + ahead)[ahead:]
     return total / (len(HOPS) * SHIFTS)
@@ -140,9 +152,12 @@ def spin(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = Non
 def bridge(
     values: np.ndarray, known: np.ndarray, config: CarryConfig | None = None, margin: int = 40
 ) -> np.ndarray:
-    """``values (n, c)`` where ``known (n,)`` is true, and elsewhere what `spin` says of each
-    channel, fitted to each hidden part with ``margin`` nodes to either side. Raises ValueError
-    where nothing is known."""
+    """``values (n, c)`` with the samples where ``known (n,)`` is false replaced by those of `spin`.
+
+    Each channel is fitted by itself. Hidden samples at most ``margin`` hops apart form a part, and
+    each part is fitted together with the ``margin`` hops before and after it. Raises ValueError if
+    no sample is known or a known sample next to a gap is not finite.
+    """
     config = config or CarryConfig()
     if not known.any():
         raise ValueError("The mask hides every sample, so there is nothing to continue.")
@@ -157,8 +172,8 @@ def bridge(
 
 
 class _Frame:
-    """Synthesis ``(cells, hop)`` from ``(cells + 1, waves)`` nodes, and its adjoint, by fast
-    Fourier transforms."""
+    """Synthesis of samples ``(cells, hop)`` from the spectrum ``(cells + 1, waves)`` at the nodes,
+    and its adjoint, by fast Fourier transforms."""
 
     def __init__(self, hop: int):
         from scipy.fft import next_fast_len
@@ -167,10 +182,10 @@ class _Frame:
         self.hop, self.size = hop, int(size)
         index = np.arange(self.size // 2 + 1)
         self.omega = 2 * np.pi / self.size * index
-        self.turn = np.exp(1j * self.omega * hop)  # from a node to the next
+        self.turn = np.exp(1j * self.omega * hop)  # phase factor from one node to the next
         self.half = (
             np.where((index == 0) | (2 * index == self.size), 1.0, 0.5) * self.size
-        )  # a real transform's own factors
+        )  # undoes the factors that irfft applies
         self.rise = np.arange(hop) / hop
 
     def synthesise(self, spectrum: np.ndarray) -> np.ndarray:
@@ -200,7 +215,8 @@ def _normal(
     ridge: float,
     weight: float,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """The normal equations' operator, on amplitudes in units of ``scale``."""
+    """The operator of the normal equations for amplitudes in units of ``scale``. ``seen (cells,
+    hop)`` is 1 at known samples and 0 elsewhere."""
     return lambda s: (
         scale * frame.analyse(seen * frame.synthesise(scale * s))
         + ridge * s
@@ -209,7 +225,7 @@ def _normal(
 
 
 def _law(spectrum: np.ndarray, rates: np.ndarray) -> np.ndarray:
-    """Half the gradient of ``sum |S_j+1 - rates_j S_j|^2``."""
+    """Half the gradient of ``sum_j |S_(j+1) - rates_j S_j|^2``."""
     error = spectrum[1:] - rates * spectrum[:-1]
     gradient = np.zeros_like(spectrum)
     gradient[1:] = error
@@ -217,15 +233,16 @@ def _law(spectrum: np.ndarray, rates: np.ndarray) -> np.ndarray:
     return gradient
 
 
-def _trust(share: np.ndarray) -> np.ndarray:
-    """How far a step across each cell can be believed when rates are fitted: by how much around it
-    is known."""
-    padded = np.pad(share, 1, mode="edge")
+def _trust(ratio: np.ndarray) -> np.ndarray:
+    """Weight ``(cells,)`` of each cell when rates are fitted, from the ``ratio (cells,)`` of
+    samples known in each cell: the squared minimum over the cell and its neighbours."""
+    padded = np.pad(ratio, 1, mode="edge")
     return np.minimum(np.minimum(padded[:-2], padded[1:-1]), padded[2:]) ** 2
 
 
 def _rates(spectrum: np.ndarray, trust: np.ndarray, reach: int | None) -> np.ndarray:
-    """Factors ``(cells, waves)`` from a node to the next that fit best, never growing."""
+    """The factors ``(cells, waves)`` from each node to the next that fit ``spectrum`` best by
+    weighted least squares, limited to magnitude 1 so that no wave grows."""
     change = trust[:, None] * spectrum[1:] * spectrum[:-1].conj()
     power = trust[:, None] * np.abs(spectrum[:-1]) ** 2
     if reach is None:
@@ -237,8 +254,8 @@ def _rates(spectrum: np.ndarray, trust: np.ndarray, reach: int | None) -> np.nda
 
 
 def _scale(spectrum: np.ndarray, reach: int | None) -> np.ndarray:
-    """How large amplitudes are expected to be ``(nodes, waves)``: waves without energy so far are
-    held back."""
+    """Expected amplitudes ``(nodes, waves)``, at most about 1, from the mean power of ``spectrum``
+    over ``reach`` nodes to either side. The ridge then penalises waves of little power more."""
     power = np.abs(spectrum) ** 2
     power = (
         np.broadcast_to(power.mean(axis=0), power.shape)

@@ -1,9 +1,9 @@
-"""Filling in missing samples of a picture or a sound: iterated thresholding in the staggered cosine
-frame.
+"""Fills in missing samples of a picture or a sound by iterated thresholding of their lapped cosine
+transform.
 
-Each round keeps the amplitudes above a threshold that falls from the largest to the smallest, and
-puts the known samples back (Elad, Starck, Querre and Donoho, "Simultaneous cartoon and texture
-image inpainting", 2005).
+Each round sets the amplitudes below a threshold to zero and restores the known samples. The
+threshold falls from round to round, beginning at the largest amplitude (Elad, Starck, Querre and
+Donoho, "Simultaneous cartoon and texture image inpainting", 2005).
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from nstr3d.fields.closed.cosinefit import fitting, principal_axes
 from nstr3d.fields.closed.cosines import CosineConfig, analyse_all, synthesise_all
 
 ROUNDS = 60
-LOWEST = 2e-3  # of the largest amplitude: the last threshold
-HOP = {1: 1024, 2: 16}  # per number of axes
+LOWEST = 2e-3  # the last threshold, as a fraction of the first round's largest amplitude
+HOP = {1: 1024, 2: 16}  # default hop in samples, by number of axes
 
 
 def fill(
     values: np.ndarray, known: np.ndarray, hop: int | None = None, rounds: int = ROUNDS
 ) -> np.ndarray:
-    """``values (*shape, c)`` float32 where ``known (*shape)`` is true, and the sparsest
-    continuation found elsewhere.
+    """``values (*shape, c)`` float32 with the samples where the bool array ``known (*shape)`` is
+    false replaced by a sparse continuation.
 
-    Raises ValueError where nothing is known.
+    ``hop`` is that of the cosine transform in samples, by default `HOP` for the number of axes.
+    ``rounds`` is the number of thresholds. Raises ValueError if no sample is known.
     """
     if not known.any():
         raise ValueError("The mask hides every sample, so there is nothing to continue.")

@@ -1,5 +1,5 @@
-"""Fits the closed-form field of staggered cosines to samples, and reads their local frequency from
-its transform."""
+"""Fits the closed-form cosine field to samples, and computes the samples' local frequency from the
+same transform."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ import torch
 from nstr3d.fields.closed.cosines import TRIAL, CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack, packed_size
 
-CLEAR = 3.0  # standard deviations of noise that an amplitude has to exceed
-HOPS = {1: (256, 512, 1024, 2048, 4096), 2: (8, 16, 32)}  # tried by default, per number of axes
+CLEAR = 3.0  # least amplitude that is kept, in standard deviations of the noise
+HOPS = {1: (256, 512, 1024, 2048, 4096), 2: (8, 16, 32)}  # hops tried by default, by number of axes
 
 
 def fit_cosines(
     values: np.ndarray, params: int, hops: Sequence[int] | None = None, noise: float = 0.0
 ) -> Cosines:
-    """The field of at most ``params`` stored parameters, positions counted, that is nearest to
-    ``values (*shape, c)`` float32.
+    """Fits the cosine field of at most ``params`` stored parameters, including the positions, to
+    ``values (*shape, c)`` float32: it keeps the largest amplitudes of their transform.
 
-    The hop of ``hops`` (by default `HOPS` for as many axes) that does best on a middle part of at
-    most a million samples is used on all. Colours are turned to their principal axes. Samples with
-    Gaussian ``noise`` of known standard deviation are denoised: amplitudes below 3 of it are left
-    out (Donoho and Johnstone, 1994). Raises ValueError for a budget that leaves no amplitude, and
-    for values that are not finite.
+    Each hop of ``hops`` (by default `HOPS` for the number of axes) is tried on a central part of at
+    most about a million samples, and the one with the least expected error is used. The channels
+    are rotated to their principal axes. ``noise`` is the known standard deviation of Gaussian noise
+    in the samples, in the units of ``values``; with noise, amplitudes below 3 standard deviations
+    are dropped, which denoises the samples (Donoho and Johnstone, 1994). Raises ValueError if
+    ``values`` are not finite, a hop is odd, or the budget leaves no amplitude although there is no
+    noise.
     """
     *shape, channels = values.shape
     values = np.ascontiguousarray(values, np.float32)
@@ -35,23 +37,23 @@ def fit_cosines(
         raise ValueError(
             "The samples hold values that are not finite; replace them, or mask them out."
         )
-    rest = params - channels * (channels + 1)
+    remaining = params - channels * (channels + 1)
     trial = _middle(values)
     each = [tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]]
     configs = [
         CosineConfig(tuple(shape), along, smooth=len(shape) == 1) for along in dict.fromkeys(each)
     ]
     if len(configs) > 1:
-        share = rest * trial.size / values.size
-        configs.sort(key=lambda config: _lost(trial, config, share, noise))
+        scaled = remaining * trial.size / values.size
+        configs.sort(key=lambda config: _expected_error(trial, config, scaled, noise))
     config = configs[0]
     offset, colours = principal_axes(values.reshape(-1, channels))
     spectrum = analyse_all(values, config, offset, colours)
-    kept = _largest(spectrum, config.packing(channels), rest, noise)
+    kept = _largest(spectrum, config.packing(channels), remaining, noise)
     if not kept.any() and spectrum.any() and not noise:
         raise ValueError(
-            f"A budget of {params} parameters is too small for these samples: positions alone "
-            "would take it."
+            f"A budget of {params} parameters is too small for these samples, because the "
+            "positions alone would use it; choose a larger one."
         )
     field = Cosines(
         config, len(shape), channels, pack(kept.reshape(config.packing(channels))), spectrum[kept]
@@ -62,40 +64,40 @@ def fit_cosines(
 
 
 def fitting(length: int, hop: int) -> int:
-    """``hop``, or a smaller power of two on an axis too short for it, 1 on an axis of one
-    sample."""
+    """The hop for an axis of ``length`` samples: the smaller of ``hop`` and the largest power of
+    two below ``length`` (at least 2), or 1 for a single sample."""
     return 1 if length == 1 else min(hop, 1 << max(1, (length - 1).bit_length() - 1))
 
 
 def _middle(values: np.ndarray) -> np.ndarray:
-    """The central part of at most `TRIAL` samples."""
+    """The central part of ``values (*shape, c)`` with at most `TRIAL` samples."""
     shape = values.shape[:-1]
     edge = math.floor(TRIAL ** (1 / len(shape)))
     cuts = [slice((n - min(n, edge)) // 2, (n - min(n, edge)) // 2 + min(n, edge)) for n in shape]
     return values[tuple(cuts)] if math.prod(shape) > TRIAL else values
 
 
-def _lost(values: np.ndarray, config: CosineConfig, budget: float, noise: float) -> float:
-    """Expected squared error, over samples and blocks that stick out, of keeping what ``budget``
-    parameters allow."""
+def _expected_error(values: np.ndarray, config: CosineConfig, budget: float, noise: float) -> float:
+    """Expected squared error of the best field of ``budget`` parameters, summed over the samples
+    and over the parts of the outer blocks beyond the samples."""
     shape = values.shape[:-1]
     config = replace(
         config, shape=shape, hops=tuple(fitting(n, hop) for n, hop in zip(shape, config.hops))
     )
     spectrum = analyse_all(values, config, *principal_axes(values.reshape(-1, values.shape[-1])))
     kept = _largest(spectrum, config.packing(values.shape[-1]), int(budget), noise)
-    lost = float(np.square(spectrum[~kept], dtype=np.float64).sum())
-    return lost + noise**2 * (2 * np.count_nonzero(kept) - kept.size)
+    dropped = float(np.square(spectrum[~kept], dtype=np.float64).sum())
+    return dropped + noise**2 * (2 * np.count_nonzero(kept) - kept.size)
 
 
 def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ``(c,)`` of ``values (n, c)`` and the orthogonal matrix whose columns are their
-    principal axes, float32."""
+    """The mean ``(c,)`` of ``values (n, c)`` and the orthogonal matrix ``(c, c)`` whose columns are
+    their principal axes, both float32."""
     mean = values.mean(axis=0, dtype=np.float64)
     second = sum(
         (part := values[start : start + TRIAL] - mean).T @ part
         for start in range(0, len(values), TRIAL)
-    )  # in parts, which bounds the memory
+    )  # summed in parts, which bounds the memory
     _, axes = np.linalg.eigh(second)
     return mean.astype(np.float32), axes.astype(np.float32)
 
@@ -103,8 +105,9 @@ def principal_axes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _largest(
     spectrum: np.ndarray, packing: tuple[int, int], budget: int, noise: float
 ) -> np.ndarray:
-    """Which amplitudes ``(rows, columns)`` to keep so that they and their positions take at most
-    ``budget`` parameters."""
+    """Mask ``(rows, columns)`` of the largest amplitudes of ``spectrum`` that together with their
+    positions take at most ``budget`` parameters. ``packing`` is the table's shape when positions
+    are packed."""
     magnitude = np.abs(spectrum)
     if noise:
         magnitude[magnitude < CLEAR * noise] = 0
@@ -124,7 +127,8 @@ def _largest(
 
 
 def _top(magnitude: np.ndarray, count: int) -> np.ndarray:
-    """The ``count`` largest, fewer where some are equal or zero."""
+    """Mask of the ``count`` largest entries of ``magnitude``; fewer if entries are equal or
+    zero."""
     if count >= magnitude.size:
         return magnitude > 0
     if count == 0:
@@ -136,15 +140,16 @@ def _top(magnitude: np.ndarray, count: int) -> np.ndarray:
 
 
 def local_frequency(values: np.ndarray, hop: int) -> np.ndarray:
-    """Energy-weighted mean ``|omega|`` in radians per sample, a value per block ``(*blocks)``, of
-    ``values (*shape, c)``.
+    """The local frequency of ``values (*shape, c)``: the energy-weighted mean of ``|omega|`` in
+    radians per sample, one value per block ``(*blocks)`` of ``hop`` samples.
 
-    Over a block and its neighbours: in one alone the energy of a real wave depends on its phase.
+    The mean is over a block and its neighbours along every axis, because the energy of a real wave
+    in a single block depends on its phase. Raises ValueError if ``hop`` is odd.
     """
     shape = values.shape[:-1]
     config = CosineConfig(shape, tuple(fitting(n, hop) for n in shape))
     energy = np.zeros((math.prod(config.hops), math.prod(config.blocks)), np.float32)
-    for channel in np.moveaxis(values, -1, 0):  # one after the other, to hold few copies
+    for channel in np.moveaxis(values, -1, 0):  # one channel at a time, to save memory
         mean = channel.mean(dtype=np.float64, keepdims=True).astype(np.float32).ravel()
         table = analyse_all(channel[..., None], config, mean, np.ones((1, 1), np.float32))
         energy += np.square(table, out=table).reshape(energy.shape)

@@ -1,12 +1,12 @@
-"""The closed-form field for complete samples of a line or a plane: staggered cosines, the largest
-coefficients kept.
+"""The closed-form field for complete samples of a sound or a picture: the largest amplitudes of a
+lapped cosine basis.
 
-It is an NSTR field with a linear decoder whose frequencies and phases are chosen: K = hop cosines
-per axis with frequencies ``pi (k + 1/2) / hop``, and amplitudes on two interleaved grids in
-quadrature, so that waves and windows are one orthonormal basis (`nstr3d.fields.closed.lapped`). The
-best amplitudes are then one product with the samples, and keeping the P largest is the best field
-of P amplitudes. It is sparse transform coding, an overlapped JPEG so to say, and still a
-continuous, differentiable f(x).
+The field is an NSTR field with a linear decoder and with chosen frequencies and phases: K = hop
+cosines per axis with the frequencies ``pi (k + 1/2) / hop``, and amplitudes on two interleaved
+grids in quadrature, so that waves and windows form an orthonormal basis
+(`nstr3d.fields.closed.lapped`). The best amplitudes are therefore one matrix product with the
+samples, and the P largest give the best field of P amplitudes. This is sparse transform coding,
+similar to JPEG with overlapping blocks. The field is a continuous, differentiable function f(x).
 """
 
 from __future__ import annotations
@@ -27,19 +27,20 @@ from nstr3d.fields.vicinity import Near
 from nstr3d.kernels.field.interpolate import rows_of
 from nstr3d.types import Lattice
 
-GATHER = 1 << 22  # coefficients that `forward` looks up at a time
-TRIAL = 1 << 20  # samples on which hops are tried
-LONG_ROW = 1024  # entries that rows of positions have at least, if there are as many
+GATHER = 1 << 22  # most coefficients that `forward` looks up at a time
+TRIAL = 1 << 20  # most samples on which hops are tried
+LONG_ROW = 1024  # entries that a row of packed positions has at least, where the table allows it
 
 
 @dataclass(frozen=True)
 class CosineConfig:
-    """Samples along each axis of the array that the field stands for, and the hop along each: even,
-    or 1 for one sample.
+    """The options of a cosine field: the ``shape`` of the array of samples, and the hop in samples
+    along each axis, which is even, or 1 on an axis of one sample.
 
-    ``smooth`` windows have a continuous slope: better for tones, while pictures have fewer large
-    amplitudes without. ``rate`` is the learning rate of the amplitudes, should they be trained
-    further.
+    ``smooth`` selects the window with a continuous slope. This window is better for tones; pictures
+    have fewer large amplitudes without it. ``rate`` is the learning rate of the amplitudes if they
+    are trained further. Raises ValueError if the numbers of axes differ, an axis has no sample, or
+    a hop is not allowed.
     """
 
     shape: tuple[int, ...]
@@ -50,27 +51,29 @@ class CosineConfig:
     def __post_init__(self):
         if len(self.shape) != len(self.hops):
             raise ValueError(
-                f"Every axis needs a hop: {self.shape} samples do not go with hops {self.hops}."
+                f"Every axis needs a hop, but there are {len(self.hops)} hops {self.hops} for "
+                f"samples of shape {self.shape}."
             )
         _ = self.blocks
 
     @property
     def lattice(self) -> Lattice:
-        """Where the samples are."""
+        """The lattice of the samples, which gives their positions."""
         return Lattice(self.shape)
 
     @property
     def blocks(self) -> tuple[int, ...]:
-        """Blocks along each axis."""
+        """Number of blocks along each axis."""
         return tuple(blocks(length, hop) for length, hop in zip(self.shape, self.hops))
 
     def table(self, out_dim: int) -> tuple[int, int]:
-        """Rows and columns of the table of all amplitudes: a row for each output and frequency, a
-        column for each block."""
+        """Number of rows and columns of the table of all amplitudes, which has a row for each
+        output and frequency and a column for each block."""
         return out_dim * math.prod(self.hops), math.prod(self.blocks)
 
     def packing(self, out_dim: int) -> tuple[int, int]:
-        """The same entries in fewer and longer rows, where a count for each row would take much."""
+        """Number of rows and columns of the table when its positions are packed. Short rows are
+        merged into longer ones, because the packed positions hold a count for each row."""
         rows, columns = self.table(out_dim)
         merged = math.gcd(math.prod(self.hops), 1 << max(0, (LONG_ROW - 1) // columns).bit_length())
         return rows // merged, columns * merged
@@ -82,14 +85,15 @@ class CosineConfig:
         near: Near | None = None,
         generator: torch.Generator | None = None,
     ) -> Cosines:
-        """A field that keeps every amplitude, all zero; neither ``near`` nor ``generator`` plays a
-        part."""
+        """A field that keeps all amplitudes, each with the value 0. ``near`` and ``generator`` are
+        ignored. Raises ValueError if ``in_dim`` is not the number of axes."""
         kept = np.ones(self.packing(out_dim), bool)
         return Cosines(self, in_dim, out_dim, pack(kept), np.zeros(kept.size, np.float32))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Cosines:
-        """The field that ``tensors`` (its saved state) came from. Raises ValueError naming what is
-        missing or damaged."""
+        """A field with the positions of ``tensors`` (a saved state), whose other tensors can then
+        be loaded into it. Raises ValueError if the positions are missing or damaged, or ``in_dim``
+        is not the number of axes."""
         if "positions" not in tensors:
             raise ValueError("tensor positions is missing")
         packed = tensors["positions"].numpy()
@@ -98,11 +102,12 @@ class CosineConfig:
 
 
 class Cosines(Field):
-    """A sparse sum of staggered cosines; see `CosineConfig`.
+    """A sparse sum of lapped cosines; see `CosineConfig`.
 
-    ``amplitudes (kept,)`` are the parameters, ``positions`` says which they are
-    (`nstr3d.fields.closed.positions`), and values are ``amplitudes' sum @ colours + offset`` with
-    ``colours (out_dim, out_dim)`` orthogonal.
+    ``amplitudes (kept,)`` are the parameters. ``positions`` are their packed indices in the table
+    of all amplitudes (`nstr3d.fields.closed.positions`). The values are ``sums @ colours + offset``
+    with the sums of cosines ``(n, out_dim)``, the orthogonal matrix ``colours (out_dim, out_dim)``
+    and ``offset (out_dim,)``.
     """
 
     positions: Tensor
@@ -120,7 +125,7 @@ class Cosines(Field):
         super().__init__()
         if in_dim != len(config.shape):
             raise ValueError(
-                f"A field for {len(config.shape)} axes of samples cannot be built over {in_dim} "
+                f"A field for samples along {len(config.shape)} axes cannot be built over {in_dim} "
                 "dimensions."
             )
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
@@ -132,7 +137,7 @@ class Cosines(Field):
 
     @property
     def stored_parameters(self) -> int:
-        """Everything that a file holds, in units of one 32-bit number: amplitudes, positions,
+        """Size of all that a saved file holds, in 32-bit numbers: amplitudes, packed positions,
         colours and offset."""
         return (
             self.parameter_count
@@ -142,11 +147,11 @@ class Cosines(Field):
         )
 
     def forward(self, points: Tensor) -> Tensor:
-        """Values ``(n, out_dim)`` at ``points (n, in_dim)`` of the unit box; zero waves outside the
-        lattice's bounds.
+        """Values ``(n, out_dim)`` at ``points (n, in_dim)`` of the unit box. Outside the lattice's
+        bounds the waves are zero and the value is ``offset``.
 
-        Places are computed in double precision: with float32 points a sound of more than some
-        million samples loses its place.
+        Positions in samples are computed in double precision. The points themselves limit the
+        precision: float32 points are too coarse for a sound of more than a few million samples.
         """
         width = self.out_dim * math.prod(self.config.hops) * 2**self.in_dim
         chunks = points.split(max(1, GATHER // width))
@@ -156,8 +161,9 @@ class Cosines(Field):
         return [{"params": [self.amplitudes], "lr": self.config.rate}]
 
     def raster(self, factor: int = 1) -> np.ndarray:
-        """Values ``(*shape * factor, out_dim)`` float32 at the sample centres, or at those of
-        ``factor`` times as many samples: what `forward` says there, through the fast transform."""
+        """Values ``(*(shape * factor), out_dim)`` float32 at the sample centres, or at the centres
+        of ``factor`` times as many samples per axis. They equal those of `forward`, but come from
+        the fast transform."""
         shape, hops, counts = self.config.shape, self.config.hops, self.config.blocks
         table = self.table()
         total = np.empty((*(length * factor for length in shape), self.out_dim), np.float32)
@@ -165,20 +171,20 @@ class Cosines(Field):
             total[..., channel] = synthesise_all(spectrum, self.config, factor)
         colours, offset = self.colours.cpu().numpy(), self.offset.cpu().numpy()
         flat = total.reshape(-1, self.out_dim)
-        for start in range(0, len(flat), TRIAL):  # in place, to hold one picture and not three
+        for start in range(0, len(flat), TRIAL):  # in place and in parts, to save memory
             flat[start : start + TRIAL] = flat[start : start + TRIAL] @ colours + offset
         return total
 
     def table(self) -> np.ndarray:
-        """All amplitudes ``(rows, columns)`` float32, those that are not kept being 0; see
-        `CosineConfig.table`."""
+        """The table of all amplitudes ``(rows, columns)`` float32, with 0 for those that are not
+        kept; see `CosineConfig.table`."""
         rows, columns = self.config.table(self.out_dim)
         table = np.zeros(rows * columns, np.float32)
         table[self.index()] = self.amplitudes.detach().cpu().numpy()
         return table.reshape(rows, columns)
 
     def index(self) -> np.ndarray:
-        """Flat index ``(kept,)`` int64 of each amplitude in the table."""
+        """Flat index ``(kept,)`` int64 of each kept amplitude in the table."""
         return unpack(self.positions.cpu().numpy(), *self.config.packing(self.out_dim))
 
     def _values(self, points: Tensor) -> Tensor:
@@ -209,14 +215,14 @@ class Cosines(Field):
                 waves = (waves[:, 0, :, None] * along.to(points.dtype)[:, None, :]).flatten(1)[
                     :, None
                 ]
-            found = rows_of(padded, order[starts + column[:, None]])[..., 0]
-            found = found.view(len(points), self.out_dim, waves.shape[2])
-            total = total + (found * waves).sum(dim=2)
+            local = rows_of(padded, order[starts + column[:, None]])[..., 0]
+            local = local.view(len(points), self.out_dim, waves.shape[2])
+            total = total + (local * waves).sum(dim=2)
         return total @ self.colours.to(points.dtype) + self.offset.to(points.dtype)
 
     def _row_index(self, device: torch.device) -> Tensor:
-        """For every entry of the table where its amplitude is, or -1. Made when first asked for:
-        samples do without."""
+        """For every entry of the table, the index of its amplitude, or -1. It is made on first use,
+        because `raster` does not need it."""
         if self._rows is None or self._rows.device != device:
             rows = np.full(math.prod(self.config.table(self.out_dim)), -1, np.int32)
             rows[self.index()] = np.arange(len(self.amplitudes))
@@ -227,12 +233,14 @@ class Cosines(Field):
 def analyse_all(
     values: np.ndarray, config: CosineConfig, offset: np.ndarray, colours: np.ndarray
 ) -> np.ndarray:
-    """The table of all amplitudes of ``values (*shape, c)``."""
+    """The table of all amplitudes ``(rows, columns)`` float32 of ``values (*shape, c)``, after
+    ``offset (c,)`` is subtracted and the channels are rotated by the columns of ``colours (c, c)``;
+    see `CosineConfig.table`."""
     rows, columns = config.table(values.shape[-1])
     table = np.empty((values.shape[-1], rows // values.shape[-1], columns), np.float32)
     for channel in range(values.shape[-1]):
         spectrum = values @ colours[:, channel] - offset @ colours[:, channel]
-        for hop in config.hops:  # (..., blocks, hop) replaces the axis in front: shapes rotate
+        for hop in config.hops:  # the first axis moves to the end and becomes (blocks, hop)
             spectrum = analyse(np.moveaxis(spectrum, 0, -1), hop, config.smooth)
         dim = len(config.hops)
         order = [
@@ -244,7 +252,8 @@ def analyse_all(
 
 
 def synthesise_all(spectrum: np.ndarray, config: CosineConfig, factor: int) -> np.ndarray:
-    """Values ``(*shape * factor)`` from the amplitudes ``(*hops, *blocks)`` of one channel."""
+    """The values ``(*(shape * factor))`` of one channel from its amplitudes ``(*hops, *blocks)``,
+    at ``factor`` times as many samples per axis."""
     dim, smooth = len(config.shape), config.smooth
     order = [place for axis in range(dim) for place in (dim + axis, axis)]
     values = np.ascontiguousarray(spectrum.transpose(order))

@@ -1,12 +1,13 @@
-"""The orthonormal lapped cosine transform along one axis: fast analysis, fast synthesis, and its
-basis as functions.
+"""The orthonormal lapped cosine transform along one axis: fast analysis, fast synthesis, and the
+basis functions.
 
-Block b of an axis with hop M covers ``[(b - 1) M, (b + 1) M]`` in units of samples, sample n being
-at ``n + 1/2``, and holds the M functions ``sqrt(2 / M) w(v) cos(pi (v + M / 2) (k + 1/2) / M)``, v
-counted from its start (Princen and Bradley, 1986; Malvar, 1992; Coifman and Meyer, 1991). The
-window w is ``sin(pi v / 2M)``, or the smooth ``sin(pi / 2 sin^2(pi v / 2M))``, whose slope is
-continuous and whose spectrum falls off faster, which tones want. Together the functions are
-orthonormal, and the half blocks that stick out at both ends see the signal mirrored. An axis of one
+Positions are in units of samples, with sample n at ``n + 1/2``. Block b of an axis with hop M
+covers ``[(b - 1) M, (b + 1) M]`` and has the M functions ``sqrt(2 / M) w(v) cos(pi (v + M / 2)
+(k + 1/2) / M)``, k = 0 ... M - 1, with v counted from the block's start (Princen and Bradley, 1986;
+Malvar, 1992; Coifman and Meyer, 1991). The window w is ``sin(pi v / 2M)`` or the smooth
+``sin(pi / 2 sin^2(pi v / 2M))``. The smooth window has a continuous slope and a spectrum that falls
+off faster, which suits tones. The functions of all blocks are orthonormal. The first and the last
+block extend half their length beyond the samples, where the signal is mirrored. An axis of one
 sample has hop 1 and the single function 1.
 """
 
@@ -18,12 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MATRIX_HOP = 128  # up to here a matrix product is faster than a fast transform
+MATRIX_HOP = 128  # largest hop for which a matrix product is faster than a fast transform
 
 
 def blocks(length: int, hop: int) -> int:
-    """How many blocks an axis of ``length`` samples has. Raises ValueError for a hop that is not
-    even, or 1 on one sample."""
+    """Number of blocks of an axis of ``length`` samples. Raises ValueError if there is no sample or
+    ``hop`` is not even; hop 1 is allowed on an axis of one sample only."""
     if length < 1 or hop < 1 or (hop == 1 and length > 1) or (hop > 1 and hop % 2):
         raise ValueError(
             f"An axis needs at least one sample and an even hop (1 for one sample), not {length} "
@@ -33,7 +34,8 @@ def blocks(length: int, hop: int) -> int:
 
 
 def analyse(values: np.ndarray, hop: int, smooth: bool = False) -> np.ndarray:
-    """Coefficients ``(..., blocks, hop)`` of ``values (..., length)``."""
+    """Coefficients ``(..., blocks, hop)`` of ``values (..., length)``; ``smooth`` selects the
+    smooth window. Raises ValueError like `blocks`."""
     length, count = values.shape[-1], blocks(values.shape[-1], hop)
     if hop == 1:
         return values[..., None]
@@ -52,7 +54,7 @@ def analyse(values: np.ndarray, hop: int, smooth: bool = False) -> np.ndarray:
 
 def synthesise(coefficients: np.ndarray, length: int, smooth: bool = False) -> np.ndarray:
     """Values ``(..., length)`` at the samples from ``coefficients (..., blocks, hop)``: the inverse
-    of `analyse`."""
+    of `analyse` with the same ``smooth``."""
     hop = coefficients.shape[-1]
     if hop == 1:
         return coefficients[..., 0]
@@ -70,8 +72,8 @@ def synthesise(coefficients: np.ndarray, length: int, smooth: bool = False) -> n
 def resample(
     coefficients: np.ndarray, length: int, factor: int, smooth: bool = False
 ) -> np.ndarray:
-    """`synthesise` at ``factor`` times as many points, ``(..., length * factor)``: at ``(i + 1/2) /
-    factor``, i = 0, 1, ..."""
+    """`synthesise` at ``factor`` times as many points: values ``(..., length * factor)`` at the
+    positions ``(i + 1/2) / factor``, i = 0, 1, ..., in samples."""
     hop = coefficients.shape[-1]
     if hop == 1:
         return np.repeat(coefficients[..., 0], factor, axis=-1)
@@ -85,8 +87,8 @@ def resample(
 
 
 def basis(places: Tensor, hop: int, smooth: bool = False) -> Tensor:
-    """The functions of one block ``(n, hop)`` at ``places (n,)``, in samples from its start;
-    differentiable to any order."""
+    """The values ``(n, hop)`` of one block's functions at ``places (n,)``, in samples from the
+    block's start; differentiable to any order. The window is not cut off outside the block."""
     if hop == 1:
         return torch.ones_like(places)[:, None]
     order = torch.arange(hop, dtype=places.dtype, device=places.device) + 0.5
@@ -101,14 +103,14 @@ def basis(places: Tensor, hop: int, smooth: bool = False) -> Tensor:
 
 
 def _window(hop: int, dtype: np.dtype, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The rising and the falling half of the window at the samples."""
+    """The rising and the falling half ``(hop,)`` of the window at the samples."""
     rise = np.sin(np.pi / (2 * hop) * (np.arange(hop) + 0.5))
     rise = (np.sin(np.pi / 2 * rise**2) if smooth else rise).astype(dtype)
     return rise, rise[::-1]
 
 
 def _cosines(folded: np.ndarray) -> np.ndarray:
-    """The orthonormal cosine transform of type IV along the last axis, its own inverse."""
+    """The orthonormal cosine transform of type IV along the last axis, which is its own inverse."""
     hop = folded.shape[-1]
     if hop <= MATRIX_HOP:
         order = np.arange(hop) + 0.5

@@ -1,19 +1,19 @@
-"""Which entries of a sparse table are stored, in few bytes: gaps between them, in the code of
+"""Packs the positions of the stored entries of a sparse table: the gaps between them in the code of
 Golomb (1966) and Rice (1979).
 
-Each row of the table has a density of its own, and its code is chosen from how many entries it
-keeps. A row never takes more than a bitmap of it would, but for the count.
+The code of each row is chosen by the number of entries that the row stores. Apart from this count,
+a row never takes more bits than its bitmap would.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-PART = 1 << 22  # entries of the table looked at together
+PART = 1 << 22  # entries of the table that are processed at a time
 
 
 def packed_size(kept: np.ndarray) -> int:
-    """Bytes that `pack` takes for ``kept (rows, columns)`` bool."""
+    """Number of bytes that `pack` returns for the bool array ``kept (rows, columns)``."""
     counts, shift, gaps = _gaps(kept)
     return (
         counts.nbytes
@@ -23,8 +23,12 @@ def packed_size(kept: np.ndarray) -> int:
 
 
 def pack(kept: np.ndarray, part: int = PART) -> np.ndarray:
-    """``kept (rows, columns)`` bool as bytes ``(n,)`` uint8: counts of the rows, low bits of the
-    gaps, and the rest in unary; ``part`` entries of the table are looked at together."""
+    """Packs the bool array ``kept (rows, columns)`` into bytes ``(n,)`` uint8.
+
+    The bytes hold the number of entries of each row, then the low bits of the gaps, then the high
+    bits of the gaps in unary code. ``part`` entries of the table are processed at a time, which
+    bounds the memory and does not change the result.
+    """
     counts, shift, gaps = _gaps(kept, part)
     low = [(gaps[shift > bit] >> bit & 1).astype(bool) for bit in range(int(shift.max(initial=0)))]
     ends = np.cumsum((gaps >> shift) + 1)
@@ -39,13 +43,16 @@ def pack(kept: np.ndarray, part: int = PART) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """The flat indices ``(stored,)`` int64, ascending, that `pack` packed. Raises ValueError for
-    bytes that it did not make."""
+    """The flat indices ``(stored,)`` int64, ascending, of the entries that `pack` packed.
+
+    Raises ValueError if ``packed`` is not uint8, its length or its counts do not fit ``rows`` and
+    ``columns``, or an entry lies beyond its row.
+    """
     dtype = _counter(columns)
     head = rows * np.dtype(dtype).itemsize
     if packed.dtype != np.uint8 or len(packed) < head:
         raise ValueError(
-            f"positions hold {len(packed)} bytes where {rows} rows need at least {head}"
+            f"positions hold {len(packed)} bytes, but {rows} rows need at least {head}"
         )
     counts = packed[:head].view(dtype).astype(np.int64)
     total = int(counts.sum())
@@ -54,7 +61,7 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
     tail = head + -(-bits // 8)
     ends = np.flatnonzero(np.unpackbits(packed[tail:]))
     if counts.max(initial=0) > columns or len(packed) < tail or len(ends) != total:
-        raise ValueError("positions are damaged: they do not hold as many entries as they say")
+        raise ValueError("positions are damaged: their entries do not match their counts")
     gaps = (np.diff(ends, prepend=-1) - 1) << shift
     low, start = np.unpackbits(packed[head:tail], count=bits).astype(np.int64), 0
     for bit in range(int(shift.max(initial=0))):
@@ -65,7 +72,7 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
     steps = np.cumsum(gaps + 1)
     before = np.concatenate([[0], steps])[
         np.cumsum(counts) - counts
-    ]  # what earlier rows have added up to
+    ]  # sum of the steps of all earlier rows
     column = steps - np.repeat(before, counts) - 1
     if total and column.max() >= columns:
         raise ValueError("positions are damaged: an entry lies beyond the end of its row")
@@ -73,15 +80,15 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
 
 
 def _gaps(kept: np.ndarray, part: int = PART) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Entries per row, and for each entry how many low bits its gap has and the gap: unstored
-    entries before it in its row."""
+    """The number of entries of each row, and for each entry the number of low bits of its gap and
+    the gap, which is the number of entries left out directly before it in its row."""
     rows, columns = kept.shape
     counts = np.count_nonzero(kept, axis=1)
     gaps, end = np.empty(int(counts.sum()), np.int32 if columns < 1 << 31 else np.int64), 0
-    for rest in np.array_split(
+    for chunk in np.array_split(
         np.arange(rows), max(1, min(rows, kept.size // part))
-    ):  # to hold few indices of 8 bytes
-        index, here = np.flatnonzero(kept[rest[0] : rest[-1] + 1]), counts[rest]
+    ):  # in parts, because an index takes 8 bytes
+        index, here = np.flatnonzero(kept[chunk[0] : chunk[-1] + 1]), counts[chunk]
         own, end = gaps[end : end + len(index)], end + len(index)
         own[:] = np.diff(index, prepend=-1) - 1
         first = (np.cumsum(here) - here)[here > 0]
@@ -94,8 +101,8 @@ def _gaps(kept: np.ndarray, part: int = PART) -> tuple[np.ndarray, np.ndarray, n
 
 
 def _shifts(counts: np.ndarray, columns: int) -> np.ndarray:
-    """Low bits of each row's gaps: the best for gaps that are geometrically distributed with the
-    row's mean."""
+    """The number of low bits of each row's gaps, which is the best for geometrically distributed
+    gaps with the row's mean."""
     mean = (columns - counts) / np.maximum(counts, 1)
     return np.floor(np.log2(np.maximum(1.0, mean * np.log(2) + 0.5))).astype(np.int64)
 

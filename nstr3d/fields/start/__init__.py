@@ -1,1 +1,2 @@
-"""What training starts from: linear least squares, placed waves, or a nearby shape's model."""
+"""Ways to initialise a field before training: linear least squares, placed waves, or the model of a
+nearby shape."""

@@ -1,8 +1,8 @@
-"""The start of training in closed form: a sum of plain grids fitted to the samples by least
-squares, no learning rate.
+"""Initialises a field by linear least squares: the sum of one channel of each dense level is fitted
+to the samples.
 
-Conjugate gradients on the normal equations, scaled by each node's sum of weights; the grids are
-those of the field's dense levels. The decoder then passes the sum on exactly, with two units:
+The normal equations are solved by conjugate gradients, preconditioned by each node's sum of
+weights. Two hidden units of the decoder then reproduce the sum exactly, because
 softplus(z) - softplus(-z) = z.
 """
 
@@ -21,14 +21,18 @@ from nstr3d.fields.level import Level
 from nstr3d.kernels.field.interpolate import gather
 from nstr3d.types import Samples
 
-GAIN = 10.0  # of the sum's channels over the values: about as large as other channels become
-QUIET = 0.1  # of the other hidden units' random weights
+GAIN = 10.0  # ratio of the fitted channels to the values: about the size of other channels later
+QUIET = 0.1  # factor on the random output weights of the other hidden units
 
 
 @dataclass(frozen=True)
 class LinearStartConfig:
-    """``iterations`` of conjugate gradients on the first ``samples``, with a ``ridge`` in units of
-    the nodes' mean weight."""
+    """The options of `start_linear`: the number of ``iterations`` of conjugate gradients, the
+    number of ``samples`` used (the first ones), and the ``ridge`` in units of the mean over the
+    nodes of a node's sum of weights.
+
+    Raises ValueError if ``iterations`` or ``samples`` is less than 1 or ``ridge`` is negative.
+    """
 
     iterations: int = 10
     samples: int = 60_000
@@ -37,20 +41,20 @@ class LinearStartConfig:
     def __post_init__(self):
         if min(self.iterations, self.samples) < 1 or self.ridge < 0:
             raise ValueError(
-                "A linear start takes an iteration, a sample and a ridge of 0 or more, unlike "
-                f"{self}."
+                "A linear start takes at least 1 iteration, at least 1 sample and a ridge of 0 or "
+                f"more, unlike {self}."
             )
 
 
 def start_linear(
     levels: Sequence[Level], decoder: Decoder, samples: Samples, config: LinearStartConfig
 ) -> None:
-    """Sets the first plain channel of every dense level that has one to the least-squares sum, and
-    the decoder to pass it on, in place.
+    """Fits the first plain channels of all dense levels to the first value of ``samples``, and sets
+    the decoder so that the field returns their sum, in place.
 
-    Sparse levels stay as they are: a start on them gains no more, and costs a long training its
-    last few per cent. Nothing is done for a decoder of fewer than four units or where no dense
-    level has a plain channel.
+    Sparse levels are not changed: fitting them too brings no further gain, and costs a long
+    training a few per cent of its final accuracy. Does nothing if the decoder has fewer than four
+    hidden units or no dense level has a plain channel.
     """
     chosen = [level for level in levels if level.config.plain and not level.config.sparse]
     if not chosen or decoder.hidden.out_features < 4:
@@ -81,34 +85,35 @@ def start_linear(
 def least_squares_sum(
     levels: Sequence[Level], points: Tensor, values: Tensor, config: LinearStartConfig
 ) -> list[Tensor]:
-    """The tables ``(nodes, 1)`` of one channel per level whose sum fits ``values (n, 1)`` at
-    ``points (n, dim)`` best.
+    """One table ``(nodes, 1)`` per level such that the sum of the levels fits ``values (n, 1)`` at
+    ``points (n, dim)`` by least squares.
 
-    The first level starts from the samples nearest to its nodes: no iteration moves a node whose
-    weights are small in the box, and zero there would be a large error in the box's corners.
+    The first level starts from the values of the samples nearest to its nodes. Conjugate gradients
+    hardly change nodes with small weights, such as those in the box's corners, and a start from
+    zero would leave a large error there.
     """
     sizes = [len(level.table) for level in levels]
     guess = torch.cat(
         [nearest_values(levels[0], points, values), torch.zeros(sum(sizes[1:]), 1).to(values)]
     )
 
-    def pulled(vector: Tensor | None, weights: Tensor | None) -> Tensor:
-        """J^T weights, or J^T J vector where no weights are given."""
-        given = torch.zeros(sum(sizes), 1, device=points.device) if vector is None else vector
-        tables = [table.clone().requires_grad_(True) for table in given.split(sizes)]
+    def apply_transpose(vector: Tensor | None, weights: Tensor | None) -> Tensor:
+        """J^T weights, or J^T J vector if ``weights`` is None."""
+        flat = torch.zeros(sum(sizes), 1, device=points.device) if vector is None else vector
+        tables = [table.clone().requires_grad_(True) for table in flat.split(sizes)]
         with torch.enable_grad():
             parts = (gather(points, level.grid, table) for level, table in zip(levels, tables))
             value = torch.stack(list(parts)).sum(dim=0)
-            # Of a sum: told what to multiply the gradient with, torch would import its symbolic
-            # shapes, which takes a while.
+            # The gradient of a weighted sum: with grad_outputs, torch would import its symbolic
+            # shapes, which is slow.
             total = (value * (value.detach() if weights is None else weights)).sum()
         return torch.cat(torch.autograd.grad(total, tables))
 
-    mass = pulled(None, torch.ones_like(values))
+    mass = apply_transpose(None, torch.ones_like(values))
     shift = config.ridge * mass.mean()
     solutions = conjugate_gradients(
-        lambda vector: pulled(vector, None) + shift * vector,
-        pulled(None, values) - pulled(guess, None),
+        lambda vector: apply_transpose(vector, None) + shift * vector,
+        apply_transpose(None, values) - apply_transpose(guess, None),
         scale=1 / (mass + shift),
         product=lambda one, two: (one * two).sum(),
     )
@@ -117,7 +122,8 @@ def least_squares_sum(
 
 
 def nearest_values(level: Level, points: Tensor, values: Tensor) -> Tensor:
-    """The values ``(nodes, 1)`` of the samples nearest to a level's nodes."""
+    """For each stored node of ``level``, the value ``(nodes, 1)`` of the nearest sample among
+    ``points (n, dim)`` with ``values (n, 1)``."""
     from scipy.spatial import KDTree
 
     nearest = KDTree(points.cpu().numpy()).query(level.places().cpu().numpy())[1]

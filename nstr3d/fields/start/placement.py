@@ -1,10 +1,11 @@
-"""Where waves go: frequencies, amplitudes and phases of a level's phase waves, read off the samples
-before training.
+"""Chooses the frequencies, amplitudes and phases of a level's phase waves from the samples, before
+training.
 
-A wave that starts at a random frequency seldom finds the relief that it could carry: the loss has a
-minimum per period. So the local spectrum of what a coarser grid leaves is measured first, by
-demodulation, and the waves start where its energy is. The greedy choice is matching pursuit (Mallat
-and Zhang, 1993) with atoms whose amplitude and phase vary over the level's nodes.
+A wave that starts at a random frequency seldom converges to the relief that it could represent,
+because the loss has a minimum per period. Therefore the residual of a coarser grid is demodulated
+at many candidate frequencies, and the waves start at those with the most energy. The greedy choice
+is matching pursuit (Mallat and Zhang, 1993) with atoms whose amplitude and phase vary over the
+level's nodes.
 """
 
 from __future__ import annotations
@@ -21,16 +22,22 @@ from nstr3d.fields.level import Level
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.types import Samples
 
-CHUNK = 64  # candidate frequencies at a time
-COVERED = 0.9  # sum of the stored nodes' weights from which on a sample counts
+CHUNK = 64  # candidate frequencies that are measured at a time
+COVERED = 0.9  # least sum of the stored nodes' weights at a sample for the sample to be used
 
 
 @dataclass(frozen=True)
 class PlacementConfig:
-    """How `place_waves` looks: at ``samples`` samples, for the best of ``candidates`` random
-    frequencies between the shares ``band`` of the nodes' Nyquist frequency; ``amplitude`` is the
-    root mean square of the amplitudes that it starts with. Where the strongest wave is slower than
-    the share ``least`` of that frequency, nothing is placed, and plain channels carry it."""
+    """The options of `place_waves`.
+
+    It uses at most ``samples`` samples and tries ``candidates`` random frequencies within ``band``,
+    in units of the nodes' Nyquist frequency. ``amplitude`` is the root mean square of each placed
+    wave's amplitudes. If the frequency of the strongest wave is below ``least``, in the same units
+    as ``band``, no wave is placed, because plain channels can represent it.
+
+    Raises ValueError if ``samples`` or ``candidates`` is less than 1, ``least`` is negative, or
+    ``band`` is not (low, high) with 0 <= low <= high < inf.
+    """
 
     samples: int = 12_000
     candidates: int = 400
@@ -41,13 +48,13 @@ class PlacementConfig:
     def __post_init__(self):
         if min(self.samples, self.candidates) < 1 or self.least < 0:
             raise ValueError(
-                "Placing waves takes at least one sample and one candidate, and a least frequency "
-                "of 0 or more."
+                "Placing waves takes at least 1 sample, at least 1 candidate and a least frequency "
+                f"of 0 or more, unlike {self}."
             )
         if not 0 <= self.band[0] <= self.band[1] < math.inf:
             raise ValueError(
-                "A band is (low, high) with 0 <= low <= high, in Nyquist frequencies of the "
-                f"nodes, not {self.band}."
+                "A band is (low, high) with 0 <= low <= high, in units of the Nyquist frequency of "
+                f"the nodes, not {self.band}."
             )
 
 
@@ -55,14 +62,15 @@ def place_waves(
     level: Level, samples: Samples, config: PlacementConfig, generator: np.random.Generator
 ) -> None:
     """Sets the frequencies, amplitudes and phases of ``level``'s phase waves, in place, from
-    samples of the signal.
+    ``samples`` of the signal.
 
-    Only samples where the stored nodes have most of the weight count. From these a multilinear grid
-    of half the level's resolution is subtracted. Then, wave by wave, the frequency whose
-    demodulated remainder has the most energy is taken, its complex amplitude at every node is
-    fitted by damped least squares, and what it explains is subtracted. Phases are unwrapped over
-    neighbouring nodes, strongest links first. Where nothing is left to explain, or nothing that is
-    fast enough, the level keeps its random start.
+    Only samples at which the stored nodes have a weight of at least `COVERED` are used. From their
+    values a multilinear grid of half the level's resolution is subtracted. Then the waves are
+    placed one by one: the candidate frequency at which the demodulated remainder has the most
+    energy is chosen, the wave's complex amplitude at every node is fitted by damped least squares,
+    and the fitted wave is subtracted from the remainder. Phases are unwrapped between neighbouring
+    nodes, the strongest links first. The level keeps its random waves if no sample can be used, the
+    strongest frequency is below ``config.least``, or a fitted wave is zero or not finite.
     """
     waves = level.config.waves
     assert isinstance(waves, PhaseWaves)
@@ -75,14 +83,14 @@ def place_waves(
     inside = np.flatnonzero(weights.sum(axis=1) >= COVERED)[: config.samples]
     if not len(inside):
         return
-    rows = np.maximum(rows[inside], 0)  # any row will do where the weight is zero
+    rows = np.maximum(rows[inside], 0)  # where the weight is zero, the row does not matter
     spread = sparse_rows(rows, weights[inside], level.table.shape[0])
-    found = _Pursuit(
+    pursuit = _Pursuit(
         points[inside], values[inside], spread, level.config.resolution, config, generator
     )
-    if np.linalg.norm(found.strongest) < config.least * math.pi * level.config.resolution / 2:
+    if np.linalg.norm(pursuit.strongest) < config.least * math.pi * level.config.resolution / 2:
         return
-    chosen = [found.next() for _ in range(waves.count)]
+    chosen = [pursuit.next() for _ in range(waves.count)]
     size = np.sqrt(np.mean([np.abs(amplitude) ** 2 for _, amplitude in chosen], axis=1))
     if not (np.isfinite(size).all() and size.min() > 0):
         return
@@ -101,10 +109,10 @@ def place_waves(
 
 
 class _Pursuit:
-    """Matching pursuit on what a coarse grid leaves of ``values (n, c)`` at ``points (n, dim)``:
-    the ``remainder (n,)``.
+    """Matching pursuit on the ``remainder (n,)`` of ``values (n, c)`` at ``points (n, dim)`` after
+    a coarse grid is subtracted.
 
-    ``spread`` is the matrix that takes values at the nodes to the points, multilinearly.
+    ``spread (n, nodes)`` is the sparse matrix that interpolates values at the nodes to the points.
     """
 
     def __init__(
@@ -119,8 +127,8 @@ class _Pursuit:
         self.points, self.spread, self.nodes = points, spread, spread.shape[1]
         self.gathered = self.spread.T.tocsr()
         self.mass = np.asarray(self.gathered.sum(axis=1)).ravel() + 1e-3
-        self.remainder = _without_coarse(points, _principal(values), max(4, cells // 2))
-        self.omega = _candidates(points.shape[1], cells, config, generator)
+        self.remainder = _subtract_coarse(points, _project(values), max(4, cells // 2))
+        self.omega = _draw_candidates(points.shape[1], cells, config, generator)
         chunks = range(0, len(self.omega), CHUNK)
         self.energy = np.concatenate(
             [self._energies(self.omega[start : start + CHUNK]) for start in chunks]
@@ -128,31 +136,34 @@ class _Pursuit:
 
     @property
     def strongest(self) -> np.ndarray:
-        """The candidate with the most energy, as far as they have been looked at ``(dim,)``."""
+        """The candidate frequency ``(dim,)`` with the most energy, by the latest measurement of
+        each candidate."""
         return self.omega[int(self.energy.argmax())]
 
     def next(self) -> tuple[np.ndarray, np.ndarray]:
-        """The best candidate and its complex amplitudes ``(nodes,)``, which are then subtracted.
+        """The best candidate frequency ``(dim,)`` and its complex amplitudes ``(nodes,)``. The wave
+        is subtracted from the remainder.
 
-        Energies fall as waves are taken away, so only the candidates that were best before are
-        looked at again.
+        Energies fall as waves are subtracted, so only the candidates with the most energy in their
+        latest measurements are measured again.
         """
-        look = np.argsort(-self.energy)[:CHUNK]
-        self.energy[look] = self._energies(self.omega[look])
-        best = look[int(self.energy[look].argmax())]
-        amplitude = self._fitted(self.omega[best])
+        leading = np.argsort(-self.energy)[:CHUNK]
+        self.energy[leading] = self._energies(self.omega[leading])
+        best = leading[int(self.energy[leading].argmax())]
+        amplitude = self._fit_wave(self.omega[best])
         return self.omega[best], amplitude
 
     def _energies(self, omega: np.ndarray) -> np.ndarray:
-        """Energy of the demodulated remainder: sum over nodes of |mean of r exp(-i w x)|^2 times
-        the node's mass."""
+        """Energy ``(k,)`` of the remainder r demodulated at each of the frequencies ``omega (k,
+        dim)``: the sum over the nodes of |weighted mean of r exp(-i w x)|^2 times the node's sum of
+        weights."""
         phase = torch.from_numpy(self.points) @ torch.from_numpy(omega).T
         remainder = torch.from_numpy(self.remainder)[:, None]
         moved = torch.cat([remainder * phase.cos(), remainder * phase.sin()], dim=1).numpy()
         energy = ((self.gathered @ moved) ** 2 / self.mass[:, None]).sum(axis=0)
         return energy[: len(omega)] + energy[len(omega) :]
 
-    def _fitted(self, omega: np.ndarray) -> np.ndarray:
+    def _fit_wave(self, omega: np.ndarray) -> np.ndarray:
         from scipy.sparse import diags, hstack
         from scipy.sparse.linalg import lsmr
 
@@ -170,7 +181,8 @@ class _Pursuit:
         return solution[: self.nodes] + 1j * solution[self.nodes :]
 
 
-DAMPING, ITERATIONS = 0.45, 15  # of the least squares; damping per root of samples per node
+# of a wave's least squares; the damping is multiplied by the root of the samples per node
+DAMPING, ITERATIONS = 0.45, 15
 
 
 def strongest_frequencies(
@@ -181,17 +193,20 @@ def strongest_frequencies(
     config: PlacementConfig,
     generator: np.random.Generator,
 ) -> np.ndarray:
-    """The ``count`` frequencies ``(count, dim)`` that say most about ``values (n, c)`` at ``points
-    (n, dim)`` beyond a coarse grid, with amplitudes on a grid of ``cells``: those that
-    `place_waves` would take."""
+    """The ``count`` frequencies ``(count, dim)``, in radians per unit length of the unit box, that
+    matching pursuit chooses for ``values (n, c)`` at ``points (n, dim)``, as in `place_waves`.
+
+    The waves' amplitudes vary over a multilinear grid of ``cells`` per axis. ``config.least`` is
+    ignored.
+    """
     spread = touched_rows(points, cells)
-    found = _Pursuit(points, values, spread, cells, config, generator)
-    return np.array([found.next()[0] for _ in range(count)])
+    pursuit = _Pursuit(points, values, spread, cells, config, generator)
+    return np.array([pursuit.next()[0] for _ in range(count)])
 
 
-def _without_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.ndarray:
-    """What a multilinear grid of ``cells`` per axis, fitted by least squares, leaves of ``values
-    (n,)``."""
+def _subtract_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.ndarray:
+    """``values (n,)`` minus a multilinear grid of ``cells`` per axis that is fitted to them by
+    least squares."""
     from scipy.sparse.linalg import lsmr
 
     grid = touched_rows(points, cells)
@@ -199,32 +214,33 @@ def _without_coarse(points: np.ndarray, values: np.ndarray, cells: int) -> np.nd
     return (values - grid @ lsmr(grid, values, damp=0.1, maxiter=30)[0]).astype(np.float32)
 
 
-def _principal(values: np.ndarray) -> np.ndarray:
-    """``values (n, c)`` along their first principal direction ``(n,)``."""
+def _project(values: np.ndarray) -> np.ndarray:
+    """``values (n, c)`` projected onto their first principal axis, ``(n,)``."""
     if values.shape[1] == 1:
         return values[:, 0]
     centred = values - values.mean(axis=0)
     return centred @ np.linalg.eigh(centred.T @ centred)[1][:, -1]
 
 
-def _candidates(
+def _draw_candidates(
     dim: int, cells: int, config: PlacementConfig, generator: np.random.Generator
 ) -> np.ndarray:
     direction = generator.standard_normal((config.candidates, dim))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    low, high = (share * math.pi * cells / 2 for share in config.band)
+    low, high = (bound * math.pi * cells / 2 for bound in config.band)
     return (direction * generator.uniform(low, high, (config.candidates, 1))).astype(np.float32)
 
 
 def _unwrapped(phase: np.ndarray, strength: np.ndarray, links: np.ndarray) -> np.ndarray:
-    """``phase (nodes,)`` plus multiples of 2 pi that make it smooth along the spanning tree of the
-    strongest ``links``."""
+    """``phase (nodes,)`` plus multiples of 2 pi, such that neighbours on a spanning tree of the
+    strongest ``links (m, 2)`` differ by at most pi. A link is as strong as the weaker of its two
+    nodes, whose strengths are ``strength (nodes,)``."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
     count = len(phase)
     link = np.minimum(strength[links[:, 0]], strength[links[:, 1]])
-    cost = 2.0 - link / max(link.max(initial=0.0), 1e-30)  # positive: zero would be no link
+    cost = 2.0 - link / max(link.max(initial=0.0), 1e-30)  # positive, because zero means no link
     tree = minimum_spanning_tree(
         csr_array((cost, (links[:, 0], links[:, 1])), shape=(count, count))
     )

@@ -1,5 +1,5 @@
-"""A warm start: a trained field carried over to a nearby shape, which it then needs fewer steps to
-fit."""
+"""The warm start: transfers a trained field to a nearby shape, so that training needs fewer
+steps."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.kernels.field.interpolate import interpolate
 
-REACHED = 0.3  # sum of a place's weights from which on the field says what its spectrum is there
-ITERATIONS = 30  # of conjugate gradients for the coefficients of quadratic levels
+REACHED = 0.3  # least sum of the stored nodes' weights at a position whose spectrum is fitted
+ITERATIONS = 30  # iterations of conjugate gradients for the coefficients of quadratic levels
 
 
 def warm_start(
@@ -30,12 +30,15 @@ def warm_start(
     scale: float = 1.0,
     shift: Sequence[float] | None = None,
 ) -> Nstr:
-    """A field of the same config near another shape, whose values at x are those of ``field`` at
-    ``scale * x + shift``, over ``scale``: distances in the other shape's unit box.
+    """A field of the same config for another shape, which is given by ``near``. Its value at x is
+    about that of ``field`` at ``scale * x + shift``, divided by ``scale``, so that it is a distance
+    in the other shape's unit box.
 
-    The spectrum is interpolated at the other shape's nodes; those out of reach of all that
-    ``field`` stores take the nearest's. Quadratic levels, whose values at the nodes are not the
-    nodes' coefficients, then solve for the coefficients.
+    ``shift (in_dim,)`` is in the units of ``field``'s unit box and 0 by default. The spectrum of
+    ``field`` is interpolated at the new nodes. A new node that no stored node of ``field`` reaches
+    gets the coefficients of the nearest stored node. The spectrum at a node of a quadratic level is
+    not the node's coefficient, so quadratic levels then solve for the coefficients. With ``hidden =
+    0`` values are not divided by ``scale``.
     """
     unmoved = (0.0,) * field.in_dim
     return warm_starts(field, near, [(scale, unmoved if shift is None else shift)])[0]
@@ -44,15 +47,15 @@ def warm_start(
 def warm_starts(
     field: Nstr, near: Near | None, moves: Sequence[tuple[float, Sequence[float]]]
 ) -> list[Nstr]:
-    """The `warm_start` of each of ``moves``, a scale and a shift ``(in_dim,)``, which share the
-    nodes and the search trees."""
+    """The `warm_start` for each of ``moves``, which are pairs of a scale and a shift
+    ``(in_dim,)``. The nodes and the search trees are computed once for all moves."""
     near = None if near is None else Vicinity.of(near)
     sources = [_Source(level) for level in field.spectra]
-    return [_moved(field, near, sources, scale, shift) for scale, shift in moves]
+    return [_move_field(field, near, sources, scale, shift) for scale, shift in moves]
 
 
 class _Source:
-    """A ``level`` to read from, and a search tree over its nodes, built when first asked."""
+    """A ``level`` to read from, and a search tree over its nodes, which is built on first use."""
 
     def __init__(self, level: Level):
         self.level = level
@@ -64,7 +67,7 @@ class _Source:
         return KDTree(self.level.places().cpu().numpy())
 
 
-def _moved(
+def _move_field(
     field: Nstr,
     near: Vicinity | None,
     sources: Sequence[_Source],
@@ -77,7 +80,7 @@ def _moved(
     offset = torch.as_tensor(shift, dtype=torch.float32).to(device)
     with torch.no_grad():
         for source, new in zip(sources, made.spectra):
-            _carry(source, new, scale, offset)
+            _move_level(source, new, scale, offset)
         made.decoder.load_state_dict(field.decoder.state_dict())
         if isinstance(made.decoder, Decoder):
             for parameter in made.decoder.out.parameters():
@@ -87,11 +90,11 @@ def _moved(
     return made
 
 
-def _carry(source: _Source, new: Level, scale: float, shift: torch.Tensor) -> None:
+def _move_level(source: _Source, new: Level, scale: float, shift: torch.Tensor) -> None:
     old = source.level
     places = new.places() * scale + shift
     known = torch.cat([old.table, torch.ones_like(old.table[:, :1])], dim=1)
-    reach = 1 + (old.config.order - 1) / old.config.resolution  # where the outermost nodes are
+    reach = 1 + (old.config.order - 1) / old.config.resolution  # coordinate of the outermost nodes
     mixed = interpolate(places.clamp(-reach, reach), old.grid, known)
     weight = mixed[:, -1:]
     table = mixed[:, :-1] / weight.clamp_min(1e-6)
@@ -109,8 +112,9 @@ def _carry(source: _Source, new: Level, scale: float, shift: torch.Tensor) -> No
 
 
 def _correction(level: Level, table: Tensor, wanted: Tensor, reached: np.ndarray) -> Tensor:
-    """What to add to the coefficients ``table (nodes, c)`` for the spectrum at the nodes' places to
-    be ``wanted (nodes, c)`` where it is ``reached (nodes,)``: least squares."""
+    """The correction ``(nodes, c)`` to the coefficients ``table (nodes, c)`` with which the
+    spectrum at the positions of the ``reached (nodes,)`` nodes fits ``wanted (nodes, c)`` by least
+    squares."""
     config = level.config
     nodes, weights = lattice_nodes(level.places().cpu().numpy(), config.resolution, config.order)
     columns = level.rows.cpu().numpy()[nodes]

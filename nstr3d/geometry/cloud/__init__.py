@@ -1,1 +1,1 @@
-"""Point clouds: checked, oriented, and turned into a signed distance without training."""
+"""Point clouds: validation, orientation, and a signed distance without training."""

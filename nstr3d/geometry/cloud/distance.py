@@ -1,9 +1,9 @@
-"""Signed distance to an oriented cloud: quadratics near the points, their winding number and a
-spline elsewhere.
+"""Signed distance to an oriented point cloud.
 
 Near the points, the distances to the nearest patches are blended (moving least squares, Alexa et
-al., 2003), but for those on either side of a crease (`kernels.geometry.sides`). Elsewhere
-`spanning` says what is inside.
+al., 2003), except for patches on different sides of a crease, which are joined like solids
+(`kernels.geometry.sides`). Elsewhere the distance comes from `Spanning`: the winding number of the
+points, and a spline where the winding number is undecided.
 """
 
 from __future__ import annotations
@@ -20,37 +20,40 @@ from nstr3d.geometry.cloud.noise import FACING
 from nstr3d.geometry.cloud.patches import Patches
 from nstr3d.geometry.cloud.spanning import BULGE, Spanning
 from nstr3d.geometry.cloud.winding import CloudWinding
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import split_work
 from nstr3d.sdf import Sdf
 from nstr3d.types import Box
 
-BLENDED = 10  # patches that a point is measured from
-# in spacings: up to where the patches alone decide, and from where on `Spanning` alone
+BLENDED = 10  # nearest patches that determine the distance at a point
+# In spacings from the nearest centre: up to ``CLOSE`` the patches alone determine the distance,
+# beyond ``FAR`` `Spanning` alone.
 CLOSE, FAR = 0.75, 1.5
-# Width of the blend: root of the sum of squares of ``BLUR`` spacings and ``BLURRED`` deviations
-# of the noise.
+# The width of the blend is the root of the sum of squares of ``BLUR`` spacings and ``BLURRED``
+# standard deviations of the noise.
 BLUR, BLURRED = 0.6, 1.3
-CRISP = 0.5  # spacings: where the noise is larger, what looks like a crease may be none
-MARGIN = BULGE + 0.02  # around the points, in their extents: the surface ends before
-CHUNK = 1 << 16
+CRISP = 0.5  # spacings: with more noise than this, an apparent crease may be noise
+MARGIN = BULGE + 0.02  # of the bounds, in the points' extents: the surface lies within BULGE
+CHUNK = 1 << 16  # points at a time: bounds memory
 
 
 @dataclass(frozen=True)
 class CloudDistance:
-    """Signed distance ``(n,)`` at points ``(n, 3)``, negative inside, from ``patches`` whose
-    normals look outward."""
+    """Signed distance to the surface that ``patches`` describe, negative inside.
+
+    The normals of the patches must point outward. Distances are in the units of the patches.
+    """
 
     patches: Patches
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance ``(n,)``."""
+        """Signed distance ``(n,)`` at ``points (n, 3)``."""
         parts = [
             self._part(points[start : start + CHUNK]) for start in range(0, len(points), CHUNK)
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def sdf(self) -> Sdf:
-        """The distance as an `Sdf` without derivatives, for extraction."""
+        """The distance as an `Sdf` without derivatives, for isosurface extraction."""
         centres = self.patches.centres
         lower, upper = centres.min(axis=0), centres.max(axis=0)
         margin = MARGIN * float((upper - lower).max())
@@ -66,7 +69,7 @@ class CloudDistance:
 
     @cached_property
     def spacing(self) -> np.ndarray:
-        """Diameter ``(n,)`` of the disc that is each patch's share of the surface."""
+        """Diameter ``(n,)`` of a disc with the area of the surface that belongs to each patch."""
         return self._winding.spacing
 
     @cached_property
@@ -95,27 +98,31 @@ class CloudDistance:
     def _part(self, points: np.ndarray) -> np.ndarray:
         reach, near = self._winding.near(points, BLENDED)
         spacing = self.spacing[near[:, 0]]
-        share = np.clip((reach[:, 0] / spacing - CLOSE) / (FAR - CLOSE), 0, 1)
-        share = share * share * (3 - 2 * share)
-        local, apart = share < 1, share > 0
+        fraction = np.clip((reach[:, 0] / spacing - CLOSE) / (FAR - CLOSE), 0, 1)
+        fraction = fraction * fraction * (3 - 2 * fraction)
+        local, apart = fraction < 1, fraction > 0
         value = np.zeros(len(points))
-        value[local] = (1 - share[local]) * self._blend(
+        value[local] = (1 - fraction[local]) * self._blend(
             points[local], reach[local], near[local], spacing[local]
         )
         if apart.any():
-            value[apart] += share[apart] * self._spanning(points[apart], reach[apart], near[apart])
+            value[apart] += fraction[apart] * self._spanning(
+                points[apart], reach[apart], near[apart]
+            )
         return value
 
     def _blend(
         self, points: np.ndarray, reach: np.ndarray, near: np.ndarray, spacing: np.ndarray
     ) -> np.ndarray:
-        """Signed distance ``(m,)`` from the quadratics of ``near (m, k)``, the nearer the more it
-        counts."""
+        """Signed distance ``(m,)`` from the quadratics of the patches ``near (m, k)``.
+
+        The weight of a patch falls with its distance ``reach (m, k)`` from the point.
+        """
         from nstr3d.kernels.geometry.sides import distances
 
         width, out = np.hypot(BLUR * spacing, BLURRED * self.patches.noise), np.empty(len(points))
         crisp = self.patches.noise < CRISP * spacing
-        given = (
+        arguments = (
             np.ascontiguousarray(points, np.float64),
             near,
             reach,
@@ -125,5 +132,5 @@ class CloudDistance:
             self._quadratics,
             out,
         )
-        share(lambda part, low, high: distances(low, high, *given), len(points))
+        split_work(lambda part, low, high: distances(low, high, *arguments), len(points))
         return out

@@ -1,4 +1,4 @@
-"""Nearest points of a cloud."""
+"""Nearest-neighbour search in a point cloud."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 class Neighbours:
-    """A search tree over ``points (n, 3)``, which works on as many threads as torch does."""
+    """A k-d tree over ``points (n, 3)`` whose queries use as many threads as torch."""
 
     def __init__(self, points: np.ndarray):
         from scipy.spatial import KDTree
@@ -19,22 +19,27 @@ class Neighbours:
 
     @classmethod
     def of(cls, points: np.ndarray | Neighbours) -> Neighbours:
-        """The tree over ``points (n, 3)``: a new one, or ``points`` itself where it is one."""
+        """The tree over ``points (n, 3)``: a new one, or ``points`` itself if it is a tree."""
         return points if isinstance(points, Neighbours) else cls(points)
 
     def __call__(self, at: np.ndarray, size: int, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
-        """Distances and indices ``(m, size - skip)`` of the ``size`` points nearest to each of ``at
-        (m, 3)``, the nearest first, without the first ``skip``; of all where there are fewer."""
+        """The ``size`` points nearest to each of ``at (m, 3)``, without the first ``skip`` of them.
+
+        Returns distances and indices, both ``(m, size - skip)``, the nearest point first. If the
+        cloud has fewer than ``size`` points, all of them are used.
+        """
         ranks: Any = np.arange(skip + 1, min(size, self.count) + 1)
         reach, near = self.tree.query(at, k=ranks, workers=torch.get_num_threads())
         return np.asarray(reach), np.asarray(near)
 
     def nearest(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance and index ``(m,)`` of the nearest point."""
+        """Distance and index ``(m,)`` of the point nearest to each of ``at (m, 3)``."""
         reach, near = self(at, 1)
         return reach[:, 0], near[:, 0]
 
     def pairs(self, radius: float) -> np.ndarray:
-        """The indices ``(m, 2)`` of all pairs of points no farther than ``radius`` apart, each pair
-        once."""
+        """Indices ``(m, 2)`` of all pairs of points at most ``radius`` apart.
+
+        Each pair occurs once.
+        """
         return self.tree.query_pairs(radius, output_type="ndarray")

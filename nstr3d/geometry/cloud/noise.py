@@ -1,4 +1,4 @@
-"""The noise of oriented points, and the local coordinates and quadratics that it is measured with.
+"""The noise of oriented points, and the local coordinates and quadratics that measure it.
 
 A quadratic height function over the tangent plane has six terms: 1, u, v, u^2/2, uv, v^2/2.
 """
@@ -11,19 +11,23 @@ import numpy as np
 
 from nstr3d.geometry.cloud.neighbours import Neighbours
 
-SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # neighbours to try, in turn
-TERMS = 6  # of a quadratic
-SLAB_RADII = 4.0  # how far neighbourhoods must reach, in standard deviations of the noise
-QUANTILE = 0.25  # of the residuals: where the surface is smooth they are noise alone
-FACING = 0.5  # neighbours whose normals are more than 60 degrees off belong to another sheet
+SCALES = (7, 10, 16, 26, 42, 68, 110, 180, 290, 470, 760)  # numbers of neighbours, tried in turn
+TERMS = 6  # coefficients of a quadratic
+SLAB_RADII = 4.0  # least radius of neighbourhoods, in standard deviations of the noise
+QUANTILE = 0.25  # of the residuals: where the surface is smooth, residuals are noise alone
+FACING = 0.5  # cosine: neighbours with normals more than 60 degrees off are on another sheet
 
 
 @dataclass(frozen=True)
 class OrientedCloud:
-    """What a round of fitting sees: raw ``points``, where they have ``settled`` (neighbours are
-    looked for there, in ``tree``), the ``frames`` whose third rows are their normals, and the
-    standard deviations ``sigma`` of the points along these and ``tilt`` of the normals' slopes,
-    None where normals were not measured."""
+    """The data of one round of fitting patches.
+
+    ``points (n, 3)`` are the raw points. ``settled (n, 3)`` are the points after the previous round
+    moved them onto its patches; ``tree`` searches neighbours among these. ``frames (n, 3, 3)`` have
+    two tangents and the normal as rows. ``sigma`` is the standard deviation of the points along
+    their normals. ``tilt`` is the standard deviation of the slopes of the normals, or None if
+    normals were not measured.
+    """
 
     points: np.ndarray
     settled: np.ndarray
@@ -34,7 +38,10 @@ class OrientedCloud:
 
 
 def tangent_frames(normals: np.ndarray) -> np.ndarray:
-    """Orthonormal frames ``(n, 3, 3)``, rows two tangents and the normal (Duff et al., 2017)."""
+    """Orthonormal frames ``(n, 3, 3)`` of unit ``normals (n, 3)`` (Duff et al., 2017).
+
+    The rows of a frame are two tangents and the normal.
+    """
     x, y, z = normals.T
     sign = np.copysign(1.0, z)
     a = -1 / (sign + z)
@@ -47,11 +54,15 @@ def tangent_frames(normals: np.ndarray) -> np.ndarray:
 def noise_of(
     points: np.ndarray, frames: np.ndarray, tree: Neighbours, measured: bool
 ) -> tuple[float, float]:
-    """Standard deviations of ``points (n, 3)`` along their normals, and of the normals' slopes
-    about a linear field.
+    """Estimates the noise of ``points (n, 3)`` and of their normals.
 
-    What small quadratics leave over is noise where the surface is smooth, so a low quantile of it
-    counts. Neighbourhoods grow until they reach beyond the noise.
+    Returns the standard deviation of the points along their normals, and that of the slopes of the
+    normals about a linear field. The second is at least 0.01, and is not estimated unless normals
+    were ``measured``.
+
+    The residuals of small quadratic fits are noise where the surface is smooth, so a low quantile
+    of the residuals is used. Neighbourhoods grow until their radius exceeds `SLAB_RADII` standard
+    deviations.
     """
     from scipy.stats import chi2
 
@@ -65,27 +76,28 @@ def noise_of(
         u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
         height = quadratic_rows(u, v)[0]
         free = max(size - TERMS, 1)
-        left = _left_over(height, z[..., None]).sum(axis=(1, 2)) * unit**2
-        sigma = float(np.sqrt(np.quantile(left, QUANTILE) / chi2.ppf(QUANTILE, free)))
+        residual = _square_residuals(height, z[..., None]).sum(axis=(1, 2)) * unit**2
+        sigma = float(np.sqrt(np.quantile(residual, QUANTILE) / chi2.ppf(QUANTILE, free)))
         if measured:
             slopes = -normal[..., :2] / np.maximum(normal[..., 2:], FACING)
-            rest = _left_over(height[..., :3], slopes).sum(axis=(1, 2))
-            tilt = float(np.sqrt(np.median(rest) / (2 * max(size - 3, 1))))
-            level = (z - (slopes[..., 0] * u + slopes[..., 1] * v) / 2)[
-                ..., None
-            ]  # the trapezoid rule, of third order
-            rest = _left_over(height[..., :1], level).sum(axis=(1, 2)) * unit**2
+            misfit = _square_residuals(height[..., :3], slopes).sum(axis=(1, 2))
+            tilt = float(np.sqrt(np.median(misfit) / (2 * max(size - 3, 1))))
+            # The height at the origin by the trapezoidal rule, with an error of third order.
+            level = (z - (slopes[..., 0] * u + slopes[..., 1] * v) / 2)[..., None]
+            misfit = _square_residuals(height[..., :1], level).sum(axis=(1, 2)) * unit**2
             sigma = min(
-                sigma, float(np.sqrt(np.quantile(rest, QUANTILE) / chi2.ppf(QUANTILE, size - 1)))
+                sigma, float(np.sqrt(np.quantile(misfit, QUANTILE) / chi2.ppf(QUANTILE, size - 1)))
             )
         if np.median(reach[:, -1]) > SLAB_RADII * sigma:
             break
     return sigma, max(tilt, 1e-2)
 
 
-def _left_over(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Squares ``(m, k, c)`` of what the columns of ``basis (m, k, t)`` cannot explain of ``values
-    (m, k, c)``."""
+def _square_residuals(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Squared residuals ``(m, k, c)`` of least squares fits.
+
+    The columns of ``basis (m, k, t)`` are fitted to ``values (m, k, c)``.
+    """
     solution = np.linalg.pinv(basis, rcond=1e-6) @ values
     return (values - basis @ solution) ** 2
 
@@ -93,15 +105,21 @@ def _left_over(basis: np.ndarray, values: np.ndarray) -> np.ndarray:
 def local_coordinates(
     cloud: OrientedCloud, rows: np.ndarray, near: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates ``(m, k, 3)`` of the neighbours in the frames of ``rows``, and their normals in
-    the same."""
+    """Coordinates and normals of neighbours, both ``(m, k, 3)``, in the frames of ``rows``.
+
+    The points with indices ``rows (m,)`` have the neighbours ``near (m, k)``. The origin of a frame
+    is the settled point.
+    """
     frames = cloud.frames[rows].transpose(0, 2, 1)
     return (cloud.points[near] - cloud.settled[rows, None]) @ frames, cloud.frames[near, 2] @ frames
 
 
 def quadratic_rows(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What the height and its two slopes at (u, v) are in terms of the coefficients: three ``(m, k,
-    6)``."""
+    """Rows of the equations for a height and its two slopes at (u, v).
+
+    Returns three arrays ``(m, k, 6)``; their product with the six coefficients is the height, the
+    slope along u, and the slope along v.
+    """
     one, zero = np.ones_like(u), np.zeros_like(u)
     height = np.stack([one, u, v, u * u / 2, u * v, v * v / 2], axis=-1)
     slope_u = np.stack([zero, one, zero, u, v, zero], axis=-1)

@@ -1,13 +1,15 @@
-"""Normals for points that have none, and outward directions for normals that do not agree about
-them.
+"""Estimates normals of points, and orients normals outward.
 
-Directions are those of least variance among the neighbours (Hoppe et al., Surface reconstruction
-from unorganized points, 1992), of as many as it takes to see beyond the noise. Their signs come
-from the whole cloud at once: vectors are sought whose winding number is 1/2 on all points, and
-which point where it falls (Lin et al., Fast and globally consistent normal orientation based on the
-winding number normal consistency, 2024). Components given inside out are told by the winding number
-as well: it is about 1/2 on a surface that faces outward. A sheet that encloses nothing has no
-outside: there signs only agree (`spread_signs`). Functions take points or the tree over them.
+The direction of a normal is the direction of least variance among the nearest neighbours (Hoppe et
+al., Surface reconstruction from unorganized points, 1992); the number of neighbours grows until
+their spread exceeds the noise. The signs of all normals are found together: vectors are sought
+whose winding number is 1/2 at all points and which point in the direction in which it falls (Lin et
+al., Fast and globally consistent normal orientation based on the winding number normal consistency,
+2024).
+
+Components that are supplied inside out are also detected by the winding number, which is about 1/2
+on a surface that faces outward. A sheet that encloses nothing has no outside; its signs are only
+made consistent (`spread_signs`). Functions take points ``(n, 3)`` or the search tree over them.
 """
 
 from __future__ import annotations
@@ -19,36 +21,35 @@ from nstr3d.geometry.cloud.noise import noise_of, tangent_frames
 from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.geometry.graph import label_components
 
-SCALES = (10, 16, 26, 42, 68, 110, 180, 290)  # neighbours to take directions from, in turn
-SLAB_RADII = 6.0  # how far the neighbourhood must reach, in standard deviations of the noise
-LINKS = 10  # neighbours by which components hang together
-REPRESENTATIVES = 30_000  # points whose signs are sought; the others follow the nearest of them
-ROUNDS = 15  # of the search for vectors
-WIDEST = 0.06  # smoothing of the winding number to begin with, in units of the points' longest side
-# Smoothing at the end: root of the sum of squares of ``FINEST`` spacings and ``BLURRED``
-# deviations of the noise.
+SCALES = (10, 16, 26, 42, 68, 110, 180, 290)  # numbers of neighbours for a normal, tried in turn
+SLAB_RADII = 6.0  # least radius of neighbourhoods, in standard deviations of the noise
+LINKS = 10  # nearest neighbours that each point is connected to
+REPRESENTATIVES = 30_000  # points whose signs are computed; others copy the nearest of these
+ROUNDS = 15  # of `winding_normals`
+WIDEST = 0.06  # first smoothing width of the winding number, in units of the points' longest side
+# The last smoothing width is the root of the sum of squares of ``FINEST`` spacings and ``BLURRED``
+# standard deviations of the noise.
 FINEST, BLURRED = 0.5, 2.2
-# noise in spacings, from which on the vectors themselves are better directions than those of least
-# variance
+# With more noise than this, in spacings, the vectors of `winding_normals` have better directions
+# than the directions of least variance.
 FUZZY = 0.15
-AGREED = 0.7  # cosine of both directions below which, at creases, the vectors are better too
-OPEN = (
-    0.35  # mean winding number on the points below which they may be a sheet that encloses nothing
-)
-# share of neighbours that disagree, from which on it is one whose signs change along seams
+AGREED = 0.7  # where the cosine of the two directions is lower, at creases, the vectors are better
+# The points may be a sheet that encloses nothing if the mean winding number on them is lower than
+# ``OPEN`` and the fraction of neighbours that disagree is larger than ``SEAMS``: the computed signs
+# of a sheet change along seams.
+OPEN = 0.35
 SEAMS = 0.005
-DISCORD = (
-    0.1  # share of neighbours that disagree, from which on given normals' signs are sought anew
-)
-OPPOSED = -0.5  # cosine of normals that disagree about their sign: at a crease it is about 0
-INVERTED = -0.1  # mean winding number on a component given inside out, which is -1/2 if closed
-SMALLEST = 50  # points of a component whose side can be told
-PROBES = 2000  # points that a component's side is told from
-CHUNK = 1 << 14
+DISCORD = 0.1  # if a larger fraction of neighbours disagrees, all signs are recomputed
+# Normals with a cosine of at most ``OPPOSED`` disagree about the sign; at a crease it is about 0.
+OPPOSED = -0.5
+INVERTED = -0.1  # a component with a lower mean winding number is inside out: -1/2 if closed
+SMALLEST = 50  # points of the smallest component that can be classified as inside out
+PROBES = 2000  # points at which the winding number of a component is averaged
+CHUNK = 1 << 14  # points at a time: bounds memory
 
 
 def estimate_normals(points: np.ndarray | Neighbours) -> np.ndarray:
-    """Unit normals ``(n, 3)`` of ``points (n, 3)``, of either sign."""
+    """Unit normals ``(n, 3)`` of ``points (n, 3)``, of arbitrary sign."""
     neighbours = Neighbours.of(points)
     points = neighbours.points
     probes = np.linspace(0, len(points) - 1, min(len(points), 2000)).astype(int)
@@ -65,7 +66,11 @@ def estimate_normals(points: np.ndarray | Neighbours) -> np.ndarray:
 
 
 def outward_normals(points: np.ndarray | Neighbours) -> np.ndarray:
-    """Unit normals ``(n, 3)`` of ``points (n, 3)`` that look outward."""
+    """Estimates unit normals ``(n, 3)`` of ``points (n, 3)`` that point outward.
+
+    If the points are a sheet that encloses nothing, the signs are only consistent. At creases and
+    in strong noise, directions come from `winding_normals` instead of the least variance.
+    """
     tree = Neighbours.of(points)
     normals = estimate_normals(tree)
     chosen, leaders = _representatives(tree)
@@ -73,7 +78,7 @@ def outward_normals(points: np.ndarray | Neighbours) -> np.ndarray:
     some = winding_normals(leaders.points, _width(noise, spacing))
     if _discord(leaders, some) > SEAMS and CloudWinding(leaders, some).side(_probes(chosen)) < OPEN:
         sheet = spread_signs(leaders, normals[chosen])
-        some = min(some, sheet, key=lambda those: _discord(leaders, those))
+        some = min(some, sheet, key=lambda candidate: _discord(leaders, candidate))
     result = _follow(tree.points, normals, leaders, some)
     doubtful = np.einsum("nd,nd->n", result[chosen], some) < AGREED
     better = chosen if noise > FUZZY * spacing else chosen[doubtful]
@@ -82,8 +87,10 @@ def outward_normals(points: np.ndarray | Neighbours) -> np.ndarray:
 
 
 def orient(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[np.ndarray, int]:
-    """``normals (n, 3)`` of ``points (n, 3)`` turned outward whatever their signs, and how many
-    were turned over."""
+    """Orients ``normals (n, 3)`` of ``points (n, 3)`` outward, whatever their signs.
+
+    Returns the normals and the number of normals that were turned over.
+    """
     tree = Neighbours.of(points)
     chosen, leaders = _representatives(tree)
     some = winding_normals(leaders.points, _width(*_scales(leaders, normals[chosen])))
@@ -92,11 +99,12 @@ def orient(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[np.nda
 
 
 def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
-    """Unit outward normals ``(n, 3)`` of ``points (n, 3)``, from their places alone, by a winding
-    number smoothed over ``width``.
+    """Unit outward normals ``(n, 3)`` of ``points (n, 3)``, computed from the points alone.
 
-    Each round takes the steepest step towards a winding number of 1/2 on all points, then turns
-    every vector to where that number falls; the smoothing shrinks from round to round.
+    They derive from a winding number smoothed over ``width``, in the units of the points. Each of
+    `ROUNDS` rounds takes the steepest-descent step towards a winding number of 1/2 at all points,
+    then turns every vector to the direction in which the winding number falls. The smoothing
+    shrinks to ``width`` from round to round.
     """
     from nstr3d.kernels.geometry.dipoles import Dipoles
 
@@ -112,9 +120,12 @@ def winding_normals(points: np.ndarray, width: float) -> np.ndarray:
 
 
 def spread_signs(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.ndarray:
-    """``normals (n, 3)`` of one sign wherever ``points (n, 3)`` hang together: the first's, carried
-    along the neighbours that are most nearly parallel (Hoppe et al., 1992). For sheets that enclose
-    nothing: where parts are thin it jumps across."""
+    """``normals (n, 3)`` with consistent signs on each connected set of ``points (n, 3)``.
+
+    The sign of one normal is propagated along a minimum spanning tree of neighbours with nearly
+    parallel normals (Hoppe et al., 1992). This is for sheets that enclose nothing: across thin
+    parts the propagation jumps to the opposite side.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
@@ -122,9 +133,8 @@ def spread_signs(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.nda
     start, end = _links(tree)
     bend = 1 - np.abs(np.einsum("md,md->m", normals[start], normals[end]))
     count = tree.count
-    graph = coo_array(
-        (bend + 1e-6, (start, end)), shape=(count, count)
-    ).tocsr()  # a link of 0 would be none
+    # A sparse graph treats a weight of 0 as no edge, hence the small constant.
+    graph = coo_array((bend + 1e-6, (start, end)), shape=(count, count)).tocsr()
     spanning = minimum_spanning_tree(graph.maximum(graph.T))
     label, sign = label_components(count, *spanning.nonzero()), np.ones(count)
     for first in np.unique(label, return_index=True)[1]:
@@ -136,29 +146,35 @@ def spread_signs(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.nda
 
 
 def turn_outward(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[np.ndarray, int]:
-    """``normals (n, 3)`` with every component that is inside out turned over, and how many normals
-    that were.
+    """Turns over the components of ``normals (n, 3)`` that are inside out, and stray normals.
 
-    Where neighbours disagree more often than noise and creases explain, all signs are sought anew,
-    and kept if they enclose more: around thin parts neighbours disagree too.
+    Returns the normals and the number of normals that were turned over. If more neighbours disagree
+    about the sign than noise and creases explain, all signs are recomputed by `orient`. The new
+    signs are kept only if they give a larger mean winding number at the points, because neighbours
+    also disagree around thin parts.
     """
     tree = Neighbours.of(points)
     outward = _outward(tree, normals)
     if _discord(tree, normals) > DISCORD:
         anew, probes = orient(tree, normals)[0], _probes(tree.points)
-        outward = max(outward, anew, key=lambda those: CloudWinding(tree, those).side(probes))
+        outward = max(
+            outward, anew, key=lambda candidate: CloudWinding(tree, candidate).side(probes)
+        )
     return outward, int((np.einsum("nd,nd->n", outward, normals) < 0).sum())
 
 
 def _spread(near: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Variances ``(m, 3)``, ascending, and their directions ``(m, 3, 3)`` in columns, of the groups
-    ``near (m, k, 3)``."""
+    """Principal variances of groups of points ``near (m, k, 3)``.
+
+    Returns the variances ``(m, 3)`` in ascending order, and their directions ``(m, 3, 3)`` in
+    columns.
+    """
     offset = near - near.mean(axis=1, keepdims=True)
     return np.linalg.eigh(np.einsum("mki,mkj->mij", offset, offset) / near.shape[1])
 
 
 def _representatives(tree: Neighbours) -> tuple[np.ndarray, Neighbours]:
-    """Indices of the points whose signs are sought, and the tree over these."""
+    """Indices of the points whose signs are computed, and the search tree over these points."""
     if tree.count <= REPRESENTATIVES:
         return np.arange(tree.count), tree
     chosen = np.sort(np.random.default_rng(0).permutation(tree.count)[:REPRESENTATIVES])
@@ -166,13 +182,13 @@ def _representatives(tree: Neighbours) -> tuple[np.ndarray, Neighbours]:
 
 
 def _links(tree: Neighbours) -> tuple[np.ndarray, np.ndarray]:
-    """Both ends ``(m,)`` of the edges to each point's nearest neighbours."""
+    """The two end indices ``(m,)`` of the edges from each point to its nearest neighbours."""
     _, near = tree(tree.points, LINKS + 1, skip=1)
     return np.repeat(np.arange(tree.count), near.shape[1]), near.ravel()
 
 
 def _discord(tree: Neighbours, normals: np.ndarray) -> float:
-    """Share of neighbours that disagree about their sign."""
+    """Fraction of neighbouring pairs whose normals disagree about the sign."""
     start, end = _links(tree)
     return float(np.mean(np.einsum("md,md->m", normals[start], normals[end]) <= OPPOSED))
 
@@ -195,15 +211,17 @@ def _width(noise: float, spacing: float) -> float:
 def _follow(
     points: np.ndarray, normals: np.ndarray, leaders: Neighbours, outward: np.ndarray
 ) -> np.ndarray:
-    """``normals (n, 3)`` with the signs of the ``outward`` normals of the nearest of
-    ``leaders``."""
+    """``normals (n, 3)`` with signs copied from other normals.
+
+    The sign of each normal is that of the ``outward`` normal of the nearest of ``leaders``.
+    """
     _, nearest = leaders.nearest(points)
     turned = np.einsum("nd,nd->n", normals, outward[nearest]) < 0
     return np.where(turned[:, None], -normals, normals)
 
 
 def _outward(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
-    """``normals`` with every connected component that faces the wrong way turned over."""
+    """``normals`` with every component that faces inward, and every stray normal, turned over."""
     result, label = normals.copy(), _components(tree, normals)
     size = np.bincount(label)
     for member in (
@@ -215,8 +233,11 @@ def _outward(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
 
 
 def _without_strays(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
-    """``normals (n, 3)`` with those turned over that the surface around opposes, where they hang
-    together with too few others to be another sheet."""
+    """``normals (n, 3)`` with stray normals turned over.
+
+    A stray normal belongs to a component of fewer than `SMALLEST` points, too few for a separate
+    sheet, and is opposed by the normals of larger components around it.
+    """
     label = _components(tree, normals)
     few = np.bincount(label)[label] < SMALLEST
     stray = np.flatnonzero(few)
@@ -230,12 +251,15 @@ def _without_strays(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
 
 
 def _probes(rows: np.ndarray) -> np.ndarray:
-    """Indices of about 2000 of ``rows``, evenly."""
+    """Positions of at most `PROBES` evenly spaced elements of ``rows``."""
     return np.arange(0, len(rows), len(rows) // PROBES + 1)
 
 
 def _components(tree: Neighbours, normals: np.ndarray) -> np.ndarray:
-    """A label ``(n,)`` for each point: neighbours whose normals agree share it."""
+    """A label ``(n,)`` for each point.
+
+    Neighbours whose normals do not disagree about their sign share a label.
+    """
     start, end = _links(tree)
     agree = np.einsum("md,md->m", normals[start], normals[end]) > OPPOSED
     return label_components(tree.count, start[agree], end[agree])

@@ -1,12 +1,11 @@
-"""Local quadratics on a cloud of oriented points: what the surface is near each point, whatever the
-noise.
+"""Local quadratics on a cloud of oriented points, with the noise of the points averaged out.
 
-Each point gets a height function over its tangent plane, a quadratic that is fitted to its k
-nearest neighbours, to their normals too where these are measured. The more neighbours, the less
-noise and the more bias; how many a point takes is decided by the intersection of confidence
-intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as possible while the
-heights and slopes from fewer agree within what the noise explains: slopes show bias long before
-heights do.
+Each point gets a height function over its tangent plane. The function is a quadratic fitted to the
+k nearest neighbours, and to their normals too if normals were measured. More neighbours mean less
+noise and more bias. The number of neighbours is chosen for each point by the intersection of
+confidence intervals (Goldenshluger and Nemirovski, 1997; Katkovnik, 1999): as many as possible,
+while heights and slopes agree with those from fewer neighbours within what the noise explains.
+Slopes show bias long before heights do.
 """
 
 from __future__ import annotations
@@ -27,40 +26,43 @@ from nstr3d.geometry.cloud.noise import (
     quadratic_rows,
     tangent_frames,
 )
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import split_work
 
-# Half width of an interval in standard deviations, of the height and the two slopes: from heights
-# alone, and from normals too.
+# Half widths of the confidence intervals of the height and the two slopes, in standard deviations.
+# First row: fits to heights alone. Second row: fits to heights and normals.
 CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
-# neighbourhoods that reach less far, in standard deviations of the noise, see a slab and no surface
+# Least radius of a neighbourhood, in standard deviations of the noise, that has intervals: within a
+# smaller one the points fill a slab and show no surface.
 NOISE_RADII = 2.5
-TOGETHER = 3  # scales whose neighbours are looked up at once
-JUDGED = 3  # of a patch's coefficients, how many have intervals
-# edges of the cells of which one point each becomes a patch, in both rounds, in the same unit
+TOGETHER = 3  # scales whose neighbours are searched in one query
+JUDGED = 3  # leading coefficients that have intervals: the height and two slopes
+# Edges of the cells in which one point becomes a patch, in standard deviations of the noise: in the
+# preliminary rounds and in the last fit.
 ROUGH, THINNING = 1.8, 1.0
-LEAST_NOISE = 1e-7  # of the cloud's size
+LEAST_NOISE = 1e-7  # of the cloud's longest side: the smallest noise that is assumed
 CHUNK = 1 << 11  # points at a time: bounds memory
-# What is believed before any neighbour is seen, as precisions where the nearest few are within 1:
-# that slopes and curvatures are no larger than such points could show. It decides only where facing
-# neighbours are fewer than terms, at tips and rims.
+# Prior precisions of the coefficients, in units in which the nearest few neighbours are within 1:
+# slopes and curvatures are no larger than such points could show. The prior matters only where
+# fewer neighbours face the same way than a quadratic has terms, at tips and rims.
 SHAPELY = (0.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-BESIDE = 24  # patches that a point without a measured normal may get one from
-# as many neighbours must a patch have taken as the nearest, at least, to be believed instead
+BESIDE = 24  # nearest patches from which a point without a measured normal may get its normal
+# A farther patch replaces the nearest one only if it was fitted to more than this many times as
+# many neighbours, weighted down by the distance of the point from its quadratic.
 TWICE = 2.0
-REACHING = 1.5  # radii: no farther does a patch speak
-TURN = 0.4  # cosine of the most that a normal turns by it
-FINE = 0.2  # spacings: where the noise is less, creases are looked for a second time
+REACHING = 1.5  # radii: a patch gives no normals beyond this distance from its centre
+TURN = 0.4  # cosine of the largest angle by which such a patch may turn a normal
+FINE = 0.2  # spacings: with less noise, normals beside creases are determined a second time
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Quadratics ``z = h(u, v)`` in the frames ``(n, 3, 3)`` (rows: two tangents and the normal) at
-    ``centres (n, 3)``.
+    """Quadratics ``z = h(u, v)`` in orthonormal frames; all lengths are in the units of the points.
 
-    ``coefficients (n, 6)`` belong to 1, u, v, u^2/2, uv, v^2/2; h(0, 0) = 0 as the centres have
-    been moved onto the surface. ``radius (n,)`` is how far each reaches, ``scale (n,)`` the number
-    of neighbours that it took, and ``deviation (n,)`` the standard deviation of its centre along
-    the normal. ``noise`` is that of the points. All in the points' units.
+    The ``frames (n, 3, 3)`` are at ``centres (n, 3)``; their rows are two tangents and the normal.
+    ``coefficients (n, 6)`` belong to 1, u, v, u^2/2, uv, v^2/2. The centres lie on the surface, so
+    h(0, 0) = 0. ``radius (n,)`` is the radius of the neighbourhood of each patch, and
+    ``scale (n,)`` the number of neighbours in it. ``deviation (n,)`` is the standard deviation of a
+    centre along the normal. ``noise`` is the standard deviation of the points along the normal.
     """
 
     centres: np.ndarray
@@ -73,7 +75,7 @@ class Patches:
 
     @cached_property
     def near(self) -> Neighbours:
-        """Which centres are nearest."""
+        """The search tree over the centres."""
         return Neighbours(self.centres)
 
     @property
@@ -92,13 +94,14 @@ def fit_patches(
     measured: bool,
     noise: float | None = None,
 ) -> Patches:
-    """Quadratics near ``points (n, 3)``, or those that a tree holds, with unit ``normals (n, 3)``,
-    whose slopes count as data where they were ``measured``.
+    """Fits quadratics near ``points (n, 3)`` with unit ``normals (n, 3)``.
 
-    ``noise``, the standard deviation of the points along the normal, is estimated where it is None.
-    Patches lie no closer than the noise can tell apart. Several rounds: the next looks for
-    neighbours where the last has put the points, and where normals were not measured with what it
-    says about them.
+    ``points`` may be a search tree over the points. If the normals were ``measured``, their slopes
+    are data of the fits. ``noise`` is the standard deviation of the points along the normal, and is
+    estimated if it is None. At most one patch is kept per cell of a lattice whose edge is
+    `THINNING` times the noise, because the noise hides smaller distances. There are several rounds:
+    each round searches neighbours among the points as the previous round moved them and, if the
+    normals were not measured, uses the normals that the previous round determined.
     """
     tree, frames = Neighbours.of(points), tangent_frames(normals)
     points = tree.points
@@ -117,8 +120,10 @@ def fit_patches(
 
 
 def thinned(points: np.ndarray, cell: float) -> np.ndarray:
-    """Indices of one of ``points (n, 3)`` in each cubic cell of edge ``cell`` that has any, in
-    their order."""
+    """Indices of one of ``points (n, 3)`` in each occupied cubic cell, in ascending order.
+
+    ``cell`` is the edge of a cell in the units of the points.
+    """
     spread = np.ptp(points, axis=0).max()
     if cell <= spread * 1e-6:
         return np.arange(len(points))
@@ -127,16 +132,21 @@ def thinned(points: np.ndarray, cell: float) -> np.ndarray:
 
 
 def settle(patches: Patches, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """``points (n, 3)`` moved onto the patch with the nearest centre, along its frame's normal, and
-    which patch that is."""
+    """Moves ``points (n, 3)`` onto the patches with the nearest centres.
+
+    A point moves along the normal of the frame. Returns the moved points and the index ``(n,)`` of
+    the patch of each.
+    """
     near = patches.near.nearest(points)[1]
     _, _, lift = _over(patches, near, points)
     return points - lift[:, None] * patches.frames[near, 2], near
 
 
 def _over(patches: Patches, which: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Where ``points (..., 3)`` are over the patches ``which (...)``: along two tangents and above,
-    ``(3, ...)``."""
+    """Coordinates ``(3, ...)`` of ``points (..., 3)`` relative to the patches ``which (...)``.
+
+    They are two coordinates along the tangents and the height above the quadratic.
+    """
     u, v, z = np.einsum("...d,...cd->c...", points - patches.centres[which], patches.frames[which])
     c = np.moveaxis(patches.coefficients[which], -1, 0)
     return np.stack(
@@ -149,11 +159,11 @@ def _over(patches: Patches, which: np.ndarray, points: np.ndarray) -> np.ndarray
 
 
 def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Unit normals ``(n, 3)`` of ``points (n, 3)``, of which ``near (n,)`` are the nearest patches.
+    """Unit normals ``(n, 3)`` of ``points (n, 3)`` whose nearest patches are ``near (n,)``.
 
-    A patch at a crease is a blend of both sides and takes few neighbours before they disagree.
-    Where another one close by took many more and passes the point within the noise, the normal is
-    its.
+    A patch at a crease blends both sides of the crease, and its neighbourhood stays small because
+    the sides disagree. If a patch nearby has a much larger neighbourhood and passes the point
+    within the noise, the point gets the normal of this patch.
     """
     centres, normals = patches.near, patches.normals
     result = normals[near]
@@ -179,21 +189,21 @@ def normals_beside_creases(patches: Patches, points: np.ndarray, near: np.ndarra
             / steep[best][:, None]
         )
         normal = np.einsum("mc,mcd->md", vector, patches.frames[beside[best]])
-        taken = (worth[best] > TWICE * patches.scale[near[rows]]) & (
+        replaced = (worth[best] > TWICE * patches.scale[near[rows]]) & (
             np.einsum("md,md->m", normal, result[rows]) > TURN
         )
-        result[rows[taken]] = normal[taken]
+        result[rows[replaced]] = normal[replaced]
     return result
 
 
 def _spacing(points: np.ndarray, tree: Neighbours) -> float:
-    """Root of a point's share of the surface, typically."""
+    """Typical spacing of the points: the square root of the surface area per point."""
     reach, _ = tree(points[:: max(len(points) // 2000, 1)], SCALES[0] + 1, skip=SCALES[0])
     return float(np.median(reach)) * np.sqrt(np.pi / SCALES[0])
 
 
 def _fit_all(cloud: OrientedCloud, rows: np.ndarray) -> Patches:
-    """The patches at ``rows`` of the cloud."""
+    """The patches at the points ``rows`` of the cloud."""
     chunks = np.array_split(rows, len(rows) // CHUNK + 1)
     fitted: list[tuple[np.ndarray, ...]] = [()] * len(chunks)
 
@@ -201,7 +211,7 @@ def _fit_all(cloud: OrientedCloud, rows: np.ndarray) -> Patches:
         for index in range(low, high):
             fitted[index] = _Fitting(cloud, chunks[index]).run()
 
-    share(fit, len(chunks), least=1)
+    split_work(fit, len(chunks), least=1)
     coefficients, radius, scale, deviation = (np.concatenate(part) for part in zip(*fitted))
     centres = cloud.settled[rows] + coefficients[:, :1] * cloud.frames[rows, 2]
     coefficients[:, 0] = 0
@@ -209,8 +219,10 @@ def _fit_all(cloud: OrientedCloud, rows: np.ndarray) -> Patches:
 
 
 class _Fitting:
-    """The growing least squares systems of some rows, and the intervals that their heights and
-    slopes must lie in."""
+    """Least squares systems of some points, to which neighbours are added step by step.
+
+    It also holds the intersections of the confidence intervals of heights and slopes.
+    """
 
     def __init__(self, cloud: OrientedCloud, rows: np.ndarray):
         self.cloud, self.rows = cloud, rows
@@ -225,8 +237,11 @@ class _Fitting:
         self.scale, self.unit = np.zeros(count, np.int64), np.ones(count)
 
     def run(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Coefficients ``(m, 6)``, radius, neighbours and standard deviation of the height
-        ``(m,)``."""
+        """Fits all rows.
+
+        Returns the coefficients ``(m, 6)``, and, each ``(m,)``, the radius and the number of
+        neighbours of the neighbourhood and the standard deviation of the height.
+        """
         growing, start, first = np.arange(len(self.rows)), 0, 0
         reach, near = np.zeros((0, 0)), np.zeros((0, 0), np.int64)
         sizes = [k for k in SCALES if k <= len(self.cloud.points)] or [len(self.cloud.points)]
@@ -248,7 +263,7 @@ class _Fitting:
         return self.best * powers, self.radius, self.scale, self.deviation * self.unit
 
     def _add(self, which: np.ndarray, near: np.ndarray) -> None:
-        """Puts the neighbours ``near (m, k)`` of the rows ``which`` into their systems."""
+        """Adds the neighbours ``near (m, k)`` of the rows ``which (m,)`` to their systems."""
         cloud, unit = self.cloud, self.unit[which]
         offset, normal = local_coordinates(cloud, self.rows[which], near)
         u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
@@ -256,9 +271,8 @@ class _Fitting:
         weight = (normal[..., 2] > FACING).astype(float)
         equations = [(height, weight, z)]
         if cloud.tilt is not None:
-            trust = (
-                weight * ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None]
-            )  # of a slope against a height
+            # The weight of a slope relative to that of a height.
+            trust = weight * ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None]
             flat = np.maximum(normal[..., 2], FACING)
             equations += [
                 (rows, trust, -normal[..., axis] / flat) for axis, rows in enumerate(slopes)
@@ -269,8 +283,10 @@ class _Fitting:
             self.right[which] += (weighted @ value[..., None])[..., 0]
 
     def _consistent(self, which: np.ndarray, reach: np.ndarray, size: int) -> np.ndarray:
-        """Solves, and keeps what agrees with the smaller neighbourhoods: the mask of rows that may
-        go on growing."""
+        """Solves the systems ``which`` and keeps solutions that agree with smaller neighbourhoods.
+
+        Returns the mask of the rows that agree; their neighbourhoods may grow further.
+        """
         matrix = self.matrix[which]
         ridge = (1e-6 * np.trace(matrix, axis1=1, axis2=2) + 1e-12)[:, None, None] * np.eye(TERMS)
         doubt = ((self.cloud.sigma / self.unit[which]) ** 2)[:, None, None] * np.diag(SHAPELY)

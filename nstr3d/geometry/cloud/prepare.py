@@ -1,5 +1,8 @@
-"""A point cloud made fit for reconstruction: checked, placed, without copies and outliers, with
-unit outward normals."""
+"""Prepares a point cloud for reconstruction.
+
+The cloud is validated and placed in the unit box, duplicates and outliers are removed, and the
+points get unit outward normals.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,29 @@ from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.surface import UNIT_HALF_EXTENT
 from nstr3d.types import Frame, PointCloud
 
-LEAST_POINTS = 100
-FLAT = 1e-9  # of a cloud's longest deviation: thinner, all points lie in a plane
-MOST_POINTS = 300_000  # more are averaged in cells
-NEIGHBOURS = 8  # whose mean distance says how crowded a point is
-# times the median of these distances around the neighbours, or in the whole cloud: outliers are
-# farther
+LEAST_POINTS = 100  # distinct points that a surface needs
+FLAT = 1e-9  # thickness, in units of the longest deviation, at which a cloud counts as a plane
+MOST_POINTS = 300_000  # more points are averaged in cells
+NEIGHBOURS = 8  # nearest neighbours whose mean distance measures the isolation of a point
+# An outlier has a mean distance above ``LONELY`` times the median of its neighbours and above
+# ``SCATTERED`` times the median of the cloud, or above twice ``LONELY`` times the latter.
 LONELY = 4.0
-FEW = 20  # points that are close to each other and to no others are outliers too
-SCATTERED = 3.0  # times the median distance, likewise
-# first guess at the cells to average in, and the finest, in units of the box
+FEW = 20  # a group of fewer points that are close only to each other consists of outliers
+SCATTERED = 3.0
+# Edges of the cells for averaging, in units of the unit box: the first guess and the smallest.
 CELL, FINEST_CELL = 0.01, 1e-5
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What `prepare` did: numbers of points read, ``duplicates`` and ``outliers`` left out, normals
-    ``turned`` over, points left after ``averaging`` and whether the normals' directions were
-    ``measured`` rather than estimated."""
+    """What `prepare` did.
+
+    ``points`` is the number of points read. ``duplicates`` and ``outliers`` are the numbers of
+    points that were removed. ``averaged`` is the number of points that remain, after averaging in
+    cells where there were too many. ``turned`` is the number of normals that were turned over.
+    ``measured`` says whether the directions of the normals were measured; otherwise they were
+    estimated.
+    """
 
     points: int
     duplicates: int
@@ -43,8 +51,11 @@ class Preparation:
 
 @dataclass(frozen=True)
 class PreparedCloud:
-    """``points (n, 3)`` in the unit box, their unit outward ``normals (n, 3)``, and the ``tree``
-    over them."""
+    """A cloud in the unit box.
+
+    It has ``points (n, 3)``, their unit outward ``normals (n, 3)``, and the search ``tree`` over
+    the points.
+    """
 
     points: np.ndarray
     normals: np.ndarray
@@ -58,20 +69,24 @@ def prepare(
     outward: Callable[[Neighbours], np.ndarray] = outward_normals,
     most: int = MOST_POINTS,
 ) -> tuple[PreparedCloud, Frame, Preparation]:
-    """``cloud`` in the unit box with unit outward normals, the frame that leads back, and what was
-    done.
+    """Places ``cloud`` in the unit box with unit outward normals.
 
-    Given normals are kept, but components that face inward turned over, unless ``estimate`` asks
-    for new ones; ``outward`` makes new ones of the tree over points in the unit box. More than
-    ``most`` points are averaged in cells, which takes off noise as well. Raises ValueError for
-    points that are not ``(n, 3)`` or not finite, normals that do not match, are not finite or have
-    no length, fewer than 100 distinct points, or all in one plane.
+    Returns the prepared cloud, the frame that maps it back to world units, and what was done.
+
+    Normals of the cloud are kept unless ``estimate`` is true; components that face inward are
+    turned over. If the cloud has no normals or ``estimate`` is true, ``outward`` computes them from
+    the search tree over the points in the unit box. Outliers are removed unless ``keep_outliers``
+    is true. More than ``most`` points are averaged in cells, which also reduces noise.
+
+    Raises ValueError if the points are not ``(n, 3)``, not finite, fewer than 100 distinct ones, or
+    all in one plane, and if the normals do not match the points, are not finite, or have length
+    zero.
     """
-    given = None if estimate else cloud.normals
-    check(PointCloud(cloud.points, given))
+    raw_normals = None if estimate else cloud.normals
+    check(PointCloud(cloud.points, raw_normals))
     points, normals = (
         np.asarray(cloud.points, np.float64),
-        None if given is None else np.asarray(given, np.float64),
+        None if raw_normals is None else np.asarray(raw_normals, np.float64),
     )
     _, first = np.unique(points, axis=0, return_index=True)
     first.sort()
@@ -105,12 +120,15 @@ def prepare(
 
 
 def check(cloud: PointCloud) -> None:
-    """Raises ValueError for points that are not ``(n, 3)``, not finite or too few, and normals that
-    do not belong to them."""
+    """Raises ValueError if the points or normals of ``cloud`` are unusable.
+
+    Points must be ``(n, 3)``, finite, and at least 100. Normals must have the shape of the points,
+    be finite, and not have length zero.
+    """
     points, normals = cloud.points, cloud.normals
     if points.ndim != 2 or points.shape[1] != 3:
         raise ValueError(
-            f"points have shape (n, 3), not {points.shape}; a surface needs three coordinates"
+            f"points must have shape (n, 3), not {points.shape}; a surface needs three coordinates"
         )
     if len(points) < LEAST_POINTS:
         raise ValueError(
@@ -134,8 +152,13 @@ def check(cloud: PointCloud) -> None:
 
 
 def outliers(points: np.ndarray) -> np.ndarray:
-    """Mask ``(n,)`` of the points that are far lonelier than their neighbours or than most points
-    are, alone or in a few."""
+    """Mask ``(n,)`` of the outliers among ``points (n, 3)``.
+
+    The isolation of a point is its mean distance to its nearest neighbours. A point is an outlier
+    if its isolation far exceeds that of its neighbours and the median of the cloud, or exceeds the
+    median even farther, or if it belongs to a group of fewer than `FEW` points that is far from all
+    others.
+    """
     reach, near = Neighbours(points)(points, NEIGHBOURS + 1, skip=1)
     alone = reach.mean(axis=1)
     around = np.median(alone[near], axis=1)
@@ -176,8 +199,12 @@ def _frame(points: np.ndarray) -> Frame:
 def _averaged(
     points: np.ndarray, normals: np.ndarray | None, most: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Means of points and normals in the cells of a lattice, if there are more than ``most`` of
-    them; normals of one cell that look apart stay apart."""
+    """Means of points and normals in the cells of a lattice.
+
+    Nothing changes if there are at most ``most`` points. Normals in one cell are averaged only with
+    normals that have the same dominant axis and sign, so the two sides of a thin part stay
+    separate.
+    """
     if len(points) <= most:
         return points, normals
     side = (
@@ -186,7 +213,7 @@ def _averaged(
         else np.argmax(np.hstack([normals, -normals]), axis=1)
     )
     cell, group = CELL, np.zeros(0, np.int64)
-    for _ in range(8):  # the number of cells goes about with the inverse square of their size
+    for _ in range(8):  # the number of cells is roughly proportional to 1 / edge^2
         x, y, z = np.floor(points / cell).astype(np.int64).T + (1 << 19)
         _, group = np.unique(((x << 20 | y) << 20 | z) * 6 + side, return_inverse=True)
         count = int(group.max()) + 1

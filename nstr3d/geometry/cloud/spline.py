@@ -1,23 +1,24 @@
-"""The smoothest function that is 0 with given slopes at given points: how a surface goes on where
-nothing was measured.
+"""The smoothest function that is 0 with specified gradients at specified points.
 
-Of all functions with those values and gradients it has the least square of third derivatives,
-integrated over space (Duchon, 1977; for surfaces: Macedo et al., Hermite radial basis functions
-implicits, 2011, and Huang et al., Variational implicit point set surfaces, 2019). Flat parts go on
-flat and round ones round.
+It extrapolates a surface into regions without points. Of all functions with these values and
+gradients it minimises the integral of the squared third derivatives over space (Duchon, 1977; for
+surfaces: Macedo et al., Hermite radial basis functions implicits, 2011, and Huang et al.,
+Variational implicit point set surfaces, 2019). It continues flat parts as flat and round parts as
+round.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import split_work
 
 
 class HermiteSpline:
-    """The spline through ``points (n, 3)``, no two of them alike, with gradients ``(n, 3)`` there.
+    """The spline that is 0 at ``points (n, 3)`` and has the gradients ``gradients (n, 3)`` there.
 
-    Takes time as n^3: a second for 1000.
+    The points must be distinct. Construction takes time proportional to n^3: one second for 1000
+    points.
     """
 
     def __init__(self, points: np.ndarray, gradients: np.ndarray):
@@ -40,31 +41,36 @@ class HermiteSpline:
         """Values ``(m,)`` at points ``(m, 3)``."""
         from nstr3d.kernels.geometry.hermite import values
 
-        given, out = np.ascontiguousarray(at, np.float64), np.empty(len(at))
-        arrays = given, self.centres, self.slopes, self.heights, self.linear, out
-        share(lambda part, low, high: values(low, high, *arrays), len(given))
+        positions, out = np.ascontiguousarray(at, np.float64), np.empty(len(at))
+        arrays = positions, self.centres, self.slopes, self.heights, self.linear, out
+        split_work(lambda part, low, high: values(low, high, *arrays), len(positions))
         return out
 
 
 def _interactions(points: np.ndarray) -> np.ndarray:
-    """Value and gradient ``(4n, 4n)`` at every point of each point's r^3 and of its derivatives
-    with respect to the point."""
+    """The matrix ``(4n, 4n)`` of the spline's basis functions at the points.
+
+    The columns are the four basis functions of each point: r^3 and its derivatives with respect to
+    that point. The rows are the values and gradients of the basis functions at each point.
+    """
     count = len(points)
     offset = points[:, None] - points
     reach = np.linalg.norm(offset, axis=-1)
-    found = np.empty((count, 4, count, 4))
-    found[:, 0, :, 0] = reach**3
+    matrix = np.empty((count, 4, count, 4))
+    matrix[:, 0, :, 0] = reach**3
     slope = 3 * reach[..., None] * offset
-    found[:, 0, :, 1:], found[:, 1:, :, 0] = -slope, slope.transpose(0, 2, 1)
+    matrix[:, 0, :, 1:], matrix[:, 1:, :, 0] = -slope, slope.transpose(0, 2, 1)
     unit = offset / np.maximum(reach, 1e-300)[..., None]
     for a in range(3):
         for b in range(3):
-            found[:, 1 + a, :, 1 + b] = -3 * (reach * float(a == b) + offset[..., a] * unit[..., b])
-    return found.reshape(4 * count, 4 * count)
+            matrix[:, 1 + a, :, 1 + b] = -3 * (
+                reach * float(a == b) + offset[..., a] * unit[..., b]
+            )
+    return matrix.reshape(4 * count, 4 * count)
 
 
 def _polynomials(points: np.ndarray) -> np.ndarray:
-    """Value and gradient ``(4n, 4)`` of 1, x, y and z."""
-    found = np.zeros((len(points), 4, 4))
-    found[:, 0, 0], found[:, 0, 1:], found[:, 1:, 1:] = 1, points, np.eye(3)
-    return found.reshape(-1, 4)
+    """Values and gradients ``(4n, 4)`` of 1, x, y and z at ``points (n, 3)``."""
+    matrix = np.zeros((len(points), 4, 4))
+    matrix[:, 0, 0], matrix[:, 0, 1:], matrix[:, 1:, 1:] = 1, points, np.eye(3)
+    return matrix.reshape(-1, 4)

@@ -1,5 +1,7 @@
-"""The winding number of an oriented cloud: each point counts as a small disc of the surface (Barill
-et al., Fast winding numbers for soups and clouds, 2018).
+"""The winding number of an oriented point cloud.
+
+Each point represents a small disc of the surface (Barill et al., Fast winding numbers for soups and
+clouds, 2018).
 """
 
 from __future__ import annotations
@@ -14,15 +16,17 @@ from nstr3d.geometry.cloud.neighbours import Neighbours
 if TYPE_CHECKING:
     from nstr3d.kernels.geometry.dipoles import Dipoles
 
-AREA_NEIGHBOURS = 10
-WIDEST = 4.0  # times the median reach to that neighbour
-TOUCHING = 1e-5  # of the points' extent: no closer to a point is its own winding number told
+AREA_NEIGHBOURS = 10  # neighbours within the disc that estimates the area of a point
+WIDEST = 4.0  # times the median radius of these discs: the largest radius
+TOUCHING = 1e-5  # of the points' extent: smoothing width, which keeps values at points finite
 
 
 class CloudWinding:
-    """Winding number of discs at ``points (n, 3)`` with unit ``normals (n, 3)``: 1 inside, 0
-    outside, smooth across holes. ``near``, which points are nearest, is the tree that is given
-    instead of points, or a new one."""
+    """The winding number of discs at ``points (n, 3)`` with unit ``normals (n, 3)``.
+
+    It is 1 inside, 0 outside, and smooth across holes. ``points`` may be a search tree over the
+    points; ``near`` is that tree, or a new one.
+    """
 
     def __init__(self, points: np.ndarray | Neighbours, normals: np.ndarray):
         self.near = Neighbours.of(points)
@@ -35,24 +39,29 @@ class CloudWinding:
 
     @cached_property
     def areas(self) -> np.ndarray:
-        """Each point's share of the surface ``(n,)``: that of the disc which reaches its tenth
-        neighbour, within limits."""
+        """The area ``(n,)`` of each point's disc, in squared units of the points.
+
+        It is one tenth of the area of a disc that reaches the tenth neighbour. The radius is at
+        most `WIDEST` times the median radius.
+        """
         size = min(AREA_NEIGHBOURS, len(self.points) - 1)
         reach = self.near(self.points, size + 1, skip=size)[0][:, 0]
-        widest = WIDEST * np.median(
-            reach
-        )  # a point far from all others is no large piece of surface
+        # A point far from all others must not count as a large piece of surface.
+        widest = WIDEST * np.median(reach)
         return np.pi * np.clip(reach, 1e-12, max(widest, 1e-12)) ** 2 / size
 
     @cached_property
     def spacing(self) -> np.ndarray:
-        """Diameters ``(n,)`` of discs of these areas."""
+        """Diameters ``(n,)`` of the discs."""
         return 2 * np.sqrt(self.areas / np.pi)
 
     def side(self, rows: np.ndarray) -> float:
-        """Mean winding number on the discs ``rows``: about 1/2 where they look outward and -1/2
-        where inward, if they enclose anything. A disc's own share at its centre is 0: thin parts
-        count as thick ones do."""
+        """Mean winding number at the centres of the discs ``rows``.
+
+        It is about 1/2 if the discs face outward and -1/2 if they face inward, provided that they
+        enclose a volume. A disc contributes 0 at its own centre, so thin parts count as much as
+        thick ones.
+        """
         return float(np.mean(self(self.points[rows])))
 
     @cached_property

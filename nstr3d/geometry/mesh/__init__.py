@@ -1,1 +1,1 @@
-"""Triangle meshes: repaired, closed, placed in the unit box, and measured."""
+"""Triangle meshes: repair, closing of holes, placement in the unit box, and measurement."""

@@ -1,6 +1,6 @@
-"""Signed distance to a triangle mesh that need be neither closed nor clean.
+"""Signed distance to a triangle mesh that may have holes, overlaps and self-contact.
 
-The magnitude is the exact distance to the nearest triangle; the sign comes from the generalised
+The magnitude is the exact distance to the nearest triangle. The sign comes from the generalised
 winding number, which degrades gracefully with holes, overlaps and self-contact (Jacobson et al.,
 Robust inside-outside segmentation using generalized winding numbers, 2013; Barill et al., Fast
 winding numbers for soups and clouds, 2018).
@@ -27,21 +27,24 @@ from nstr3d.kernels.geometry.plaintriangles import Nearest
 from nstr3d.sdf import Sdf
 from nstr3d.types import Frame, Mesh
 
-# Points per query: bounds the temporaries without starving the threads.
+# Points per query: few enough to bound temporary memory, enough to keep all threads busy.
 CHUNK = 1 << 20
-# In extents of the mesh: nearer than this, rounding decides where the nearest point lies, so the
-# face normal is used.
+# In units of the longest extent, rounded up to a power of two. Closer to the surface, rounding
+# dominates the direction to the nearest point, so the gradient is the face normal.
 CONTACT = 1e-9
 
 
 class MeshDistance:
-    """Signed distance to ``mesh`` in its own units, negative where the winding number exceeds 1/2.
+    """Signed distance to ``mesh`` in the units of the mesh.
 
-    Faces must look outward (`repair` sees to it): an inside-out mesh has no inside. Holds one
-    search tree for each of nearest point and winding number, built when first asked for. Points are
-    ``(n, 3)`` of any float type; results float64. Raises ``ValueError`` for a mesh without faces,
-    with non-finite vertices or with faces out of range, and for points of another shape or not
-    finite.
+    It is negative where the winding number exceeds 1/2, so faces must be oriented outward (`repair`
+    ensures it): an inside-out mesh has no inside. Points are ``(n, 3)`` of any float type; results
+    are float64. The object holds two search trees, one for the nearest point and one for the
+    winding number; each is built at its first use.
+
+    Raises ``ValueError`` if the mesh has no faces, if a vertex is not finite, or if a face refers
+    to a vertex that does not exist. Every query raises ``ValueError`` if the points do not have
+    shape ``(n, 3)`` or are not finite.
     """
 
     def __init__(self, mesh: Mesh) -> None:
@@ -49,7 +52,7 @@ class MeshDistance:
             raise ValueError("the mesh has no faces, so there is no surface to measure from")
         if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
             raise ValueError(
-                f"the faces name vertices outside 0..{len(mesh.vertices) - 1}; repair the mesh "
+                f"the faces refer to vertices outside 0..{len(mesh.vertices) - 1}; repair the mesh "
                 "first"
             )
         if not np.isfinite(mesh.vertices).all():
@@ -57,8 +60,8 @@ class MeshDistance:
         self.mesh = mesh
         bounds = mesh.bounds
         self._centre = bounds.centre
-        # The trees work at size ~1, so absurd units are safe; a power of two makes the scaling
-        # itself free of rounding.
+        # The trees work on coordinates of size about 1, so very large or small units are safe.
+        # Division by a power of two adds no rounding error.
         self._scale = math.ldexp(1.0, math.frexp(float(bounds.extent.max()))[1])
         self._vertices = np.ascontiguousarray(
             (mesh.vertices - self._centre) / self._scale, np.float64
@@ -66,13 +69,16 @@ class MeshDistance:
         self._faces = np.ascontiguousarray(mesh.faces, np.int64)
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
-        """Signed distance ``(n,)``."""
+        """Signed distance ``(n,)`` at ``points (n, 3)``."""
         points = _checked(points)
         return self._signed(points, self._nearest(points))
 
     def placed(self, mesh: Mesh, frame: Frame) -> MeshDistance:
-        """The distance to ``mesh``, which is this one's in the world units of ``frame``: equal to
-        rounding, and answered by the trees that this one has built by now."""
+        """The distance to ``mesh``, a copy of this object's mesh in the world units of ``frame``.
+
+        The values equal those of ``MeshDistance(mesh)`` to rounding. The result shares the search
+        trees that this object has built so far.
+        """
         moved = copy.copy(self)
         moved.mesh = mesh
         moved._centre = frame.to_world(self._centre)
@@ -80,46 +86,54 @@ class MeshDistance:
         return moved
 
     def unsigned(self, points: np.ndarray) -> np.ndarray:
-        """Distance to the nearest triangle ``(n,)``."""
+        """Unsigned distance ``(n,)`` from ``points (n, 3)`` to the nearest triangle."""
         return self.nearest(points)[0]
 
     def nearest(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Distance ``(n,)``, index of the nearest face ``(n,)`` and the point nearest on it ``(n,
-        3)``."""
-        found = self._nearest(_checked(points))
-        return found.distance * self._scale, found.face, found.closest * self._scale + self._centre
+        """The nearest point on the mesh to each of ``points (n, 3)``.
+
+        Returns the distance ``(n,)``, the index ``(n,)`` of the nearest face, and the nearest point
+        ``(n, 3)`` on that face.
+        """
+        hits = self._nearest(_checked(points))
+        return hits.distance * self._scale, hits.face, hits.closest * self._scale + self._centre
 
     def winding(self, points: np.ndarray) -> np.ndarray:
-        """Generalised winding number ``(n,)``: 1 inside, 0 outside, in between near holes, 2 where
-        solids overlap."""
+        """Generalised winding number ``(n,)`` at ``points (n, 3)``.
+
+        It is 1 inside, 0 outside, between 0 and 1 near holes, and 2 where two solids overlap.
+        """
         points = self._placed(_checked(points))
-        number, order = (
-            np.empty(len(points)),
-            np.argsort(_kernels().along(points)),
-        )  # neighbours in space walk the same branches
+        # In Hilbert order, consecutive points visit the same branches of the tree.
+        number, order = np.empty(len(points)), np.argsort(_kernels().along(points))
         for rows in _chunks(order):
             number[rows] = self._winding_tree.winding_number(points[rows])
         return number
 
     def value_and_gradient(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Signed distance ``(n,)`` and its unit gradient ``(n, 3)``; on the surface, the normal of
-        the nearest face."""
+        """Signed distance ``(n,)`` and its unit gradient ``(n, 3)``.
+
+        On the surface the gradient is the normal of the nearest face.
+        """
         points = _checked(points)
-        found = self._nearest(points)
+        hits = self._nearest(points)
         value, away = (
-            self._signed(points, found),
-            points - (found.closest * self._scale + self._centre),
+            self._signed(points, hits),
+            points - (hits.closest * self._scale + self._centre),
         )
         length = np.linalg.norm(away, axis=1, keepdims=True)
         clear = length > CONTACT * self._scale
         slope = np.divide(
             away, np.copysign(length, value[:, None]), out=np.zeros_like(away), where=clear
         )
-        return value, np.where(clear, slope, self._normals[found.face])
+        return value, np.where(clear, slope, self._normals[hits.face])
 
     def sdf(self) -> Sdf:
-        """The mesh as an `Sdf`: torch in and out, same device and dtype, with one derivative;
-        Lipschitz bound 1."""
+        """The mesh as an `Sdf` with Lipschitz bound 1.
+
+        It takes torch points and returns distances of the same dtype on the same device. It can be
+        differentiated once.
+        """
 
         def distance(points: Tensor) -> Tensor:
             return _Distance.apply(points, self)  # type: ignore[return-value]
@@ -144,38 +158,43 @@ class MeshDistance:
 
     @cached_property
     def _closed(self) -> bool:
-        """Whether the faces' edges cancel: then the winding number is whole and changes nowhere but
-        on the surface."""
+        """Whether every edge has as many faces in one direction as in the other.
+
+        The winding number is then an integer and changes only on the surface.
+        """
         start, end, key = directed_edges(self._faces)
         return np.array_equal(np.sort(key[start < end]), np.sort(key[start > end]))
 
     def _nearest(self, points: np.ndarray) -> Nearest:
-        """As the tree says, in its units."""
+        """The nearest triangles of ``points (n, 3)``, in the coordinates of the trees."""
         chunks = [self._tree.nearest(chunk) for chunk in _chunks(self._placed(points))]
         chunks = [
-            found._replace(alike=found.alike + index * CHUNK) for index, found in enumerate(chunks)
+            hits._replace(alike=hits.alike + index * CHUNK) for index, hits in enumerate(chunks)
         ]
         return chunks[0]._make(np.concatenate(parts) for parts in zip(*chunks))
 
-    def _signed(self, points: np.ndarray, found: Nearest) -> np.ndarray:
-        """The signed distance; where one point can answer for others on its side, only that one's
-        winding number is computed."""
-        distance, inside = found.distance * self._scale, np.zeros(len(points), bool)
+    def _signed(self, points: np.ndarray, hits: Nearest) -> np.ndarray:
+        """Signed distance ``(n,)`` in the mesh's units.
+
+        On a closed mesh, points known to lie on the same side share one representative (``alike``),
+        and the winding number is computed only for the representatives.
+        """
+        distance, inside = hits.distance * self._scale, np.zeros(len(points), bool)
         if self._closed:
-            asked = np.flatnonzero(found.alike == np.arange(len(points)))
+            asked = np.flatnonzero(hits.alike == np.arange(len(points)))
             inside[asked] = self.winding(points[asked]) > 0.5
-            inside = inside[found.alike]
+            inside = inside[hits.alike]
         else:
             inside = self.winding(points) > 0.5
         return np.where(inside, -distance, distance)
 
     def _placed(self, points: np.ndarray) -> np.ndarray:
-        """Points in the trees' coordinates."""
+        """``points (n, 3)`` in the coordinates of the trees."""
         return (points - self._centre) / self._scale
 
 
 def _kernels() -> ModuleType:
-    """The search tree and the curve: compiled, or their twins where numba is absent."""
+    """The module with the search tree and the Hilbert curve: compiled, or plain without numba."""
     if numba_found():
         from nstr3d.kernels.geometry import triangles
     else:
@@ -184,14 +203,13 @@ def _kernels() -> ModuleType:
 
 
 def _chunks(points: np.ndarray) -> Iterator[np.ndarray]:
-    """At least one."""
+    """Yields ``points`` in pieces of at most `CHUNK` rows; one empty piece if there are none."""
     for start in range(0, max(len(points), 1), CHUNK):
         yield points[start : start + CHUNK]
 
 
 class _Distance(torch.autograd.Function):
-    """`MeshDistance` on tensors: the trees run on the CPU in double precision whatever the tensor
-    is."""
+    """`MeshDistance` on tensors, computed on the CPU in double precision."""
 
     @staticmethod
     def forward(ctx: Any, points: Tensor, distance: MeshDistance) -> Tensor:
@@ -212,7 +230,7 @@ class _Distance(torch.autograd.Function):
 def _checked(points: np.ndarray) -> np.ndarray:
     points = np.asarray(points, np.float64)
     if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(f"points have shape (n, 3), not {points.shape}")
+        raise ValueError(f"points must have shape (n, 3), not {points.shape}")
     finite = np.isfinite(points).all(axis=1)
     if not finite.all():
         raise ValueError(

@@ -1,9 +1,7 @@
-"""Closes the holes of an open mesh, so that inside and outside have one boundary and distance
-agrees with it.
+"""Closes the holes of an open mesh, so that its signed distance is continuous.
 
-Without a cap the winding number still changes sign across a hole, but on no surface: distance would
-jump there from +d to
--d, which no continuous field can follow.
+Across an open hole the winding number still changes sign, but no surface lies there. The signed
+distance would jump from +d to -d, and a continuous field cannot represent such a jump.
 """
 
 from __future__ import annotations
@@ -19,8 +17,12 @@ from nstr3d.types import Mesh
 
 @dataclass(frozen=True)
 class Closing:
-    """What `close_holes` did: ``holes`` closed, the ``widest`` of them across (in mesh units),
-    boundary edges ``left``."""
+    """What `close_holes` did.
+
+    ``holes`` is the number of holes that were closed. ``widest`` is the width of the widest of
+    them in mesh units: twice the largest distance from a vertex of its boundary to the centroid.
+    ``left`` is the number of boundary edges that are still open.
+    """
 
     holes: int
     widest: float
@@ -28,12 +30,11 @@ class Closing:
 
 
 def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
-    """``mesh`` with a fan of triangles about its centroid over every simple boundary loop, and what
-    was done.
+    """Closes every simple boundary loop of ``mesh`` with a fan of triangles about its centroid.
 
-    A loop is simple when each of its vertices has one boundary edge in and one out; other
-    boundaries stay open. Faces must be consistently oriented (`repair` sees to it); the fans are
-    oriented like their neighbours.
+    Returns the closed mesh and the counts. A loop is simple if each of its vertices has exactly one
+    incoming and one outgoing boundary edge; other boundaries stay open. Faces must be consistently
+    oriented (`repair` ensures it). Each fan is oriented like the faces around it.
     """
     start, end = _boundary(mesh.faces)
     count = len(mesh.vertices)

@@ -1,4 +1,4 @@
-"""Normals for drawing a mesh: smooth where it is, sharp where it has edges."""
+"""Normals for drawing a mesh: smooth on smooth parts, sharp at sharp edges."""
 
 from __future__ import annotations
 
@@ -8,25 +8,28 @@ import numpy as np
 
 from nstr3d.types import Mesh
 
-CREASE = 35.0  # degrees between two faces from which on their common edge is sharp
+CREASE = 35.0  # degrees between two face normals, above which the common edge is drawn sharp
 
 
 def corner_normals(mesh: Mesh, crease: float = CREASE) -> np.ndarray:
-    """Unit normals ``(f, 3, 3)`` of every face's corners: the mean, weighted by area, of the faces
-    about the vertex that are within ``crease`` degrees of this one. Zero on faces without area."""
+    """Unit normals ``(f, 3, 3)`` at the three corners of every face.
+
+    The normal at a corner is the area-weighted mean of the normals of the faces at that vertex
+    whose normals are within ``crease`` degrees of this face's normal. It is zero on faces without
+    area.
+    """
     corners = mesh.corners
     vector = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     unit = vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-300)
     flat = mesh.faces.ravel()
-    order = np.argsort(flat, kind="stable")  # corners of one vertex in a row
+    order = np.argsort(flat, kind="stable")  # the corners of one vertex become consecutive
     count = np.bincount(flat, minlength=len(mesh.vertices))
     first = (np.cumsum(count) - count)[flat[order]]
     valence, rank, face = count[flat[order]], np.arange(len(order)) - first, order // 3
     total = vector[face].copy()
     active = np.arange(len(order))
-    for turn in range(
-        1, int(count.max())
-    ):  # each corner meets its vertex's other corners, one at a time
+    # Each turn pairs every corner with one more of the other corners at its vertex.
+    for turn in range(1, int(count.max())):
         active = active[valence[active] > turn]
         other = face[first[active] + (rank[active] + turn) % valence[active]]
         alike = (unit[face[active]] * unit[other]).sum(axis=1) > math.cos(math.radians(crease))

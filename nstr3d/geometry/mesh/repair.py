@@ -1,8 +1,8 @@
-"""Makes a triangle mesh fit for measuring: seams merged, useless faces dropped, every face looking
-outward.
+"""Prepares a triangle mesh for measurement.
 
-Nothing is invented: holes stay holes, and the winding number copes with them. Everything is counted
-in a `RepairReport`.
+Seams are merged, useless faces are dropped, and every component is oriented outward. No geometry is
+added: holes stay open, because the winding number tolerates them. A `RepairReport` counts every
+change.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume
 from nstr3d.geometry.mesh.topology import directed_edges, drop_unused_vertices
 from nstr3d.types import Mesh
 
-# A face lower than this share of the extent has no area that double precision could use.
+# A face whose height is below this fraction of the mesh's extent has no usable area in float64.
 DEGENERATE_HEIGHT = 1e-12
-# How many points decide whether the components look outward, in all and for each component.
+# Upper bounds on the probe points that decide which components are inside out: in total (unless
+# there are more components) and per component.
 PROBES, PROBES_PER_COMPONENT = 200_000, 64
-# The mean winding number on a component lies near +1/2 or -1/2 if it is closed, near 0 if it is a
-# flat sheet.
+# A component is inside out if its mean winding number is below this. The mean is near +1/2 or -1/2
+# on a closed component and near 0 on a flat sheet.
 INVERTED = -0.05
 
 
 @dataclass(frozen=True)
 class RepairReport:
-    """What `repair` did, and what the result is like.
+    """What `repair` changed, and the properties of the resulting mesh.
 
-    ``boundary_edges`` have one face, ``branching_edges`` more than two. A component is what
-    two-faced edges connect. ``one_sided`` counts components that, like a Moebius strip, cannot be
-    oriented. ``watertight``: every edge has exactly two faces, which run along it in opposite
-    directions.
+    The first five fields count the changes. ``components`` is the number of components; a component
+    is a set of faces connected across edges with exactly two faces. ``one_sided`` counts components
+    that cannot be oriented, such as a Moebius strip. ``boundary_edges`` have one face and
+    ``branching_edges`` have more than two. ``watertight`` says that every edge has exactly two
+    faces, which run along it in opposite directions.
     """
 
     merged_vertices: int
@@ -49,7 +51,7 @@ class RepairReport:
 
     @property
     def changed(self) -> bool:
-        """Whether the mesh differs from the one that came in."""
+        """Whether the repaired mesh differs from the input mesh."""
         return any(
             (
                 self.merged_vertices,
@@ -62,15 +64,19 @@ class RepairReport:
 
 
 def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
-    """``mesh`` without duplicate vertices (equal positions, as at UV seams), degenerate or
-    duplicate faces and unused vertices, with every component turned outward, and the count of each.
+    """Repairs ``mesh`` and counts what was changed.
 
-    A component is turned over where the winding number beside it says that it is inside out; a
-    cavity's shell, which looks into its cavity, stays. The order of vertices and faces is kept. Of
-    faces that coincide, copies of equal orientation are dropped, and the backs where a whole
-    component is two-sided; two solids that touch face to face keep both faces. Raises
-    ``ValueError`` for non-finite vertices, faces out of range, or a mesh without one face that has
-    area.
+    Duplicate vertices (equal positions, as at UV seams), degenerate faces, duplicate faces and
+    unused vertices are removed; the order of the remaining vertices and faces is kept. Of
+    coincident faces of equal orientation, one is kept. Of two coincident faces of opposite
+    orientation, one is dropped if their whole component is two-sided; two solids that touch face to
+    face keep both faces.
+
+    Every component is then oriented outward: it is turned over where the winding number beside it
+    shows that it is inside out. The shell of a cavity faces into the cavity and stays.
+
+    Raises ``ValueError`` if the mesh has no faces or none with area, if a vertex is not finite, or
+    if a face refers to a vertex that does not exist.
     """
     _check(mesh)
     vertices, faces, merged = _merge_vertices(mesh.vertices, mesh.faces)
@@ -103,8 +109,7 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
 
 
 def structure(mesh: Mesh) -> tuple[int, bool]:
-    """How many edge-connected components ``mesh`` has, and whether it is watertight, as it
-    stands."""
+    """The number of edge-connected components of ``mesh``, and whether it is watertight."""
     edges = _Edges.of(mesh.faces)
     components = int(label_components(len(mesh.faces), *edges.pairs.T).max()) + 1
     return components, edges.all_paired and bool(edges.agree.all())
@@ -120,14 +125,17 @@ def _check(mesh: Mesh) -> None:
         )
     if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
         raise ValueError(
-            f"the faces of the mesh name vertices outside 0..{len(mesh.vertices) - 1}; check the "
-            "file"
+            f"the faces of the mesh refer to vertices outside 0..{len(mesh.vertices) - 1}; check "
+            "the file"
         )
 
 
 def _merge_vertices(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Vertices at one position become the first of them."""
-    order = np.lexsort(vertices.T)  # stable: within a group of equals, the first comes first
+    """Merges vertices at equal positions into the first of them.
+
+    Returns the vertices, the faces, and the number of vertices that were removed.
+    """
+    order = np.lexsort(vertices.T)  # a stable sort: of equal positions the first comes first
     ordered = vertices[order]
     starts = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
     first = np.empty(len(vertices), np.int64)
@@ -152,10 +160,14 @@ def _degenerate(mesh: Mesh) -> np.ndarray:
 
 
 def _drop_duplicates(faces: np.ndarray) -> np.ndarray:
-    """``faces`` without copies, and without the backs of components in which every face has one."""
+    """``faces`` without copies of equal orientation.
+
+    Of two coincident faces of opposite orientation, one is dropped if every face of its component
+    has such a partner.
+    """
     ordered = np.sort(faces, axis=1)
-    # The parity of the sorting permutation is the orientation: an odd number of ascents is a
-    # reversal.
+    # The parity of the permutation that sorts a face gives its orientation: an odd number of cyclic
+    # ascents means reversed.
     reversed_ = (
         (faces[:, 0] < faces[:, 1]) ^ (faces[:, 1] < faces[:, 2]) ^ (faces[:, 2] < faces[:, 0])
     )
@@ -176,8 +188,11 @@ def _drop_duplicates(faces: np.ndarray) -> np.ndarray:
 def _has_back(
     faces: np.ndarray, ordered: np.ndarray, order: np.ndarray, back: np.ndarray
 ) -> np.ndarray:
-    """Mask ``(f,)`` of faces whose whole edge-connected component is two-sided: closed solids then
-    enclose nothing."""
+    """Mask ``(f,)`` of the faces whose edge-connected component is two-sided throughout.
+
+    Every face of such a component coincides with one of opposite orientation, so the component
+    encloses nothing.
+    """
     place = np.empty(len(faces), np.int64)
     place[order] = np.cumsum(
         np.concatenate([[False], (ordered[order][1:] != ordered[order][:-1]).any(axis=1)])
@@ -193,13 +208,14 @@ def _has_back(
 
 @dataclass(frozen=True)
 class _Edges:
-    """The three directed edges of every face, sorted so that those on one undirected edge are
-    neighbours.
+    """The three directed edges of every face, grouped by undirected edge.
 
-    ``order (3 f,)`` sorts the directed edges, edge e belonging to face e // 3; ``joined (3 f -
-    1,)`` says where neighbours in that order share their edge; ``pairs (m, 2)`` are the faces at
-    edges with exactly two, and ``agree (m,)`` whether these two run along it in opposite
-    directions, as they should.
+    Directed edge e belongs to face e // 3. ``order (3 f,)`` sorts the directed edges so that those
+    on one undirected edge are consecutive. ``joined (3 f - 1,)`` says whether two consecutive
+    directed edges in that order lie on the same undirected edge. ``pairs (m, 2)`` are the two faces
+    at every edge with exactly two. ``agree (m,)`` says whether these run along the edge in opposite
+    directions, as consistent orientation requires. ``boundary`` counts edges with one face,
+    ``branching`` edges with more than two.
     """
 
     order: np.ndarray
@@ -233,16 +249,19 @@ class _Edges:
 
 
 def _consistent_orientation(mesh: Mesh, edges: _Edges) -> tuple[np.ndarray, np.ndarray, int]:
-    """Component ``(f,)`` of every face, which faces to flip ``(f,)`` so that each agrees with its
-    neighbours, and the number of components where that is impossible (they stay as they are). The
-    larger area in each component keeps its side."""
+    """Finds which faces to flip so that neighbouring faces are consistently oriented.
+
+    Returns the component ``(f,)`` of every face, the mask ``(f,)`` of faces to flip, and the number
+    of components that cannot be oriented, which are left unchanged. In each component, the
+    orientation with the larger area is kept.
+    """
     agreeing, clashing = edges.pairs[edges.agree], edges.pairs[~edges.agree]
     patch = label_components(len(mesh.faces), *agreeing.T)
     if len(clashing) == 0:
         return patch, np.zeros(len(mesh.faces), bool), 0
-    # Patches that agree within form a small graph. Its double cover has a node for each patch as it
-    # is and one for each patch turned over; a clash links opposite kinds, so what ends up connected
-    # is one consistent choice.
+    # Patches of consistently oriented faces are the nodes of a small graph. Its double cover has
+    # two nodes for each patch, one unchanged and one turned over. A clash links nodes of opposite
+    # kinds, so each connected component of the double cover is one consistent choice.
     patches = int(patch.max()) + 1
     one, two = patch[clashing].T
     choice = label_components(
@@ -255,18 +274,17 @@ def _consistent_orientation(mesh: Mesh, edges: _Edges) -> tuple[np.ndarray, np.n
     flip = (kept_area[turned] > kept_area[as_is]) | (
         (kept_area[turned] == kept_area[as_is]) & (turned < as_is)
     )
-    one_sided = len(
-        np.unique(component_of_patch[as_is == turned])
-    )  # both choices connected: neither can be made, none is
+    # Where both choices of a patch are connected, none is consistent: the component stays as it is.
+    one_sided = len(np.unique(component_of_patch[as_is == turned]))
     return component_of_patch[patch], flip[patch], one_sided
 
 
 def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
-    """Mask ``(components,)`` of those that have less inside behind them than in front.
+    """Mask ``(components,)`` of the components that are inside out.
 
-    Across a face the winding number steps from w in front to w + 1 behind. Where the mesh makes
-    sense, that is 0 and 1: the mean on the surface is 1/2, for a cavity's shell as well. Where it
-    is -1 and 0, the component is inside out.
+    Across a face the winding number steps from w in front to w + 1 behind. On an outward component
+    these are 0 and 1, with mean 1/2 on the surface; the same holds for the shell of a cavity. On a
+    component that is inside out they are -1 and 0, with mean -1/2.
     """
     count = int(component.max()) + 1
     if closed and count == 1:
@@ -286,7 +304,7 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
 
 
 def _probe_faces(mesh: Mesh, component: np.ndarray, count: int) -> np.ndarray:
-    """Faces spread evenly over the area of each component, the same number for each."""
+    """Faces spread evenly over the area of each component, the same number for each component."""
     each = int(np.clip(PROBES // count, 1, PROBES_PER_COMPONENT))
     order = np.argsort(component, kind="stable")
     areas = face_areas(mesh)[order] / mesh.bounds.diagonal**2
@@ -295,8 +313,8 @@ def _probe_faces(mesh: Mesh, component: np.ndarray, count: int) -> np.ndarray:
     start = np.concatenate([[0.0], reach[last[:-1]]])
     at = start[:, None] + (np.arange(each) + 0.5) / each * (reach[last] - start)[:, None]
     first = np.concatenate([[0], last[:-1] + 1])
-    found = np.clip(np.searchsorted(reach, at), first[:, None], last[:, None])
-    return order[found].ravel()
+    slots = np.clip(np.searchsorted(reach, at), first[:, None], last[:, None])
+    return order[slots].ravel()
 
 
 def _flipped(faces: np.ndarray, flip: np.ndarray) -> np.ndarray:

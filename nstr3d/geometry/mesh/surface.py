@@ -1,5 +1,4 @@
-"""Measures of a triangle mesh: normals, areas, volume, uniform samples, and its place in the unit
-box."""
+"""Measures of a triangle mesh: normals, areas, volume, uniform samples and the unit-box frame."""
 
 from __future__ import annotations
 
@@ -7,15 +6,15 @@ import numpy as np
 
 from nstr3d.types import Frame, Mesh
 
-# The surface fills this much of the unit box, so that a narrow band around it still lies inside.
+# Largest half extent in the unit box: it leaves room for a narrow band around the surface.
 UNIT_HALF_EXTENT = 0.9
 
 
 def normalise(mesh: Mesh) -> tuple[Mesh, Frame]:
-    """``mesh`` in the unit box, and the frame that leads back: its bounding box is centred, its
-    largest half extent is 0.9.
+    """Places ``mesh`` in the unit box; returns it and the frame that maps it back to world units.
 
-    Raises ``ValueError`` if the mesh has no faces or all of its vertices coincide.
+    The bounding box is centred at the origin and its largest half extent becomes 0.9. Raises
+    ``ValueError`` if the mesh has no faces or all of its vertices coincide.
     """
     if len(mesh.faces) == 0:
         raise ValueError("the mesh has no faces, so there is nothing to normalise")
@@ -47,8 +46,10 @@ def area(mesh: Mesh) -> float:
 
 
 def volume(mesh: Mesh) -> float:
-    """Enclosed volume of a closed mesh, in cubed mesh units: positive when its faces look
-    outward."""
+    """Enclosed volume of a closed mesh, in cubed mesh units.
+
+    It is positive if the faces are oriented outward.
+    """
     a, b, c = np.moveaxis(mesh.corners - mesh.bounds.centre, 1, 0)
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
@@ -56,17 +57,17 @@ def volume(mesh: Mesh) -> float:
 def sample_surface(
     mesh: Mesh, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` uniform surface points ``(n, 3)`` and the faces they lie on ``(n,)``, in random
-    order.
+    """Draws ``count`` uniform surface points ``(count, 3)`` in random order.
 
-    The area is cut into ``count`` equal strata with one point in each, so coverage is more even
-    than independent draws. Raises ``ValueError`` if the mesh has no area.
+    The second result is the face ``(count,)`` of each point. The area is cut into ``count`` equal
+    strata with one point in each, so coverage is more even than that of independent draws. Raises
+    ``ValueError`` if the mesh has no area.
     """
     reach = np.cumsum(face_areas(mesh))
     if len(reach) == 0 or not reach[-1] > 0:
         raise ValueError("the mesh has no area to sample; repair it first")
     at = (generator.permutation(count) + generator.random(count)) / max(count, 1) * reach[-1]
-    # Rounding may reach the total itself: side="right" then runs past the last face that has area.
+    # Rounding may make `at` the total itself; side="right" would then pass the last face with area.
     chosen = np.minimum(np.searchsorted(reach, at, side="right"), np.searchsorted(reach, reach[-1]))
     # Folding the unit square onto its lower triangle gives uniform barycentric coordinates.
     weights = generator.random((count, 2))

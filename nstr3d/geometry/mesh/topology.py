@@ -1,5 +1,4 @@
-"""How a mesh hangs together: its edges, the vertices that faces use, its components and their
-handles."""
+"""Mesh topology: edges, used vertices, connected components and genus."""
 
 from __future__ import annotations
 
@@ -10,8 +9,11 @@ from nstr3d.types import Mesh
 
 
 def directed_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start and end vertex of the edges of ``faces (f, 3)``, edge e of face e // 3, and a key of
-    the undirected edge, ordered by its lower and then its upper vertex: three ``(3 f,)`` int64."""
+    """Start vertex, end vertex and undirected key of the edges of ``faces (f, 3)``.
+
+    Returns three int64 arrays ``(3 f,)``; edge e belongs to face e // 3. Both directions of an edge
+    have the same key. Keys are ordered by the lower vertex, then by the upper one.
+    """
     start = faces.astype(np.int64).ravel()
     end = np.roll(faces, -1, axis=1).astype(np.int64).ravel()
     count = int(faces.max(initial=0)) + 1
@@ -19,23 +21,28 @@ def directed_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def drop_unused_vertices(mesh: Mesh) -> Mesh:
-    """``mesh`` without the vertices that no face uses; the others and the faces keep their
-    order."""
+    """``mesh`` without the vertices that no face uses.
+
+    The remaining vertices and the faces keep their order.
+    """
     used = np.zeros(len(mesh.vertices), bool)
     used[mesh.faces] = True
     return Mesh(mesh.vertices[used], (np.cumsum(used) - 1)[mesh.faces])
 
 
 def label_vertices(mesh: Mesh) -> np.ndarray:
-    """A label ``(v,)`` for each vertex, shared by those that faces connect."""
+    """A component label ``(v,)`` for each vertex; vertices connected by faces share a label."""
     return label_components(
         len(mesh.vertices), mesh.faces[:, :2].ravel(), mesh.faces[:, 1:].ravel()
     )
 
 
 def genera(mesh: Mesh) -> list[int | None]:
-    """The genus of each connected component of ``mesh``, those with most faces first: (2 - V + E -
-    F) / 2 by Euler and Poincare, None for a component that is not closed, two faces to an edge."""
+    """The genus of each connected component of ``mesh``, the component with most faces first.
+
+    The genus is (2 - V + E - F) / 2 (Euler-Poincare). It is None for a component that is not
+    closed, which means that some edge does not have exactly two faces.
+    """
     label = label_vertices(mesh)
     start, _, key = directed_edges(mesh.faces)
     _, first, uses = np.unique(key, return_index=True, return_counts=True)

@@ -1,4 +1,7 @@
-"""Removes surface that no point supports: what a reconstruction invented to close an open scan."""
+"""Removes surface that no point of the scan supports.
+
+A reconstruction adds such surface to close an open scan.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ from nstr3d.types import Mesh
 
 
 def trim(mesh: Mesh, points: np.ndarray | Neighbours, reach: float) -> Mesh:
-    """``mesh`` without the faces that have no vertex within ``reach`` of one of ``points (n, 3)``,
-    or of those that a tree holds.
+    """``mesh`` without the faces that have no vertex within ``reach`` of a point.
 
-    Raises ValueError where nothing would be left.
+    ``points`` are ``(n, 3)``, or a search tree over them; ``reach`` is in the units of the mesh.
+    Raises ``ValueError`` if no face would remain.
     """
     near = Neighbours.of(points).nearest(mesh.vertices)[0] <= reach
     faces = mesh.faces[near[mesh.faces].any(axis=1)]
@@ -29,10 +32,11 @@ def trim(mesh: Mesh, points: np.ndarray | Neighbours, reach: float) -> Mesh:
 
 
 def supported(mesh: Mesh, points: np.ndarray, least: int) -> Mesh:
-    """``mesh`` without the components that are nearest to fewer than ``least`` of ``points (n,
-    3)``; the one with most stays.
+    """``mesh`` without the components that fewer than ``least`` of ``points (n, 3)`` support.
 
-    A reconstruction makes such bubbles around a few wrong normals, where no point lies.
+    A point supports the component that has the vertex nearest to it. The component with the most
+    points always stays. A reconstruction makes small unsupported bubbles around a few wrong
+    normals.
     """
     label = label_vertices(mesh)
     near = Neighbours(mesh.vertices).nearest(points)[1]

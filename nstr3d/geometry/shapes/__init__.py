@@ -1,1 +1,1 @@
-"""Shapes and reliefs in closed form, for tests, demos and sculpting."""
+"""Analytic shapes and reliefs in closed form, for tests, demos and sculpting."""

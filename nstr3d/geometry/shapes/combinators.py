@@ -1,7 +1,7 @@
 """Combinators of analytic shapes: union, intersection, difference, displacement and motions.
 
-Every combinator keeps the two promises of `nstr3d.geometry.shapes.primitives`, on the Lipschitz
-bound and on the distance outside the bounds.
+Every combinator preserves the two guarantees of `nstr3d.geometry.shapes.primitives`, on the
+Lipschitz bound and on the distance outside the bounds.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ Relief = Callable[[Tensor], Tensor]
 
 
 def union(*parts: Sdf) -> Sdf:
-    """What is in any of the ``parts``: the smallest distance, exact outside where the parts are."""
+    """The union of ``parts``: the smallest of their distances.
+
+    It is exact outside where the parts are exact. Raises ``ValueError`` without parts.
+    """
     _require_parts("union", parts)
     return Sdf(_fold(torch.minimum, parts), hull([part.bounds for part in parts]), _steepest(parts))
 
 
 def intersection(*parts: Sdf) -> Sdf:
-    """What is in all of the ``parts``: the largest distance, exact inside where the parts are.
+    """The intersection of ``parts``: the largest of their distances.
 
-    The bounds are the smallest of the parts' boxes (not their overlap, beyond whose corners the
-    distance would grow too slowly). Raises ``ValueError`` where the boxes do not overlap, for then
-    nothing is left.
+    It is exact inside where the parts are exact. The bounds are the box of smallest volume among
+    the parts' boxes. The overlap of the boxes would break the guarantee on the bounds, because
+    beyond its corners the distance grows too slowly. Raises ``ValueError`` without parts, or if the
+    boxes do not overlap, because the intersection is then empty.
     """
     _require_parts("intersection", parts)
     boxes = [part.bounds for part in parts]
@@ -56,7 +60,10 @@ def intersection(*parts: Sdf) -> Sdf:
 
 
 def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
-    """What is in ``whole`` and in none of the ``cuts``."""
+    """The points of ``whole`` that are in none of the ``cuts``.
+
+    Raises ``ValueError`` without cuts.
+    """
     _require_parts("difference", cuts)
     removed = _fold(torch.minimum, cuts)
 
@@ -67,12 +74,13 @@ def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
 
 
 def smooth_union(*parts: Sdf, k: float) -> Sdf:
-    """The union with its creases filled: the quadratic smooth minimum (Quilez), folded from left to
-    right.
+    """The union of ``parts`` with filled creases: the quadratic smooth minimum (Quilez).
 
-    Two parts blend where their distances differ by less than ``k``, which adds at most ``k / 4``.
-    The gradient is a convex combination of the parts' gradients, so the Lipschitz bound is the
-    largest of theirs; the bounds grow by ``k / 4`` a fold.
+    Parts are folded from left to right. Two parts blend where their distances differ by less than
+    ``k`` (world units). The blend lowers the distance, and so extends the shape, by at most
+    ``k / 4``. The gradient is a convex combination of the parts' gradients, so the Lipschitz bound
+    is the largest of theirs. The bounds grow by ``k / 4`` for each fold. Raises ``ValueError``
+    without parts, or if ``k`` is not positive and finite.
     """
     _require_parts("smooth_union", parts)
     require_positive(k=k)
@@ -85,11 +93,12 @@ def smooth_union(*parts: Sdf, k: float) -> Sdf:
 
 
 def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
-    """The difference with its rims rounded: the smooth maximum of ``whole`` and each cut's
-    complement, from left to right.
+    """The difference with rounded rims: the smooth maximum of ``whole`` and each cut's complement.
 
-    Like `smooth_union` it moves the surface only where two distances differ by less than ``k``, and
-    only inwards.
+    The cuts are folded from left to right. The surface moves only inwards, and only where the
+    distances to ``whole`` and to the complement of the cut differ by less than ``k`` (world units),
+    as in `smooth_union`. Raises ``ValueError`` without cuts, or if ``k`` is not positive and
+    finite.
     """
     _require_parts("smooth_difference", cuts)
     require_positive(k=k)
@@ -101,12 +110,12 @@ def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
 
 
 def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> Sdf:
-    """``shape`` with its surface moved outwards by ``amplitude * relief``: how a shape gets
-    oscillating relief.
+    """``shape`` with an oscillating relief: its surface moves outwards by ``amplitude * relief``.
 
-    ``relief`` maps points ``(n, 3)`` to ``(n,)`` in [-1, 1] and is as smooth as ``lipschitz``, its
-    largest slope per world unit; the result's Lipschitz bound is the shape's plus ``amplitude *
-    lipschitz``.
+    ``relief`` maps points ``(n, 3)`` to ``(n,)`` in [-1, 1]; ``lipschitz`` is its largest slope per
+    world unit. ``amplitude`` is in world units. The Lipschitz bound of the result is that of the
+    shape plus ``amplitude * lipschitz``. Raises ``ValueError`` if either number is not positive and
+    finite.
     """
     require_positive(amplitude=amplitude, lipschitz=lipschitz)
 
@@ -117,7 +126,10 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
 
 
 def translate(shape: Sdf, offset: Vector) -> Sdf:
-    """``shape`` moved by ``offset``."""
+    """``shape`` moved by ``offset``, in world units.
+
+    Raises ``ValueError`` unless ``offset`` is three finite numbers.
+    """
     shift = vector("offset", offset)
     bounds = Box(
         *(
@@ -131,8 +143,12 @@ def translate(shape: Sdf, offset: Vector) -> Sdf:
 
 
 def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
-    """``shape`` turned about ``axis`` through the origin, counter-clockwise seen against the axis;
-    bounds grow to fit."""
+    """``shape`` rotated by ``degrees`` about ``axis`` through the origin.
+
+    The rotation follows the right-hand rule: it is counter-clockwise for a viewer towards whom the
+    axis points. The bounds are the axis-aligned box of the rotated bounds. Raises ``ValueError`` if
+    the axis is zero or not three finite numbers.
+    """
     from scipy.spatial.transform import Rotation
 
     along = np.asarray(vector("axis", axis))
@@ -143,15 +159,18 @@ def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
     rows = tuple(map(tuple, matrix.tolist()))
     half = np.abs(matrix) @ (shape.bounds.extent / 2)
     bounds = box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
-    # Points are rows, so multiplying by the matrix on the right turns them back.
+    # Points are rows, so a product with the matrix on the right applies the inverse rotation.
     return replace(
         shape, distance=lambda points: shape.distance(points @ like(rows, points)), bounds=bounds
     )
 
 
 def scale(shape: Sdf, factor: float) -> Sdf:
-    """``shape`` enlarged about the origin by ``factor`` in every direction; the Lipschitz bound
-    stays."""
+    """``shape`` scaled uniformly about the origin by ``factor``.
+
+    The Lipschitz bound stays the same. Raises ``ValueError`` if ``factor`` is not positive and
+    finite.
+    """
     require_positive(factor=factor)
     bounds = Box(
         *(

@@ -1,16 +1,18 @@
-"""Analytic shapes: closed-form signed distances for oracles, demos and sculpting.
+"""Analytic shapes: closed-form signed distances for test oracles, demos and sculpting.
 
-Every function returns an `Sdf` in world units, negative inside, whose distance takes points ``(n,
-3)`` of any float dtype on any device and is differentiable in both modes. Axes of revolution point
-along +y. Sizes are plain floats in world units; a size that is not positive and finite raises
-``ValueError``.
+Every function returns an `Sdf` in world units, negative inside. Its distance takes points
+``(n, 3)`` of any float dtype on any device and is differentiable in forward and reverse mode. Axes
+of revolution point along +y. Sizes are floats in world units; every function raises ``ValueError``
+if a size is not positive and finite.
 
-Two promises hold for every shape here and are kept by every combinator: the Lipschitz bound is
-valid in all of space, and outside ``bounds`` the distance is at least the distance to ``bounds``,
-so an offset by ``e`` stays within bounds grown by ``e``. "Exact" means the Euclidean distance
-everywhere; the others, divided by their Lipschitz bound, never exceed it. Formulas for sphere, box,
-torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D distance
-functions".
+Every shape here has two guarantees, and every combinator preserves them. The Lipschitz bound is
+valid in all of space. Outside ``bounds`` the distance is at least the distance to ``bounds``, so
+the surface offset by ``e`` stays within the bounds grown by ``e``.
+
+"Exact" means that the value is the Euclidean distance everywhere. The magnitude of any other
+shape's value, divided by its Lipschitz bound, never exceeds the Euclidean distance. Formulas for
+sphere, box, torus, capsule and cylinder follow Hart, "Sphere tracing" (1996), and Quilez, "3D
+distance functions".
 """
 
 from __future__ import annotations
@@ -64,10 +66,10 @@ __all__ = [
     "torus",
     "translate",
     "union",
-]  # the combinators too, so that one import serves a sculptor
+]  # includes the combinators, so that one import is enough for sculpting
 
-# Newton steps for the closest point on an ellipsoid: 1e-10 of its size for radii in ratios up to
-# 100.
+# Newton steps for the closest point on an ellipsoid: the error is 1e-10 of its size for ratios of
+# radii up to 100.
 ELLIPSOID_STEPS = 12
 
 
@@ -83,7 +85,7 @@ def sphere(radius: float = 1.0, centre: Vector = (0.0, 0.0, 0.0)) -> Sdf:
 
 
 def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
-    """A ring about the y axis: tube radius ``minor`` around a circle of radius ``major``; exact.
+    """A tube of radius ``minor`` around a circle of radius ``major`` about the y axis; exact.
 
     Raises ``ValueError`` unless ``minor < major``: a tube that meets itself has no closed form.
     """
@@ -111,8 +113,11 @@ def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
 
 
 def rounded_box(half_extents: Vector, radius: float) -> Sdf:
-    """A box whose edges and corners are rounded to ``radius``; ``half_extents`` includes the
-    rounding. Exact."""
+    """A box about the origin whose edges and corners are rounded to ``radius``; exact.
+
+    ``half_extents`` includes the rounding. Raises ``ValueError`` unless ``radius`` is smaller than
+    the smallest half extent.
+    """
     half = vector("half_extents", half_extents)
     require_positive(half_extents=min(half), radius=radius)
     if radius >= min(half):
@@ -129,8 +134,10 @@ def thin_plate(size: float = 2.0, thickness: float = 0.02) -> Sdf:
 
 
 def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
-    """All points within ``radius`` of the segment from ``a`` to ``b``; exact. Raises ``ValueError``
-    where ``a`` equals ``b``."""
+    """All points within ``radius`` of the segment from ``a`` to ``b``; exact.
+
+    Raises ``ValueError`` if ``a`` equals ``b``.
+    """
     start, end = vector("a", a), vector("b", b)
     require_positive(radius=radius)
     axis = np.subtract(end, start)
@@ -161,26 +168,27 @@ def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
 
 
 def ellipsoid(radii: Vector) -> Sdf:
-    """An ellipsoid about the origin with three semi-axes ``radii``; exact to rounding, Lipschitz 1.
+    """An ellipsoid about the origin with semi-axes ``radii``; exact to rounding.
 
-    The closest point is ``r^2 p / (t + r^2)`` with ``t`` the largest root of ``sum (r p / (t +
-    r^2))^2 = 1`` (Eberly, "Distance from a point to an ellipse, an ellipsoid, or a hyperellipsoid",
-    2013). The left side is convex and decreasing, and the start is left of the root with a value of
-    at most 3, so Newton's method climbs to the root without a safeguard.
+    The closest point is ``r^2 p / (t + r^2)`` with ``t`` the largest root of
+    ``sum (r p / (t + r^2))^2 = 1`` (Eberly, "Distance from a point to an ellipse, an ellipsoid, or
+    a hyperellipsoid", 2013). The left side is convex and decreasing in ``t``. The start is left of
+    the root, where the left side is at most 3, so Newton's method increases to the root without a
+    safeguard. The Lipschitz bound is 1.
     """
     semi = vector("radii", radii)
     require_positive(radii=min(semi))
     shortest = min(semi)
 
     def distance(points: Tensor) -> Tensor:
-        # Coordinates come first, (3, n), and are added by hand: a sum over an axis of three costs
-        # several times as much.
+        # Arrays are (3, n) and the three rows are added explicitly: a sum over an axis of length 3
+        # costs several times as much.
         axes = like(semi, points)[:, None]
-        # Roots are sought in s = t + shortest^2: t itself cancels near the middle of a flat
+        # The unknown is s = t + shortest^2: with t, digits cancel near the middle of a flat
         # ellipsoid.
         excess = axes.square() - shortest * shortest
-        # Off the symmetry planes by a rounding error, so that the closest point stays defined on
-        # the medial disc.
+        # Points are kept off the symmetry planes by a rounding error, so that the closest point is
+        # defined on the medial disc.
         scaled = axes * points.T.abs().clamp_min(shortest * 8 * torch.finfo(points.dtype).eps)
         s = (scaled - excess).amax(dim=0)
         for _ in range(ELLIPSOID_STEPS):
@@ -195,10 +203,10 @@ def ellipsoid(radii: Vector) -> Sdf:
 
 
 def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
-    """Nested surfaces: a ball of radius ``outer`` with a spherical ``cavity`` in which a ball of
-    radius ``inner`` floats; exact.
+    """Nested spheres: a ball with a spherical cavity in which a smaller ball floats; exact.
 
-    Raises ``ValueError`` unless ``inner < cavity < outer``.
+    The radii are ``outer``, ``cavity`` and ``inner``. Raises ``ValueError`` unless
+    ``inner < cavity < outer``.
     """
     require_positive(outer=outer, cavity=cavity, inner=inner)
     if not inner < cavity < outer:
@@ -209,13 +217,13 @@ def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
 def gyroid_slab(
     period: float = 1.2, thickness: float = 0.2, radius: float = 1.0, rim: float = 0.15
 ) -> Sdf:
-    """A gyroid sheet inside a ball of ``radius``, where they meet rounded as by `smooth_difference`
-    with ``k = rim``.
+    """A gyroid sheet of ``thickness`` inside a ball of ``radius``; a bound with Lipschitz bound 1.
 
-    A bound with Lipschitz 1: ``sin x cos y + sin y cos z + sin z cos x`` has a gradient of at most
-    sqrt(3) (Cauchy-Schwarz on each component) and is divided by it. On the sheet's middle the
-    gradient lies between sqrt(2) and sqrt(3), so a thin wall is between ``thickness`` and 1.22
-    times that.
+    The gyroid repeats after ``period``. Where the sheet meets the ball, the edge is rounded as by
+    `smooth_difference` with ``k = rim``. The function ``sin x cos y + sin y cos z + sin z cos x``
+    has a gradient of at most sqrt(3) (Cauchy-Schwarz on each component) and is divided by it. On
+    the middle of the sheet the gradient lies between sqrt(2) and sqrt(3), so a thin wall is between
+    1 and 1.22 times ``thickness`` thick.
     """
     require_positive(period=period, thickness=thickness, radius=radius, rim=rim)
     omega = 2 * math.pi / period
@@ -230,10 +238,10 @@ def gyroid_slab(
 
 
 def bracket() -> Sdf:
-    """A machined part with sharp edges, 2 x 1.5 x 1: a base with two bolt holes, an upright wall, a
-    boss bored through.
+    """A machined part with sharp edges, 2 x 1.5 x 1 world units; a bound with Lipschitz bound 1.
 
-    A bound with Lipschitz 1. All planes lie at multiples of 0.05, so a grid can follow them.
+    It is a base with two bolt holes, an upright wall, and a boss bored through. All planes lie at
+    multiples of 0.05, so a lattice can align with them.
     """
     base = translate(box((1.0, 0.1, 0.5)), (0.0, -0.65, 0.0))
     wall = translate(box((1.0, 0.65, 0.1)), (0.0, 0.1, -0.4))
@@ -248,6 +256,9 @@ def _radius_about_y(points: Tensor) -> Tensor:
 
 
 def _corner_distance(beyond: Tensor) -> Tensor:
-    """Signed distance to the corner region ``beyond <= 0``: straight to a face inside, around the
-    corner outside."""
+    """Signed distance to the corner region ``beyond <= 0``.
+
+    Inside it is the distance to the nearest face, outside the distance to the nearest face, edge or
+    corner.
+    """
     return length(beyond.clamp_min(0)) + beyond.amax(dim=-1).clamp_max(0)

@@ -1,8 +1,7 @@
-"""Closed meshes with fine relief whose local frequency drifts: a knurl, a thread, scales and cloth.
-Trials for fields.
+"""Closed meshes with fine relief whose local frequency drifts, as test shapes for fields.
 
-All are in closed form, about as large as the unit box, and fine enough that a facet is far smaller
-than a ridge.
+The reliefs are a knurl, a thread, scales and cloth. All are defined in closed form and are about as
+large as the unit box. Facets are far smaller than ridges.
 """
 
 from __future__ import annotations
@@ -16,13 +15,18 @@ from nstr3d.types import Mesh
 
 
 def drifting(along: np.ndarray, mean: float, drift: float) -> np.ndarray:
-    """A phase whose frequency is ``mean + drift * along``: its integral from 0, in radians."""
+    """The phase, in radians, whose frequency is ``mean + drift * along``.
+
+    It is the integral of the frequency from 0 to ``along``.
+    """
     return mean * along + drift * along**2 / 2
 
 
 def knurl() -> Mesh:
-    """Crossed ridges around a barrel; along its axis their frequency goes from 6 to 54 radians per
-    unit."""
+    """A barrel with crossed ridges.
+
+    Their frequency along the axis rises from 6 to 54 radians per unit.
+    """
 
     def ridges(angle: np.ndarray, height: np.ndarray) -> np.ndarray:
         phase = drifting(height, 30.0, 24.0)
@@ -32,14 +36,18 @@ def knurl() -> Mesh:
 
 
 def thread() -> Mesh:
-    """One ridge that winds around a barrel, with a pitch that goes from 9 to 80 radians per
-    unit."""
+    """A barrel with one helical ridge.
+
+    Its frequency along the axis rises from 9 to 79 radians per unit.
+    """
     return barrel(lambda angle, height: 0.02 * np.sin(angle + drifting(height, 44.0, 35.2)))
 
 
 def scales() -> Mesh:
-    """Rows of round scales around a barrel, every other row shifted by half a scale, smaller and
-    smaller."""
+    """A barrel with rows of round scales that become smaller along the axis.
+
+    Every other row is shifted by half a scale.
+    """
 
     def rows(angle: np.ndarray, height: np.ndarray) -> np.ndarray:
         phase = drifting(height, 30.0, 20.0)
@@ -49,7 +57,11 @@ def scales() -> Mesh:
 
 
 def cloth(side: int = 700) -> Mesh:
-    """A waved sheet of plain weave, finer towards one corner, closed at its rim."""
+    """A waved sheet of plain weave, closed at its rim.
+
+    The weave becomes finer towards one corner. The upper and the lower side have ``side x side``
+    vertices each.
+    """
     grid = np.linspace(-1, 1, side)
     x, y = np.meshgrid(grid, grid, indexing="ij")
     rim = np.clip(1 - x**8, 0, 1) * np.clip(1 - y**8, 0, 1)
@@ -65,11 +77,10 @@ def cloth(side: int = 700) -> Mesh:
     under = index + side * side
     edge = np.zeros((side, side), bool)
     edge[[0, -1], :] = edge[:, [0, -1]] = True
-    under[edge] = index[edge]  # one rim for both
+    under[edge] = index[edge]  # both sides share the vertices of the rim
     faces = np.concatenate([_quads(index), _quads(under)[:, ::-1]])
-    faces = faces[
-        ~edge.ravel()[faces % (side * side)].all(axis=1)
-    ]  # at two corners these would be there twice
+    # At two corners, a triangle with all vertices on the rim would belong to both sides.
+    faces = faces[~edge.ravel()[faces % (side * side)].all(axis=1)]
     vertices = np.concatenate([top.reshape(-1, 3), bottom.reshape(-1, 3)])
     return drop_unused_vertices(Mesh(vertices, faces))
 
@@ -77,8 +88,12 @@ def cloth(side: int = 700) -> Mesh:
 def barrel(
     relief: Callable[[np.ndarray, np.ndarray], np.ndarray], around: int = 1200, along: int = 700
 ) -> Mesh:
-    """A barrel of radius 0.6 and height 2 along z, its wall moved outward by ``relief(angle,
-    height)`` but for the lids."""
+    """A barrel of radius 0.6 and height 2 along z with relief on its wall.
+
+    ``relief(angle, height)`` is the outward displacement of the wall; the angle is in radians and
+    the height from -1 to 1. The lids have no relief. ``around`` and ``along`` are the numbers of
+    samples around the axis and along it.
+    """
     angle, height = np.linspace(0, 2 * np.pi, around, endpoint=False), np.linspace(-1, 1, along)
     angle, height = np.meshgrid(angle, height, indexing="ij")
     profile = 0.6 * np.clip(1 - height**16, 0, 1) ** 0.25
@@ -96,8 +111,10 @@ def barrel(
 
 
 def _quads(index: np.ndarray) -> np.ndarray:
-    """Two triangles for every square of a grid of vertices ``(m, n)``, counter-clockwise as rows
-    run right and columns up."""
+    """Two triangles for every cell of a lattice of vertex indices ``(m, n)``.
+
+    They are counter-clockwise if the first axis runs right and the second runs up.
+    """
     a, b, c, d = (
         index[:-1, :-1].ravel(),
         index[1:, :-1].ravel(),

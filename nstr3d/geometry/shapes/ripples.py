@@ -1,5 +1,8 @@
-"""Waves whose local frequency is known in closed form: a phase that quickens, and a ball with such
-relief."""
+"""Waves whose local frequency is known in closed form.
+
+A `Chirp` is a phase with rising or falling frequency; `drifting_ripple` is a ball with such a
+relief.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,12 @@ from nstr3d.sdf import Sdf
 
 @dataclass(frozen=True)
 class Ripple:
-    """A shape with relief of known spectrum: ``sdf``; ``phase (n, 3) -> (n,)`` in radians; and its
-    gradient, the local ``frequency (n, 3) -> (n, 3)`` in radians per world unit."""
+    """A shape with relief of known spectrum.
+
+    ``sdf`` is the shape. ``phase`` maps points ``(n, 3)`` to the phase ``(n,)`` in radians.
+    ``frequency`` maps points to the gradient ``(n, 3)`` of the phase, the local frequency in
+    radians per world unit.
+    """
 
     sdf: Sdf
     phase: Callable[[Tensor], Tensor]
@@ -28,12 +35,12 @@ class Ripple:
 def drifting_ripple(
     radius: float = 1.0, amplitude: float = 0.03, slow: float = 7.0, fast: float = 28.0
 ) -> Ripple:
-    """A ball with sinusoidal relief whose frequency drifts along x from ``slow`` at ``-radius`` to
-    ``fast`` at ``radius``.
+    """A ball with sinusoidal relief whose frequency changes linearly along x.
 
-    Frequencies are in radians per world unit; the defaults drift by a factor of four. A fixed
-    Fourier basis has to carry every frequency everywhere to represent it, a space-varying spectrum
-    carries one.
+    The frequency goes from ``slow`` at ``x = -radius`` to ``fast`` at ``x = radius``, both in
+    radians per world unit; by default it grows by a factor of four. A fixed Fourier basis needs
+    every frequency everywhere to represent this relief; a spatially varying spectrum needs one
+    frequency at each point. Raises ``ValueError`` if an argument is not positive and finite.
     """
     require_positive(radius=radius, amplitude=amplitude, slow=slow, fast=fast)
     drift = Chirp(-radius, radius, slow, fast)
@@ -53,8 +60,12 @@ def drifting_ripple(
 
 @dataclass(frozen=True)
 class Chirp:
-    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``, and
-    is constant beyond them."""
+    """A phase whose frequency goes linearly from ``slow`` at ``start`` to ``fast`` at ``end``.
+
+    Before ``start`` and beyond ``end`` the frequency is constant. Frequencies are in radians per
+    unit. Raises ``ValueError`` if a frequency is not positive and finite, or unless
+    ``start < end``.
+    """
 
     start: float
     end: float
@@ -69,8 +80,10 @@ class Chirp:
             )
 
     def phase(self, along: Tensor) -> Tensor:
-        """The phase in radians at positions ``along (n,)``: continuously differentiable, zero at
-        ``start``."""
+        """The phase ``(n,)`` in radians at positions ``along (n,)``.
+
+        It is continuously differentiable and zero at ``start``.
+        """
         within = along.clamp(self.start, self.end)
         travelled = within - self.start
         rate = (self.fast - self.slow) / (self.end - self.start)
@@ -81,6 +94,6 @@ class Chirp:
         )
 
     def frequency(self, along: Tensor) -> Tensor:
-        """The phase's derivative ``(n,)``, in radians per unit."""
-        share = (along.clamp(self.start, self.end) - self.start) / (self.end - self.start)
-        return self.slow + (self.fast - self.slow) * share
+        """The derivative ``(n,)`` of the phase at positions ``along (n,)``, in radians per unit."""
+        fraction = (along.clamp(self.start, self.end) - self.start) / (self.end - self.start)
+        return self.slow + (self.fast - self.slow) * fraction

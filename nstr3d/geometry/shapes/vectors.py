@@ -1,4 +1,4 @@
-"""Sizes, vectors and boxes of analytic shapes: checked, and put together."""
+"""Sizes, vectors and boxes of analytic shapes: validation and construction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def require_positive(**sizes: float) -> None:
 
 
 def vector(name: str, values: Vector) -> tuple[float, float, float]:
-    """``values`` as floats. Raises ValueError unless they are three finite numbers."""
+    """``values`` as a tuple of three floats.
+
+    Raises ValueError, with ``name`` in its message, unless they are three finite numbers.
+    """
     numbers = tuple(float(v) for v in values)
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} must be three finite numbers, not {numbers}")
@@ -30,12 +33,12 @@ def vector(name: str, values: Vector) -> tuple[float, float, float]:
 
 
 def like(values: Sequence[float] | Sequence[Sequence[float]], points: Tensor) -> Tensor:
-    """``values`` as a tensor of the type and on the device of ``points``."""
+    """``values`` as a tensor with the dtype and device of ``points``."""
     return torch.tensor(values, dtype=points.dtype, device=points.device)
 
 
 def length(vectors: Tensor) -> Tensor:
-    """Lengths ``(...)`` of ``vectors (..., 3)``."""
+    """Euclidean lengths ``(...)`` of ``vectors (..., d)``."""
     return torch.linalg.vector_norm(vectors, dim=-1)
 
 
@@ -45,7 +48,7 @@ def box_about(middle: Vector, half: Vector) -> Box:
 
 
 def hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box that holds all ``boxes``."""
+    """The smallest box that contains all ``boxes``."""
     lower, upper = (
         np.min([b.lower for b in boxes], axis=0),
         np.max([b.upper for b in boxes], axis=0),

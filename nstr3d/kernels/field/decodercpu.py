@@ -1,6 +1,6 @@
-"""The decoder of one hidden layer on a block of points, on the CPU (numba), and its gradient.
+"""The decoder of one hidden layer on a block of points, and its gradient, on the CPU (numba).
 
-Twin: `kernels.field.fused.evaluate`, in plain torch.
+`kernels.field.fused.evaluate` is the twin in plain torch.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from nstr3d.kernels.simd import (
     total,
 )
 
-# Weights (features, hidden) and (hidden, features), padded to whole vectors; with no bias (0,)
-# there is no decoder.
+# Weights (features, hidden) and (hidden, features), padded to whole vectors. An empty bias (0,)
+# means no decoder.
 Decoder = namedtuple("Decoder", "first back bias last offset sharpness")
 
 
 @njit(cache=True)
 def multiply(a, first, row, step, b, c, columns, rows, inner):
-    """``c += a b``: c of ``rows`` rows (a multiple of TILE) of ``columns`` (of WIDE), b with
-    ``inner`` rows of ``columns``, and a from ``first`` on with ``row`` between its rows and
-    ``step`` between its columns."""
+    """``c += a b``.
+
+    ``c`` has ``rows`` rows (a multiple of TILE) of ``columns`` (a multiple of WIDE). ``b`` has
+    ``inner`` rows of ``columns``. ``a`` is read from ``first``, ``row`` values between its rows and
+    ``step`` values between its columns.
+    """
     for i in range(0, rows, TILE):
         r = first + i * row
         for j in range(0, columns, WIDE):
@@ -67,8 +70,8 @@ def multiply(a, first, row, step, b, c, columns, rows, inner):
 
 @njit(cache=True)
 def decode(features, first, count, levels, decoder, hidden, out, start):
-    """The hidden values of a block, ``(BLOCK, width)``, and the values ``out`` from row ``start``
-    on."""
+    """The hidden values ``(BLOCK, width)`` of a block; the field's values go to ``out`` from row
+    ``start``."""
     width, outputs = len(decoder.bias), out.shape[1]
     rows = (count + TILE - 1) // TILE * TILE
     for p in range(rows):
@@ -100,8 +103,8 @@ def decode(features, first, count, levels, decoder, hidden, out, start):
 
 @njit(cache=True)
 def decode_backward(start, count, levels, decoder, kept, first, grad, change, back, sums):
-    """Gradients of a block, which ``kept`` has from row ``first`` on and ``grad`` from ``start``
-    on: in its features into ``back``, in the decoder's weights added to theirs."""
+    """The gradient of a block in its features, into ``back``, and in the decoder's weights, added
+    to ``sums``. The block starts at row ``first`` of ``kept`` and at row ``start`` of ``grad``."""
     width, outputs, columns = (
         len(decoder.bias),
         grad.shape[1],
@@ -117,7 +120,7 @@ def decode_backward(start, count, levels, decoder, kept, first, grad, change, ba
                 store(
                     sums.last, o * width + s, fma(scale, value, load_wide(sums.last, o * width + s))
                 )
-            into = into * (one - decay(sharp * value))  # the slope of softplus, from its value
+            into = into * (one - decay(sharp * value))  # the derivative of softplus, from its value
             store(change, p * width + s, into)
             store(sums.bias, s, load_wide(sums.bias, s) + into)
         for o in range(outputs):

@@ -1,7 +1,8 @@
-"""What the decoder reads of a level, from its channels, on the CPU (numba): plain channels as they
-are, and the waves; and the gradient back to the channels and to the waves' carriers.
+"""The decoder's inputs from a level's channels, and the gradient back, on the CPU (numba).
 
-Twin: `kernels.field.fused.evaluate`, in plain torch.
+Plain channels are copied; waves are evaluated from their amplitudes and phases. The gradient goes
+to the channels and to the waves' frequencies and phases. `kernels.field.fused.evaluate` is the twin
+in plain torch.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from nstr3d.kernels.simd import fma, load, sine_and_cosine, splat, store
 
 @njit(cache=True, inline="always")
 def carried(points, n, carrier, at, width):
-    """omega . x + b of the waves whose frequencies and phases are at ``at``."""
+    """omega . x + b of the waves whose frequencies and phases start at ``at`` in ``carrier``."""
     phase = fma(splat(points[n, 0]), load(carrier, at), load(carrier, at + 3 * width))
     return fma(
         splat(points[n, 1]),
@@ -31,10 +32,10 @@ def padded(count):
 
 @njit(cache=True)
 def featurise(points, start, count, levels, level, spectrum, kept, first):
-    """What the decoder reads, from the channels of a block, into rows from ``first`` on; and the
-    derivatives of the waves' features in their channels and in their phase.
+    """The features of a block, into rows of ``kept.features`` from ``first``, and the derivatives
+    of the waves' features in their channels and in their phase.
 
-    Whole vectors are written: what they put past their end, the next ones overwrite.
+    Whole vectors are written: the values past a row's end are overwritten by the next row.
     """
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _, _ = levels.meta[level]
     features, local, width, radians = (
@@ -74,7 +75,7 @@ def featurise(points, start, count, levels, level, spectrum, kept, first):
 
 @njit(cache=True)
 def feature_slopes(count, levels, level, slopes, local, features):
-    """The derivatives of a block's features along the axes, three blocks ``(BLOCK, line)`` one
+    """The derivatives of a block's features along x, y and z: three blocks ``(BLOCK, line)``, one
     after another."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _, _ = levels.meta[level]
     width, radians, size = padded(waves), splat(levels.radians[level]), len(slopes) // 3
@@ -103,9 +104,9 @@ def feature_slopes(count, levels, level, slopes, local, features):
 def featurise_backward(
     points, start, count, levels, level, back, columns, kept, first, spectrum, g_carrier
 ):
-    """From a block's gradient in the features, rows of ``columns``, that in the channels, into
-    ``spectrum``, and in the waves' carriers, added to theirs; ``kept`` has the block from row
-    ``first`` on."""
+    """From a block's gradient ``back`` in the features, rows of ``columns``, the gradient in the
+    channels, into ``spectrum``, and in the waves' carriers, added to ``g_carrier``. The block
+    starts at row ``first`` of ``kept``."""
     _, _, _, stride, plain, kind, waves, feature, carrier, place, _, _ = levels.meta[level]
     local, width, radians = kept.local, padded(waves), splat(levels.radians[level])
     for p in range(count):

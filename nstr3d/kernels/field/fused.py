@@ -1,9 +1,9 @@
-"""A field's levels, waves and decoder as one operation: what a training step and a query spend
-their time on.
+"""A field's levels, waves and decoder as one operation, which takes most of the time of a training
+step and of a query.
 
-`evaluate` is the twin in plain torch. The fused form (numba) gives the same values, and the same
-gradients in tables, waves and decoder, where nobody differentiates in the points: in 3D, in
-float32, on the CPU.
+`evaluate` is the form in plain torch. The fused form (numba) gives the same values and the same
+gradients in tables, waves and decoder. It serves 3D points in float32 on the CPU that need no
+gradient.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from nstr3d.kernels.field.layout import (
     up,
 )
 
-# whether GPUs use `kernels.field.gpu`: off until it was measured on one; `apps/benchmark.py speed`
-# turns it on
+# Whether GPUs use `kernels.field.gpu`. Off until the kernels are measured on a GPU;
+# `apps/benchmark.py speed` turns them on.
 TRITON = False
 
 
 def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> Tensor:
-    """Values ``(n, c)`` at ``points (n, 3)`` in plain torch, differentiable to any order; the
-    features without ``weights``."""
+    """Values ``(n, c)`` at ``points (n, 3)`` in plain torch, differentiable to any order. Without
+    ``weights``, the features."""
     features = torch.cat([_features(points, part) for part in parts], dim=1)
     if weights is None:
         return features
@@ -75,7 +75,7 @@ def _features(points: Tensor, part: Part) -> Tensor:
 
 
 def fused(points: Tensor, parts: Sequence[Part], weights: Weights | None, layout: Layout) -> Tensor:
-    """`evaluate` in one pass; only where `applies`."""
+    """`evaluate` in one pass. The caller checks `applies`."""
     if points.is_cuda:
         from nstr3d.kernels.field.gpu import fused_on_gpu
 
@@ -96,28 +96,32 @@ def _learned(parts: Sequence[Part], weights: Weights | None) -> list[Tensor]:
 def fused_with_slope(
     points: Tensor, parts: Sequence[Part], weights: Weights, layout: Layout
 ) -> tuple[Tensor, Tensor]:
-    """Values ``(n, 1)`` and their gradient in the points ``(n, 3)``, detached, of one output; where
-    `applies`, on the CPU."""
+    """Values ``(n, 1)`` of a field of one output and their gradient in the points ``(n, 3)``, both
+    detached. The caller checks `applies`; CPU only."""
     from nstr3d.kernels.field import fusedcpu as cpu
-    from nstr3d.kernels.threads import share
+    from nstr3d.kernels.threads import split_work
 
     levels = packed_levels(
         layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts]
     )
     value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
-    given = (
+    arguments = (
         points.detach().contiguous().numpy(),
         levels,
         packed_decoder(weights, layout),
         value.numpy(),
         slope.numpy(),
     )
-    share(lambda part, low, high: cpu.forward_with_slope(low, high, *given), len(points), cpu.BLOCK)
+    split_work(
+        lambda part, low, high: cpu.forward_with_slope(low, high, *arguments),
+        len(points),
+        cpu.BLOCK,
+    )
     return value, slope
 
 
 def applies(points: Tensor, parts: Sequence[Part]) -> bool:
-    """Whether the fused form may answer."""
+    """Whether the fused form can evaluate ``parts`` at ``points``."""
     if points.is_cuda:
         single = points.dtype == torch.float32 and all(
             part.table.dtype == torch.float32 for part in parts
@@ -127,21 +131,22 @@ def applies(points: Tensor, parts: Sequence[Part]) -> bool:
 
 
 def triton_wanted() -> bool:
-    """Whether GPUs use `kernels.field.gpu`, and steps captured as a graph."""
+    """Whether fields on a GPU use `kernels.field.gpu` and steps captured as a graph."""
     return TRITON and not plain_wanted()
 
 
 def packed_levels(
     layout: Layout, tables: Sequence[Tensor], waves: Sequence[tuple[Tensor | None, Tensor | None]]
 ):
-    """The kernels' view of the levels: tables and carriers copied to where the layout has them."""
+    """The kernels' arrays of the levels: tables and carriers copied to the places of the
+    ``layout``."""
     from nstr3d.kernels.field import fusedcpu as cpu
 
     table, carrier = torch.empty(layout.table_size).numpy(), zeros(layout.carrier_size)
-    table[-2 * LANES - WIDE :] = 0  # what follows the last row
-    for given, (omega, phase), line in zip(tables, waves, layout.meta):
+    table[-2 * LANES - WIDE :] = 0  # the padding after the last row
+    for table_in, (omega, phase), line in zip(tables, waves, layout.meta):
         cpu.pack(
-            given.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS]
+            table_in.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS]
         )
         if omega is not None and phase is not None:
             at = carrier[line[CARRIER] :][: 4 * up(len(phase), LANES)].reshape(4, -1)
@@ -154,7 +159,7 @@ def packed_levels(
 
 
 def packed_decoder(weights: Weights | None, layout: Layout):
-    """The kernels' view of the decoder: weights padded with zeros to whole vectors."""
+    """The kernels' arrays of the decoder: weights padded with zeros to whole vectors."""
     from nstr3d.kernels.field.decodercpu import Decoder
 
     if weights is None:
@@ -171,7 +176,7 @@ def packed_decoder(weights: Weights | None, layout: Layout):
 
 
 def zeros(*shape: int) -> np.ndarray:
-    return torch.zeros(shape).numpy()  # torch's memory begins where a vector does, numpy's need not
+    return torch.zeros(shape).numpy()  # torch aligns memory to vectors; numpy does not
 
 
 class _Fused(torch.autograd.Function):
@@ -182,7 +187,7 @@ class _Fused(torch.autograd.Function):
         ctx, points: Tensor, layout: Layout, count: int, sharpness: float | None, *tensors: Tensor
     ) -> Tensor:
         from nstr3d.kernels.field import fusedcpu as cpu
-        from nstr3d.kernels.threads import share
+        from nstr3d.kernels.threads import split_work
 
         n, weights = len(points), None
         if sharpness is not None:
@@ -197,12 +202,12 @@ class _Fused(torch.autograd.Function):
         hidden = torch.empty(kept * len(decoder.bias))
         out = torch.empty(n, len(weights.b2) if weights else 0)
         at = points.detach().contiguous().numpy()
-        ctx.layout, ctx.given = (
+        ctx.layout, ctx.arguments = (
             layout,
             (at, levels, decoder, cpu.Kept(features.numpy(), local.numpy(), hidden.numpy())),
         )
-        given: tuple = *ctx.given, out.numpy()
-        share(lambda part, low, high: cpu.forward(low, high, *given), n, cpu.BLOCK)
+        arguments: tuple = *ctx.arguments, out.numpy()
+        split_work(lambda part, low, high: cpu.forward(low, high, *arguments), n, cpu.BLOCK)
         ctx.shapes = [tensor.shape for tensor in tensors[:count]]
         ctx.hidden = None if weights is None else weights.w1.shape
         return out if weights else features.view(-1, layout.line)[:n, : layout.inputs].clone()
@@ -211,13 +216,13 @@ class _Fused(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor):
         from nstr3d.kernels.field import fusedcpu as cpu
-        from nstr3d.kernels.threads import share
+        from nstr3d.kernels.threads import split_work
 
-        given: tuple = *ctx.given, grad.contiguous().numpy()
+        arguments: tuple = *ctx.arguments, grad.contiguous().numpy()
         carriers = ctx.needs_input_grad[4 + len(ctx.shapes) + (4 if ctx.hidden else 0) :]
         sums = Sums(ctx.layout, ctx.hidden, grad.shape[1], any(carriers), len(grad))
-        share(
-            lambda part, low, high: cpu.backward(low, high, *given, sums=sums.mine[part]),
+        split_work(
+            lambda part, low, high: cpu.backward(low, high, *arguments, sums=sums.mine[part]),
             len(grad),
             cpu.BLOCK,
         )
@@ -225,7 +230,7 @@ class _Fused(torch.autograd.Function):
 
 
 class Sums:
-    """Gradients under way: every thread has sums of its own, ``mine``, in one piece of memory."""
+    """The gradients that threads accumulate: a row of ``mine`` per thread, in one allocation."""
 
     def __init__(
         self, layout: Layout, hidden: torch.Size | None, outputs: int, learned: bool, count: int
@@ -246,7 +251,8 @@ class Sums:
         ]
 
     def gradients(self, shapes: Sequence[torch.Size]) -> list[Tensor | None]:
-        """In weights, tables of these ``shapes``, and the waves, where those are learned."""
+        """The gradients in the weights, in tables of these ``shapes`` and, if learned, in the
+        waves."""
         from nstr3d.kernels.field import fusedcpu as cpu
 
         start, size, width, outputs = self.sizes[0], sum(self.sizes), self.width, self.outputs
@@ -275,7 +281,7 @@ class Sums:
 
 
 def _pairs(layout: Layout, tensors: Sequence[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
-    """Frequencies and phases of each level, from those of the levels that have waves."""
+    """Frequencies and phases of each level, from the ``tensors`` of the levels that have waves."""
     left = iter(tensors)
     return [
         (next(left), next(left)) if line[KIND] != PLAIN else (None, None) for line in layout.meta

@@ -1,8 +1,8 @@
 """A whole field of interpolated levels, waves and a one-layer decoder in one pass over blocks of
 points, on the CPU (numba).
 
-Every level's gather, its waves, both matrix products and the softplus are done for a block while it
-is in the first cache. Twin: `kernels.field.fused.evaluate`, in plain torch.
+A block's gathers, waves, matrix products and softplus are done while the block is in the first
+cache. `kernels.field.fused.evaluate` is the twin in plain torch.
 """
 
 from __future__ import annotations
@@ -21,14 +21,17 @@ from nstr3d.kernels.simd import WIDE, decay, fma, load, load_wide, splat_wide, s
 # What `kernels.field.layout.Layout` holds, as the kernels see it: ``meta (levels, 12)`` int64, the
 # rest flat float32 but for int32 places.
 Levels = namedtuple("Levels", "meta radians places table carrier inputs line local_line")
-# What the backward pass needs of the forward one: features, the waves' derivatives, hidden values.
+# Results of the forward pass that the backward pass reads: features, the waves' derivatives,
+# hidden values.
 Kept = namedtuple("Kept", "features local hidden")
-Sums = namedtuple("Sums", "table first bias last carrier offset")  # gradients
+Sums = namedtuple(
+    "Sums", "table first bias last carrier offset"
+)  # the gradients that a thread accumulates
 
 
 @njit(cache=True, inline="always")
 def scratch(levels):
-    """Room for a block's cells, its spectrum, and for what its forward pass leaves."""
+    """Buffers for a block's cells, its spectrum and the results of its forward pass."""
     spectrum = np.zeros(BLOCK * levels.meta[:, STRIDE].max() + 2 * LANES, np.float32)
     features, local = (
         np.zeros(BLOCK * levels.line, np.float32),
@@ -39,7 +42,8 @@ def scratch(levels):
 
 @njit(cache=True, nogil=True)
 def forward(low, high, points, levels, decoder, kept, out):
-    """One thread's share of the values; and of what `backward` needs, unless ``kept`` is empty."""
+    """The values at points ``low`` to ``high``, one thread's part. Fills ``kept`` for `backward`
+    unless ``kept`` is empty."""
     width, keep = len(decoder.bias), len(kept.features) > 0
     cells, spectrum, block = scratch(levels)
     mine, hidden = kept if keep else block, np.zeros(BLOCK * width, np.float32)
@@ -57,11 +61,11 @@ def forward(low, high, points, levels, decoder, kept, out):
 
 @njit(cache=True)
 def pack(table, packed, at, stride, channels):
-    """Copy a flat ``table`` of rows of ``channels`` into ``packed`` from ``at`` on, a zero row
-    before it and ``stride`` to a row.
+    """Copies a flat ``table`` with rows of ``channels`` into ``packed`` from ``at``: a zero row,
+    then rows ``stride`` apart.
 
-    Whole vectors are copied: a row is followed by the start of the next, which nobody reads, or by
-    zeros.
+    Whole vectors are copied. The padding after a row holds the start of the next row, which nothing
+    reads, or zeros.
     """
     packed[at : at + stride] = 0
     safe = len(table) - stride
@@ -77,12 +81,12 @@ def pack(table, packed, at, stride, channels):
 
 @njit(cache=True)
 def unpack(sums, table, at, stride, channels):
-    """The gradient of what `pack` packed: the threads' ``sums (threads, size)``, added in their
-    order."""
+    """The gradient of the table that `pack` packed: the threads' ``sums (threads, size)``, added in
+    the order of the threads."""
     safe = len(table) - stride
     for row in range(0, len(table), channels):
         at += stride
-        if row <= safe:  # what whole vectors put past a row's end, the next row overwrites
+        if row <= safe:  # values past a row's end are overwritten by the next row
             for s in range(0, stride, LANES):
                 value = load(sums[0], at + s)
                 for part in range(1, len(sums)):
@@ -98,8 +102,8 @@ def unpack(sums, table, at, stride, channels):
 
 @njit(cache=True)
 def scatter(points, start, count, levels, level, cells, back, columns, kept, first, spectrum, sums):
-    """Add a block's gradient in the features, rows of ``columns``, to the table's and the waves';
-    ``kept`` has the block from row ``first`` on."""
+    """Adds a block's gradient ``back`` in the features, rows of ``columns``, to the gradients of
+    the table and of the waves. The block starts at row ``first`` of ``kept``."""
     featurise_backward(
         points, start, count, levels, level, back, columns, kept, first, spectrum, sums.carrier
     )
@@ -108,8 +112,8 @@ def scatter(points, start, count, levels, level, cells, back, columns, kept, fir
 
 @njit(cache=True, nogil=True)
 def backward(low, high, points, levels, decoder, kept, grad, sums):
-    """One thread's share, into sums of its own. Without a decoder ``grad`` is that of the
-    features."""
+    """The gradients of points ``low`` to ``high``, one thread's part, added to the thread's own
+    ``sums``. Without a decoder ``grad`` is the gradient in the features."""
     width, inputs = len(decoder.bias), levels.inputs
     columns = len(decoder.back) // width if width else inputs
     cells, spectrum, _ = scratch(levels)
@@ -156,7 +160,8 @@ def _clear(sums):
 
 @njit(cache=True, nogil=True)
 def forward_with_slope(low, high, points, levels, decoder, out, slope):
-    """One thread's share of values and gradients of a field of one output."""
+    """Values and gradients of a field of one output at points ``low`` to ``high``, one thread's
+    part."""
     width, line = len(decoder.bias), levels.line
     columns = len(decoder.back) // width
     cells, spectrum, kept = scratch(levels)

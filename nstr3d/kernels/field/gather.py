@@ -1,5 +1,8 @@
-"""Fused CPU kernels (numba): compiled once, cached on disk, threaded like torch. Twins of
-`kernels.field.interpolate` and `kernels.field.hashing`."""
+"""Interpolation and hash encoding on the CPU (numba): compiled once, cached on disk, run on torch's
+number of threads.
+
+`kernels.field.interpolate` and `kernels.field.hashing` are the twins in plain torch.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from numba import njit
 from torch import Tensor
 
 from nstr3d.kernels.field.interpolate import NodeGrid
-from nstr3d.kernels.threads import parts, share
+from nstr3d.kernels.threads import parts, split_work
 
 
 @njit(cache=True, fastmath=True, inline="always")
@@ -41,11 +44,11 @@ def _forward(low, high, points, rows, resolution, order, table, out):
         base = (i * edge + j) * edge + k
         for a in range(order + 1):
             for b in range(order + 1):
-                share = across[a] * along[b]
+                area = across[a] * along[b]
                 for d in range(order + 1):
                     row = rows[base + (a * edge + b) * edge + d]
                     if row >= 0:
-                        weight = share * up[d]
+                        weight = area * up[d]
                         for c in range(channels):
                             out[n, c] += weight * table[row, c]
 
@@ -61,11 +64,11 @@ def _backward(low, high, points, rows, resolution, order, grad, out):
         base = (i * edge + j) * edge + k
         for a in range(order + 1):
             for b in range(order + 1):
-                share = across[a] * along[b]
+                area = across[a] * along[b]
                 for d in range(order + 1):
                     row = rows[base + (a * edge + b) * edge + d]
                     if row >= 0:
-                        weight = share * up[d]
+                        weight = area * up[d]
                         for c in range(channels):
                             out[row, c] += weight * grad[n, c]
 
@@ -78,7 +81,7 @@ def _entry(i, j, k, resolution, size):
     mixed = np.uint32(i ^ (j * 2654435761) ^ (k * 805459861))
     return np.int64(
         mixed % np.uint32(size)
-    )  # several times faster than on signed numbers of 64 bits
+    )  # unsigned arithmetic of 32 bits: several times as fast as signed arithmetic of 64 bits
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -131,20 +134,20 @@ def _hash_backward(low, high, points, resolutions, sizes, grad, out):
         start += size
 
 
-# fastmath is limited to contraction: vectors that are not finite stay so
+# fastmath is limited to contraction, so that NaN and infinity propagate
 @njit(cache=True, fastmath={"contract"}, nogil=True)
 def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
-    base, share, corner = np.empty(3, np.int64), np.empty(3, np.float32), np.empty(3, np.float32)
+    base, fraction, corner = np.empty(3, np.int64), np.empty(3, np.float32), np.empty(3, np.float32)
     for n in range(low, high):
         nearest = 0
         for axis in range(3):
             scaled = (points[n, axis] - lower[axis]) * inverse[axis]
             base[axis] = min(max(int(np.floor(scaled)), 0), cells[axis] - 1)
-            share[axis] = scaled - np.float32(base[axis])
+            fraction[axis] = scaled - np.float32(base[axis])
             nearest = (
                 nearest * (cells[axis] + 1)
                 + base[axis]
-                + (1 if share[axis] > np.float32(0.5) else 0)
+                + (1 if fraction[axis] > np.float32(0.5) else 0)
             )
         out[n] = np.float32(0)
         for k in range(8):
@@ -152,7 +155,7 @@ def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
             for axis in range(3):
                 bit = k >> (2 - axis) & 1
                 row = row * (cells[axis] + 1) + base[axis] + bit
-                weight *= share[axis] if bit else np.float32(1) - share[axis]
+                weight *= fraction[axis] if bit else np.float32(1) - fraction[axis]
             along = np.float32(0)
             for axis in range(3):
                 corner[axis] = table[row, axis]
@@ -166,8 +169,8 @@ def _grid_vectors(low, high, points, lower, inverse, cells, signed, table, out):
 def grid_vectors(
     points: Tensor, lower: Tensor, inverse: Tensor, cells: Tensor, signed: bool, table: Tensor
 ) -> Tensor:
-    """Vectors ``(n, 3)`` between the nodes of a grid, all float32; see
-    `nstr3d.spectrum.gridfield.GridField`, its twin."""
+    """Vectors ``(n, 3)`` interpolated between the nodes of a grid, all float32;
+    `nstr3d.spectrum.gridfield.GridField` is the twin."""
     out = torch.empty(len(points), 3)
     grid = (
         lower.numpy(),
@@ -176,17 +179,17 @@ def grid_vectors(
         signed,
         table.detach().contiguous().numpy(),
     )
-    given = points.detach().contiguous().numpy(), *grid, out.numpy()
-    share(lambda part, low, high: _grid_vectors(low, high, *given), len(points))
+    arguments = points.detach().contiguous().numpy(), *grid, out.numpy()
+    split_work(lambda part, low, high: _grid_vectors(low, high, *arguments), len(points))
     return out
 
 
 def gather_forward(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
-    """Values ``(n, c)`` of a sparse level at ``points (n, 3)``; see
-    `kernels.field.interpolate.interpolate`, its twin."""
+    """Values ``(n, c)`` of a sparse level at ``points (n, 3)``;
+    `kernels.field.interpolate.interpolate` is the twin."""
     out = torch.empty(len(points), table.shape[1])
-    # Another memory layout would compile the kernel anew, which takes seconds.
-    given = (
+    # A second memory layout would compile the kernel a second time, which takes seconds.
+    arguments = (
         points.detach().contiguous().numpy(),
         grid.rows.numpy(),
         grid.resolution,
@@ -194,34 +197,34 @@ def gather_forward(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
         table.detach().contiguous().numpy(),
         out.numpy(),
     )
-    share(lambda part, low, high: _forward(low, high, *given), len(points))
+    split_work(lambda part, low, high: _forward(low, high, *arguments), len(points))
     return out
 
 
 def gather_backward(points: Tensor, grid: NodeGrid, grad: Tensor, shape: torch.Size) -> Tensor:
-    """Gradient ``(m, c)`` of the table: one private sum per thread, added in a fixed order, so runs
-    repeat bit for bit."""
+    """The gradient ``(m, c)`` in the table. Each thread has a private sum; the sums are added in a
+    fixed order, so that runs repeat bit for bit."""
     out = torch.zeros(parts(len(points)), *shape)
     sums, at = out.numpy(), points.detach().contiguous().numpy()
-    given = at, grid.rows.numpy(), grid.resolution, grid.order, grad.numpy()
-    share(lambda part, low, high: _backward(low, high, *given, sums[part]), len(points))
+    arguments = at, grid.rows.numpy(), grid.resolution, grid.order, grad.numpy()
+    split_work(lambda part, low, high: _backward(low, high, *arguments, sums[part]), len(points))
     return out.sum(dim=0) if len(out) > 1 else out[0]
 
 
 def hash_forward(
     points: Tensor, resolutions: tuple[int, ...], sizes: tuple[int, ...], table: Tensor
 ) -> Tensor:
-    """Features ``(n, levels * f)`` at ``points (n, 3)``; see `kernels.field.hashing.encode`, its
+    """Features ``(n, levels * f)`` at ``points (n, 3)``; `kernels.field.hashing.encode` is the
     twin."""
     out = torch.empty(len(points), len(sizes) * table.shape[1])
     levels = np.array(resolutions), np.array(sizes)
-    given = (
+    arguments = (
         points.detach().contiguous().numpy(),
         *levels,
         table.detach().contiguous().numpy(),
         out.numpy(),
     )
-    share(lambda part, low, high: _hash_forward(low, high, *given), len(points))
+    split_work(lambda part, low, high: _hash_forward(low, high, *arguments), len(points))
     return out
 
 
@@ -232,9 +235,10 @@ def hash_backward(
     grad: Tensor,
     shape: torch.Size,
 ) -> Tensor:
-    """Gradient ``(entries, f)`` of the table, summed in a fixed order like `gather_backward`'s."""
+    """The gradient ``(entries, f)`` in the table, summed in a fixed order as in
+    `gather_backward`."""
     out = torch.zeros(parts(len(points)), *shape)
-    sums, given = (
+    sums, arguments = (
         out.numpy(),
         (
             points.detach().contiguous().numpy(),
@@ -243,5 +247,7 @@ def hash_backward(
             grad.numpy(),
         ),
     )
-    share(lambda part, low, high: _hash_backward(low, high, *given, sums[part]), len(points))
+    split_work(
+        lambda part, low, high: _hash_backward(low, high, *arguments, sums[part]), len(points)
+    )
     return out.sum(dim=0) if len(out) > 1 else out[0]

@@ -1,9 +1,9 @@
 """The multiresolution hash encoding (Müller et al., 2022, section 3): plain torch, and its fused
 CPU path.
 
-Each level is a grid of ``resolution`` cells per axis over [-1, 1]^d whose nodes share a table: node
-for node where it is large enough, by hash where not. A level's features at a point are interpolated
-multilinearly from the corners of its cell.
+Each level is a grid of ``resolution`` cells per axis over [-1, 1]^d whose nodes share a table. A
+node has an entry of its own if the table is large enough, else the entry of its hash. A level's
+features at a point are interpolated multilinearly from the corners of the point's cell.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRIMES = 1, 2_654_435_761, 805_459_861, 3_674_653_429
 
 @dataclass(frozen=True)
 class HashGrid:
-    """Cells per axis and table entries of each level; the levels' entries follow one another in one
+    """Cells per axis and table entries of each level. The levels' entries follow one another in one
     table."""
 
     resolutions: tuple[int, ...]
@@ -35,8 +35,11 @@ class HashGrid:
 
 
 def hash_encode(points: Tensor, grid: HashGrid, table: Tensor) -> Tensor:
-    """Features ``(n, levels * f)`` at ``points (n, d)`` from ``table (entries, f)``; fused where
-    only the table's gradient is asked for, in 3D, in float32, on the CPU."""
+    """Features ``(n, levels * f)`` at ``points (n, d)`` from ``table (entries, f)``.
+
+    The fused form computes them in 3D, in float32, on the CPU, if no gradient in the points is
+    wanted.
+    """
     if fused_applies(points, table):
         return _FusedHash.apply(points, grid, table)
     return encode(points, grid, table)

@@ -1,11 +1,11 @@
-"""Interpolation on a sparse node grid: the gather that dominates training, and its fused CPU path.
+"""Interpolation on a sparse node grid, and its fused CPU path.
 
-A level of the spectrum is a regular grid of ``resolution`` cells per axis over [-1, 1]^d, and its
+A level of the spectrum is a regular grid of ``resolution`` cells per axis over [-1, 1]^d. Its
 values are sums of B-splines of degree 1 (multilinear) or 2 (quadratic, C1). `NodeGrid.rows` maps
-each node to a row of ``table (m, c)``, or to -1 where no node is stored; such a node counts as
-zero. ``interpolate`` is the plain-torch form: differentiable to any order in points and table.
-Where only the table's gradient is asked for, on the CPU in float32, the fused form (numba) gives
-the same values faster.
+each node to a row of ``table (m, c)``, or to -1 for a node that is not stored and counts as zero.
+`interpolate` is the form in plain torch, differentiable to any order in points and table. On the
+CPU in float32, if only the table's gradient is wanted, the fused form (numba) gives the same
+values faster.
 """
 
 from __future__ import annotations
@@ -22,19 +22,22 @@ from torch.autograd import forward_ad
 
 from nstr3d.kernels.available import numba_found
 
-# whether the fused kernels are left out: of a thread, so that others keep them
+# Whether the fused kernels are off. Per thread, so that other threads keep them.
 _PLAIN: ContextVar[bool] = ContextVar("_PLAIN", default=False)
 
 
 def nodes_per_axis(resolution: int, order: int) -> int:
-    """How many nodes a level has along each axis."""
+    """The number of nodes of a level along each axis."""
     return resolution + order
 
 
 class NodeGrid(NamedTuple):
-    """The nodes of a level: ``rows`` ``((resolution + order)^d,)`` int32, last axis fastest, on
-    ``resolution`` cells per axis, read by B-splines of degree ``order`` (1: multilinear; 2:
-    quadratic, whose nodes are the cells' centres and one more layer around them)."""
+    """The nodes of a level of ``resolution`` cells per axis.
+
+    ``rows ((resolution + order)^d,)`` is int32, last axis fastest. ``order`` is the degree of the
+    B-splines. The nodes of degree 1 are the cells' corners; the nodes of degree 2 are the cells'
+    centres and one more layer around them.
+    """
 
     rows: Tensor
     resolution: int
@@ -62,11 +65,11 @@ def tap_slopes(offset: Tensor, order: int) -> list[Tensor]:
 
 
 def corners(points: Tensor, grid: NodeGrid) -> tuple[Tensor, Tensor]:
-    """The cell of every point: flat index of its lowest node ``(n,)`` int64 and the offset within
-    it ``(n, d)`` in [0, 1].
+    """Each point's cell: the flat index ``(n,)`` int64 of the cell's lowest node, and the offset
+    ``(n, d)`` within the cell in [0, 1].
 
-    Points outside the box belong to the nearest cell, with an offset outside [0, 1]: interpolation
-    becomes extrapolation.
+    A point outside the box belongs to the nearest cell and has an offset outside [0, 1]:
+    interpolation becomes extrapolation.
     """
     scaled = (points + 1) * (grid.resolution / 2)
     cell = scaled.detach().floor().clamp(0, grid.resolution - 1)
@@ -77,8 +80,8 @@ def corners(points: Tensor, grid: NodeGrid) -> tuple[Tensor, Tensor]:
 
 
 def taps(dim: int, grid: NodeGrid) -> Iterator[tuple[tuple[int, ...], int]]:
-    """The ``(order + 1)^d`` nodes of a cell: their places along the axes, and how far each lies
-    from the lowest node in flat index."""
+    """The ``(order + 1)^d`` nodes of a cell: their places along the axes, and their distances in
+    flat index from the cell's lowest node."""
     for places in itertools.product(range(grid.order + 1), repeat=dim):
         step = 0
         for place in places:
@@ -102,8 +105,8 @@ def interpolate(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
 
 
 def interpolate_with_slope(points: Tensor, grid: NodeGrid, table: Tensor) -> tuple[Tensor, Tensor]:
-    """Values ``(n, c)`` and slopes d value / d x ``(n, c, d)`` from one gather, both in closed form
-    and linear in the table."""
+    """Values ``(n, c)`` and slopes d value / d x ``(n, c, d)`` from one gather. Both are in closed
+    form and linear in the table."""
     index, offset = corners(points, grid)
     padded = torch.cat([table, table.new_zeros(1, table.shape[1])])
     dim, half = points.shape[1], grid.resolution / 2
@@ -126,8 +129,8 @@ def interpolate_with_slope(points: Tensor, grid: NodeGrid, table: Tensor) -> tup
 
 
 def rows_of(table: Tensor, rows: Tensor) -> Tensor:
-    """``table[rows]``, -1 being the last row. As an embedding: its gradient sums in a fixed order,
-    an indexed one's does not."""
+    """``table[rows]``, where -1 means the last row. An embedding sums its gradient in a fixed
+    order; indexing does not."""
     return torch.nn.functional.embedding(rows.long() % len(table), table)
 
 
@@ -139,17 +142,16 @@ def _product(factors: list[Tensor], like: Tensor) -> Tensor:
 
 
 def gather(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
-    """`interpolate`, through the fused CPU kernel where it applies: values wanted, no derivative in
-    the points."""
+    """`interpolate`, by the fused CPU kernel if `fused_applies`."""
     if fused_applies(points, table):
         return _FusedGather.apply(points, grid, table)
     return interpolate(points, grid, table)
 
 
 def fused_applies(points: Tensor, table: Tensor) -> bool:
-    """Whether the fused CPU kernels may answer: 3D, float32, on the CPU, and nobody differentiates
-    in the points, maps over them (their tensors are no arrays then), or traces the computation to
-    export it."""
+    """Whether the fused CPU kernels can serve ``points``: 3D, float32, on the CPU, no derivative in
+    the points wanted, not inside vmap (whose tensors are no arrays), and not being traced for
+    export."""
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return False
     fits = (
@@ -161,19 +163,18 @@ def fused_applies(points: Tensor, table: Tensor) -> bool:
 
 
 def kernels_found() -> bool:
-    """Whether there are kernels for the CPU: numba is installed, and nobody asked for plain
-    torch."""
+    """Whether the CPU kernels are available: numba is installed and `plain_torch` is not active."""
     return not _PLAIN.get() and numba_found()
 
 
 def plain_wanted() -> bool:
-    """Whether somebody asked for plain torch."""
+    """Whether `plain_torch` is active."""
     return _PLAIN.get()
 
 
 @contextmanager
 def plain_torch() -> Iterator[None]:
-    """Within it no fused kernel answers the calling thread: for comparisons."""
+    """A context in which the calling thread uses no fused kernel, for comparisons."""
     before = _PLAIN.set(True)
     try:
         yield
@@ -182,15 +183,15 @@ def plain_torch() -> Iterator[None]:
 
 
 def differentiated(points: Tensor) -> bool:
-    """Whether somebody differentiates in ``points``, backwards or in forward mode."""
+    """Whether a derivative in ``points`` is wanted, in reverse or forward mode."""
     if forward_ad._current_level >= 0 and forward_ad.unpack_dual(points).tangent is not None:
         return True
     return points.requires_grad and torch.is_grad_enabled()
 
 
 class _FusedGather(torch.autograd.Function):
-    """The numba kernel as an autograd node: gradient in the table only, first order only (`gather`
-    guards that)."""
+    """The numba kernel as an autograd node. Only first-order gradients, in the table alone;
+    `gather` guards both limits."""
 
     @staticmethod
     def forward(ctx, points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:

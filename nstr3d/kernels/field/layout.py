@@ -1,5 +1,5 @@
-"""What the fused kernels are told of a field: its levels as `Part`, its decoder as `Weights`, and
-where all that lies in flat arrays as `Layout`."""
+"""The fused kernels' description of a field: its levels as `Part`, its decoder as `Weights`, and
+the places of both in flat arrays as `Layout`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch import Tensor
 from nstr3d.kernels.field.interpolate import NodeGrid
 
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
-LANES = 8  # of a vector of spectrum channels: a row of a packed table has a multiple of so many
-WIDE = 16  # the same for a packed weight
-TILE = 8  # rows of a matrix product under way in registers
+LANES = 8  # of a vector of spectrum channels; the row of a packed table is a multiple of LANES
+WIDE = 16  # the row of a packed weight is a multiple of WIDE
+TILE = 8  # rows of a matrix product that are summed in registers
 # columns of a layout's meta
 RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES = range(7)
 FEATURE, CARRIER, LOCAL, CHANNELS, ORDER = range(7, 12)
@@ -24,12 +24,12 @@ FEATURE, CARRIER, LOCAL, CHANNELS, ORDER = range(7, 12)
 
 @dataclass(frozen=True)
 class Part:
-    """One level: its node ``grid``, ``table (m, c)`` with ``plain`` channels first, then those of
-    ``kind`` waves: amplitudes; real, then imaginary parts; or amplitudes, then phases in units of
-    ``radians``.
+    """One level.
 
-    The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See `kernels.field.interpolate` and
-    `fields.waves`.
+    ``table (m, c)`` holds ``plain`` channels first, then the channels of the waves of ``kind``:
+    amplitudes; real parts, then imaginary parts; or amplitudes, then phases in units of
+    ``radians``. The waves' carriers are ``omega (k, 3) . x + phase (k,)``. See
+    `kernels.field.interpolate` and `fields.waves`.
     """
 
     grid: NodeGrid
@@ -42,12 +42,12 @@ class Part:
 
     @property
     def waves(self) -> int:
-        """How many waves there are."""
+        """The number of waves."""
         return 0 if self.phase is None else len(self.phase)
 
 
 class Weights(NamedTuple):
-    """A decoder of one hidden layer: ``w2 softplus(w1 f + b1) + b2``, softplus of the given
+    """A decoder of one hidden layer: ``w2 softplus(w1 f + b1) + b2``, with the softplus's
     sharpness."""
 
     w1: Tensor
@@ -58,7 +58,7 @@ class Weights(NamedTuple):
 
 
 class Layout:
-    """Where in the kernels' flat arrays everything of some parts is; made once for a field."""
+    """The places of a field's parts in the kernels' flat arrays, computed once per field."""
 
     def __init__(self, parts: Sequence[Part]) -> None:
         lines, places, row, table, feature, carrier, local = [], [], 0, 0, 0, 0, 0
@@ -70,7 +70,7 @@ class Layout:
                 [part.grid.resolution, row, table, stride, *waves]
                 + [feature, carrier, local, channels, part.grid.order]
             )
-            # the row before a table's first is zero and stands for the nodes that are not stored
+            # the row before a table's first row is zero and serves the nodes that are not stored
             places.append(table + (part.grid.rows.long() + 1) * stride)
             row, table = row + len(part.grid.rows), table + (len(part.table) + 1) * stride
             feature += part.plain + part.waves
@@ -80,7 +80,7 @@ class Layout:
                 f"The levels hold {table:,} values where the kernels count to {1 << 31:,}; make "
                 "them coarser."
             )
-        # where in the flat table each node's row is
+        # the place of each node's row in the flat table
         self.places = torch.cat(places).int().contiguous()
         self.key = self.key_of(parts)
         self.meta = np.array(lines, np.int64)
@@ -90,12 +90,12 @@ class Layout:
             carrier,
             feature,
         )
-        # A row of features has room for what whole vectors write past its end.
+        # A row of features has room for the values that whole vectors write past its end.
         self.line, self.local_line = max(up(feature, WIDE), up(feature + LANES - 1, LANES)), local
 
     @staticmethod
     def key_of(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
-        """What changes when a layout no longer fits."""
+        """A key that changes when a layout no longer fits the parts."""
         return tuple((part.grid.rows.data_ptr(), len(part.table)) for part in parts)
 
 

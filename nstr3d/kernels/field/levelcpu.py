@@ -1,7 +1,6 @@
-"""A level's nodes around the points of a block, on the CPU (numba): where they are in the flat
-table, their channels at the points, and the gradient back to them.
+"""Interpolation of a level on a block of points, and its transpose, on the CPU (numba).
 
-Both orders of B-splines: `kernels.field.interpolate` is the twin in plain torch.
+Both orders of B-splines are here; `kernels.field.interpolate` is the twin in plain torch.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from nstr3d.kernels.simd import fma, load, splat, store
 
 BLOCK = 64  # points
 TAPS = 27  # nodes of a cell of a quadratic level
-# Of a block's points on every level: where in the table the rows of the cell's nodes are, the
-# offsets in the cell, and the nodes' weights (quadratic levels).
+# For a block's points on every level: the places of the cell's nodes in the table, the offsets in
+# the cell, and the nodes' weights (quadratic levels).
 Cells = namedtuple("Cells", "places offsets weights")
 
 
 @njit(cache=True, inline="always")
 def cells_of(levels):
-    """Room for the cells of a block."""
+    """Buffers for the cells of a block."""
     count, order = len(levels.meta), levels.meta[:, ORDER].max()
     nodes = (order + 1) ** 3
     return Cells(
@@ -42,8 +41,8 @@ def corner(points, n, axis, resolution):
 
 @njit(cache=True)
 def locate(points, start, count, levels, level, cells):
-    """The places in the flat table of the nodes around a block's points, and their offsets in their
-    cells."""
+    """The places in the flat table of the nodes around a block's points, and the points' offsets in
+    their cells."""
     if levels.meta[level, ORDER] == 1:
         _locate_corners(points, start, count, levels, level, cells)
     else:
@@ -89,16 +88,16 @@ def _locate_taps(points, start, count, levels, level, cells):
         for a in (a0, a1, a2):
             node = low
             for b in (b0, b1, b2):
-                share = a * b
+                weight = a * b
                 places[p, to], places[p, to + 1], places[p, to + 2] = (
                     nodes[node],
                     nodes[node + 1],
                     nodes[node + 2],
                 )
                 weights[p, to], weights[p, to + 1], weights[p, to + 2] = (
-                    share * c0,
-                    share * c1,
-                    share * c2,
+                    weight * c0,
+                    weight * c1,
+                    weight * c2,
                 )
                 node, to = node + edge, to + 3
             low += edge * edge
@@ -113,14 +112,14 @@ def _spline(u):
 
 @njit(cache=True, inline="always")
 def _spline_slope(u):
-    """Their derivatives in the offset."""
+    """The derivatives of `_spline` in the offset."""
     one = np.float32(1)
     return u - one, one - u - u, u
 
 
 @njit(cache=True, inline="always")
 def _cell(cells, level, p):
-    """What `locate` found for a point of the block."""
+    """The places and offsets that `locate` computed for point ``p`` of the block."""
     at, offset = cells.places[level, p], cells.offsets[level, p]
     return (
         (at[0], at[1], at[2], at[3]),
@@ -142,7 +141,7 @@ def _weights(u, v, w):
 
 @njit(cache=True)
 def gather(count, levels, level, cells, spectrum):
-    """The level's channels of a block, a row of ``stride`` each."""
+    """The level's channels at a block's points, a row of ``stride`` per point."""
     if levels.meta[level, ORDER] == 1:
         _gather_corners(count, levels, level, cells, spectrum)
     else:
@@ -181,7 +180,7 @@ def _gather_taps(count, levels, level, cells, spectrum):
 
 @njit(cache=True)
 def gather_with_slope(count, levels, level, cells, spectrum, slopes):
-    """As `gather`, with the derivatives along the axes: three arrays like ``spectrum`` one after
+    """As `gather`, with the derivatives along the axes: three arrays like ``spectrum``, one after
     another."""
     if levels.meta[level, ORDER] == 1:
         _gather_corners_with_slope(count, levels, level, cells, spectrum, slopes)
@@ -263,7 +262,7 @@ def _gather_taps_with_slope(count, levels, level, cells, spectrum, slopes):
 
 @njit(cache=True)
 def spread(count, levels, level, cells, spectrum, table):
-    """Adds a block's gradient in the channels to that of the ``table``: the transpose of
+    """Adds a block's gradient in the channels to the gradient of the ``table``: the transpose of
     `gather`."""
     if levels.meta[level, ORDER] == 1:
         _spread_corners(count, levels.meta[level, STRIDE], level, cells, spectrum, table)
@@ -301,8 +300,8 @@ def _spread_taps(count, stride, level, cells, spectrum, table):
 
 @njit(cache=True)
 def spread_with_slope(count, levels, level, cells, along, spectrum, tangents, table):
-    """As `spread`, and adds the gradient in the channels' derivatives along ``along (BLOCK, 3)``,
-    which is in ``tangents``: the transpose of `gather_with_slope`."""
+    """As `spread`; also adds the gradient ``tangents`` in the channels' derivatives along
+    ``along (BLOCK, 3)``. The transpose of `gather_with_slope`."""
     stride, order = levels.meta[level, STRIDE], levels.meta[level, ORDER]
     scale = np.float32(levels.meta[level, RESOLUTION] * 0.5)
     weights, turns = np.empty(TAPS, np.float32), np.empty(TAPS, np.float32)

@@ -1,9 +1,9 @@
-"""A field's gradient in the points and its own gradient in what is learned, on the CPU (numba):
-what a loss on the gradient needs.
+"""The gradient of a loss on a field's gradient, on the CPU (numba).
 
 With r = dL/d(grad f), the loss's gradient in the parameters is that of the directional derivative
-``r . grad f`` with r held fixed. So a block goes forward once with slopes, and backward once with
-the tangents along r. Twin: autograd, twice, through `kernels.field.fused.evaluate`.
+``r . grad f`` with r held fixed. Each block is evaluated once with slopes, then differentiated once
+in reverse with the tangents along r. Autograd applied twice to `kernels.field.fused.evaluate` is
+the twin.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from nstr3d.kernels.simd import (
     total,
 )
 
-# Of a block: each level's channels and their slopes, the features' slopes and tangents, hidden
-# values, their slopes and tangents, changes on the way back, and the gradient in the channels and
-# in their tangents.
+# For a block: each level's channels and their slopes, the features' slopes and tangents, the hidden
+# values with slopes and tangents, the intermediate gradients of the reverse pass, and the gradients
+# in the channels and in their tangents.
 Tangents = namedtuple(
     "Tangents", "spectra slopes turned along hidden slope turn change back second channels tangents"
 )
@@ -40,7 +40,7 @@ Tangents = namedtuple(
 
 @njit(cache=True)
 def tangents_of(levels, decoder, points):
-    """Room for the tangents of so many ``points``: a block's, or none."""
+    """Buffers for the tangents of ``points`` points: a block's, or none."""
     width, line, count = len(decoder.bias), levels.line, len(levels.meta)
     columns = len(decoder.back) // width
     spectrum = points * levels.meta[:, STRIDE].max() + 2 * LANES
@@ -62,8 +62,8 @@ def tangents_of(levels, decoder, points):
 
 @njit(cache=True)
 def gather_slopes(points, count, levels, decoder, cells, kept, room, values):
-    """The values ``(BLOCK, 1)`` of the first ``count`` of a block's ``points (BLOCK, 3)``; leaves
-    what `slope_errors` and `descend_slopes` need."""
+    """The values ``(BLOCK, 1)`` and slopes at the first ``count`` of a block's ``points (BLOCK,
+    3)``. ``room`` and ``kept`` keep the inputs of `slope_errors` and `descend_slopes`."""
     for level in range(len(levels.meta)):
         locate(points, 0, count, levels, level, cells)
         spectrum, slopes = room.spectra[level], room.slopes[level]
@@ -75,9 +75,9 @@ def gather_slopes(points, count, levels, decoder, cells, kept, room, values):
 
 @njit(cache=True)
 def slope_errors(count, weight, levels, decoder, room, wanted):
-    """The sum of ``weight |grad f - wanted|^2`` over a block, and its gradient in grad f in place
-    of ``wanted (BLOCK, 3)``; leaves the derivatives of f in the hidden units in ``room.change``
-    and in the features in ``room.back``."""
+    """The sum of ``weight |grad f - wanted|^2`` over a block. Its gradient in grad f replaces
+    ``wanted (BLOCK, 3)``. ``room.change`` receives the derivatives of f in the hidden units,
+    ``room.back`` those in the features."""
     width, line = len(decoder.bias), levels.line
     columns, loss = len(decoder.back) // width, 0.0
     sharp, one = splat_wide(decoder.sharpness), splat_wide(1.0)
@@ -104,8 +104,8 @@ def slope_errors(count, weight, levels, decoder, room, wanted):
 
 @njit(cache=True)
 def descend_slopes(points, along, change, count, levels, decoder, cells, kept, room, sums):
-    """Adds to the ``sums`` the gradient in what is learned of a block's loss, whose gradient in f
-    is ``change (BLOCK, 1)`` and in grad f ``along (BLOCK, 3)``."""
+    """Adds to ``sums`` the parameter gradient of a block's loss, whose gradient in f is
+    ``change (BLOCK, 1)`` and in grad f ``along (BLOCK, 3)``."""
     columns = len(decoder.back) // len(decoder.bias)
     _decoder_backward(change, along, count, levels, decoder, kept.features, room, sums)
     for level in range(len(levels.meta)):
@@ -117,7 +117,7 @@ def descend_slopes(points, along, change, count, levels, decoder, cells, kept, r
 
 @njit(cache=True)
 def _decoder_backward(change, along, count, levels, decoder, features, room, sums):
-    """Gradients in the decoder's weights, added to the ``sums``; in the features into
+    """The gradients in the decoder's weights, added to ``sums``, and in the features, into
     ``room.second``."""
     width, line, zero = len(decoder.bias), levels.line, np.int64(0)
     columns, rows = len(decoder.back) // width, (count + TILE - 1) // TILE * TILE
@@ -150,10 +150,11 @@ def _decoder_backward(change, along, count, levels, decoder, features, room, sum
 
 @njit(cache=True)
 def _channels_backward(points, along, count, levels, level, columns, room):
-    """Gradients in a level's channels, into ``room.channels``, and in their derivatives along
-    ``along (BLOCK, 3)``, into ``room.tangents``; from those in the features, rows of ``columns``.
+    """From the gradients in the features, rows of ``columns``, those in a level's channels, into
+    ``room.channels``, and in the channels' derivatives along ``along (BLOCK, 3)``, into
+    ``room.tangents``.
 
-    Whole vectors are written: what they put past their end, the next ones overwrite.
+    Whole vectors are written: the values past a row's end are overwritten by the next row.
     """
     _, _, _, stride, plain, kind, waves, feature, carrier, _, _, _ = levels.meta[level]
     spectrum, slopes = room.spectra[level], room.slopes[level]
@@ -190,13 +191,13 @@ def _channels_backward(points, along, count, levels, level, columns, room):
 
 @njit(cache=True, inline="always")
 def _carried_along(x, y, z, carrier, at, width):
-    """The derivative of omega . x along a direction."""
+    """The derivative of omega . x along (x, y, z)."""
     value = fma(x, load(carrier, at), y * load(carrier, at + width))
     return fma(z, load(carrier, at + 2 * width), value)
 
 
 @njit(cache=True, inline="always")
 def _along(x, y, z, slopes, size, at):
-    """The derivative of channels along a direction."""
+    """The derivative of the channels along (x, y, z)."""
     value = fma(x, load(slopes, at), y * load(slopes, size + at))
     return fma(z, load(slopes, 2 * size + at), value)

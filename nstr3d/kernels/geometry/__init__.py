@@ -1,1 +1,1 @@
-"""Distances to triangles, sums over dipoles, grids of bricks, splines."""
+"""Kernels for geometry: nearest triangles, dipole sums, marching cubes, splines, point clouds."""

@@ -1,6 +1,6 @@
-"""Sparse grids of bricks, two cells to an edge, compiled by numba: where a brick's 27 nodes are,
-and marching cubes over bricks. Twin: `kernels.geometry.plaincells`, which says how bricks, nodes
-and edges are counted.
+"""Sparse grids of bricks of 2 x 2 x 2 cells (numba): the indices of a brick's 27 nodes, and
+marching cubes over bricks. Twin: `kernels.geometry.plaincells`, which describes the numbering of
+bricks, nodes and edges.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from nstr3d.kernels.geometry.plaincells import STEPS, cases
 def march(
     index: np.ndarray, values: np.ndarray, nodes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of the surface where ``values (m,)`` change sign, in
-    units of the grid.
+    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of the surface where ``values (m,)`` change sign.
+    Vertices are in units of grid cells.
 
-    ``index (n, 27)`` says where in ``values`` the nodes of each brick are, ``nodes (n, 3)`` where
-    on the grid the first of them.
+    ``index (n, 27)`` holds the indices into ``values`` of each brick's nodes, ``nodes (n, 3)`` the
+    grid position of each brick's first node.
     """
     counts, edges = cases()
     made = np.full(3 * len(values), -1, np.int32)
@@ -31,9 +31,11 @@ def march(
 
 @njit(cache=True)
 def locate(keys, steps, known):
-    """Where the 27 nodes of each brick are, ``(n, 27)`` int64, among those that the bricks of the
-    sorted keys ``known (m,)`` own, eight each. A brick's nodes are its own and those of the
-    neighbours whose keys are ``steps (8,)`` larger; all must be known.
+    """The indices ``(n, 27)`` int64 of the 27 nodes of each brick of ``keys (n,)``.
+
+    The indices count the nodes owned by the bricks with the sorted keys ``known (m,)``, eight per
+    brick. The nodes of a brick belong to the bricks whose keys are ``steps (8,)`` larger: itself
+    and its upper neighbours. All these keys must be in ``known``.
     """
     index, last, slots = (
         np.empty((len(keys), 27), np.int64),
@@ -43,7 +45,7 @@ def locate(keys, steps, known):
     for n in range(len(keys)):
         for corner in range(8):
             key, slot = keys[n] + steps[corner], last[corner]
-            for _ in range(4):  # bricks often come in the order of their keys
+            for _ in range(4):  # often enough: bricks mostly come sorted by key
                 if known[slot] < key and slot + 1 < len(known):
                     slot += 1
             if known[slot] != key:
@@ -62,20 +64,20 @@ def locate(keys, steps, known):
 
 @njit(cache=True)
 def unknown(index, values):
-    """The places in ``index`` whose values are not a number, each once; they are infinite after
-    that."""
-    found, count = np.empty(len(values), np.int64), 0
+    """The entries of ``index`` at which ``values (m,)`` is NaN, each once. Sets these values to
+    infinity."""
+    unknowns, count = np.empty(len(values), np.int64), 0
     for place in index.ravel():
         if np.isnan(values[place]):
             values[place] = np.inf
-            found[count] = place
+            unknowns[count] = place
             count += 1
-    return found[:count].copy()
+    return unknowns[:count].copy()
 
 
 @njit(cache=True, inline="always")
 def _corner(cell, corner):
-    """Where in a brick a corner of one of its cells is."""
+    """The index, among a brick's 27 nodes, of a corner of one of its cells."""
     return (
         9 * ((cell >> 2) + (corner >> 2))
         + 3 * ((cell >> 1 & 1) + (corner >> 1 & 1))
@@ -86,8 +88,8 @@ def _corner(cell, corner):
 
 @njit(cache=True)
 def _number(index, values, counts, edges, made, kinds):
-    """How many vertices and faces there are; the case of every cell and the number of every vertex,
-    by its edge."""
+    """Counts the vertices and the faces. Writes the case of every cell to ``kinds`` and the number
+    of every vertex to ``made``, at its edge."""
     vertices, faces = 0, 0
     for brick in range(len(index)):
         for cell in range(8):
@@ -107,8 +109,8 @@ def _number(index, values, counts, edges, made, kinds):
 
 @njit(cache=True)
 def _place(index, values, nodes, counts, edges, made, kinds, vertices, faces):
-    """The corners of every face, and the vertices where the values along their edges interpolate to
-    zero."""
+    """Writes the corners of every face to ``faces``, and to ``vertices`` the zeros of the linear
+    interpolant of the values along the edges."""
     face = 0
     for brick in range(len(index)):
         for cell in range(8):

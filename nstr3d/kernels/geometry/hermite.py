@@ -1,4 +1,4 @@
-"""Triharmonic Hermite splines, evaluated (numba)."""
+"""Evaluation of triharmonic Hermite splines (numba)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from numba import njit
 
 @njit(cache=True, nogil=True, fastmath=True)
 def values(low, high, points, centres, slopes, heights, linear, out):
-    """One thread's share of ``out (m,)`` at ``points (m, 3)``, all float64: over ``centres (3, n)``
-    the sum of ``heights (n,)`` times r^3 less 3 r (d . slope) of ``slopes (3, n)``, where d = x -
-    x_j and r = |d|, and ``linear (4,)`` of 1, x, y, z."""
+    """Writes elements ``low`` to ``high`` of ``out (m,)``: the spline at ``points (m, 3)``.
+
+    With d = x - x_j and r = |d|, the spline is the sum over ``centres (3, n)`` x_j of
+    ``heights (n,)`` times r^3 minus 3 r (d . ``slopes (3, n)``), plus ``linear (4,)`` times
+    (1, x, y, z). All arrays are float64.
+    """
     for i in range(low, high):
         x, y, z = points[i, 0], points[i, 1], points[i, 2]
         total = 0.0

@@ -1,7 +1,8 @@
-"""The nearest of many triangles by libigl's tree: twin of `kernels.geometry.triangles` for where
-numba is absent.
+"""The nearest of many triangles by libigl's tree: twin of `kernels.geometry.triangles` for use
+without numba.
 
-Distances are the same to rounding; of faces at the same distance the twins may name different ones.
+The twins' distances are equal to rounding. Among faces at the same distance, the twins may return
+different ones.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-BITS = 10  # of the curve, to an axis
-BACK = 32  # earlier points among which one on the same side is sought
-WITHIN = 1 - 1e-9  # of a ball's radius: nearer to its rim, rounding decides what is inside
+BITS = 10  # bits per axis of the Hilbert curve
+BACK = 32  # how many earlier points are searched for one on the same side
+WITHIN = 1 - 1e-9  # scale of a ball's radius: nearer its rim, rounding decides what is inside
 
 
 class Nearest(NamedTuple):
-    """Of each of ``n`` points: the ``distance (n,)`` to the nearest triangle, which ``face (n,)``
-    that is, the point ``closest (n, 3)`` on it, and an index ``alike (n,)`` of a point that is on
-    the same side of a closed surface, the same for many."""
+    """The nearest triangle to each of ``n`` points: the ``distance (n,)`` to it, its index
+    ``face (n,)``, and the point ``closest (n, 3)`` on it.
+
+    ``alike (n,)`` is the index of a point on the same side of a closed surface. Many points have
+    the same ``alike``, so a winding number is needed only at these representatives.
+    """
 
     distance: np.ndarray
     face: np.ndarray
@@ -27,8 +31,8 @@ class Nearest(NamedTuple):
 
 
 class Triangles:
-    """A tree over ``corners (n, 3, 3)``, finite float64 in about [-1, 1]^3, one triangle at
-    least."""
+    """A search tree over the triangles ``corners (n, 3, 3)``: finite float64 in about [-1, 1]^3, at
+    least one triangle."""
 
     def __init__(self, corners: np.ndarray) -> None:
         import igl
@@ -39,11 +43,11 @@ class Triangles:
         self.tree.init(self.vertices, self.faces)
 
     def nearest(self, points: np.ndarray) -> Nearest:
-        """What is nearest to ``points (n, 3)``, finite float64."""
+        """The nearest triangle to each of ``points (n, 3)``, finite float64."""
         count, order = (
             len(points),
             np.argsort(along(points)),
-        )  # neighbours in space walk the same branches
+        )  # neighbours visit the same branches
         points = points[order]
         squared, faces, places = self.tree.squared_distance(self.vertices, self.faces, points)
         reach = np.sqrt(squared)
@@ -59,8 +63,8 @@ class Triangles:
 
 
 def along(points: np.ndarray) -> np.ndarray:
-    """Where along a Hilbert curve through [-1, 1]^3 the points are, uint32 (Skilling, Programming
-    the Hilbert curve, 2004)."""
+    """The positions ``(n,)`` uint32 of ``points (n, 3)`` along a Hilbert curve through [-1, 1]^3
+    (Skilling, Programming the Hilbert curve, 2004). Points outside are clamped to the cube."""
     top = 1 << (BITS - 1)
     cell = ((points.T + 1) * top).clip(0, 2 * top - 1).astype(np.uint32)
     for bit in (1 << place for place in range(BITS - 1, 0, -1)):
@@ -83,12 +87,13 @@ def along(points: np.ndarray) -> np.ndarray:
 
 
 def _alike(points: np.ndarray, distance: np.ndarray) -> np.ndarray:
-    """Indices ``(n,)`` of points on the same side as ``points (n, 3)``, which come in the curve's
-    order.
+    """Indices ``(n,)`` of points on the same side of the surface as ``points (n, 3)``, which are in
+    the order of the Hilbert curve.
 
-    No surface is in a point's ball out to its ``distance (n,)``, so points in one ball are on the
-    same side. Each point follows the nearest before it, of `BACK`, that shares a ball with it, and
-    the last of those followed answers for all.
+    The ball around a point with the radius ``distance (n,)`` contains no surface, so all points in
+    it are on the same side. Among the `BACK` points before it, each point is linked to the last one
+    that is in its ball or whose ball contains it. The point at the end of a chain of links
+    represents the whole chain.
     """
     root, alone = np.arange(len(points)), np.arange(len(points))
     for back in range(1, BACK + 1):

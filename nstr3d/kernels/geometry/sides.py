@@ -1,10 +1,9 @@
-"""Signed distance to local quadratics: blended where they face one way, cut off by each other where
-they do not (numba).
+"""Signed distance to local quadratic patches, with sharp creases (numba).
 
-Patches that face alike are a side of the surface and are blended (moving least squares). Where
-there are several sides, the surface has a crease, and they are joined as solids are: where they
-meet convexly the larger distance counts, where concavely the smaller (as in Ohtake et al.,
-Multi-level partition of unity implicits, 2003).
+Patches with similar normals form a side of the surface; their distances are blended (moving least
+squares). Where there are several sides, the surface has a crease, and the sides are combined like
+solids: where they meet convexly, the larger distance counts (intersection), where they meet
+concavely, the smaller (union), as in Ohtake et al., Multi-level partition of unity implicits, 2003.
 """
 
 from __future__ import annotations
@@ -14,22 +13,25 @@ from collections import namedtuple
 import numpy as np
 from numba import njit
 
-SIDES = 3  # that meet at most; where more seem to, all are blended
-LEAST = 3  # patches that make a side; fewer belong to none, as astray
-NONE, ASTRAY = -1, -2  # where a patch belongs before it is looked at, and where it is in no side
+SIDES = 3  # sides that meet, at most; if there are more, all patches are blended
+LEAST = 3  # patches of a side, at least; smaller groups are outliers and are ignored
+NONE, ASTRAY = -1, -2  # in place of a side's number: not yet assigned, and outlier
 
-# Of all patches, see `geometry.cloud.patches.Patches`: arrays of n, float64. One is worth as much
-# as its scale, the neighbours it took.
+# The float64 arrays of all n patches, see `geometry.cloud.patches.Patches`. A patch's weight is its
+# scale, the number of neighbours that it was fitted to.
 Quadratics = namedtuple("Quadratics", "centres frames normals coefficients radius scale")
 
 
 @njit(cache=True, nogil=True)
 def distances(low, high, points, near, reach, width, crisp, facing, patches, out):
-    """One thread's share of signed distances ``out (m,)`` at ``points (m, 3)`` from the patches
-    ``near (m, k)``, the nearest first, whose centres are at distances ``reach (m, k)``; how much
-    one counts falls over ``width (m,)``. All are one side but where it is ``crisp (m,)``: there
-    those are whose normals are within an angle, of cosine ``facing``, of the normal of the one with
-    the largest scale."""
+    """Writes elements ``low`` to ``high`` of ``out (m,)``: signed distances at ``points (m, 3)``.
+
+    ``near (m, k)`` holds the indices of the nearest patches, the nearest first, and
+    ``reach (m, k)`` the distances to their centres. The weight of a patch is a Gaussian of this
+    distance whose width is ``width (m,)``. All patches of a point form one side, except where
+    ``crisp (m,)`` is true. There, a side consists of the patches whose normals differ from that of
+    the patch with the largest scale by at most the angle with cosine ``facing``.
+    """
     side = np.empty(near.shape[1], np.int64)
     means, places, normals = np.empty(SIDES), np.empty((SIDES, 3)), np.empty((SIDES, 3))
     for p in range(low, high):
@@ -50,17 +52,21 @@ def distances(low, high, points, near, reach, width, crisp, facing, patches, out
                 places[which],
                 normals[which],
             )
-        out[p] = _joined(sides, means, places, normals)
+        out[p] = _combine(sides, means, places, normals)
 
 
 @njit(cache=True)
 def _sides(near, normals, scale, facing, side):
-    """How many sides there are, and into ``side (k,)`` to which each patch belongs: those on a
-    crease, whose neighbours soon do not fit, to whichever of them that they face, and too few for a
-    side to none."""
-    count, left = 0, len(near)
+    """The number of sides; writes the number of each patch's side to ``side (k,)``.
+
+    The unassigned patch with the largest scale starts a side. Patches on a crease have small
+    scales, because few neighbours fit them, so they join a side with similar normals. Groups of
+    fewer than `LEAST` patches belong to no side. If there is no side, or if patches are unassigned
+    after `SIDES` sides, all patches form one side.
+    """
+    count, unassigned = 0, len(near)
     side[:] = NONE
-    while left and count < SIDES:
+    while unassigned and count < SIDES:
         first = -1
         for k in range(len(near)):
             if side[k] == NONE and (first < 0 or scale[near[k]] > scale[near[first]]):
@@ -72,25 +78,26 @@ def _sides(near, normals, scale, facing, side):
             ):
                 side[k] = count
                 members += 1
-                left -= 1
+                unassigned -= 1
         if members >= LEAST:
             count += 1
         else:
             for k in range(len(near)):
                 side[k] = ASTRAY if side[k] == count else side[k]
-    return count if count and not left else _one(side)
+    return count if count and not unassigned else _one(side)
 
 
 @njit(cache=True)
 def _one(side):
+    """Assigns all patches to one side; returns 1, the number of sides."""
     side[:] = 0
     return 1
 
 
 @njit(cache=True)
 def _mean(point, near, reach, width, patches, side, which, place, normal):
-    """The distance to a side's patches, by scale and the nearer the more; into ``place`` and
-    ``normal`` their mean centre and normal."""
+    """The mean distance to a side's patches, weighted by their scale and a Gaussian of the distance
+    to their centres. Writes their mean centre and normal to ``place`` and ``normal``."""
     total, value, members, nearest = 0.0, 0.0, 0, 0.0
     place[:], normal[:] = 0.0, 0.0
     for k in range(len(near)):
@@ -112,8 +119,8 @@ def _mean(point, near, reach, width, patches, side, which, place, normal):
 
 @njit(cache=True)
 def _distance(point, patches, index):
-    """Signed distance to a quadratic, to first order; beyond its radius, where it means little, it
-    is as at its rim."""
+    """Signed distance to a quadratic patch, to first order. Beyond the patch's radius, where the
+    quadratic is unreliable, height and slope are those at the nearest point of its rim."""
     frame, c = patches.frames[index], patches.coefficients[index]
     u = v = z = 0.0
     for axis in range(3):
@@ -131,9 +138,9 @@ def _distance(point, patches, index):
 
 
 @njit(cache=True)
-def _joined(sides, means, places, normals):
-    """The distance to up to three sides. Of three that do not all meet alike, the two that meet as
-    no others do come first."""
+def _combine(sides, means, places, normals):
+    """The distance to up to three sides. With three sides, if one pair meets convexly and the
+    others concavely (or the reverse), that pair is combined first."""
     if sides == 1:
         return means[0]
     first = _convex(places, normals, 0, 1)
@@ -150,12 +157,13 @@ def _joined(sides, means, places, normals):
 
 @njit(cache=True)
 def _cut(one, other, convex):
+    """The distance to the intersection of two sides if they meet convexly, else to their union."""
     return max(one, other) if convex else min(one, other)
 
 
 @njit(cache=True)
 def _convex(places, normals, a, b):
-    """Whether two sides meet at a ridge, each being behind the other, rather than in a valley."""
+    """Whether two sides meet convexly, at a ridge: each side's centre is behind the other side."""
     ahead = 0.0
     for axis in range(3):
         ahead += (places[b, axis] - places[a, axis]) * (normals[a, axis] - normals[b, axis])

@@ -1,9 +1,10 @@
-"""The nearest of many triangles, by boxes of eight boxes along a Hilbert curve, compiled by numba,
-on as many threads as torch has. Twin: `kernels.geometry.plaintriangles`.
+"""The nearest of many triangles, compiled by numba, on as many threads as torch uses. Twin:
+`kernels.geometry.plaintriangles`.
 
-Queries are asked along the curve too, so that what one finds bounds the next. A point's ball out to
-the nearest triangle holds no triangle: points in each other's balls are on the same side of a
-closed surface, and one of them can answer for all.
+The search tree groups the triangles along a Hilbert curve, eight boxes to each larger box. The
+queries follow the curve too, so that the result of one is a good bound for the next. The ball
+around a point out to the nearest triangle contains no triangle. So two points, one in the other's
+ball, are on the same side of a closed surface, and one of them can represent both.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ from numba import njit
 from nstr3d.kernels.field.layout import LANES
 from nstr3d.kernels.geometry.plaintriangles import BACK, BITS, WITHIN, Nearest
 from nstr3d.kernels.simd import at_most, fma, largest, load, lowest, splat, store
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import split_work
 
-BLOCK = 64  # points
-FAR = 100.0  # beyond, single precision does not tell boxes apart
-ROUNDING = 5e-7  # relative: more than single precision may be off
+BLOCK = 64  # points: a thread's range of queries is a multiple
+FAR = 100.0  # coordinates beyond which single precision cannot distinguish boxes
+ROUNDING = 5e-7  # relative: an upper bound of the rounding error in single precision
 
 
 class Triangles:
-    """A tree over ``corners (n, 3, 3)``, finite float64 in about [-1, 1]^3, one triangle at
-    least."""
+    """A search tree over the triangles ``corners (n, 3, 3)``: finite float64 in about [-1, 1]^3, at
+    least one triangle."""
 
     def __init__(self, corners: np.ndarray) -> None:
         self.order = np.argsort(along(corners.mean(axis=1)))
         self.sides, bounds = np.empty((len(corners), 12)), np.empty((len(corners), 6), np.float32)
-        given = corners, self.order, self.sides, bounds
-        share(lambda part, low, high: _lay(low, high, *given), len(corners))
+        arrays = corners, self.order, self.sides, bounds
+        split_work(lambda part, low, high: _lay(low, high, *arrays), len(corners))
         levels = []
         while len(bounds) > 1 or not levels:
             count = -(-len(bounds) // LANES)
@@ -40,33 +41,36 @@ class Triangles:
             _pack(bounds, boxes, around)
             levels.append(boxes)
             bounds = around
-        self.start = np.cumsum([0, *(len(each) for each in levels)])[
-            :-1
-        ]  # of each level, the triangles' first
+        # the first row of each level in the boxes; level 0 holds the triangles' boxes
+        self.start = np.cumsum([0, *(len(each) for each in levels)])[:-1]
         self.boxes = np.concatenate(levels).ravel()
 
     def nearest(self, points: np.ndarray) -> Nearest:
-        """What is nearest to ``points (n, 3)``, finite float64."""
+        """The nearest triangle to each of ``points (n, 3)``, finite float64."""
         count = len(points)
         order = np.argsort(along(points))
         distance, closest = np.empty(count), np.empty((count, 3))
         face, alike = np.empty(count, np.int64), np.empty(count, np.int64)
-        given = points, order, self.sides, self.boxes, self.start, distance, closest, face, alike
-        share(lambda part, low, high: _nearest(low, high, *given), count, BLOCK)
+        arrays = points, order, self.sides, self.boxes, self.start, distance, closest, face, alike
+        split_work(lambda part, low, high: _nearest(low, high, *arrays), count, BLOCK)
         return Nearest(distance, self.order[face], closest, alike)
 
 
 def along(points: np.ndarray) -> np.ndarray:
-    """Where along a Hilbert curve through [-1, 1]^3 the points are, uint32."""
+    """The positions ``(n,)`` uint32 of ``points (n, 3)`` along a Hilbert curve through [-1, 1]^3.
+    Points outside are clamped to the cube."""
     codes = np.empty(len(points), np.uint32)
-    share(lambda part, low, high: _hilbert(low, high, points, codes), len(points))
+    split_work(lambda part, low, high: _hilbert(low, high, points, codes), len(points))
     return codes
 
 
 @njit(cache=True, nogil=True)
 def _lay(low, high, corners, order, sides, bounds):
-    """One thread's share of the triangles in their order: a corner a, the sides ab and ac, ab^2, ab
-    . ac and ac^2; and the lower and upper corners of their boxes."""
+    """Writes rows ``low`` to ``high``, one per triangle in the order of ``order``.
+
+    ``sides (n, 12)`` holds the corner a, the edges ab and ac, and ab . ab, ab . ac and ac . ac.
+    ``bounds (n, 6)`` holds the lower and the upper corner of the triangle's box.
+    """
     for n in range(low, high):
         face = order[n]
         bb, bc, cc = 0.0, 0.0, 0.0
@@ -80,8 +84,8 @@ def _lay(low, high, corners, order, sides, bounds):
 
 @njit(cache=True)
 def _pack(bounds, boxes, around):
-    """Eight boxes to a row of ``boxes (n, 6, 8)``, empty ones at the end, and the box around each
-    row."""
+    """Packs ``bounds`` into rows ``boxes (n, 6, 8)`` of eight boxes, with empty boxes at the end.
+    Writes the box around each row to ``around (n, 6)``."""
     for row in range(len(boxes)):
         around[row, :3], around[row, 3:] = np.inf, -np.inf
         boxes[row, :3], boxes[row, 3:] = np.inf, -np.inf
@@ -100,8 +104,8 @@ def _pack(bounds, boxes, around):
 
 @njit(cache=True, nogil=True)
 def _hilbert(low, high, points, codes):
-    """One thread's share of the places along the curve (Skilling, Programming the Hilbert curve,
-    2004)."""
+    """Writes elements ``low`` to ``high`` of ``codes``: positions along the curve (Skilling,
+    Programming the Hilbert curve, 2004)."""
     cell, top = np.zeros(3, np.int64), 1 << (BITS - 1)
     for n in range(low, high):
         for axis in range(3):
@@ -132,8 +136,8 @@ def _hilbert(low, high, points, codes):
 
 @njit(cache=True, error_model="numpy")
 def _shares(sides, face, x, y, z):
-    """The point nearest on a triangle as shares of its sides ab and ac (Ericson, Real-time
-    collision detection, 2005, 5.1.5)."""
+    """The coefficients s and t of the nearest point a + s ab + t ac on a triangle (Ericson,
+    Real-time collision detection, 2005, 5.1.5)."""
     px, py, pz = x - sides[face, 0], y - sides[face, 1], z - sides[face, 2]
     bb, bc, cc = sides[face, 9], sides[face, 10], sides[face, 11]
     d1 = px * sides[face, 3] + py * sides[face, 4] + pz * sides[face, 5]
@@ -146,9 +150,8 @@ def _shares(sides, face, x, y, z):
     if d6 >= 0 and d5 <= d6:
         return 0.0, 1.0
     vc = d1 * d4 - d3 * d2
-    if (
-        vc <= 0 and d1 >= 0 and d3 <= 0 and d1 > d3
-    ):  # a side ab without length is left to the others
+    # d1 > d3 excludes an edge ab of length 0; the cases of the other edges handle it
+    if vc <= 0 and d1 >= 0 and d3 <= 0 and d1 > d3:
         return d1 / (d1 - d3), 0.0
     vb = d5 * d2 - d1 * d6
     if vb <= 0 and d2 >= 0 and d6 <= 0:
@@ -163,7 +166,7 @@ def _shares(sides, face, x, y, z):
 
 @njit(cache=True, inline="always")
 def _measure(sides, face, x, y, z):
-    """The squared distance to a triangle, and the shares of its sides."""
+    """The squared distance to a triangle, and `_shares` of its nearest point."""
     s, t = _shares(sides, face, x, y, z)
     u = x - sides[face, 0] - s * sides[face, 3] - t * sides[face, 6]
     v = y - sides[face, 1] - s * sides[face, 4] - t * sides[face, 7]
@@ -173,7 +176,8 @@ def _measure(sides, face, x, y, z):
 
 @njit(cache=True, inline="always")
 def _gaps(boxes, at, x, y, z, limit, lanes):
-    """The squared distances to eight boxes, to rounding, and which are not beyond ``limit``."""
+    """Writes the squared distances to eight boxes, in single precision, to ``lanes (8,)``. Returns
+    the set of boxes at most ``limit`` away as bits."""
     px, py, pz = splat(x), splat(y), splat(z)
     u = largest(largest(load(boxes, at) - px, px - load(boxes, at + 24)), splat(0.0))
     v = largest(largest(load(boxes, at + 8) - py, py - load(boxes, at + 32)), splat(0.0))
@@ -185,29 +189,31 @@ def _gaps(boxes, at, x, y, z, limit, lanes):
 
 @njit(cache=True)
 def _far_gaps(boxes, at, x, y, z, limit, lanes):
-    """As `_gaps`, in double precision; order does not matter far away."""
+    """As `_gaps` in double precision, for distant points. Writes zeros to ``lanes``, because the
+    order of visits does not matter far away."""
     bits = 0
     for lane in range(LANES):
         u = max(np.float64(boxes[at + lane]) - x, x - np.float64(boxes[at + 24 + lane]), 0.0)
         v = max(np.float64(boxes[at + 8 + lane]) - y, y - np.float64(boxes[at + 32 + lane]), 0.0)
         w = max(np.float64(boxes[at + 16 + lane]) - z, z - np.float64(boxes[at + 40 + lane]), 0.0)
         lanes[lane] = 0
-        if (
-            u * u + v * v + w * w <= limit and boxes[at + lane] <= boxes[at + 24 + lane]
-        ):  # an empty box is never near
+        # the second condition is false for empty boxes
+        if u * u + v * v + w * w <= limit and boxes[at + lane] <= boxes[at + 24 + lane]:
             bits |= 1 << lane
     return bits
 
 
 @njit(cache=True, inline="always")
 def _limit(best, slack):
-    """What no box with a nearer triangle is found to be beyond."""
+    """An upper bound of the squared distance computed for any box with a triangle nearer than
+    ``best``, a squared distance; ``slack`` bounds the rounding error of distances."""
     return (np.sqrt(best) + slack) ** 2
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _nearest(low, high, points, order, sides, boxes, start, distance, closest, faces, alike):
-    """One thread's share."""
+    """Writes rows ``low`` to ``high``, in the order of ``order``, of the results of
+    `Triangles.nearest`: a depth-first search of the tree that visits near boxes first."""
     top, size = len(start) - 1, LANES * (len(start) + 1)
     nodes, levels, gaps = (
         np.empty(size, np.int64),
@@ -220,9 +226,8 @@ def _nearest(low, high, points, order, sides, boxes, start, distance, closest, f
         x, y, z = points[n, 0], points[n, 1], points[n, 2]
         reach = max(abs(x), abs(y), abs(z))
         slack = ROUNDING * (1 + (reach if reach < FAR else 1e-6 * reach))
-        best, s, t = _measure(
-            sides, face, x, y, z
-        )  # what was nearest to the point before is rarely far
+        # the previous point's nearest triangle is usually close
+        best, s, t = _measure(sides, face, x, y, z)
         limit = _limit(best, slack)
         nodes[0], levels[0], gaps[0], depth = 0, top, 0, 1
         while depth:
@@ -244,13 +249,12 @@ def _nearest(low, high, points, order, sides, boxes, start, distance, closest, f
                 if level == 0:
                     if lanes[lane] <= limit:
                         squared, u, v = _measure(sides, child, x, y, z)
-                        if squared < best or (
-                            squared == best and child < face
-                        ):  # whatever the order of the queries
+                        # ties go to the lower index, whatever the order of the queries
+                        if squared < best or (squared == best and child < face):
                             best, face, s, t = squared, child, u, v
                             limit = _limit(best, slack)
                     continue
-                place = depth  # the nearest on top
+                place = depth  # insertion sort: the nearest box goes on top of the stack
                 while place > bottom and gaps[place - 1] < lanes[lane]:
                     nodes[place], gaps[place] = nodes[place - 1], gaps[place - 1]
                     place -= 1
@@ -266,8 +270,11 @@ def _nearest(low, high, points, order, sides, boxes, start, distance, closest, f
 
 @njit(cache=True)
 def _pair(low, high, points, order, distance, alike):
-    """Who is like whom in a thread's share: like an earlier point in one of their balls, or a later
-    one where there is none."""
+    """Writes ``alike`` for rows ``low`` to ``high``: the representative of each point.
+
+    Each point takes the representative of the last of the `BACK` earlier points with which it
+    shares a ball (see `_together`), or of a later one if no earlier one does.
+    """
     for index in range(low, high):
         n = order[index]
         alike[n] = n
@@ -290,6 +297,7 @@ def _pair(low, high, points, order, distance, alike):
 
 @njit(cache=True, inline="always")
 def _together(points, distance, n, other):
+    """Whether one of two points is in the other's ball, which contains no triangle."""
     u, v, w = (
         points[n, 0] - points[other, 0],
         points[n, 1] - points[other, 1],
@@ -301,6 +309,7 @@ def _together(points, distance, n, other):
 
 @njit(cache=True, inline="always")
 def _root(alike, n):
+    """The end of the chain of links from point ``n``."""
     while alike[n] != n:
         n = alike[n]
     return n

@@ -1,1 +1,1 @@
-"""Training steps: AdamW, and the Huber loss with its gradient and update in one piece."""
+"""Training steps: AdamW, and a compiled step of the Huber loss, its gradient and the update."""

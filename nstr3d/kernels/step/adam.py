@@ -1,7 +1,7 @@
-"""AdamW in one pass over everything that is learned (numba): torch's update, which is its twin.
+"""AdamW in one pass over all parameters (numba). Its twin is torch's AdamW, with the same update.
 
-Torch's own takes every parameter in turn and waits for its threads each time, which costs more than
-the sums; and making one imports torch's compiler, which takes a second.
+Torch's optimiser updates one parameter after the other and waits for its threads each time, which
+costs more than the arithmetic. Creating it also imports torch's compiler, which takes a second.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 import torch
 
 from nstr3d.kernels.field.interpolate import kernels_found
-from nstr3d.kernels.threads import share
+from nstr3d.kernels.threads import split_work
 
-LEAST = 1 << 17  # elements that are worth a thread
+LEAST = 1 << 17  # elements per thread, at least: fewer do not repay the thread's overhead
 LEAST_ROOT = 1e-15  # added to the root of the second moment
 
 
 class AdamW:
-    """`torch.optim.AdamW` with the same groups and the same state, for dense gradients; fused where
-    all is in float32 on the CPU.
+    """`torch.optim.AdamW` with the same groups and the same state, for dense gradients.
 
-    ``groups`` are dicts of ``params``, ``lr`` and, where they decay, ``weight_decay``.
+    The update is fused if all tensors are contiguous float32 on the CPU; otherwise torch's is used.
+    ``groups`` are dicts with ``params``, ``lr`` and optionally ``weight_decay`` (default 0).
     """
 
     def __init__(self, groups: list[dict], betas: tuple[float, float]) -> None:
@@ -32,21 +32,20 @@ class AdamW:
             {"betas": betas, "eps": LEAST_ROOT, "weight_decay": 0.0, **group} for group in groups
         ]
         self.state: defaultdict[torch.Tensor, dict[str, torch.Tensor]] = defaultdict(dict)
-        self._fitting: dict[
-            torch.Tensor, list[int]
-        ] = {}  # places of parameters and moments that were found to fit
+        # the addresses of the parameters and moments that the kernel is known to apply to
+        self._fitting: dict[torch.Tensor, list[int]] = {}
 
     def zero_grad(self) -> None:
-        """Forgets all gradients."""
+        """Sets the gradients of all parameters to None."""
         for group in self.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     def step(self) -> None:
-        """Updates the parameters that have a gradient."""
+        """Updates all parameters that have a gradient."""
         places = self._places() if kernels_found() else []
         if not places:
-            self._torchs.step()
+            self._torch_twin.step()
             return
         from nstr3d.kernels.step.adamcpu import update
 
@@ -61,21 +60,24 @@ class AdamW:
             rates += [rates_of(group, float(step) + 1) for step in learned]
         for step in steps:
             step += 1
-        given = np.array(places, np.int64), np.array(rates, np.float32)
-        share(
-            lambda part, low, high: update(low, high, *given), int(given[0][:, -1].sum()), 16, LEAST
+        arrays = np.array(places, np.int64), np.array(rates, np.float32)
+        split_work(
+            lambda part, low, high: update(low, high, *arrays),
+            int(arrays[0][:, -1].sum()),
+            16,
+            LEAST,
         )
 
     @cached_property
-    def _torchs(self) -> Any:
-        """Torch's optimiser of the same groups, with the same state."""
+    def _torch_twin(self) -> Any:
+        """Torch's optimiser with the same groups and the same state."""
         twin = torch.optim.AdamW(self.param_groups, fused=True)
         twin.state = self.state
         return twin
 
     def _places(self) -> list[list[int]]:
-        """Of each parameter with a gradient, the addresses of gradient, values and both moments,
-        and how many elements it has; nothing where the kernel does not apply."""
+        """For each parameter with a gradient: the addresses of its gradient, its values and both
+        moments, and its number of elements. Empty if the kernel does not apply."""
         places = []
         for parameter in (
             parameter for group in self.param_groups for parameter in group["params"]
@@ -99,7 +101,8 @@ class AdamW:
 
 
 def rates_of(group: dict, step: float) -> tuple[float, ...]:
-    """What the kernel needs to know of a parameter's update number ``step``."""
+    """The seven coefficients of `adamcpu.update` for update number ``step``, counted from 1, of a
+    group's parameters."""
     (first, second), rate = group["betas"], group["lr"]
     length = rate / (1 - first**step)
     return (
@@ -114,4 +117,5 @@ def rates_of(group: dict, step: float) -> tuple[float, ...]:
 
 
 def _fits(tensor: torch.Tensor) -> bool:
+    """Whether the kernel applies to ``tensor``."""
     return tensor.dtype == torch.float32 and tensor.is_cpu and tensor.is_contiguous()

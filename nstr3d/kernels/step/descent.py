@@ -1,9 +1,9 @@
-"""Training steps on the Huber loss, compiled: the loss with its gradient, then the update. Only on
-the CPU (numba).
+"""Compiled training steps of the Huber loss on the CPU (numba): the loss with its gradient, then
+the update.
 
-Values, gradients and moments stay in the kernels' order from step to step, in flat arrays that are
-alike: the tables as `Layout` has them, then the decoder's weights. So a step lays nothing out, and
-autograd is not asked. Twin: `torch.optim.AdamW` along the gradient of
+Values, gradients and moments stay in the kernels' order from step to step, in flat arrays with the
+same arrangement: the tables as in `Layout`, then the decoder's weights. So a step rearranges
+nothing and does not use autograd. Twin: `torch.optim.AdamW` with the gradient of
 `torch.nn.functional.huber_loss`.
 """
 
@@ -36,24 +36,24 @@ from nstr3d.kernels.threads import parts as shares_of
 from nstr3d.kernels.threads import team_of
 from nstr3d.types import Samples
 
-FOREVER = 1 << 62  # tickets
-PATIENCE = 1 << 13  # looks, some 0.3 ms of them, until a thread goes
-LULL = 1e-5  # seconds
+FOREVER = 1 << 62  # tickets: more than are ever done
+PATIENCE = 1 << 13  # failed looks for a ticket, about 0.3 ms in all, after which a thread returns
+LULL = 1e-5  # seconds between two checks of the helpers
 
 
 class Loss(NamedTuple):
-    """The mean Huber loss of the values over ``delta``, plus ``gradient_weight`` times the squared
-    error of the gradients, per sample."""
+    """The mean Huber loss of the values, divided by ``delta``, plus ``gradient_weight`` times the
+    squared error of the gradients per sample."""
 
     delta: float
     gradient_weight: float
 
 
 class Descent:
-    """Steps of ``optimizer`` down a `Loss`, where it `applies`.
+    """Steps of ``optimizer`` on a `Loss`; usable only if `applies` returns True.
 
-    The optimiser's state is looked after as its own step would, and parameters that somebody
-    changes between steps are read anew.
+    The optimiser's state stays as its own steps would leave it. Parameters that are changed between
+    two steps are read again.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Descent:
         self.layers = self._layers()
         self._read()
         self.steps = self._adopt(optimizer)
-        self._share(0)
+        self._prepare(0)
         self._compile()
 
     @staticmethod
     def applies(parts: Sequence[Part], weights: Weights, optimizer: AdamW) -> bool:
-        """Whether there is such a step: everything in float32 on the CPU, tables and decoder
-        learned, the waves' carriers not."""
+        """Whether a compiled step is possible: everything is float32 on the CPU, the tables and the
+        decoder are learned, and the waves' frequencies and phases are not."""
         learned, points = _learned(parts, weights), torch.empty(0, 3)
         known = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         carriers = [
@@ -99,8 +99,11 @@ class Descent:
         )
 
     def __call__(self, batch: Samples) -> Tensor:
-        """The loss of a batch of points ``(n, 3)``, values ``(n, c)`` and, with one value, perhaps
-        gradients before the step that it makes; ValueError for other shapes."""
+        """Takes a step on a batch and returns its loss before the step, a float32 scalar.
+
+        The batch has points ``(n, 3)``, values ``(n, c)`` and, if c is 1, optionally gradients
+        ``(n, 3)``. Raises ValueError for other shapes. The loss of an empty batch is NaN.
+        """
         batch = batch.map(lambda each: each.detach().to(torch.float32).contiguous())
         points, targets, gradients = batch.points, batch.values, batch.gradients
         shapes, outputs = [tuple(each.shape) for each in (points, targets)], len(self.weights.b2)
@@ -120,7 +123,7 @@ class Descent:
         if written:
             self._read()
         if written or len(self.sums.mine) != shares_of(len(points)):
-            self._share(len(points))
+            self._prepare(len(points))
         self.steps += 1
         known = {
             id(group): rates_of(group, step)
@@ -131,16 +134,15 @@ class Descent:
         self.batch[3] = 0 if gradients is None else gradients.data_ptr()
         self._work()
         self.back[...] = self.learned[0].detach().numpy()
-        loss = (
-            float(self.losses.sum()) / targets.numel() if len(points) else np.nan
-        )  # as torch's mean of nothing
+        # NaN is also torch's mean of an empty tensor
+        loss = float(self.losses.sum()) / targets.numel() if len(points) else np.nan
         return torch.tensor(loss, dtype=torch.float32)
 
     def _work(self) -> None:
-        """One step on ``batch``, with the help of threads that are kept from step to step while it
-        does not take long to the next.
+        """Does one step on ``batch`` with helper threads. The helpers stay from step to step as
+        long as the pauses between steps are short.
 
-        Raises what a helper raised, at the latest one `LULL` after the caller has no ticket left.
+        Raises what a helper raised, at most one `LULL` after the caller has found no more tickets.
         """
         from nstr3d.kernels.step.descentcpu import work
         from nstr3d.kernels.step.tickets import DONE
@@ -150,27 +152,27 @@ class Descent:
         try:
             if workers > 1:
                 self._call_helpers(workers - 1)
-            work(until, workers, PATIENCE, *self.given)
-            while self.counts[DONE] < until:  # by a helper that has begun, and is kept from it
+            work(until, workers, PATIENCE, *self.arguments)
+            while self.counts[DONE] < until:  # a helper has begun a ticket and is delayed
                 self._dismiss_helpers()
                 time.sleep(LULL)
-                work(until, 0, PATIENCE, *self.given)
+                work(until, 0, PATIENCE, *self.arguments)
             self._dismiss_helpers()
         finally:
             if self.counts[DONE] < until:
                 self._abandon()
 
     def _call_helpers(self, count: int) -> None:
-        """Asks the team for as many helpers as are missing from ``count``."""
+        """Submits helpers to the team until there are ``count``."""
         from nstr3d.kernels.step.descentcpu import work
 
         team = team_of(count)
         self._dismiss_helpers()
         for _ in range(count - len(self.helpers)):
-            self.helpers.append(team.submit(work, FOREVER, 0, PATIENCE, *self.given))
+            self.helpers.append(team.submit(work, FOREVER, 0, PATIENCE, *self.arguments))
 
     def _dismiss_helpers(self) -> None:
-        """Forgets the helpers that have gone. Raises what one of them raised."""
+        """Removes the helpers that have returned. Raises what one of them raised."""
         gone = [each for each in self.helpers if each.done()]
         if gone:
             self.helpers = [each for each in self.helpers if each not in gone]
@@ -178,21 +180,23 @@ class Descent:
                 each.result()
 
     def _abandon(self) -> None:
-        """Ends a step that cannot be finished: waits until no helper writes to the parameters, and
-        lets the next step start with counts and values of its own."""
+        """Ends a step that cannot be finished. Waits until no helper writes to the parameters, and
+        makes the next step start with new counts and read the parameters again."""
         wait([each for each in self.helpers if not each.cancel()])
         self.seen = []
 
     def _compile(self) -> None:
-        """Compiles or loads the kernels: a training's first step, on its clock, does not."""
+        """Compiles or loads the kernels, so that the time of a training's first step does not
+        include it."""
         from nstr3d.kernels.step.descentcpu import work
 
-        work(0, 0, 0, *self.given)
+        work(0, 0, 0, *self.arguments)
 
-    def _share(self, count: int) -> None:
-        """Makes ready for batches of ``count`` points; threads that help with others are left to
-        go."""
-        from nstr3d.kernels.step.descentcpu import Given
+    def _prepare(self, count: int) -> None:
+        """Prepares for batches of ``count`` points. Helpers of earlier batches are no longer
+        tracked and return on their own."""
+        from nstr3d.kernels.step.adamcpu import State
+        from nstr3d.kernels.step.descentcpu import Plan
         from nstr3d.kernels.step.tickets import no_tickets
 
         self.sums, self.counts = self._sums(count), no_tickets()
@@ -201,7 +205,7 @@ class Descent:
         self.losses = np.zeros(workers)
         reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
         field = (
-            Given(
+            Plan(
                 np.float32(self.loss.delta),
                 np.float32(self.loss.gradient_weight),
                 self.layers,
@@ -212,23 +216,23 @@ class Descent:
             self.levels,
             self.decoder,
         )
-        self.given = (
+        self.arguments = (
             self.counts,
             self.batch,
             *field,
             self.losses,
             reach,
             self.sums.all,
-            self.values,
-            self.means,
-            self.squares,
+            State(self.values, self.means, self.squares),
         )
 
     def _sums(self, count: int) -> Sums:
+        """Room for the gradients of batches of ``count`` points."""
         return Sums(self.layout, self.weights.w1.shape, len(self.weights.b2), False, count)
 
     def _read(self) -> None:
-        """Lays out the values that the parameters have now, and notes where those are."""
+        """Copies the parameters' current values to the flat arrays, and notes the parameters'
+        addresses and versions."""
         self.segments = self._segments()
         waves = [(part.omega, part.phase) for part in self.parts]
         levels, decoder = (
@@ -248,9 +252,9 @@ class Descent:
         self.seen = _stamp(self.learned)
 
     def _segments(self) -> np.ndarray:
-        """Of each parameter, for `update_rows`: where its first row is in the flat arrays, how many
-        there are, how far apart, of how many values; how far apart rows and values are in the
-        parameter; and its address."""
+        """For each parameter, a row ``(7,)`` for `update_rows`: in the flat arrays, the index of
+        the first row, the number of rows, their distance, and their number of values; in the
+        parameter, the distances of rows and of values, and the address."""
         _, first, bias, last, _, offset = (np.cumsum(self.sums.sizes) - self.sums.sizes).tolist()
         (hidden, inputs), outputs, width = (
             self.weights.w1.shape,
@@ -265,16 +269,15 @@ class Descent:
         ]
         for line, table in zip(self.layout.meta.tolist(), self.learned[4:]):
             stride, channels = line[STRIDE], line[CHANNELS]
-            rows.append(
-                [line[TABLE] + stride, len(table), stride, channels, channels, 1]
-            )  # after the row that stays zero
+            # + stride: after the row that stays zero
+            rows.append([line[TABLE] + stride, len(table), stride, channels, channels, 1])
         return np.array(
             [[*row, each.data_ptr()] for row, each in zip(rows, self.learned)], np.int64
         )
 
     def _layers(self) -> np.ndarray:
-        """For each level and layer of nodes across the first axis, between which places of the flat
-        arrays their rows are."""
+        """For each level and each layer of nodes across the first axis, the range of the flat
+        arrays that contains the nodes' rows: ``(levels, edges, 2)``."""
         edges = self.layout.meta[:, RESOLUTION] + self.layout.meta[:, ORDER]
         layers, places = (
             np.zeros((len(edges), edges.max(), 2), np.int64),
@@ -283,7 +286,7 @@ class Descent:
         layers[:, :, 0] = self.layout.table_size
         for line, edge, reached in zip(self.layout.meta, edges, layers):
             of_nodes = places[line[ROW] :][: edge**3].reshape(edge, -1)
-            stored = of_nodes > line[TABLE]  # that place is the row that stays zero
+            stored = of_nodes > line[TABLE]  # the level's first row stays zero
             first = np.where(stored, of_nodes, self.layout.table_size).min(axis=1)
             last = of_nodes.max(axis=1) + line[STRIDE]
             some = stored.any(axis=1)
@@ -291,8 +294,8 @@ class Descent:
         return layers
 
     def _adopt(self, optimizer: AdamW) -> Tensor:
-        """Makes the optimiser's state views of the moments here, which take over what it was; the
-        number of updates of each."""
+        """Makes the optimiser's state views of the moments of this object, after copying its
+        previous contents to them. Returns the number of updates of each parameter."""
         steps = torch.zeros(len(self.learned))
         for index, (parameter, segment) in enumerate(zip(self.learned, self.segments.tolist())):
             start, _, stride, *_ = segment
@@ -312,5 +315,5 @@ def _learned(parts: Sequence[Part], weights: Weights) -> list[Tensor]:
 
 
 def _stamp(tensors: Sequence[Tensor]) -> list[tuple[int, int]]:
-    """What changes when somebody else writes to the ``tensors``, or moves them."""
+    """A value that changes when other code writes to the ``tensors`` or moves them."""
     return [(tensor.data_ptr(), tensor._version) for tensor in tensors]

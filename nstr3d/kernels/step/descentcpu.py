@@ -1,5 +1,5 @@
-"""A training step on the CPU (numba): the Huber loss with its gradient, then the update, shared
-among threads without Python."""
+"""A training step on the CPU (numba): the Huber loss with its gradient, then the update. Threads
+share the work without calling Python."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from nstr3d.kernels.field.slopecpu import (
     tangents_of,
 )
 from nstr3d.kernels.step.adamcpu import floats_at, update_rows
-from nstr3d.kernels.step.tickets import DONE, OPEN, look, pause, raised, take
+from nstr3d.kernels.step.tickets import DONE, OPEN, add_to_count, pause, read_count, take_ticket
 
-DECODER = 4  # segments before those of the tables
+DECODER = 4  # the number of decoder segments, which come before those of the tables
 LAST = 2  # the segment of the decoder's last weights
 
-# What a field's steps are about: the loss's delta and its gradients' weight; between which places
-# each layer of nodes has its rows, see `_reach`; how long a thread's sums are; and, as
-# `update_rows` has them, the segments and this step's rates.
-Given = namedtuple("Given", "delta gradient_weight layers sizes segments rates")
-# A block of a batch, copied together: ``points (BLOCK, 3)``, ``targets (BLOCK, c)`` and
+# The data of a field's steps: the loss's delta and the weight of its gradients; the range of the
+# rows of each layer of nodes, see `_reach`; the sizes of a thread's sums; and the segments and the
+# step's rates for `update_rows`.
+Plan = namedtuple("Plan", "delta gradient_weight layers sizes segments rates")
+# A contiguous copy of a block of a batch: ``points (BLOCK, 3)``, ``targets (BLOCK, c)`` and
 # ``gradients (BLOCK, 3)``.
 Block = namedtuple("Block", "points targets gradients")
 Room = namedtuple("Room", "cells spectrum kept values change back tangents")
@@ -42,60 +42,61 @@ def work(
     patience,
     counts,
     batch,
-    given,
+    plan,
     levels,
     decoder,
     losses,
     reach,
     sums,
-    values,
-    means,
-    squares,
+    state,
 ):
-    """Opens the tickets of a step, where ``opening`` says how many threads share it; then does
-    tickets until there were ``until`` or none was open for ``patience`` looks.
+    """Opens ``opening`` tickets, then does tickets until ``until`` are done in all or until
+    ``patience`` looks in succession have found none.
 
-    A step's first tickets are parts of the batch, ``batch (4,)`` holding its size and the addresses
-    of points, targets and gradients (0 for none); when all are done, as many open that are parts of
-    the update. The rest is as `_descend` and `update_rows` say, of all threads.
+    A step is begun with ``opening`` equal to its number of parts, otherwise ``opening`` is 0. The
+    first tickets of a step are parts of the batch. When all of these are done, as many tickets are
+    opened for the parts of the update. ``batch (4,)`` holds the batch's size and the addresses of
+    points, targets and gradients (0 if there are none). The other arguments are those of `_descend`
+    and `update_rows`, for all threads.
     """
-    raised(counts, OPEN, opening)
-    parts, idle, width, hidden = len(sums), 0, len(decoder.bias), given.segments[LAST, 3]
-    while look(counts, DONE) < until and idle < patience:
-        ticket = take(counts)
+    add_to_count(counts, OPEN, opening)
+    parts, idle, width, hidden = len(sums), 0, len(decoder.bias), plan.segments[LAST, 3]
+    while read_count(counts, DONE) < until and idle < patience:
+        ticket = take_ticket(counts)
         if ticket < 0:
             idle += 1
             pause()
             continue
         idle, part, updates = 0, ticket % parts, ticket // parts % 2 == 1
         if updates:
-            update_rows(part, given.segments, given.rates, reach, sums, values, means, squares)
+            update_rows(part, plan.segments, plan.rates, reach, sums, state)
         else:
-            mine = _sums(sums[part], given.sizes)
-            _descend(
-                part, parts, batch, given, levels, decoder, losses, reach[part, DECODER:], mine
-            )
-            for start in range(
-                0, len(mine.last), width
-            ):  # the padding of hidden values is log 2, so its weights must not learn
+            mine = _sums(sums[part], plan.sizes)
+            _descend(part, parts, batch, plan, levels, decoder, losses, reach[part, DECODER:], mine)
+            # the padding of the hidden values is log 2, so the gradient of its weights is set to 0
+            for start in range(0, len(mine.last), width):
                 mine.last[start + hidden : start + width] = 0
-        if raised(counts, DONE, 1) == look(counts, OPEN) and not updates:
-            raised(counts, OPEN, parts)
+        if add_to_count(counts, DONE, 1) == read_count(counts, OPEN) and not updates:
+            add_to_count(counts, OPEN, parts)
 
 
 @njit(cache=True, inline="always")
 def _sums(mine, sizes):
-    """A thread's sums, which lie one after the other."""
+    """Views of a thread's sums, which are contiguous in ``mine``."""
     a, b, c = sizes[0], sizes[0] + sizes[1], sizes[0] + sizes[1] + sizes[2]
     d, e, f = c + sizes[3], c + sizes[3] + sizes[4], c + sizes[3] + sizes[4] + sizes[5]
     return Sums(mine[:a], mine[a:b], mine[b:c], mine[c:d], mine[d:e], mine[e:f])
 
 
 @njit(cache=True, inline="always")
-def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
-    """One thread's share of a batch, a block at a time: the loss, its sum into ``losses[part]``,
-    and its gradient over the number of all targets into ``sums``, of the tables only within
-    ``reach``. Points whose gradient is wanted, and others, are in blocks of their own."""
+def _descend(part, parts, batch, plan, levels, decoder, losses, reach, sums):
+    """Evaluates part ``part`` of ``parts`` of a batch, a block at a time.
+
+    Writes the sum of the loss to ``losses[part]``, and the gradient of the loss divided by the
+    number of targets of the whole batch to ``sums``. The tables' sums are valid only within
+    ``reach``, which this function sets. Points with a target gradient and points without one are
+    in separate blocks.
+    """
     size, outputs = batch[0], len(decoder.offset)
     blocks, total = (size + BLOCK - 1) // BLOCK, 0.0
     low, high = blocks * part // parts * BLOCK, min(blocks * (part + 1) // parts * BLOCK, size)
@@ -107,7 +108,7 @@ def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
     gradients = carray(floats_at(batch[3] if sloped else batch[1]), (size, 3))
     plain, steep = _block(outputs), _block(outputs)
     at, count, steep_count = room_of(levels, decoder, outputs, sloped), 0, 0
-    _reach(points[low:high], levels, given.layers, reach)
+    _reach(points[low:high], levels, plan.layers, reach)
     _clear(sums, levels, reach)
     for p in range(low, high):
         if sloped and _wanted(gradients, p):
@@ -118,17 +119,17 @@ def _descend(part, parts, batch, given, levels, decoder, losses, reach, sums):
             _put(plain, count, points, targets, p)
             count += 1
         if count == BLOCK or (p == high - 1 and count > 0):
-            total += _descend_values(count, plain, given, levels, decoder, at, size, sums)
+            total += _descend_values(count, plain, plan, levels, decoder, at, size, sums)
             count = 0
         if steep_count == BLOCK or (p == high - 1 and steep_count > 0):
-            total += _descend_slopes(steep_count, steep, given, levels, decoder, at, size, sums)
+            total += _descend_slopes(steep_count, steep, plan, levels, decoder, at, size, sums)
             steep_count = 0
     losses[part] = total
 
 
 @njit(cache=True)
 def _block(outputs):
-    """Room for a block of a batch."""
+    """Zeros for a block of a batch."""
     return Block(
         np.zeros((BLOCK, 3), np.float32),
         np.zeros((BLOCK, outputs), np.float32),
@@ -138,12 +139,13 @@ def _block(outputs):
 
 @njit(cache=True, inline="always")
 def _wanted(gradients, row):
-    """Whether a point's gradient is known: the rows of others are zero."""
+    """Whether a point has a target gradient: the rows of other points are zero."""
     return gradients[row, 0] != 0 or gradients[row, 1] != 0 or gradients[row, 2] != 0
 
 
 @njit(cache=True, inline="always")
 def _put(block, to, points, targets, row):
+    """Copies a point and its targets to row ``to`` of a block."""
     for axis in range(3):
         block.points[to, axis] = points[row, axis]
     for o in range(targets.shape[1]):
@@ -152,7 +154,7 @@ def _put(block, to, points, targets, row):
 
 @njit(cache=True)
 def room_of(levels, decoder, outputs, sloped):
-    """What blocks need on the way; tangents only where a batch is ``sloped``."""
+    """Scratch memory for a block; tangents only if the batch has gradients (``sloped``)."""
     width = len(decoder.bias)
     columns = len(decoder.back) // width
     cells, spectrum, block = scratch(levels)
@@ -168,15 +170,15 @@ def room_of(levels, decoder, outputs, sloped):
 
 
 @njit(cache=True)
-def _descend_values(count, block, given, levels, decoder, at, size, sums):
-    """The loss of a block whose values alone count."""
+def _descend_values(count, block, plan, levels, decoder, at, size, sums):
+    """The summed loss of a block without target gradients. Adds its gradient to ``sums``."""
     zero, points, columns = np.int64(0), block.points, len(decoder.back) // len(decoder.bias)
     for level in range(len(levels.meta)):
         locate(points, zero, count, levels, level, at.cells)
         gather(count, levels, level, at.cells, at.spectrum)
         featurise(points, zero, count, levels, level, at.spectrum, at.kept, zero)
     decode(at.kept.features, zero, count, levels, decoder, at.kept.hidden, at.values, zero)
-    total = huber(count, block.targets, given.delta, size, at.values)
+    total = huber(count, block.targets, plan.delta, size, at.values)
     decode_backward(
         zero, count, levels, decoder, at.kept, zero, at.values, at.change, at.back, sums
     )
@@ -199,11 +201,12 @@ def _descend_values(count, block, given, levels, decoder, at, size, sums):
 
 
 @njit(cache=True)
-def _descend_slopes(count, block, given, levels, decoder, at, size, sums):
-    """The loss of a block whose gradients count too; these are overwritten."""
+def _descend_slopes(count, block, plan, levels, decoder, at, size, sums):
+    """The summed loss of a block with target gradients. Adds its gradient to ``sums`` and
+    overwrites ``block.gradients``."""
     gather_slopes(block.points, count, levels, decoder, at.cells, at.kept, at.tangents, at.values)
-    total = huber(count, block.targets, given.delta, size, at.values)
-    weight = np.float32(given.gradient_weight / max(size, 1))
+    total = huber(count, block.targets, plan.delta, size, at.values)
+    weight = np.float32(plan.gradient_weight / max(size, 1))
     errors = slope_errors(count, weight, levels, decoder, at.tangents, block.gradients)
     descend_slopes(
         block.points,
@@ -222,24 +225,24 @@ def _descend_slopes(count, block, given, levels, decoder, at, size, sums):
 
 @njit(cache=True)
 def huber(count, targets, delta, size, values):
-    """The sum of the Huber losses over delta of a block's ``values``, and in their place the
-    gradient of the batch's mean."""
+    """The sum over a block of the Huber losses of ``values (n, c)``, each divided by ``delta``.
+    Overwrites ``values`` by the gradient of the mean over the batch of ``size`` points."""
     outputs, total = values.shape[1], 0.0
-    share = np.float32(1 / max(size * outputs, 1))
+    per_target = np.float32(1 / max(size * outputs, 1))
     for p in range(count):
         for o in range(outputs):
             error = (values[p, o] - targets[p, o]) / delta
             slope = min(max(error, np.float32(-1)), np.float32(1))
             total += delta * slope * (error - np.float32(0.5) * slope)
-            values[p, o] = slope * share
+            values[p, o] = slope * per_target
     return total
 
 
 @njit(cache=True)
 def _reach(points, levels, layers, reach):
-    """Between which places of the flat arrays the rows of nodes around the ``points`` are, into
-    ``reach (levels, 2)``; in between there may be others. ``layers (levels, edges, 2)`` says that
-    of all nodes in a layer across the first axis."""
+    """Writes to ``reach (levels, 2)`` the range of the flat arrays that contains the rows of the
+    nodes around the ``points``; it may contain other rows. ``layers (levels, edges, 2)`` holds the
+    range of the nodes of each layer across the first axis."""
     first, last = 0, 0
     for p in range(1, len(points)):
         first = p if points[p, 0] < points[first, 0] else first
@@ -257,8 +260,10 @@ def _reach(points, levels, layers, reach):
 
 @njit(cache=True)
 def _clear(sums, levels, reach):
+    """Sets a thread's sums to zero: in the tables, only the rows of nodes that are not stored and
+    the places within ``reach``."""
     for level in range(len(levels.meta)):
-        missing = levels.meta[level, TABLE]  # the row of nodes that have none
+        missing = levels.meta[level, TABLE]  # the row of nodes that are not stored
         sums.table[missing : missing + levels.meta[level, STRIDE]] = 0
         sums.table[reach[level, 0] : reach[level, 1]] = 0
     sums.first[:], sums.bias[:], sums.last[:], sums.carrier[:], sums.offset[:] = 0, 0, 0, 0, 0

@@ -1,8 +1,8 @@
-"""Work that threads share without Python in between: tickets which whoever is free takes (numba).
+"""Tickets, by which threads share work without calling Python (numba).
 
-Every ticket stands for a part of the work. Some are open, threads take them in turn and count those
-that are done; so nobody waits for a thread that is late to begin, and what a part gives does not
-depend on who did it.
+A ticket is the number of a part of the work. Free threads take the open tickets in turn and count
+the tickets that are done. So no thread waits for one that starts late, and the result of a part
+does not depend on the thread that did it.
 """
 
 from __future__ import annotations
@@ -15,26 +15,28 @@ from numba import njit, types
 
 from nstr3d.kernels.simd import intrinsic
 
-# int64 that threads may write to side by side: two lines of a cache, which are fetched in pairs
+# distance, in int64, of two counts: two cache lines, because processors fetch lines in pairs
 LINE = 16
-# how many tickets there are, are taken, are done, since the start
+# indices of three counts since the start: the tickets opened, taken and done
 OPEN, NEXT, DONE = 0, LINE, 2 * LINE
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def no_tickets() -> np.ndarray:
-    """The counts before the first ticket."""
+    """The counts before the first ticket: zeros ``(48,)`` int64."""
     return np.zeros(3 * LINE, np.int64)
 
 
 def _place(context, builder, kind, array, value, index):
+    """The address of element ``index`` of an array."""
     data = context.make_array(kind)(context, builder, value=value).data
     return builder.gep(data, [context.cast(builder, index, types.int64, types.intp)])
 
 
 @intrinsic
-def look(typing, counts, index):
-    """A count as it is now, and what was written before it became so."""
+def read_count(typing, counts, index):
+    """Reads a count atomically. After the call, everything is visible that another thread wrote
+    before it changed the count."""
 
     def build(context, builder, signature, args):
         at = _place(context, builder, signature.args[0], counts, args[0], args[1])
@@ -44,8 +46,8 @@ def look(typing, counts, index):
 
 
 @intrinsic
-def raised(typing, counts, index, by):
-    """The count after it grew."""
+def add_to_count(typing, counts, index, by):
+    """Adds ``by`` to a count atomically and returns the new count."""
 
     def build(context, builder, signature, args):
         at = _place(context, builder, signature.args[0], counts, args[0], args[1])
@@ -55,8 +57,8 @@ def raised(typing, counts, index, by):
 
 
 @intrinsic
-def _swapped(typing, counts, index, old, new):
-    """Whether the count was ``old`` and is now ``new``."""
+def _swap(typing, counts, index, old, new):
+    """Sets a count to ``new`` atomically if it is ``old``; returns whether it was."""
 
     def build(context, builder, signature, args):
         at = _place(context, builder, signature.args[0], counts, args[0], args[1])
@@ -67,7 +69,7 @@ def _swapped(typing, counts, index, old, new):
 
 @intrinsic
 def pause(typing):
-    """Lets the processor's other threads go first for a moment."""
+    """Tells an x86 processor that the thread is in a spin loop. Does nothing on others."""
 
     def build(context, builder, signature, args):
         if X86:
@@ -79,9 +81,10 @@ def pause(typing):
 
 
 @njit(cache=True, inline="always")
-def take(counts):
-    """The number of an open ticket that is now the caller's, -1 where there was none."""
-    ticket = look(counts, NEXT)
-    if ticket < look(counts, OPEN) and _swapped(counts, NEXT, ticket, ticket + 1):
+def take_ticket(counts):
+    """Takes an open ticket and returns its number; -1 if none was open or another thread was
+    faster."""
+    ticket = read_count(counts, NEXT)
+    if ticket < read_count(counts, OPEN) and _swap(counts, NEXT, ticket, ticket + 1):
         return ticket
     return np.int64(-1)

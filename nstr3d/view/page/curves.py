@@ -1,5 +1,5 @@
-"""Streamlines as a page takes them: points and colours as differences of integers, which deflate
-well."""
+"""Streamlines in the encoding of the exported page: points and colours as differences of integers,
+which deflate well."""
 
 from __future__ import annotations
 
@@ -13,32 +13,36 @@ from nstr3d.render.colours import colour_map
 from nstr3d.training.fit import Fit
 from nstr3d.view.scene import Curves
 
-INTEGERS = 65535  # to the longest of a coordinate
-BEYOND = 1.5  # bounds of the shape outside of which nothing of it is to be seen
+INTEGERS = 65535  # largest integer of a coordinate
+BEYOND = 1.5  # the page shows at most the shape's bounds scaled by this factor
 
 
 @dataclass(frozen=True)
 class LineCode:
-    """``data`` in the order in which main.js reads it, and ``about``, which it needs for that."""
+    """Encoded lines: ``data`` in the order in which main.js reads it, and ``about``, the sizes and
+    ranges that main.js needs to decode it."""
 
     data: bytes
     about: dict[str, Any]
 
 
 def line_code(fit: Fit, curves: Curves) -> LineCode:
-    """The code of ``curves`` in world units: in the colours of their values, dark violet for low
-    and yellow for high ones, or else in their own. Raises ValueError for lines in other than 3
-    dimensions, and for such as are nowhere near the shape."""
+    """The code of ``curves``, which are in world units.
+
+    If the lines have values, the colours run from dark violet for the 2% quantile to yellow for the
+    98% quantile; otherwise they are the colours of ``curves``. Raises ValueError for lines that are
+    not in 3 dimensions, and for lines without a point in the bounds scaled by 1.5.
+    """
     lines = curves.lines
     if lines.points.shape[1] != 3:
         raise ValueError(
             f"The lines {curves.name} have {lines.points.shape[1]} dimensions; the page shows "
-            "those of shapes, 3."
+            "lines in 3 dimensions."
         )
     seen = fit.bounds.scaled(BEYOND)
     if not ((lines.points >= seen.lower) & (lines.points <= seen.upper)).all(axis=1).any():
         raise ValueError(
-            f"The lines {curves.name} are nowhere near the shape; give those that were made of "
+            f"The lines {curves.name} are nowhere near the shape; pass lines that were made from "
             "this model."
         )
     points = fit.frame.to_unit(lines.points)
@@ -68,6 +72,6 @@ def line_code(fit: Fit, curves: Curves) -> LineCode:
 
 
 def _differences(values: np.ndarray) -> np.ndarray:
-    """What each row ``(n, k)`` is more than the one before it, the first more than nothing, in the
-    integers' own modulus."""
+    """Differences of each row ``(n, k)`` from the row before, modulo the range of the integer type.
+    The row before the first row is 0."""
     return np.diff(values, axis=0, prepend=np.zeros_like(values[:1]))

@@ -1,4 +1,4 @@
-"""A fit as one HTML page that sphere traces the field itself: no mesh, no server, no network."""
+"""A fit as one HTML page that sphere traces the field, without a mesh, a server or a network."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.view.page.template import fill
 from nstr3d.view.scene import Curves
 
-CELLS = 64  # of the coarse grid, to its longest side
-# level sets on offer: of the greatest depth inside, and of the diagonal outside
+CELLS = 64  # cells along the longest side of the coarse grid
+# Limits of the level: a fraction of the largest depth inside, and a fraction of the diagonal.
 DEEPEST, HIGHEST = 0.8, 0.08
-STEPS = 96  # evaluations that a ray may take to the surface
-CONTOURS = 50  # lines of a slice to the diagonal, about
+STEPS = 96  # largest number of evaluations of a ray up to the surface
+CONTOURS = 50  # approximate number of a slice's contour lines along the diagonal
 PROBES = 1 << 17  # points at which the coarse grid's error is measured
 
 
 def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = None) -> str:
-    """The page of ``fit``, which begins with the surface where the distance is ``level``, in world
-    units, and shows ``curves`` on it where the surface does not hide them.
+    """The HTML page of ``fit``.
 
-    Raises ValueError for what `field_code` and `line_code` refuse, for numbers that are not finite,
-    and for a level beyond those on offer.
+    The page starts with the surface at distance ``level``, in world units, and shows ``curves``
+    where the surface does not hide them. Raises the ValueErrors of `field_code` and `line_code`,
+    and ValueError for distances that are not finite and for a level outside the page's range.
     """
     code, drawn = field_code(fit.field), line_code(fit, curves) if curves else None
     unit = Box(
@@ -98,9 +98,12 @@ def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = 
 
 
 class _Coarse:
-    """Distances at the centres of a coarse grid's cells over all that the page can show: ``codes
-    (z, y, x)`` uint8, in unit-box coordinates. A code is 128 + 127 sqrt(|distance| / reach),
-    signed: finest near the surface."""
+    """Signed distances at the cell centres of a coarse grid over everything that the page can show.
+
+    ``codes (z, y, x)`` are uint8; lengths are in unit-box units. The code of a distance d is
+    128 + 127 sign(d) sqrt(|d| / reach), whose resolution is finest near the surface. ``error`` is
+    the margin by which interpolation between the centres may exceed the distance.
+    """
 
     def __init__(self, fit: Fit, unit: Box) -> None:
         self.sdf = from_field(fit.field, Frame.identity(), unit, fit.lipschitz)
@@ -123,35 +126,35 @@ class _Coarse:
         self.error = self._error()
 
     def _distance(self, cells: Tensor) -> Tensor:
-        """At points ``(n, 3)`` counted in cells from the grid's corner."""
+        """Signed distances ``(n,)`` at points ``(n, 3)`` in cells from the grid's lower corner."""
         with torch.no_grad():
             return self.sdf(
                 (cells * self.cell + torch.tensor(self.origin, dtype=torch.float64)).to(self.device)
             ).cpu()
 
     def _error(self) -> float:
-        """By how much interpolation between the cells' centres exceeds the distance, at most, over
-        random points."""
-        share = torch.rand(
+        """The largest excess of interpolation between cell centres over the distance at random
+        points, plus a margin of 0.05 cells."""
+        fractions = torch.rand(
             PROBES, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
         )
         code = (torch.from_numpy(self.codes).double() - 128) / 127
         values = code.sign() * code.square() * self.reach
-        found = torch.nn.functional.grid_sample(
+        interpolated = torch.nn.functional.grid_sample(
             values[None, None],
-            (2 * share - 1).view(1, 1, 1, -1, 3),
+            (2 * fractions - 1).view(1, 1, 1, -1, 3),
             padding_mode="border",
             align_corners=False,
         )
-        excess = found.reshape(-1) - self._distance(
-            share * torch.tensor(self.shape, dtype=torch.float64)
+        excess = interpolated.reshape(-1) - self._distance(
+            fractions * torch.tensor(self.shape, dtype=torch.float64)
         )
         return max(float(excess.max()), 0.0) + 0.05 * self.cell
 
 
 def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
-    """The numbers in the order in which main.js reads them; the tables' high and low bytes apart,
-    which deflates better."""
+    """The numbers in the order in which main.js reads them. All high bytes of the tables precede
+    the low bytes, because this order deflates better."""
     entries = code.texels.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)
     bitmaps = [np.packbits(stored).tobytes() for stored in code.bitmaps]
     parts = [entries[:, 1].tobytes(), entries[:, 0].tobytes(), *bitmaps, coarse.codes.tobytes()]
@@ -159,7 +162,7 @@ def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
 
 
 def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box) -> str:
-    """The fragment shader, whole: constants, the generated field, the tracer."""
+    """The complete fragment shader: constants, the generated field, and the tracer."""
     studio, backdrop = Studio(), Backdrop()
     assert not callable(studio.albedo)
     diagonal, scale = unit.diagonal, fit.frame.scale
@@ -217,7 +220,7 @@ def _unit(vector: tuple[float, float, float]) -> list[float]:
 
 
 def _round(value: float) -> float:
-    """The nearest of 1, 2 and 5 times a power of ten, on a logarithmic scale."""
+    """The nearest of 1, 2 and 5 times a power of ten on a logarithmic scale."""
     power = 10.0 ** math.floor(math.log10(value))
     return min(
         (step * power for step in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / value))

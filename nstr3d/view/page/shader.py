@@ -1,8 +1,7 @@
-"""An `Nstr` field as GLSL: the tables as texels, everything else, decoder included, as generated
-code.
+"""An `Nstr` field as GLSL: its tables are texels, and its waves and decoder are generated code.
 
-The code is made from the field's own modules level by level, so whatever an `NstrConfig` can say is
-covered.
+The code is generated from the modules of the field, level by level, so it covers every
+`NstrConfig`.
 """
 
 from __future__ import annotations
@@ -19,18 +18,19 @@ from nstr3d.fields.level import Level
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.waves import ComplexWaves, PhaseWaves
 
-WIDTH = 2048  # of the textures that hold long lists
-INTEGERS = 32767  # the largest that a table's entries are rounded to
+WIDTH = 2048  # width of the textures that hold long lists, in texels
+INTEGERS = 32767  # largest integer of a table's entries
 
 
 @dataclass(frozen=True)
 class FieldCode:
-    """``glsl`` defines ``float decoded(vec3 x)``, the field at a point of the unit box, and where
-    there are phase waves ``float meanFrequency(vec3 x)``.
+    """A field as GLSL code and tables.
 
-    ``texels (n, 4)`` int16 hold the tables, each channel in units of its own that the code knows.
-    ``bitmaps`` are the stored nodes of the sparse levels in turn, a bool array each: the code looks
-    nodes up in the list of their rows, -1 for none.
+    ``glsl`` defines ``float decoded(vec3 x)``, the field at a point of the unit box. If there are
+    phase waves (``frequency``), it also defines ``float meanFrequency(vec3 x)``. ``texels (n, 4)``
+    int16 hold the tables; the code contains the unit of each channel. ``bitmaps`` has a bool array
+    for each sparse level that is true at stored nodes. The code looks nodes up in a list of table
+    rows, which the page makes from the bitmaps, with -1 for a node that is not stored.
     """
 
     glsl: str
@@ -40,12 +40,12 @@ class FieldCode:
 
 
 def field_code(source: Field) -> FieldCode:
-    """The code of ``source``. Raises ValueError for a kind of field that has none, or one too large
-    for a texture."""
+    """The code of ``source``. Raises ValueError for a field that is not an `Nstr`, and for a field
+    that is too large for a texture."""
     if not isinstance(source, Nstr):
         raise ValueError(
             f"The page traces NSTR and grid fields, not a {type(source).__name__}; export it as "
-            "glb or onnx, or fit --field nstr."
+            "glb or onnx, or fit the field nstr."
         )
     writer = _Writer()
     features: list[str] = []
@@ -74,7 +74,7 @@ def field_code(source: Field) -> FieldCode:
 
 @dataclass
 class _Writer:
-    """What the levels have needed so far."""
+    """The code lines, texels and bitmaps of the levels so far, and the place of each level."""
 
     lines: list[str] = field(default_factory=list)
     texels: list[np.ndarray] = field(default_factory=list)
@@ -82,7 +82,7 @@ class _Writer:
     places: dict[int, tuple[int, int | None, np.ndarray]] = field(default_factory=dict)
 
     def level(self, number: int, level: Level) -> list[str]:
-        """Adds the spectrum of a level to the code; returns its features, an expression each."""
+        """Adds the spectrum of a level to the code. Returns a GLSL expression for each feature."""
         self.places[number] = self._stored(level)
         scale = self.places[number][2]
         self.lines += [f"vec4 {name} = vec4(0);" for name in _names(f"s{number}_", len(scale))]
@@ -116,7 +116,7 @@ class _Writer:
         return features
 
     def _stored(self, level: Level) -> tuple[int, int | None, np.ndarray]:
-        """Keeps a level's table; returns its first texel, its place in the list of rows (None where
+        """Stores a level's table. Returns its first texel, its place in the list of rows (None if
         every node is stored) and the units ``(texels, 4)`` of its channels."""
         table = level.table.detach().double().cpu().numpy()
         width = -(-table.shape[1] // 4) * 4
@@ -134,8 +134,9 @@ class _Writer:
     def _gather(
         self, number: int, level: Level, each: Sequence[str], slopes: bool = False
     ) -> list[str]:
-        """A block that runs ``each`` for every stored node of x's cell, with its ``weight`` and
-        first texel ``at``; with ``slopes`` also with the weight's ``slope``."""
+        """A GLSL block that runs the lines ``each`` for every stored node of the cell of x. The
+        variables of the lines are the node's ``weight`` and first texel ``at`` and, with
+        ``slopes``, the weight's gradient ``slope``."""
         first, rows, scale = self.places[number]
         cells, taps, edge = level.config.resolution, level.config.order + 1, level.config.edge
         lookup = [] if rows is None else [f"row = rowOf({rows} + row);", "if (row < 0) continue;"]
@@ -163,8 +164,8 @@ class _Writer:
         ]
 
     def frequency(self, number: int, level: Level) -> list[str]:
-        """A block that adds |omega_k + grad phi_k| |A_k| of a level's waves to ``sum``, and |A_k|
-        to ``weight``."""
+        """A GLSL block that adds |omega_k + grad phi_k| |A_k| of a level's waves to ``sum``, and
+        |A_k| to ``weight``."""
         waves = level.config.waves
         assert isinstance(waves, PhaseWaves)
         scale = self.places[number][2]
@@ -191,7 +192,7 @@ class _Writer:
 
 
 def _decoder(source: Nstr, features: Sequence[str]) -> list[str]:
-    """The lines that return g of the features."""
+    """The GLSL lines that return the decoder g of the features, or their sum without a decoder."""
     decoder = source.decoder
     if not isinstance(decoder, Decoder):
         return [f"return {' + '.join(f'({feature})' for feature in features)};"]
@@ -232,6 +233,6 @@ def _list(values: np.ndarray) -> str:
 
 
 def _number(value: float) -> str:
-    """A literal with the digits of single precision."""
+    """A GLSL literal with 9 digits, which single precision needs."""
     text = f"{torch.tensor(value, dtype=torch.float64).float().item():.9g}"
     return text if "." in text or "e" in text else text + ".0"

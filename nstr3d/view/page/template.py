@@ -1,4 +1,4 @@
-"""HTML from templates."""
+"""HTML from Jinja templates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 
 def fill(template: str, **values: Any) -> str:
-    """``template``, in Jinja's language, with ``values``, which are escaped unless the template
-    marks them as safe. Raises ``jinja2.UndefinedError`` for a name without a value."""
+    """The Jinja ``template`` filled with ``values``. Values are escaped unless the template marks
+    them as safe. Raises ``jinja2.UndefinedError`` for a name without a value."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
