@@ -21,8 +21,10 @@ from nstr3d.bench.compare import Row, read_rows
 from nstr3d.fields.level import LevelConfig
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import area
-from nstr3d.io import Sound, load_mesh, save_image, save_sound
+from nstr3d.io import Sound, load_image, load_mesh, save_image, save_sound
 from nstr3d.jobs.options import Extraction, Training
+from nstr3d.render.projection import project
+from nstr3d.types import Camera
 
 ROOT = Path(__file__).parents[1]
 
@@ -434,6 +436,39 @@ def test_bare_fits_take_the_options_of_a_data_set(app, tmp_path):
     )
     (one,) = json.loads(seconds)
     assert one > 0
+
+
+def test_smoothness_is_measured_against_analytic_truth(app, tmp_path, capsys):
+    smooth = app("bench.smooth")
+    words = ["--shapes", "ellipsoid", "--fields", "nstr", "--steps", "30", "--seeds", "0"]
+    small = ["--params", "20000", "--pool", "20000", "--tests", "2000", "--out", str(tmp_path)]
+    assert smooth.main([*words, *small]) == 0
+    (row,) = read_rows(tmp_path / "smoothness.csv")
+    assert row.measures["true_normals_mean"] < 5
+    assert row.measures["kink_p99"] < 1
+    assert 0 < row.measures["curvature_mean"] < row.measures["curvature_p99"]
+    assert "| ellipsoid | nstr | " in (tmp_path / "smoothness.md").read_text()
+    before = (tmp_path / "smoothness.csv").read_bytes()
+    assert smooth.main([*words, *small]) == 0  # nothing is run twice
+    assert (tmp_path / "smoothness.csv").read_bytes() == before
+
+
+def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path):
+    look = app("bench.look")
+    words = ["--training.steps", "20", "--training.pool", "8192", "--training.params", "10000"]
+    torus, out = str(ROOT / "assets" / "torus.obj"), tmp_path / "look"
+    assert look.main([torus, *words, "--size", "64", "--out", str(out)]) == 0
+    assert load_image(out / "look-torus.png").shape == (3 * 64 + 16, 2 * 64 + 8, 3)
+    assert "![torus: input and fit](look-torus.png)" in (out / "look.md").read_text()
+
+
+def test_a_magnified_view_shows_what_the_whole_view_shows_there(app):
+    look = app("bench.look")
+    whole = Camera((0.0, 0.3, 3.0), (0.1, 0.0, 0.0), fov=40.0, width=64, height=64)
+    part = look._zoom(whole, (0.25, 0.75))
+    seen, _ = project(whole, np.asarray(part.target)[None])
+    np.testing.assert_allclose(seen[0], (48.0, 16.0), atol=1e-9)  # column and row
+    assert np.tan(np.radians(part.fov) / 2) * 4 == pytest.approx(np.tan(np.radians(20.0)))
 
 
 def test_distances_are_raced_against_libigl(app, tmp_path, capsys):

@@ -237,5 +237,5 @@ def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="A grid in 2 dimensions"):
         GridField(torch.zeros(4, 2), SQUARE)
     for starts, values in (([0, 1], None), ([0, 3, 2], None), ([0, 2], np.zeros(3))):
-        with pytest.raises(ValueError, match="[Ll]ines"):
+        with pytest.raises(ValueError, match=r"[Ll]ines"):
             Polylines(np.zeros((2, 2)), np.array(starts), values)

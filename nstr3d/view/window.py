@@ -113,7 +113,7 @@ class Window:
             "E": self.error,
             "F": self.flow,
             "P": self.screenshot,
-            "R": self.look,
+            "R": self.place_camera,
         }
         for key, action in actions.items():
             self.window.register_key_callback(ord(key), _quietly(action))
