@@ -1,4 +1,4 @@
-"""Spatial derivatives of fields. Only this module calls autograd on points."""
+"""Spatial derivatives of functions of points, in reverse and in forward mode."""
 
 from __future__ import annotations
 

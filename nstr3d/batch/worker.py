@@ -1,6 +1,6 @@
 """The worker process, which fits one shape after another: ``python -m nstr3d.batch.worker``.
 
-`nstr3d.batch.attempt` starts it. The worker reads one request per line, as JSON, from its standard
+`nstr3d.batch.slot` starts it. The worker reads one request per line, as JSON, from its standard
 input and answers each with one line of JSON. It writes only into the scratch folder that the
 request names, so the data set stays valid if the worker dies. Its parent may kill it at any moment.
 It exits when its input ends.

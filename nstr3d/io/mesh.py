@@ -127,10 +127,8 @@ def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
     starts = np.cumsum([0] + [len(v) for v in vertices])
     if not meshes:
         return np.concatenate([np.zeros((0, 3)), *vertices]), np.zeros((0, 3), np.int64)
-    for (
-        part_vertices,
-        part_faces,
-    ) in meshes:  # must precede the shift below, which makes a wrong index a valid one
+    # The check must precede the shift below, which turns a wrong index into a valid one.
+    for part_vertices, part_faces in meshes:
         _check_mesh(Mesh(part_vertices, part_faces), str(path))
     return np.concatenate(vertices), np.concatenate(
         [f + start for (_, f), start in zip(meshes, starts)]

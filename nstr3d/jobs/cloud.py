@@ -223,9 +223,7 @@ class PointsStages(SurfaceStages[PointsJob]):
         }
 
     def _accuracy(self) -> dict[str, Any] | None:
-        """The figures of `score` and of `one_sided`, whose accuracy is measured from the result to
-        the reference and whose completeness from the reference to the result. None without a
-        reference."""
+        """The figures of `score` and of `one_sided` against the reference; None without one."""
         if self.reference is None:
             return None
         distance, samples = MeshDistance(self.reference), self.job.extraction.scored

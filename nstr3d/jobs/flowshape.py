@@ -66,21 +66,13 @@ SOME = 1000  # surface points of the slower statistics
 OCTAVES = 3
 LOWEST = 6.0  # radians per box unit; slower waves belong to the coarse shape
 CELLS = 64  # along the longest side of the grid that samples the surface's line field
+LINES = ("lines.ply", "lines.glb", "lines.vtp", "lines.json")
 
 
 class ShapeFlow(FlowStages):
     """The stages of a `FlowJob` on a shape."""
 
-    names = (
-        "flow.png",
-        "residual.png",
-        "lines.ply",
-        "lines.glb",
-        "lines.vtp",
-        "lines.json",
-        "segments.ply",
-        REPORT,
-    )
+    names = ("flow.png", "residual.png", *LINES, "segments.ply", REPORT)
 
     def read(self) -> None:
         if self.model.steps == 0:
@@ -172,8 +164,8 @@ class ShapeFlow(FlowStages):
         job, lines = self.job, self.lines
         assert lines.values is not None
         colours = colours_of(lines.values)
-        for suffix in (".ply", ".glb", ".vtp", ".json"):
-            save_lines(folder / f"lines{suffix}", lines, colours)
+        for name in LINES:
+            save_lines(folder / name, lines, colours)
         camera = Camera.around(self.sdf.bounds, width=job.size, height=job.size)
         shape, width = render(self.sdf, camera), max(1.5, job.size / 320)
         picture = draw_lines(shape, camera, self.sdf, lines, colours, width)

@@ -89,8 +89,8 @@ def check_output(
     exist already and may not be replaced.
 
     Existing files may be replaced if ``overwrite`` is true or if all are ``expected``. ``going_on``
-    is text for the message: an option to name before the option overwrite. The folder is not
-    created here but when there is something to write.
+    is text for the message: an option to name before the option overwrite. The folder is
+    created later, with the first file.
     """
     nearest = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
     if not nearest.is_dir():

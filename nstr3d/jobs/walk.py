@@ -1,6 +1,8 @@
 """The stages of every job and their order: read, prepare, sample, fit, extract, measure, publish.
 
-Only this module handles progress, times, warnings, failed measurements, stops and publishing.
+A `Run` announces and times the stages, keeps warnings and turns a failed measurement into a null
+with a reason. `walk` ends a stopped run and publishes the files; `nstr3d.jobs.stages` has its
+tools.
 """
 
 from __future__ import annotations

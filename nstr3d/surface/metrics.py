@@ -156,7 +156,7 @@ def compare_surfaces(
     forward, met_reference, _ = distance.nearest(on_mesh)
     backward, met_mesh, _ = (own or MeshDistance(mesh)).nearest(on_reference)
     mesh_normals, reference_normals = face_normals(mesh), face_normals(reference)
-    angles = (
+    normal_errors = (
         mean_angle(mesh_normals[mesh_faces], reference_normals[met_reference]),
         mean_angle(reference_normals[reference_faces], mesh_normals[met_mesh]),
     )
@@ -164,7 +164,7 @@ def compare_surfaces(
         chamfer(forward, backward),
         hausdorff(forward, backward),
         f_score(forward, backward, tau),
-        sum(angles) / 2,
+        sum(normal_errors) / 2,
         samples,
     )
 

@@ -32,8 +32,7 @@ class EmptySpace:
 
     ``origin (3,)`` and ``cell``, the edge length of a cell, are in world units. The grid is sampled
     once for a picture and then moves all rays through empty space at the cost of one lookup a step.
-    The cells that a sparse field stores would clear less space, and no space that these distances
-    do not clear.
+    The stored cells of a sparse field would clear only part of the same space.
     """
 
     origin: Tensor

@@ -46,7 +46,7 @@ class ValueObjective:
     """Mean squared error of the values, for images and sounds.
 
     With ``transport``, adds the transport loss as `SdfObjective` does, but at midpoints between
-    the points of the batch. Where samples are missing, it is the only loss.
+    the points of the batch. Between samples the transport loss acts alone.
     """
 
     transport: TransportPenalty | None = None

@@ -52,7 +52,7 @@ def levels_for(finest: int) -> tuple[LevelConfig, ...]:
 def plain_levels_for(finest: int) -> tuple[LevelConfig, ...]:
     """Levels without waves, with ``finest`` cells per axis on the finest level.
 
-    They are a control, after our best plain grid.
+    They are a control for the waves: the best plain grid that we have.
     """
     return (
         LevelConfig(max(2, round(finest / 8)), plain=8, sparse=False, order=2),

@@ -24,6 +24,8 @@ from nstr3d.types import Samples
 
 CHUNK = 64  # candidate frequencies that are measured at a time
 COVERED = 0.9  # least sum of the stored nodes' weights at a sample for the sample to be used
+DAMPING = 0.45  # of a wave's least squares, times the root of the samples per node
+ITERATIONS = 15  # of a wave's least squares
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,6 @@ class _Pursuit:
         )[0]
         self.remainder = (self.remainder - system @ solution).astype(np.float32)
         return solution[: self.nodes] + 1j * solution[self.nodes :]
-
-
-# of a wave's least squares; the damping is multiplied by the root of the samples per node
-DAMPING, ITERATIONS = 0.45, 15
 
 
 def strongest_frequencies(

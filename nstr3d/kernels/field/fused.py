@@ -2,8 +2,8 @@
 step and of a query.
 
 `evaluate` is the form in plain torch. The fused form (numba) gives the same values and the same
-gradients in tables, waves and decoder. It serves 3D points in float32 on the CPU that need no
-gradient.
+gradients in tables, waves and decoder. It serves 3D points in float32 that need no gradient, on the
+CPU. On a GPU, `kernels.field.gpu` does the same where it is turned on.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from nstr3d.kernels.field.layout import (
     LANES,
     PHASE,
     PLAIN,
+    ROW_MULTIPLE,
     STRIDE,
     TABLE,
     TILE,
     WAVES,
-    WIDE,
     Layout,
     Part,
     Weights,
@@ -143,7 +143,7 @@ def packed_levels(
     from nstr3d.kernels.field import fusedcpu as cpu
 
     table, carrier = torch.empty(layout.table_size).numpy(), zeros(layout.carrier_size)
-    table[-2 * LANES - WIDE :] = 0  # the padding after the last row
+    table[-2 * LANES - ROW_MULTIPLE :] = 0  # the padding after the last row
     for table_in, (omega, phase), line in zip(tables, waves, layout.meta):
         cpu.pack(
             table_in.detach().reshape(-1).numpy(), table, line[TABLE], line[STRIDE], line[CHANNELS]
@@ -166,7 +166,7 @@ def packed_decoder(weights: Weights | None, layout: Layout):
         return Decoder._make([*(np.zeros(0, np.float32) for _ in range(5)), np.float32(1)])
     w1, b1, w2, b2 = (each.detach().numpy() for each in weights[:4])
     hidden, inputs = w1.shape
-    width, columns = up(hidden, WIDE), up(inputs, WIDE)
+    width, columns = up(hidden, ROW_MULTIPLE), up(inputs, ROW_MULTIPLE)
     first, back = zeros(inputs, width), zeros(width, columns)
     bias, last = zeros(width), zeros(len(w2), width)
     first[:, :hidden], back[:hidden, :inputs], bias[:hidden], last[:, :hidden] = w1.T, w1, b1, w2
@@ -239,12 +239,12 @@ class Sums:
         from nstr3d.kernels.threads import parts
 
         self.layout, self.hidden, self.outputs, self.learned = layout, hidden, outputs, learned
-        self.width = up(hidden[0], WIDE) if hidden else 0
+        self.width = up(hidden[0], ROW_MULTIPLE) if hidden else 0
         first = up(layout.inputs, TILE) * self.width
         last, carrier = outputs * self.width, layout.carrier_size if learned else 0
         self.sizes = layout.table_size, first, self.width, last, carrier, outputs
         ends = np.cumsum(self.sizes).tolist()
-        self.all = torch.empty(parts(count), up(ends[-1], WIDE)).numpy()
+        self.all = torch.empty(parts(count), up(ends[-1], ROW_MULTIPLE)).numpy()
         self.mine = [
             cpu.Sums._make(each[end - size : end] for size, end in zip(self.sizes, ends))
             for each in self.all

@@ -15,7 +15,7 @@ from nstr3d.kernels.field.interpolate import NodeGrid
 
 PLAIN, AMPLITUDE, COMPLEX, PHASE = range(4)  # kinds of waves
 LANES = 8  # of a vector of spectrum channels; the row of a packed table is a multiple of LANES
-WIDE = 16  # the row of a packed weight is a multiple of WIDE
+ROW_MULTIPLE = 16  # of the columns of a packed weight: the widest vector of any machine
 TILE = 8  # rows of a matrix product that are summed in registers
 # columns of a layout's meta
 RESOLUTION, ROW, TABLE, STRIDE, PLAINS, KIND, WAVES = range(7)
@@ -86,12 +86,15 @@ class Layout:
         self.meta = np.array(lines, np.int64)
         self.radians = np.array([part.radians for part in parts], np.float32)
         self.table_size, self.carrier_size, self.inputs = (
-            up(table, WIDE) + 2 * LANES,
+            up(table, ROW_MULTIPLE) + 2 * LANES,
             carrier,
             feature,
         )
         # A row of features has room for the values that whole vectors write past its end.
-        self.line, self.local_line = max(up(feature, WIDE), up(feature + LANES - 1, LANES)), local
+        self.line, self.local_line = (
+            max(up(feature, ROW_MULTIPLE), up(feature + LANES - 1, LANES)),
+            local,
+        )
 
     @staticmethod
     def key_of(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
