@@ -462,6 +462,22 @@ def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path):
     assert "![torus: input and fit](look-torus.png)" in (out / "look.md").read_text()
 
 
+def test_fits_are_measured_by_the_protocols_of_papers(app, tmp_path):
+    papers = app("bench.papers")
+    files = [str(ROOT / "assets" / name) for name in ("torus.obj", "texture.png")]
+    words = ["--steps", "5", "--pool", "8192", "--points", "5000", "--samples", "2000", "2000"]
+    words += ["--resolutions", "24", "24", "--out", str(tmp_path)]
+    assert papers.main([*files, *words]) == 0
+    rows = json.loads((tmp_path / "papers.json").read_text())
+    assert [row["protocol"] for row in rows] == ["neurbf"] * 3 + ["mplicits"] * 2 + ["kodak"] * 4
+    assert all(row["parameters"] <= row["budget"] for row in rows)
+    page = (tmp_path / "papers.md").read_text()
+    assert "| torus | 124,000 |" in page
+    assert "| texture | 205,000 |" in page
+    assert papers.main([*files, *words]) == 0  # nothing is measured twice
+    assert json.loads((tmp_path / "papers.json").read_text()) == rows
+
+
 def test_a_magnified_view_shows_what_the_whole_view_shows_there(app):
     look = app("bench.look")
     whole = Camera((0.0, 0.3, 3.0), (0.1, 0.0, 0.0), fov=40.0, width=64, height=64)
