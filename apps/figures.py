@@ -1,5 +1,5 @@
-"""Make the README's pictures and tables from measurements: ``python apps/figures.py``, which takes
-some minutes on two cores.
+"""Make the pictures and tables of README.md and docs/: ``python apps/figures.py``, some minutes on
+two cores.
 
 With ``--tables`` no field is fitted: the comparison is made from the rows in assets/results/ that
 apps/benchmark.py wrote, and the speed table is copied from speed.md there.
@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import read_rows
-from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, plot, summary
+from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, mean_of, plot, summary
 from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.flow import FlowJob, run_flow
 from nstr3d.jobs.mesh import MeshJob, run
@@ -27,12 +27,21 @@ from nstr3d.jobs.walk import REPORT
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, FIGURES = ROOT / "assets" / "results", ROOT / "assets" / "figures"
+# The page on which each section that this program writes stands.
+PAGES = {
+    "numbers": "README.md",
+    "presets": "docs/benchmarks.md",
+    "comparison": "docs/benchmarks.md",
+    "speed": "docs/speed.md",
+}
 SHAPES = ("bunny",)
 RACES = (
     ("benchmark", "ngp", SURFACE, "Shapes"),
     ("images", "siren, rate 0.001, omega 30", PICTURE, "Pictures"),
     ("sounds", "siren, rate 0.001, omega 3000", SOUND, "Sounds"),
 )
+OURS, NGPS = "nstr", ("ngp", "ngp, batches of 1,024")
+CLOSED = "nstr, closed form"
 HEAD = (
     "| shape | preset | parameters | bytes | near x 1e-4 | normals | IoU | Chamfer | Hausdorff "
     "| fit s | total s |\n" + "|---" * 11 + "|"
@@ -40,7 +49,7 @@ HEAD = (
 
 
 def row(shape: str, preset: str, report: dict[str, Any]) -> str:
-    """One line of the README's table of presets, from a report."""
+    """One line of the table of presets, from a report."""
     accuracy, field, seconds = report["accuracy"], report["field"], report["seconds"]
     cells = [
         shape,
@@ -59,25 +68,60 @@ def row(shape: str, preset: str, report: dict[str, Any]) -> str:
 
 
 def rewrite(section: str, text: str) -> None:
-    """Replaces the README's text between the marks of ``section`` by ``text``."""
-    readme, start, end = (
-        ROOT / "README.md",
+    """Replaces the text between the marks of ``section`` on its page by ``text``.
+
+    Raises ValueError if the page lacks the marks.
+    """
+    page, start, end = (
+        ROOT / PAGES[section],
         f"<!-- {section}: made by apps/figures.py -->",
         f"<!-- end of {section} -->",
     )
-    whole = re.sub(
+    whole, count = re.subn(
         f"{start}.*?{end}",
         lambda match: f"{start}\n{text}\n{end}",
-        readme.read_text(),
+        page.read_text(),
         flags=re.DOTALL,
     )
-    with atomic_path(readme) as temporary:
+    if count != 1:
+        raise ValueError(f"{page} has the marks of {section} {count} times, not once.")
+    with atomic_path(page) as temporary:
         temporary.write_text(whole)
+
+
+def numbers() -> str:
+    """The README's figures, from the results of the other programs."""
+    lines = []
+    for preset in ("fast", "standard"):
+        report = json.loads((RESULTS / f"bunny-{preset}.json").read_text())
+        accuracy, seconds = report["accuracy"], report["seconds"]["fit"]
+        lines.append(
+            f"- `{preset}`: a bunny of {report['input']['faces']:,} faces becomes a field of "
+            f"{report['field']['bytes'] / 1000:.0f} kB in {seconds:.1f} s of training on "
+            f"{report['machine']['threads']} CPU threads. Near the surface the distance is off by "
+            f"{accuracy['distance_error_near'] / 2:.1e} of the box, the normals by "
+            f"{accuracy['normal_error_field']:.1f} degrees."
+        )
+    ends = [row for row in read_rows(RESULTS / "smooth.csv") if row.done == 1]
+    ours, *ngps = (
+        mean_of([row for row in ends if row.field == name], "near") for name in (OURS, *NGPS)
+    )
+    lines.append(
+        f"- At {ends[0].budget:,} parameters and {ends[0].limit} of training, its near error is "
+        f"{ours / min(ngps):.2f} times that of tuned Instant-NGP (mean of "
+        f"{len({row.track for row in ends})} shapes)."
+    )
+    pictures = [row for row in read_rows(RESULTS / "images.csv") if row.field == CLOSED]
+    lines.append(
+        f"- The closed form fits {len({row.track for row in pictures})} photographs at "
+        f"{mean_of(pictures, 'psnr'):.1f} dB with {pictures[0].budget:,} parameters."
+    )
+    return "\n".join([*lines, "", "Commands and conditions: [Benchmarks](docs/benchmarks.md)."])
 
 
 def presets(out: Path) -> None:
     """Fits every shape with every preset in ``out``, writes the reports to assets/results/, and
-    makes the README's table and the picture of the bunny."""
+    makes the table and the picture of the bunny."""
     rows, machine = [], {}
     for shape in SHAPES:
         for preset in get_args(PresetName):
@@ -111,7 +155,7 @@ def flow(out: Path) -> None:
 
 
 def comparison() -> None:
-    """Makes the README's comparison and the plots from the races in assets/results/, one kind of
+    """Makes the comparison and the plots from the races in assets/results/, one kind of
     signal after the other."""
     parts = []
     for name, base, measures, words in RACES:
@@ -149,6 +193,7 @@ def main(args: Sequence[str] | None = None) -> int:
         presets(options.out)
         flow(options.out)
     comparison()
+    rewrite("numbers", numbers())
     # `apps/benchmark.py speed --out assets/results` writes speed.md.
     rewrite("speed", (RESULTS / "speed.md").read_text().rstrip())
     return 0

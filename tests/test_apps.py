@@ -171,11 +171,20 @@ def test_figures_put_the_comparison_between_its_marks(app, tmp_path, monkeypatch
     figures = app("figures")
     monkeypatch.setattr(figures, "ROOT", tmp_path)
     marks = ["<!-- comparison: made by apps/figures.py -->", "<!-- end of comparison -->"]
-    (tmp_path / "README.md").write_text("before\n" + "\nold\n".join(marks) + "\nafter\n")
+    page = tmp_path / figures.PAGES["comparison"]
+    page.parent.mkdir()
+    page.write_text("before\n" + "\nold\n".join(marks) + "\nafter\n")
     figures.rewrite("comparison", "| new |")
-    assert (tmp_path / "README.md").read_text() == "before\n" + "\n| new |\n".join(
-        marks
-    ) + "\nafter\n"
+    assert page.read_text() == "before\n" + "\n| new |\n".join(marks) + "\nafter\n"
+    page.write_text("no marks\n")
+    with pytest.raises(ValueError, match="marks of comparison 0 times"):
+        figures.rewrite("comparison", "| new |")
+    assert page.read_text() == "no marks\n"
+
+
+def test_the_numbers_of_the_readme_are_those_of_the_results(app):
+    figures = app("figures")
+    assert figures.numbers() in (ROOT / "README.md").read_text()
 
 
 def test_ablation_runs_every_prior(app, tmp_path, capsys):
