@@ -10,6 +10,7 @@ from nstr3d.io import load_cloud
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((120, 3))
 NORMALS = RANDOM.standard_normal((120, 3))
+NORMALS /= np.linalg.norm(NORMALS, axis=1, keepdims=True)
 
 
 def ply(path, kind: str, normals: bool = True, count: int | None = None, before: str = ""):
@@ -137,7 +138,6 @@ def bad(path):
     name = path.name
     content = {
         "two.xyz": b"1 2\n" * 200,
-        "four.xyz": b"1 2 3 4\n" * 200,
         "ragged.xyz": b"1 2 3\n" * 5 + b"1 2\n",
         "words.xyz": b"1 2 3\n" * 5 + b"1 two 3\n",
         "comments.xyz": b"# nothing\n\n",
@@ -163,6 +163,10 @@ def bad(path):
         pcd(path, "binary", count=200)
     elif name == "packed.pcd":
         pcd(path, "binary_compressed")
+    elif name == "strange.pcd":
+        pcd(path, "zipped")
+    elif name == "wide.npy":
+        np.save(path, np.zeros((120, 17)))
     elif name == "flat.npy":
         np.save(path, POINTS[:, :2])
     elif name == "cube.npy":
@@ -179,7 +183,6 @@ def bad(path):
 
 REFUSALS = {
     "two.xyz": "2 columns",
-    "four.xyz": "4 columns",
     "ragged.xyz": "row 6 has 2 columns",
     "words.xyz": "row 6 holds something that is not a number",
     "comments.xyz": "holds no points",
@@ -192,10 +195,12 @@ REFUSALS = {
     "unknown.gif": "unknown extension",
     "short.ply": "promises 200 points but holds 120",
     "shortext.ply": "promises 200 points but holds 120",
-    "faces.ply": "points first",
+    "faces.ply": "promises 120 points but holds 119",
     "noz.pcd": "need x, y and z",
     "short.pcd": "promises 200 points but holds 120",
-    "packed.pcd": "compressed",
+    "packed.pcd": r"promises \d+ compressed bytes but holds",
+    "strange.pcd": "unknown kind zipped",
+    "wide.npy": "120 rows of 17 columns without names",
     "flat.npy": "2 columns",
     "cube.npy": r"shape \(4, 4, 4\)",
     "text.npy": "not numbers",
