@@ -420,7 +420,7 @@ def test_points_that_are_not_finite_are_left_out_and_counted(given, value):
 
 @pytest.mark.parametrize("keep_outliers", [True, False])
 def test_pixels_without_depth_are_left_out_although_the_origin_is_near(keep_outliers):
-    cloud = ball(2000, centre=(0, 0, 1.02))  # the origin is 0.02 from the surface, inside none
+    cloud = ball(2000, centre=(0, 0, 1.02))  # the origin is 0.02 from the surface
     points = cloud.points.copy()
     points[::4] = 0
     clean, frame, done = prepare(PointCloud(points), keep_outliers=keep_outliers)

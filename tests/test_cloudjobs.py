@@ -178,7 +178,7 @@ def test_columns_that_are_no_normals_are_warned_of(tmp_path):
     table, heard = points(), []
     table[:, 3:] = [1, 0, 0]  # as long as normals, but of no direction of the surface
     run_points(job_for(tmp_path, table), Listener(warn=heard.append))
-    assert "The normals deviate by 6" in heard[-1]
+    assert "The normals deviate by 59 degrees" in heard[-1]
     assert "use normals estimate" in heard[-1]
     table[:, 3:] = 7 * points()[:, 3:]
     first = []

@@ -126,6 +126,22 @@ def test_las_comes_back_to_its_resolution(tmp_path):
     np.testing.assert_allclose(load_cloud(tmp_path / "p.las").points, POINTS, atol=1e-4)
 
 
+@needs_parts("las")
+@pytest.mark.parametrize("cut", [1, 34, 35, 34 * 120])
+def test_las_that_is_cut_short_is_refused_with_both_numbers(tmp_path, cut):
+    import laspy
+
+    las = laspy.create()
+    las.xyz = POINTS
+    las.write(tmp_path / "p.las")
+    data, size = (tmp_path / "p.las").read_bytes(), las.header.point_format.size
+    assert size == 34
+    (tmp_path / "p.las").write_bytes(data[:-cut])
+    held = 120 - -(-cut // size)
+    with pytest.raises(ValueError, match=f"promises 120 points but holds {held};"):
+        load_cloud(tmp_path / "p.las")
+
+
 def test_las_without_laspy_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "laspy", None)
     (tmp_path / "p.las").write_bytes(b"LASF")

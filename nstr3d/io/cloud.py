@@ -102,12 +102,17 @@ def _from_las(path: Path) -> Columns:
         import laspy
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("reading LAS needs laspy: pip install nstr3d[las]") from error
-    las = laspy.read(path)
-    promised, points = las.header.point_count, np.asarray(las.xyz, np.float64)
-    if len(points) < promised:
-        raise ContentError(
-            f"{path} promises {promised} points but holds {len(points)}; it is cut short"
-        )
+    with laspy.open(path) as file:
+        head = file.header
+        promised, held = head.point_count, head.point_count
+        if not head.are_points_compressed:
+            octets = path.stat().st_size - head.offset_to_point_data
+            held = max(octets, 0) // head.point_format.size
+        if held >= promised:
+            points = np.asarray(file.read().xyz, np.float64)
+            held = len(points)
+    if held < promised:
+        raise ContentError(f"{path} promises {promised} points but holds {held}; it is cut short")
     return points, None, Reading("LAS: position X Y Z, no normal")
 
 
