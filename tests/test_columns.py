@@ -233,6 +233,9 @@ def test_missing_coordinates_are_not_a_number(tmp_path: Path) -> None:
     points = load_cloud(written(tmp_path / "a.csv", "x,y,z\n1,2,3\n4,,6\n7,NULL,9\n")).points
     np.testing.assert_array_equal(points[:, [0, 2]], [[1, 3], [4, 6], [7, 9]])
     np.testing.assert_array_equal(np.isnan(points[:, 1]), [False, True, True])
+    for first in ("nan nan nan", "-nan(ind) -nan(ind) -nan(ind)", "-1.#IND 1.#QNAN NaN"):
+        points = load_cloud(written(tmp_path / "a.pts", f"3\n{first}\n{first}\n1 2 3\n")).points
+        np.testing.assert_array_equal(points, [[np.nan] * 3, [np.nan] * 3, [1, 2, 3]])
     assert number("1_0") is None
     assert number("1e3") == 1000
 

@@ -9,8 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from nstr3d.io.columns import Columns, by_names, by_values, find_roles, names_an_axis
 from nstr3d.io.errors import ContentError
 from nstr3d.io.numbers import number, number_rows
@@ -108,10 +106,8 @@ def _read_head(lines: Sequence[str], path: Path) -> Head:
 
 
 def _is_row(words: Sequence[str]) -> bool:
-    numbers = [number(word) for word in words]
-    return None not in numbers and any(
-        value is not None and np.isfinite(value) for value in numbers
-    )
+    """Whether all words are numbers or missing values: a depth camera's first pixels may be NaN."""
+    return any(words) and all(number(word) is not None for word in words)
 
 
 def _refuse_others(texts: Sequence[str], path: Path) -> None:
