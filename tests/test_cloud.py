@@ -379,14 +379,14 @@ REFUSED = {
     "only 1 of the 200 points are distinct": PointCloud(np.ones((200, 3))),
     "in a plane": PointCloud(GOOD.points * [1, 1, 0]),
     "on a line": PointCloud(GOOD.points * [1, 0, 0]),
-    "1 points are not finite, the first is point 7": PointCloud(
-        np.where(np.arange(200)[:, None] == 7, np.nan, GOOD.points)
+    "101 of 200 points are not finite": PointCloud(
+        np.where(np.arange(200)[:, None] < 101, np.nan, GOOD.points)
     ),
-    "1 normals are not finite": PointCloud(
-        GOOD.points, np.where(np.arange(200)[:, None] == 7, np.inf, GOOD.normals)
+    "all of 200 normals have length zero or are not finite": PointCloud(
+        GOOD.points, 0 * GOOD.normals
     ),
-    "1 normals have length zero, the first at point 7": PointCloud(
-        GOOD.points, np.where(np.arange(200)[:, None] == 7, 0.0, GOOD.normals)
+    "21 of 200 normals have length zero or are not finite": PointCloud(
+        GOOD.points, np.where(np.arange(200)[:, None] < 21, np.nan, GOOD.normals)
     ),
     "three coordinates": PointCloud(GOOD.points[:, :2]),
     "as many normals": PointCloud(GOOD.points, GOOD.normals[:50]),
@@ -397,6 +397,63 @@ REFUSED = {
 def test_bad_clouds_are_refused(reason):
     with pytest.raises(ValueError, match=reason):
         prepare(REFUSED[reason])
+
+
+def test_the_refusal_of_normals_without_length_names_the_option():
+    with pytest.raises(ValueError, match="--normals estimate"):
+        prepare(PointCloud(GOOD.points, 0 * GOOD.normals))
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_points_that_are_not_finite_are_left_out_and_counted(given, value):
+    cloud = ball(2000, centre=(0, 0, 3))
+    points = cloud.points.copy()
+    points[::4, 1] = value
+    clean, frame, done = prepare(PointCloud(points, cloud.normals if given else None))
+    assert (done.points, done.not_finite, done.averaged) == (2000, 500, 1500)
+    assert (done.duplicates, done.outliers, done.origins, done.without_normal) == (0, 0, 0, 0)
+    kept = np.isfinite(points).all(axis=1)
+    np.testing.assert_allclose(frame.to_world(clean.points), points[kept], atol=1e-12)
+    assert np.einsum("nd,nd->n", clean.normals, cloud.normals[kept]).min() > 0.7
+
+
+@pytest.mark.parametrize("keep_outliers", [True, False])
+def test_pixels_without_depth_are_left_out_although_the_origin_is_near(keep_outliers):
+    cloud = ball(2000, centre=(0, 0, 1.02))  # the origin is 0.02 from the surface
+    points = cloud.points.copy()
+    points[::4] = 0
+    clean, frame, done = prepare(PointCloud(points), keep_outliers=keep_outliers)
+    assert (done.origins, done.duplicates, done.averaged) == (500, 0, 1500)
+    assert (
+        np.abs(np.linalg.norm(frame.to_world(clean.points) - [0, 0, 1.02], axis=1) - 1).max() < 1e-9
+    )
+    points = cloud.points.copy()
+    points[3] = 0  # one row is a measured point
+    done = prepare(PointCloud(points), keep_outliers=True)[2]
+    assert (done.origins, done.averaged) == (0, 2000)
+
+
+def test_few_points_without_a_normal_are_left_out_and_counted():
+    cloud = ball(1000)
+    normals = cloud.normals.copy()
+    normals[:60], normals[60:90], normals[90:100] = 0, np.nan, np.inf
+    clean, frame, done = prepare(PointCloud(cloud.points, normals * 7))
+    assert (done.without_normal, done.averaged, done.measured) == (100, 900, True)
+    np.testing.assert_allclose(frame.to_world(clean.points), cloud.points[100:], atol=1e-12)
+    np.testing.assert_allclose(clean.normals, cloud.normals[100:], atol=1e-12)
+
+
+def test_normals_that_have_nothing_to_do_with_the_points_are_noticed():
+    cloud, random = ball(3000), SEED(5).standard_normal((3000, 3))
+    assert prepare(cloud)[2].deviation < 2
+    assert prepare(ball(3000, 0.03))[2].deviation < 30
+    assert prepare(box(3000, 0.0))[2].deviation < 1
+    # the median angle between random directions, without sign, is 60 degrees
+    assert prepare(PointCloud(cloud.points, random))[2].deviation == pytest.approx(60, abs=3)
+    constant = PointCloud(cloud.points, np.tile([1.0, 0, 0], (3000, 1)))
+    assert prepare(constant)[2].deviation == pytest.approx(60, abs=3)
+    assert prepare(PointCloud(cloud.points))[2].deviation is None
 
 
 def test_bad_normals_do_not_matter_where_they_are_not_used():

@@ -158,6 +158,37 @@ def test_the_user_is_told_of_outliers_and_turned_normals(tmp_path):
     assert heard[1].startswith("1500 normals pointed inward")
 
 
+def test_the_report_says_how_the_columns_were_read_and_what_was_left_out(tmp_path):
+    table = points()
+    table[:200, 0], table[200:250, :3], table[250:260, 3:] = np.nan, 0, 0
+    heard = []
+    report = run_points(job_for(tmp_path, table), Listener(warn=heard.append)).report["input"]
+    assert report["columns"].startswith("no names: columns 1 to 3 are the position, 4 to 6 the nor")
+    assert (report["not_finite"], report["origins"], report["without_normal"]) == (200, 50, 10)
+    assert report["deviation"] < 5
+    assert heard == report["warnings"]
+    assert [warning.split(" and ")[0] for warning in heard] == [
+        "200 of 1500 points are not finite",
+        "50 of 1500 points are 0 0 0, as depth cameras write pixels without depth,",
+        "10 of 1500 points have no normal, unlike the others,",
+    ]
+
+
+def test_columns_that_are_no_normals_are_warned_of(tmp_path):
+    table, heard = points(), []
+    table[:, 3:] = [1, 0, 0]  # as long as normals, but of no direction of the surface
+    run_points(job_for(tmp_path, table), Listener(warn=heard.append))
+    assert "The normals deviate by 59 degrees" in heard[-1]
+    assert "use normals estimate" in heard[-1]
+    table[:, 3:] = 7 * points()[:, 3:]
+    first = []
+    report = run_points(
+        job_for(tmp_path, table, overwrite=True), Listener(warn=first.append)
+    ).report
+    assert "their lengths are 7 to 7" in first[0]
+    assert not report["input"]["measured"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -181,6 +212,18 @@ def test_a_failing_job_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.obj does not exist"):
         run_points(job_for(tmp_path, points(), reference=tmp_path / "none.obj"))
     assert [path.name for path in tmp_path.iterdir()] == ["scan.npy"]
+
+
+def test_normals_of_length_zero_are_refused_and_the_advice_works(app, tmp_path, capsys):
+    np.savetxt(tmp_path / "scan.xyz", points() * [1, 1, 1, 0, 0, 0], "%g")
+    words = [str(tmp_path / "scan.xyz"), "--out", str(tmp_path / "a"), *WORDS, "--steps", "60"]
+    words += ["--params", "6000", "--resolution", "40"]
+    assert app("fit_points").main(words) == 1
+    assert "--normals estimate" in capsys.readouterr().err
+    assert app("fit_points").main([*words, "--normals", "estimate"]) == 0
+    out = capsys.readouterr().out
+    assert "normals estimated" in out
+    assert "4 to 6 the normal, all of length zero" in out
 
 
 def test_the_app_and_the_command_line_fit_points(app, tmp_path, capsys):

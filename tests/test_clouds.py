@@ -10,6 +10,7 @@ from nstr3d.io import load_cloud
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((120, 3))
 NORMALS = RANDOM.standard_normal((120, 3))
+NORMALS /= np.linalg.norm(NORMALS, axis=1, keepdims=True)
 
 
 def ply(path, kind: str, normals: bool = True, count: int | None = None, before: str = ""):
@@ -125,6 +126,22 @@ def test_las_comes_back_to_its_resolution(tmp_path):
     np.testing.assert_allclose(load_cloud(tmp_path / "p.las").points, POINTS, atol=1e-4)
 
 
+@needs_parts("las")
+@pytest.mark.parametrize("cut", [1, 34, 35, 34 * 120])
+def test_las_that_is_cut_short_is_refused_with_both_numbers(tmp_path, cut):
+    import laspy
+
+    las = laspy.create()
+    las.xyz = POINTS
+    las.write(tmp_path / "p.las")
+    data, size = (tmp_path / "p.las").read_bytes(), las.header.point_format.size
+    assert size == 34
+    (tmp_path / "p.las").write_bytes(data[:-cut])
+    held = 120 - -(-cut // size)
+    with pytest.raises(ValueError, match=f"promises 120 points but holds {held};"):
+        load_cloud(tmp_path / "p.las")
+
+
 def test_las_without_laspy_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "laspy", None)
     (tmp_path / "p.las").write_bytes(b"LASF")
@@ -137,7 +154,6 @@ def bad(path):
     name = path.name
     content = {
         "two.xyz": b"1 2\n" * 200,
-        "four.xyz": b"1 2 3 4\n" * 200,
         "ragged.xyz": b"1 2 3\n" * 5 + b"1 2\n",
         "words.xyz": b"1 2 3\n" * 5 + b"1 two 3\n",
         "comments.xyz": b"# nothing\n\n",
@@ -163,6 +179,10 @@ def bad(path):
         pcd(path, "binary", count=200)
     elif name == "packed.pcd":
         pcd(path, "binary_compressed")
+    elif name == "strange.pcd":
+        pcd(path, "zipped")
+    elif name == "wide.npy":
+        np.save(path, np.zeros((120, 17)))
     elif name == "flat.npy":
         np.save(path, POINTS[:, :2])
     elif name == "cube.npy":
@@ -179,7 +199,6 @@ def bad(path):
 
 REFUSALS = {
     "two.xyz": "2 columns",
-    "four.xyz": "4 columns",
     "ragged.xyz": "row 6 has 2 columns",
     "words.xyz": "row 6 holds something that is not a number",
     "comments.xyz": "holds no points",
@@ -192,10 +211,12 @@ REFUSALS = {
     "unknown.gif": "unknown extension",
     "short.ply": "promises 200 points but holds 120",
     "shortext.ply": "promises 200 points but holds 120",
-    "faces.ply": "points first",
+    "faces.ply": "promises 120 points but holds 119",
     "noz.pcd": "need x, y and z",
     "short.pcd": "promises 200 points but holds 120",
-    "packed.pcd": "compressed",
+    "packed.pcd": r"promises \d+ compressed bytes but holds",
+    "strange.pcd": "unknown kind zipped",
+    "wide.npy": "120 rows of 17 columns without names",
     "flat.npy": "2 columns",
     "cube.npy": r"shape \(4, 4, 4\)",
     "text.npy": "not numbers",

@@ -80,13 +80,16 @@ def points_table(outcome: Outcome) -> str:
     source, field, points, accuracy = (
         report[part] for part in ("input", "field", "points", "accuracy")
     )
+    bad = sum(source[name] for name in ("not_finite", "origins", "without_normal"))
     left_out = f", {source['outliers']:,} outliers and {source['duplicates']:,} copies left out"
+    left_out += f", {bad:,} without value" if bad else ""
     rows = [
         (
             "points",
             f"{source['points']:,}{left_out}; normals "
             f"{'given' if source['measured'] else 'estimated'}",
         ),
+        ("columns", source["columns"]),
         (
             "noise / spacing",
             f"{source['noise']:.3g} / {source['spacing']:.3g}, in the points' units",

@@ -12,7 +12,8 @@ needs them.
 
 from nstr3d.io.atomic import save_json
 from nstr3d.io.audio import Sound, load_sound, save_sound
-from nstr3d.io.cloud import load_cloud
+from nstr3d.io.cloud import load_cloud, read_cloud
+from nstr3d.io.columns import Reading
 from nstr3d.io.errors import ContentError, NoFacesError
 from nstr3d.io.image import Picture, load_image, load_picture, save_image, save_picture
 from nstr3d.io.lines import load_lines, save_lines
@@ -22,6 +23,7 @@ __all__ = [
     "ContentError",
     "NoFacesError",
     "Picture",
+    "Reading",
     "Sound",
     "load_cloud",
     "load_image",
@@ -29,6 +31,7 @@ __all__ = [
     "load_mesh",
     "load_picture",
     "load_sound",
+    "read_cloud",
     "save_image",
     "save_json",
     "save_lines",

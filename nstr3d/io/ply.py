@@ -7,44 +7,18 @@ triangulates polygons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from nstr3d.io.errors import ContentError
+from nstr3d.io.plyrows import Element, binary_rows, text_rows
 
-TYPES = {
-    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2",
-    "int": "i4", "uint": "u4", "float": "f4", "double": "f8",
-    "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
-    "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
-}  # fmt: skip
 WRITTEN = {"u1": "uchar", "i4": "int", "f4": "float", "f8": "double"}
+LONGEST_HEADER = 1 << 24  # bytes; a file without an end of the header is not read whole
 ORDERS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
-
-
-@dataclass(frozen=True)
-class Element:
-    """An element of a PLY header: its name, its number of rows, and the name and type words of each
-    property."""
-
-    name: str
-    count: int
-    properties: list[tuple[str, list[str]]]
-
-    @property
-    def has_lists(self) -> bool:
-        return any(words[0] == "list" for _, words in self.properties)
-
-    def record(self, order: str | None) -> np.dtype:
-        """The type of a row without lists. Text has the byte ``order`` None and float64 numbers.
-        Raises ValueError for an unknown type or a repeated name."""
-        types = [(label, TYPES.get(words[0])) for label, words in self.properties]
-        if any(kind is None for _, kind in types):
-            raise ValueError(f"the {self.name} has properties of an unknown type")
-        return np.dtype([(label, f"{order}{kind}" if order else "f8") for label, kind in types])
 
 
 def table_of(columns: dict[str, np.ndarray]) -> np.ndarray:
@@ -90,33 +64,39 @@ def _packed(table: np.ndarray) -> np.ndarray:
 
 
 def read_ply(path: Path, *names: str) -> list[np.ndarray]:
-    """The tables of the elements ``names`` of a text or binary PLY, with a field for each property.
+    """The tables of the elements ``names`` of a text or binary PLY, with a field for each property
+    that is no list.
 
     Fields are float64 in text, and have the types of the header in binary. Elements after the last
     of ``names`` are ignored. Raises `ContentError` for a file that is not PLY, is cut short, lacks
-    one of ``names``, or has lists in or before one of them. Raises ``ValueError`` for text that is
-    not numbers and for properties of an unknown type.
+    one of ``names``, or has text that is not numbers. Raises ``ValueError`` for properties of an
+    unknown type.
     """
     with open(path, "rb") as file:
         order, elements = _read_header(file, path)
         body = file.read()
     tables: dict[str, np.ndarray] = {}
+    lines = [] if order else [line for line in _text(body).splitlines() if line.strip()]
     place = 0  # in bytes, or in lines for text
     for element in elements:
-        if tables.keys() == set(names):
+        if tables.keys() >= set(names):
             break
-        if element.has_lists:
-            _refuse_lists(path, element, next(name for name in names if name not in tables))
-        record = element.record(order)
-        if element.name in names and element.properties:
-            rows = _binary_rows if order else _text_rows
-            table = tables[element.name] = rows(body, place, element.count, record)
-            if len(table) < element.count:
-                raise ContentError(
-                    f"{path} promises {element.count} {_plural(element.name)} but holds "
-                    f"{len(table)}; it is cut short"
-                )
-        place += element.count * (record.itemsize if order else 1)
+        wanted = element.name in names and bool(element.properties)
+        if not wanted and not (order and element.has_lists):
+            place += element.count * (element.record(order).itemsize if order else element.lines)
+            continue
+        if order:
+            table, place = binary_rows(body, place, element, order)
+        else:
+            table = text_rows(lines[place : place + element.count], element, path)
+            place += element.count
+        if len(table) < element.count:
+            raise ContentError(
+                f"{path} promises {element.count} {_plural(element.name)} but holds "
+                f"{len(table)}; it is cut short"
+            )
+        if wanted:
+            tables[element.name] = table
     for name in names:
         if name not in tables:
             raise ContentError(f"{path} has no {_plural(name)}")
@@ -134,14 +114,12 @@ def element_names(path: Path) -> list[str]:
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
     """The byte order (None for text) and the elements. Leaves ``file`` at the first row."""
-    lines = [file.readline()]
-    while lines[0].startswith(b"ply") and lines[-1] and not lines[-1].startswith(b"end_header"):
-        lines.append(file.readline())
-    if not lines[-1].startswith(b"end_header"):
+    lines = _header_lines(file)
+    if not lines or not lines[-1].startswith("end_header"):
         raise ContentError(f"{path} has no PLY header; rename it to its true format")
     order, elements = None, []
     try:
-        for words in (line.decode("ascii", "replace").split() for line in lines):
+        for words in (line.split() for line in lines):
             if words[:1] == ["format"]:
                 order = ORDERS[words[1]]
             elif words[:1] == ["element"]:
@@ -155,26 +133,33 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]
     return order, elements
 
 
-def _refuse_lists(path: Path, element: Element, wanted: str) -> None:
-    if element.name == wanted:
-        raise ContentError(f"{path} stores lists with its {_plural(wanted)}; export them without")
-    raise ContentError(
-        f"{path} stores {_plural(element.name)} before its {_plural(wanted)}; export it with the "
-        f"{_plural(wanted)} first"
-    )
+def _header_lines(file: BinaryIO) -> list[str]:
+    """The lines up to ``end_header``, and ``file`` after them; empty for a file that is not PLY.
+
+    Lines end as the first one does, because a carriage return alone would else be sought after
+    binary data.
+    """
+    start = file.read(64)
+    first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", start)
+    if first is None:
+        return []
+    ends = rb"\r" if first[1] == b"\r" else rb"\r?\n"
+    data, place = start, -1
+    while place < 0 and len(data) < LONGEST_HEADER:
+        if found := re.search(rb"[\r\n]end_header[ \t]*" + ends, data):
+            place = found.end()
+        elif chunk := file.read(1 << 16):
+            data += chunk
+        elif re.search(rb"[\r\n]end_header\s*$", data):
+            place = len(data)
+        else:
+            return []
+    file.seek(max(place, 0))
+    return _text(data[: max(place, 0)]).splitlines()
 
 
-def _binary_rows(body: bytes, place: int, count: int, record: np.dtype) -> np.ndarray:
-    """At most ``count`` rows, starting at byte ``place``."""
-    held = (len(body) - place) // record.itemsize
-    return np.frombuffer(body, record, min(count, held), place) if held > 0 else np.empty(0, record)
-
-
-def _text_rows(body: bytes, place: int, count: int, record: np.dtype) -> np.ndarray:
-    """At most ``count`` rows, starting at line ``place``."""
-    lines = body.split(b"\n")[place : place + count]
-    values = np.loadtxt([line.decode("ascii", "replace") for line in lines], np.float64, ndmin=2)
-    return table_of({label: values[:, column] for column, label in enumerate(record.names or ())})
+def _text(data: bytes) -> str:
+    return data.decode("ascii", "replace")
 
 
 def _plural(name: str) -> str:

@@ -23,7 +23,7 @@ from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
-from nstr3d.io import load_cloud, load_mesh
+from nstr3d.io import Reading, load_mesh, read_cloud
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob, check_not_negative, check_positive
 from nstr3d.jobs.stages import Listener, Outcome
@@ -41,6 +41,7 @@ CELLS = (120, 640)  # fewest and most grid cells along the longest side of the f
 CELLS_PER_SPACING = 2.0  # grid cells per typical spacing of the points
 CLOUDS = "Surfaces of point clouds"  # the subject of the error message where numba is missing
 NORMALS = ("given", "estimate")
+CHANCE = 53.0  # degrees; normals that deviate more from the points say little (chance gives 60)
 FEW_TURNED = 0.001  # warn if more than this fraction of the measured normals was turned outward
 
 
@@ -49,8 +50,8 @@ class PointsJob(SurfaceJob):
     """What to fit to a point cloud, and how."""
 
     path: Path
-    """Point cloud, with or without normals: PLY, PCD, text of 3 or 6 columns (XYZ ...), NPY, NPZ or
-    LAS (needs laspy)."""
+    """Point cloud, with or without normals: PLY, PCD, text (XYZ, CSV, PTS ...), NPY, NPZ or LAS
+    (needs laspy)."""
     normals: Literal["given", "estimate"] = "given"
     """given: use the file's normals, or estimate normals if it has none. estimate: ignore the
     file's normals."""
@@ -169,11 +170,12 @@ class PointsStages(SurfaceStages[PointsJob]):
     def read(self) -> None:
         job = self.job
         with self.run.stage("load"):
-            self.cloud, self.reference = load_cloud(job.path), None
+            (self.cloud, self.reading), self.reference = read_cloud(job.path), None
             if job.reference is not None:
                 self.reference = close_holes(repair(load_mesh(job.reference))[0])[0]
 
     def prepare(self) -> None:
+        self.run.warn(self.reading.warnings)
         with self.run.stage("surface"):
             self.first = first_surface(self.cloud, **self.job.surfacing)
             check_size(self.first.mesh)
@@ -213,7 +215,7 @@ class PointsStages(SurfaceStages[PointsJob]):
         described = self.write(folder, self.picture)
         about = self.about_run()
         return {
-            "input": _about(self.job, self.first, self.run.warnings),
+            "input": _about(self.job, self.reading, self.first, self.run.warnings),
             **described,
             "seconds": about["seconds"],
             "points": self.fidelity,
@@ -242,9 +244,12 @@ def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
     return side_by_side([splat(cloud, camera), render(sdf, camera)])
 
 
-def _about(job: PointsJob, first: FirstSurface, warnings: list[str]) -> dict[str, Any]:
+def _about(
+    job: PointsJob, reading: Reading, first: FirstSurface, warnings: list[str]
+) -> dict[str, Any]:
     return {
         "path": str(job.path),
+        "columns": reading.columns,
         **dataclasses.asdict(first.preparation),
         "noise": first.noise,
         "noise_given": job.smooth is not None,
@@ -256,6 +261,20 @@ def _about(job: PointsJob, first: FirstSurface, warnings: list[str]) -> dict[str
 
 def _warnings(first: FirstSurface) -> list[str]:
     done, messages = first.preparation, []
+    if done.not_finite:
+        messages.append(
+            f"{done.not_finite} of {done.points} points are not finite and were left out."
+        )
+    if done.origins:
+        messages.append(
+            f"{done.origins} of {done.points} points are 0 0 0, as depth cameras write pixels "
+            "without depth, and were left out."
+        )
+    if done.without_normal:
+        messages.append(
+            f"{done.without_normal} of {done.points} points have no normal, unlike the others, and "
+            "were left out."
+        )
     if done.outliers:
         messages.append(
             Message(
@@ -267,4 +286,12 @@ def _warnings(first: FirstSurface) -> list[str]:
         )
     if done.measured and done.turned > FEW_TURNED * done.points:
         messages.append(f"{done.turned} normals pointed inward and were turned outward.")
+    if done.deviation is not None and done.deviation > CHANCE:
+        messages.append(
+            Message(
+                "The normals deviate by {:.0f} degrees (median) from the points' own, hardly less "
+                "than by chance; if they are something else, use <normals> estimate.",
+                done.deviation,
+            )
+        )
     return messages

@@ -26,6 +26,10 @@ NEIGHBOURS = 8  # nearest neighbours whose mean distance measures the isolation 
 LONELY = 4.0
 FEW = 20  # a group of fewer points that are close only to each other consists of outliers
 SCATTERED = 3.0
+# Depth cameras write 0 0 0 for a pixel without depth; so many rows of it are no measured point.
+ORIGINS = 20
+MOST_WITHOUT_NORMAL = 0.1  # a larger share of points without a normal is refused
+SAMPLED, AROUND = 2000, 16  # points whose normals are compared with the plane of neighbours
 # Edges of the cells for averaging, in units of the unit box: the first guess and the smallest.
 CELL, FINEST_CELL = 0.01, 1e-5
 
@@ -34,19 +38,27 @@ CELL, FINEST_CELL = 0.01, 1e-5
 class Preparation:
     """What `prepare` did.
 
-    ``points`` is the number of points read. ``duplicates`` and ``outliers`` are the numbers of
-    points that were removed. ``averaged`` is the number of points that remain, after averaging in
-    cells where there were too many. ``turned`` is the number of normals that were turned over.
-    ``measured`` says whether the directions of the normals were measured; otherwise they were
-    estimated.
+    ``points`` is the number of points read. Points were removed for one of five reasons:
+    ``not_finite`` have a coordinate that is not finite, ``origins`` are rows of 0 0 0,
+    ``without_normal`` have a normal that is not finite or of length zero while others have one, and
+    the others are ``duplicates`` and ``outliers``. ``averaged`` is the number of points that
+    remain, after averaging in cells where there were too many. ``turned`` is the number of normals
+    that were turned over. ``measured`` says whether the directions of the normals were measured;
+    otherwise they were estimated. ``deviation`` is the median angle in degrees between a measured
+    normal and the normal of the plane through the neighbours, None for estimated normals; 60 is the
+    value of chance.
     """
 
     points: int
+    not_finite: int
+    origins: int
+    without_normal: int
     duplicates: int
     outliers: int
     averaged: int
     turned: int
     measured: bool
+    deviation: float | None
 
 
 @dataclass(frozen=True)
@@ -75,24 +87,27 @@ def prepare(
 
     Normals of the cloud are kept unless ``estimate`` is true; components that face inward are
     turned over. If the cloud has no normals or ``estimate`` is true, ``outward`` computes them from
-    the search tree over the points in the unit box. Outliers are removed unless ``keep_outliers``
-    is true. More than ``most`` points are averaged in cells, which also reduces noise.
+    the search tree over the points in the unit box. Points that are not finite, rows of 0 0 0 if
+    there are many, and a few points without a normal are removed. Outliers are removed unless
+    ``keep_outliers`` is true. More than ``most`` points are averaged in cells, which also reduces
+    noise.
 
-    Raises ValueError if the points are not ``(n, 3)``, not finite, fewer than 100 distinct ones, or
-    all in one plane, and if the normals do not match the points, are not finite, or have length
-    zero.
+    Raises ValueError if the points are not ``(n, 3)``, fewer than 100 finite and distinct ones, or
+    all in one plane, and if the normals do not match the points or more than a tenth of the normals
+    are not finite or have length zero.
     """
     raw_normals = None if estimate else cloud.normals
     check(PointCloud(cloud.points, raw_normals))
-    points, normals = (
+    points, normals, removed = _usable(
         np.asarray(cloud.points, np.float64),
         None if raw_normals is None else np.asarray(raw_normals, np.float64),
     )
+    usable = len(points)
     _, first = np.unique(points, axis=0, return_index=True)
     first.sort()
     if len(first) < LEAST_POINTS:
         raise ValueError(
-            f"only {len(first)} of the {len(points)} points are distinct; a surface needs at "
+            f"only {len(first)} of the {usable} points are distinct; a surface needs at "
             f"least {LEAST_POINTS}"
         )
     points, normals = points[first], None if normals is None else normals[first]
@@ -105,16 +120,19 @@ def prepare(
     points, normals = _averaged(points, normals, most)
     tree = Neighbours(points)
     if normals is None:
-        oriented, turned = outward(tree), 0
+        oriented, turned, deviation = outward(tree), 0, None
     else:
+        deviation = _deviation(tree, normals)
         oriented, turned = turn_outward(tree, normals)
     done = Preparation(
         len(cloud.points),
-        len(cloud.points) - len(first),
+        *removed,
+        usable - len(first),
         int((~kept).sum()),
         len(points),
         turned,
         normals is not None,
+        deviation,
     )
     return PreparedCloud(points, oriented, tree), frame, done
 
@@ -122,8 +140,8 @@ def prepare(
 def check(cloud: PointCloud) -> None:
     """Raises ValueError if the points or normals of ``cloud`` are unusable.
 
-    Points must be ``(n, 3)``, finite, and at least 100. Normals must have the shape of the points,
-    be finite, and not have length zero.
+    Points must be ``(n, 3)``, and at least 100 finite ones. Normals must have the shape of the
+    points.
     """
     points, normals = cloud.points, cloud.normals
     if points.ndim != 2 or points.shape[1] != 3:
@@ -134,21 +152,58 @@ def check(cloud: PointCloud) -> None:
         raise ValueError(
             f"there are only {len(points)} points; a surface needs at least {LEAST_POINTS}"
         )
-    _check_finite(points, "point")
-    if normals is None:
-        return
-    if normals.shape != points.shape:
+    finite = np.isfinite(points).all(axis=1)
+    if finite.sum() < LEAST_POINTS:
+        raise ValueError(
+            f"{(~finite).sum()} of {len(points)} points are not finite; a surface needs at least "
+            f"{LEAST_POINTS} finite ones"
+        )
+    if normals is not None and normals.shape != points.shape:
         raise ValueError(
             f"{len(points)} points need as many normals, not an array of shape {normals.shape}"
         )
-    _check_finite(normals, "normal")
-    short = ~(np.linalg.norm(normals, axis=1) > 1e-12)
-    if short.any():
-        count, first = int(short.sum()), int(np.argmax(short))
+
+
+def _usable(
+    points: np.ndarray, normals: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray | None, tuple[int, int, int]]:
+    """The points that can be used, their normals, and the numbers of points removed: not finite,
+    rows of 0 0 0, without a normal.
+
+    Raises ValueError if more than `MOST_WITHOUT_NORMAL` of the points have no normal.
+    """
+    finite = np.isfinite(points).all(axis=1)
+    origins = (points == 0).all(axis=1)
+    if origins.sum() < ORIGINS or origins.all():
+        origins[:] = False
+    kept = finite & ~origins
+    if normals is None:
+        return points[kept], None, (int((~finite).sum()), int(origins.sum()), 0)
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = np.linalg.norm(normals, axis=1)
+    without = kept & ~((length > 1e-12) & np.isfinite(length))
+    if without.sum() > MOST_WITHOUT_NORMAL * kept.sum():
+        count = "all" if (without == kept).all() else int(without.sum())
         raise ValueError(
-            f"{count} normals have length zero, the first at point {first}; remove them or "
-            "estimate all anew"
+            f"{count} of {kept.sum()} normals have length zero or are not finite, so they say "
+            "nothing about directions; let nstr3d estimate the normals (--normals estimate, in "
+            "Python normals='estimate' or estimate=True)"
         )
+    removed = int((~finite).sum()), int(origins.sum()), int(without.sum())
+    return points[kept & ~without], normals[kept & ~without], removed
+
+
+def _deviation(tree: Neighbours, normals: np.ndarray) -> float:
+    """The median angle in degrees between ``normals (n, 3)`` and the normal of the plane through a
+    point's neighbours, over at most `SAMPLED` points."""
+    count = len(normals)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, SAMPLED)).astype(np.int64))
+    _, near = tree(tree.points[chosen], min(AROUND, count))
+    around = tree.points[near]
+    around = around - around.mean(axis=1, keepdims=True)
+    _, axes = np.linalg.eigh(np.einsum("nkd,nke->nde", around, around))
+    cosine = np.abs(np.einsum("nd,nd->n", axes[:, :, 0], normals[chosen]))
+    return float(np.degrees(np.arccos(min(float(np.median(cosine)), 1.0))))
 
 
 def outliers(points: np.ndarray) -> np.ndarray:
@@ -169,15 +224,6 @@ def outliers(points: np.ndarray) -> np.ndarray:
     close = (reach < 2 * LONELY * typical) & ~lonely[:, None]
     group = label_components(len(points), np.nonzero(close)[0], near[close])
     return lonely | (np.bincount(group)[group] < FEW)
-
-
-def _check_finite(values: np.ndarray, what: str) -> None:
-    finite = np.isfinite(values).all(axis=1)
-    if not finite.all():
-        count, first = int((~finite).sum()), int(np.argmin(finite))
-        raise ValueError(
-            f"{count} {what}s are not finite, the first is {what} {first}; remove them"
-        )
 
 
 def _check_volume(points: np.ndarray) -> None:
