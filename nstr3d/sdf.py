@@ -17,6 +17,7 @@ from nstr3d.types import Box, Frame
 Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
 CHUNK = 1 << 16
+ROUNDING = 1e-6  # unit box; a rounding error of a frame's centre below it does not show
 
 
 @dataclass(frozen=True)
@@ -132,5 +133,13 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
-    unit = (points - points.new_tensor(frame.centre)) / frame.scale
+    centre = torch.tensor(frame.centre, dtype=torch.float64)
+    rounded = centre.to(points.dtype)
+    moved = points - rounded.to(points.device)
+    rest = centre - rounded.double()
+    # Far from the origin the centre itself is rounded. There points - rounded is exact, and the
+    # remainder of the centre is subtracted from the small difference.
+    if bool((rest.abs() > ROUNDING * frame.scale).any()):
+        moved = moved - rest.to(points)
+    unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)
