@@ -133,13 +133,12 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
-    centre = torch.tensor(frame.centre, dtype=torch.float64)
-    rounded = centre.to(points.dtype)
-    moved = points - rounded.to(points.device)
-    rest = centre - rounded.double()
-    # Far from the origin the centre itself is rounded. There points - rounded is exact, and the
-    # remainder of the centre is subtracted from the small difference.
-    if bool((rest.abs() > ROUNDING * frame.scale).any()):
-        moved = moved - rest.to(points)
+    moved = points - points.new_tensor(frame.centre)
+    if points.dtype == torch.float32:
+        # Far from the origin the centre itself is rounded. There the difference is exact, and what
+        # rounding took from the centre is subtracted from it.
+        rest = np.subtract(frame.centre, np.asarray(frame.centre, np.float32))
+        if np.abs(rest).max() > ROUNDING * frame.scale:
+            moved = moved - points.new_tensor(rest.tolist())
     unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from nstr3d.geometry.mesh.doubts import FarParts, coordinate_step, mean_thickness
+from nstr3d.geometry.mesh.doubts import FarPart, FarParts, coordinate_step, mean_thickness
 from nstr3d.jobs.messages import Message
 from nstr3d.surface.bricks import PADDING
 from nstr3d.types import Mesh
@@ -12,23 +14,33 @@ from nstr3d.types import Mesh
 NAMED = 3  # far parts that a warning names
 
 
-def far_warnings(far: FarParts, dropped: bool) -> list[str]:
-    """A warning that names the parts far from the main parts and their share of the box."""
-    if not far.parts:
-        return []
-    where = ", ".join(
+def far_warnings(far: FarParts, dropped: Sequence[bool]) -> list[str]:
+    """Warnings that name the parts far from the main parts and their share of the box.
+
+    ``dropped`` says of each part whether it was left out.
+    """
+    gone = [part for part, drop in zip(far.parts, dropped) if drop]
+    kept = [part for part, drop in zip(far.parts, dropped) if not drop]
+    messages = []
+    if gone:
+        where = _named(gone)
+        messages.append(f"{len(gone)} part(s) lie far from the others and were left out: {where}.")
+    if kept:
+        text = (
+            "{} part(s) lie far from the others: {}. {:.1%} of the box's length serves far parts "
+            "alone, so that the others fit coarsely; <drop_far> leaves them out."
+        )
+        messages.append(Message(text, len(kept), _named(kept), far.share))
+    return messages
+
+
+def _named(parts: Sequence[FarPart]) -> str:
+    named = [
         f"{part.faces} face(s) about ({', '.join(f'{value:.6g}' for value in part.bounds.centre)})"
-        for part in far.parts[:NAMED]
-    )
-    more = len(far.parts) - NAMED
-    where += f" and {more} more" if more > 0 else ""
-    if dropped:
-        return [f"{len(far.parts)} part(s) lie far from the others and were left out: {where}."]
-    text = (
-        "{} part(s) lie far from the others: {}. {:.1%} of the box's length serves them alone, so "
-        "that the others fit coarsely; <drop_far> leaves them out."
-    )
-    return [Message(text, len(far.parts), where, far.share)]
+        for part in parts[:NAMED]
+    ]
+    more = [f"{len(parts) - NAMED} more"] if len(parts) > NAMED else []
+    return ", ".join(named + more)
 
 
 def thin_warnings(mesh: Mesh, finest: float | None, resolution: int) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.doubts import FarParts, far_parts, without_far
+from nstr3d.geometry.mesh.doubts import FarParts, far_parts, without_parts
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
@@ -39,38 +39,40 @@ class MeshJob(SurfaceJob):
     path: Path
     """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
     drop_far: bool = False
-    """Leave out parts that lie far from the others, such as strays of a scan."""
+    """Leave out all parts that lie far from the others; small open flakes far off are always left
+    out."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """The solid that is fitted: the repaired and closed ``mesh``, in world units.
 
-    ``repairs``, ``closing`` and ``far`` say what was changed and which parts lie far off, and
-    ``dropped`` whether these were left out. ``warnings`` are for the user.
+    ``repairs`` and ``closing`` say what was changed. ``far`` are the parts that lie far from the
+    others, and ``dropped`` says of each whether it was left out. ``warnings`` are for the user.
     """
 
     mesh: Mesh
     repairs: RepairReport
     closing: Closing
     far: FarParts
-    dropped: bool
+    dropped: tuple[bool, ...]
     warnings: tuple[str, ...]
 
 
 def prepare_mesh(original: Mesh, drop_far: bool = False) -> Prepared:
     """Turns the mesh of a file into the solid that is fitted.
 
-    ``drop_far`` leaves out parts that lie far from the others. Raises ValueError for a mesh that is
-    too large or too small, and as `repair` does.
+    Strays far from the other parts are left out; ``drop_far`` leaves out all far parts. Raises
+    ValueError for a mesh that is too large or too small, and as `repair` does.
     """
     check_size(original)
     whole, repairs = repair(original)
     far = far_parts(whole)
-    mesh, closing = close_holes(without_far(whole, far) if drop_far else whole)
+    dropped = tuple(drop_far or part.stray for part in far.parts)
+    mesh, closing = close_holes(without_parts(whole, far, dropped))
     warnings = _warnings(repairs, closing, mesh.bounds.diagonal)
-    warnings += far_warnings(far, drop_far) + step_warnings(original)
-    return Prepared(mesh, repairs, closing, far, drop_far and bool(far.parts), tuple(warnings))
+    warnings += far_warnings(far, dropped) + step_warnings(original)
+    return Prepared(mesh, repairs, closing, far, dropped, tuple(warnings))
 
 
 def run(
@@ -118,7 +120,7 @@ class MeshStages(SurfaceStages[MeshJob]):
                 causes = far_warnings(self.prepared.far, self.prepared.dropped)
                 if not causes:
                     raise
-                raise ValueError(Message("{} {}", error.args[0], causes[0])) from error
+                raise ValueError(Message("{} {}", error.args[0], causes[-1])) from error
 
     def measure(self) -> None:
         job, placed, run = self.job, self.placed, self.run
@@ -206,7 +208,7 @@ def describe_far(prepared: Prepared) -> dict[str, Any]:
         "parts": len(far.parts),
         "faces": sum(part.faces for part in far.parts),
         "share_of_box": far.share,
-        "dropped": prepared.dropped,
+        "dropped": sum(prepared.dropped),
     }
 
 

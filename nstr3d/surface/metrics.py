@@ -302,9 +302,7 @@ def score(
         # that are inside does.
         box = common_box(extracted, reference)
         within = generator.uniform(box.lower, box.upper, (samples, 3))
-        iou_volume, volume_failed = stated_iou(
-            _in_chunks(sdf, within) < 0, distance(within) < 0
-        )
+        iou_volume, volume_failed = stated_iou(_in_chunks(sdf, within) < 0, distance(within) < 0)
     iou_near, near_failed = stated_iou(f_near < 0, d_near < 0)
     return Accuracy(
         iou_volume=iou_volume,

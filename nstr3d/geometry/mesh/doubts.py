@@ -5,16 +5,18 @@ Each function measures one property; jobs turn the measures into warnings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nstr3d.geometry.mesh.surface import area, face_areas, volume
-from nstr3d.geometry.mesh.topology import drop_unused_vertices, label_vertices
+from nstr3d.geometry.mesh.topology import directed_edges, drop_unused_vertices, label_vertices
 from nstr3d.types import Box, Mesh
 
 # A part is far if the gap to the main parts exceeds this many times the longest side of their box.
 FAR = 2.0
+STRAY = 0.01  # fraction of the whole area below which an open far part counts as a stray
 # Steps of single precision above this fraction of the extent change the shape visibly.
 COARSE_STEP = 1e-4
 LEAST_VERTICES = 100  # a smaller mesh may lie on a coarse lattice because it was drawn there
@@ -22,13 +24,22 @@ LEAST_VERTICES = 100  # a smaller mesh may lie on a coarse lattice because it wa
 
 @dataclass(frozen=True)
 class FarPart:
-    """A part that lies far from the main parts: its ``bounds``, its number of ``faces``, its
-    fraction ``area`` of the whole area, and the ``gap`` to the box of the main parts."""
+    """A part that lies far from the main parts.
+
+    It has ``bounds``, a number of ``faces``, the fraction ``area`` of the whole area, and the
+    ``gap`` to the box of the main parts. It is ``closed`` if each of its edges has two faces.
+    """
 
     bounds: Box
     faces: int
     area: float
     gap: float
+    closed: bool
+
+    @property
+    def stray(self) -> bool:
+        """Whether the part is a small open flake, which is no solid."""
+        return not self.closed and self.area < STRAY
 
 
 @dataclass(frozen=True)
@@ -36,13 +47,14 @@ class FarParts:
     """The far ``parts`` of a mesh, those with most area first.
 
     ``main`` is the box of the main parts. ``share`` is the fraction of the longest side of the
-    whole box that only the far parts need. ``faces (f,)`` bool marks the faces of far parts.
+    whole box that only the far parts need. ``part (f,)`` is the index in ``parts`` of every face,
+    -1 for a face of a main part.
     """
 
     parts: tuple[FarPart, ...]
     main: Box
     share: float
-    faces: np.ndarray
+    part: np.ndarray
 
 
 def far_parts(mesh: Mesh) -> FarParts:
@@ -52,16 +64,23 @@ def far_parts(mesh: Mesh) -> FarParts:
     repeatedly, every part whose gap to the box of the main parts is at most FAR times the longest
     side of that box. ``mesh`` must have faces; `repair` merges the vertices that seams repeat.
     """
-    label = label_vertices(mesh)[mesh.faces[:, 0]]
-    _, part = np.unique(label, return_inverse=True)
-    count = int(part.max()) + 1
-    lower, upper = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
-    np.minimum.at(lower, part, mesh.corners.min(axis=1))
-    np.maximum.at(upper, part, mesh.corners.max(axis=1))
+    mesh = drop_unused_vertices(mesh)
+    label = label_vertices(mesh)
+    count = int(label.max()) + 1
+    part = label[mesh.faces[:, 0]]
+    if count == 1:
+        return FarParts((), mesh.bounds, 0.0, np.full(len(part), -1))
+    order = np.argsort(label, kind="stable")
+    starts = np.searchsorted(label[order], np.arange(count))
+    lower = np.minimum.reduceat(mesh.vertices[order], starts)
+    upper = np.maximum.reduceat(mesh.vertices[order], starts)
     areas = np.bincount(part, face_areas(mesh), count)
     main, box = _main_parts(lower, upper, areas)
-    gap = _gaps(lower, upper, box)
-    order = [index for index in np.argsort(-areas, kind="stable") if not main[index]]
+    if main.all():
+        return FarParts((), box, 0.0, np.full(len(part), -1))
+    gap, torn = _gaps(lower, upper, box), _torn(mesh, part, count)
+    order = np.argsort(-areas, kind="stable")
+    order = order[~main[order]]
     faces, total = np.bincount(part, minlength=count), max(float(areas.sum()), 1e-300)
     parts = tuple(
         FarPart(
@@ -69,17 +88,22 @@ def far_parts(mesh: Mesh) -> FarParts:
             int(faces[at]),
             float(areas[at]) / total,
             float(gap[at]),
+            not torn[at],
         )
         for at in order
     )
-    whole = float((upper.max(axis=0) - lower.min(axis=0)).max())
-    share = 1 - float(box.extent.max()) / whole if parts else 0.0
-    return FarParts(parts, box, share, ~main[part])
+    share = 1 - float(box.extent.max()) / float(mesh.bounds.extent.max())
+    index = np.full(count, -1)
+    index[order] = np.arange(len(order))
+    return FarParts(parts, box, share, index[part])
 
 
-def without_far(mesh: Mesh, far: FarParts) -> Mesh:
-    """``mesh`` without the faces of its ``far`` parts."""
-    return drop_unused_vertices(Mesh(mesh.vertices, mesh.faces[~far.faces]))
+def without_parts(mesh: Mesh, far: FarParts, dropped: Sequence[bool]) -> Mesh:
+    """``mesh`` without those of its ``far`` parts that are ``dropped``, a flag for each part."""
+    if not any(dropped):
+        return mesh
+    kept = ~np.append(np.asarray(dropped, bool), False)[far.part]  # the last is that of index -1
+    return drop_unused_vertices(Mesh(mesh.vertices, mesh.faces[kept]))
 
 
 def mean_thickness(mesh: Mesh) -> float:
@@ -107,9 +131,15 @@ def coordinate_step(vertices: np.ndarray) -> float | None:
     return step if step > COARSE_STEP * float(np.ptp(vertices, axis=0).max()) else None
 
 
-def _main_parts(
-    lower: np.ndarray, upper: np.ndarray, areas: np.ndarray
-) -> tuple[np.ndarray, Box]:
+def _torn(mesh: Mesh, part: np.ndarray, count: int) -> np.ndarray:
+    """Mask ``(count,)`` of the parts with an edge that does not have two faces. ``part (f,)`` is
+    the part of each face."""
+    key = directed_edges(mesh.faces)[2]
+    _, first, uses = np.unique(key, return_index=True, return_counts=True)
+    return np.bincount(part[first[uses != 2] // 3], minlength=count) > 0
+
+
+def _main_parts(lower: np.ndarray, upper: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, Box]:
     """Mask ``(n,)`` of the main parts and their box, from the corners ``(n, 3)`` of all boxes."""
     main = np.zeros(len(areas), bool)
     main[np.argmax(areas)] = True
