@@ -211,3 +211,4 @@ _READERS: dict[str, Callable[[Path], Columns]] = {
     **dict.fromkeys((".xyz", ".txt", ".csv", ".pts", ".asc"), _from_text),
     **dict.fromkeys((".las", ".laz"), _from_las),
 }
+CLOUD_SUFFIXES = frozenset(_READERS)

@@ -67,9 +67,13 @@ def prepare_mesh(original: Mesh, drop_far: bool = False) -> Prepared:
     """
     check_size(original)
     whole, repairs = repair(original)
-    far = far_parts(whole)
+    far = far_parts(whole, repairs.components)
     dropped = tuple(drop_far or part.stray for part in far.parts)
-    mesh, closing = close_holes(without_parts(whole, far, dropped))
+    if any(dropped):
+        whole, after = repair(without_parts(whole, far, dropped))
+        edges = ("watertight", "boundary_edges", "branching_edges", "one_sided")
+        repairs = dataclasses.replace(repairs, **{name: getattr(after, name) for name in edges})
+    mesh, closing = close_holes(whole)
     warnings = _warnings(repairs, closing, mesh.bounds.diagonal)
     warnings += far_warnings(far, dropped) + step_warnings(original)
     return Prepared(mesh, repairs, closing, far, dropped, tuple(warnings))
