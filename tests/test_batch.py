@@ -117,7 +117,7 @@ def test_shapes_in_formats_that_are_not_read_are_named(tmp_path, monkeypatch):
     assert text in summary(Standing(total=2, unread=unread), "out")
     for shape in shapes:
         (tmp_path / shape.id).unlink()
-    with pytest.raises(ValueError, match="holds no shapes.*1 .dae"):
+    with pytest.raises(ValueError, match=r"holds no shapes.*1 \.dae"):
         find_shapes(str(tmp_path))
 
 
