@@ -17,6 +17,7 @@ from nstr3d.types import Box, Frame
 Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
 CHUNK = 1 << 16
+ROUNDING = 1e-6  # unit box; a rounding error of a frame's centre below it does not show
 
 
 @dataclass(frozen=True)
@@ -132,5 +133,12 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
-    unit = (points - points.new_tensor(frame.centre)) / frame.scale
+    moved = points - points.new_tensor(frame.centre)
+    if points.dtype == torch.float32:
+        # Far from the origin the centre itself is rounded. There the difference is exact, and what
+        # rounding took from the centre is subtracted from it.
+        rest = np.subtract(frame.centre, np.asarray(frame.centre, np.float32))
+        if np.abs(rest).max() > ROUNDING * frame.scale:
+            moved = moved - points.new_tensor(rest.tolist())
+    unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)

@@ -21,6 +21,7 @@ import pytest
 from oracles import sphere
 from quick import changed
 
+from nstr3d.batch import shapes as shapes_module
 from nstr3d.batch import worker
 from nstr3d.batch.attempt import Rules, Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
@@ -29,7 +30,7 @@ from nstr3d.batch.lock import RUNS, meet, working_on
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.overview import OVERVIEW, save_overview
 from nstr3d.batch.run import BatchJob, Standing
-from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard, printable
+from nstr3d.batch.shapes import ShapeFile, describe_unread, find_shapes, in_shard, printable
 from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
 from nstr3d.cli.batch import summary
@@ -96,6 +97,38 @@ def test_ids_are_paths_whatever_they_hold(tmp_path):
     (tmp_path / ".git/a.obj").write_text("x")
     assert [shape.id for shape in find_shapes(str(tmp_path))] == sorted(names)
     assert [shape.id for shape in find_shapes(f"file://{tmp_path}")] == sorted(names)
+
+
+def test_shapes_in_formats_that_are_not_read_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(shapes_module, "mesh_suffixes", lambda: frozenset({".3mf", ".obj"}))
+    files = ["a.obj", "part.3mf", "d/robot.DAE", "d/x.step", "y.STEP", "scan.ply.gz", "box.binvox"]
+    files += ["notes.txt", "a.mtl", "a.png", "backup.gz", ".hidden.step"]
+    (tmp_path / "d").mkdir()
+    for name in files:
+        (tmp_path / name).write_text("x")
+    unread: list[str] = []
+    shapes = find_shapes(str(tmp_path), unread=unread)
+    assert [shape.id for shape in shapes] == ["a.obj", "part.3mf"]
+    assert sorted(unread) == ["box.binvox", "d/robot.DAE", "d/x.step", "scan.ply.gz", "y.STEP"]
+    text = describe_unread(unread)
+    assert text.startswith("5 file(s) of shapes are in formats that are not read")
+    for part in ("2 .step", "1 .dae", "1 .ply.gz", "1 .binvox"):
+        assert part in text
+    assert text in summary(Standing(total=2, unread=unread), "out")
+    for shape in shapes:
+        (tmp_path / shape.id).unlink()
+    with pytest.raises(ValueError, match=r"holds no shapes.*1 \.dae"):
+        find_shapes(str(tmp_path))
+
+
+def test_shapes_behind_a_url_that_are_not_read_are_named():
+    store = open_store("memory://data/set")
+    store.write("in/a.obj", b"1")
+    store.write("in/sub/c.fbx", b"22")
+    unread: list[str] = []
+    assert [shape.id for shape in find_shapes("memory://data/set/in", unread=unread)] == ["a.obj"]
+    assert unread == ["sub/c.fbx"]
+    fsspec.filesystem("memory").store.clear()
 
 
 def test_loops_and_dangling_links_and_the_output_inside(tmp_path):

@@ -17,7 +17,7 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.geometry.shapes.primitives import torus
 from nstr3d.model import exchange
-from nstr3d.model.exchange import sample_grid, save_grid, save_onnx
+from nstr3d.model.exchange import onnx_origin, sample_grid, save_grid, save_onnx
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
@@ -70,6 +70,44 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
     }
     assert json.loads(metadata["lipschitz"]) == 1.5
     assert [path.name for path in tmp_path.iterdir()] == ["field.onnx"]
+
+
+@needs_parts("export")
+def test_onnx_keeps_centimetres_at_map_coordinates(tmp_path):
+    import onnxruntime
+
+    middle = np.array([512434.25, 5405590.5, 348.75])
+    bounds = Box(tuple((middle - 2).tolist()), tuple((middle + 2).tolist()))
+    fit = replace(unfitted("nstr"), frame=Frame(tuple(middle.tolist()), 2.5), bounds=bounds)
+    save_onnx(tmp_path / "field.onnx", fit)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        str(tmp_path / "field.onnx"), options, providers=["CPUExecutionProvider"]
+    )
+    points = np.random.default_rng(0).uniform(bounds.lower, bounds.upper, (300, 3))
+    origin = np.array(json.loads(session.get_modelmeta().custom_metadata_map["origin"]))
+    near = {"points": (points - origin).astype(np.float32), "origin": origin}
+    (distance,) = session.run(["distance"], near)
+    np.testing.assert_allclose(distance, fit.sdf()(points), atol=1e-5)
+    # World points in single precision are as good as their rounding, of half a metre in y.
+    (distance,) = session.run(["distance"], {"points": points.astype(np.float32)})
+    rounded = points.astype(np.float32).astype(np.float64)
+    np.testing.assert_allclose(distance, fit.sdf()(rounded), atol=1e-5)
+    assert np.abs(fit.sdf()(rounded) - fit.sdf()(points)).max() > 1e-3
+
+
+@needs_parts("export")
+def test_a_model_that_rounds_map_coordinates_is_refused(tmp_path, monkeypatch):
+    """The check compares with the field in double precision, so it sees the rounded input."""
+    bounds = Box((5405590.0, -2.0, -2.0), (5405594.0, 2.0, 2.0))
+    frame = Frame((5405592.0, 0.0, 0.0), 2.5)
+    fit = replace(unfitted("nstr"), frame=frame, bounds=bounds)
+    assert onnx_origin(fit) == (5405592.0, 0.0, 0.0)
+    monkeypatch.setattr(exchange, "onnx_origin", lambda fit: None)
+    with pytest.raises(ValueError, match="differs from the field by up to"):
+        save_onnx(tmp_path / "field.onnx", fit)
+    assert onnx_origin(unfitted("nstr")) is None
 
 
 @needs_parts("export")

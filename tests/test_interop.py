@@ -117,6 +117,18 @@ def test_the_cube_holds_the_shape_and_knows_the_way_back() -> None:
     assert 0.02 < float(grid.mean()) < 0.3
 
 
+def test_the_cube_keeps_single_precision_points_of_a_shape_far_off() -> None:
+    far = primitives.translate(primitives.torus(), (512434.25, 5405590.5, 348.75))
+    inside, to_world = cube_sdf(far)
+    points = torch.rand(50, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    side = 1.05 * float(far.bounds.extent.max())
+    near = primitives.torus()(points.double() * side) / side
+    assert inside(points).dtype == torch.float32
+    torch.testing.assert_close(inside(points), near.float(), atol=1e-6, rtol=0)
+    middle = torch.tensor([512434.25, 5405590.5, 348.75], dtype=torch.float64)
+    torch.testing.assert_close(to_world(points) - middle, points.double() * side, atol=1e-8, rtol=0)
+
+
 def test_colours_and_lines_that_do_not_fit_raise() -> None:
     with pytest.raises(ValueError, match="take colours"):
         to_trimesh(cube(), np.full((8, 3), 2.0))

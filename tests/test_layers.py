@@ -57,6 +57,7 @@ OWNERS = {
     "safetensors": ("model",),
     "matplotlib": ("bench",),
     "onnxruntime": ("model.exchange",),
+    "onnxscript": ("model.exchange",),
     "fsspec": ("batch.store",),
     "ray": ("batch.engines",),
     "tyro": ("cli",),

@@ -139,3 +139,13 @@ def test_bad_lines_are_refused(tmp_path):
         with pytest.raises(ValueError, match=words):
             save_lines(tmp_path / name, lines, colours)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_glb_keeps_lines_at_map_coordinates_in_place(tmp_path):
+    points = POINTS + (512434.25, 5405590.5, 348.75)
+    save_lines(tmp_path / "a.glb", Polylines(points, LINES.starts), COLOURS)
+    scene = trimesh.load_scene(tmp_path / "a.glb", process=False)
+    (node,) = scene.graph.nodes_geometry
+    matrix, name = scene.graph[node]
+    vertices = np.asarray(scene.geometry[name].vertices, np.float64)
+    np.testing.assert_allclose(vertices @ matrix[:3, :3].T + matrix[:3, 3], points, atol=1e-6)

@@ -19,11 +19,11 @@ from nstr3d.surface.metrics import (
     compare_surfaces,
     f_score,
     hausdorff,
-    iou,
     mean_abs_error,
     mean_angle,
     score,
 )
+from nstr3d.surface.overlap import LEAST_INSIDE, iou, stated_iou
 from nstr3d.types import Mesh
 
 FORWARD, BACKWARD = np.array([1.0, 2.0, 3.0]), np.array([0.0, 6.0])
@@ -207,6 +207,15 @@ def test_score_of_the_reference_itself_is_perfect() -> None:
     assert max(result.chamfer, result.hausdorff) < 1e-9
     # Samples within rounding of an edge may be nearest to the face across it.
     assert max(result.normal_error_field, result.normal_error_mesh) < 0.5
+
+
+def test_an_overlap_of_few_points_is_not_stated() -> None:
+    inside = np.arange(1000) < LEAST_INSIDE
+    assert stated_iou(inside, np.arange(1000) < LEAST_INSIDE / 2) == (0.5, None)
+    value, reason = stated_iou(inside & (np.arange(1000) > 0), np.zeros(1000, bool))
+    assert value is None
+    assert reason is not None
+    assert "only 99 of 1000 points" in reason
 
 
 def test_score_is_reproducible() -> None:

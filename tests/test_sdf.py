@@ -183,3 +183,13 @@ def test_a_field_that_is_no_surface_raises(in_dim: int, out_dim: int) -> None:
     field = NstrConfig(levels=(LevelConfig(2, plain=1),)).build(in_dim, out_dim)
     with pytest.raises(ValueError, match=f"not {in_dim} to {out_dim}"):
         from_field(field, Frame.identity(in_dim), BOUNDS, 1.0)
+
+
+def test_single_precision_points_far_off_are_not_moved_by_the_centre() -> None:
+    """At 5.4e6 the steps of float32 are 0.5; the points are exact, and the centre is not."""
+    frame = Frame((5405590.3, -512434.13, 0.2), 2.0)
+    points = np.float32(np.array([[5405590.5, -512434.0, 0.5], [5405591.5, -512433.5, 1.0]]))
+    away = np.linalg.norm(points.astype(np.float64) - frame.centre, axis=1)
+    sdf = from_field(Ball(), frame, BOUNDS, 1.0)
+    np.testing.assert_allclose(sdf(points), away - RADIUS * frame.scale, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(sdf.gradient(points), axis=1), 1.0, atol=1e-5)

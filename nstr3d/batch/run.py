@@ -77,7 +77,8 @@ class Standing:
 
     Of ``total`` shapes, ``skipped`` were up to date, ``fitted`` were fitted by this run, ``failed``
     could not be fitted, and ``running`` are in progress. ``seconds`` is the time since fitting
-    began. ``errors`` holds the id and the error of the first three failures.
+    began. ``errors`` holds the id and the error of the first three failures. ``unread`` names the
+    files of shapes that are in formats that are not read; they do not count as shapes.
     """
 
     total: int = 0
@@ -87,6 +88,7 @@ class Standing:
     running: int = 0
     seconds: float = 0.0
     errors: list[tuple[str, str]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def ended(self) -> int:
@@ -111,7 +113,9 @@ def run_batch(
     continues. If the run as a whole cannot continue, ValueError, OSError or ModuleNotFoundError is
     raised with one sentence.
     """
-    shapes = [shape for shape in find_shapes(job.source, job.out) if in_shard(shape.id, *job.shard)]
+    unread: list[str] = []
+    shapes = find_shapes(job.source, job.out, unread)
+    shapes = [shape for shape in shapes if in_shard(shape.id, *job.shard)]
     out = os.path.abspath(local_path(job.out)) if is_local(job.out) else job.out
     store = open_store(out)
     with working_on(store, job.shard), Catalogue(store) as catalogue:
@@ -123,7 +127,7 @@ def run_batch(
             for shape in shapes
             if (task := _task(job, out, shape, known.get(shape.id), chosen))
         ]
-        standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks))
+        standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks), unread=unread)
         on_progress(standing)
 
         def refresh() -> None:

@@ -11,15 +11,18 @@ import csv
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
+from nstr3d.io.meshformats import OTHER_SHAPES, mesh_suffixes
 
 CLOUDS = {".xyz", ".pts", ".asc", ".pcd", ".npy", ".npz", ".las", ".laz", ".txt", ".csv"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
 LISTS = {".txt", ".csv", ".lst"}
+PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}  # a shape inside such a file is not read
 # Text files beside shapes mostly describe the shapes, so a cloud in a text file must be listed.
 SCANNED = (CLOUDS - LISTS) | MESHES
 LONGEST = 200  # bytes of a part of an id; file systems allow 255
@@ -37,20 +40,25 @@ class ShapeFile:
     stamp: str
 
 
-def find_shapes(source: str, apart_from: str = "") -> list[ShapeFile]:
+def find_shapes(
+    source: str, apart_from: str = "", unread: list[str] | None = None
+) -> list[ShapeFile]:
     """The shapes of ``source``, ordered by id.
 
     ``source`` is a folder, searched recursively, a list, or a URL of either. A list is a .txt or
     .lst file with one path per line, or a .csv file with a column ``path`` and, to name the shapes,
     a column ``id``. Paths in a list are relative to it. Folders and files whose names start with a
     dot and the folder ``apart_from`` are skipped. Each folder is entered once, even if links lead
-    to it. Raises FileNotFoundError if ``source`` does not exist, and ValueError if it is neither a
-    folder nor a valid list, holds no shapes, or gives two shapes one id.
+    to it. Files of the folder that hold a shape in a format that is not read are appended to
+    ``unread``, as paths below the folder. Raises FileNotFoundError if ``source`` does not exist,
+    and ValueError if it is neither a folder nor a valid list, holds no shapes, or gives two shapes
+    one id.
     """
+    unread = [] if unread is None else unread
     shapes = (
-        _list_url(source)
+        _list_url(source, unread)
         if not is_local(source)
-        else _list_local(Path(local_path(source)), apart_from)
+        else _list_local(Path(local_path(source)), apart_from, unread)
     )
     by_id: dict[str, ShapeFile] = {}
     for shape in shapes:
@@ -61,10 +69,22 @@ def find_shapes(source: str, apart_from: str = "") -> list[ShapeFile]:
                 "them different ids."
             )
     if not by_id:
+        others = f" {describe_unread(unread)}" if unread else ""
         raise ValueError(
-            f"{source} holds no shapes: none of its files ends in {', '.join(sorted(SCANNED))}."
+            f"{source} holds no shapes: none of its files ends in {', '.join(sorted(SCANNED))}. "
+            f"Name clouds in text files ({', '.join(sorted(LISTS & CLOUDS))}) in a list.{others}"
         )
     return [by_id[name] for name in sorted(by_id)]
+
+
+def describe_unread(unread: Sequence[str]) -> str:
+    """A sentence on files of shapes in formats that are not read: counts by ending, and a name."""
+    endings = Counter(_ending(name) for name in unread)
+    counts = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common())
+    return (
+        f"{len(unread):,} file(s) of shapes are in formats that are not read here and were left "
+        f"out ({counts}), such as {unread[0]}; convert them to OBJ, PLY, STL or GLB."
+    )
 
 
 def in_shard(shape_id: str, index: int, count: int) -> bool:
@@ -77,12 +97,32 @@ def in_shard(shape_id: str, index: int, count: int) -> bool:
     )
 
 
-def _list_local(path: Path, apart_from: str) -> Iterator[ShapeFile]:
+def _is_shape(name: str, unread: list[str]) -> bool:
+    """Whether the file ``name`` in a folder is a shape to fit.
+
+    The name of a shape in a format that is not read is appended to ``unread``.
+    """
+    ending = _ending(name)
+    if ending in SCANNED or (ending in OTHER_SHAPES and ending in mesh_suffixes()):
+        return True
+    if ending in OTHER_SHAPES or os.path.splitext(ending)[1] in PACKED:
+        unread.append(printable(name))
+    return False
+
+
+def _ending(name: str) -> str:
+    """The ending of a file's name in lower case; of a packed shape both endings, as .ply.gz."""
+    stem, last = os.path.splitext(name.lower())
+    before = os.path.splitext(stem)[1]
+    return before + last if last in PACKED and before in SCANNED | OTHER_SHAPES else last
+
+
+def _list_local(path: Path, apart_from: str, unread: list[str]) -> Iterator[ShapeFile]:
     path = path.absolute()  # the worker has another working directory
     if path.is_dir():
         return (
             ShapeFile(printable(name), str(path / name), _stamp(path / name))
-            for name in _walk_folder(path, apart_from)
+            for name in _walk_folder(path, apart_from, unread)
         )
     if not path.exists():
         raise FileNotFoundError(
@@ -95,7 +135,7 @@ def _list_local(path: Path, apart_from: str) -> Iterator[ShapeFile]:
     return _read_list(path.read_bytes(), str(path), str(path.parent))
 
 
-def _walk_folder(top: Path, apart_from: str) -> Iterator[str]:
+def _walk_folder(top: Path, apart_from: str, unread: list[str]) -> Iterator[str]:
     """The paths of the shapes below ``top``, relative to it.
 
     Linked folders are visited after real ones, so that a shape is found under its real path.
@@ -121,17 +161,18 @@ def _walk_folder(top: Path, apart_from: str) -> Iterator[str]:
             + [Path(e.path) for e in below if e.is_symlink()]
         )
         for entry in entries:
-            if os.path.splitext(entry.name)[1].lower() in SCANNED and not os.path.isdir(entry.path):
-                yield os.path.relpath(entry.path, top).replace(os.sep, "/")
+            name = os.path.relpath(entry.path, top).replace(os.sep, "/")
+            if not os.path.isdir(entry.path) and _is_shape(name, unread):
+                yield name
 
 
-def _list_url(url: str) -> Iterator[ShapeFile]:
+def _list_url(url: str, unread: list[str]) -> Iterator[ShapeFile]:
     fs, root = filesystem(url)
     if fs.isdir(root):
         for path, info in fs.find(root, detail=True).items():
             name = path[len(root) :].strip("/")
             hidden = any(part.startswith(".") for part in name.split("/"))
-            if not hidden and os.path.splitext(name)[1].lower() in SCANNED:
+            if not hidden and _is_shape(name, unread):
                 yield ShapeFile(printable(name), _absolute(name, url), remote_stamp(info))
         return
     if os.path.splitext(root)[1].lower() not in LISTS:

@@ -24,10 +24,10 @@ from nstr3d.surface.metrics import (
     BAND,
     TAU,
     compare_surfaces,
-    iou,
     mean_abs_error,
     mean_angle,
 )
+from nstr3d.surface.overlap import iou
 from nstr3d.training.fit import Fit, FitConfig, draw_pool, lipschitz_estimate
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Frame, Lattice, Mesh, Samples

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.run import BatchJob, Standing, run_batch
+from nstr3d.batch.shapes import describe_unread
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def summary(standing: Standing, out: str) -> str:
     lines += [f"  {name}: {reason}" for name, reason in standing.errors]
     if standing.failed:
         lines.append("""to try them again: the same command with --where "status <> 'done'\"""")
+    if standing.unread:
+        lines.append(describe_unread(standing.unread))
     return "\n".join([*lines, f"wrote {out}/catalog.sqlite, index.html"])
 
 

@@ -18,6 +18,7 @@ import tyro
 from tqdm import tqdm
 
 from nstr3d.cli.batch import Batch, fit_batch
+from nstr3d.cli.check import Check, check
 from nstr3d.cli.export import Export, export_model
 from nstr3d.cli.render import Render, render_model
 from nstr3d.cli.tables import points_table, signal_table, table
@@ -91,9 +92,9 @@ def main(args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     signal = words[:1] == ["fit"] and names_signal(words[1:], FitMesh, FitSignal)
     fitting = {"fit": FitSignal if signal else FitMesh, "points": FitPoints, "batch": Batch}
-    commands = fitting | {"render": Render, "view": View, "export": Export}
+    commands = fitting | {"check": Check, "render": Render, "view": View, "export": Export}
     action = {FitMesh: fit_mesh, FitSignal: fit_signal, FitPoints: fit_points, Batch: fit_batch}
-    action |= {Render: render_model, View: view, Export: export_model}
+    action |= {Check: check, Render: render_model, View: view, Export: export_model}
 
     def command() -> None:
         options = parse_command(commands, "nstr3d", words)

@@ -13,7 +13,13 @@ from tqdm import tqdm
 from nstr3d.cli.render import check_new, load_shape
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.model.exchange import sample_grid, save_grid, save_onnx
+from nstr3d.model.exchange import (
+    coordinate_step,
+    onnx_origin,
+    sample_grid,
+    save_grid,
+    save_onnx,
+)
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.view.page.html import page_html
@@ -79,6 +85,12 @@ def export_model(options: Export) -> None:
     else:
         save_mesh(out, extract_mesh(sdf, resolution))
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
+    if options.to == "onnx" and (origin := onnx_origin(fit)) is not None:
+        print(
+            f"note: float32 coordinates have steps of {coordinate_step(fit.bounds):.3g} here. For "
+            f"full precision pass points relative to the origin {list(origin)}, and that origin as "
+            "the model's float64 input origin; world points alone are rounded."
+        )
 
 
 def _title(options: Export) -> str:

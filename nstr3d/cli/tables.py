@@ -33,7 +33,7 @@ def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "IoU in the volume / near",
-            f"{accuracy['iou_volume']:.4f} / {accuracy['iou_near']:.4f}  ({count})",
+            f"{_overlap(accuracy, 'iou_volume')} / {_overlap(accuracy, 'iou_near')}  ({count})",
         ),
         (
             "Chamfer / Hausdorff",
@@ -42,6 +42,11 @@ def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
         (f"F-score at {accuracy['tau']:.1%} of it", f"{accuracy['f_score']:.4f}"),
         *_kink_rows(report),
     ]
+
+
+def _overlap(accuracy: dict[str, Any], name: str) -> str:
+    value = accuracy[name]
+    return f"{value:.4f}" if value is not None else f"unknown ({accuracy[f'{name}_failed']})"
 
 
 def _kink_rows(report: dict[str, Any]) -> list[tuple[str, str]]:

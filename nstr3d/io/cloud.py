@@ -124,3 +124,4 @@ _READERS: dict[str, Callable[[Path], Columns]] = {
     **dict.fromkeys((".xyz", ".txt", ".csv", ".pts", ".asc"), read_cloud_text),
     **dict.fromkeys((".las", ".laz"), _from_las),
 }
+CLOUD_SUFFIXES = frozenset(_READERS)

@@ -13,6 +13,30 @@ import numpy as np
 VERTICES, INDICES = 34962, 34963
 FLOAT32, UINT8, UINT32 = 5126, 5121, 5125
 MODES = {2: 1, 3: 4}  # rows of 2 indices are drawn as lines, rows of 3 as triangles
+# Rounding errors of float32 above this fraction of the extent would be visible in the geometry.
+FLOAT32_TOLERANCE = 1e-6
+
+
+def points_fit_float32(points: np.ndarray) -> bool:
+    """Whether single precision moves none of ``points (n, 3)`` by more than `FLOAT32_TOLERANCE` of
+    their extent."""
+    extent = np.ptp(points, axis=0).max()
+    with np.errstate(over="ignore"):
+        loss = np.abs(points.astype(np.float32).astype(np.float64) - points).max()
+    return bool(loss <= FLOAT32_TOLERANCE * extent)
+
+
+def placed_points(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``points (n, 3)`` about the origin with size 1, and the placement ``(4, 4)`` that maps them
+    back.
+
+    Coordinates of glTF are single precision, but node transforms are decimal text.
+    """
+    lower, upper = points.min(axis=0), points.max(axis=0)
+    scale = float((upper - lower).max())
+    placement = np.eye(4)
+    placement[:3] = np.column_stack([np.eye(3) * scale, (lower + upper) / 2])
+    return (points - placement[:3, 3]) / scale, placement
 
 
 def encode_glb(

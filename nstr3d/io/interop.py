@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from nstr3d.io.lines import joined
-from nstr3d.sdf import Sdf
+from nstr3d.sdf import ROUNDING, Sdf
 from nstr3d.types import Box, Mesh, Polylines
 
 
@@ -107,17 +107,21 @@ def cube_sdf(
 
     Returns two functions. The first maps torch points ``(..., 3)`` of the cube to signed distances
     ``(...)`` in units of the cube's side, negative inside and differentiable. The second maps
-    points ``(..., 3)`` of the cube to world points. The cube encloses ``bounds``, by default the
+    points ``(..., 3)`` of the cube to world points; these are float64 if single precision would
+    move them visibly, as it does far from the origin. The cube encloses ``bounds``, by default the
     bounds of ``sdf`` enlarged by 5%. For world points, use the `Sdf` itself.
     """
     box = bounds or sdf.bounds.scaled(1.05)
     side = float(box.extent.max())
+    reach = np.abs([box.lower, box.upper]).max().astype(np.float32)
+    wide = bool(np.spacing(reach) > ROUNDING * side)
 
     def to_world(points: Tensor) -> Tensor:
+        points = points.double() if wide else points
         return points * side + points.new_tensor(box.centre.tolist())
 
     def distance(points: Tensor) -> Tensor:
-        return (sdf(to_world(points).reshape(-1, 3)) / side).reshape(points.shape[:-1])
+        return (sdf(to_world(points).reshape(-1, 3)) / side).reshape(points.shape[:-1]).to(points)
 
     return distance, to_world
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
-from nstr3d.io.gltf import encode_glb
+from nstr3d.io.gltf import encode_glb, placed_points, points_fit_float32
 from nstr3d.io.ply import element_names, encode_ply, read_ply, table_of
 from nstr3d.types import Polylines
 
@@ -23,7 +23,8 @@ def save_lines(
     Lines are in 3 dimensions, or in any dimension for .json. ``colours (n, 3)`` in [0, 1] are
     colours of the points; without them the points are black. The ``values`` of the lines are stored
     in VTP and JSON as numbers and in PLY as the property "value"; GLB drops them. PLY, VTP and JSON
-    store coordinates in double precision, GLB in single precision. Raises ValueError for an unknown
+    store coordinates in double precision, GLB in single precision with a node transform where that
+    would round visibly. Raises ValueError for an unknown
     extension, for no lines, for points or values that are not finite, and for colours of another
     shape or range.
     """
@@ -138,7 +139,10 @@ def _glb(lines: Polylines, colours: np.ndarray) -> bytes:
         "extensions": {"KHR_materials_unlit": {}},
         "pbrMetallicRoughness": {"metallicFactor": 0.0},
     }
-    return encode_glb("streamlines", lines.points, lines.segments, material, colours)
+    points, placement = lines.points, None
+    if not points_fit_float32(points):
+        points, placement = placed_points(points)
+    return encode_glb("streamlines", points, lines.segments, material, colours, placement)
 
 
 def _vtp(lines: Polylines, colours: np.ndarray) -> bytes:

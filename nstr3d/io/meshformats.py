@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.io.gltf import encode_glb
+from nstr3d.io.gltf import encode_glb, placed_points, points_fit_float32
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.types import Mesh
 
-# Rounding errors of float32 above this fraction of the extent would be visible in the geometry.
-FLOAT32_TOLERANCE = 1e-6
+# Endings of files of shapes that may hold a mesh or points in a format that is not read here.
+OTHER_SHAPES = frozenset([
+    ".3dm", ".3ds", ".3dxml", ".3mf", ".abc", ".ac", ".amf", ".b3d", ".binvox", ".blend", ".brep",
+    ".c4d", ".cgr", ".ctm", ".dae", ".drc", ".dwg", ".dxf", ".e57", ".f3d", ".fbx", ".iam", ".ifc",
+    ".iges", ".igs", ".ipt", ".jt", ".lwo", ".ma", ".max", ".mb", ".md2", ".md5mesh", ".mesh",
+    ".ms3d", ".msh", ".nas", ".ply2", ".pmx", ".prt", ".ptx", ".sat", ".skp", ".sldasm", ".sldprt",
+    ".step", ".stp", ".u3d", ".usd", ".usda", ".usdc", ".usdz", ".vox", ".vrml", ".vtk", ".vtp",
+    ".vtu", ".wrl", ".x", ".x3d", ".x_b", ".x_t", ".xaml", ".zae",
+])  # fmt: skip
+
+
+def mesh_suffixes() -> frozenset[str]:
+    """The endings, with their dots, of the mesh files that can be read with what is installed."""
+    from trimesh.exchange.load import mesh_formats
+
+    return frozenset(f".{name}" for name in mesh_formats())
 
 
 def fits_float32(mesh: Mesh) -> bool:
     """Whether single precision moves no vertex by more than `FLOAT32_TOLERANCE` of the extent."""
-    extent = np.ptp(mesh.vertices, axis=0).max()
-    with np.errstate(over="ignore"):
-        loss = np.abs(mesh.vertices.astype(np.float32).astype(np.float64) - mesh.vertices).max()
-    return bool(loss <= FLOAT32_TOLERANCE * extent)
+    return points_fit_float32(mesh.vertices)
 
 
 def encode_mesh_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
@@ -65,13 +76,7 @@ def _encode_stl(mesh: Mesh, single: bool) -> bytes:
 
 
 def _encode_glb(mesh: Mesh, single: bool) -> bytes:
-    placement, vertices = None, mesh.vertices
-    if not single:  # glTF coordinates are single precision, but node transforms are decimal text
-        lower, upper = vertices.min(axis=0), vertices.max(axis=0)
-        scale = float((upper - lower).max())
-        placement = np.eye(4)
-        placement[:3] = np.column_stack([np.eye(3) * scale, (lower + upper) / 2])
-        vertices = (vertices - placement[:3, 3]) / scale
+    vertices, placement = (mesh.vertices, None) if single else placed_points(mesh.vertices)
     # Without a material, viewers assume metal and show the mesh black.
     material = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
     return encode_glb("mesh", vertices, mesh.faces, material, placement=placement)

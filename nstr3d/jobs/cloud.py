@@ -234,7 +234,7 @@ class PointsStages(SurfaceStages[PointsJob]):
         frame = self.placed.frame
         figures = score(self.sdf, mesh, reference, distance, frame, first, samples, self.own)
         sides = one_sided(mesh, reference, distance, second, samples, self.own)
-        return dataclasses.asdict(figures) | dataclasses.asdict(sides)
+        return figures.figures | dataclasses.asdict(sides)
 
 
 def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:

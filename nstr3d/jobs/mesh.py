@@ -12,10 +12,13 @@ import torch
 
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.doubts import FarParts, far_parts, without_parts
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_mesh
+from nstr3d.jobs.doubts import far_warnings, step_warnings
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
@@ -35,6 +38,45 @@ class MeshJob(SurfaceJob):
 
     path: Path
     """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
+    drop_far: bool = False
+    """Leave out all parts that lie far from the others; small open flakes far off are always left
+    out."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The solid that is fitted: the repaired and closed ``mesh``, in world units.
+
+    ``repairs`` and ``closing`` say what was changed. ``far`` are the parts that lie far from the
+    others, and ``dropped`` says of each whether it was left out. ``warnings`` are for the user.
+    """
+
+    mesh: Mesh
+    repairs: RepairReport
+    closing: Closing
+    far: FarParts
+    dropped: tuple[bool, ...]
+    warnings: tuple[str, ...]
+
+
+def prepare_mesh(original: Mesh, drop_far: bool = False) -> Prepared:
+    """Turns the mesh of a file into the solid that is fitted.
+
+    Strays far from the other parts are left out; ``drop_far`` leaves out all far parts. Raises
+    ValueError for a mesh that is too large or too small, and as `repair` does.
+    """
+    check_size(original)
+    whole, repairs = repair(original)
+    far = far_parts(whole, repairs.components)
+    dropped = tuple(drop_far or part.stray for part in far.parts)
+    if any(dropped):
+        whole, after = repair(without_parts(whole, far, dropped))
+        edges = ("watertight", "boundary_edges", "branching_edges", "one_sided")
+        repairs = dataclasses.replace(repairs, **{name: getattr(after, name) for name in edges})
+    mesh, closing = close_holes(whole)
+    warnings = _warnings(repairs, closing, mesh.bounds.diagonal)
+    warnings += far_warnings(far, dropped) + step_warnings(original)
+    return Prepared(mesh, repairs, closing, far, dropped, tuple(warnings))
 
 
 def run(
@@ -59,22 +101,30 @@ def run(
 class MeshStages(SurfaceStages[MeshJob]):
     """The stages of a `MeshJob`."""
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        # Checkpoints of earlier versions lack the option, so it is in the identity only if set.
+        return super().identity | ({"drop_far": True} if self.job.drop_far else {})
+
     def read(self) -> None:
         with self.run.stage("load"):
             self.original = load_mesh(self.job.path)
 
     def prepare(self) -> None:
         with self.run.clock("load"):
-            check_size(self.original)
-            whole, self.repairs = repair(self.original)
-            mesh, self.closing = close_holes(whole)
-            self.place(mesh)
-        self.run.warn(slowness() + _warnings(self.repairs, self.closing, mesh.bounds.diagonal))
+            self.prepared = prepare_mesh(self.original, self.job.drop_far)
+            self.place(self.prepared.mesh)
+        self.run.warn([*slowness(), *self.prepared.warnings])
 
     def extract(self) -> None:
         with self.run.stage("extract"):
-            resolution = self.job.extraction.resolution
-            self.extracted = extract_surface(self.sdf, resolution).mesh
+            try:
+                self.extracted = extract_surface(self.sdf, self.job.extraction.resolution).mesh
+            except ValueError as error:
+                causes = far_warnings(self.prepared.far, self.prepared.dropped)
+                if not causes:
+                    raise
+                raise ValueError(Message("{} {}", error.args[0], causes[-1])) from error
 
     def measure(self) -> None:
         job, placed, run = self.job, self.placed, self.run
@@ -106,16 +156,17 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def publish(self, folder: Path) -> dict[str, Any]:
         described = self.write(folder, self.picture)
-        repairs = dataclasses.asdict(self.repairs) | {"closed": dataclasses.asdict(self.closing)}
+        prepared = self.prepared
         about = self.about_run()
         return {
             "input": {
                 "path": str(self.job.path),
                 "vertices": len(self.original.vertices),
                 "faces": len(self.original.faces),
-                "components": self.repairs.components,
-                "watertight": self.repairs.watertight,
-                "repairs": repairs,
+                "components": prepared.repairs.components,
+                "watertight": prepared.repairs.watertight,
+                "repairs": describe_repairs(prepared),
+                "far": describe_far(prepared),
                 "warnings": self.run.warnings,
             },
             **described,
@@ -145,7 +196,24 @@ class MeshStages(SurfaceStages[MeshJob]):
             return None
         nothing = dict.fromkeys(each.name for each in dataclasses.fields(Kink))
         kink = nothing if self.kink is None else dataclasses.asdict(self.kink)
-        return dataclasses.asdict(self.accuracy) | kink
+        return self.accuracy.figures | kink
+
+
+def describe_repairs(prepared: Prepared) -> dict[str, Any]:
+    """The report's entry on repairs."""
+    closed = dataclasses.asdict(prepared.closing)
+    return dataclasses.asdict(prepared.repairs) | {"closed": closed}
+
+
+def describe_far(prepared: Prepared) -> dict[str, Any]:
+    """The report's entry on parts that lie far from the main parts."""
+    far = prepared.far
+    return {
+        "parts": len(far.parts),
+        "faces": sum(part.faces for part in far.parts),
+        "share_of_box": far.share,
+        "dropped": sum(prepared.dropped),
+    }
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:

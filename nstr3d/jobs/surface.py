@@ -16,6 +16,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import save_image, save_mesh
+from nstr3d.jobs.doubts import thin_warnings
 from nstr3d.jobs.fitting import Placed, begin, build_field, draw_samples, identity_of, train
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob
@@ -83,6 +84,9 @@ class SurfaceStages(Stages, Generic[Job]):
         job, placed = self.job, self.placed
         with self.run.clock("build"):
             field = build_field(job, placed, self.begun, self.pool, self.device)
+        cells = cells_of(field)
+        finest = 2 * placed.frame.scale / cells[-1] if cells else None
+        self.run.warn(thin_warnings(placed.mesh, finest, job.extraction.resolution))
         self.result = train(job, placed, self.begun, field, self.pool, self.run)
         self.sdf = self.result.sdf()
         del self.pool, self.begun  # both may be large

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 from nstr3d.io.atomic import atomic_path
 from nstr3d.sdf import Sdf, world_distance
 from nstr3d.training.fit import Fit
-from nstr3d.types import Frame
+from nstr3d.types import Box, Frame
 
 PADDING = 0.03  # margin on every side of a grid, per longest side of the bounds
 FINEST = 1024  # largest number of cells along the longest side of a grid: 4 GB
 OPSET = 18  # version of the ONNX operators, from 2022
+ORIGIN = "origin"  # name of the optional input of ONNX models far from the origin
 AGREEMENT = 1e-5  # largest difference between ONNX and torch, in diagonals of the bounds
 
 
@@ -72,40 +74,67 @@ def save_grid(path: str | os.PathLike[str], grid: DistanceGrid) -> None:
         )
 
 
+def onnx_origin(fit: Fit) -> tuple[float, ...] | None:
+    """The origin that an ONNX model of ``fit`` needs for precise points; None if it needs none.
+
+    World coordinates in single precision are rounded. Far from the world's origin, as in map
+    coordinates, the steps exceed AGREEMENT of the diagonal. Points relative to the middle of the
+    bounds are then precise.
+    """
+    step = coordinate_step(fit.bounds)
+    return tuple(fit.bounds.centre.tolist()) if step > AGREEMENT * fit.bounds.diagonal / 4 else None
+
+
+def coordinate_step(bounds: Box) -> float:
+    """The largest step of single precision between coordinates in ``bounds`` scaled by 1.5."""
+    box = bounds.scaled(1.5)
+    return float(np.spacing(np.abs([box.lower, box.upper]).max().astype(np.float32)))
+
+
 def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     """Writes the signed distance as an ONNX model, atomically.
 
     The model maps ``points (n, 3)`` float32 in world units to ``distance (n,)`` float32 in world
-    units. Its metadata hold ``bounds`` and ``lipschitz`` as JSON. Before the file is published,
-    onnxruntime evaluates it at random points. Raises ModuleNotFoundError without the extra
-    ``export``, and ValueError if the results differ from torch by more than 1e-5 of the diagonal.
+    units. Where `onnx_origin` is not None, it has a second, optional input: ``origin (3,)`` float64
+    is added to the points in double precision and is 0 by default. Points relative to the origin
+    are precise; world points alone are as precise as float32 can hold them.
+
+    Its metadata hold ``bounds``, ``lipschitz`` and ``origin`` as JSON; ``origin`` is null, or the
+    origin to use. Before the file is published, onnxruntime evaluates it at random points. Raises
+    ModuleNotFoundError without the extra ``export``, and ValueError if the results differ from the
+    field in double precision by more than 1e-5 of the diagonal.
     """
     for name in ("onnx", "onnxscript", "onnxruntime"):
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"ONNX files need {name}: pip install 'nstr3d[export]'")
-    module = _Distance(fit.field, fit.frame).eval()
+    origin = onnx_origin(fit)
     length = torch.export.Dim("n", min=1)
+    points = torch.zeros(7, 3)  # torch would export a length of 1 as a constant
+    zero = torch.zeros(3, dtype=torch.float64)
     with _quiet(), torch.no_grad():
         program = torch.onnx.export(
-            module,
-            (torch.zeros(7, 3),),  # torch would export a length of 1 as a constant
+            _Distance(fit.field, fit.frame).eval(),
+            (points,) if origin is None else (points, zero),
             dynamo=True,
             opset_version=OPSET,
-            input_names=["points"],
+            input_names=["points"] if origin is None else ["points", ORIGIN],
             output_names=["distance"],
-            dynamic_shapes=({0: length},),
+            dynamic_shapes={"points": {0: length}} | ({} if origin is None else {ORIGIN: None}),
             verbose=False,
         )
         assert program is not None
         about = {
             "bounds": json.dumps(asdict(fit.bounds)),
             "lipschitz": json.dumps(fit.lipschitz),
+            "origin": json.dumps(origin),
             "producer": "nstr3d",
         }
         program.model.metadata_props.update(about)
+        if origin is not None:
+            _make_optional(program.model.graph, zero.numpy())
         with atomic_path(path) as temporary:
             program.save(temporary)
-            _compare(temporary, fit)
+            _compare(temporary, fit, origin)
 
 
 class _Distance(nn.Module):
@@ -113,26 +142,50 @@ class _Distance(nn.Module):
         super().__init__()
         self.field, self.frame = field, frame
 
-    def forward(self, points: Tensor) -> Tensor:
-        return world_distance(self.field, self.frame, points)
+    def forward(self, points: Tensor, origin: Tensor | None = None) -> Tensor:
+        if origin is None:
+            return world_distance(self.field, self.frame, points)
+        return world_distance(self.field, self.frame, points.double() + origin).to(points.dtype)
 
 
-def _compare(path: Path, fit: Fit) -> None:
+def _make_optional(graph: Any, value: np.ndarray) -> None:
+    """Gives the input ORIGIN of an ONNX ``graph`` the default ``value``."""
+    from onnxscript import ir
+
+    (origin,) = [each for each in graph.inputs if each.name == ORIGIN]
+    origin.const_value = ir.tensor(value, name=ORIGIN)
+    graph.initializers[ORIGIN] = origin
+
+
+def _compare(path: Path, fit: Fit, origin: tuple[float, ...] | None) -> None:
     """Raises ValueError if the ONNX model at ``path`` differs from the distance of ``fit`` by
-    more than `AGREEMENT` at random points in the bounds scaled by 1.5."""
+    more than `AGREEMENT` at random points in the bounds scaled by 1.5.
+
+    The field is evaluated at the points in double precision, before the model's input rounds them.
+    Only world points without an ``origin`` are rounded first, where the model has one.
+    """
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # onnxruntime warns about every input with a default
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     box = fit.bounds.scaled(1.5)
-    points = np.random.default_rng(0).uniform(box.lower, box.upper, (1000, 3)).astype(np.float32)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    for batch in (points, points[:1]):
-        (distances,) = session.run(None, {"points": batch})
-        deviation = float(np.abs(np.asarray(distances) - fit.sdf()(batch)).max())
-        if not deviation <= AGREEMENT * fit.bounds.diagonal:
-            raise ValueError(
-                f"The ONNX model differs from the field by up to {deviation:.3g}; this version of "
-                "torch exports it wrongly."
-            )
+    points = np.random.default_rng(0).uniform(box.lower, box.upper, (1000, 3))
+    checks = [(points, {"points": points})]
+    if origin is not None:
+        rounded = points.astype(np.float32).astype(np.float64)
+        placed = {"points": points - origin, ORIGIN: np.array(origin)}
+        checks = [(points, placed), (rounded, {"points": rounded})]
+    for at, inputs in checks:
+        for count in (len(at), 1):
+            single = inputs | {"points": inputs["points"][:count].astype(np.float32)}
+            (distances,) = session.run(None, single)
+            deviation = float(np.abs(np.asarray(distances) - fit.sdf()(at[:count])).max())
+            if not deviation <= AGREEMENT * fit.bounds.diagonal:
+                raise ValueError(
+                    f"The ONNX model differs from the field by up to {deviation:.3g}; this version "
+                    "of torch exports it wrongly."
+                )
 
 
 @contextmanager

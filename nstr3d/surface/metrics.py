@@ -8,9 +8,11 @@ points.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,7 @@ from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import face_normals, sample_surface
 from nstr3d.sdf import Sdf
+from nstr3d.surface.overlap import common_box, stated_iou
 from nstr3d.types import Frame, Mesh
 
 BAND = 0.01  # standard deviation of the points near the surface, in the unit box
@@ -50,10 +53,15 @@ class Accuracy:
     ``chamfer``, ``hausdorff`` and ``tau`` are in diagonals of the reference's bounding box. Normal
     errors are in degrees: ``normal_error_field`` of the field's gradient on the reference,
     ``normal_error_mesh`` of the faces of the extracted mesh.
+
+    Where fewer than 100 of the points in the unit box are inside a shape, as for a long rod,
+    ``iou_volume`` uses ``samples`` points in the bounding box of both meshes instead. An
+    intersection over union is None if even then fewer points are inside; ``iou_volume_failed`` or
+    ``iou_near_failed`` is then the reason.
     """
 
-    iou_volume: float
-    iou_near: float
+    iou_volume: float | None
+    iou_near: float | None
     distance_error_volume: float
     distance_error_near: float
     distance_error_surface: float
@@ -65,6 +73,17 @@ class Accuracy:
     tau: float
     band: float
     samples: int
+    iou_volume_failed: str | None = None
+    iou_near_failed: str | None = None
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The figures by name, for a report, with reasons only for those that are None."""
+        figures = dataclasses.asdict(self)
+        for name in ("iou_volume_failed", "iou_near_failed"):
+            if figures[name] is None:
+                del figures[name]
+        return figures
 
 
 def chamfer(forward: np.ndarray, backward: np.ndarray) -> float:
@@ -115,20 +134,6 @@ def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     )
     degenerate = (a_length * b_length)[:, 0] == 0
     return np.where(degenerate, np.pi / 2, angle)
-
-
-def iou(inside_a: np.ndarray, inside_b: np.ndarray) -> float:
-    """Intersection over union of two shapes, from flags ``(n,)`` bool at the same ``n`` points.
-
-    Raises ValueError if no point is inside either shape, since the measure is then undefined.
-    """
-    union = int(np.count_nonzero(inside_a | inside_b))
-    if union == 0:
-        raise ValueError(
-            f"none of {len(inside_a)} points is inside either shape, so their overlap is unknown; "
-            "sample points near the shapes"
-        )
-    return int(np.count_nonzero(inside_a & inside_b)) / union
 
 
 def mean_abs_error(estimate: np.ndarray, reference: np.ndarray) -> float:
@@ -277,8 +282,7 @@ def score(
 
     ``distance`` is the signed distance of ``reference``. ``own`` is the signed distance of
     ``extracted``, and is built if it is None. All inputs are in world units; ``frame`` places the
-    unit box. All random points come from ``generator``. Raises ValueError if no random point is
-    inside either shape.
+    unit box. All random points come from ``generator``.
     """
     diagonal = reference.bounds.diagonal
     surfaces = compare_surfaces(
@@ -289,16 +293,25 @@ def score(
     near = surface + BAND * frame.scale * generator.standard_normal((samples, 3))
     f_volume, d_volume = _in_chunks(sdf, volume), distance(volume)
     f_near, d_near = _in_chunks(sdf, near), distance(near)
+    normal_error_field = mean_angle(
+        _in_chunks(sdf.gradient, surface), face_normals(reference)[faces]
+    )
+    iou_volume, volume_failed = stated_iou(f_volume < 0, d_volume < 0)
+    if volume_failed:
+        # The overlap does not depend on the box that holds both shapes, but the number of points
+        # that are inside does.
+        box = common_box(extracted, reference)
+        within = generator.uniform(box.lower, box.upper, (samples, 3))
+        iou_volume, volume_failed = stated_iou(_in_chunks(sdf, within) < 0, distance(within) < 0)
+    iou_near, near_failed = stated_iou(f_near < 0, d_near < 0)
     return Accuracy(
-        iou_volume=iou(f_volume < 0, d_volume < 0),
-        iou_near=iou(f_near < 0, d_near < 0),
+        iou_volume=iou_volume,
+        iou_near=iou_near,
         distance_error_volume=mean_abs_error(f_volume, d_volume) / frame.scale,
         distance_error_near=mean_abs_error(f_near, d_near) / frame.scale,
         distance_error_surface=mean_abs_error(_in_chunks(sdf, surface), np.zeros(samples))
         / frame.scale,
-        normal_error_field=mean_angle(
-            _in_chunks(sdf.gradient, surface), face_normals(reference)[faces]
-        ),
+        normal_error_field=normal_error_field,
         normal_error_mesh=surfaces.normal_error,
         chamfer=surfaces.chamfer / diagonal,
         hausdorff=surfaces.hausdorff / diagonal,
@@ -306,6 +319,8 @@ def score(
         tau=TAU,
         band=BAND,
         samples=samples,
+        iou_volume_failed=volume_failed,
+        iou_near_failed=near_failed,
     )
 
 
