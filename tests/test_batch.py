@@ -107,9 +107,25 @@ def test_loops_and_dangling_links_and_the_output_inside(tmp_path):
     (tmp_path / "nowhere.obj").symlink_to("nothing")
     (tmp_path / "out/b.obj").mkdir(parents=True)
     (tmp_path / "out/b.obj/mesh.ply").write_text("x")
-    shapes = find_shapes(str(tmp_path), apart_from=str(tmp_path / "out"))
-    assert [shape.id for shape in shapes] == ["deep/a.obj", "nowhere.obj"]
-    assert shapes[1].stamp == ""
+    for apart in (f"{tmp_path}/out", f"file://{tmp_path}/out", f"{tmp_path}/again/../out/"):
+        shapes = find_shapes(str(tmp_path), apart_from=apart)
+        assert [shape.id for shape in shapes] == ["deep/a.obj", "nowhere.obj"]
+        assert shapes[1].stamp == ""
+
+
+def test_the_output_inside_a_source_behind_a_url():
+    store = open_store("memory://apart/in")
+    for name in ("a.obj", "out/a.obj/mesh.ply", "outer/b.obj"):
+        store.write(name, b"x")
+    everything = ["a.obj", "out/a.obj/mesh.ply", "outer/b.obj"]
+    for apart, ids in (
+        ("memory://apart/in/out", ["a.obj", "outer/b.obj"]),
+        ("memory://apart/in/out/", ["a.obj", "outer/b.obj"]),
+        ("memory://elsewhere", everything),
+        ("/apart/in/out", everything),  # a local folder
+        ("", everything),
+    ):
+        assert [shape.id for shape in find_shapes("memory://apart/in", apart)] == ids
 
 
 def test_names_that_are_no_text_are_spelt_out(tmp_path):
