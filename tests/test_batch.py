@@ -276,6 +276,49 @@ def test_conditions_that_are_none_are_refused_and_change_nothing(tmp_path):
                 catalogue.ids(bad)
 
 
+@pytest.mark.parametrize("where", ["", "status = 'done'", "colour = 1"])
+def test_a_catalogue_that_cannot_be_read_is_no_wrong_condition(tmp_path, monkeypatch, where):
+    """Locked, damaged, without its table, and absent."""
+    monkeypatch.setattr("nstr3d.batch.catalogue.WAIT", 0.05)
+    path = tmp_path / CATALOGUE
+    with Catalogue(Folder(tmp_path)) as catalogue:
+        catalogue.connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OSError, match=f"{path} could not be used .*locked.*wait"):
+            select(path, ("id",), where)
+        catalogue.connection.rollback()
+    for damage, reason in (
+        (lambda: path.write_bytes(b"x" * 5000), "not a database"),
+        (lambda: path.write_bytes(b""), "no such table"),
+        (path.unlink, "unable to open"),
+    ):
+        damage()
+        with pytest.raises(OSError, match=f"could not be used .*{reason}.*rebuilds it"):
+            select(path, ("id",), where)
+
+
+def test_a_catalogue_that_is_damaged_while_it_is_open_is_one_sentence(tmp_path):
+    with Catalogue(Folder(tmp_path)) as catalogue:
+        (tmp_path / CATALOGUE).write_bytes(b"x" * 5000)
+        for read in (catalogue.known, catalogue.counts):
+            with pytest.raises(OSError, match="could not be used as a catalogue"):
+                read()
+
+
+def test_a_catalogue_is_read_by_a_relative_path(tmp_path, monkeypatch):
+    Catalogue(Folder(tmp_path)).connection.close()
+    monkeypatch.chdir(tmp_path)
+    assert select(Path(CATALOGUE), ("id",)) == []
+
+
+def test_reports_of_another_form_are_rows_that_failed(tmp_path):
+    store = Folder(tmp_path)
+    store.write("a/report.json", b"[1, 2]")
+    store.write("b/report.json", b'{"batch": 3, "mesh": [4]}')
+    with Catalogue(store) as catalogue:
+        catalogue.sync()
+        assert catalogue.counts() == {"failed": 2}
+
+
 def test_a_file_that_is_no_catalogue_is_refused(tmp_path):
     (tmp_path / CATALOGUE).write_bytes(b"x" * 5000)
     with pytest.raises(OSError, match="delete it"):
