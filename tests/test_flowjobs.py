@@ -151,7 +151,14 @@ def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(
     [
         (["--seeds", "0"], "no seeds"),
         (["--highest", "-1"], "positive frequency"),
-        (["--segments", "0"], "at least 1"),
+        (["--segments", "0"], "--segments is at least 1"),
+        (["--separation", "nan"], "--separation must be positive and finite"),
+        (["--length", "inf"], "--length must be positive and finite"),
+        (["--size", "15"], "--size is 16 to"),
+        (["--size", "100000"], "--size is 16 to"),
+        (["--resolution", "4"], "--resolution is 8 to"),
+        (["--seed", "-1"], "--seed is 0 to"),
+        (["--read", "0"], "--read must be 1 to"),
     ],
 )
 def test_bad_options_are_refused(
