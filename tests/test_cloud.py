@@ -1,10 +1,15 @@
 """From points to a first surface: cleaning, orientation and denoising, against shapes with closed
 forms of the distance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from nstr3d.geometry.cloud.distance import LIPSCHITZ, CloudDistance
 from nstr3d.geometry.cloud.orient import estimate_normals, orient, outward_normals, turn_outward
+from nstr3d.geometry.cloud.patches import fit_patches
 from nstr3d.geometry.cloud.prepare import LEAST_POINTS, outliers, prepare
 from nstr3d.geometry.cloud.spanning import Spanning
 from nstr3d.geometry.cloud.winding import CloudWinding
@@ -12,6 +17,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.jobs.cloud import FirstSurface, first_surface
+from nstr3d.surface.extract import extract
 from nstr3d.types import Mesh, PointCloud
 
 SEED = np.random.default_rng
@@ -299,6 +305,59 @@ def test_noise_leaves_orientation_alone():
         normals = outward_normals(cloud.points)
         assert np.linalg.norm(normals, axis=1) == pytest.approx(1)
         assert np.mean(np.einsum("nd,nd->n", normals, cloud.normals) > 0) > 0.997
+
+
+class Elsewhere(torch.Tensor):
+    """Points as on another device: they have no numpy array before they are moved to the CPU."""
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+    def numpy(self) -> np.ndarray:
+        raise TypeError("move the tensor to the CPU first")
+
+
+def distance_to(cloud: PointCloud) -> tuple[CloudDistance, float]:
+    """The distance to ``cloud`` in the unit box, and the points' median spacing."""
+    clean, _, preparation = prepare(cloud)
+    distance = CloudDistance(fit_patches(clean.tree, clean.normals, preparation.measured))
+    return distance, float(np.median(distance.spacing))
+
+
+def test_the_distance_takes_points_of_another_device():
+    sdf = distance_to(ball(300))[0].sdf()
+    points = torch.from_numpy(SEED(1).uniform(-1, 1, (50, 3)))
+    assert torch.equal(sdf(points.as_subclass(Elsewhere)), sdf(points))
+
+
+@pytest.mark.parametrize("shape", [ball, ring])
+def test_distances_near_smooth_closed_surfaces_keep_to_the_stated_bound(shape):
+    distance, spacing = distance_to(shape(1000))
+    box, cells = distance.sdf().bounds, 80
+    surface = MeshDistance(extract(distance.sdf(), cells).mesh)
+    generator, centres = SEED(0), distance.patches.centres
+    near = generator.choice(centres, 5000) + spacing * generator.standard_normal((5000, 3))
+    points = np.concatenate([near, generator.uniform(box.lower, box.upper, (5000, 3))])
+    away = np.abs(surface(points))
+    clear = away > box.extent.max() / cells  # nearer, the mesh is not exact enough
+    assert (np.abs(distance(points[clear])) / away[clear]).max() < LIPSCHITZ
+
+
+@pytest.mark.parametrize(
+    "cloud", [sheet(800), pipe(800), box(1500, 0.04)], ids=["sheet", "pipe", "box"]
+)
+def test_extraction_notices_distances_that_are_steeper_than_stated(cloud):
+    """The whole surface is found as with a bound that is never exceeded."""
+    sdf = distance_to(cloud)[0].sdf()
+    safe = extract(replace(sdf, lipschitz=8.0), 60).mesh
+    stated = extract(sdf, 60).mesh
+    assert len(stated.faces) == len(safe.faces)
+    np.testing.assert_array_equal(canonical(stated), canonical(safe))
+
+
+def canonical(mesh: Mesh) -> np.ndarray:
+    """The vertices in an order that does not depend on the order of the cells."""
+    return mesh.vertices[np.lexsort(mesh.vertices.T)]
 
 
 def test_the_winding_number_is_one_inside_and_zero_outside():
