@@ -10,7 +10,7 @@ import torch
 from nstr3d.geometry.cloud.distance import LIPSCHITZ, CloudDistance
 from nstr3d.geometry.cloud.orient import estimate_normals, orient, outward_normals, turn_outward
 from nstr3d.geometry.cloud.patches import fit_patches
-from nstr3d.geometry.cloud.prepare import LEAST_POINTS, outliers, prepare
+from nstr3d.geometry.cloud.prepare import LEAST_POINTS, _averaged, outliers, prepare
 from nstr3d.geometry.cloud.spanning import Spanning
 from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.geometry.mesh.distance import MeshDistance
@@ -403,6 +403,32 @@ def test_too_many_points_are_averaged():
     # most cells hold ten points; those that barely touch the sphere hold fewer
     assert error.mean() < 0.75 * 0.01 * np.sqrt(2 / np.pi)
     np.testing.assert_allclose(np.linalg.norm(clean.normals, axis=1), 1)
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 3e-5])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.9])
+@pytest.mark.parametrize("most", [1000, 2000])
+def test_averaging_keeps_to_the_most_points_beside_a_dense_cluster(spread, share, most):
+    """The number of occupied cells falls steeply where the edge passes the cluster's size."""
+    generator, count = SEED(0), 4000
+    dense = [0.1, 0.2, 0.3] + spread * generator.standard_normal((round(share * count), 3))
+    points = np.concatenate([0.9 * ball(count - len(dense)).points, dense])
+    means, normals = _averaged(points, None, most)
+    assert normals is None
+    assert most / 2 < len(means) <= most
+
+
+def test_averaging_points_that_no_edge_can_part_leaves_few():
+    """1,000 places with ten points each, closer than the finest cell, and most = 5,000."""
+    places = SEED(0).uniform(-0.9, 0.9, (1000, 3)) // 1e-5 * 1e-5 + 5e-6
+    points = np.repeat(places, 10, axis=0) + SEED(1).uniform(-1e-9, 1e-9, (10_000, 3))
+    means, _ = _averaged(points, None, 5000)
+    np.testing.assert_allclose(np.sort(means[:, 0]), np.sort(places[:, 0]), atol=1e-8)
+
+
+def test_averaging_to_fewer_points_than_octants_is_refused():
+    with pytest.raises(ValueError, match="cannot be averaged in at most 5 cells"):
+        _averaged(ball(200).points, None, 5)
 
 
 def test_trimming_keeps_what_points_support():
