@@ -140,9 +140,25 @@ def test_loops_and_dangling_links_and_the_output_inside(tmp_path):
     (tmp_path / "nowhere.obj").symlink_to("nothing")
     (tmp_path / "out/b.obj").mkdir(parents=True)
     (tmp_path / "out/b.obj/mesh.ply").write_text("x")
-    shapes = find_shapes(str(tmp_path), apart_from=str(tmp_path / "out"))
-    assert [shape.id for shape in shapes] == ["deep/a.obj", "nowhere.obj"]
-    assert shapes[1].stamp == ""
+    for apart in (f"{tmp_path}/out", f"file://{tmp_path}/out", f"{tmp_path}/again/../out/"):
+        shapes = find_shapes(str(tmp_path), apart_from=apart)
+        assert [shape.id for shape in shapes] == ["deep/a.obj", "nowhere.obj"]
+        assert shapes[1].stamp == ""
+
+
+def test_the_output_inside_a_source_behind_a_url():
+    store = open_store("memory://apart/in")
+    for name in ("a.obj", "out/a.obj/mesh.ply", "outer/b.obj"):
+        store.write(name, b"x")
+    everything = ["a.obj", "out/a.obj/mesh.ply", "outer/b.obj"]
+    for apart, ids in (
+        ("memory://apart/in/out", ["a.obj", "outer/b.obj"]),
+        ("memory://apart/in/out/", ["a.obj", "outer/b.obj"]),
+        ("memory://elsewhere", everything),
+        ("/apart/in/out", everything),  # a local folder
+        ("", everything),
+    ):
+        assert [shape.id for shape in find_shapes("memory://apart/in", apart)] == ids
 
 
 def test_names_that_are_no_text_are_spelt_out(tmp_path):
@@ -291,6 +307,49 @@ def test_conditions_that_are_none_are_refused_and_change_nothing(tmp_path):
         for bad in ("colour = 1", "status = ", "1); DELETE FROM shapes; --"):
             with pytest.raises(ValueError, match="columns: id, status"):
                 catalogue.ids(bad)
+
+
+@pytest.mark.parametrize("where", ["", "status = 'done'", "colour = 1"])
+def test_a_catalogue_that_cannot_be_read_is_no_wrong_condition(tmp_path, monkeypatch, where):
+    """Locked, damaged, without its table, and absent."""
+    monkeypatch.setattr("nstr3d.batch.catalogue.WAIT", 0.05)
+    path = tmp_path / CATALOGUE
+    with Catalogue(Folder(tmp_path)) as catalogue:
+        catalogue.connection.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OSError, match=f"{path} could not be used .*locked.*wait"):
+            select(path, ("id",), where)
+        catalogue.connection.rollback()
+    for damage, reason in (
+        (lambda: path.write_bytes(b"x" * 5000), "not a database"),
+        (lambda: path.write_bytes(b""), "no such table"),
+        (path.unlink, "unable to open"),
+    ):
+        damage()
+        with pytest.raises(OSError, match=f"could not be used .*{reason}.*rebuilds it"):
+            select(path, ("id",), where)
+
+
+def test_a_catalogue_that_is_damaged_while_it_is_open_is_one_sentence(tmp_path):
+    with Catalogue(Folder(tmp_path)) as catalogue:
+        (tmp_path / CATALOGUE).write_bytes(b"x" * 5000)
+        for read in (catalogue.known, catalogue.counts):
+            with pytest.raises(OSError, match="could not be used as a catalogue"):
+                read()
+
+
+def test_a_catalogue_is_read_by_a_relative_path(tmp_path, monkeypatch):
+    Catalogue(Folder(tmp_path)).connection.close()
+    monkeypatch.chdir(tmp_path)
+    assert select(Path(CATALOGUE), ("id",)) == []
+
+
+def test_reports_of_another_form_are_rows_that_failed(tmp_path):
+    store = Folder(tmp_path)
+    store.write("a/report.json", b"[1, 2]")
+    store.write("b/report.json", b'{"batch": 3, "mesh": [4]}')
+    with Catalogue(store) as catalogue:
+        catalogue.sync()
+        assert catalogue.counts() == {"failed": 2}
 
 
 def test_a_file_that_is_no_catalogue_is_refused(tmp_path):

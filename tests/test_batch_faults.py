@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -16,7 +17,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import constant_part, good_shape, workers_of, write_shapes
@@ -24,7 +27,7 @@ from programs import needs_parts
 from quick import changed
 
 from nstr3d import load
-from nstr3d.batch import options
+from nstr3d.batch import options, worker
 from nstr3d.batch.catalogue import CATALOGUE, select
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.run import BatchJob, Standing, run_batch
@@ -323,19 +326,87 @@ def test_an_output_that_fills_up_ends_the_run_with_its_reason(one, tmp_path, mon
         run_batch(job_for(one, tmp_path / "out", workers=1))
 
 
-def test_a_worker_answers_in_order_and_ends_when_asked():
-    slot = Slot(1)
-    request = {
+def request_in(scratch: Path) -> dict[str, Any]:
+    """A request for a shape that does not exist."""
+    return {
         "place": "/none.ply",
+        "scratch": str(scratch),
         "known_key": "",
         "options": asdict(changed(ShapeOptions(), **QUICK)),
         "memory": None,
     }
+
+
+def test_a_worker_answers_in_order_and_ends_when_asked():
+    slot = Slot(1)
     with tempfile.TemporaryDirectory() as scratch:
-        answers = [slot.ask(request | {"scratch": scratch}, 60) for _ in range(3)]
+        answers = [slot.ask(request_in(Path(scratch)), 60) for _ in range(3)]
     assert {answer["error"] for answer in answers} == {"/none.ply does not exist"}
     assert slot.end() == 0
     assert slot.end() == 0
+
+
+def test_a_shape_whose_log_cannot_be_opened_fails_at_once(tmp_path):
+    slot = Slot(1)
+    try:
+        for scratch in (tmp_path / "none", tmp_path):
+            answer = slot.ask(request_in(scratch), 60)
+            assert answer["status"] == "failed"
+            reason = f"{scratch}/log.txt" if scratch.name == "none" else "/none.ply does not exist"
+            assert reason in answer["error"]
+    finally:
+        assert slot.end() == 0
+
+
+def test_a_request_that_makes_no_sense_fails_at_once(tmp_path):
+    slot = Slot(1)
+    try:
+        answer = slot.ask(request_in(tmp_path) | {"options": {"sparkle": 3}}, 60)
+        assert answer["status"] == "failed"
+        assert answer["error"] == "KeyError: 'training'"
+    finally:
+        assert slot.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("figure", "status", "reason"),
+    [
+        (np.float32(0.5), "done", None),
+        (np.int64(3), "done", None),
+        (float("nan"), "failed", "data.report.figure is nan, which JSON cannot hold"),
+        (object(), "failed", "data.report.figure is a object, which JSON cannot hold"),
+    ],
+)
+def test_a_report_is_plain_json_or_its_shape_fails(tmp_path, monkeypatch, figure, status, reason):
+    answer = {"status": "done", "error": None, "key": "", "report": {"figure": figure}}
+    monkeypatch.setattr(worker, "fit_shape", lambda request: answer)
+    monkeypatch.setattr(worker.os, "dup2", lambda log, stream: None)
+    said = json.loads(worker._answer(request_in(tmp_path)))
+    assert said["status"] == status
+    assert reason is None or said["error"].startswith(reason)
+    assert status == "failed" or said["report"]["figure"] == figure
+
+
+class _Ended(BaseException):
+    pass
+
+
+def test_a_worker_that_cannot_answer_ends_its_process(tmp_path, monkeypatch):
+    """Else the parent would wait for its answer until the timeout."""
+
+    class Closed:
+        def write(self, text: str) -> None:
+            raise BrokenPipeError
+
+    def leave(code: int) -> None:
+        raise _Ended(code)
+
+    monkeypatch.setattr(worker, "_answer", lambda request: "{}")
+    monkeypatch.setattr(worker.os, "_exit", leave)
+    requests: queue.SimpleQueue = queue.SimpleQueue()
+    requests.put({})
+    with pytest.raises(_Ended, match="1"):
+        worker._work(requests, Closed(), 1.0)
 
 
 def test_a_slot_that_is_cancelled_before_its_worker_starts_fits_nothing():

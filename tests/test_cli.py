@@ -157,7 +157,11 @@ def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
             "error: out of memory; use a smaller mesh, --resolution or --params.\n",
         ),
         (Interrupted("Stopped after 3 steps."), 130, "Stopped after 3 steps.\n"),
-        (KeyboardInterrupt(), 130, "Stopped; nothing was written.\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "Stopped; files that were written before the stop are kept.\n",
+        ),
     ],
 )
 def test_expected_failures_become_one_line_and_an_exit_code(capsys, error, code, message):

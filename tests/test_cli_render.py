@@ -128,6 +128,7 @@ def test_a_turntable_has_its_frames_in_both_formats(model: Path, tmp_path: Path)
         (["--out", "seen.png", "--background", "blurple"], "studio, none or a colour"),
         (["--out", "seen.gif", "--background", "none"], "needs a PNG"),
         (["--out", "seen.png", "--iso", "-1000"], "has no surface where the distance is -1000"),
+        (["--out", "seen.png", "--iso", "nan"], "--iso must be finite"),
         (["--out", "seen.png", "--samples", "0"], "samples"),
         (["--out", "seen.gif", "--frames", "0"], "frame"),
         (["--out", "seen.png", "--shading", "frequency"], "frequenc"),

@@ -1,17 +1,23 @@
 """From points to a first surface: cleaning, orientation and denoising, against shapes with closed
 forms of the distance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
+from nstr3d.geometry.cloud.distance import LIPSCHITZ, CloudDistance
 from nstr3d.geometry.cloud.orient import estimate_normals, orient, outward_normals, turn_outward
-from nstr3d.geometry.cloud.prepare import LEAST_POINTS, outliers, prepare
+from nstr3d.geometry.cloud.patches import fit_patches
+from nstr3d.geometry.cloud.prepare import LEAST_POINTS, _averaged, outliers, prepare
 from nstr3d.geometry.cloud.spanning import Spanning
 from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.jobs.cloud import FirstSurface, first_surface
+from nstr3d.surface.extract import extract
 from nstr3d.types import Mesh, PointCloud
 
 SEED = np.random.default_rng
@@ -301,6 +307,59 @@ def test_noise_leaves_orientation_alone():
         assert np.mean(np.einsum("nd,nd->n", normals, cloud.normals) > 0) > 0.997
 
 
+class Elsewhere(torch.Tensor):
+    """Points as on another device: they have no numpy array before they are moved to the CPU."""
+
+    def cpu(self) -> torch.Tensor:
+        return self.as_subclass(torch.Tensor)
+
+    def numpy(self) -> np.ndarray:
+        raise TypeError("move the tensor to the CPU first")
+
+
+def distance_to(cloud: PointCloud) -> tuple[CloudDistance, float]:
+    """The distance to ``cloud`` in the unit box, and the points' median spacing."""
+    clean, _, preparation = prepare(cloud)
+    distance = CloudDistance(fit_patches(clean.tree, clean.normals, preparation.measured))
+    return distance, float(np.median(distance.spacing))
+
+
+def test_the_distance_takes_points_of_another_device():
+    sdf = distance_to(ball(300))[0].sdf()
+    points = torch.from_numpy(SEED(1).uniform(-1, 1, (50, 3)))
+    assert torch.equal(sdf(points.as_subclass(Elsewhere)), sdf(points))
+
+
+@pytest.mark.parametrize("shape", [ball, ring])
+def test_distances_near_smooth_closed_surfaces_keep_to_the_stated_bound(shape):
+    distance, spacing = distance_to(shape(1000))
+    box, cells = distance.sdf().bounds, 80
+    surface = MeshDistance(extract(distance.sdf(), cells).mesh)
+    generator, centres = SEED(0), distance.patches.centres
+    near = generator.choice(centres, 5000) + spacing * generator.standard_normal((5000, 3))
+    points = np.concatenate([near, generator.uniform(box.lower, box.upper, (5000, 3))])
+    away = np.abs(surface(points))
+    clear = away > box.extent.max() / cells  # nearer, the mesh is not exact enough
+    assert (np.abs(distance(points[clear])) / away[clear]).max() < LIPSCHITZ
+
+
+@pytest.mark.parametrize(
+    "cloud", [sheet(800), pipe(800), box(1500, 0.04)], ids=["sheet", "pipe", "box"]
+)
+def test_extraction_notices_distances_that_are_steeper_than_stated(cloud):
+    """The whole surface is found as with a bound that is never exceeded."""
+    sdf = distance_to(cloud)[0].sdf()
+    safe = extract(replace(sdf, lipschitz=8.0), 60).mesh
+    stated = extract(sdf, 60).mesh
+    assert len(stated.faces) == len(safe.faces)
+    np.testing.assert_array_equal(canonical(stated), canonical(safe))
+
+
+def canonical(mesh: Mesh) -> np.ndarray:
+    """The vertices in an order that does not depend on the order of the cells."""
+    return mesh.vertices[np.lexsort(mesh.vertices.T)]
+
+
 def test_the_winding_number_is_one_inside_and_zero_outside():
     cloud = ball(3000)
     winding = CloudWinding(cloud.points, cloud.normals)
@@ -344,6 +403,32 @@ def test_too_many_points_are_averaged():
     # most cells hold ten points; those that barely touch the sphere hold fewer
     assert error.mean() < 0.75 * 0.01 * np.sqrt(2 / np.pi)
     np.testing.assert_allclose(np.linalg.norm(clean.normals, axis=1), 1)
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 3e-5])
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.9])
+@pytest.mark.parametrize("most", [1000, 2000])
+def test_averaging_keeps_to_the_most_points_beside_a_dense_cluster(spread, share, most):
+    """The number of occupied cells falls steeply where the edge passes the cluster's size."""
+    generator, count = SEED(0), 4000
+    dense = [0.1, 0.2, 0.3] + spread * generator.standard_normal((round(share * count), 3))
+    points = np.concatenate([0.9 * ball(count - len(dense)).points, dense])
+    means, normals = _averaged(points, None, most)
+    assert normals is None
+    assert most / 2 < len(means) <= most
+
+
+def test_averaging_points_that_no_edge_can_part_leaves_few():
+    """1,000 places with ten points each, closer than the finest cell, and most = 5,000."""
+    places = SEED(0).uniform(-0.9, 0.9, (1000, 3)) // 1e-5 * 1e-5 + 5e-6
+    points = np.repeat(places, 10, axis=0) + SEED(1).uniform(-1e-9, 1e-9, (10_000, 3))
+    means, _ = _averaged(points, None, 5000)
+    np.testing.assert_allclose(np.sort(means[:, 0]), np.sort(places[:, 0]), atol=1e-8)
+
+
+def test_averaging_to_fewer_points_than_octants_is_refused():
+    with pytest.raises(ValueError, match="cannot be averaged in at most 5 cells"):
+        _averaged(ball(200).points, None, 5)
 
 
 def test_trimming_keeps_what_points_support():

@@ -252,10 +252,17 @@ def test_too_small_a_resolution_raises(resolution: int) -> None:
 
 
 def test_bounds_without_size_and_a_bound_of_zero_raise() -> None:
-    with pytest.raises(ValueError, match="bounds"):
-        extract_mesh(sphere(), 16, bounds=Box((0.0,) * 3, (0.0,) * 3))
-    with pytest.raises(ValueError, match="Lipschitz"):
-        extract_mesh(distorted(sphere(), lambda d: d, 0.0), 16)
+    for upper, reason in (
+        ((0.0, 0.0, 0.0), "have no size"),
+        ((1.0, 1.0, -1.0), "upper corner below"),
+        ((1.0, 1.0, np.inf), "are not finite"),
+        ((1.0, np.nan, 1.0), "are not finite"),
+    ):
+        with pytest.raises(ValueError, match=f"bounds .*{reason}"):
+            extract_mesh(sphere(), 16, bounds=Box((0.0,) * 3, upper))
+    for bound in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="Lipschitz"):
+            extract_mesh(distorted(sphere(), lambda d: d, bound), 16)
 
 
 def test_a_piece_smaller_than_a_cell_is_left_out() -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from programs import needs_parts
 
 from apps import flow
 from apps.bench import flow as flow_race
 from nstr3d.cli import command as cli
+from nstr3d.fields.base import Field
+from nstr3d.jobs.flowshape import _curvature_correlation
 
 SMALL = [
     "--seeds",
@@ -148,7 +151,14 @@ def test_the_benchmark_measures_the_same_fields_and_knows_their_frequencies(
     [
         (["--seeds", "0"], "no seeds"),
         (["--highest", "-1"], "positive frequency"),
-        (["--segments", "0"], "at least 1"),
+        (["--segments", "0"], "--segments is at least 1"),
+        (["--separation", "nan"], "--separation must be positive and finite"),
+        (["--length", "inf"], "--length must be positive and finite"),
+        (["--size", "15"], "--size is 16 to"),
+        (["--size", "100000"], "--size is 16 to"),
+        (["--resolution", "4"], "--resolution is 8 to"),
+        (["--seed", "-1"], "--seed is 0 to"),
+        (["--read", "0"], "--read must be 1 to"),
     ],
 )
 def test_bad_options_are_refused(
@@ -166,3 +176,54 @@ def test_nothing_is_overwritten_unasked(
     assert flow.main([str(shape), "--out", str(tmp_path), *SMALL]) == 1
     assert "--overwrite" in capsys.readouterr().err
     assert (tmp_path / "report.json").read_text() == "mine"
+
+
+class Bowl(Field):
+    """The squared distance from ``centre``. The divergence of its normals at the distance r from
+    the centre is 2 / r."""
+
+    in_dim, out_dim = 3, 1
+
+    def __init__(self, centre: float = 0.0):
+        super().__init__()
+        self.centre = centre
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return (points - self.centre).square().sum(dim=1, keepdim=True)
+
+    def rates(self) -> list[dict]:
+        return []
+
+
+def test_curvature_at_the_side_of_the_box_is_measured_over_the_distance_inside_it() -> None:
+    """Vectors as long as the curvature rank as the curvature does, at an edge of the box too, where
+    the curvature is largest and two axes have no room on one side."""
+    inner = torch.linspace(0.5, 0.9, 12)[:, None].repeat(1, 3)
+    edge = torch.ones(8, 3)
+    edge[:, 2] = torch.linspace(0.9, 0.95, 8)
+    points = torch.cat([inner, edge])
+    lengths = 2 / (points - 1.5).norm(dim=1, keepdim=True)
+    measured = _curvature_correlation(Bowl(1.5), points, torch.eye(3)[:1] * lengths)
+    assert measured == pytest.approx(1)
+
+
+def test_a_correlation_without_ranks_is_none() -> None:
+    """Ranks of equal values would be those of their order."""
+    points = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    assert _curvature_correlation(Bowl(), points, torch.ones(20, 3)) is None
+    assert _curvature_correlation(Bowl(), points[:2], points[:2]) is None
+
+
+def test_equal_lengths_have_equal_ranks() -> None:
+    """Two groups of lengths on shells of two radii: the correlation of the groups, which the order
+    of the points inside a group does not change."""
+    directions = torch.nn.functional.normalize(
+        torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), dim=1
+    )
+    radii = torch.tensor([0.3, 0.6]).repeat_interleave(20)
+    long = torch.tensor([2.0, 1.0]).repeat_interleave(20)
+    measured = _curvature_correlation(
+        Bowl(), directions * radii[:, None], torch.eye(3)[0] * long[:, None]
+    )
+    # 20 distinct ranks in each group against two ranks: sqrt(3) / 2 * sqrt(1600 / 1599)
+    assert measured == pytest.approx((0.75 * 1600 / 1599) ** 0.5, rel=1e-6)

@@ -492,6 +492,11 @@ def test_an_output_that_cannot_be_written_is_refused_before_any_work(tmp_path, m
     + [
         {"resolution": 7},
         {"resolution": 10**6},
+        {"picture": -1},
+        {"picture": 16385},
+        {"checkpoint_seconds": -1.0},
+        {"checkpoint_seconds": math.nan},
+        {"checkpoint_seconds": math.inf},
         {"transport": -0.1},
         {"seed": -1},
         {"seed": 2**32},

@@ -107,6 +107,43 @@ def test_a_mesh_behind_the_camera_is_not_there() -> None:
     assert np.isinf(rasterise(cube(), replace(FRONT, target=(0.0, 0.0, 12.0))).depth).all()
 
 
+@needs_parts("render")
+@needs("egl")
+def test_the_back_of_a_face_has_its_depth_and_is_in_the_picture() -> None:
+    """A triangle seen from behind, and a ball seen from inside."""
+    face = Mesh(np.array([[-1, -1, 0], [1, -1, 0], [0, 1, 0.0]]), np.array([[0, 2, 1]]))
+    camera = Camera((0.0, 0.0, 5.0), (0.0, 0.0, 0.0), width=9, height=9)
+    inside = replace(camera, eye=(0.0, 0.0, 0.5), target=(0.0, 0.0, -1.0))
+    for mesh, at, depth in ((face, camera, 5.0), (sphere(5), inside, 1.5)):
+        for seen in (at, replace(at, span=1.0)):
+            drawn = rasterise(mesh, seen, backdrop=None)
+            assert drawn.depth[4, 4] == pytest.approx(depth, rel=1e-3)
+            assert drawn.picture[4, 4, 3] == 1
+    front, back = (
+        rasterise(Mesh(face.vertices, face.faces[:, ::step]), camera, backdrop=None)
+        for step in (1, -1)
+    )
+    np.testing.assert_array_equal(front.depth, back.depth)
+
+
+@needs_parts("render")
+@needs("egl")
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_camera_that_would_see_through_the_mesh_is_refused(inside: bool) -> None:
+    """The near plane is at 1/1000 of the diagonal, which is 3.46 here."""
+    towards = -1.0 if not inside else 2.0
+
+    def camera(away: float) -> Camera:
+        eye = (0.0, 0.0, 1 - away if inside else 1 + away)
+        return Camera(eye, (0.0, 0.0, towards), width=9, height=9)
+
+    with pytest.raises(ValueError, match=r"is 0\.002 from the mesh.*Move the camera"):
+        rasterise(cube(), camera(0.002))
+    assert rasterise(cube(), camera(0.005)).depth[4, 4] == pytest.approx(0.005, rel=1e-3)
+    parallel = replace(camera(0.002), span=1.0)
+    rasterise(cube(), parallel)
+
+
 def test_bad_meshes_and_colours_raise() -> None:
     with pytest.raises(ValueError, match="without faces"):
         rasterise(Mesh(np.zeros((3, 3)), np.zeros((0, 3), np.int64)), FRONT)

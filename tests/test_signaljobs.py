@@ -14,7 +14,8 @@ from nstr3d.cli import command as cli
 from nstr3d.fields.closed.completion import fill
 from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
 from nstr3d.io import load_image, load_picture, load_sound
-from nstr3d.jobs.signal import SignalJob, budget, run_signal, score_signal
+from nstr3d.jobs.signal import SignalJob, SignalStages, budget, run_signal, score_signal
+from nstr3d.jobs.walk import walk
 from nstr3d.model.checkpoint import load
 from nstr3d.render.panels import GAP, comparison, opaque, shrunk
 from nstr3d.signals.signal import TRAINED, Signal, kind_of
@@ -47,6 +48,15 @@ def tone(
     time = np.arange(round(seconds * rate)) / rate
     soundfile.write(folder / name, 0.5 * np.sin(2 * math.pi * 440 * time), rate, **options)
     return folder / name
+
+
+@pytest.mark.parametrize("budgeted", [{"bytes": 900}, {"params": 700}, {"bpp": 12.0}])
+def test_provenance_names_the_budget_that_the_fit_used(tmp_path: Path, budgeted: dict) -> None:
+    path = written(tmp_path, "in.png", picture(24, 20, 1))
+    stages = SignalStages(SignalJob(path, tmp_path / "out", **budgeted), None, None)
+    walk(stages)
+    used = {"params": 12 * 24 * 20 // 32} if "bpp" in budgeted else budgeted
+    assert stages.result.provenance == {"input": "in.png", "field": "cosines", "seed": 0} | used
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])

@@ -21,6 +21,7 @@ from nstr3d.spectrum.reading import (
     phase_spectrum,
     spectral_flow,
     transport_map,
+    transport_residuals,
 )
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
@@ -148,6 +149,14 @@ def test_the_transport_map_adds_up_to_the_fields_residual():
     torch.testing.assert_close(
         result.residual.mean(), field.transport_residual(at).detach(), rtol=1e-5, atol=0
     )
+
+
+def test_transport_residuals_do_not_depend_on_the_chunks():
+    field = field_of(PhaseWaves(2), transport=TransportConfig(hidden=8))
+    at = points(100, 3)
+    expected = transport_map(field, at).residual
+    for chunk in (7, 100):
+        torch.testing.assert_close(transport_residuals(field, at, chunk), expected)
 
 
 def test_what_has_no_spectrum_says_so():

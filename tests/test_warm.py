@@ -1,6 +1,8 @@
 """Warm starts: the carried field is the same function, missing nodes copy the nearest node, and a
 job starts from it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from quick import QUICK, changed
 
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.level import LevelConfig
-from nstr3d.fields.nstr import NstrConfig, TransportConfig
+from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.start.warm import warm_start
-from nstr3d.fields.waves import PhaseWaves
+from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.io import save_mesh
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.results import MODEL
@@ -39,21 +41,57 @@ def test_carried_to_the_same_shape_it_is_the_same_field() -> None:
         torch.testing.assert_close(same.state_dict()[name], tensor, atol=1e-5, rtol=0, msg=name)
 
 
-def test_under_another_frame_it_is_the_same_distance() -> None:
-    """The spectrum is linear in x, so interpolation at other nodes is exact."""
-    field = field_near(None)
+def sloped(field: Nstr) -> Nstr:
+    """The field with a spectrum that is linear in x, so that interpolation at other nodes is
+    exact."""
     with torch.no_grad():
         for level in field.spectra:
-            slope = (
-                torch.randn(3, level.table.shape[1], generator=torch.Generator().manual_seed(2))
-                * 0.3
-            )
-            level.table.copy_(level.places() @ slope + 0.2)
-    scale, shift = 1.3, (0.1, -0.05, 0.15)
-    moved = warm_start(field, None, scale, shift)
+            slope = torch.randn(3, level.table.shape[1], generator=torch.Generator().manual_seed(2))
+            level.table.copy_(level.places() @ slope * 0.3 + 0.2)
+    return field
+
+
+SCALE, SHIFT = 1.3, (0.1, -0.05, 0.15)
+
+
+@pytest.mark.parametrize("hidden", [8, 0])
+@pytest.mark.parametrize("kind", [AmplitudeWaves, ComplexWaves, PhaseWaves])
+def test_under_another_frame_it_is_the_same_distance(kind: type, hidden: int) -> None:
+    levels = LEVELS[0], replace(LEVELS[1], waves=kind(2))
+    config = NstrConfig(levels, hidden=hidden)
+    field = sloped(config.build(3, 1, None, torch.Generator().manual_seed(3)))
+    moved = warm_start(field, None, SCALE, SHIFT)
     points = inner() / 2  # their cells lie in both boxes
-    expected = field(points * scale + torch.tensor(shift)) / scale
+    expected = field(points * SCALE + torch.tensor(SHIFT)) / SCALE
     torch.testing.assert_close(moved(points), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("hidden", [8, 0])
+@pytest.mark.parametrize("position", [True, False])
+def test_under_another_frame_transport_explains_as_much(position: bool, hidden: int) -> None:
+    """The law is compared channel by channel with the slope per cell of the new spectrum, which
+    changes by the chain rule."""
+    config = NstrConfig(LEVELS, hidden=hidden, transport=TransportConfig(4, position))
+    field = sloped(config.build(3, 1, None, torch.Generator().manual_seed(3)))
+    moved = warm_start(field, None, SCALE, SHIFT)
+    points = inner() / 2
+    before = points * SCALE + torch.tensor(SHIFT)
+    errors = []
+    for each, at in ((field, before), (moved, points)):
+        assert each.transport is not None
+        spectrum, slope = each.spectrum(at)
+        errors.append((slope - each.transport(at, spectrum), slope))
+    (old, _), (new, _) = errors
+    factors = torch.ones(old.shape[1], 1)
+    if not hidden:  # all but the two phases at the end
+        factors[:-2] /= SCALE
+    torch.testing.assert_close(new, SCALE * factors * old, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_scale_that_is_no_scale_is_refused(scale: float) -> None:
+    with pytest.raises(ValueError, match="scale must be positive and finite"):
+        warm_start(field_near(None), None, scale)
 
 
 def test_nodes_that_the_field_lacks_take_the_nearest() -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import json
 import sqlite3
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,15 +112,11 @@ class Catalogue:
             self.path = Path(self.copy.name) / CATALOGUE
             if CATALOGUE in store.names(""):
                 store.get(CATALOGUE, self.path)
-        try:
+        self.place = f"{store.url}/{CATALOGUE}"
+        with _usable(self.place):
             self.connection = sqlite3.connect(self.path, timeout=WAIT)
             with self.connection:
                 self.connection.execute(CREATE)
-        except sqlite3.Error as error:
-            raise OSError(
-                f"{store.url}/{CATALOGUE} is not a usable catalogue ({error}); delete it, and "
-                "the next run rebuilds it from the reports."
-            ) from error
 
     def __enter__(self) -> Catalogue:
         return self
@@ -156,8 +152,9 @@ class Catalogue:
 
     def known(self) -> dict[str, Known]:
         """The `Known` columns of every row, by the shape's id; a NULL becomes an empty string."""
-        rows = self.connection.execute("SELECT id, status, key, config, stamp FROM shapes")
-        return {name: Known(*(value or "" for value in values)) for name, *values in rows}
+        with _usable(self.place):
+            rows = self.connection.execute("SELECT id, status, key, config, stamp FROM shapes")
+            return {name: Known(*(value or "" for value in values)) for name, *values in rows}
 
     def ids(self, where: str) -> set[str]:
         """The ids of the rows that satisfy the SQL condition ``where``.
@@ -168,11 +165,9 @@ class Catalogue:
 
     def counts(self) -> dict[str, int]:
         """The number of rows by status, ordered by status."""
-        return dict(
-            self.connection.execute(
-                "SELECT status, count(*) FROM shapes GROUP BY status ORDER BY status"
-            )
-        )
+        query = "SELECT status, count(*) FROM shapes GROUP BY status ORDER BY status"
+        with _usable(self.place):
+            return dict(self.connection.execute(query))
 
     def publish(self) -> None:
         """Uploads the local copy of the catalogue if the store is not local."""
@@ -181,14 +176,28 @@ class Catalogue:
 
     def _report(self, name: str) -> dict[str, Any]:
         try:
-            return json.loads(self.store.read(f"{name}/{REPORT}"))
+            report = json.loads(self.store.read(f"{name}/{REPORT}"))
         except ValueError:  # edited by hand or truncated on disk: the shape is fitted again
-            return {"batch": {"status": "failed", "error": "its report.json is not valid JSON"}}
+            report = None
+        if isinstance(report, dict):
+            return report
+        return {"batch": {"status": "failed", "error": "its report.json is not valid JSON"}}
 
     def _insert(self, name: str, report: Mapping[str, Any], stamp: str) -> None:
-        self.connection.execute(
-            UPSERT, tuple(row_of(name, report, stamp)[column] for column in COLUMNS)
-        )
+        row = row_of(name, report, stamp)
+        self.connection.execute(UPSERT, tuple(row[column] for column in COLUMNS))
+
+
+@contextmanager
+def _usable(place: str) -> Iterator[None]:
+    """Turns an error of the database in the block into an OSError with one sentence."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(
+            f"{place} could not be used as a catalogue ({error}). If another process writes to it, "
+            "wait; if it is damaged, delete it, and the next run rebuilds it from the reports."
+        ) from error
 
 
 def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
@@ -198,7 +207,8 @@ def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
     """
 
     def part(key: str) -> dict[str, Any]:
-        return report.get(key) or {}
+        value = report.get(key)
+        return value if isinstance(value, dict) else {}
 
     batch, source, mesh = part("batch"), part("input"), part("mesh")
     row = dict.fromkeys(COLUMNS) | {column: batch.get(column) for column in BATCH}
@@ -228,16 +238,22 @@ def select(
     """Reads ``columns`` of the rows that satisfy the SQL condition ``where``, in ``order``.
 
     At most ``limit`` rows are returned, all if it is negative. The catalogue at ``path`` is opened
-    read only. Raises ValueError if ``where`` is not a valid condition.
+    read only. Raises ValueError if ``where`` is not a valid condition, and OSError, with one
+    sentence, if the database cannot be read.
     """
-    condition = f"WHERE ({where})" if where else ""
-    query = f"SELECT {', '.join(columns)} FROM shapes {condition} ORDER BY {order} LIMIT {limit}"
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as connection:
-        try:
-            return [dict(zip(columns, row)) for row in connection.execute(query)]
-        except (sqlite3.Error, sqlite3.Warning) as error:
-            known = ", ".join(COLUMNS)
-            raise ValueError(
-                f"{where!r} is not a valid SQL condition on the catalogue ({error}); columns: "
-                f"{known}."
-            ) from error
+    parts = f"SELECT {', '.join(columns)} FROM shapes", f"ORDER BY {order} LIMIT {limit}"
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with _usable(str(path)), closing(sqlite3.connect(uri, uri=True, timeout=WAIT)) as connection:
+        if not where:
+            rows = connection.execute(" ".join(parts)).fetchall()
+        else:
+            try:
+                rows = connection.execute(f" WHERE ({where}) ".join(parts)).fetchall()
+            except (sqlite3.Error, sqlite3.Warning) as error:
+                # If the same query fails without the condition, the condition is not the cause.
+                connection.execute(" ".join(parts)).fetchall()
+                raise ValueError(
+                    f"{where!r} is not a valid SQL condition on the catalogue ({error}); columns: "
+                    f"{', '.join(COLUMNS)}."
+                ) from error
+    return [dict(zip(columns, row)) for row in rows]

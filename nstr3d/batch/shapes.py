@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
 from nstr3d.io.meshformats import OTHER_SHAPES, mesh_suffixes
@@ -56,7 +57,7 @@ def find_shapes(
     """
     unread = [] if unread is None else unread
     shapes = (
-        _list_url(source, unread)
+        _list_url(source, apart_from, unread)
         if not is_local(source)
         else _list_local(Path(local_path(source)), apart_from, unread)
     )
@@ -140,7 +141,8 @@ def _walk_folder(top: Path, apart_from: str, unread: list[str]) -> Iterator[str]
 
     Linked folders are visited after real ones, so that a shape is found under its real path.
     """
-    seen = {os.path.realpath(apart_from)} if apart_from and is_local(apart_from) else set()
+    apart = apart_from and is_local(apart_from)
+    seen = {os.path.realpath(local_path(apart_from))} if apart else set()
     waiting = [top]
     while waiting:
         folder = waiting.pop(0)
@@ -166,18 +168,30 @@ def _walk_folder(top: Path, apart_from: str, unread: list[str]) -> Iterator[str]
                 yield name
 
 
-def _list_url(url: str, unread: list[str]) -> Iterator[ShapeFile]:
+def _list_url(url: str, apart_from: str, unread: list[str]) -> Iterator[ShapeFile]:
     fs, root = filesystem(url)
     if fs.isdir(root):
+        skipped = _below(fs, apart_from)
         for path, info in fs.find(root, detail=True).items():
             name = path[len(root) :].strip("/")
             hidden = any(part.startswith(".") for part in name.split("/"))
+            if skipped is not None and path.startswith(skipped):
+                continue
             if not hidden and _is_shape(name, unread):
                 yield ShapeFile(printable(name), _absolute(name, url), remote_stamp(info))
         return
     if os.path.splitext(root)[1].lower() not in LISTS:
         raise ValueError(f"{url} is neither a folder with files in it nor a list (.txt or .csv).")
     yield from _read_list(fs.cat_file(root), url, url.rpartition("/")[0])
+
+
+def _below(fs: Any, apart_from: str) -> str | None:
+    """The start of all paths of the file system ``fs`` below the folder ``apart_from``, None if
+    that is elsewhere."""
+    if not apart_from or is_local(apart_from):
+        return None
+    other, folder = filesystem(apart_from)
+    return f"{folder}/" if other == fs else None
 
 
 def _read_list(data: bytes, source: str, folder: str) -> Iterator[ShapeFile]:

@@ -27,7 +27,7 @@ from nstr3d.batch.options import LOG, ShapeOptions, key_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
 from nstr3d.io import NoFacesError, load_mesh
-from nstr3d.io.atomic import check_readable
+from nstr3d.io.atomic import check_readable, json_text
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence
@@ -49,7 +49,7 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     status "failed", not raised.
     """
     options, scratch = ShapeOptions.from_dict(request["options"]), Path(request["scratch"])
-    answer: dict[str, Any] = {"status": "failed", "error": None, "key": "", "report": {}}
+    answer = _failure()
     path = Path(request["place"])
     try:
         limit_memory(request["memory"])
@@ -68,7 +68,7 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
         answer["error"] = OUT_OF_MEMORY
     except Exception as error:  # a defect of nstr3d fails this shape only, not the run
         traceback.print_exc()
-        answer["error"] = f"{type(error).__name__}: {sentence(error)}"
+        answer["error"] = _describe(error)
     return answer | {"error": answer["error"].replace(str(path), request["place"])}
 
 
@@ -149,19 +149,44 @@ def _work(requests: queue.SimpleQueue, replies: Any, fraction: float) -> None:
     """Answers requests until the process exits; ``fraction`` limits the GPU memory used.
 
     It must not run on the main thread, where jobs would install signal handlers: a scheduler sends
-    signals to all processes, but only the parent may end the worker.
+    signals to all processes, but only the parent may end the worker. If it cannot answer, it ends
+    the process, because the parent would wait for the answer until its timeout.
     """
-    if torch.cuda.is_available() and fraction < 1:
-        torch.cuda.set_per_process_memory_fraction(fraction)
-    while True:
-        request = requests.get()
+    try:
+        if torch.cuda.is_available() and fraction < 1:
+            torch.cuda.set_per_process_memory_fraction(fraction)
+        while True:
+            replies.write(_answer(requests.get()) + "\n")
+            replies.flush()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _answer(request: dict[str, Any]) -> str:
+    """The answer to a request as one line of JSON.
+
+    Its status is "failed" if the log cannot be opened, the request makes no sense, or the report
+    holds what JSON cannot hold.
+    """
+    try:
         with open(Path(request["scratch"]) / LOG, "ab") as log:
             for stream in (1, 2):
                 os.dup2(log.fileno(), stream)
         forget_peak_memory()
-        answer = fit_shape(request) | {"peak_memory": peak_memory()}
-        replies.write(json.dumps(answer) + "\n")
-        replies.flush()
+        return json_text(fit_shape(request) | {"peak_memory": peak_memory()})
+    except Exception as error:  # must fail this shape only, not the run
+        traceback.print_exc()
+        reason = sentence(error) if isinstance(error, EXPECTED) else _describe(error)
+        return json_text(_failure(reason) | {"peak_memory": peak_memory()})
+
+
+def _failure(reason: str | None = None) -> dict[str, Any]:
+    return {"status": "failed", "error": reason, "key": "", "report": {}}
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {sentence(error)}"
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def guarded(command: Callable[[], None]) -> int:
         print(sentence(stop, flags=True), file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
+        print("Stopped; files that were written before the stop are kept.", file=sys.stderr)
         return 130
     except MemoryError:
         print(

@@ -3,6 +3,7 @@ tracing; a picture or a turntable of a mesh by OpenGL."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ import tyro
 from tqdm import tqdm
 
 from nstr3d.io import load_mesh, save_image
+from nstr3d.jobs.options import LARGEST_PICTURE
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
@@ -24,11 +26,11 @@ from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Ve
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace
+from nstr3d.system import Message
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Camera
 
 MODEL = ".safetensors"
-LARGEST = 16384  # pixels of width and of height
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ def render_model(options: Render) -> None:
     """Renders as ``options`` say. Raises ValueError or OSError with one sentence for the user."""
     suffix = options.out.suffix.lower()
     check_new(options.out, (".png", *ANIMATIONS, *BUFFERS), options.overwrite)
-    if not all(1 <= side <= LARGEST for side in options.size):
+    if not all(1 <= side <= LARGEST_PICTURE for side in options.size):
         raise ValueError(
-            f"--size is 1 to {LARGEST} pixels to a side, not {options.size[0]} x {options.size[1]}."
+            Message(
+                "<size> is 1 to {} pixels to a side, not {} x {}.", LARGEST_PICTURE, *options.size
+            )
         )
     backdrop = _backdrop(options.background)
     if backdrop is None and suffix != ".png":
@@ -148,8 +152,11 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
     """The model of a shape, and the signed distance whose zero is the model's level set ``iso`` (in
     world units).
 
-    Raises ValueError if the model is of an image or a sound, or if the level set is empty.
+    Raises ValueError if ``iso`` is not finite, the model is of something else than a shape, or the
+    level set is empty.
     """
+    if not math.isfinite(iso):
+        raise ValueError(Message("<iso> must be finite, not {}.", iso))
     fit = load(path, device)
     if (fit.field.in_dim, fit.field.out_dim) != (3, 1):
         kind = {1: "a sound", 2: "an image"}.get(fit.field.in_dim, "no shape")

@@ -53,15 +53,20 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def save_json(path: str | os.PathLike[str], data: Any) -> None:
-    """Writes ``data`` as indented JSON, atomically.
-
-    ``data`` may hold dicts, lists, tuples, strings, numbers, booleans, None, numpy scalars and
-    arrays. Raises ``ValueError`` naming the key path of a NaN, an infinity, or a value of a type
-    that JSON cannot hold.
-    """
-    text = json.dumps(_plain(data, "data"), indent=2, allow_nan=False)
+    """Writes ``data`` as indented JSON, atomically. Raises ValueError like `json_text`."""
+    text = json_text(data, indent=2)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def json_text(data: Any, indent: int | None = None) -> str:
+    """``data`` as JSON, on one line unless there is an ``indent``.
+
+    ``data`` may hold dicts, lists, tuples, strings, numbers, booleans, None, numpy scalars and
+    arrays. Raises ValueError naming the key path of a NaN, an infinity, or a value of a type that
+    JSON cannot hold.
+    """
+    return json.dumps(_plain(data, "data"), indent=indent, allow_nan=False)
 
 
 def check_readable(path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.jobs.messages import Message
+from nstr3d.jobs.options import LARGEST_PICTURE, check_positive, check_resolution, check_seed
 
 # points of a surface that are analysed, and points among them where waves are read
 SAMPLES, READ = 24_000, 4000
@@ -57,12 +58,14 @@ class FlowJob:
                     self.seeds,
                 )
             )
-        if not (self.separation > 0 and self.length > 0 and self.segments >= 1 and self.size >= 16):
+        check_positive(self, "separation", "length")
+        check_resolution(self.resolution)
+        check_seed(self.seed)
+        if not self.segments >= 1:
+            raise ValueError(Message("<segments> is at least 1, not {}.", self.segments))
+        if not 16 <= self.size <= LARGEST_PICTURE:
             raise ValueError(
-                Message(
-                    "<separation> and <length> must be positive, <segments> at least 1 and <size> "
-                    "at least 16."
-                )
+                Message("<size> is 16 to {} pixels, not {}.", LARGEST_PICTURE, self.size)
             )
         if not 1 <= self.read <= self.samples:
             raise ValueError(

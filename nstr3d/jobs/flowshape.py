@@ -44,8 +44,10 @@ from nstr3d.spectrum.reading import (
     difference,
     has_phases,
     phase_spectrum,
+    rank_correlation,
     spectral_flow,
     transport_map,
+    transport_residuals,
 )
 from nstr3d.spectrum.relief import (
     ReliefWaves,
@@ -189,11 +191,7 @@ def _residual_map(model: Fit, sdf: Sdf, readings: ReliefWaves, camera: Camera) -
     """
     residuals = [1 - readings.waves.share]
     if isinstance(model.field, Nstr) and model.field.transport is not None:
-        residuals.append(
-            torch.cat(
-                [transport_map(model.field, part).residual for part in readings.points.split(CHUNK)]
-            )
-        )
+        residuals.append(transport_residuals(model.field, readings.points, CHUNK))
     pictures = []
     for residual in residuals:
 
@@ -322,24 +320,22 @@ def _transport_residual(field: Field, points: Tensor) -> float | None:
 
 def _curvature_correlation(
     field: Field, points: Tensor, vectors: Tensor, distance: float = 0.02
-) -> float:
+) -> float | None:
     """Spearman's rank correlation of the lengths of ``vectors (n, 3)`` with |mean curvature|.
 
     The mean curvature, half the divergence of the normals, is taken at ``points (n, 3)`` in the
-    unit box by central differences over ``distance`` to each side. The result is 0 for fewer than
-    3 points.
+    unit box by central differences over ``distance`` to each side. The displaced points are clamped
+    to the unit box. The result is None if it is not defined: for fewer than 3 points, and if all
+    lengths or all curvatures are equal.
     """
     divergence = torch.zeros(len(points))
     for axis in range(3):
         ends = []
         for side in (-1, 1):
             moved = points.clone()
-            moved[:, axis] += side * distance
-            ends.append(
-                torch.nn.functional.normalize(gradient(field, moved.clamp(-1, 1)), dim=1)[:, axis]
-            )
-        divergence += (ends[1] - ends[0]).detach() / (2 * distance)
-    ranks = [
-        values.argsort().argsort().double() for values in (divergence.abs(), vectors.norm(dim=1))
-    ]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1]) if len(points) > 2 else 0.0
+            moved[:, axis] = (moved[:, axis] + side * distance).clamp(-1, 1)
+            normal = torch.nn.functional.normalize(gradient(field, moved), dim=1)
+            ends.append((moved[:, axis], normal[:, axis]))
+        (low, before), (high, after) = ends
+        divergence += (after - before) / (high - low)
+    return rank_correlation(divergence.abs(), vectors.norm(dim=1))

@@ -20,6 +20,7 @@ from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_f
 
 SAMPLES = 100_000
 RESOLUTIONS = (8, 4096)  # the upper end gives a surface of about 90 million faces
+LARGEST_PICTURE = 16384  # pixels of width and of height
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 Device = Literal["auto", "cpu", "cuda"]
 PresetName = Literal["fast", "standard", "fine"]
@@ -119,9 +120,10 @@ class Extraction:
 
     def __post_init__(self):
         check_positive(self, "samples")
-        if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
+        check_resolution(self.resolution)
+        if not 0 <= self.picture <= LARGEST_PICTURE:
             raise ValueError(
-                Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, self.resolution)
+                Message("<picture> is 0 to {} pixels, not {}.", LARGEST_PICTURE, self.picture)
             )
 
     @property
@@ -142,6 +144,9 @@ class Output:
     """Continue from the checkpoint of an interrupted run with the same options."""
     checkpoint_seconds: float = 20.0
     """Seconds between two checkpoints of training."""
+
+    def __post_init__(self):
+        check_not_negative(self, "checkpoint_seconds")
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,12 @@ def check_not_negative(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(Message(f"<{name}> must be finite and not negative, not {{}}.", value))
+
+
+def check_resolution(cells: int) -> None:
+    """Raises ValueError for a number of cells outside RESOLUTIONS."""
+    if not RESOLUTIONS[0] <= cells <= RESOLUTIONS[1]:
+        raise ValueError(Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, cells))
 
 
 def check_seed(seed: int) -> None:

@@ -174,7 +174,9 @@ def _train(
 
 
 def _provenance(job: SignalJob, params: int) -> dict[str, Any]:
-    return {"input": job.path.name, "field": job.field, "params": params, "seed": job.seed}
+    """The provenance of a fit with the budget ``params``, or ``job.bytes`` if the job sets that."""
+    allowed = {"params": params} if job.bytes is None else {"bytes": job.bytes}
+    return {"input": job.path.name, "field": job.field, **allowed, "seed": job.seed}
 
 
 def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:

@@ -149,13 +149,16 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 
 @contextmanager
-def tidy(out: Path, checkpoint: Path | None = None) -> Iterator[None]:
+def tidy(out: Path, checkpoint: Path | None = None) -> Iterator[threading.Event]:
     """Turns KeyboardInterrupt into `Interrupted`, and removes those folders created for ``out``
-    that are empty at the end."""
+    that are empty at the end. Gives an event to be set once ``out`` holds the results."""
     made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    published = threading.Event()
     try:
-        yield
+        yield published
     except KeyboardInterrupt:
+        if published.is_set():
+            raise Interrupted(f"Stopped; the results are complete in {out}.") from None
         if checkpoint is None or not checkpoint.exists():
             raise Interrupted("Stopped; nothing was written.") from None
         kept = Message("Stopped; the checkpoint is {}; go on with <resume>.", checkpoint)
@@ -185,9 +188,9 @@ def writing_to(out: Path) -> Iterator[None]:
 
 
 @contextmanager
-def publish(out: Path) -> Iterator[Path]:
+def publish(out: Path, published: threading.Event) -> Iterator[Path]:
     """Gives a temporary folder, whose files move to ``out`` together if the block succeeds and are
-    deleted if it fails."""
+    deleted if it fails. Sets ``published`` once they have moved."""
     with writing_to(out):
         folder = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
         try:
@@ -195,6 +198,7 @@ def publish(out: Path) -> Iterator[Path]:
             with stop_on_signal():  # a stop between two moves would publish only some files
                 for path in sorted(folder.iterdir()):
                     os.replace(path, out / path.name)
+                published.set()
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -114,7 +114,7 @@ def walk(stages: Stages) -> Outcome:
     saved by then, a checkpoint or a model, stays.
     """
     run = stages.run
-    with tidy(stages.folder, stages.checkpoint):
+    with tidy(stages.folder, stages.checkpoint) as published:
         stages.read()
         stages.prepare()
         stages.sample()
@@ -122,7 +122,7 @@ def walk(stages: Stages) -> Outcome:
         stages.extract()
         stages.measure()
         run.listener.stage("write")
-        with publish(stages.folder) as folder:
+        with publish(stages.folder, published) as folder:
             report = stages.publish(folder) | run.failed
             save_json(folder / REPORT, report)
             written = {path.name for path in folder.iterdir()}

@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.normals import corner_normals
+from nstr3d.render.colours import GAMMA
 from nstr3d.render.shading import Light
 from nstr3d.render.traced import GREY, STUDIO, Backdrop
 from nstr3d.system import one_line
 from nstr3d.types import Camera, Mesh
+
+NEAREST = 1e-3  # least depth of the near plane, in diagonals of the mesh
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,9 @@ def rasterise(
     """The anti-aliased picture that ``camera`` takes of ``mesh``.
 
     The light is that of `render.shading.Studio`, without shadows. ``colours (v, 3)`` are display
-    RGB of the vertices; the default is grey. Raises ValueError if the colours do not fit or the
-    mesh has no faces, and ModuleNotFoundError if pyrender or OpenGL cannot be loaded.
+    RGB of the vertices; the default is grey. Both sides of a face are drawn. Raises ValueError if
+    the colours do not fit, the mesh has no faces, or a perspective camera is so near to the mesh
+    that it would see through it, and ModuleNotFoundError if pyrender or OpenGL cannot be loaded.
     """
     return next(raster_turntable(mesh, [camera], colours, backdrop))
 
@@ -69,6 +74,8 @@ def raster_turntable(
     # world.
     place = _Place(tuple(mesh.bounds.centre.tolist()), max(mesh.bounds.diagonal, 1e-300))
     surface = pyrender.Mesh([_primitive(pyrender, mesh, place, colours)])
+    # pyrender measures depth on front faces only, so the backs are the fronts of a second mesh.
+    backs = pyrender.Mesh([_primitive(pyrender, Mesh(mesh.vertices, mesh.faces[:, ::-1]), place)])
     renderer, size = None, None
     try:
         for camera in cameras:
@@ -79,7 +86,9 @@ def raster_turntable(
                     _renderer(pyrender, camera.width, camera.height),
                     (camera.width, camera.height),
                 )
-            yield _take_picture(pyrender, renderer, surface, mesh, camera, place, backdrop)
+            _check_distance(mesh, camera, place)
+            sides = surface, backs
+            yield _take_picture(pyrender, renderer, sides, mesh, camera, place, backdrop)
     finally:
         if renderer is not None:
             renderer.delete()
@@ -99,7 +108,7 @@ class _Place:
 def _take_picture(
     pyrender: Any,
     renderer: Any,
-    surface: Any,
+    sides: tuple[Any, Any],
     mesh: Mesh,
     camera: Camera,
     place: _Place,
@@ -110,7 +119,7 @@ def _take_picture(
     scene = pyrender.Scene(
         bg_color=[0.0, 0.0, 0.0, 0.0], ambient_light=np.add(STUDIO.sky, STUDIO.ground) / 4
     )
-    node = scene.add(surface)
+    nodes = [scene.add(side) for side in sides]
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = camera.axes.T, place.of(camera.eye)
     scene.add(_lens(pyrender, camera, place, near, far), pose=pose)
@@ -119,7 +128,12 @@ def _take_picture(
     flags = pyrender.RenderFlags
     # Segmentation samples at the centres of the pixels, as the tracer does. Pictures sample at four
     # points about each centre.
-    _, depth = renderer.render(scene, flags.SEG, {node: (255, 255, 255)})
+    _, depth = renderer.render(scene, flags.SEG, dict.fromkeys(nodes, (255, 255, 255)))
+    # Pictures show both sides of the first mesh. The second one moves behind the camera, because
+    # a scene without it would upload it anew for the next picture.
+    away = np.eye(4)
+    away[:3, 3] = camera.axes[2] * (float(np.linalg.norm(place.of(camera.eye))) + 1)
+    scene.set_pose(nodes[1], away)
     colour = renderer.render(scene, flags.RGBA)[0] / 255.0
     if backdrop is None:
         picture = np.concatenate(
@@ -136,6 +150,25 @@ def _take_picture(
     return MeshPicture(picture.clip(0, 1).astype(np.float32), along.astype(np.float32))
 
 
+def _check_distance(mesh: Mesh, camera: Camera, place: _Place) -> None:
+    """Raises ValueError if a part of the mesh may be nearer to a perspective camera than the near
+    plane, which would cut a hole in it."""
+    if camera.span is not None:
+        return
+    height = math.tan(math.radians(camera.fov) / 2)
+    corner = math.hypot(1, height, height * camera.width / camera.height)
+    least = NEAREST * corner * place.scale
+    eye, box = np.array([camera.eye]), mesh.bounds
+    if (eye < np.subtract(box.lower, least)).any() or (eye > np.add(box.upper, least)).any():
+        return
+    distance = float(MeshDistance(mesh).unsigned(eye)[0])
+    if distance < least:
+        raise ValueError(
+            f"The camera at {camera.eye} is {distance:.3g} from the mesh; OpenGL draws it from a "
+            f"distance of {least:.3g}. Move the camera."
+        )
+
+
 def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
     """The depths of the near and the far plane, which enclose the mesh, in scene units.
 
@@ -150,7 +183,7 @@ def _range(mesh: Mesh, camera: Camera, place: _Place) -> tuple[float, float]:
     near, far = float(ahead.min()) - 0.01, float(ahead.max()) + 0.01
     if camera.span is None and far <= 0:
         return 0.01, 0.02  # the whole mesh is behind the camera
-    return max(near, 1e-3), max(far, 2e-3)
+    return max(near, NEAREST), max(far, 2 * NEAREST)
 
 
 def _lens(pyrender: Any, camera: Camera, place: _Place, near: float, far: float) -> Any:
@@ -189,12 +222,12 @@ def _aim(light: Light, camera: Camera) -> np.ndarray:
     return pose
 
 
-def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | None) -> Any:
+def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | None = None) -> Any:
     flat = mesh.faces.ravel()
     shades = (
         None
         if colours is None
-        else np.column_stack([colours[flat] ** 2.2, np.ones(len(flat))]).astype(np.float32)
+        else np.column_stack([colours[flat] ** GAMMA, np.ones(len(flat))]).astype(np.float32)
     )
     albedo = STUDIO.albedo if colours is None else (1.0, 1.0, 1.0)
     base = (*albedo, 1.0)  # type: ignore[misc]

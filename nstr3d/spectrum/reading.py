@@ -18,7 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -229,6 +231,20 @@ def transport_map(field: Field, points: Tensor) -> TransportMap:
         return TransportMap(law, slope, (slope - law).square().sum(dim=(1, 2)) / size)
 
 
+def transport_residuals(field: Field, points: Tensor, chunk: int) -> Tensor:
+    """The `TransportMap.residual` ``(n,)`` at ``points (n, d)``, over the mean of all points.
+
+    ``chunk`` points are read at a time, which bounds the memory and does not change the result.
+    Raises ValueError like `transport_map`.
+    """
+    errors, sizes = [], []
+    for part in points.split(chunk):
+        here = transport_map(field, part)
+        errors.append((here.slope - here.law).square().sum(dim=(1, 2)))
+        sizes.append(here.slope.square().sum(dim=(1, 2)))
+    return torch.cat(errors) / torch.cat(sizes).mean().clamp_min(TINY)
+
+
 def _nstr(field: Field) -> Nstr:
     if not isinstance(field, Nstr):
         name = type(field).__name__
@@ -247,3 +263,18 @@ def difference(found: Tensor, expected: Tensor) -> tuple[Tensor, Tensor]:
     size = expected.norm(dim=1).clamp_min(TINY)
     cosine = (found * expected).sum(dim=1).abs() / (size * found.norm(dim=1).clamp_min(TINY))
     return (found.norm(dim=1) - size).abs() / size, torch.rad2deg(torch.arccos(cosine.clamp(max=1)))
+
+
+def rank_correlation(first: Tensor, second: Tensor) -> float | None:
+    """Spearman's rank correlation of two sequences ``(n,)``. Equal values have equal ranks.
+
+    It is None where it is not defined: for fewer than 3 values, and if all values of one sequence
+    are equal.
+    """
+    from scipy.stats import spearmanr
+
+    pair = first.double().numpy(), second.double().numpy()
+    if len(first) < 3 or not all(np.ptp(values) for values in pair):
+        return None
+    result: Any = spearmanr(*pair)  # the stub does not know its attributes
+    return float(result.statistic)

@@ -50,15 +50,17 @@ class Grid:
         """The grid with ``resolution`` cells along the longest side of the grown and padded bounds.
 
         The bounds grow by ``grow`` world units on every side. PADDING is then added. The grid
-        consists of whole blocks and is centred on the bounds. Raises ValueError if the bounds have
-        no size or are not finite.
+        consists of whole blocks and is centred on the bounds. Raises ValueError if the bounds
+        are not finite, are inverted or have no size.
         """
         extent = bounds.extent + 2 * grow
-        if not (np.isfinite(extent).all() and extent.max() > 0 and extent.min() >= 0):
-            raise ValueError(
-                f"the bounds {bounds.lower} to {bounds.upper} have no size; give a box that holds "
-                "the surface"
-            )
+        box = f"the bounds {bounds.lower} to {bounds.upper}"
+        if not np.isfinite([*bounds.lower, *bounds.upper]).all():
+            raise ValueError(f"{box} are not finite; give a finite box that holds the surface")
+        if not bounds.extent.min() >= 0:
+            raise ValueError(f"{box} have an upper corner below the lower one; exchange the two")
+        if not 0 < extent.max() < np.inf:
+            raise ValueError(f"{box} have no size; give a box that holds the surface")
         padded = extent + 2 * PADDING * extent.max()
         cell = float(padded.max() / resolution)
         block = BRICK

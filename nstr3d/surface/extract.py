@@ -94,7 +94,7 @@ def extract(
         raise ValueError(
             f"resolution is {resolution}; isosurface extraction needs at least 2 cells to an axis"
         )
-    if sdf.lipschitz <= 0:
+    if not sdf.lipschitz > 0:
         raise ValueError(
             f"the Lipschitz bound of the signed distance is {sdf.lipschitz}; it must be positive"
         )

@@ -3,6 +3,7 @@ steps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import islice
@@ -15,9 +16,10 @@ from torch import Tensor
 from nstr3d.fields.conjugate import conjugate_gradients
 from nstr3d.fields.lattice import lattice_nodes, sparse_rows
 from nstr3d.fields.layers import Decoder
-from nstr3d.fields.level import Level
-from nstr3d.fields.nstr import Nstr
+from nstr3d.fields.level import Level, LevelConfig
+from nstr3d.fields.nstr import Nstr, Transport
 from nstr3d.fields.vicinity import Near, Vicinity
+from nstr3d.fields.waves import PhaseWaves
 from nstr3d.kernels.field.interpolate import interpolate
 
 REACHED = 0.3  # least sum of the stored nodes' weights at a position whose spectrum is fitted
@@ -37,8 +39,12 @@ def warm_start(
     ``shift (in_dim,)`` is in the units of ``field``'s unit box and 0 by default. The spectrum of
     ``field`` is interpolated at the new nodes. A new node that no stored node of ``field`` reaches
     gets the coefficients of the nearest stored node. The spectrum at a node of a quadratic level is
-    not the node's coefficient, so quadratic levels then solve for the coefficients. With ``hidden =
-    0`` values are not divided by ``scale``.
+    not the node's coefficient, so quadratic levels then solve for the coefficients. A decoder that
+    sums the features has no weights to divide by ``scale``; the spectrum's channels in which the
+    value is linear are then divided instead. A transport network keeps its law: it then models the
+    slopes of the new spectrum as well as it modelled those of the old one.
+
+    Raises ValueError if ``scale`` is not positive and finite.
     """
     unmoved = (0.0,) * field.in_dim
     return warm_starts(field, near, [(scale, unmoved if shift is None else shift)])[0]
@@ -49,6 +55,9 @@ def warm_starts(
 ) -> list[Nstr]:
     """The `warm_start` for each of ``moves``, which are pairs of a scale and a shift
     ``(in_dim,)``. The nodes and the search trees are computed once for all moves."""
+    for scale, _ in moves:
+        if not 0 < scale < math.inf:
+            raise ValueError(f"A warm start's scale must be positive and finite, not {scale}.")
     near = None if near is None else Vicinity.of(near)
     sources = [_Source(level) for level in field.spectra]
     return [_move_field(field, near, sources, scale, shift) for scale, shift in moves]
@@ -85,9 +94,46 @@ def _move_field(
         if isinstance(made.decoder, Decoder):
             for parameter in made.decoder.out.parameters():
                 parameter /= scale
+            factors = torch.ones(sum(level.channels for level in field.config.levels))
+        else:
+            each = [_factors(level, 1 / scale) for level in field.config.levels]
+            for level, factor in zip(made.spectra, each):
+                level.table *= factor.to(device)
+            factors = torch.cat(each)
         if made.transport is not None and field.transport is not None:
             made.transport.load_state_dict(field.transport.state_dict())
+            _move_transport(made.transport, scale, offset, factors.to(device))
     return made
+
+
+def _factors(config: LevelConfig, factor: float) -> Tensor:
+    """The factors ``(channels,)`` of a level's spectrum that multiply the level's features by
+    ``factor``: ``factor``, and 1 for the phases of phase waves."""
+    factors = torch.full((config.channels,), factor)
+    if isinstance(config.waves, PhaseWaves):
+        factors[config.plain + config.waves.count :] = 1
+    return factors
+
+
+def _move_transport(transport: Transport, scale: float, shift: Tensor, factors: Tensor) -> None:
+    """Makes the law of the old field that of the new one, whose spectrum at x is ``factors
+    (channels,)`` times the old spectrum at ``scale * x + shift``.
+
+    The slope per cell at x is then ``scale * factors`` times the old slope.
+    """
+    if not transport.config.hidden:
+        return
+    first, last = transport.first, transport.last
+    if transport.config.position:
+        dim = transport.dim
+        first.bias.add_(first.weight[:, :dim] @ shift)
+        first.weight[:, :dim] *= scale
+        first.weight[:, dim:] /= factors
+    else:
+        first.weight.div_(factors)
+    rows = scale * factors.repeat_interleave(transport.dim)
+    last.weight.mul_(rows[:, None])
+    last.bias.mul_(rows)
 
 
 def _move_level(source: _Source, new: Level, scale: float, shift: torch.Tensor) -> None:

@@ -34,6 +34,14 @@ BLUR, BLURRED = 0.6, 1.3
 CRISP = 0.5  # spacings: with more noise than this, an apparent crease may be noise
 MARGIN = BULGE + 0.02  # of the bounds, in the points' extents: the surface lies within BULGE
 CHUNK = 1 << 16  # points at a time: bounds memory
+# The stated Lipschitz bound: |distance(p)| is at most LIPSCHITZ times the distance from p to the
+# surface, which is what isosurface extraction relies on. It is measured, not proven. On 80,000
+# points about balls and a torus of 2,000 points, with and without noise, the largest ratio is 1.40;
+# about a disc five spacings thick it is 1.63. Elsewhere some ratios are larger: about the edges of
+# a box 0.2% of them, up to 3.0; with noise of 0.6 spacings 0.6%, up to 4.7; about an open sheet
+# 16%, up to 5.9, because the winding number changes quickly there. Extraction notices steeper
+# distances and widens the bound: its meshes are those of the bound 8, at half the evaluations.
+LIPSCHITZ = 1.5
 
 
 @dataclass(frozen=True)
@@ -53,18 +61,22 @@ class CloudDistance:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def sdf(self) -> Sdf:
-        """The distance as an `Sdf` without derivatives, for isosurface extraction."""
+        """The distance as an `Sdf` without derivatives, for isosurface extraction.
+
+        Near edges, noise and open sheets it is steeper than the stated bound LIPSCHITZ. Extraction
+        checks the bound; sphere tracing does not and could miss the surface there.
+        """
         centres = self.patches.centres
         lower, upper = centres.min(axis=0), centres.max(axis=0)
         margin = MARGIN * float((upper - lower).max())
 
         def distance(points: Tensor) -> Tensor:
-            return torch.from_numpy(self(points.detach().double().numpy())).to(points)
+            return torch.from_numpy(self(points.detach().double().cpu().numpy())).to(points)
 
         return Sdf(
             distance,
             Box(tuple((lower - margin).tolist()), tuple((upper + margin).tolist())),
-            lipschitz=1.5,
+            lipschitz=LIPSCHITZ,
         )
 
     @cached_property

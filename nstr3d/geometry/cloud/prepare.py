@@ -32,6 +32,9 @@ MOST_WITHOUT_NORMAL = 0.1  # a larger share of points without a normal is refuse
 SAMPLED, AROUND = 2000, 16  # points whose normals are compared with the plane of neighbours
 # Edges of the cells for averaging, in units of the unit box: the first guess and the smallest.
 CELL, FINEST_CELL = 0.01, 1e-5
+# The search for the edge ends after ``TRIES`` edges, or if the edge is known to the fraction
+# ``CLOSE``: then no edge gives a number of cells in the wanted range.
+TRIES, CLOSE = 60, 1e-3
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ def _frame(points: np.ndarray) -> Frame:
 def _averaged(
     points: np.ndarray, normals: np.ndarray | None, most: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Means of points and normals in the cells of a lattice.
+    """Means of points and normals in the cells of a lattice, at most ``most`` of them.
 
     Nothing changes if there are at most ``most`` points. Normals in one cell are averaged only with
     normals that have the same dominant axis and sign, so the two sides of a thin part stay
@@ -258,17 +261,38 @@ def _averaged(
         if normals is None
         else np.argmax(np.hstack([normals, -normals]), axis=1)
     )
-    cell, group = CELL, np.zeros(0, np.int64)
-    for _ in range(8):  # the number of cells is roughly proportional to 1 / edge^2
-        x, y, z = np.floor(points / cell).astype(np.int64).T + (1 << 19)
-        _, group = np.unique(((x << 20 | y) << 20 | z) * 6 + side, return_inverse=True)
-        count = int(group.max()) + 1
-        if most / 2 < count <= most:
-            break
-        cell = max(cell * (count / (0.8 * most)) ** 0.5, FINEST_CELL)
+    group = _cells(points, side, most)
     size = np.bincount(group)
     points = np.stack([np.bincount(group, axis) / size for axis in points.T], axis=1)
     if normals is not None:
         normals = np.stack([np.bincount(group, axis) for axis in normals.T], axis=1)
         normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
     return points, normals
+
+
+def _cells(points: np.ndarray, side: np.ndarray, most: int) -> np.ndarray:
+    """The cell ``(n,)`` of each point, numbered from 0, of a lattice with at most ``most`` occupied
+    cells. Points of different ``side (n,)``, which is 0 to 5, are in different cells.
+
+    The number of cells is more than half of ``most`` if an edge down to FINEST_CELL gives such a
+    number. Raises ValueError if ``most`` is less than the number of sides and octants occupied.
+    """
+    cell, best, fine, coarse = CELL, None, 0.0, np.inf  # fine: too many cells; coarse: not too many
+    for _ in range(TRIES):
+        x, y, z = np.floor(points / cell).astype(np.int64).T + (1 << 19)
+        _, group = np.unique(((x << 20 | y) << 20 | z) * 6 + side, return_inverse=True)
+        count = int(group.max()) + 1
+        if count > most:
+            fine = cell
+        else:
+            best, coarse = group, cell
+            if count > most / 2 or cell <= FINEST_CELL:
+                break
+        if coarse < fine * (1 + CLOSE):
+            break
+        # the number of cells is roughly proportional to 1 / edge^2
+        guess = max(cell * (count / (0.8 * most)) ** 0.5, FINEST_CELL)
+        cell = guess if fine < guess < coarse else (fine * coarse) ** 0.5
+    if best is None:
+        raise ValueError(f"{len(points)} points cannot be averaged in at most {most} cells")
+    return best

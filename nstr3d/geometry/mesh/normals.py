@@ -16,11 +16,14 @@ def corner_normals(mesh: Mesh, crease: float = CREASE) -> np.ndarray:
 
     The normal at a corner is the area-weighted mean of the normals of the faces at that vertex
     whose normals are within ``crease`` degrees of this face's normal. It is zero on faces without
-    area.
+    area. Raises ValueError if ``crease`` is not from 0 to 180 degrees.
     """
+    if not 0 <= crease <= 180:
+        raise ValueError(f"A crease is 0 to 180 degrees between two normals, not {crease}.")
     corners = mesh.corners
     vector = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    unit = vector / np.maximum(np.linalg.norm(vector, axis=1, keepdims=True), 1e-300)
+    area = np.linalg.norm(vector, axis=1)  # twice the faces' areas
+    unit, bound = vector / np.maximum(area, 1e-300)[:, None], math.cos(math.radians(crease))
     flat = mesh.faces.ravel()
     order = np.argsort(flat, kind="stable")  # the corners of one vertex become consecutive
     count = np.bincount(flat, minlength=len(mesh.vertices))
@@ -32,7 +35,9 @@ def corner_normals(mesh: Mesh, crease: float = CREASE) -> np.ndarray:
     for turn in range(1, int(count.max())):
         active = active[valence[active] > turn]
         other = face[first[active] + (rank[active] + turn) % valence[active]]
-        alike = (unit[face[active]] * unit[other]).sum(axis=1) > math.cos(math.radians(crease))
+        mine = face[active]
+        # A face without area has no normal to compare, and adds nothing to those of the others.
+        alike = ((unit[mine] * unit[other]).sum(axis=1) > bound) & (area[mine] > 0)
         total[active] += vector[other] * alike[:, None]
     normals = np.empty_like(total)
     normals[order] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-300)

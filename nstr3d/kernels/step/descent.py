@@ -125,11 +125,7 @@ class Descent:
         if written or len(self.sums.mine) != shares_of(len(points)):
             self._prepare(len(points))
         self.steps += 1
-        known = {
-            id(group): rates_of(group, step)
-            for group, step in zip(self.groups, self.steps.tolist())
-        }
-        self.rates[...] = [known[id(group)] for group in self.groups]
+        self.rates[...] = [*map(rates_of, self.groups, self.steps.tolist())]
         self.batch[:3] = len(points), points.data_ptr(), targets.data_ptr()
         self.batch[3] = 0 if gradients is None else gradients.data_ptr()
         self._work()
