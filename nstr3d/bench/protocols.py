@@ -15,7 +15,7 @@ from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import area, face_normals, sample_surface
 from nstr3d.sdf import Sdf
-from nstr3d.surface.metrics import iou
+from nstr3d.surface.overlap import iou
 from nstr3d.types import Frame, Mesh
 
 CHUNK = 1 << 18  # points whose signs are asked at a time
