@@ -2,6 +2,7 @@
 closed forms."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -42,6 +43,22 @@ def test_a_wave_goes_on_through_a_gap_and_the_controls_do_not(start: int) -> Non
     )
     assert carried > 30
     assert carried > max(still, ridge) + 15
+
+
+@pytest.mark.parametrize("line", [3, 10])
+def test_the_control_without_rates_continues_a_constant_spectrum(line: int) -> None:
+    """A tone at one of the model's own frequencies has a constant S_k, which is smooth: the control
+    continues it, whatever its frequency. A tone between two frequencies has none."""
+    known = gap(900, 120)
+    config = CarryConfig(hop=64, weight=1.0, carry=False)
+    omega = carry(np.ones(RATE), known, replace(config, iterations=1)).omega
+
+    def inside(frequency: float) -> float:
+        sound = np.cos(frequency * np.arange(RATE) + 0.3)
+        return snr(carry(sound, known, config).values(RATE)[~known], sound[~known])
+
+    assert inside(omega[line]) > 20
+    assert inside((omega[line] + omega[line + 1]) / 2) < 5
 
 
 def test_a_quarter_of_the_samples_is_enough() -> None:
@@ -111,6 +128,9 @@ def test_impossible_requests_are_refused() -> None:
         bridge(np.ones((10, 1)), np.zeros(10, bool))
     with pytest.raises(ValueError, match="not finite"):
         carry(np.full(10, np.nan), np.ones(10, bool))
-    for bad in ({"hop": 1}, {"rounds": 0}, {"weight": -1.0}, {"ridge": -1.0}, {"iterations": 0}):
+    for bad in (
+        *({"hop": 1}, {"rounds": 0}, {"iterations": 0}, {"reach": -1}),
+        *({name: value} for name in ("weight", "ridge") for value in (-1.0, math.nan, math.inf)),
+    ):
         with pytest.raises(ValueError, match="Carrying needs"):
             CarryConfig(**bad)

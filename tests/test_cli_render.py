@@ -11,6 +11,7 @@ from PIL import Image
 from programs import needs_parts
 
 from nstr3d.cli import command as cli
+from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.model.checkpoint import save
 from nstr3d.training.fit import Fit
@@ -165,6 +166,12 @@ def test_what_is_no_shape_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtu
         == 1
     )
     assert "model of an image" in capsys.readouterr().err
+    colours = SirenConfig(width=8, depth=1).build(3, 4)
+    box = Box((-1.0,) * 3, (1.0,) * 3)
+    save(tmp_path / "colours.safetensors", Fit(colours, Frame.identity(), box, 1.0))
+    words = ["render", str(tmp_path / "colours.safetensors"), "--out", str(tmp_path / "seen.png")]
+    assert cli.main(words) == 1
+    assert "is a model with 3 coordinates and 4 values; this needs" in capsys.readouterr().err
     assert (
         cli.main(
             ["render", str(tmp_path / "none.safetensors"), "--out", str(tmp_path / "seen.png")]

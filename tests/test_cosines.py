@@ -117,6 +117,8 @@ def test_damaged_positions_are_refused(cut: int) -> None:
         unpack(packed[:cut], 4, 300)
     with pytest.raises(ValueError, match="positions"):
         unpack(np.full_like(packed, 255), 4, 300)
+    with pytest.raises(ValueError, match="positions are int64 of shape"):
+        unpack(packed.astype(np.int64), 4, 300)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -103,6 +103,13 @@ def test_stacks_say_what_their_members_say(out):
                 )
 
 
+def test_a_stack_of_nothing_is_refused(out):
+    with pytest.raises(ValueError, match="no models to stack"):
+        Dataset(out).stack([])
+    with pytest.raises(ValueError, match="at least 1 model, not 0"):
+        Dataset(out).stacks(0)
+
+
 def test_stacks_can_be_trained(out):
     stack = Dataset(out).stack(["set/1 ü.obj", "set/2 ü.obj"])
     stack(torch.rand(64, 3) * 2 - 1).square().sum().backward()

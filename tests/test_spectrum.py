@@ -228,10 +228,16 @@ def test_node_bitmaps_survive_packing(resolution: int, dim: int, seed: int) -> N
 
 
 @pytest.mark.parametrize(
-    "bitmap", [np.zeros(7, np.uint8), np.zeros(9, np.uint8), np.zeros(8, np.int32)]
+    ("bitmap", "reason"),
+    [
+        (np.zeros(7, np.uint8), "holds 7 bytes, but .* needs 8"),
+        (np.zeros(9, np.uint8), "holds 9 bytes, but .* needs 8"),
+        (np.zeros(8, np.int32), r"is int32 of shape \(8,\), not uint8"),
+        (np.zeros((8, 1), np.uint8), r"is uint8 of shape \(8, 1\), not uint8"),
+    ],
 )
-def test_a_bitmap_of_another_resolution_raises(bitmap: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="needs 8"):
+def test_a_bitmap_of_another_form_or_resolution_raises(bitmap: np.ndarray, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         unpack_nodes(LevelConfig(3, plain=1), 3, bitmap)
 
 
@@ -275,10 +281,11 @@ def test_a_level_without_cells_raises(resolution: int) -> None:
         LevelConfig(resolution, plain=1)
 
 
-@pytest.mark.parametrize("config", [{"plain": 0}, {"plain": -1, "waves": PhaseWaves(3)}])
-def test_a_level_without_channels_raises(config: dict) -> None:
+def test_a_level_without_channels_raises() -> None:
     with pytest.raises(ValueError, match="at least one channel"):
-        LevelConfig(4, **config)
+        LevelConfig(4, plain=0)
+    with pytest.raises(ValueError, match="plain channels are 0 or more, not -1"):
+        LevelConfig(4, plain=-1, waves=PhaseWaves(3))
 
 
 @pytest.mark.parametrize("form", [AmplitudeWaves, ComplexWaves, PhaseWaves])

@@ -1,5 +1,6 @@
 """Relief continued across a hole: the law continues the ridges better than its two controls."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -108,7 +109,13 @@ def test_factors_of_a_plane_wave_are_its_turns() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"waves": 0}, {"cells": 0}, {"weight": -1.0}, {"reach": 0.0}, {"rounds": 0}]
+    "changes",
+    [{name: 0} for name in ("waves", "cells", "coarse", "rounds", "iterations", "reach")]
+    + [
+        {name: value}
+        for name in ("weight", "ridge", "first_ridge", "smooth", "reach")
+        for value in (-1.0, math.nan, math.inf)
+    ],
 )
 def test_impossible_configs_are_refused(changes: dict) -> None:
     with pytest.raises(ValueError, match=r"Waves near a surface|Weights must"):

@@ -65,8 +65,11 @@ class Dataset:
     def stack(self, ids: Sequence[str]) -> Stack:
         """The models of ``ids`` as one callable.
 
-        Raises ValueError if their architectures differ and KeyError for an unknown id.
+        Raises ValueError if there are no ``ids`` or the architectures differ, and KeyError for an
+        unknown id.
         """
+        if not ids:
+            raise ValueError("There are no models to stack; name at least one id.")
         fits = [self[name] for name in ids]
         if len({_architecture(fit.field) for fit in fits}) != 1:
             raise ValueError(
@@ -82,7 +85,13 @@ class Dataset:
         )
 
     def stacks(self, size: int) -> Iterator[Stack]:
-        """All models, in stacks of one architecture and at most ``size`` models each."""
+        """All models, in stacks of one architecture and at most ``size`` models each. Raises
+        ValueError if ``size`` is less than 1."""
+        if size < 1:
+            raise ValueError(f"A stack holds at least 1 model, not {size}.")
+        return self._stacks(size)
+
+    def _stacks(self, size: int) -> Iterator[Stack]:
         waiting: dict[str, list[str]] = {}
         for name, fit in self:
             group = waiting.setdefault(_architecture(fit.field), [])

@@ -12,6 +12,7 @@ continue with their local frequency. `nstr3d.fields.closed.carried` does the sam
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -42,8 +43,8 @@ class SurfaceWavesConfig:
     unit box, which should exceed a hole's radius. Then ``rounds`` rounds update the factors and the
     amplitudes, the latter with ``iterations`` of conjugate gradients. Two settings are controls:
     ``carry = False`` fixes the factors at 1 (plain smoothness), and ``weight = 0`` is ridge
-    regression. Raises ValueError for a count below 1, a negative weight or a reach that is not
-    positive.
+    regression. Raises ValueError for a count below 1, a negative weight, a reach that is not
+    positive, and a number that is not finite.
     """
 
     waves: int = 16
@@ -65,9 +66,11 @@ class SurfaceWavesConfig:
                 "Waves near a surface need waves, cells, coarse, rounds and iterations of at least "
                 f"1, unlike {self}."
             )
-        if min(self.weight, self.ridge, self.smooth) < 0 or not self.reach > 0:
+        weights = self.weight, self.ridge, self.first_ridge, self.smooth
+        if not all(0 <= weight < math.inf for weight in weights) or not 0 < self.reach < math.inf:
             raise ValueError(
-                f"Weights must not be negative and reach must be positive, unlike in {self}."
+                "Weights must not be negative and reach must be positive, and both finite, unlike "
+                f"in {self}."
             )
 
 

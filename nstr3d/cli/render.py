@@ -159,10 +159,13 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
         raise ValueError(Message("<iso> must be finite, not {}.", iso))
     fit = load(path, device)
     if (fit.field.in_dim, fit.field.out_dim) != (3, 1):
-        kind = {1: "a sound", 2: "an image"}.get(fit.field.in_dim, "no shape")
+        inputs, outputs = fit.field.in_dim, fit.field.out_dim
+        kind = {1: "of a sound", 2: "of an image"}.get(
+            inputs, f"with {inputs} coordinates and {outputs} values"
+        )
         raise ValueError(
-            f"{path} is a model of {kind}; this needs the model of a shape, with 3 coordinates and "
-            "1 distance."
+            f"{path} is a model {kind}; this needs the model of a shape, with 3 coordinates and 1 "
+            "distance."
         )
     sdf = fit.sdf().level(iso) if iso else fit.sdf()
     empty = EmptySpace.of(sdf, device)

@@ -52,7 +52,9 @@ class LevelConfig:
             raise ValueError(
                 f"A level needs a resolution of at least 1 cell per axis, not {self.resolution}."
             )
-        if self.plain < 0 or self.channels == 0:
+        if self.plain < 0:
+            raise ValueError(f"A level's plain channels are 0 or more, not {self.plain}.")
+        if self.channels == 0:
             raise ValueError("A level needs at least one channel; give it plain channels or waves.")
 
     @property
@@ -176,9 +178,12 @@ def stored_nodes(config: LevelConfig, dim: int, near: Near | None) -> np.ndarray
 
 def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
     """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds. Raises ValueError if
-    ``bitmap`` is not uint8 or its length does not fit the level's resolution."""
+    ``bitmap`` is not uint8 ``(bytes,)`` or its length does not fit the level's resolution."""
     count = config.edge**dim
-    if bitmap.dtype != np.uint8 or len(bitmap) != (count + 7) // 8:
+    if bitmap.dtype != np.uint8 or bitmap.ndim != 1:
+        form = f"{bitmap.dtype} of shape {bitmap.shape}"
+        raise ValueError(f"node bitmap is {form}, not uint8 of shape (bytes,)")
+    if len(bitmap) != (count + 7) // 8:
         needed = f"a level of {config.resolution}^{dim} cells needs {(count + 7) // 8}"
         raise ValueError(f"node bitmap holds {len(bitmap)} bytes, but {needed}")
     return np.unpackbits(bitmap, count=count).astype(bool)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.signals.spectrogram import magnitudes
+from nstr3d.signals.spectrogram import magnitudes, window_starts
 
 WINDOW = 11  # taps of the Gaussian window of the structural similarity
 DEVIATION = 1.5  # standard deviation of this window in pixels
@@ -62,7 +62,8 @@ def spectral_error(
     estimate: np.ndarray, reference: np.ndarray, frames: int = FRAMES
 ) -> SpectralError | None:
     """The `SpectralError` of ``(n, c)`` sounds over all channels, or None if the whole reference is
-    silent. The spectra of ``frames`` samples are compared at a time."""
+    silent. The spectra of about ``frames`` samples are compared at a time, which
+    bounds the memory and does not change the result."""
     if not reference.any():
         return None
     each = [_spectral_error(estimate, reference, size, frames) for size in SIZES]
@@ -100,10 +101,15 @@ def _spectral_error(
 ) -> tuple[float, float]:
     error, power, log, count = 0.0, 0.0, 0.0, 0
     loudest = float(np.abs(reference).max())
+    starts = window_starts(len(reference), size)
+    parts = np.array_split(starts, max(1, -(-len(reference) // frames)))
     for channel in range(reference.shape[1]):
-        for start in range(0, len(reference), frames):
+        for part in parts:
+            # A window reads its neighbours' samples, so each part is cut with those at its ends.
+            first, last = max(0, part[0]), part[-1] + size
             e, r = (
-                magnitudes(v[start : start + frames, channel], size) for v in (estimate, reference)
+                magnitudes(v[first:last, channel], size, part - first)
+                for v in (estimate, reference)
             )
             error += float(np.square(e - r, dtype=np.float64).sum())
             power += float(np.square(r, dtype=np.float64).sum())

@@ -15,9 +15,15 @@ def magnitudes(values: np.ndarray, size: int, starts: np.ndarray | None = None) 
     sample. The sound is 0 beyond its ends.
     """
     if starts is None:
-        starts = np.arange(-(size // 2), len(values) + 1, size // 4)
+        starts = window_starts(len(values), size)
     padded = np.pad(values.astype(np.float32), size)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[starts + size]
     window = torch.hann_window(size)
     spectrum = torch.fft.rfft(torch.from_numpy(frames) * window).T
     return (spectrum.abs() * (2 / float(window.sum()))).numpy()
+
+
+def window_starts(length: int, size: int) -> np.ndarray:
+    """The first samples ``(frames,)`` of the windows of ``size`` samples, a quarter of a window
+    apart, over a sound of ``length`` samples. The first window is centred on the first sample."""
+    return np.arange(-(size // 2), length + 1, size // 4)

@@ -42,12 +42,12 @@ class CarryConfig:
     Rates are averaged over ``reach`` nodes to either side (over the whole sound if None). The fit
     makes ``rounds`` of rates and amplitudes, with ``iterations`` of conjugate gradients in each.
 
-    Two settings are controls. ``carry = False`` fits no rates and penalises the differences of S_k
-    between neighbouring nodes, with each node's phase counted from the node: plain smoothness.
+    Two settings are controls. ``carry = False`` fits no rates: alpha_k and delta_k are 0, so the
+    penalty is on the differences of S_k between neighbouring nodes, plain smoothness.
     ``weight = 0`` is ridge regression. Both make one round of ``4 * iterations``.
 
-    Raises ValueError if ``hop`` is less than 2, ``rounds`` or ``iterations`` is less than 1, or
-    ``weight`` or ``ridge`` is negative.
+    Raises ValueError if ``hop`` is less than 2, ``rounds`` or ``iterations`` is less than 1,
+    ``weight`` or ``ridge`` is negative or not finite, or ``reach`` is negative.
     """
 
     hop: int = 64
@@ -63,11 +63,12 @@ class CarryConfig:
             self.hop < 2
             or self.rounds < 1
             or self.iterations < 1
-            or min(self.weight, self.ridge) < 0
+            or not all(0 <= weight < math.inf for weight in (self.weight, self.ridge))
+            or (self.reach is not None and self.reach < 0)
         ):
             raise ValueError(
                 "Carrying needs a hop of at least 2, at least 1 round and 1 iteration, and a "
-                f"weight and a ridge of 0 or more, unlike {self}."
+                f"weight, a ridge and a reach of 0 or more, unlike {self}."
             )
 
 
@@ -116,9 +117,8 @@ def carry(values: np.ndarray, known: np.ndarray, config: CarryConfig | None = No
     target.ravel()[: len(values)][known] = values[known]
     spectrum = np.zeros((count + 1, len(omega)), np.complex128)
     trust, right = _trust(seen.mean(axis=1)), frame.analyse(target)
-    rates = np.broadcast_to(
-        np.exp(1j * omega * hop) if config.carry else np.ones(len(omega)), spectrum[1:].shape
-    )
+    # A node's phase is counted from the node, so a constant S_k turns by this factor to the next.
+    rates = np.broadcast_to(frame.turn, spectrum[1:].shape)
     scale = np.ones_like(spectrum, np.float64)
     learns = config.carry and config.weight > 0
     for index in range(config.rounds if learns else 1):

@@ -45,12 +45,15 @@ def pack(kept: np.ndarray, part: int = PART) -> np.ndarray:
 def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """The flat indices ``(stored,)`` int64, ascending, of the entries that `pack` packed.
 
-    Raises ValueError if ``packed`` is not uint8, its length or its counts do not fit ``rows`` and
-    ``columns``, or an entry lies beyond its row.
+    Raises ValueError if ``packed`` is not uint8 ``(n,)``, its length or its counts do not fit
+    ``rows`` and ``columns``, or an entry lies beyond its row.
     """
     dtype = _counter(columns)
     head = rows * np.dtype(dtype).itemsize
-    if packed.dtype != np.uint8 or len(packed) < head:
+    if packed.dtype != np.uint8 or packed.ndim != 1:
+        form = f"{packed.dtype} of shape {packed.shape}"
+        raise ValueError(f"positions are {form}, not uint8 of shape (bytes,)")
+    if len(packed) < head:
         raise ValueError(
             f"positions hold {len(packed)} bytes, but {rows} rows need at least {head}"
         )
