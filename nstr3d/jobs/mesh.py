@@ -17,6 +17,7 @@ from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_mesh
 from nstr3d.jobs.options import SurfaceJob
+from nstr3d.jobs.solid import turned_warnings, unite_closed, unite_overlap, union_warnings
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
 from nstr3d.jobs.walk import walk
@@ -67,9 +68,13 @@ class MeshStages(SurfaceStages[MeshJob]):
         with self.run.clock("load"):
             check_size(self.original)
             whole, self.repairs = repair(self.original)
-            mesh, self.closing = close_holes(whole)
+            closed, self.closing = close_holes(whole)
+            mesh, union = unite_closed(closed, self.repairs)
             self.place(mesh)
-        self.run.warn(slowness() + _warnings(self.repairs, self.closing, mesh.bounds.diagonal))
+            united, self.union = unite_overlap(mesh, self.distance, union)
+            if united is not mesh:
+                self.place(united)
+        self.run.warn(slowness() + self._warnings())
 
     def extract(self) -> None:
         with self.run.stage("extract"):
@@ -106,7 +111,10 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def publish(self, folder: Path) -> dict[str, Any]:
         described = self.write(folder, self.picture)
-        repairs = dataclasses.asdict(self.repairs) | {"closed": dataclasses.asdict(self.closing)}
+        repairs = dataclasses.asdict(self.repairs) | {
+            "closed": dataclasses.asdict(self.closing),
+            "union": dataclasses.asdict(self.union),
+        }
         about = self.about_run()
         return {
             "input": {
@@ -125,6 +133,16 @@ class MeshStages(SurfaceStages[MeshJob]):
             "machine": about["machine"],
             "seed": about["seed"],
         }
+
+    def _warnings(self) -> list[str]:
+        """Warnings about the input: what it lacks, and what was changed."""
+        repairs = self.repairs
+        faces = len(self.original.faces) - repairs.degenerate_faces - repairs.duplicate_faces
+        return [
+            *_warnings(repairs, self.closing, self.placed.mesh.bounds.diagonal),
+            *turned_warnings(repairs, faces),
+            *union_warnings(self.union, self.distance),
+        ]
 
     def _kink(self) -> Kink | None:
         """The angles by which the field's gradient turns where cells meet; None without cells."""
