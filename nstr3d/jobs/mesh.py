@@ -17,7 +17,7 @@ from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_mesh
 from nstr3d.jobs.options import SurfaceJob
-from nstr3d.jobs.solid import turned_warnings, unite_closed, unite_overlap, union_warnings
+from nstr3d.jobs.solid import turned_warnings, union_warnings, unite_closed, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
 from nstr3d.jobs.walk import walk

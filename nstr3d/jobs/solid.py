@@ -32,8 +32,8 @@ def turned_warnings(repairs: RepairReport, faces: int) -> list[str]:
     meaning = "negative means inside the closed surface"
     if flipped == faces:
         return [
-            f"All {faces:,} faces were turned over, because the outermost surface looked inward, as "
-            f"in a room that is scanned from inside: {meaning}."
+            f"All {faces:,} faces were turned over, because the outermost surface looked inward, "
+            f"as in a room that is scanned from inside: {meaning}."
         ]
     whole = f", among them {repairs.turned:,} whole part(s) that were inside out"
     return [

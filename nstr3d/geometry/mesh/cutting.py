@@ -42,9 +42,7 @@ def crossings(mesh: Mesh, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return faces[pairs], np.asarray(coplanar).reshape(-1).astype(bool)
 
 
-def without_inner(
-    mesh: Mesh, faces: np.ndarray, distance: MeshDistance
-) -> tuple[np.ndarray, Mesh]:
+def without_inner(mesh: Mesh, faces: np.ndarray, distance: MeshDistance) -> tuple[np.ndarray, Mesh]:
     """Finds which of the ``faces`` lie inside the solid, wholly or in part.
 
     ``distance`` measures from ``mesh``. Returns the faces that are no longer faces of the surface,
@@ -52,7 +50,9 @@ def without_inner(
     """
     pairs, coplanar = crossings(mesh, faces)
     pieces, owner = _cut(mesh, faces, pairs, coplanar)
-    outer = ~_inside(mesh, pieces, owner, distance) & ~_covered(mesh, pieces, owner, pairs, coplanar)
+    outer = ~_inside(mesh, pieces, owner, distance) & ~_covered(
+        mesh, pieces, owner, pairs, coplanar
+    )
     torn = np.unique(owner[~outer])
     remain = pieces[outer & np.isin(owner, torn)]
     vertices, index = np.unique(remain.reshape(-1, 3), axis=0, return_inverse=True)

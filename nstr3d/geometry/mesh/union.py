@@ -23,7 +23,7 @@ from nstr3d.geometry.mesh.cutting import (
 )
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.shells import Shells
-from nstr3d.geometry.mesh.surface import area, face_areas, face_normals, sample_surface
+from nstr3d.geometry.mesh.surface import area, face_normals, sample_surface
 from nstr3d.geometry.mesh.topology import drop_unused_vertices
 from nstr3d.types import Mesh
 
@@ -91,7 +91,9 @@ def unite(mesh: Mesh, component: np.ndarray | None = None) -> tuple[Mesh, Union]
     union, united = Union(walls), whole
     if len(pairs):
         parts = _Parts(whole, shells)
-        parts.unite(np.unique(pairs), crossings(whole, faces_near(whole, shells.label, pairs, boxes))[0])
+        parts.unite(
+            np.unique(pairs), crossings(whole, faces_near(whole, shells.label, pairs, boxes))[0]
+        )
         union, united = Union(walls, parts.nested, parts.united, parts.cut), parts.result
     return (united, _with_area(union, mesh, united)) if union.changed else (mesh, union)
 
