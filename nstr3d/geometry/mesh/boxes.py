@@ -36,7 +36,7 @@ def meeting_boxes(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         order = np.argsort(lower[:, axis], kind="stable")
         reach = np.searchsorted(lower[order, axis], upper[order, axis], side="right")
         spans.append((int((reach - np.arange(len(order)) - 1).sum()), axis, order, reach))
-    _, _, order, reach = min(spans, key=lambda span: span[:2])
+    _, swept, order, reach = min(spans, key=lambda span: span[:2])
     lower, upper = lower[order], upper[order]
     later = reach - np.arange(len(order)) - 1
     found = [np.empty((0, 2), np.int64)]
@@ -48,8 +48,11 @@ def meeting_boxes(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
         size = later[begin:stop]
         one = np.repeat(np.arange(begin, stop), size)
         two = one + 1 + np.arange(len(one)) - np.repeat(np.cumsum(size) - size, size)
-        meet = ((lower[one] <= upper[two]) & (lower[two] <= upper[one])).all(axis=1)
-        found.append(np.sort(np.column_stack([order[one[meet]], order[two[meet]]]), axis=1))
+        for axis in {0, 1, 2} - {swept}:
+            low, high = lower[:, axis], upper[:, axis]
+            meet = (low[one] <= high[two]) & (low[two] <= high[one])
+            one, two = one[meet], two[meet]
+        found.append(np.sort(np.column_stack([order[one], order[two]]), axis=1))
         begin = stop
     return np.concatenate(found)
 

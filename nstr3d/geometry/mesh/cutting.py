@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from nstr3d.geometry.mesh.crossings import crossings
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import face_areas, face_normals
-from nstr3d.geometry.mesh.topology import drop_unused_vertices
 from nstr3d.types import Mesh
 
 # Relative to the mesh's extent: a plane closer than this to a corner does not cut there.
@@ -22,24 +22,6 @@ PIECES = 1 << 22
 # Above this winding number on both sides, a face lies inside. On an open mesh, the winding number
 # is not an integer.
 INSIDE, INSIDE_OPEN = 0.5, 0.75
-
-
-def crossings(mesh: Mesh, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pairs ``(p, 2)`` among the ``faces`` that cross, overlap in a plane, or touch.
-
-    Faces that merely share an edge or a vertex are no pair. The second result ``(p,)`` says which
-    pairs overlap in a plane.
-    """
-    import igl.predicates
-
-    part = Mesh(mesh.vertices, mesh.faces[faces])
-    part = drop_unused_vertices(part)
-    _, pairs, coplanar = igl.predicates.find_self_intersections(
-        np.ascontiguousarray(part.vertices, np.float64),
-        np.ascontiguousarray(part.faces, np.int64),
-    )
-    pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
-    return faces[pairs], np.asarray(coplanar).reshape(-1).astype(bool)
 
 
 def without_inner(mesh: Mesh, faces: np.ndarray, distance: MeshDistance) -> tuple[np.ndarray, Mesh]:

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
+from nstr3d.geometry.mesh.boxes import bounding_boxes, meeting_boxes
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume
+from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume, volumes
 from nstr3d.geometry.mesh.topology import directed_edges, drop_unused_vertices
 from nstr3d.geometry.mesh.union import Union, unite
 from nstr3d.types import Mesh
@@ -22,7 +23,7 @@ from nstr3d.types import Mesh
 DEGENERATE_HEIGHT = 1e-12
 # Upper bounds on the probe points that decide which components are inside out: in total (unless
 # there are more components) and per component.
-PROBES, PROBES_PER_COMPONENT = 200_000, 64
+PROBES, PROBES_PER_COMPONENT = 60_000, 64
 # A component is inside out if its mean winding number is below this. The mean is near +1/2 or -1/2
 # on a closed component and near 0 on a flat sheet.
 INVERTED = -0.05
@@ -304,6 +305,14 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
     if closed and count == 1:
         return np.array([volume(mesh) < 0])
     probed = _probe_faces(mesh, component, count)
+    inverted = np.zeros(count, bool)
+    if closed:
+        # A closed component away from all others is inside out if its volume is negative.
+        meeting = np.unique(meeting_boxes(*bounding_boxes(mesh, component)))
+        inverted = volumes(mesh, component) < 0
+        probed = probed[np.isin(component[probed], meeting)]
+        if len(probed) == 0:
+            return inverted
     corners = mesh.vertices[mesh.faces[probed]]
     step = 1e-4 * np.sqrt(face_areas(mesh)[probed])[:, None] * face_normals(mesh)[probed]
     centroid = corners.mean(axis=1)
@@ -314,7 +323,9 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
         .mean(axis=0)
     )
     owner = component[probed]
-    return np.bincount(owner, number, count) / np.bincount(owner, minlength=count) < INVERTED
+    total = np.bincount(owner, minlength=count)
+    mean = np.bincount(owner, number, count) / np.maximum(total, 1)
+    return np.where(total > 0, mean < INVERTED, inverted)
 
 
 def _probe_faces(mesh: Mesh, component: np.ndarray, count: int) -> np.ndarray:

@@ -14,17 +14,17 @@ import numpy as np
 from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.boolean import union_of_shells
 from nstr3d.geometry.mesh.boxes import bounding_boxes, faces_near, layers, meeting_boxes
+from nstr3d.geometry.mesh.crossings import crossings
 from nstr3d.geometry.mesh.cutting import (
     INSIDE,
     INSIDE_OPEN,
-    beside,
-    crossings,
     without_inner,
 )
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.shells import Shells
-from nstr3d.geometry.mesh.surface import area, face_normals, sample_surface
+from nstr3d.geometry.mesh.surface import area, face_normals, sample_surface, volumes
 from nstr3d.geometry.mesh.topology import drop_unused_vertices
+from nstr3d.geometry.mesh.walls import without_walls
 from nstr3d.types import Mesh
 
 # A change of area below this share is a rounding error.
@@ -84,16 +84,15 @@ def unite(mesh: Mesh, component: np.ndarray | None = None) -> tuple[Mesh, Union]
     """
     if component is not None and component.max() == 0:
         return mesh, Union()
-    whole, walls = (mesh, 0) if component is not None else _without_walls(mesh)
+    whole, walls = (mesh, 0) if component is not None else without_walls(mesh)
     shells = Shells.of(whole)
     boxes = bounding_boxes(whole, shells.label)
     pairs = meeting_boxes(*boxes)
     union, united = Union(walls), whole
     if len(pairs):
         parts = _Parts(whole, shells)
-        parts.unite(
-            np.unique(pairs), crossings(whole, faces_near(whole, shells.label, pairs, boxes))[0]
-        )
+        near = faces_near(whole, shells.label, pairs, boxes)
+        parts.unite(np.unique(pairs), near, crossings(whole, near)[0])
         union, united = Union(walls, parts.nested, parts.united, parts.cut), parts.result
     return (united, _with_area(union, mesh, united)) if union.changed else (mesh, union)
 
@@ -129,30 +128,6 @@ def _with_area(union: Union, before: Mesh, after: Mesh) -> Union:
     return replace(union, area=max(0.0, 1 - area(after) / area(before)))
 
 
-def _without_walls(mesh: Mesh) -> tuple[Mesh, int]:
-    """``mesh`` without pairs of coincident faces of opposite orientation inside the solid.
-
-    A pair changes no winding number. Returns the number of faces that were left out.
-    """
-    corners = np.sort(mesh.faces, axis=1)
-    order = np.lexsort(corners.T)
-    same = np.flatnonzero((corners[order[1:]] == corners[order[:-1]]).all(axis=1))
-    if len(same) == 0:
-        return mesh, 0
-    one, two = order[same], order[same + 1]
-    normals = face_normals(mesh)
-    facing = (normals[one] * normals[two]).sum(axis=1) < 0
-    one, two = one[facing], two[facing]
-    extent = float(mesh.bounds.extent.max())
-    front, back = beside(mesh.corners[one], normals[one], extent, MeshDistance(mesh))
-    inside = np.minimum(front, back) > 0.5
-    dropped = np.concatenate([one[inside], two[inside]])
-    if len(dropped) == 0:
-        return mesh, 0
-    kept = np.delete(mesh.faces, dropped, axis=0)
-    return drop_unused_vertices(Mesh(mesh.vertices, kept)), len(dropped)
-
-
 class _Parts:
     """The shells of a mesh whose boxes meet, and what becomes of their faces."""
 
@@ -170,12 +145,13 @@ class _Parts:
             return self.mesh
         return _joined([Mesh(self.mesh.vertices, self.mesh.faces[self.kept]), *self.added])
 
-    def unite(self, involved: np.ndarray, pairs: np.ndarray) -> None:
+    def unite(self, involved: np.ndarray, near: np.ndarray, pairs: np.ndarray) -> None:
         """Leaves out what lies inside the solid.
 
-        ``involved (s,)`` are the shells whose boxes meet those of others, ``pairs (p, 2)`` the
-        faces that cross.
+        ``involved (s,)`` are the shells whose boxes meet those of others, ``near (n,)`` their faces
+        that may touch another, and ``pairs (p, 2)`` the faces that cross.
         """
+        self.near = near
         label, closed = self.shells.label, self.shells.closed
         one, two = label[pairs].T
         group = label_components(len(closed), one, two)
@@ -194,7 +170,9 @@ class _Parts:
         Groups inside a solid are left out here. Groups that cannot be united exactly are cut
         here.
         """
-        sign = np.sign(_volumes(self.mesh, self.shells.label))[shells]
+        if len(shells) == 0:
+            return shells, shells
+        sign = np.sign(volumes(self.mesh, self.shells.label))[shells]
         names, name, size = np.unique(group[shells], return_inverse=True, return_counts=True)
         outward = np.bincount(name, sign > 0) == size
         inward = np.bincount(name, sign < 0) == size
@@ -229,7 +207,8 @@ class _Parts:
             vertex = self.mesh.faces[faces[top], reach[top].argmax(axis=1)]
             points.append(self.mesh.vertices[vertex] + step * direction)
         number = self.distance.winding(np.concatenate(points)).reshape(len(DIRECTIONS), -1)
-        return np.rint(np.median(number, axis=0))
+        margin = 1 - (INSIDE if self.distance.closed else INSIDE_OPEN)
+        return np.floor(np.median(number, axis=0) + margin)
 
     def _unite_closed(self, members: np.ndarray, sign: int) -> bool:
         """Unites closed shells, solids (``sign`` 1) or cavities (-1); false if that failed."""
@@ -251,7 +230,12 @@ class _Parts:
 
     def _cut(self, members: np.ndarray) -> None:
         """Leaves out the faces of ``members`` inside the solid, in part where they cross."""
-        faces = np.flatnonzero(np.isin(self.shells.label, members) & self.kept)
+        label = self.shells.label
+        chosen = np.isin(label, members) & self.kept
+        # Away from all other parts, an open part is left as it is.
+        far = ~self.shells.closed[label]
+        far[self.near] = False
+        faces = np.flatnonzero(chosen & ~far)
         if len(faces) == 0:
             return
         torn, pieces = without_inner(self.mesh, faces, self.distance)
@@ -271,12 +255,6 @@ def _layered(
     layer = layers(*bounding_boxes(Mesh(mesh.vertices, mesh.faces[faces]), owner))
     of_member = layer[np.searchsorted(names, group[members])]
     return [members[of_member == number] for number in range(int(layer.max()) + 1)]
-
-
-def _volumes(mesh: Mesh, label: np.ndarray) -> np.ndarray:
-    """Six times the signed volume of each shell."""
-    a, b, c = np.moveaxis(mesh.corners - mesh.bounds.centre, 1, 0)
-    return np.bincount(label, np.einsum("ij,ij->i", a, np.cross(b, c)))
 
 
 def _joined(meshes: list[Mesh]) -> Mesh:
