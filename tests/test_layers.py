@@ -44,6 +44,7 @@ OWNERS = {
     "PIL": ("io", "render", "cli"),
     "soundfile": ("io.audio",),
     "laspy": ("io.cloud",),
+    "manifold3d": ("geometry.mesh",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),
     "scipy": ("types", "geometry", "fields", "spectrum", "bench"),
     "imageio_ffmpeg": ("render.animation",),

@@ -16,10 +16,12 @@ from nstr3d.geometry.mesh.doubts import FarParts, far_parts, without_parts
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
+from nstr3d.geometry.mesh.union import Union
 from nstr3d.io import load_mesh
 from nstr3d.jobs.doubts import far_warnings, step_warnings
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob
+from nstr3d.jobs.solid import turned_warnings, union_warnings, unite_closed, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
 from nstr3d.jobs.walk import walk
@@ -47,13 +49,15 @@ class MeshJob(SurfaceJob):
 class Prepared:
     """The solid that is fitted: the repaired and closed ``mesh``, in world units.
 
-    ``repairs`` and ``closing`` say what was changed. ``far`` are the parts that lie far from the
-    others, and ``dropped`` says of each whether it was left out. ``warnings`` are for the user.
+    ``repairs``, ``closing`` and ``union`` say what was changed. ``far`` are the parts that lie far
+    from the others, and ``dropped`` says of each whether it was left out. ``warnings`` are for the
+    user.
     """
 
     mesh: Mesh
     repairs: RepairReport
     closing: Closing
+    union: Union
     far: FarParts
     dropped: tuple[bool, ...]
     warnings: tuple[str, ...]
@@ -73,10 +77,12 @@ def prepare_mesh(original: Mesh, drop_far: bool = False) -> Prepared:
         whole, after = repair(without_parts(whole, far, dropped))
         edges = ("watertight", "boundary_edges", "branching_edges", "one_sided")
         repairs = dataclasses.replace(repairs, **{name: getattr(after, name) for name in edges})
-    mesh, closing = close_holes(whole)
-    warnings = _warnings(repairs, closing, mesh.bounds.diagonal)
+    closed, closing = close_holes(whole)
+    mesh, union = unite_closed(closed, repairs)
+    faces = len(original.faces) - repairs.degenerate_faces - repairs.duplicate_faces
+    warnings = _warnings(repairs, closing, mesh.bounds.diagonal) + turned_warnings(repairs, faces)
     warnings += far_warnings(far, dropped) + step_warnings(original)
-    return Prepared(mesh, repairs, closing, far, dropped, tuple(warnings))
+    return Prepared(mesh, repairs, closing, union, far, dropped, tuple(warnings))
 
 
 def run(
@@ -113,8 +119,14 @@ class MeshStages(SurfaceStages[MeshJob]):
     def prepare(self) -> None:
         with self.run.clock("load"):
             self.prepared = prepare_mesh(self.original, self.job.drop_far)
-            self.place(self.prepared.mesh)
-        self.run.warn([*slowness(), *self.prepared.warnings])
+            mesh = self.prepared.mesh
+            self.place(mesh)
+            united, union = unite_overlap(mesh, self.distance, self.prepared.union)
+            if united is not mesh:
+                self.place(united)
+            self.prepared = dataclasses.replace(self.prepared, mesh=united, union=union)
+        overlaps = union_warnings(union, self.distance)
+        self.run.warn([*slowness(), *self.prepared.warnings, *overlaps])
 
     def extract(self) -> None:
         with self.run.stage("extract"):
@@ -201,8 +213,10 @@ class MeshStages(SurfaceStages[MeshJob]):
 
 def describe_repairs(prepared: Prepared) -> dict[str, Any]:
     """The report's entry on repairs."""
-    closed = dataclasses.asdict(prepared.closing)
-    return dataclasses.asdict(prepared.repairs) | {"closed": closed}
+    parts = {"closed": prepared.closing, "union": prepared.union}
+    return dataclasses.asdict(prepared.repairs) | {
+        name: dataclasses.asdict(part) for name, part in parts.items()
+    }
 
 
 def describe_far(prepared: Prepared) -> dict[str, Any]:

@@ -58,9 +58,11 @@ class SurfaceStages(Stages, Generic[Job]):
     extracted: Mesh
 
     def place(self, mesh: Mesh) -> None:
-        """Sets the surface to be fitted: the closed ``mesh``, in world units."""
+        """Sets the surface to be fitted, the closed ``mesh`` in world units, and the distance to it
+        in the unit box."""
         unit, frame = normalise(mesh)
         self.placed = Placed(mesh, unit, frame, Vicinity(unit))
+        self.distance = MeshDistance(unit)
 
     @cached_property
     def own(self) -> MeshDistance:
@@ -77,7 +79,6 @@ class SurfaceStages(Stages, Generic[Job]):
         self.run.listener.stage("fit")
         self.begun = begin(job, placed, self.identity, self.device)
         with self.run.clock("sample"):
-            self.distance = MeshDistance(placed.unit)
             self.pool = draw_samples(placed.unit, self.distance, job.training.config)
 
     def fit(self) -> None:

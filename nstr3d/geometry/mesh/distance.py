@@ -157,7 +157,7 @@ class MeshDistance:
         return face_normals(Mesh(self._vertices, self._faces))
 
     @cached_property
-    def _closed(self) -> bool:
+    def closed(self) -> bool:
         """Whether every edge has as many faces in one direction as in the other.
 
         The winding number is then an integer and changes only on the surface.
@@ -180,7 +180,7 @@ class MeshDistance:
         and the winding number is computed only for the representatives.
         """
         distance, inside = hits.distance * self._scale, np.zeros(len(points), bool)
-        if self._closed:
+        if self.closed:
             asked = np.flatnonzero(hits.alike == np.arange(len(points)))
             inside[asked] = self.winding(points[asked]) > 0.5
             inside = inside[hits.alike]

@@ -1,8 +1,8 @@
 """Prepares a triangle mesh for measurement.
 
 Seams are merged, useless faces are dropped, and every component is oriented outward. No geometry is
-added: holes stay open, because the winding number tolerates them. A `RepairReport` counts every
-change.
+added: holes stay open, because the winding number tolerates them. The parts of a closed mesh are
+united. A `RepairReport` counts every change.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
+from nstr3d.geometry.mesh.boxes import bounding_boxes, meeting_boxes
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume
+from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume, volumes
 from nstr3d.geometry.mesh.topology import directed_edges, drop_unused_vertices
+from nstr3d.geometry.mesh.union import Union, unite
 from nstr3d.types import Mesh
 
 # A face whose height is below this fraction of the mesh's extent has no usable area in float64.
 DEGENERATE_HEIGHT = 1e-12
 # Upper bounds on the probe points that decide which components are inside out: in total (unless
 # there are more components) and per component.
-PROBES, PROBES_PER_COMPONENT = 200_000, 64
+PROBES, PROBES_PER_COMPONENT = 60_000, 64
 # A component is inside out if its mean winding number is below this. The mean is near +1/2 or -1/2
 # on a closed component and near 0 on a flat sheet.
 INVERTED = -0.05
@@ -35,7 +37,10 @@ class RepairReport:
     is a set of faces connected across edges with exactly two faces. ``one_sided`` counts components
     that cannot be oriented, such as a Moebius strip. ``boundary_edges`` have one face and
     ``branching_edges`` have more than two. ``watertight`` says that every edge has exactly two
-    faces, which run along it in opposite directions.
+    faces, which run along it in opposite directions. These describe the mesh before its parts were
+    united. ``turned`` counts the components that were turned over as a whole, because they were
+    inside out. ``union`` is what `unite` left out; it is None for a mesh with boundary edges or
+    one-sided components, which is not united.
     """
 
     merged_vertices: int
@@ -48,6 +53,8 @@ class RepairReport:
     boundary_edges: int
     branching_edges: int
     watertight: bool
+    turned: int = 0
+    union: Union | None = None
 
     @property
     def changed(self) -> bool:
@@ -59,6 +66,7 @@ class RepairReport:
                 self.duplicate_faces,
                 self.unreferenced_vertices,
                 self.flipped_faces,
+                self.union and self.union.changed,
             )
         )
 
@@ -73,7 +81,8 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
     face keep both faces.
 
     Every component is then oriented outward: it is turned over where the winding number beside it
-    shows that it is inside out. The shell of a cavity faces into the cavity and stays.
+    shows that it is inside out. The shell of a cavity faces into the cavity and stays. If no edge
+    is open, faces inside the solid are then left out (`unite`).
 
     Raises ``ValueError`` if the mesh has no faces or none with area, if a vertex is not finite, or
     if a face refers to a vertex that does not exist.
@@ -92,20 +101,26 @@ def repair(mesh: Mesh) -> tuple[Mesh, RepairReport]:
     component, flip, one_sided = _consistent_orientation(compact, edges)
     candidate = Mesh(compact.vertices, _flipped(compact.faces, flip))
     watertight = edges.all_paired and one_sided == 0
-    flip ^= _inside_out(candidate, component, closed=watertight)[component]
+    turned = _inside_out(candidate, component, closed=watertight)
+    oriented = Mesh(compact.vertices, _flipped(compact.faces, flip ^ turned[component]))
+    united, union = oriented, None
+    if edges.boundary == 0 and one_sided == 0:
+        united, union = unite(oriented, component if watertight else None)
     report = RepairReport(
         merged_vertices=merged,
         degenerate_faces=len(faces) - len(kept),
         duplicate_faces=len(kept) - len(unique),
         unreferenced_vertices=len(vertices) - len(compact.vertices),
-        flipped_faces=int(flip.sum()),
+        flipped_faces=int((flip ^ turned[component]).sum()),
         components=int(component.max()) + 1,
         one_sided=one_sided,
         boundary_edges=edges.boundary,
         branching_edges=edges.branching,
         watertight=watertight,
+        turned=int(turned.sum()),
+        union=union,
     )
-    return Mesh(compact.vertices, _flipped(compact.faces, flip)), report
+    return united, report
 
 
 def structure(mesh: Mesh) -> tuple[int, bool]:
@@ -290,6 +305,14 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
     if closed and count == 1:
         return np.array([volume(mesh) < 0])
     probed = _probe_faces(mesh, component, count)
+    inverted = np.zeros(count, bool)
+    if closed:
+        # A closed component away from all others is inside out if its volume is negative.
+        meeting = np.unique(meeting_boxes(*bounding_boxes(mesh, component)))
+        inverted = volumes(mesh, component) < 0
+        probed = probed[np.isin(component[probed], meeting)]
+        if len(probed) == 0:
+            return inverted
     corners = mesh.vertices[mesh.faces[probed]]
     step = 1e-4 * np.sqrt(face_areas(mesh)[probed])[:, None] * face_normals(mesh)[probed]
     centroid = corners.mean(axis=1)
@@ -300,7 +323,9 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
         .mean(axis=0)
     )
     owner = component[probed]
-    return np.bincount(owner, number, count) / np.bincount(owner, minlength=count) < INVERTED
+    total = np.bincount(owner, minlength=count)
+    mean = np.bincount(owner, number, count) / np.maximum(total, 1)
+    return np.where(total > 0, mean < INVERTED, inverted)
 
 
 def _probe_faces(mesh: Mesh, component: np.ndarray, count: int) -> np.ndarray:

@@ -54,6 +54,17 @@ def volume(mesh: Mesh) -> float:
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
+def volumes(mesh: Mesh, label: np.ndarray) -> np.ndarray:
+    """The volume ``(s,)`` that each closed part encloses; ``label (f,)`` is the part of a face.
+
+    Each is measured from a point of the part, so that one far from the others is exact too.
+    """
+    corners = mesh.corners
+    _, first = np.unique(label, return_index=True)
+    a, b, c = np.moveaxis(corners - corners[first, :1][label], 1, 0)
+    return np.bincount(label, np.einsum("ij,ij->i", a, np.cross(b, c)) / 6)
+
+
 def sample_surface(
     mesh: Mesh, count: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
