@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
@@ -18,6 +20,48 @@ def directed_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     end = np.roll(faces, -1, axis=1).astype(np.int64).ravel()
     count = int(faces.max(initial=0)) + 1
     return start, end, np.minimum(start, end) * count + np.maximum(start, end)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The three directed edges of every face, grouped by undirected edge.
+
+    Directed edge e belongs to face e // 3. ``order (3 f,)`` sorts the directed edges so that those
+    on one undirected edge are consecutive. ``joined (3 f - 1,)`` says whether two consecutive
+    directed edges in that order lie on the same undirected edge. ``pairs (m, 2)`` are the two faces
+    at every edge with exactly two. ``agree (m,)`` says whether these run along the edge in opposite
+    directions, as consistent orientation requires. ``boundary`` counts edges with one face,
+    ``branching`` edges with more than two.
+    """
+
+    order: np.ndarray
+    joined: np.ndarray
+    pairs: np.ndarray
+    agree: np.ndarray
+    boundary: int
+    branching: int
+
+    @property
+    def all_paired(self) -> bool:
+        return self.boundary == 0 and self.branching == 0
+
+    @staticmethod
+    def of(faces: np.ndarray) -> Edges:
+        start, _, key = directed_edges(faces)
+        order = np.argsort(key, kind="stable")
+        joined = key[order[1:]] == key[order[:-1]]
+        first = np.flatnonzero(np.concatenate([[True], ~joined]))
+        count = np.diff(np.append(first, len(order)))
+        one, two = order[first[count == 2]], order[first[count == 2] + 1]
+        pairs = np.column_stack([one, two]) // 3
+        return Edges(
+            order,
+            joined,
+            pairs,
+            start[one] != start[two],
+            int((count == 1).sum()),
+            int((count > 2).sum()),
+        )
 
 
 def drop_unused_vertices(mesh: Mesh) -> Mesh:
