@@ -60,7 +60,7 @@ def clean_mesh(mesh: Mesh, gap: float) -> Clean:
     parts = int(part.max()) + 1
     welding = Welding(0, 0, gap * float(compact.bounds.extent.max()))
     if edges.boundary and gap:
-        joined, source, welding = weld(compact, gap)
+        joined, source, welding = weld(compact, gap, edges)
         if welding.vertices or welding.edges:
             useful = np.flatnonzero(~_degenerate(joined))
             unique = useful[_unique_faces(joined.faces[useful])]

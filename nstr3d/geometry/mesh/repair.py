@@ -13,15 +13,12 @@ import numpy as np
 
 from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.clean import Clean, clean_mesh
-from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.surface import face_areas, face_normals, volume
+from nstr3d.geometry.mesh.probes import middle_winding, probe_faces
+from nstr3d.geometry.mesh.surface import face_areas, volume
 from nstr3d.geometry.mesh.topology import Edges
 from nstr3d.geometry.mesh.weld import WELD
 from nstr3d.types import Mesh
 
-# Upper bounds on the probe points that decide which components are inside out: in total (unless
-# there are more components) and per component.
-PROBES, PROBES_PER_COMPONENT = 200_000, 64
 # A component is inside out if its mean winding number is below this. The mean is near +1/2 or -1/2
 # on a closed component and near 0 on a flat sheet.
 INVERTED = -0.05
@@ -201,32 +198,9 @@ def _inside_out(mesh: Mesh, component: np.ndarray, closed: bool) -> np.ndarray:
     count = int(component.max()) + 1
     if closed and count == 1:
         return np.array([volume(mesh) < 0])
-    probed = _probe_faces(mesh, component, count)
-    corners = mesh.vertices[mesh.faces[probed]]
-    step = 1e-4 * np.sqrt(face_areas(mesh)[probed])[:, None] * face_normals(mesh)[probed]
-    centroid = corners.mean(axis=1)
-    number = (
-        MeshDistance(mesh)
-        .winding(np.concatenate([centroid + step, centroid - step]))
-        .reshape(2, -1)
-        .mean(axis=0)
-    )
-    owner = component[probed]
+    probed = probe_faces(mesh, component, count)
+    number, owner = middle_winding(mesh, probed), component[probed]
     return np.bincount(owner, number, count) / np.bincount(owner, minlength=count) < INVERTED
-
-
-def _probe_faces(mesh: Mesh, component: np.ndarray, count: int) -> np.ndarray:
-    """Faces spread evenly over the area of each component, the same number for each component."""
-    each = int(np.clip(PROBES // count, 1, PROBES_PER_COMPONENT))
-    order = np.argsort(component, kind="stable")
-    areas = face_areas(mesh)[order] / mesh.bounds.diagonal**2
-    reach = np.cumsum(areas)
-    last = np.cumsum(np.bincount(component, minlength=count)) - 1
-    start = np.concatenate([[0.0], reach[last[:-1]]])
-    at = start[:, None] + (np.arange(each) + 0.5) / each * (reach[last] - start)[:, None]
-    first = np.concatenate([[0], last[:-1] + 1])
-    slots = np.clip(np.searchsorted(reach, at), first[:, None], last[:, None])
-    return order[slots].ravel()
 
 
 def _flipped(faces: np.ndarray, flip: np.ndarray) -> np.ndarray:

@@ -28,18 +28,29 @@ class Edges:
 
     Directed edge e belongs to face e // 3. ``order (3 f,)`` sorts the directed edges so that those
     on one undirected edge are consecutive. ``joined (3 f - 1,)`` says whether two consecutive
-    directed edges in that order lie on the same undirected edge. ``pairs (m, 2)`` are the two faces
-    at every edge with exactly two. ``agree (m,)`` says whether these run along the edge in opposite
+    directed edges in that order lie on the same undirected edge. ``twins (m, 2)`` are the two
+    directed edges of every undirected edge with exactly two. ``agree (m,)`` says whether these run along the edge in opposite
     directions, as consistent orientation requires. ``boundary`` counts edges with one face,
     ``branching`` edges with more than two.
     """
 
     order: np.ndarray
     joined: np.ndarray
-    pairs: np.ndarray
+    twins: np.ndarray
     agree: np.ndarray
     boundary: int
     branching: int
+
+    @property
+    def pairs(self) -> np.ndarray:
+        """The two faces ``(m, 2)`` at every undirected edge with exactly two."""
+        return self.twins // 3
+
+    @property
+    def alone(self) -> np.ndarray:
+        """The directed edges ``(boundary,)`` that have one face, in ascending order."""
+        fresh = np.concatenate([[True], ~self.joined, [True]])
+        return np.sort(self.order[fresh[1:] & fresh[:-1]])
 
     @property
     def all_paired(self) -> bool:
@@ -53,11 +64,10 @@ class Edges:
         first = np.flatnonzero(np.concatenate([[True], ~joined]))
         count = np.diff(np.append(first, len(order)))
         one, two = order[first[count == 2]], order[first[count == 2] + 1]
-        pairs = np.column_stack([one, two]) // 3
         return Edges(
             order,
             joined,
-            pairs,
+            np.column_stack([one, two]),
             start[one] != start[two],
             int((count == 1).sum()),
             int((count > 2).sum()),

@@ -8,11 +8,12 @@ borders is split there (a T-junction).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
-from nstr3d.geometry.mesh.topology import directed_edges
+from nstr3d.geometry.mesh.topology import Edges, directed_edges
 from nstr3d.types import Mesh
 
 # The largest gap that is welded, in longest extents of the mesh: a tenth of what a fit resolves.
@@ -35,36 +36,48 @@ class Welding:
     tolerance: float
 
 
-def weld(mesh: Mesh, gap: float = WELD) -> tuple[Mesh, np.ndarray, Welding]:
+def weld(
+    mesh: Mesh, gap: float = WELD, edges: Edges | None = None
+) -> tuple[Mesh, np.ndarray, Welding]:
     """Joins the borders of ``mesh`` that lie within ``gap`` longest extents of one another.
 
     Returns the mesh, the face ``(f,)`` of ``mesh`` that each face stems from, and the counts. The
     result may have degenerate faces and unused vertices. Equal positions must be merged already.
+    ``edges`` are those of the mesh, if they are known.
     """
     extent = float(mesh.bounds.extent.max())
     tolerance, rounding = gap * extent, ROUNDING * extent
-    origin = np.arange(len(mesh.faces))
-    faces, joined = _join_vertices(mesh, tolerance, rounding)
-    faces, source, split = _split_edges(Mesh(mesh.vertices, faces), tolerance, rounding)
-    return Mesh(mesh.vertices, faces), origin[source], Welding(joined, split, tolerance)
+    borders = _borders(mesh.faces, edges or Edges.of(mesh.faces))
+    faces, joined = _join_vertices(mesh, borders, tolerance, rounding)
+    if joined:
+        borders = _borders(faces, Edges.of(faces))
+    faces, source, split = _split_edges(Mesh(mesh.vertices, faces), borders, tolerance, rounding)
+    return Mesh(mesh.vertices, faces), source, Welding(joined, split, tolerance)
 
 
-def _borders(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start, end ``(n,)`` and directed edge ``(n,)`` of the edges that have one face."""
-    start, end, key = directed_edges(faces)
-    order = np.argsort(key, kind="stable")
-    fresh = np.concatenate([[True], key[order[1:]] != key[order[:-1]], [True]])
-    alone = np.sort(order[fresh[1:] & fresh[:-1]])
-    return start[alone], end[alone], alone
+class _Borders(NamedTuple):
+    """Start and end vertex ``(n,)`` of the edges with one face, and the directed ``edge (n,)``."""
+
+    start: np.ndarray
+    end: np.ndarray
+    edge: np.ndarray
 
 
-def _join_vertices(mesh: Mesh, tolerance: float, rounding: float) -> tuple[np.ndarray, int]:
+def _borders(faces: np.ndarray, edges: Edges) -> _Borders:
+    edge = edges.alone
+    following = edge + np.where(edge % 3 == 2, -2, 1)
+    flat = faces.ravel()
+    return _Borders(flat[edge], flat[following], edge)
+
+
+def _join_vertices(
+    mesh: Mesh, borders: _Borders, tolerance: float, rounding: float
+) -> tuple[np.ndarray, int]:
     """The faces after the vertices of borders were joined, and the number of joined vertices.
 
     Of vertices that become one, the first is kept.
     """
-    start, end, _ = _borders(mesh.faces)
-    border = np.unique(np.concatenate([start, end]))
+    border = np.unique(np.concatenate(borders[:2]))
     if len(border) == 0:
         return mesh.faces, 0
     reach = np.maximum(rounding, np.minimum(tolerance, SNUG * _shortest_edges(mesh, border)))
@@ -113,18 +126,18 @@ def _close_pairs(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
 
 
 def _split_edges(
-    mesh: Mesh, tolerance: float, rounding: float
+    mesh: Mesh, borders: _Borders, tolerance: float, rounding: float
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Splits the edges of borders at the vertices of other borders that they pass through.
 
     An edge is split if that gives one of its pieces a partner. Returns the faces, the face that
     each of them stems from, and the number of edges that were split.
     """
-    start, end, edge = _borders(mesh.faces)
+    start, end, _ = borders
     source = np.arange(len(mesh.faces))
     if len(start) == 0:
         return mesh.faces, source, 0
-    which, vertex, place = _touching(mesh, start, end, edge, tolerance, rounding)
+    which, vertex, place = _touching(mesh, borders, tolerance, rounding)
     order = np.lexsort((place, which))
     which, vertex = which[order], vertex[order]
     kept = _with_partner(start, end, which, vertex, len(mesh.vertices))
@@ -138,17 +151,13 @@ def _split_edges(
 
 
 def _touching(
-    mesh: Mesh,
-    start: np.ndarray,
-    end: np.ndarray,
-    edge: np.ndarray,
-    tolerance: float,
-    rounding: float,
+    mesh: Mesh, borders: _Borders, tolerance: float, rounding: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which edges of borders pass through which vertices of borders, and where.
 
-    Returns the index into ``start``, the vertex, and the place along the edge from 0 to 1.
+    Returns the index of the edge, the vertex, and the place along the edge from 0 to 1.
     """
+    start, end, edge = borders
     border = np.unique(np.concatenate([start, end]))
     points = mesh.vertices[border]
     tail, along = mesh.vertices[start], mesh.vertices[end] - mesh.vertices[start]
