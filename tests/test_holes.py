@@ -41,7 +41,7 @@ def test_a_planar_hole_gets_a_planar_cap_and_the_volume_back():
         cube.corners[:, 1] - cube.corners[:, 0], cube.corners[:, 2] - cube.corners[:, 0]
     )
     side = np.flatnonzero(normals[:, 0] > 1e-9)
-    closed, closing = close_holes(without(cube, *side))
+    closed, closing = close_holes(without(cube, *side.tolist()))
     assert closing.holes == 1
     assert volume(closed) == pytest.approx(volume(cube), rel=1e-12)
     edge = np.ptp(cube.vertices[:, 1])
@@ -227,7 +227,7 @@ def test_two_holes_that_meet_in_a_vertex_are_both_closed():
         for other in around
         if len(np.intersect1d(ball.faces[one], ball.faces[other])) == 1
     )
-    closed, closing = close_holes(repair(without(ball, *apart))[0])
+    closed, closing = close_holes(repair(without(ball, *map(int, apart)))[0])
     assert (closing.holes, closing.left) == (2, 0)
     assert structure(closed) == (1, True)
     assert volume(closed) == pytest.approx(volume(ball))

@@ -45,6 +45,7 @@ OWNERS = {
     "soundfile": ("io.audio",),
     "laspy": ("io.cloud",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),
+    "manifold3d": ("geometry.mesh",),
     "scipy": ("types", "geometry", "fields", "spectrum", "bench"),
     "imageio_ffmpeg": ("render.animation",),
     "OpenEXR": ("render.animation",),

@@ -12,20 +12,22 @@ import torch
 
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.holes import Closing, close_holes
-from nstr3d.geometry.mesh.repair import RepairReport, repair
+from nstr3d.geometry.mesh.solid import make_solid
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_mesh
-from nstr3d.jobs.options import SurfaceJob
+from nstr3d.jobs.meshwarnings import check_solid, missing_warnings, warnings_of
+from nstr3d.jobs.options import SurfaceJob, check_positive
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.render.traced import RenderConfig, render, side_by_side
-from nstr3d.surface.metrics import score
+from nstr3d.surface.coverage import Coverage, measure_coverage
+from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
 from nstr3d.types import Camera, Mesh
 
+SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
 
 
@@ -35,6 +37,16 @@ class MeshJob(SurfaceJob):
 
     path: Path
     """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
+    open: bool = False
+    """Keep open surfaces, such as terrain, as thin sheets. By default, their holes are closed if
+    that gives a solid, and what encloses no volume is left out."""
+    thickness: float | None = None
+    """Thickness of these sheets in units of the input; two cells of the extraction grid by default.
+    Implies open."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "thickness")
 
 
 def run(
@@ -66,10 +78,11 @@ class MeshStages(SurfaceStages[MeshJob]):
     def prepare(self) -> None:
         with self.run.clock("load"):
             check_size(self.original)
-            whole, self.repairs = repair(self.original)
-            mesh, self.closing = close_holes(whole)
-            self.place(mesh)
-        self.run.warn(slowness() + _warnings(self.repairs, self.closing, mesh.bounds.diagonal))
+            self.thickness = _thickness(self.job, self.original)
+            self.solid = make_solid(self.original, self.thickness)
+            check_solid(self.solid)
+            self.place(self.solid.mesh)
+        self.run.warn(slowness() + warnings_of(self.solid, self.thickness))
 
     def extract(self) -> None:
         with self.run.stage("extract"):
@@ -101,21 +114,27 @@ class MeshStages(SurfaceStages[MeshJob]):
                 ),
             )
             self.kink = run.measure("kink", self._kink)
+            self.coverage = run.measure("coverage", lambda: self._coverage(distance))
+        run.warn(missing_warnings(self.coverage))
         self.describe_mesh()
         self.transport = run.measure("transport", lambda: _transport(job, self.result))
 
     def publish(self, folder: Path) -> dict[str, Any]:
         described = self.write(folder, self.picture)
-        repairs = dataclasses.asdict(self.repairs) | {"closed": dataclasses.asdict(self.closing)}
+        repairs, solid = self.solid.repairs, self.solid
+        changes = dataclasses.asdict(repairs) | {"closed": dataclasses.asdict(solid.closing)}
         about = self.about_run()
         return {
             "input": {
                 "path": str(self.job.path),
                 "vertices": len(self.original.vertices),
                 "faces": len(self.original.faces),
-                "components": self.repairs.components,
-                "watertight": self.repairs.watertight,
-                "repairs": repairs,
+                "components": repairs.components,
+                "watertight": repairs.watertight,
+                "repairs": changes,
+                "account": dataclasses.asdict(solid.account),
+                "thickness": self.thickness,
+                "coverage": self.coverage and dataclasses.asdict(self.coverage),
                 "warnings": self.run.warnings,
             },
             **described,
@@ -125,6 +144,20 @@ class MeshStages(SurfaceStages[MeshJob]):
             "machine": about["machine"],
             "seed": about["seed"],
         }
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        sheets = {} if self.thickness is None else {"thickness": self.thickness}
+        return super().identity | sheets
+
+    def _coverage(self, distance: MeshDistance) -> Coverage:
+        """The share of the input's surface that the extracted mesh lacks."""
+        job, bounds = self.job, self.placed.mesh.bounds
+        cell = float(bounds.extent.max()) / job.extraction.resolution
+        tolerance = max(TAU * bounds.diagonal, 2 * cell) + (self.thickness or 0.0) / 2
+        generator = np.random.default_rng([job.training.seed, 4])
+        samples = job.extraction.scored
+        return measure_coverage(self.original, self.own, distance, tolerance, generator, samples)
 
     def _kink(self) -> Kink | None:
         """The angles by which the field's gradient turns where cells meet; None without cells."""
@@ -156,20 +189,12 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.n
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 
 
-def _warnings(repairs: RepairReport, closing: Closing, diagonal: float) -> list[str]:
-    messages = []
-    if not repairs.watertight:
-        edges = f"{repairs.boundary_edges} boundary and {repairs.branching_edges} branching edges"
-        widest = f"{closing.widest / diagonal:.1%} of the diagonal"
-        caps = f"{closing.holes} holes, up to {widest} wide, were closed with caps"
-        meaning = "negative means inside the closed surface, where its winding number exceeds 1/2"
-        messages.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
-    if repairs.one_sided:
-        messages.append(
-            f"{repairs.one_sided} component(s) cannot be oriented, so the sign of the distance is "
-            "unreliable near them."
-        )
-    return messages
+def _thickness(job: MeshJob, mesh: Mesh) -> float | None:
+    """The thickness of sheets, in units of ``mesh``; None if open surfaces are to be closed."""
+    if not (job.open or job.thickness):
+        return None
+    cell = float(mesh.bounds.extent.max()) / job.extraction.resolution
+    return job.thickness or SHEET_CELLS * cell
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def cap_loops(vertices: np.ndarray, loops: Loops) -> Caps:
     small = np.flatnonzero((count[of_loop] == 1) & (loops.sizes == 3))
     new, first = [np.zeros((0, 3))], len(vertices)
     # Caps run along a border in the opposite direction.
-    faces, cap = [loops.vertices[loops.starts[small][:, None] + [2, 1, 0]]], [of_loop[small]]
+    corners = loops.starts[small][:, None] + np.array([2, 1, 0])
+    faces, cap = [loops.vertices[corners]], [of_loop[small]]
     done = np.zeros(len(count), bool)
     done[of_loop[small]] = True
     order = np.argsort(of_loop, kind="stable")
@@ -60,7 +61,9 @@ def cap_loops(vertices: np.ndarray, loops: Loops) -> Caps:
         outer = members[np.argmax(np.linalg.norm(shape.normal[members], axis=1))]
         rings = [loops[each][::-1] for each in (outer, *members[members != outer])]
         ring = np.concatenate(rings)
-        added, triangles = _fill(vertices[ring], [len(each) for each in rings], shape.flat[outer])
+        added, triangles = _fill(
+            vertices[ring], [len(each) for each in rings], bool(shape.flat[outer])
+        )
         names = np.concatenate([ring, first + np.arange(len(added))])
         new.append(added)
         faces.append(names[triangles])
@@ -119,14 +122,14 @@ def _nested(vertices: np.ndarray, loops: Loops, shape: _Shapes) -> np.ndarray:
 
 def _surrounding(vertices: np.ndarray, loops: Loops, shape: _Shapes) -> np.ndarray:
     """The smallest loop ``(n,)`` around each loop in its plane, or -1."""
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     around = np.full(len(loops), -1)
     size = np.linalg.norm(shape.normal, axis=1)
     even = np.flatnonzero(size > FLAT * shape.width**2)
     if len(even) < 2:
         return around
-    near = cKDTree(shape.centre[even]).query_ball_point(shape.centre[even], shape.width[even] / 2)
+    near = KDTree(shape.centre[even]).query_ball_point(shape.centre[even], shape.width[even] / 2)
     # From small to large: the first loop that holds another is the smallest.
     for rank in np.argsort(size[even], kind="stable"):
         outer, within = even[rank], even[np.array(near[rank], np.int64)]
@@ -138,7 +141,7 @@ def _surrounding(vertices: np.ndarray, loops: Loops, shape: _Shapes) -> np.ndarr
         alike = loops.part[within] == loops.part[outer]
         limit = np.where(alike, FLAT, APART) * shape.width[outer]
         cosine = np.abs(shape.normal[within] @ normal) / size[within]
-        for inner in within[(off <= limit) & (cosine >= PARALLEL)]:
+        for inner in within[(off <= limit) & (cosine >= PARALLEL)].tolist():
             if _holds(vertices[loops[outer]], vertices[loops[inner]], normal):
                 around[inner] = outer
     return around

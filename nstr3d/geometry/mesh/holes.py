@@ -103,7 +103,7 @@ def close_parts(mesh: Mesh) -> tuple[Mesh, Closing, np.ndarray]:
     closing = Closing(
         holes=int(accepted.sum()),
         widest=float(caps.width[taken].max(initial=0.0)),
-        left=int(loops.sizes[~taken].sum()) + len(loops.loose),
+        left=_count_left(loops, taken, fate, dropped),
         closed=number[Fate.CLOSED],
         capped=number[Fate.CAPPED],
         open=number[Fate.OPEN],
@@ -115,6 +115,12 @@ def close_parts(mesh: Mesh) -> tuple[Mesh, Closing, np.ndarray]:
     if len(closed.faces) != len(mesh.faces) or dropped:
         closed = drop_unused_vertices(closed)
     return closed, closing, fate[part]
+
+
+def _count_left(loops: Loops, taken: np.ndarray, fate: np.ndarray, dropped: bool) -> int:
+    """The number of border edges without caps of the components that stay in the mesh."""
+    stays = fate != Fate.SHEET if dropped else np.ones(len(fate), bool)
+    return int(loops.sizes[~taken & stays[loops.part]].sum() + stays[loops.loose].sum())
 
 
 def _joined(mesh: Mesh, caps: Caps, accepted: np.ndarray) -> Mesh:

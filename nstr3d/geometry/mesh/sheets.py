@@ -9,8 +9,10 @@ from nstr3d.geometry.mesh.surface import face_areas, face_normals
 from nstr3d.geometry.mesh.topology import Edges, drop_unused_vertices
 from nstr3d.types import Mesh
 
-# Least cosine between the normal of a vertex and of a face there. A sharper fold is made thinner.
-SHARPEST = 0.5
+# A vertex moves at most so many half thicknesses, so that a sharp fold gets a blunt edge.
+LONGEST = 3.0
+# Planes that bend by less than this square of a sine count as one plane.
+LEAST_BEND = 0.02
 
 
 def thicken(mesh: Mesh, thickness: float) -> tuple[Mesh, np.ndarray]:
@@ -65,8 +67,7 @@ def _fans(
     """The vertices of the faces ``rows (n,)``, with one copy for each fan of faces around a vertex.
 
     ``joined (m, 2)`` are the directed edges that faces share. Returns the index of the copy at each
-    corner ``(n, 3)``, the position of each copy, and the offset of each copy: the vector that moves
-    the planes of its faces by ``distance``.
+    corner ``(n, 3)``, the position of each copy, and the offset of each copy (`_offsets`).
     """
     one, other = joined.T
     after = np.arange(3 * len(mesh.faces)) + np.tile([1, 1, -2], len(mesh.faces))
@@ -80,13 +81,24 @@ def _fans(
     corner = corner.reshape(-1, 3)
     point = np.empty((len(names), 3))
     point[corner] = mesh.vertices[mesh.faces[rows]]
-    normals = face_normals(mesh)[rows]
-    weighted = normals * face_areas(mesh)[rows][:, None]
-    total = np.zeros((len(names), 3))
+    return corner, point, _offsets(mesh, rows, corner, distance)
+
+
+def _offsets(mesh: Mesh, rows: np.ndarray, corner: np.ndarray, distance: float) -> np.ndarray:
+    """The vectors ``(n, 3)`` that move the planes of the faces at each vertex by ``distance``, in
+    the sense of least squares weighted by area."""
+    normals, weights = face_normals(mesh)[rows], face_areas(mesh)[rows]
+    products = np.einsum("f,fi,fj->fij", weights, normals, normals).reshape(-1, 9)
+    count = int(corner.max()) + 1
+    matrix, total, weight = np.zeros((count, 9)), np.zeros((count, 3)), np.zeros(count)
     for column in corner.T:
-        np.add.at(total, column, weighted)
-    total /= np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-300)
-    cosine = np.ones(len(names))
-    for column in corner.T:
-        np.minimum.at(cosine, column, (total[column] * normals).sum(axis=1))
-    return corner, point, total * (distance / np.maximum(cosine, SHARPEST))[:, None]
+        np.add.at(matrix, column, products)
+        np.add.at(total, column, weights[:, None] * normals)
+        np.add.at(weight, column, weights)
+    weight = np.maximum(weight, 1e-300)[:, None]
+    sizes, axes = np.linalg.eigh((matrix / weight).reshape(-1, 3, 3))
+    along = np.einsum("nij,ni->nj", axes, total / weight)
+    along = np.where(sizes > LEAST_BEND, along / np.maximum(sizes, LEAST_BEND), 0.0)
+    offset = np.einsum("nij,nj->ni", axes, along)
+    length = np.linalg.norm(offset, axis=1, keepdims=True)
+    return distance * offset * np.minimum(1.0, LONGEST / np.maximum(length, 1e-300))

@@ -29,9 +29,9 @@ class Edges:
     Directed edge e belongs to face e // 3. ``order (3 f,)`` sorts the directed edges so that those
     on one undirected edge are consecutive. ``joined (3 f - 1,)`` says whether two consecutive
     directed edges in that order lie on the same undirected edge. ``twins (m, 2)`` are the two
-    directed edges of every undirected edge with exactly two. ``agree (m,)`` says whether these run along the edge in opposite
-    directions, as consistent orientation requires. ``boundary`` counts edges with one face,
-    ``branching`` edges with more than two.
+    directed edges of every undirected edge with exactly two. ``agree (m,)`` says whether these run
+    in opposite directions, as consistent orientation requires. ``boundary`` counts edges with one
+    face, ``branching`` edges with more than two.
     """
 
     order: np.ndarray

@@ -109,16 +109,16 @@ def _close_pairs(points: np.ndarray, reach: np.ndarray) -> np.ndarray:
 
     Points are taken in classes of similar reach, so that few pairs lie further apart than both.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     kind = np.frexp(reach)[1]
     found = [np.zeros((0, 2), np.int64)]
     for value in np.unique(kind):
         own, other = np.flatnonzero(kind == value), np.flatnonzero(kind > value)
-        tree, limit = cKDTree(points[own]), float(reach[own].max())
+        tree, limit = KDTree(points[own]), float(reach[own].max())
         found.append(own[tree.query_pairs(limit, output_type="ndarray")])
         if len(other):
-            near = tree.sparse_distance_matrix(cKDTree(points[other]), limit, output_type="ndarray")
+            near = tree.sparse_distance_matrix(KDTree(points[other]), limit, output_type="ndarray")
             found.append(np.column_stack([own[near["i"]], other[near["j"]]]))
     pairs = np.concatenate(found)
     apart = np.linalg.norm(points[pairs[:, 0]] - points[pairs[:, 1]], axis=1)
@@ -184,9 +184,9 @@ def _near_middles(points: np.ndarray, middle: np.ndarray, length: np.ndarray, to
 
     Edges are taken in classes of similar length, so that few pairs lie further apart.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    tree, kind = cKDTree(points), np.frexp(length)[1]
+    tree, kind = KDTree(points), np.frexp(length)[1]
     for value in np.unique(kind):
         rows = np.flatnonzero(kind == value)
         reach = float(length[rows].max()) / 2 + tolerance
@@ -194,7 +194,7 @@ def _near_middles(points: np.ndarray, middle: np.ndarray, length: np.ndarray, to
         cuts = np.searchsorted(count, np.arange(PAIRS, int(count[-1]), PAIRS))
         for some in np.split(rows, np.unique(cuts)):
             if len(some):
-                near = cKDTree(middle[some]).sparse_distance_matrix(
+                near = KDTree(middle[some]).sparse_distance_matrix(
                     tree, reach, output_type="ndarray"
                 )
                 yield some[near["i"]], near["j"]
