@@ -15,7 +15,7 @@ from nstr3d.geometry.mesh.doubts import (
 )
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.jobs.doubts import far_warnings, step_warnings, thin_warnings
-from nstr3d.jobs.mesh import describe_far, prepare_mesh
+from nstr3d.jobs.prepared import describe_far, prepare_mesh
 from nstr3d.surface.metrics import score
 from nstr3d.types import Mesh
 

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,17 @@ from quick import QUICK, changed
 from safetensors.torch import load_file, save_file
 
 from nstr3d.cli.tables import table
+from nstr3d.geometry.mesh.surface import area
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs import fitting, surface
 from nstr3d.jobs import stages as outputs
-from nstr3d.jobs.mesh import MeshJob, run
+from nstr3d.jobs.mesh import MeshJob, MeshStages, run
+from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load
+from nstr3d.surface.coverage import Coverage
 from nstr3d.types import Mesh
 
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
@@ -169,10 +173,60 @@ def test_a_flat_sheet_is_refused_before_training(tmp_path):
         np.array([[0, 1, 2], [0, 2, 3]]),
     )
     steps = []
-    with pytest.raises(ValueError, match="encloses no volume"):
+    with pytest.raises(ValueError, match=r"open sheet that encloses no volume .* pass open"):
         run(job_for(tmp_path, square), Listener(step=steps.append))
     assert steps == []
     assert names(tmp_path) == {"input.ply"}
+
+
+def test_an_open_sheet_is_fitted_as_a_thin_solid_if_asked(tmp_path):
+    square = Mesh(
+        np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    )
+    report = run(replace(job_for(tmp_path, square, steps=200), thickness=0.5)).report
+    source = report["input"]
+    assert source["thickness"] == 0.5
+    assert source["account"]["thickened"] == source["account"]["parts"] == 1
+    assert source["coverage"]["missing"] < 0.01
+    assert report["mesh"]["components"] == 1
+
+
+def test_the_default_thickness_is_two_cells(tmp_path):
+    stages = MeshStages(replace(job_for(tmp_path, sphere(1), resolution=64), open=True))
+    stages.read()
+    stages.prepare()
+    assert stages.thickness == pytest.approx(2 * 2 / 64)
+    assert stages.solid.account.closed == 1
+    assert stages.identity["thickness"] == stages.thickness
+
+
+@pytest.mark.parametrize("thickness", [0.0, -1.0, math.inf])
+def test_a_thickness_must_be_positive_and_finite(tmp_path, thickness):
+    with pytest.raises(ValueError, match="thickness must be positive"):
+        replace(job_for(tmp_path), thickness=thickness)
+
+
+def test_missing_surface_is_warned_of_above_a_hundredth():
+    assert missing_warnings(None) == []
+    assert missing_warnings(Coverage(0.0099, 0.5, 0.1, 1000)) == []
+    (message,) = missing_warnings(Coverage(0.02, 0.0, 0.1, 1000))
+    assert message.startswith("2.0% of the input's surface is missing")
+
+
+def test_a_sheet_beside_a_solid_is_named_and_its_share_is_missing(tmp_path):
+    ball = sphere(2)
+    square = np.array([[2.0, 0, 0], [3, 0, 0], [3, 1, 0], [2, 1, 0]])
+    faces = np.array([[0, 1, 2], [0, 2, 3]]) + len(ball.vertices)
+    both = Mesh(np.concatenate([ball.vertices, square]), np.concatenate([ball.faces, faces]))
+    warnings = []
+    report = run(job_for(tmp_path, both, steps=150), Listener(warn=warnings.append)).report
+    share = 1 / (1 + area(ball))
+    account = report["input"]["account"]
+    assert (account["parts"], account["closed"], account["sheets"]) == (2, 1, 1)
+    assert account["left_out_share"] == pytest.approx(share, rel=1e-6)
+    assert report["input"]["coverage"]["missing"] == pytest.approx(share, rel=0.05)
+    assert any("1 of 2 parts are sheets" in each for each in warnings)
+    assert any("surface is missing" in each for each in warnings)
 
 
 def test_open_surface_is_warned_of_and_reported(tmp_path):

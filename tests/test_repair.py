@@ -12,6 +12,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import RepairReport, repair, structure
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.geometry.mesh.union import Union
+from nstr3d.geometry.mesh.weld import WELD
 from nstr3d.types import Mesh
 
 SOUND = RepairReport(
@@ -19,7 +20,13 @@ SOUND = RepairReport(
     degenerate_faces=0,
     duplicate_faces=0,
     unreferenced_vertices=0,
+    welded_vertices=0,
+    split_edges=0,
     flipped_faces=0,
+    weld_tolerance=0.0,
+    parts=1,
+    welded_parts=0,
+    lost_parts=0,
     components=1,
     one_sided=0,
     boundary_edges=0,
@@ -29,12 +36,20 @@ SOUND = RepairReport(
 )
 
 
+def assert_report(mesh: Mesh, report: RepairReport, **counts: int | bool) -> None:
+    """Asserts that ``report`` is ``SOUND`` with ``counts``, and the tolerance that of ``mesh``."""
+    assert report.weld_tolerance == pytest.approx(WELD * mesh.bounds.extent.max())
+    united = None if counts.get("boundary_edges") or counts.get("one_sided") else Union()
+    assert report == dataclasses.replace(
+        SOUND, union=united, **counts, weld_tolerance=report.weld_tolerance
+    )
+
+
 def assert_repaired(mesh: Mesh, expected: Mesh, **counts: int | bool) -> None:
     """Asserts that ``mesh`` is repaired to ``expected``, up to the first corner of each face, and
     that its report is ``SOUND`` with ``counts``."""
     repaired, report = repair(mesh)
-    united = None if counts.get("boundary_edges") else Union()
-    assert report == dataclasses.replace(SOUND, union=united, **counts)
+    assert_report(mesh, report, **counts)
     np.testing.assert_array_equal(repaired.vertices, expected.vertices)
     np.testing.assert_array_equal(from_lowest(repaired.faces), from_lowest(expected.faces))
 
@@ -55,7 +70,7 @@ def winding_at(mesh: Mesh, *points: tuple[float, float, float]) -> list[int]:
 )
 def test_a_sound_mesh_is_left_alone(mesh: Mesh) -> None:
     repaired, report = repair(mesh)
-    assert report == SOUND
+    assert_report(mesh, report)
     assert not report.changed
     np.testing.assert_array_equal(repaired.vertices, mesh.vertices)
     np.testing.assert_array_equal(repaired.faces, mesh.faces)
@@ -64,9 +79,8 @@ def test_a_sound_mesh_is_left_alone(mesh: Mesh) -> None:
 def test_equal_positions_are_merged() -> None:
     sphere = oracles.sphere(1)
     repaired, report = repair(oracles.soup(sphere))
-    assert report == dataclasses.replace(
-        SOUND, merged_vertices=3 * len(sphere.faces) - len(sphere.vertices)
-    )
+    merged = 3 * len(sphere.faces) - len(sphere.vertices)
+    assert_report(sphere, report, merged_vertices=merged)
     assert report.changed
     np.testing.assert_array_equal(repaired.corners, sphere.corners)
 
@@ -77,12 +91,15 @@ def test_zero_and_minus_zero_are_one_position() -> None:
     assert repair(mesh)[1].merged_vertices == 8
 
 
-def test_vertices_that_only_nearly_coincide_stay_apart() -> None:
+def test_vertices_that_only_nearly_coincide_are_welded_not_merged() -> None:
     mesh = oracles.cube()
     vertices = np.concatenate([mesh.vertices, np.nextafter(mesh.vertices[:1], 0)])
     faces = mesh.faces.copy()
     faces[0, 0] = 8
-    assert repair(Mesh(vertices, faces))[1].merged_vertices == 0
+    damaged = Mesh(vertices, faces)
+    assert_repaired(damaged, mesh, welded_vertices=1, welded_parts=0)
+    report = repair(damaged, gap=0)[1]
+    assert (report.merged_vertices, report.welded_vertices, report.watertight) == (0, 0, False)
 
 
 def test_degenerate_faces_are_dropped() -> None:
@@ -104,8 +121,8 @@ def test_small_faces_with_area_stay_at_any_scale(scale: float) -> None:
     cluster = oracles.joined(
         oracles.cube(half=1.0), oracles.cube(half=1e-6, centre=(3.0, 0.0, 0.0))
     )
-    report = repair(Mesh(cluster.vertices * scale, cluster.faces))[1]
-    assert report == dataclasses.replace(SOUND, components=2)
+    scaled = Mesh(cluster.vertices * scale, cluster.faces)
+    assert_report(scaled, repair(scaled)[1], components=2, parts=2)
 
 
 def test_copies_of_a_face_are_dropped() -> None:

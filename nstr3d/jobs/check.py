@@ -19,7 +19,7 @@ from nstr3d.geometry.mesh.doubts import mean_thickness
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.io import NoFacesError, load_cloud, load_mesh, load_picture, load_sound
 from nstr3d.io.cloud import CLOUD_SUFFIXES
-from nstr3d.jobs.mesh import Prepared, describe_far, describe_repairs, prepare_mesh
+from nstr3d.jobs.prepared import Prepared, describe_far, describe_repairs, prepare_mesh
 from nstr3d.signals.signal import kind_of
 from nstr3d.types import Box, Mesh, PointCloud
 

@@ -12,25 +12,25 @@ import torch
 
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.doubts import FarParts, far_parts, without_parts
-from nstr3d.geometry.mesh.holes import Closing, close_holes
-from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
-from nstr3d.geometry.mesh.union import Union
 from nstr3d.io import load_mesh
-from nstr3d.jobs.doubts import far_warnings, step_warnings
+from nstr3d.jobs.doubts import far_warnings
+from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import SurfaceJob
-from nstr3d.jobs.solid import turned_warnings, union_warnings, unite_closed, unite_overlap
+from nstr3d.jobs.options import SurfaceJob, check_positive
+from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh
+from nstr3d.jobs.solid import union_warnings, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
-from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
+from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.render.traced import RenderConfig, render, side_by_side
-from nstr3d.surface.metrics import score
+from nstr3d.surface.coverage import Coverage, measure_coverage
+from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
 from nstr3d.types import Camera, Mesh
 
+SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
 
 
@@ -43,46 +43,16 @@ class MeshJob(SurfaceJob):
     drop_far: bool = False
     """Leave out all parts that lie far from the others; small open flakes far off are always left
     out."""
+    open: bool = False
+    """Keep open surfaces, such as terrain, as thin sheets. By default, their holes are closed if
+    that gives a solid, and what encloses no volume is left out."""
+    thickness: float | None = None
+    """Thickness of these sheets in units of the input; two cells of the extraction grid by default.
+    Implies open."""
 
-
-@dataclass(frozen=True)
-class Prepared:
-    """The solid that is fitted: the repaired and closed ``mesh``, in world units.
-
-    ``repairs``, ``closing`` and ``union`` say what was changed. ``far`` are the parts that lie far
-    from the others, and ``dropped`` says of each whether it was left out. ``warnings`` are for the
-    user.
-    """
-
-    mesh: Mesh
-    repairs: RepairReport
-    closing: Closing
-    union: Union
-    far: FarParts
-    dropped: tuple[bool, ...]
-    warnings: tuple[str, ...]
-
-
-def prepare_mesh(original: Mesh, drop_far: bool = False) -> Prepared:
-    """Turns the mesh of a file into the solid that is fitted.
-
-    Strays far from the other parts are left out; ``drop_far`` leaves out all far parts. Raises
-    ValueError for a mesh that is too large or too small, and as `repair` does.
-    """
-    check_size(original)
-    whole, repairs = repair(original)
-    far = far_parts(whole, repairs.components)
-    dropped = tuple(drop_far or part.stray for part in far.parts)
-    if any(dropped):
-        whole, after = repair(without_parts(whole, far, dropped))
-        edges = ("watertight", "boundary_edges", "branching_edges", "one_sided")
-        repairs = dataclasses.replace(repairs, **{name: getattr(after, name) for name in edges})
-    closed, closing = close_holes(whole)
-    mesh, union = unite_closed(closed, repairs)
-    faces = len(original.faces) - repairs.degenerate_faces - repairs.duplicate_faces
-    warnings = _warnings(repairs, closing, mesh.bounds.diagonal) + turned_warnings(repairs, faces)
-    warnings += far_warnings(far, dropped) + step_warnings(original)
-    return Prepared(mesh, repairs, closing, union, far, dropped, tuple(warnings))
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "thickness")
 
 
 def run(
@@ -109,8 +79,9 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     @property
     def identity(self) -> dict[str, Any]:
-        # Checkpoints of earlier versions lack the option, so it is in the identity only if set.
-        return super().identity | ({"drop_far": True} if self.job.drop_far else {})
+        # Checkpoints of earlier versions lack the options, so each is in the identity only if set.
+        options = {"drop_far": self.job.drop_far or None, "thickness": self.thickness}
+        return super().identity | {name: value for name, value in options.items() if value}
 
     def read(self) -> None:
         with self.run.stage("load"):
@@ -118,7 +89,8 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def prepare(self) -> None:
         with self.run.clock("load"):
-            self.prepared = prepare_mesh(self.original, self.job.drop_far)
+            self.thickness = _thickness(self.job, self.original)
+            self.prepared = prepare_mesh(self.original, self.job.drop_far, self.thickness)
             mesh = self.prepared.mesh
             self.place(mesh)
             united, union = unite_overlap(mesh, self.distance, self.prepared.union)
@@ -163,6 +135,8 @@ class MeshStages(SurfaceStages[MeshJob]):
                 ),
             )
             self.kink = run.measure("kink", self._kink)
+            self.coverage = run.measure("coverage", lambda: self._coverage(distance))
+        run.warn(missing_warnings(self.coverage))
         self.describe_mesh()
         self.transport = run.measure("transport", lambda: _transport(job, self.result))
 
@@ -178,7 +152,10 @@ class MeshStages(SurfaceStages[MeshJob]):
                 "components": prepared.repairs.components,
                 "watertight": prepared.repairs.watertight,
                 "repairs": describe_repairs(prepared),
+                "account": dataclasses.asdict(prepared.account),
                 "far": describe_far(prepared),
+                "thickness": self.thickness,
+                "coverage": self.coverage and dataclasses.asdict(self.coverage),
                 "warnings": self.run.warnings,
             },
             **described,
@@ -188,6 +165,15 @@ class MeshStages(SurfaceStages[MeshJob]):
             "machine": about["machine"],
             "seed": about["seed"],
         }
+
+    def _coverage(self, distance: MeshDistance) -> Coverage:
+        """The share of the input's surface that the extracted mesh lacks."""
+        job, bounds = self.job, self.placed.mesh.bounds
+        cell = float(bounds.extent.max()) / job.extraction.resolution
+        tolerance = max(TAU * bounds.diagonal, 2 * cell) + (self.thickness or 0.0) / 2
+        generator = np.random.default_rng([job.training.seed, 4])
+        samples = job.extraction.scored
+        return measure_coverage(self.original, self.own, distance, tolerance, generator, samples)
 
     def _kink(self) -> Kink | None:
         """The angles by which the field's gradient turns where cells meet; None without cells."""
@@ -211,25 +197,6 @@ class MeshStages(SurfaceStages[MeshJob]):
         return self.accuracy.figures | kink
 
 
-def describe_repairs(prepared: Prepared) -> dict[str, Any]:
-    """The report's entry on repairs."""
-    parts = {"closed": prepared.closing, "union": prepared.union}
-    return dataclasses.asdict(prepared.repairs) | {
-        name: dataclasses.asdict(part) for name, part in parts.items()
-    }
-
-
-def describe_far(prepared: Prepared) -> dict[str, Any]:
-    """The report's entry on parts that lie far from the main parts."""
-    far = prepared.far
-    return {
-        "parts": len(far.parts),
-        "faces": sum(part.faces for part in far.parts),
-        "share_of_box": far.share,
-        "dropped": sum(prepared.dropped),
-    }
-
-
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:
     """The input mesh (left) and the neural surface (right), sphere traced from the same camera,
     each ``size`` pixels square."""
@@ -238,20 +205,12 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.n
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 
 
-def _warnings(repairs: RepairReport, closing: Closing, diagonal: float) -> list[str]:
-    messages = []
-    if not repairs.watertight:
-        edges = f"{repairs.boundary_edges} boundary and {repairs.branching_edges} branching edges"
-        widest = f"{closing.widest / diagonal:.1%} of the diagonal"
-        caps = f"{closing.holes} holes, up to {widest} wide, were closed with caps"
-        meaning = "negative means inside the closed surface, where its winding number exceeds 1/2"
-        messages.append(f"The surface is not watertight ({edges}): {caps}, and {meaning}.")
-    if repairs.one_sided:
-        messages.append(
-            f"{repairs.one_sided} component(s) cannot be oriented, so the sign of the distance is "
-            "unreliable near them."
-        )
-    return messages
+def _thickness(job: MeshJob, mesh: Mesh) -> float | None:
+    """The thickness of sheets, in units of ``mesh``; None if open surfaces are to be closed."""
+    if not (job.open or job.thickness):
+        return None
+    cell = float(mesh.bounds.extent.max()) / job.extraction.resolution
+    return job.thickness or SHEET_CELLS * cell
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import RepairReport
-from nstr3d.geometry.mesh.union import Union, inner_share, unite, unite_self
+from nstr3d.geometry.mesh.union import Union, inner_share, unite_self
 from nstr3d.types import Mesh
-
-
-def unite_closed(mesh: Mesh, repairs: RepairReport) -> tuple[Mesh, Union]:
-    """`unite` for a closed ``mesh``, unless `repair` has done it."""
-    return unite(mesh) if repairs.union is None else (mesh, repairs.union)
 
 
 def unite_overlap(mesh: Mesh, distance: MeshDistance, union: Union) -> tuple[Mesh, Union]:

@@ -7,12 +7,43 @@ distance would jump from +d to -d, and a continuous field cannot represent such 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
-from nstr3d.geometry.mesh.topology import directed_edges
+from nstr3d.geometry.mesh.caps import Caps, cap_loops
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.loops import Loops, border_loops
+from nstr3d.geometry.mesh.probes import middle_winding, probe_faces
+from nstr3d.geometry.mesh.surface import face_areas
+from nstr3d.geometry.mesh.topology import Edges, drop_unused_vertices
 from nstr3d.types import Mesh
+
+# A component with its caps is a solid if the winding number beside its faces is on average at least
+# this far from 0. It is 1/2 on a solid. It is 0 on a flat patch, whose cap coincides with it, and
+# near 0 on a relief, which its cap cuts into hills and turned valleys.
+SOLID = 0.4
+# Caps of less than this share of the area of a component cannot make it a sheet or a relief.
+SMALL = 0.1
+# A cap lies in a hole if the winding number on it is halfway between two integers up to this, and
+# within a solid or outside of it if not.
+HALFWAY = 0.3
+# A component is a sheet if the winding numbers beside its faces are integers up to this.
+SHEET = 0.25
+
+
+class Fate(IntEnum):
+    """What became of a component of a mesh."""
+
+    CLOSED = 0
+    """It was closed and stays."""
+    CAPPED = 1
+    """All of its holes were closed with caps."""
+    OPEN = 2
+    """It stays open: it is part of a solid, but caps would cut the solid."""
+    SHEET = 3
+    """It encloses nothing, alone or with others."""
 
 
 @dataclass(frozen=True)
@@ -21,49 +52,169 @@ class Closing:
 
     ``holes`` is the number of holes that were closed. ``widest`` is the width of the widest of
     them in mesh units: twice the largest distance from a vertex of its boundary to the centroid.
-    ``left`` is the number of boundary edges that are still open.
+    ``left`` is the number of boundary edges that are still open. ``closed``, ``capped``, ``open``
+    and ``sheets`` count the components by `Fate`. ``sheet_area`` is the area of the sheets. They
+    are left out if ``dropped``; they stay in the mesh if there is nothing else.
     """
 
-    holes: int
-    widest: float
-    left: int
+    holes: int = 0
+    widest: float = 0.0
+    left: int = 0
+    closed: int = 0
+    capped: int = 0
+    open: int = 0
+    sheets: int = 0
+    sheet_area: float = 0.0
+    dropped: bool = False
 
 
 def close_holes(mesh: Mesh) -> tuple[Mesh, Closing]:
-    """Closes every simple boundary loop of ``mesh`` with a fan of triangles about its centroid.
+    """Closes the holes of ``mesh`` with caps (`cap_loops`), and leaves out sheets.
 
-    Returns the closed mesh and the counts. A loop is simple if each of its vertices has exactly one
-    incoming and one outgoing boundary edge; other boundaries stay open. Faces must be consistently
-    oriented (`repair` ensures it). Each fan is oriented like the faces around it.
+    Returns the mesh and the counts. A hole stays open if the cap would not close a solid: if the
+    component would still enclose nothing, as a flat patch does, or if the cap would lie within a
+    solid that components form together. Faces must be consistently oriented (`repair` ensures it).
+    Caps are oriented like the faces around them.
     """
-    start, end = _boundary(mesh.faces)
-    count = len(mesh.vertices)
-    if not len(start):
-        return mesh, Closing(0, 0.0, 0)
-    label = label_components(count, start, end)
-    simple_vertex = (np.bincount(start, minlength=count) == 1) & (
-        np.bincount(end, minlength=count) == 1
-    )
-    tangled = np.zeros(label.max() + 1, bool)
-    tangled[label[np.concatenate([start, end])][~simple_vertex[np.concatenate([start, end])]]] = (
-        True
-    )
-    closed = ~tangled[label[start]]
-    start, end = start[closed], end[closed]
-    if not len(start):
-        return mesh, Closing(0, 0.0, int((~closed).sum()))
-    _, loop = np.unique(label[start], return_inverse=True)
-    size = np.bincount(loop)
-    centroid = np.stack([np.bincount(loop, axis) / size for axis in mesh.vertices[start].T], axis=1)
-    widest = 2 * float(np.linalg.norm(mesh.vertices[start] - centroid[loop], axis=1).max())
-    fans = np.column_stack([end, start, count + loop])
-    capped = Mesh(np.concatenate([mesh.vertices, centroid]), np.concatenate([mesh.faces, fans]))
-    return capped, Closing(len(size), widest, int((~closed).sum()))
+    closed, closing, _ = close_parts(mesh)
+    return closed, closing
 
 
-def _boundary(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Start and end vertex ``(n,)`` of every directed edge whose undirected edge has one face."""
-    start, end, key = directed_edges(faces)
-    _, first, number = np.unique(key, return_index=True, return_counts=True)
-    alone = first[number == 1]
-    return start[alone], end[alone]
+def close_parts(mesh: Mesh) -> tuple[Mesh, Closing, np.ndarray]:
+    """As `close_holes`; the third result is the `Fate` ``(f,)`` of the component of each face."""
+    edges = Edges.of(mesh.faces)
+    part = label_components(len(mesh.faces), *edges.pairs.T)
+    count = int(part.max()) + 1
+    if edges.all_paired:
+        return mesh, Closing(closed=count), np.full(len(mesh.faces), Fate.CLOSED)
+    loops = border_loops(mesh.faces, edges, part)
+    caps = cap_loops(mesh.vertices, loops)
+    rims = np.bincount(np.concatenate([loops.part, loops.loose]), minlength=count)
+    accepted = _accepted(mesh, part, rims > 0, loops, caps)
+    taken = accepted[caps.of_loop]
+    fate = np.where(rims > 0, Fate.OPEN, Fate.CLOSED)
+    fate[(rims > 0) & (np.bincount(loops.part[taken], minlength=count) == rims)] = Fate.CAPPED
+    fate[_sheets(_joined(mesh, caps, accepted), part, fate)] = Fate.SHEET
+    dropped = bool((fate == Fate.SHEET).any() and (fate != Fate.SHEET).any())
+    accepted[caps.of_loop[fate[loops.part] == Fate.SHEET]] = False
+    taken, sheet = accepted[caps.of_loop], fate[part] == Fate.SHEET
+    kept = Mesh(mesh.vertices, mesh.faces[~sheet] if dropped else mesh.faces)
+    number = np.bincount(fate, minlength=len(Fate)).tolist()
+    closing = Closing(
+        holes=int(accepted.sum()),
+        widest=float(caps.width[taken].max(initial=0.0)),
+        left=_count_left(loops, taken, fate, dropped),
+        closed=number[Fate.CLOSED],
+        capped=number[Fate.CAPPED],
+        open=number[Fate.OPEN],
+        sheets=number[Fate.SHEET],
+        sheet_area=float(face_areas(Mesh(mesh.vertices, mesh.faces[sheet])).sum()),
+        dropped=dropped,
+    )
+    closed = _joined(kept, caps, accepted)
+    if len(closed.faces) != len(mesh.faces) or dropped:
+        closed = drop_unused_vertices(closed)
+    return closed, closing, fate[part]
+
+
+def _count_left(loops: Loops, taken: np.ndarray, fate: np.ndarray, dropped: bool) -> int:
+    """The number of border edges without caps of the components that stay in the mesh."""
+    stays = fate != Fate.SHEET if dropped else np.ones(len(fate), bool)
+    return int(loops.sizes[~taken & stays[loops.part]].sum() + stays[loops.loose].sum())
+
+
+def _joined(mesh: Mesh, caps: Caps, accepted: np.ndarray) -> Mesh:
+    """``mesh`` with the ``accepted`` caps."""
+    return Mesh(
+        np.concatenate([mesh.vertices, caps.vertices]),
+        np.concatenate([mesh.faces, caps.faces[accepted[caps.cap]]]),
+    )
+
+
+def _accepted(
+    mesh: Mesh, part: np.ndarray, opened: np.ndarray, loops: Loops, caps: Caps
+) -> np.ndarray:
+    """Mask of the caps that close a solid; ``opened`` says which components have a border."""
+    count = int(caps.of_loop.max(initial=-1)) + 1
+    if count == 0:
+        return np.zeros(0, bool)
+    # Components that share a cap, such as the walls of a pipe, are judged together.
+    first = np.empty(count, np.int64)
+    first[caps.of_loop] = loops.part
+    group = label_components(len(opened), first[caps.of_loop], loops.part)
+    walls = np.flatnonzero(opened[part])
+    solid = _solid(mesh, group[part], walls, caps, group[first])
+    if not solid.any() or len(np.unique(group[opened])) == 1:
+        return solid[group[first]]
+    return solid[group[first]] & _in_holes(mesh, walls, caps, count)
+
+
+def _solid(
+    mesh: Mesh, group: np.ndarray, walls: np.ndarray, caps: Caps, group_of_cap: np.ndarray
+) -> np.ndarray:
+    """Mask of the groups that are a solid with their caps, whatever else is in the mesh.
+
+    ``group (f,)`` is the group of each face, ``walls`` are the faces of open components.
+    """
+    points = np.concatenate([mesh.vertices, caps.vertices])
+    faces = np.concatenate([mesh.faces[walls], caps.faces])
+    owner = np.concatenate([group[walls], group_of_cap[caps.cap]])
+    wall = np.arange(len(faces)) < len(walls)
+    count, areas = int(group.max()) + 1, face_areas(Mesh(points, faces))
+    solid = np.bincount(owner, areas * ~wall, count) <= SMALL * np.bincount(
+        owner, areas * wall, count
+    )
+    doubtful = ~solid[owner]
+    if doubtful.any():
+        names, owner = np.unique(owner[doubtful], return_inverse=True)
+        solid[names] = _encloses(points[faces[doubtful]], owner, wall[doubtful])
+    return solid
+
+
+def _encloses(corners: np.ndarray, owner: np.ndarray, wall: np.ndarray) -> np.ndarray:
+    """Whether each group of triangles encloses a solid on its own.
+
+    ``corners (f, 3, 3)`` are their corners, ``owner (f,)`` their groups from 0, and ``wall (f,)``
+    marks the triangles beside which the winding number is taken; they come first. All groups are
+    scaled to one size and set apart, so that one search tree serves them all.
+    """
+    order = np.argsort(owner, kind="stable")
+    first = np.concatenate([[0], np.cumsum(np.bincount(owner))[:-1]])
+    lower = np.minimum.reduceat(corners.min(axis=1)[order], first)
+    upper = np.maximum.reduceat(corners.max(axis=1)[order], first)
+    size, count = np.maximum((upper - lower).max(axis=1), 1e-300), len(first)
+    side = int(np.ceil(count ** (1 / 3)))
+    place = 3.0 * np.stack(np.unravel_index(np.arange(count), (side,) * 3), axis=1)
+    apart = (corners - lower[owner][:, None]) / size[owner][:, None, None] + place[owner][:, None]
+    tiled = Mesh(apart.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))
+    probed = probe_faces(Mesh(tiled.vertices, tiled.faces[wall]), owner[wall], count)
+    number = middle_winding(tiled, probed)
+    mean = np.bincount(owner[probed], number, count) / np.bincount(owner[probed], minlength=count)
+    return np.abs(mean) >= SOLID
+
+
+def _in_holes(mesh: Mesh, walls: np.ndarray, caps: Caps, count: int) -> np.ndarray:
+    """Mask of the caps that lie in holes of the surface that all open components form.
+
+    In a hole the winding number of that surface is halfway between two integers.
+    """
+    lids = Mesh(np.concatenate([mesh.vertices, caps.vertices]), caps.faces)
+    probed = probe_faces(lids, caps.cap, count)
+    points = lids.vertices[lids.faces[probed]].mean(axis=1)
+    number = MeshDistance(Mesh(mesh.vertices, mesh.faces[walls])).winding(points)
+    halfway = np.abs(number - np.floor(number) - 0.5) <= HALFWAY
+    owner = caps.cap[probed]
+    return np.bincount(owner, halfway, count) >= 0.5 * np.bincount(owner, minlength=count)
+
+
+def _sheets(mesh: Mesh, part: np.ndarray, fate: np.ndarray) -> np.ndarray:
+    """The open components that enclose nothing. The first faces of ``mesh`` have ``part (f,)``."""
+    rows = np.flatnonzero(fate[part] == Fate.OPEN)
+    if len(rows) == 0:
+        return rows
+    names, owner = np.unique(part[rows], return_inverse=True)
+    probed = probe_faces(Mesh(mesh.vertices, mesh.faces[rows]), owner, len(names))
+    number = middle_winding(mesh, rows[probed])
+    off = np.abs(number - np.rint(number))
+    count = np.bincount(owner[probed])
+    return names[np.bincount(owner[probed], off) / count <= SHEET]
