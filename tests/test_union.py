@@ -69,12 +69,12 @@ def test_two_balls_that_overlap(way: str) -> None:
     assert_union(mesh, *parts)
     lens = 5 * np.pi / 12
     assert volume(mesh) == pytest.approx(2 * VOLUME - lens * VOLUME / (4 / 3 * np.pi), rel=4e-3)
-    assert area(mesh) == pytest.approx(0.75 * 2 * area(BALL), rel=2e-3)
-    assert union.area == pytest.approx(0.25, abs=2e-3)
+    assert area(mesh) == pytest.approx(0.75 * 2 * area(BALL), rel=5e-3)
+    assert union.area == pytest.approx(0.25, abs=4e-3)
     assert (union.united, union.cut > 0) == ((2, False) if way == "exact" else (0, True))
     # The deepest points are the centres; the seam is a circle of radius sqrt(3) / 2.
     depth = MeshDistance(mesh)(np.array([[0.5, 0, 0], [0, 0, 0], [1, 0, 0], [0.2, 0, 0]]))
-    np.testing.assert_allclose(depth, [-np.sqrt(0.75), -1, -1, -np.sqrt(0.84)], atol=0.01)
+    np.testing.assert_allclose(depth, [-np.sqrt(0.75), -1, -1, -np.sqrt(0.84)], atol=0.02)
     if way == "exact":
         assert structure(mesh) == (1, True)
 

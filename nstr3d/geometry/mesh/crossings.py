@@ -32,11 +32,11 @@ def crossings(mesh: Mesh, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     )
     pairs = np.asarray(pairs, np.int64).reshape(-1, 2)
     flat = np.asarray(coplanar).reshape(-1).astype(bool)
-    # libigl does not report triangles that overlap in a plane and share a vertex.
+    # libigl misses triangles that overlap in a plane and share a vertex, or their common plane.
     more = _overlapping(part)
-    both = np.sort(np.concatenate([pairs, more]), axis=1)
+    both = np.sort(np.concatenate([more, pairs]), axis=1)
     both, first = np.unique(both, axis=0, return_index=True)
-    return faces[both], np.append(flat, np.ones(len(more), bool))[first]
+    return faces[both], np.append(np.ones(len(more), bool), flat)[first]
 
 
 def _overlapping(mesh: Mesh) -> np.ndarray:
