@@ -12,6 +12,7 @@ from nstr3d.surface.bricks import PADDING
 from nstr3d.types import Mesh
 
 NAMED = 3  # far parts that a warning names
+THIN = 1 / 20  # mean thickness, in longest sides, above which a solid does not count as thin
 
 
 def far_warnings(far: FarParts, dropped: Sequence[bool]) -> list[str]:
@@ -44,12 +45,14 @@ def _named(parts: Sequence[FarPart]) -> str:
 
 
 def thin_warnings(mesh: Mesh, finest: float | None, resolution: int) -> list[str]:
-    """Warnings if the closed ``mesh`` is on average thinner than a cell.
+    """Warnings if the closed ``mesh`` is on average thinner than a cell and than THIN.
 
     ``finest`` is the edge of the field's finest cells in world units, None for a field without
     cells. ``resolution`` is the number of cells of the extraction along the longest side.
     """
     thickness, longest = mean_thickness(mesh), float(mesh.bounds.extent.max())
+    if thickness > THIN * longest:
+        return []
     extracted = longest * (1 + 2 * PADDING) / resolution
     part = f"The solid is thin: {thickness:.3g} on average, at a length of {longest:.3g}"
     if finest is not None and thickness < finest:
