@@ -241,3 +241,23 @@ def test_three_faces_on_one_edge_are_three_sheets():
     closed, closing = close_holes(repair(fins)[0])
     assert (closing.holes, closing.sheets) == (0, 3)
     assert len(closed.faces) == 3
+
+
+def many(mesh: Mesh, side: int) -> Mesh:
+    """``side``^3 copies of ``mesh`` near the nodes of a lattice."""
+    nodes = np.stack(np.meshgrid(*[np.arange(side)] * 3), -1).reshape(-1, 3) * 4.0
+    nodes += np.random.default_rng(0).random(nodes.shape)
+    return oracles.joined(*(Mesh(mesh.vertices + node, mesh.faces) for node in nodes))
+
+
+def test_many_open_solids_do_not_disturb_one_another():
+    # All boxes are open to one side, and what each adds to the winding number elsewhere adds up.
+    closed, closing = close_holes(many(without(oracles.cube(), 0, 1), 12))
+    assert (closing.holes, closing.capped, closing.left) == (12**3, 12**3, 0)
+    assert volume(closed) == pytest.approx(8 * 12**3)
+
+
+def test_many_sheets_are_all_sheets():
+    flat = Mesh(np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]]), np.array([[0, 1, 2]]))
+    closing = close_holes(many(flat, 22))[1]
+    assert (closing.sheets, closing.open) == (22**3, 0)

@@ -17,6 +17,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.loops import Loops, border_loops
 from nstr3d.geometry.mesh.probes import middle_winding, probe_faces
 from nstr3d.geometry.mesh.surface import face_areas
+from nstr3d.geometry.mesh.tiles import Tiles, label_neighbours
 from nstr3d.geometry.mesh.topology import Edges, drop_unused_vertices
 from nstr3d.types import Mesh
 
@@ -94,7 +95,10 @@ def close_parts(mesh: Mesh) -> tuple[Mesh, Closing, np.ndarray]:
     taken = accepted[caps.of_loop]
     fate = np.where(rims > 0, Fate.OPEN, Fate.CLOSED)
     fate[(rims > 0) & (np.bincount(loops.part[taken], minlength=count) == rims)] = Fate.CAPPED
-    fate[_sheets(_joined(mesh, caps, accepted), part, fate)] = Fate.SHEET
+    chosen, owner = accepted[caps.cap], np.empty(len(accepted), np.int64)
+    owner[caps.of_loop] = loops.part
+    lids = Mesh(np.concatenate([mesh.vertices, caps.vertices]), caps.faces[chosen])
+    fate[_sheets(mesh, part, fate, lids, owner[caps.cap[chosen]])] = Fate.SHEET
     dropped = bool((fate == Fate.SHEET).any() and (fate != Fate.SHEET).any())
     accepted[caps.of_loop[fate[loops.part] == Fate.SHEET]] = False
     taken, sheet = accepted[caps.of_loop], fate[part] == Fate.SHEET
@@ -146,7 +150,7 @@ def _accepted(
     solid = _solid(mesh, group[part], walls, caps, group[first])
     if not solid.any() or len(np.unique(group[opened])) == 1:
         return solid[group[first]]
-    return solid[group[first]] & _in_holes(mesh, walls, caps, count)
+    return solid[group[first]] & _in_holes(mesh, walls, caps, group[part[walls]], group[first])
 
 
 def _solid(
@@ -178,43 +182,54 @@ def _encloses(corners: np.ndarray, owner: np.ndarray, wall: np.ndarray) -> np.nd
     marks the triangles beside which the winding number is taken; they come first. All groups are
     scaled to one size and set apart, so that one search tree serves them all.
     """
-    order = np.argsort(owner, kind="stable")
-    first = np.concatenate([[0], np.cumsum(np.bincount(owner))[:-1]])
-    lower = np.minimum.reduceat(corners.min(axis=1)[order], first)
-    upper = np.maximum.reduceat(corners.max(axis=1)[order], first)
-    size, count = np.maximum((upper - lower).max(axis=1), 1e-300), len(first)
-    side = int(np.ceil(count ** (1 / 3)))
-    place = 3.0 * np.stack(np.unravel_index(np.arange(count), (side,) * 3), axis=1)
-    apart = (corners - lower[owner][:, None]) / size[owner][:, None, None] + place[owner][:, None]
-    tiled = Mesh(apart.reshape(-1, 3), np.arange(3 * len(corners)).reshape(-1, 3))
+    tiled, count = Tiles.around(corners, owner).mesh(corners, owner), int(owner.max()) + 1
     probed = probe_faces(Mesh(tiled.vertices, tiled.faces[wall]), owner[wall], count)
     number = middle_winding(tiled, probed)
     mean = np.bincount(owner[probed], number, count) / np.bincount(owner[probed], minlength=count)
     return np.abs(mean) >= SOLID
 
 
-def _in_holes(mesh: Mesh, walls: np.ndarray, caps: Caps, count: int) -> np.ndarray:
-    """Mask of the caps that lie in holes of the surface that all open components form.
+def _in_holes(
+    mesh: Mesh, walls: np.ndarray, caps: Caps, group: np.ndarray, group_of_cap: np.ndarray
+) -> np.ndarray:
+    """Mask of the caps that lie in holes of the surface that neighbouring open components form.
 
-    In a hole the winding number of that surface is halfway between two integers.
+    In a hole the winding number of that surface is halfway between two integers. ``group (n,)`` is
+    the group of each of the faces ``walls (n,)``. Components far off do not count: each adds little
+    to the winding number, but thousands that are open to one side add up.
     """
+    corners = mesh.vertices[mesh.faces[walls]]
+    names, owner = np.unique(group, return_inverse=True)
+    label = label_neighbours(corners, owner)
+    tiles = Tiles.around(corners, label[owner])
     lids = Mesh(np.concatenate([mesh.vertices, caps.vertices]), caps.faces)
+    count = len(group_of_cap)
     probed = probe_faces(lids, caps.cap, count)
-    points = lids.vertices[lids.faces[probed]].mean(axis=1)
-    number = MeshDistance(Mesh(mesh.vertices, mesh.faces[walls])).winding(points)
+    cap = caps.cap[probed]
+    tile = label[np.searchsorted(names, group_of_cap[cap])]
+    points = tiles.move(lids.vertices[lids.faces[probed]].mean(axis=1), tile)
+    number = MeshDistance(tiles.mesh(corners, label[owner])).winding(points)
     halfway = np.abs(number - np.floor(number) - 0.5) <= HALFWAY
-    owner = caps.cap[probed]
-    return np.bincount(owner, halfway, count) >= 0.5 * np.bincount(owner, minlength=count)
+    return np.bincount(cap, halfway, count) >= 0.5 * np.bincount(cap, minlength=count)
 
 
-def _sheets(mesh: Mesh, part: np.ndarray, fate: np.ndarray) -> np.ndarray:
-    """The open components that enclose nothing. The first faces of ``mesh`` have ``part (f,)``."""
-    rows = np.flatnonzero(fate[part] == Fate.OPEN)
+def _sheets(
+    mesh: Mesh, part: np.ndarray, fate: np.ndarray, lids: Mesh, part_of_lid: np.ndarray
+) -> np.ndarray:
+    """The open components that enclose nothing, alone or with their neighbours.
+
+    ``lids`` are the accepted caps, whose faces belong to the components ``part_of_lid``. Components
+    without a border add integers to the winding number, so they do not count.
+    """
+    rows, some = np.flatnonzero(fate[part] == Fate.OPEN), fate[part_of_lid] == Fate.OPEN
     if len(rows) == 0:
         return rows
-    names, owner = np.unique(part[rows], return_inverse=True)
-    probed = probe_faces(Mesh(mesh.vertices, mesh.faces[rows]), owner, len(names))
-    number = middle_winding(mesh, rows[probed])
-    off = np.abs(number - np.rint(number))
-    count = np.bincount(owner[probed])
-    return names[np.bincount(owner[probed], off) / count <= SHEET]
+    corners = np.concatenate([mesh.vertices[mesh.faces[rows]], lids.corners[some]])
+    names, owner = np.unique(np.append(part[rows], part_of_lid[some]), return_inverse=True)
+    label = label_neighbours(corners, owner)[owner]
+    tiled = Tiles.around(corners, label).mesh(corners, label)
+    own = owner[: len(rows)]
+    probed = probe_faces(Mesh(tiled.vertices, tiled.faces[: len(rows)]), own, len(names))
+    number = middle_winding(tiled, probed)
+    off = np.bincount(own[probed], np.abs(number - np.rint(number)))
+    return names[off / np.bincount(own[probed]) <= SHEET]

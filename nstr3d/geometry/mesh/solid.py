@@ -60,7 +60,12 @@ def close_repaired(
     whole: Mesh, repairs: RepairReport, part: np.ndarray, thickness: float | None = None
 ) -> Solid:
     """`make_solid` for the results of `repair_parts`."""
-    if thickness is not None:
+    if thickness is not None and not thickness > 0:
+        raise ValueError(f"the thickness of a sheet must be positive, not {thickness}")
+    if repairs.watertight:
+        solid, closing = whole, Closing(closed=repairs.components)
+        fate = np.full(len(part), Fate.CLOSED)
+    elif thickness is not None:
         solid, sheet = thicken(whole, thickness)
         fate, closing = np.where(sheet, Fate.SHEET, Fate.CLOSED), Closing()
     else:
