@@ -196,7 +196,7 @@ def test_the_default_thickness_is_two_cells(tmp_path):
     stages.read()
     stages.prepare()
     assert stages.thickness == pytest.approx(2 * 2 / 64)
-    assert stages.solid.account.closed == 1
+    assert stages.prepared.account.closed == 1
     assert stages.identity["thickness"] == stages.thickness
 
 
