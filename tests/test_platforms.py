@@ -145,7 +145,7 @@ def opens_text(call: ast.Call) -> bool:
     if name in ("read_text", "write_text"):
         return True
     owner = getattr(getattr(call.func, "value", None), "id", "")
-    if name not in ("open", "fdopen") or owner in ("Image", "tarfile", "zipfile", "wave"):
+    if name not in ("open", "fdopen") or owner in ("Image", "laspy", "tarfile", "zipfile", "wave"):
         return False
     words = [*call.args, *(keyword.value for keyword in call.keywords)]
     modes = [word.value for word in words if isinstance(word, ast.Constant)]

@@ -54,7 +54,7 @@ def test_a_plain_ball_is_fitted_as_it_is_without_a_word(tmp_path: Path) -> None:
     ball = oracles.sphere(2)
     stages = prepared(tmp_path, ball)
     np.testing.assert_array_equal(stages.placed.mesh.faces, ball.faces)
-    assert stages.union == Union()
+    assert stages.prepared.union == Union()
     assert stages.run.warnings == []
 
 
@@ -81,8 +81,8 @@ def test_open_parts_are_closed_before_they_are_united(tmp_path: Path) -> None:
     cap = second.corners.mean(axis=1)[:, 0] > 1.8
     opened = Mesh(second.vertices, second.faces[~cap])
     stages = prepared(tmp_path, oracles.joined(oracles.sphere(2), opened))
-    assert stages.repairs.union is None
-    assert stages.union.united == 2
+    assert stages.prepared.repairs.union is None
+    assert stages.prepared.union.united == 2
     assert stages.distance(np.array([[0.0, 0.0, 0.0]])) == pytest.approx(-0.6, abs=0.2)
 
 
