@@ -1,4 +1,4 @@
-"""Check that constraints.txt can be met on all systems that the README names.
+"""Check that constraints.txt can be met on all systems that docs/install.md names.
 
     python .ci/resolve.py              # every Python of this machine
     python .ci/resolve.py --systems    # also other systems; takes minutes

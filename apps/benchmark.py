@@ -177,15 +177,8 @@ def _tell(row: Row) -> None:
         )
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
-    code."""
-    args = sys.argv[1:] if args is None else list(args)
-    if args[:1] == ["speed"]:
-        sys.path.insert(0, str(Path(__file__).parent))
-        from bench import speed
-
-        return speed.main(args[1:])
+def _parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -249,7 +242,19 @@ def main(args: Sequence[str] | None = None) -> int:
         action="store_true",
         help="two of our meshes, 100k parameters, two seeds, 8 s: about 8 minutes",
     )
-    options = parser.parse_args(args)
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
+    args = sys.argv[1:] if args is None else list(args)
+    if args[:1] == ["speed"]:
+        sys.path.insert(0, str(Path(__file__).parent))
+        from bench import speed
+
+        return speed.main(args[1:])
+    options = _parser().parse_args(args)
     if options.quick:
         options.signals, options.budgets, options.seeds, options.seconds = (
             list(OURS),

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from oracles import sphere
 
+from apps.bench.batch_runs import VARYING
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, select
 from nstr3d.io import save_mesh
 from nstr3d.types import Mesh
@@ -23,18 +24,6 @@ PLACES = (
     "twice/{}.ply",
     "twice/{}.obj",
 )
-# Columns that may differ between two equal runs: clocks, machines, attempts and sizes.
-VARYING = {
-    "stamp",
-    "report",
-    "seconds",
-    "fit_seconds",
-    "finished",
-    "host",
-    "attempts",
-    "peak_memory",
-    "bytes",
-}
 
 
 def good_shape(number: int) -> Mesh:

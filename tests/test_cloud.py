@@ -486,7 +486,7 @@ def test_bad_clouds_are_refused(reason):
 
 
 def test_the_refusal_of_normals_without_length_names_the_option():
-    with pytest.raises(ValueError, match="--normals estimate"):
+    with pytest.raises(ValueError, match="the normals: normals estimate"):
         prepare(PointCloud(GOOD.points, 0 * GOOD.normals))
 
 

@@ -116,14 +116,15 @@ def test_other_columns_and_elements_are_passed_over(tmp_path):
 
 
 @needs_parts("las")
-def test_las_comes_back_to_its_resolution(tmp_path):
+@pytest.mark.parametrize("suffix", ["las", "laz"])
+def test_las_comes_back_to_its_resolution(tmp_path, suffix):
     import laspy
 
     las = laspy.create()
     las.change_scaling(scales=np.full(3, 1e-5))
     las.xyz = POINTS
-    las.write(tmp_path / "p.las")
-    np.testing.assert_allclose(load_cloud(tmp_path / "p.las").points, POINTS, atol=1e-4)
+    las.write(tmp_path / f"p.{suffix}")
+    np.testing.assert_allclose(load_cloud(tmp_path / f"p.{suffix}").points, POINTS, atol=1e-4)
 
 
 @needs_parts("las")

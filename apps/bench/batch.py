@@ -107,24 +107,22 @@ def page(figures: dict[str, Any]) -> str:
             f"{rows['seconds']:.2f} s |"
         )
     if scaled and rows:
-        seconds = scaled["workers 1"]["shapes"] / scaled["shapes"]
-        lines += [
-            *(
-                "",
-                "## A million shapes",
-                "",
-                "The costs of a shape above, times a million.",
-                "",
-            ),
-            *("| | a shape | a million |", "|---|---|---|"),
-            f"| one processor | {seconds:.1f} s | {seconds * MILLION / 3600:,.0f} hours |",
-            f"| files | {scaled['bytes'] / 1e3:,.0f} kB | {scaled['bytes'] * MILLION / 1e12:.2f} "
-            "TB |",
-            f"| objects | {scaled['objects']:.0f} | {scaled['objects']:.0f} million |",
-            f"| catalogue | {rows['bytes'] / rows['rows']:,.0f} bytes | "
-            f"{rows['bytes'] / rows['rows'] * MILLION / 1e9:.2f} GB |",
-        ]
+        lines += _million(scaled, rows)
     return "\n".join([*lines, ""])
+
+
+def _million(scaled: dict[str, Any], rows: dict[str, Any]) -> list[str]:
+    """The costs of a million shapes."""
+    seconds = scaled["workers 1"]["shapes"] / scaled["shapes"]
+    return [
+        *("", "## A million shapes", "", "The costs of a shape above, times a million.", ""),
+        *("| | a shape | a million |", "|---|---|---|"),
+        f"| one processor | {seconds:.1f} s | {seconds * MILLION / 3600:,.0f} hours |",
+        f"| files | {scaled['bytes'] / 1e3:,.0f} kB | {scaled['bytes'] * MILLION / 1e12:.2f} TB |",
+        f"| objects | {scaled['objects']:.0f} | {scaled['objects']:.0f} million |",
+        f"| catalogue | {rows['bytes'] / rows['rows']:,.0f} bytes | "
+        f"{rows['bytes'] / rows['rows'] * MILLION / 1e9:.2f} GB |",
+    ]
 
 
 def measure(options: Options) -> None:

@@ -219,9 +219,8 @@ def no_better(rows: Sequence[Row]) -> str:
     )
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
-    code."""
+def _parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -287,7 +286,13 @@ def main(args: Sequence[str] | None = None) -> int:
         default=[200, 350, 700],
         help=f"training steps of the fits {COLD}",
     )
-    options = parser.parse_args(args)
+    return parser
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
+    code."""
+    options = _parser().parse_args(args)
     return guarded(lambda: run(options))
 
 

@@ -1,5 +1,5 @@
 """Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes
-speed.json, roofline.md and speed.md to --out; apps/figures.py puts speed.md into the README."""
+speed.json, roofline.md and speed.md to --out; apps/figures.py puts speed.md into docs/speed.md."""
 
 from __future__ import annotations
 
@@ -154,21 +154,48 @@ def _march(values):
 
 
 def table(figures: dict[str, Any]) -> str:
-    """speed.md: the README's table of rates, sentences below it, and the memory of extraction."""
-    threads = sorted({rate["threads"] for rate in figures["rates"]})
+    """speed.md: the table of rates, sentences below it, and the memory of extraction."""
+    memory = _memory(figures["memory"]) if figures.get("memory") else []
+    where = (
+        f"{figures['mesh']}, {figures['parameters']:,} parameters, batch 8192, "
+        f"{figures['device']}, commit {figures['commit']}."
+    )
+    return "\n".join([*_rates(figures["rates"]), *memory, "", *_sentences(figures), where])
+
+
+def _rates(rates: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of training and inference rates, a line per field."""
+    threads = sorted({rate["threads"] for rate in rates})
     head = [
         f"step ms, {n} thread{'s' * (n > 1)} | training M samples/s | inference M points/s"
         for n in threads
     ]
     lines = ["| field | " + " | ".join(head) + " |", "|---" * (1 + 3 * len(threads)) + "|"]
-    for name in dict.fromkeys(rate["name"] for rate in figures["rates"]):
+    for name in dict.fromkeys(rate["name"] for rate in rates):
         cells = [
             f"{rate['step'] * 1e3:.1f} | {rate['training'] / 1e6:.2f} | "
             f"{rate['inference'] / 1e6:.2f}"
-            for rate in sorted(figures["rates"], key=lambda rate: rate["threads"])
+            for rate in sorted(rates, key=lambda rate: rate["threads"])
             if rate["name"] == name
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _memory(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The table of the memory of extraction, a line per resolution."""
+    lines = ["", "| extraction at | faces | megabytes | bytes / resolution^2 |", "|---" * 4 + "|"]
+    for row in rows:
+        square = row["megabytes"] * 2**20 / row["resolution"] ** 2
+        lines.append(
+            f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | "
+            f"{square:,.0f} |"
+        )
+    return lines
+
+
+def _sentences(figures: dict[str, Any]) -> list[str]:
+    """Compilation, extraction, tracing, and the races to a rival's error, a sentence each."""
     words = []
     if "compile" in figures:
         first, second = figures["compile"]
@@ -179,25 +206,16 @@ def table(figures: dict[str, Any]) -> str:
         several = ", ".join(
             f"{row['fields']} at once {row['seconds'] * 1e6:.0f} us" for row in figures["together"]
         )
-        words.append(f"A field's share of a step that trains several: {several}.")
-    rows = ", ".join(
-        f"{row['resolution']:.0f}^3 in {row['seconds']:.2f} s" for row in figures["extraction"]
+        words.append(f"Time per field of a step that trains several fields: {several}.")
+    seconds = {row["resolution"]: row["seconds"] for row in figures["extraction"]}
+    words.append(
+        f"Extraction: {', '.join(f'{cells:.0f}^3 in {s:.2f} s' for cells, s in seconds.items())}."
     )
-    words.append(f"Extraction: {rows}.")
     if "dense" in figures:
-        full, same = (
-            figures["dense"],
-            {row["resolution"]: row["seconds"] for row in figures["extraction"]},
-        )
-        total = full["evaluate"] + full["march"]
-        comparison = (
-            f", {total / same[full['resolution']]:.0f} times as long"
-            if full["resolution"] in same
-            else ""
-        )
-        words.append(
-            f"All {full['resolution']}^3 nodes and marching cubes take {total:.1f} s{comparison}."
-        )
+        cells = figures["dense"]["resolution"]
+        total = figures["dense"]["evaluate"] + figures["dense"]["march"]
+        ratio = f", {total / seconds[cells]:.0f} times as long" if cells in seconds else ""
+        words.append(f"All {cells}^3 nodes and marching cubes take {total:.1f} s{ratio}.")
     rays = figures["tracing"]
     words.append(
         f"Tracing {rays['size']} x {rays['size']} rays: {rays['seconds']:.2f} s, "
@@ -213,23 +231,7 @@ def table(figures: dict[str, Any]) -> str:
                 f"{race['rival near'] * 1e4:.2f} x 1e-4, is reached in {race['seconds']:.2f} s: "
                 f"{race['rival seconds'] / race['seconds']:.0f} times sooner."
             )
-    if figures.get("memory"):
-        lines += [
-            "",
-            "| extraction at | faces | megabytes | bytes / resolution^2 |",
-            "|---" * 4 + "|",
-        ]
-        for row in figures["memory"]:
-            square = row["megabytes"] * 2**20 / row["resolution"] ** 2
-            lines.append(
-                f"| {row['resolution']}^3 | {row['faces']:,} | {row['megabytes']:,.0f} | "
-                f"{square:,.0f} |"
-            )
-    where = (
-        f"{figures['mesh']}, {figures['parameters']:,} parameters, batch 8192, "
-        f"{figures['device']}, commit {figures['commit']}."
-    )
-    return "\n".join([*lines, "", *words, where])
+    return words
 
 
 def roofline(figures: dict[str, Any]) -> str:

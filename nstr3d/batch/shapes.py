@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
+from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.meshformats import OTHER_SHAPES, mesh_suffixes
 
-CLOUDS = {".xyz", ".pts", ".asc", ".pcd", ".npy", ".npz", ".las", ".laz", ".txt", ".csv"}
+CLOUDS = CLOUD_SUFFIXES - {".ply"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
 LISTS = {".txt", ".csv", ".lst"}
 PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}  # a shape inside such a file is not read

@@ -15,6 +15,7 @@ from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.orient import outward_normals, turn_outward
 from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.surface import UNIT_HALF_EXTENT
+from nstr3d.system import Message
 from nstr3d.types import Frame, PointCloud
 
 LEAST_POINTS = 100  # distinct points that a surface needs
@@ -105,14 +106,7 @@ def prepare(
         np.asarray(cloud.points, np.float64),
         None if raw_normals is None else np.asarray(raw_normals, np.float64),
     )
-    usable = len(points)
-    _, first = np.unique(points, axis=0, return_index=True)
-    first.sort()
-    if len(first) < LEAST_POINTS:
-        raise ValueError(
-            f"only {len(first)} of the {usable} points are distinct; a surface needs at "
-            f"least {LEAST_POINTS}"
-        )
+    usable, first = len(points), _distinct(points)
     points, normals = points[first], None if normals is None else normals[first]
     _check_volume(points)
     kept = np.ones(len(points), bool) if keep_outliers else ~outliers(points)
@@ -138,6 +132,18 @@ def prepare(
         deviation,
     )
     return PreparedCloud(points, oriented, tree), frame, done
+
+
+def _distinct(points: np.ndarray) -> np.ndarray:
+    """The first index of each distinct point of ``points (n, 3)``, in order; ValueError if these
+    are too few for a surface."""
+    _, first = np.unique(points, axis=0, return_index=True)
+    if len(first) < LEAST_POINTS:
+        raise ValueError(
+            f"only {len(first)} of the {len(points)} points are distinct; a surface needs at "
+            f"least {LEAST_POINTS}"
+        )
+    return np.sort(first)
 
 
 def check(cloud: PointCloud) -> None:
@@ -188,9 +194,12 @@ def _usable(
     if without.sum() > MOST_WITHOUT_NORMAL * kept.sum():
         count = "all" if (without == kept).all() else int(without.sum())
         raise ValueError(
-            f"{count} of {kept.sum()} normals have length zero or are not finite, so they say "
-            "nothing about directions; let nstr3d estimate the normals (--normals estimate, in "
-            "Python normals='estimate' or estimate=True)"
+            Message(
+                "{} of {} normals have length zero or are not finite, so they say nothing about "
+                "directions; let nstr3d estimate the normals: <normals> estimate",
+                count,
+                int(kept.sum()),
+            )
         )
     removed = int((~finite).sum()), int(origins.sum()), int(without.sum())
     return points[kept & ~without], normals[kept & ~without], removed
