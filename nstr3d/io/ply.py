@@ -1,12 +1,12 @@
 """PLY files as tables: one structured array for each element, such as points, faces and edges.
 
 For 1 M vertices and 2 M faces, plyfile takes 3.1 s to write and 4.5 s to read, and this module
-takes 0.1 s. plyfile also has the GPL as its licence. trimesh reads the meshes, because it
-triangulates polygons.
+takes 0.1 s. plyfile also has the GPL as its licence. `nstr3d.io.plymesh` reads the faces of meshes.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,6 +22,8 @@ TYPES = {
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
 WRITTEN = {"u1": "uchar", "i4": "int", "f4": "float", "f8": "double"}
+HEAD = 1 << 16  # bytes of the first part of a file, in which most headers end
+HEADER_END = re.compile(rb"[\r\n]end_header[ \t]*(\r|\n)")
 ORDERS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
@@ -98,7 +100,7 @@ def read_ply(path: Path, *names: str) -> list[np.ndarray]:
     not numbers and for properties of an unknown type.
     """
     with open(path, "rb") as file:
-        order, elements = _read_header(file, path)
+        order, elements = read_header(file, path)
         body = file.read()
     tables: dict[str, np.ndarray] = {}
     place = 0  # in bytes, or in lines for text
@@ -127,19 +129,35 @@ def element_names(path: Path) -> list[str]:
     """The names of the elements of a PLY file; empty if the file has no valid PLY header."""
     try:
         with open(path, "rb") as file:
-            return [element.name for element in _read_header(file, path)[1]]
+            return [element.name for element in read_header(file, path)[1]]
     except ContentError:
         return []
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
-    """The byte order (None for text) and the elements. Leaves ``file`` at the first row."""
-    lines = [file.readline()]
-    while lines[0].startswith(b"ply") and lines[-1] and not lines[-1].startswith(b"end_header"):
-        lines.append(file.readline())
-    if not lines[-1].startswith(b"end_header"):
+def read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
+    """The byte order (None for text) and the elements. Leaves ``file`` at the first row.
+
+    Lines end in a line feed, a carriage return, or both.
+    """
+    data = file.read(HEAD)
+    while True:
+        end = HEADER_END.search(data)
+        is_known = end is not None and end.end() < len(data)  # the next byte may end the line
+        if is_known or not data.startswith(b"ply") or len(data) > 256 * HEAD:
+            break
+        more = file.read(HEAD)
+        if not more:
+            break
+        data += more
+    if not data.startswith(b"ply") or not end:
         raise ContentError(f"{path} has no PLY header; rename it to its true format")
-    order, elements = None, []
+    place = end.end()
+    if end[1] == b"\r" and data[place : place + 1] == b"\n" and b"\n" in data[: end.start()]:
+        place += 1
+    file.seek(place)
+    lines = data[: end.start()].replace(b"\r", b"\n").split(b"\n")
+    order: str | None = None
+    elements: list[Element] = []
     try:
         for words in (line.decode("ascii", "replace").split() for line in lines):
             if words[:1] == ["format"]:
