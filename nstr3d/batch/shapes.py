@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
+from nstr3d.io.kinds import UNREAD_SHAPES
 
 CLOUDS = {".xyz", ".pts", ".asc", ".pcd", ".npy", ".npz", ".las", ".laz", ".txt", ".csv"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
 LISTS = {".txt", ".csv", ".lst"}
 # Text files beside shapes mostly describe the shapes, so a cloud in a text file must be listed.
-SCANNED = (CLOUDS - LISTS) | MESHES
+# Formats of shapes that may be unreadable here are scanned too: such a shape fails with the reason.
+READABLE = (CLOUDS - LISTS) | MESHES
+SCANNED = READABLE | UNREAD_SHAPES
 LONGEST = 200  # bytes of a part of an id; file systems allow 255
 
 
@@ -62,7 +65,7 @@ def find_shapes(source: str, apart_from: str = "") -> list[ShapeFile]:
             )
     if not by_id:
         raise ValueError(
-            f"{source} holds no shapes: none of its files ends in {', '.join(sorted(SCANNED))}."
+            f"{source} holds no shapes: none of its files ends in {', '.join(sorted(READABLE))}."
         )
     return [by_id[name] for name in sorted(by_id)]
 

@@ -200,7 +200,23 @@ def _from_las(path: Path) -> Columns:
         import laspy
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("reading LAS needs laspy: pip install nstr3d[las]") from error
+    _check_las_length(path)
     return np.asarray(laspy.read(path).xyz, np.float64), None
+
+
+def _check_las_length(path: Path) -> None:
+    """Raises ContentError for an uncompressed LAS file with fewer points than its header promises.
+    laspy would return the points that are there."""
+    import laspy
+
+    with laspy.open(path) as reader:
+        header = reader.header
+        if header.are_points_compressed:
+            return  # the decoder fails where the data ends
+        promised, size = header.point_count, header.point_format.size
+        held = (path.stat().st_size - header.offset_to_point_data) // size
+    if held < promised:
+        raise ContentError(f"{path} promises {promised} points but holds {held}; it is cut short")
 
 
 _READERS: dict[str, Callable[[Path], Columns]] = {

@@ -135,9 +135,7 @@ class GltfFile:
         rows = np.lib.stride_tricks.as_strided(data[offset:], (count, size), (stride, 1))
         return np.ascontiguousarray(rows).view(kind)
 
-    def _replaced(
-        self, values: np.ndarray, sparse: dict[str, Any], kind: np.dtype
-    ) -> np.ndarray:
+    def _replaced(self, values: np.ndarray, sparse: dict[str, Any], kind: np.dtype) -> np.ndarray:
         """``values`` with the rows of a sparse accessor in place of some."""
         places, rows, count = sparse["indices"], sparse["values"], sparse["count"]
         type_of_places = np.dtype(TYPES[places["componentType"]])
@@ -208,7 +206,7 @@ class GltfFile:
                 f"is compressed by meshopt ({MESHOPT[0]}): pip install nstr3d[meshopt], or export "
                 "it without compression"
             )
-        import meshoptimizer
+        import meshoptimizer  # pyright: ignore[reportMissingImports]
 
         data, count, stride = self._bytes(packed).tobytes(), packed["count"], packed["byteStride"]
         mode, how = packed["mode"], packed.get("filter", "NONE")

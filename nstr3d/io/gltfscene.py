@@ -26,7 +26,7 @@ def read_gltf(path: Path) -> Polygons:
     try:
         roots, notes = _roots(file)
         placed = list(_nodes(file, roots))
-        places = {index: place for index, place in placed}
+        places = dict(placed)
         parts = [part for index, place in placed for part in _parts(file, index, place, places)]
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise file.fault(

@@ -10,7 +10,7 @@ SHAPES = {
     ".c4d": "Cinema 4D", ".catpart": "CATIA", ".dwg": "DWG", ".dxf": "DXF", ".fbx": "FBX",
     ".ifc": "IFC", ".iges": "IGES", ".igs": "IGES", ".ipt": "Inventor", ".jt": "JT",
     ".lwo": "LightWave", ".ma": "Maya", ".max": "3ds Max", ".mb": "Maya", ".msh": "Gmsh",
-    ".prt": "a CAD part", ".sat": "ACIS", ".skp": "SketchUp", ".sldprt": "SolidWorks",
+    ".prt": "PRT", ".sat": "ACIS", ".skp": "SketchUp", ".sldprt": "SolidWorks",
     ".usd": "USD", ".usda": "USD", ".usdc": "USD", ".usdz": "USD", ".vrml": "VRML",
     ".vtk": "VTK", ".vtp": "VTK", ".vtu": "VTK", ".wrl": "VRML", ".x": "DirectX",
     ".x3d": "X3D", ".x_t": "Parasolid", ".amf": "AMF", ".ctm": "OpenCTM", ".pmx": "PMX",
@@ -36,6 +36,7 @@ SOUNDS = {
     ".mka", ".ra",
 }  # fmt: skip
 FILMS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv"}
+UNREAD_SHAPES = SHAPES.keys() | EXTRAS.keys()
 
 
 def unread(suffix: str) -> str:
@@ -45,18 +46,13 @@ def unread(suffix: str) -> str:
         name, remedy = EXTRAS[suffix]
         return f"{name} is read only with another package: {remedy}, or export it as GLB or OBJ"
     if suffix in SHAPES:
-        return f"this is a shape in the format {SHAPES[suffix]}, which is not read; export it as GLB or OBJ"
+        return f"the format {SHAPES[suffix]} ({suffix}) is not read; export it as GLB or OBJ"
     if suffix in PICTURES:
         return f"pictures with the extension '{suffix}' are not read; convert it to PNG"
     if suffix in SOUNDS:
         return f"sounds with the extension '{suffix}' are not read; convert it to WAV or FLAC"
     if suffix in FILMS:
-        return f"films with the extension '{suffix}' are not read; convert a frame to PNG, or the sound to WAV"
+        return f"films ({suffix}) are not read; convert a frame to PNG, or the sound to WAV"
     if suffix in POINTS:
         return f"'{suffix}' holds points and no faces; fit it with apps/fit_points.py"
     return f"unknown mesh extension '{suffix}'; {MESHES}"
-
-
-def is_unread_shape(suffix: str) -> bool:
-    """Whether ``suffix`` names a format of shapes that may be unreadable here."""
-    return suffix.lower() in SHAPES or suffix.lower() in EXTRAS

@@ -164,15 +164,13 @@ def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield placed, faces[:, ::-1] if np.linalg.det(transform[:3, :3]) < 0 else faces
 
 
-def _without_stray_nans(
-    vertices: np.ndarray, corners: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _without_stray_nans(vertices: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``vertices`` without those that are not finite and belong to no polygon, and the corners
     renumbered."""
-    kept = np.isfinite(vertices).all(axis=1)
-    if kept.all():
+    finite = np.isfinite(vertices).all(axis=1)
+    if finite.all():
         return vertices, corners
-    kept[corners] = True
+    kept = finite | (np.bincount(corners, minlength=len(vertices)) > 0)
     return vertices[kept], (np.cumsum(kept) - 1)[corners]
 
 

@@ -160,7 +160,7 @@ class _Text:
         """The widths of the properties and the size of a row if all rows are as the first one."""
         place, widths, heads = self.place, [], []
         for is_counted in is_list:
-            if place >= len(self.values) or not 0 <= self.values[place] < 256 and is_counted:
+            if place >= len(self.values) or (not 0 <= self.values[place] < 256 and is_counted):
                 return None
             heads += [place - self.place] if is_counted else []
             widths.append(int(self.values[place]) if is_counted else 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import warnings
 from pathlib import Path
@@ -73,10 +74,8 @@ def parse_rows(text: bytes, kind: type = np.float64) -> tuple[np.ndarray, np.nda
     values = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # NumPy 1 warns where NumPy 2 raises
-        try:
+        with contextlib.suppress(ValueError):
             values = np.fromstring(text, kind, sep=" ")
-        except ValueError:
-            pass
     if values is None or len(values) != len(places):
         raise _wrong_word(text, kind)
     return values, counts

@@ -15,7 +15,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, close_holes
 from nstr3d.geometry.mesh.repair import RepairReport, repair
 from nstr3d.geometry.mesh.surface import sample_surface
-from nstr3d.io import load_mesh
+from nstr3d.io import read_mesh
 from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, check_size, extract_surface
@@ -61,7 +61,8 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def read(self) -> None:
         with self.run.stage("load"):
-            self.original = load_mesh(self.job.path)
+            self.original, notes = read_mesh(self.job.path)
+        self.run.warn(notes)
 
     def prepare(self) -> None:
         with self.run.clock("load"):
