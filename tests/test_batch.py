@@ -85,6 +85,8 @@ def test_ids_are_paths_whatever_they_hold(tmp_path):
         "x/chair.obj",
         "CHAIR.OBJ",
         "cloud.xyz",
+        "part.3mf",
+        "part.fbx",
         "quote'\"&<.stl",
     ]
     for name in names:

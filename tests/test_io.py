@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import trimesh
 from PIL import Image
+from programs import needs_parts
 
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.io import (
@@ -115,6 +116,19 @@ def test_scenes_are_flattened_with_their_transforms(tmp_path: Path) -> None:
     np.testing.assert_allclose([mesh.bounds.lower, mesh.bounds.upper], [[-2, 0, 0], [6, 7, 8]])
     # The faces of the mirrored tetrahedron still point outward.
     assert volume(mesh) == pytest.approx(1 / 6 + 8 / 6)
+
+
+@needs_parts("formats")
+def test_3mf_and_collada_are_read(tmp_path: Path) -> None:
+    mesh = trimesh.Trimesh(
+        oracles.tetrahedron().vertices, oracles.tetrahedron().faces, process=False
+    )
+    scene = trimesh.Scene()
+    scene.add_geometry(mesh, transform=np.diag([3.0, 1, 1, 1]))
+    scene.export(str(tmp_path / "a.3mf"))
+    assert volume(load_mesh(tmp_path / "a.3mf")) == pytest.approx(3 / 6)
+    mesh.export(str(tmp_path / "a.dae"))
+    assert volume(load_mesh(tmp_path / "a.dae")) == pytest.approx(1 / 6)
 
 
 def test_textures_are_not_needed(tmp_path: Path) -> None:
@@ -333,6 +347,40 @@ def test_deep_tiff_colours_are_read_whole(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 65536, (6, 7, 3)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
     np.testing.assert_allclose(load_picture(tmp_path / "a.tif").values, values / 65535, atol=1e-7)
+
+
+def test_deep_ppm_colours_are_read_whole(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 1001, (6, 7, 3))
+    for peak in (1000, 65535):
+        head = f"P6\n# a\n7 6\n{peak}\n".encode()
+        picture = load_picture(written(tmp_path, "a.ppm", head + values.astype(">u2").tobytes()))
+        assert (picture.bits, picture.notes) == (16, ())
+        np.testing.assert_allclose(picture.values, values / peak, atol=1e-7)
+    with pytest.raises(ValueError, match="could not be read as a picture"):
+        load_picture(written(tmp_path, "b.ppm", head + values.astype(">u2").tobytes()[:-2]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "top", "peak"),
+    [
+        ("u4", 4095, 65535), ("u4", 2**32 - 1, 2**32 - 1), ("i4", 4095, 65535),
+        ("i4", 2**20, 2**31 - 1), ("i2", 20_000, 32767),
+    ],
+)  # fmt: skip
+def test_the_scale_of_wide_and_signed_integers_is_said(
+    tmp_path: Path, kind: str, top: int, peak: int
+) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, top // 3], [top, 1]], kind))
+    picture = load_picture(tmp_path / "a.tif")
+    expected = np.array([[0, top // 3], [top, 1]]) / peak
+    np.testing.assert_allclose(picture.values[..., 0], expected, rtol=1e-6)
+    assert picture.notes == (f"its integers, up to {top}, were divided by {peak}",)
+
+
+def test_negative_integers_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, -5], [9, 1]], "i2"))
+    with pytest.raises(ValueError, match="of full scale; scale them"):
+        load_picture(tmp_path / "a.tif")
 
 
 def test_what_is_left_out_is_said(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# A corner turns if its cross product, along the normal, exceeds this fraction of twice the area.
-# Round-off of float32 coordinates turns straight corners by less.
-STRAIGHT = 1e-6
+# A corner is straight if it turns by less than this angle in radians and lies closer to the line
+# between its neighbours than this fraction of the extent, as round-off of float32 leaves it.
+STRAIGHT_ANGLE, STRAIGHT_WAY = 1e-4, 1e-6
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _cut_quads(points: np.ndarray) -> np.ndarray:
     first, second = np.array([[0, 1, 2], [0, 2, 3]]), np.array([[0, 1, 3], [1, 2, 3]])
     worst = _areas(points, normals, first).min(axis=1)
     other = _areas(points, normals, second).min(axis=1)
-    is_second = (worst <= STRAIGHT * length[:, 0]) & (other > worst)
+    is_second = (worst <= STRAIGHT_WAY * length[:, 0]) & (other > worst)
     return np.where(is_second[:, None, None], second, first)
 
 
@@ -100,18 +100,28 @@ def _cut(points: np.ndarray) -> np.ndarray:
     normals = _newell(points)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     normals = normals / np.where(length > 0, length, 1)
-    ring = np.arange(size)
-    turns = _areas(points, normals, np.stack([np.roll(ring, 1), ring, np.roll(ring, -1)], axis=1))
+    turns, straight = _turns(points, normals)
     fans = _areas(points, normals, fan)  # a star turns at all corners, but its fan overlaps
-    convex = (np.minimum(turns.min(axis=1), fans.min(axis=1)) > STRAIGHT * length[:, 0]) & (
-        length[:, 0] > 0
-    )
+    convex = (turns > 0).all(axis=1) & (fans > 0).all(axis=1) & ~straight.any(axis=1)
     for index in np.flatnonzero(~convex & (length[:, 0] > 0)):
-        local[index] = _clip_ears(points[index], normals[index])
+        local[index] = _clip_ears(points[index], normals[index], straight[index])
     return local
 
 
-def _clip_ears(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
+def _turns(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The cross products along the unit normal at the corners of polygons ``(m, n, 3)``, and
+    whether each corner is straight, both ``(m, n)``."""
+    before = points - np.roll(points, 1, axis=1)
+    after = np.roll(before, -1, axis=1)
+    turns = np.einsum("mnk,mk->mn", np.cross(before, after), normals)
+    along = np.einsum("mnk,mnk->mn", before, after)
+    chord = np.linalg.norm(before + after, axis=2)
+    extent = np.ptp(points, axis=1).max(axis=1)[:, None]
+    is_narrow = np.abs(turns) <= STRAIGHT_ANGLE * along  # negative where the corner turns back
+    return turns, is_narrow & (np.abs(turns) <= STRAIGHT_WAY * extent * chord)
+
+
+def _clip_ears(points: np.ndarray, normal: np.ndarray, straight: np.ndarray) -> np.ndarray:
     """Local indices ``(n - 2, 3)`` of the triangles of a polygon ``(n, 3)``, or its fan where its
     edges cross each other and ears cannot be clipped."""
     import mapbox_earcut
@@ -119,16 +129,17 @@ def _clip_ears(points: np.ndarray, normal: np.ndarray) -> np.ndarray:
     size = len(points)
     first = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
     flat = (points - points.mean(axis=0)) @ np.stack([first, np.cross(normal, first)], axis=1)
-    flat = np.ascontiguousarray(flat, np.float64)
-    ears = mapbox_earcut.triangulate_float64(flat, np.array([size], np.uint32))
+    kept = np.flatnonzero(~straight)
+    flat = np.ascontiguousarray(flat[kept], np.float64)
+    ears = mapbox_earcut.triangulate_float64(flat, np.array([len(flat)], np.uint32))
     # In the order of the polygon's corners, a triangle has the polygon's orientation.
-    faces = [tuple(sorted(int(i) for i in ear)) for ear in ears.reshape(-1, 3)]
+    faces = [tuple(sorted(ear)) for ear in kept[ears].reshape(-1, 3).tolist()]
     faces = _with_straight_corners(faces, size)
     return np.array(faces) if len(faces) == size - 2 else fan_triangles(np.arange(size))
 
 
 def _with_straight_corners(faces: list[tuple[int, ...]], size: int) -> list[tuple[int, ...]]:
-    """``faces`` with the corners of a straight edge, which earcut leaves out. A triangle at an edge
+    """``faces`` with the corners of straight edges, which they leave out. A triangle at an edge
     that skips corners is cut at the first of them, until no edge skips any."""
     done: list[tuple[int, ...]] = []
     edges = {(face[k], face[(k + 1) % 3]) for face in faces for k in range(3)}

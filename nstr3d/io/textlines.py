@@ -71,6 +71,8 @@ def parse_rows(text: bytes, kind: type = np.float64) -> tuple[np.ndarray, np.nda
         places = np.concatenate([[0], places])
     bounds = np.append(line_starts(buffer), len(buffer))
     counts = np.diff(np.searchsorted(places, bounds))
+    if not len(places):
+        return np.zeros(0, kind), counts
     values = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # NumPy 1 warns where NumPy 2 raises
