@@ -122,6 +122,9 @@ def _parts(
             yield moved, faces[:, ::-1] if 2 * mirrors.sum() > len(mirrors) else faces
             continue
         for copy in copies:
+            if (copy == np.eye(4)).all():
+                yield vertices, faces
+                continue
             with np.errstate(invalid="ignore", over="ignore"):  # non-finite vertices are told later
                 moved = vertices @ copy[:3, :3].T + copy[:3, 3]
             yield moved, faces[:, ::-1] if np.linalg.det(copy[:3, :3]) < 0 else faces

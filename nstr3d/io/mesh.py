@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
-from nstr3d.io.errors import NoFacesError
+from nstr3d.io.errors import ContentError, NoFacesError
 from nstr3d.io.gltfscene import read_gltf
 from nstr3d.io.kinds import unread
 from nstr3d.io.meshformats import ENCODERS, encode_mesh_ply, fits_float32
@@ -46,7 +46,7 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[Mesh, list[str]]:
     or faces that name vertices that do not exist.
     """
     path = Path(path)
-    content = _reader(path)(path)
+    content = _content(path)
     vertices, corners = content.vertices, content.corners
     if len(corners) == 0 and len(vertices) == 0:
         raise ValueError(
@@ -100,6 +100,20 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
         temporary.write_bytes(data)
 
 
+def _content(path: Path) -> Polygons:
+    """The polygons of a file. Raises `ContentError` for every fault of the content."""
+    read = _reader(path)
+    try:
+        return read(path)
+    except (ContentError, OSError):
+        raise
+    except Exception as error:  # damaged numbers may lead anywhere, in decoders too
+        raise ContentError(
+            f"{path} could not be read as {path.suffix[1:].upper()}: it is damaged, or of another "
+            "format; export it again"
+        ) from error
+
+
 def _reader(path: Path) -> Callable[[Path], Polygons]:
     """The reader for the extension of ``path``. Raises the errors of `check_readable`, and
     ValueError for an extension that is not read."""
@@ -119,18 +133,12 @@ def _read_with_trimesh(path: Path) -> Polygons:
     import trimesh
 
     kind = path.suffix.lower().removeprefix(".")
-    try:
-        scene = trimesh.load_scene(str(path), file_type=kind, process=False, skip_materials=True)
-        parts = list(_placed_parts(scene))
-    # third-party parsers raise any exception, and the message does not name the fault of the file
-    except Exception as error:
-        raise ValueError(
-            f"{path} could not be read as {kind.upper()}: it is damaged, or of another format; "
-            "export it again"
-        ) from error
+    scene = trimesh.load_scene(str(path), file_type=kind, process=False, skip_materials=True)
+    parts = list(_placed_parts(scene))
     meshes = [part for part in parts if len(part[1])]
-    for part in meshes:  # must precede the shift below, which makes a wrong index a valid one
-        _check_mesh(Mesh(*part), str(path))
+    for points, faces in meshes:  # before the shift below, which makes a wrong index a valid one
+        if faces.min() < 0 or faces.max() >= len(points):
+            raise ContentError(f"{path}: a face names a vertex that is not there; export it again")
     vertices = [part[0] for part in meshes or parts]
     starts = np.cumsum([0] + [len(part) for part in vertices])
     faces = np.concatenate(
