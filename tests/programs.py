@@ -28,6 +28,8 @@ PARTS = {
     "batch": "ray",
     "bench": "matplotlib",
     "export": "onnxruntime",
+    "formats": "collada",
+    "gltf": "DracoPy",
     "las": "laspy",
     "open3d": "open3d",
     "render": "pyrender",

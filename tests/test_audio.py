@@ -54,6 +54,31 @@ def test_compressed_sounds_become_pcm(tmp_path: Path) -> None:
 
 
 @needs_parts("audio")
+@pytest.mark.parametrize("suffix", [".wav", ".aiff", ".au", ".w64", ".flac", ".mp3"])
+def test_sounds_cut_short_are_refused(tmp_path: Path, suffix: str) -> None:
+    import soundfile
+
+    path = tmp_path / f"a{suffix}"
+    soundfile.write(path, np.sin(np.arange(20_000) * 0.1), 8000)
+    assert len(load_sound(path).values) == pytest.approx(20_000, abs=2400)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match=r"but holds \d+; it is cut short|could not be read"):
+        load_sound(path)
+
+
+@needs_parts("audio")
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF])
+def test_a_wav_of_unknown_length_is_read_to_its_end(tmp_path: Path, size: int) -> None:
+    """A program that writes into a pipe does not know the length when it writes the header."""
+    save_sound(tmp_path / "a.wav", Sound(np.zeros((500, 1), np.float32), 8000))
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    place = data.index(b"data") + 4
+    data[place : place + 4] = size.to_bytes(4, "little")
+    (tmp_path / "b.wav").write_bytes(data)
+    assert len(load_sound(tmp_path / "b.wav").values) == 500
+
+
+@needs_parts("audio")
 def test_bad_sounds_are_refused(tmp_path: Path) -> None:
     import soundfile
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from programs import needs_parts
 
-from nstr3d.io import load_cloud
+from nstr3d.io import ContentError, load_cloud
 
 RANDOM = np.random.default_rng(0)
 POINTS = RANDOM.standard_normal((120, 3))
@@ -141,6 +141,22 @@ def test_las_that_is_cut_short_is_refused_with_both_numbers(tmp_path, cut):
     held = 120 - -(-cut // size)
     with pytest.raises(ValueError, match=f"promises 120 points but holds {held};"):
         load_cloud(tmp_path / "p.las")
+
+
+@needs_parts("las")
+@pytest.mark.parametrize("points", [1, 50, 119.5])
+def test_las_cut_short_is_refused_with_both_numbers(tmp_path, points):
+    import laspy
+
+    las = laspy.create()
+    las.xyz = POINTS
+    las.write(tmp_path / "p.las")
+    data = (tmp_path / "p.las").read_bytes()
+    with laspy.open(tmp_path / "p.las") as reader:
+        size = reader.header.point_format.size
+    (tmp_path / "part.las").write_bytes(data[: len(data) - round(size * points)])
+    with pytest.raises(ContentError, match=rf"promises 120 points but holds {int(120 - points)};"):
+        load_cloud(tmp_path / "part.las")
 
 
 def test_las_without_laspy_names_the_extra(tmp_path, monkeypatch):

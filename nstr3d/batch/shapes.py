@@ -19,7 +19,8 @@ from typing import Any
 
 from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
 from nstr3d.io.cloud import CLOUD_SUFFIXES
-from nstr3d.io.meshformats import OTHER_SHAPES, mesh_suffixes
+from nstr3d.io.kinds import UNREAD_SHAPES
+from nstr3d.io.mesh import mesh_suffixes
 
 CLOUDS = CLOUD_SUFFIXES - {".ply"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
@@ -105,9 +106,9 @@ def _is_shape(name: str, unread: list[str]) -> bool:
     The name of a shape in a format that is not read is appended to ``unread``.
     """
     ending = _ending(name)
-    if ending in SCANNED or (ending in OTHER_SHAPES and ending in mesh_suffixes()):
+    if ending in SCANNED or (ending in UNREAD_SHAPES and ending in mesh_suffixes()):
         return True
-    if ending in OTHER_SHAPES or os.path.splitext(ending)[1] in PACKED:
+    if ending in UNREAD_SHAPES or os.path.splitext(ending)[1] in PACKED:
         unread.append(printable(name))
     return False
 
@@ -116,7 +117,7 @@ def _ending(name: str) -> str:
     """The ending of a file's name in lower case; of a packed shape both endings, as .ply.gz."""
     stem, last = os.path.splitext(name.lower())
     before = os.path.splitext(stem)[1]
-    return before + last if last in PACKED and before in SCANNED | OTHER_SHAPES else last
+    return before + last if last in PACKED and before in SCANNED | UNREAD_SHAPES else last
 
 
 def _list_local(path: Path, apart_from: str, unread: list[str]) -> Iterator[ShapeFile]:

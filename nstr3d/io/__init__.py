@@ -6,6 +6,8 @@ file. Points are only read. Every ``load_`` raises ``FileNotFoundError``, ``IsAD
 file. Decoders such as trimesh, Pillow, soundfile and laspy are imported at the first call that
 needs them.
 
+`read_mesh` is `load_mesh` with the notes about the file as a list.
+
 `nstr3d.io.interop` converts to the types of Open3D, trimesh and kaolin. `nstr3d.io.atomic` holds
 `atomic_path` and `check_readable`, which other writers and readers share.
 """
@@ -17,7 +19,7 @@ from nstr3d.io.columns import Reading
 from nstr3d.io.errors import ContentError, NoFacesError
 from nstr3d.io.image import Picture, load_image, load_picture, save_image, save_picture
 from nstr3d.io.lines import load_lines, save_lines
-from nstr3d.io.mesh import load_mesh, save_mesh
+from nstr3d.io.mesh import load_mesh, read_mesh, save_mesh
 
 __all__ = [
     "ContentError",
@@ -32,6 +34,7 @@ __all__ = [
     "load_picture",
     "load_sound",
     "read_cloud",
+    "read_mesh",
     "save_image",
     "save_json",
     "save_lines",

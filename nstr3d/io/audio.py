@@ -4,6 +4,7 @@ is written."""
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,11 @@ import numpy as np
 from nstr3d.io.atomic import atomic_path, check_readable
 
 WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
+
+# Lines of libsndfile's log about the chunk with the samples in WAV, AIFF, AU and W64.
+SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
+UNKNOWN_SIZE = 0x7FFF0000  # programs that write into a pipe put this length or more
+FRAME = 2304  # samples; two frames of MP3, which encoders add or leave out
 
 
 @dataclass(frozen=True)
@@ -30,22 +36,21 @@ def load_sound(path: str | os.PathLike[str]) -> Sound:
 
     A subtype that WAV cannot hold becomes PCM_16. Raises ``FileNotFoundError``,
     ``IsADirectoryError``, ``ModuleNotFoundError`` without soundfile, and ``ValueError`` if the file
-    is not a sound, has no samples, or has samples that are not finite.
+    is not a sound, is cut short, has no samples, or has samples that are not finite.
     """
     path = Path(path)
     check_readable(path)
     library = _library()
     try:
         with library.SoundFile(path) as file:
-            values, rate, subtype = (
-                file.read(dtype="float32", always_2d=True),
-                file.samplerate,
-                file.subtype,
-            )
+            promised = file.frames
+            values = file.read(dtype="float32", always_2d=True)
+            rate, subtype, log = file.samplerate, file.subtype, file.extra_info
     except library.LibsndfileError as error:
         raise ValueError(
             f"{path} could not be read as a sound; convert it to WAV or FLAC"
         ) from error
+    _check_length(path, log, promised, len(values))
     if len(values) == 0:
         raise ValueError(f"{path} is a sound without samples; record or export it again")
     finite = np.isfinite(values).all(axis=1)
@@ -71,6 +76,23 @@ def save_sound(path: str | os.PathLike[str], sound: Sound) -> None:
     values = sound.values if sound.subtype in ("FLOAT", "DOUBLE") else sound.values.clip(-1, 1)
     with atomic_path(path) as temporary:
         _library().write(temporary, values, sound.rate, subtype=sound.subtype, format="WAV")
+
+
+def _check_length(path: Path, log: str, promised: int, held: int) -> None:
+    """Raises ValueError for a file that is cut short.
+
+    ``log`` is libsndfile's text about the file, which has the length of the samples in bytes, as
+    promised and as held. ``promised`` and ``held`` count samples; compressed formats round them to
+    frames.
+    """
+    for line in SIZES.finditer(log):
+        size, rest = int(line[1]), int(line[2])
+        if rest < size < UNKNOWN_SIZE:
+            raise ValueError(
+                f"{path} promises {size} bytes of samples but holds {rest}; it is cut short"
+            )
+    if held < promised - FRAME:
+        raise ValueError(f"{path} promises {promised} samples but holds {held}; it is cut short")
 
 
 def _library() -> Any:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+SAMPLE_FORMAT = 339  # the TIFF tag whose value 2 says signed integers
+
 
 def stored_mode(picture: Any) -> str:
     """Pillow's raw mode of the file of an opened picture, for example "RGB;16B". It names how the
@@ -43,6 +45,27 @@ def low_bytes(path: Path) -> np.ndarray:
             args = swapped if isinstance(tile.args, str) else (swapped, *tile.args[1:])
             opened.tile[index] = tile._replace(args=args)
         return np.asarray(ImageOps.exif_transpose(opened), np.float32)
+
+
+def has_signed_samples(picture: Any) -> bool:
+    """Whether an opened picture is a TIFF of signed integers."""
+    formats = getattr(picture, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))
+    return 2 in (formats if isinstance(formats, tuple) else (formats,))
+
+
+def deep_ppm(path: Path, picture: Any) -> np.ndarray | None:
+    """The values ``(h, w, 3)`` float32 in [0, 1] of a binary colour PPM whose numbers have 2 bytes.
+    The result is None for other files. ``picture`` is opened and not loaded yet."""
+    if picture.format != "PPM" or picture.mode != "RGB" or not picture.tile:
+        return None
+    name, _, offset, arguments = picture.tile[0]
+    peak = arguments[1] if name == "ppm" and isinstance(arguments, tuple) else 0
+    if peak <= 255:
+        return None
+    width, height = picture.size
+    data = path.read_bytes()[offset:][: width * height * 6]
+    values = np.frombuffer(data, ">u2").reshape(height, width, 3)
+    return (values / np.float64(peak)).astype(np.float32)
 
 
 def encode_deep_png(image: np.ndarray) -> bytes:

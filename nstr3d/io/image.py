@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
-from nstr3d.io.deepcolour import encode_deep_png, is_deep_colour, low_bytes, stored_mode
+from nstr3d.io.deepcolour import (
+    deep_ppm,
+    encode_deep_png,
+    has_signed_samples,
+    is_deep_colour,
+    low_bytes,
+    stored_mode,
+)
 
 LARGE = 1 << 24  # a PNG of at least this many values is compressed at a lower level
 
@@ -54,14 +61,18 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
                 "ignore", Image.DecompressionBombWarning
             )  # warns from 89 million pixels on; from twice as many, Pillow raises an error
             frames = getattr(opened, "n_frames", 1)
-            stored = stored_mode(opened)
+            stored, is_signed = stored_mode(opened), has_signed_samples(opened)
+            colours = deep_ppm(path, opened)
             mode, picture = opened.mode, ImageOps.exif_transpose(opened)
             picture.load()
         notes = [f"it has {frames} frames, of which the first was taken"] if frames > 1 else []
         if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
             notes.append(f"its {mode} colours were turned into RGB")
-        if picture.mode.startswith("I") or picture.mode == "F":
-            values, bits = _deep_grey(picture)
+        if colours is not None:
+            values, bits = colours, 16
+        elif picture.mode.startswith("I") or picture.mode == "F":
+            values, bits, note = _deep_grey(picture, stored, is_signed)
+            notes += [note] if note else []
         else:
             values, bits = (
                 np.asarray(picture.convert(_eight_bit_mode(picture)), np.float32) / np.float32(255),
@@ -80,7 +91,8 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
         raise ValueError(f"{path} could not be read as a picture; {cause}") from error
     if not (values.min() >= 0 and values.max() <= 1):  # written so that NaN fails too
         raise ValueError(
-            f"{path}: its floats span [{values.min()}, {values.max()}]; scale them to [0, 1] first"
+            f"{path}: its values span [{values.min()}, {values.max()}] of full scale; scale them "
+            "to [0, 1] first"
         )
     return Picture(values if values.ndim == 3 else values[..., None], bits, tuple(notes))
 
@@ -131,12 +143,21 @@ def _eight_bit_mode(picture: Any) -> str:
     return "RGBA" if picture.has_transparency_data else "RGB"
 
 
-def _deep_grey(picture: Any) -> tuple[np.ndarray, int]:
-    """Values, scaled to [0, 1] for integers, and bits of a grey picture of integers or floats."""
+def _deep_grey(picture: Any, stored: str, is_signed: bool) -> tuple[np.ndarray, int, str]:
+    """Values, scaled to [0, 1] for integers, and bits of a grey picture of integers or floats, and
+    a note about the scale of signed integers and of 32 bits."""
     values = np.asarray(picture)
     if picture.mode == "F":
-        return values.astype(np.float32), 32
-    return (values / np.float64(65535)).astype(np.float32), 16
+        return values.astype(np.float32), 32, ""
+    if picture.mode != "I":
+        return (values / np.float64(65535)).astype(np.float32), 16, ""
+    if not is_signed:
+        values = values.view(np.uint32)
+    is_wide = bool(values.max() > 65535)
+    peak = np.iinfo(values.dtype).max if is_wide else 32767 if "16S" in stored else 65535
+    is_told = "32" in stored or is_signed  # full scale of such files is a convention
+    note = f"its integers, up to {values.max()}, were divided by {peak}" if is_told else ""
+    return (values / np.float64(peak)).astype(np.float32), 16, note
 
 
 def _save_png(path: Path, image: np.ndarray) -> None:

@@ -5,45 +5,63 @@ Every error message is one sentence that names the file.
 
 from __future__ import annotations
 
-import io
 import os
-import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
-from nstr3d.io.errors import NoFacesError
+from nstr3d.io.errors import ContentError, NoFacesError
+from nstr3d.io.gltfscene import read_gltf
+from nstr3d.io.kinds import unread
 from nstr3d.io.meshformats import ENCODERS, encode_mesh_ply, fits_float32
+from nstr3d.io.obj import read_obj
+from nstr3d.io.off import read_off
+from nstr3d.io.plymesh import read_ply_mesh
+from nstr3d.io.polygons import Polygons, triangulate
+from nstr3d.io.stl import read_stl
 from nstr3d.types import Mesh
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
-    """The triangles of a mesh file as one `Mesh`.
+    """The triangles of a mesh file as one `Mesh`, as `read_mesh` reads them and with its errors.
+    Notes about the file become Python warnings."""
+    mesh, notes = read_mesh(path)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
+    return mesh
+
+
+def read_mesh(path: str | os.PathLike[str]) -> tuple[Mesh, list[str]]:
+    """The triangles of a mesh file as one `Mesh`, and sentences about what was left out.
 
     The formats are OBJ, PLY, STL, OFF, GLB, GLTF and the other mesh formats of trimesh. The
-    transforms of a scene are applied and its meshes joined. Polygons are triangulated. Textures,
-    colours and normals are dropped. Duplicate vertices stay; `repair` merges them. Raises
-    ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, and
-    ``ValueError`` if the file holds no mesh, non-finite vertices, or faces that name vertices that
-    do not exist.
+    transforms of a scene are applied and its meshes joined. Polygons become triangles, concave ones
+    too. Textures, colours and normals are dropped. Duplicate vertices stay; `repair` merges them.
+    Raises ``FileNotFoundError``, ``IsADirectoryError``, `NoFacesError` for a point cloud, and
+    ``ValueError`` if the file holds no mesh, less than it promises, non-finite vertices of faces,
+    or faces that name vertices that do not exist.
     """
     path = Path(path)
-    vertices, faces = _read_scene(path, _mesh_format(path))
-    if len(faces) == 0 and len(vertices) == 0:
+    content = _content(path)
+    vertices, corners = content.vertices, content.corners
+    if len(corners) == 0 and len(vertices) == 0:
         raise ValueError(
             f"{path} holds no geometry; check that the export that wrote it was not empty"
         )
+    _check_corners(content, str(path))
+    vertices, corners = _without_stray_nans(vertices, corners)
+    _check_finite(vertices, str(path))
+    faces = triangulate(vertices, corners, content.counts)
     if len(faces) == 0:
         raise NoFacesError(
             f"{path} has {len(vertices)} points but no faces; fit it with apps/fit_points.py, "
-            "or export it again as triangles if it was a mesh (triangle strips are not read)"
+            "or export it again as triangles if it was a mesh"
         )
-    mesh = Mesh(vertices, faces)
-    _check_mesh(mesh, str(path))
-    return mesh
+    return Mesh(vertices, faces), [f"{path}: {note}." for note in content.notes]
 
 
 def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | None = None) -> None:
@@ -82,86 +100,67 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
         temporary.write_bytes(data)
 
 
-def _mesh_format(path: Path) -> str:
-    """The file type by extension. Raises the errors of `check_readable`, and ValueError for an
-    extension that trimesh does not know."""
-    from trimesh.exchange.load import mesh_formats
+def _content(path: Path) -> Polygons:
+    """The polygons of a file. Raises `ContentError` for every fault of the content."""
+    read = _reader(path)
+    try:
+        return read(path)
+    except (ContentError, OSError):
+        raise
+    except Exception as error:  # damaged numbers may lead anywhere, in decoders too
+        raise ContentError(
+            f"{path} could not be read as {path.suffix[1:].upper()}: it is damaged, or of another "
+            "format; export it again"
+        ) from error
 
+
+def _reader(path: Path) -> Callable[[Path], Polygons]:
+    """The reader for the extension of ``path``. Raises the errors of `check_readable`, and
+    ValueError for an extension that is not read."""
     check_readable(path)
-    file_type = path.suffix.lower().lstrip(".")
-    if file_type not in mesh_formats():
-        raise ValueError(
-            f"{path}: unknown mesh extension '{path.suffix}'; .obj, .ply, .stl, .off, .glb and "
-            ".gltf work"
-        )
-    return file_type
+    suffix = path.suffix.lower()
+    if suffix in READERS:
+        return READERS[suffix]
+    if suffix in mesh_suffixes():
+        return _read_with_trimesh
+    raise ValueError(f"{path}: {unread(suffix)}")
 
 
-def _read_scene(path: Path, file_type: str) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices ``(v, 3)`` and faces ``(f, 3)`` of all meshes in the file. A file without meshes
-    gives its points and no faces."""
+def _read_with_trimesh(path: Path) -> Polygons:
+    """All meshes of a file in a format of trimesh. A file without meshes gives its points."""
     import trimesh
 
-    source = _obj_text(path) if file_type == "obj" else str(path)
-    try:
-        if file_type == "stl":
-            _check_stl(path)
-        scene = trimesh.load_scene(source, file_type=file_type, process=False, skip_materials=True)
-        parts = list(_placed_parts(scene))
-    # third-party parsers raise any exception, and the message does not name the fault of the file
-    except Exception as error:
-        # For OFF, trimesh raises ValueError for every fault, so the message has to be examined.
-        wrong_index = file_type in ("obj", "off") and (
-            isinstance(error, IndexError) or "index" in str(error)
-        )
-        cause = (
-            "a face names a vertex that is not there"
-            if wrong_index
-            else "it is damaged, or of another format"
-        )
-        raise ValueError(
-            f"{path} could not be read as {file_type.upper()}: {cause}; export it again"
-        ) from error
+    kind = path.suffix.lower().removeprefix(".")
+    scene = trimesh.load_scene(str(path), file_type=kind, process=False, skip_materials=True)
+    parts = list(_placed_parts(scene))
     meshes = [part for part in parts if len(part[1])]
+    for points, faces in meshes:  # before the shift below, which makes a wrong index a valid one
+        if faces.min() < 0 or faces.max() >= len(points):
+            raise ContentError(f"{path}: a face names a vertex that is not there; export it again")
     vertices = [part[0] for part in meshes or parts]
-    starts = np.cumsum([0] + [len(v) for v in vertices])
-    if not meshes:
-        return np.concatenate([np.zeros((0, 3)), *vertices]), np.zeros((0, 3), np.int64)
-    # The check must precede the shift below, which turns a wrong index into a valid one.
-    for part_vertices, part_faces in meshes:
-        _check_mesh(Mesh(part_vertices, part_faces), str(path))
-    return np.concatenate(vertices), np.concatenate(
-        [f + start for (_, f), start in zip(meshes, starts)]
+    starts = np.cumsum([0] + [len(part) for part in vertices])
+    faces = np.concatenate(
+        [np.zeros((0, 3), np.int64), *(f + start for (_, f), start in zip(meshes, starts))]
     )
+    points = np.concatenate([np.zeros((0, 3)), *vertices])
+    return Polygons(points, faces.ravel(), np.full(len(faces), 3))
 
 
-def _obj_text(path: Path) -> io.StringIO:
-    """The text of an OBJ file without comments. Only ASCII characters matter, so the file may have
-    any encoding that extends ASCII."""
-    data = path.read_bytes()
-    if b"\0" in data:
-        raise ValueError(f"{path} is binary and not OBJ text; rename it to its true format")
-    data = re.sub(
-        rb"#[^\n]*", b"", data
-    )  # trimesh would read a comment after a face as part of the face
-    zero = re.search(rb"^[ \t]*f[^\n]*[ \t]0(?=[\s/]|\Z)", data, re.MULTILINE)
-    if zero:  # trimesh would read index 0 as the last vertex
-        line = data.count(b"\n", 0, zero.end()) + 1
-        raise ValueError(
-            f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it "
-            "again"
-        )
-    return io.StringIO(data.decode("utf-8", errors="replace"))
+def mesh_suffixes() -> frozenset[str]:
+    """The endings, with their dots, of the mesh files that can be read with what is installed."""
+    from trimesh.exchange.load import mesh_formats
+
+    return frozenset(READERS) | {f".{name}" for name in mesh_formats()}
 
 
-def _check_stl(path: Path) -> None:
-    """Raises ValueError for a binary STL whose length does not fit its count of facets. If a module
-    that guesses encodings is installed, trimesh would read the file as text without facets."""
-    with open(path, "rb") as file:
-        head = file.read(1 << 12)
-    facets = int.from_bytes(head[80:84], "little")
-    if b"\0" in head and path.stat().st_size != 84 + 50 * facets:
-        raise ValueError("the length of the binary STL does not fit its count of facets")
+READERS: dict[str, Callable[[Path], Polygons]] = {
+    ".obj": read_obj,
+    ".ply": read_ply_mesh,
+    ".stl": read_stl,
+    ".off": read_off,
+    ".glb": read_gltf,
+    ".gltf": read_gltf,
+}
 
 
 def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -178,16 +177,36 @@ def _placed_parts(scene: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield placed, faces[:, ::-1] if np.linalg.det(transform[:3, :3]) < 0 else faces
 
 
+def _without_stray_nans(vertices: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``vertices`` without those that are not finite and belong to no polygon, and the corners
+    renumbered."""
+    finite = np.isfinite(vertices).all(axis=1)
+    if finite.all():
+        return vertices, corners
+    kept = finite | (np.bincount(corners, minlength=len(vertices)) > 0)
+    return vertices[kept], (np.cumsum(kept) - 1)[corners]
+
+
 def _check_mesh(mesh: Mesh, what: str) -> None:
-    finite = np.isfinite(mesh.vertices).all(axis=1)
+    _check_finite(mesh.vertices, what)
+    _check_corners(Polygons(mesh.vertices, mesh.faces.ravel(), np.full(len(mesh.faces), 3)), what)
+
+
+def _check_finite(vertices: np.ndarray, what: str) -> None:
+    finite = np.isfinite(vertices).all(axis=1)
     if not finite.all():
         raise ValueError(
             f"{what}: vertex {int(np.argmin(finite))} is not finite; remove or replace it"
         )
-    bad = (mesh.faces < 0) | (mesh.faces >= len(mesh.vertices))
+
+
+def _check_corners(polygons: Polygons, what: str) -> None:
+    count = len(polygons.vertices)
+    bad = (polygons.corners < 0) | (polygons.corners >= count)
     if bad.any():
-        face, corner = np.argwhere(bad)[0]
+        corner = int(np.argmax(bad))
+        face = np.searchsorted(np.cumsum(polygons.counts), corner, side="right")
         raise ValueError(
-            f"{what}: face {face} names vertex {mesh.faces[face, corner]}, but vertices run from "
-            f"0 to {len(mesh.vertices) - 1}"
+            f"{what}: face {face} names vertex {polygons.corners[corner]}, but vertices run from "
+            f"0 to {count - 1}"
         )

@@ -8,23 +8,6 @@ from nstr3d.io.gltf import encode_glb, placed_points, points_fit_float32
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.types import Mesh
 
-# Endings of files of shapes that may hold a mesh or points in a format that is not read here.
-OTHER_SHAPES = frozenset([
-    ".3dm", ".3ds", ".3dxml", ".3mf", ".abc", ".ac", ".amf", ".b3d", ".binvox", ".blend", ".brep",
-    ".c4d", ".cgr", ".ctm", ".dae", ".drc", ".dwg", ".dxf", ".e57", ".f3d", ".fbx", ".iam", ".ifc",
-    ".iges", ".igs", ".ipt", ".jt", ".lwo", ".ma", ".max", ".mb", ".md2", ".md5mesh", ".mesh",
-    ".ms3d", ".msh", ".nas", ".ply2", ".pmx", ".prt", ".ptx", ".sat", ".skp", ".sldasm", ".sldprt",
-    ".step", ".stp", ".u3d", ".usd", ".usda", ".usdc", ".usdz", ".vox", ".vrml", ".vtk", ".vtp",
-    ".vtu", ".wrl", ".x", ".x3d", ".x_b", ".x_t", ".xaml", ".zae",
-])  # fmt: skip
-
-
-def mesh_suffixes() -> frozenset[str]:
-    """The endings, with their dots, of the mesh files that can be read with what is installed."""
-    from trimesh.exchange.load import mesh_formats
-
-    return frozenset(f".{name}" for name in mesh_formats())
-
 
 def fits_float32(mesh: Mesh) -> bool:
     """Whether single precision moves no vertex by more than `FLOAT32_TOLERANCE` of the extent."""

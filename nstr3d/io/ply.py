@@ -1,8 +1,7 @@
 """PLY files as tables: one structured array for each element, such as points, faces and edges.
 
 For 1 M vertices and 2 M faces, plyfile takes 3.1 s to write and 4.5 s to read, and this module
-takes 0.1 s. plyfile also has the GPL as its licence. trimesh reads the meshes, because it
-triangulates polygons.
+takes 0.1 s. plyfile also has the GPL as its licence. `nstr3d.io.plymesh` reads the faces of meshes.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from nstr3d.io.errors import ContentError
-from nstr3d.io.plyrows import Element, binary_rows, text_rows
+from nstr3d.io.plyrows import BinaryRows, Element, TextRows, plural
 
 WRITTEN = {"u1": "uchar", "i4": "int", "f4": "float", "f8": "double"}
 LONGEST_HEADER = 1 << 24  # bytes; a file without an end of the header is not read whole
@@ -69,37 +68,26 @@ def read_ply(path: Path, *names: str) -> list[np.ndarray]:
 
     Fields are float64 in text, and have the types of the header in binary. Elements after the last
     of ``names`` are ignored. Raises `ContentError` for a file that is not PLY, is cut short, lacks
-    one of ``names``, or has text that is not numbers. Raises ``ValueError`` for properties of an
-    unknown type.
+    one of ``names``, has text that is not numbers, or properties of an unknown type.
     """
     with open(path, "rb") as file:
-        order, elements = _read_header(file, path)
+        order, elements = read_header(file, path)
         body = file.read()
+    rows = TextRows(body, path) if order is None else BinaryRows(body, order, path)
     tables: dict[str, np.ndarray] = {}
-    lines = [] if order else [line for line in _text(body).splitlines() if line.strip()]
-    place = 0  # in bytes, or in lines for text
     for element in elements:
         if tables.keys() >= set(names):
             break
-        wanted = element.name in names and bool(element.properties)
-        if not wanted and not (order and element.has_lists):
-            place += element.count * (element.record(order).itemsize if order else element.lines)
+        if element.name not in names or not element.properties:
+            rows.skip(element)
             continue
-        if order:
-            table, place = binary_rows(body, place, element, order)
-        else:
-            table = text_rows(lines[place : place + element.count], element, path)
-            place += element.count
-        if len(table) < element.count:
-            raise ContentError(
-                f"{path} promises {element.count} {_plural(element.name)} but holds "
-                f"{len(table)}; it is cut short"
-            )
-        if wanted:
-            tables[element.name] = table
+        columns = rows.columns(element)
+        tables[element.name] = table_of(
+            {label: values for label, (values, counts) in columns.items() if counts is None}
+        )
     for name in names:
         if name not in tables:
-            raise ContentError(f"{path} has no {_plural(name)}")
+            raise ContentError(f"{path} has no {plural(name)}")
     return [tables[name] for name in names]
 
 
@@ -107,17 +95,18 @@ def element_names(path: Path) -> list[str]:
     """The names of the elements of a PLY file; empty if the file has no valid PLY header."""
     try:
         with open(path, "rb") as file:
-            return [element.name for element in _read_header(file, path)[1]]
+            return [element.name for element in read_header(file, path)[1]]
     except ContentError:
         return []
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
+def read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
     """The byte order (None for text) and the elements. Leaves ``file`` at the first row."""
     lines = _header_lines(file)
     if not lines or not lines[-1].startswith("end_header"):
         raise ContentError(f"{path} has no PLY header; rename it to its true format")
-    order, elements = None, []
+    order: str | None = None
+    elements: list[Element] = []
     try:
         for words in (line.split() for line in lines):
             if words[:1] == ["format"]:
@@ -130,6 +119,15 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]
         raise ContentError(
             f"{path} could not be read as PLY: its header is damaged; export it again"
         ) from error
+    for element in elements:
+        labels = [label for label, _ in element.properties]
+        if len(set(labels)) < len(labels):
+            raise ContentError(f"{path}: the element {element.name} has two properties of one name")
+        if not element.has_known_types:
+            raise ContentError(
+                f"{path}: the element {element.name} has properties of an unknown type; export it "
+                "again"
+            )
     return order, elements
 
 
@@ -155,12 +153,4 @@ def _header_lines(file: BinaryIO) -> list[str]:
         else:
             return []
     file.seek(max(place, 0))
-    return _text(data[: max(place, 0)]).splitlines()
-
-
-def _text(data: bytes) -> str:
-    return data.decode("ascii", "replace")
-
-
-def _plural(name: str) -> str:
-    return "points" if name == "vertex" else f"{name}s"
+    return data[: max(place, 0)].decode("ascii", "replace").splitlines()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,8 @@ TYPES = {
     "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
+# A column of a table: one value for each row, or the values and the counts of a list.
+Columns = dict[str, tuple[np.ndarray, np.ndarray | None]]
 
 
 @dataclass(frozen=True)
@@ -33,50 +35,50 @@ class Element:
         return any(words[0] == "list" for _, words in self.properties)
 
     @property
-    def lines(self) -> int:
-        """Lines that a row takes in text: 1, or 0 without properties."""
-        return int(bool(self.properties))
+    def has_known_types(self) -> bool:
+        """Whether all types are those of PLY, and the counts of lists are integers."""
+        for _, words in self.properties:
+            kinds = [TYPES.get(name, "") for name in words[words[0] == "list" :]]
+            is_list = words[0] == "list"
+            if "" in kinds or len(kinds) != 1 + is_list or "f" in "".join(kinds[:-1]):
+                return False
+        return True
 
     @property
     def singles(self) -> list[str]:
         """The names of the properties that are no lists."""
         return [label for label, words in self.properties if words[0] != "list"]
 
-    def kinds(self, order: str | None) -> list[tuple[str, str, str | None]]:
-        """The name of each property, its type, and the type of its count if it is a list.
 
-        Text has the byte ``order`` None and float64 numbers. Raises ValueError for an unknown type.
-        """
-        result = []
-        for label, words in self.properties:
-            listed = words[0] == "list"
-            types = [TYPES.get(word) for word in (words[1:3] if listed else words[:1])]
-            if None in types or len(types) != 1 + listed or (listed and "f" in str(types[0])):
-                raise ValueError(f"the {self.name} has properties of an unknown type")
-            kind = f"{order}{types[-1]}" if order else "f8"
-            result.append((label, kind, f"{order or '<'}{types[0]}" if listed else None))
-        return result
+class TextRows:
+    """The tables of a text PLY with a line for each row, read one after another, without lists.
 
-    def record(self, order: str | None) -> np.dtype:
-        """The type of a row of the properties that are no lists. Raises ValueError for an unknown
-        type or a repeated name."""
-        return np.dtype([(label, kind) for label, kind, count in self.kinds(order) if not count])
-
-
-def text_rows(lines: Sequence[str], element: Element, path: Path) -> np.ndarray:
-    """The table of the properties of ``element`` in ``lines``, one row each, without lists.
-
-    Raises `ContentError` for a line of another number of values than the header says.
+    All values are float64; words for missing values are NaN.
     """
-    record = element.record(None)
-    if element.has_lists:
-        values = np.array([_listed_row(line, element, path) for line in lines], np.float64)
-    else:
-        values = number_rows(lines, len(element.properties), path)
-    table = np.empty(len(lines), record)
-    for column, label in enumerate(element.singles):
-        table[label] = values[:, column] if len(lines) else 0
-    return table
+
+    def __init__(self, body: bytes, path: Path) -> None:
+        text = body.decode("ascii", "replace")
+        self.lines = [line for line in text.splitlines() if line.strip()]
+        self.path, self.place = path, 0
+
+    def skip(self, element: Element) -> None:
+        """Passes the next element by."""
+        self.place += element.count if element.properties else 0
+
+    def columns(self, element: Element) -> Columns:
+        """The columns of the next element that are no lists. Raises `ContentError` for a line of
+        another number of values than the header says."""
+        start = self.place
+        self.skip(element)
+        lines = self.lines[start : self.place]
+        if element.properties:
+            check_count(len(lines), element, self.path)
+        if element.has_lists:
+            rows = [_listed_row(line, element, self.path) for line in lines]
+            values = np.array(rows, np.float64).reshape(len(lines), len(element.singles))
+        else:
+            values = number_rows(lines, len(element.properties), self.path)
+        return {label: (column, None) for label, column in zip(element.singles, values.T)}
 
 
 def _listed_row(line: str, element: Element, path: Path) -> list[float]:
@@ -101,84 +103,118 @@ def _listed_row(line: str, element: Element, path: Path) -> list[float]:
     return values
 
 
-def binary_rows(body: bytes, place: int, element: Element, order: str) -> tuple[np.ndarray, int]:
-    """The table of at most ``element.count`` rows from byte ``place``, without lists, and the place
-    after them."""
-    record = element.record(order)
-    if not element.has_lists:
-        rows = _whole_rows(body, place, element.count, record)
-        return rows, place + element.count * record.itemsize
-    constant = _constant_rows(body, place, element, order)
-    if constant is not None:
-        return constant
-    starts, place = _walk(body, place, element, order)
-    octets, table = np.frombuffer(body, np.uint8), np.empty(len(starts), record)
-    for column, label in enumerate(element.singles):
-        kind = record[label]
-        at = starts[:, column, None] + np.arange(kind.itemsize)
-        table[label] = octets[at].view(kind)[:, 0]
-    return table, place
+class BinaryRows:
+    """The tables of a binary PLY, read one after another, with the types of the header."""
+
+    def __init__(self, body: bytes, order: str, path: Path) -> None:
+        self.body, self.order, self.path, self.place = body, order, path, 0
+
+    @property
+    def left(self) -> int:
+        """The bytes after the elements that have been read."""
+        return len(self.body) - self.place
+
+    def skip(self, element: Element) -> None:
+        """Passes the next element by."""
+        self.columns(element)
+
+    def columns(self, element: Element) -> Columns:
+        """The columns of the next element. Raises `ContentError` if it is cut short."""
+        layout = [
+            (label, [np.dtype(self.order + TYPES[name]) for name in words[words[0] == "list" :]])
+            for label, words in element.properties
+        ]
+        lists = [label for label, types in layout if len(types) == 2]
+        widths = self._first_row(layout) if lists and element.count else [1] * len(layout)
+        if sum(widths) > len(self.body):
+            return self._walk(element, layout)
+        fields: list[Any] = []
+        for width, (label, types) in zip(widths, layout):
+            fields += [(f" {label}", types[0])]
+            fields += [(f"list {label}", types[1], (width,))] if len(types) == 2 else []
+        record = np.dtype(fields)
+        held = (len(self.body) - self.place) // max(record.itemsize, 1)
+        table = np.frombuffer(self.body, record, min(held, element.count), self.place)
+        sizes = {label: width for width, (label, _) in zip(widths, layout)}
+        if not all((table[f" {label}"] == sizes[label]).all() for label in lists):
+            return self._walk(element, layout)
+        check_count(len(table), element, self.path)
+        self.place += table.nbytes
+        return {
+            label: (table[f"list {label}"].ravel(), np.full(len(table), sizes[label]))
+            if len(types) == 2
+            else (table[f" {label}"], None)
+            for label, types in layout
+        }
+
+    def _first_row(self, layout: list[tuple[str, list[np.dtype]]]) -> list[int]:
+        """The lengths of the lists in the next row; 1 for numbers."""
+        place, widths = self.place, []
+        for _, types in layout:
+            widths.append(1)
+            if len(types) == 2:
+                widths[-1] = self._count_at(place, types[0])
+                place += types[0].itemsize
+            place += widths[-1] * types[-1].itemsize
+        return widths
+
+    def _count_at(self, place: int, kind: np.dtype) -> int:
+        head = self.body[place : place + kind.itemsize]
+        return max(int(np.frombuffer(head, kind)[0]), 0) if len(head) == kind.itemsize else 0
+
+    def _walk(self, element: Element, layout: list[tuple[str, list[np.dtype]]]) -> Columns:
+        """The columns of rows whose lists differ in length."""
+        place, end = self.place, len(self.body)
+        least = sum(types[0].itemsize for _, types in layout)
+        rows = min(element.count, (end - place) // least + 1)  # the last one may be cut
+        starts = np.zeros((len(layout), rows), np.int64)
+        counts = np.ones((len(layout), rows), np.int64)
+        byte_order = "little" if self.order == "<" else "big"
+        steps = [
+            (types[0].itemsize if len(types) == 2 else 0, types[0].kind == "i", types[-1].itemsize)
+            for _, types in layout
+        ]
+        for row in range(rows):
+            for k, (head, is_signed, size) in enumerate(steps):
+                width = 1
+                if head:
+                    word = self.body[place : place + head]
+                    width = int.from_bytes(word, byte_order, signed=is_signed)
+                    place += head
+                starts[k, row], counts[k, row] = place, width
+                place += width * size
+            if place > end or counts[:, row].min() < 0:
+                check_count(row, element, self.path)
+        self.place = place
+        data = np.frombuffer(self.body, np.uint8)
+        return {
+            label: gathered(data, starts[k], counts[k] if len(types) == 2 else None, types[-1])
+            for k, (label, types) in enumerate(layout)
+        }
 
 
-def _whole_rows(body: bytes, place: int, count: int, record: np.dtype) -> np.ndarray:
-    held = min((len(body) - place) // record.itemsize, count)
-    return np.frombuffer(body, record, held, place) if held > 0 else np.empty(0, record)
+def gathered(
+    data: np.ndarray, starts: np.ndarray, counts: np.ndarray | None, kind: np.dtype | None = None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """The values that begin at ``starts``, ``counts`` at each place, and the counts. ``data`` holds
+    values, or bytes of values of type ``kind``."""
+    size = kind.itemsize if kind else 1
+    lengths = (np.ones(len(starts), np.int64) if counts is None else counts) * size
+    first = np.cumsum(lengths) - lengths
+    places = np.arange(int(lengths.sum())) - np.repeat(first - starts, lengths)
+    values = data[places]
+    return (values.view(kind) if kind else values), counts
 
 
-def _constant_rows(
-    body: bytes, place: int, element: Element, order: str
-) -> tuple[np.ndarray, int] | None:
-    """`binary_rows` if all lists are as long as those of the first row; None if not."""
-    fields, at, counts = [], place, []
-    for label, kind, count_kind in element.kinds(order):
-        if count_kind is None:
-            fields.append((label, kind))
-            at += np.dtype(kind).itemsize
-            continue
-        length = _count(body, at, count_kind)
-        if length is None or length > len(body):
-            return None
-        counts.append((f"{label} count", length))
-        fields += [(f"{label} count", count_kind), (f"{label} list", kind, (length,))]
-        at += np.dtype(count_kind).itemsize + length * np.dtype(kind).itemsize
-    rows = _whole_rows(body, place, element.count, np.dtype(fields))
-    if len(rows) < element.count or any((rows[label] != length).any() for label, length in counts):
-        return None
-    table = np.empty(len(rows), element.record(order))
-    for label in element.singles:
-        table[label] = rows[label]
-    return table, at + (element.count - 1) * np.dtype(fields).itemsize
+def check_count(held: int, element: Element, path: Path) -> None:
+    """Raises `ContentError` if an element has fewer rows than its header promises."""
+    if held < element.count:
+        raise ContentError(
+            f"{path} promises {element.count} {plural(element.name)} but holds {held}; it is "
+            "damaged or cut short"
+        )
 
 
-def _walk(body: bytes, place: int, element: Element, order: str) -> tuple[np.ndarray, int]:
-    """The places of the properties of each row that are no lists, row by row, and the place after
-    the last row. Rows that ``body`` does not hold whole are left out."""
-    steps = [(np.dtype(kind).itemsize, count_kind) for _, kind, count_kind in element.kinds(order)]
-    rows: list[list[int]] = []
-    for _ in range(element.count):
-        at, row = place, []
-        for size, count_kind in steps:
-            if count_kind is None:
-                row.append(at)
-                at += size
-                continue
-            length = _count(body, at, count_kind)
-            if length is None:
-                at = len(body) + 1
-                break
-            at += np.dtype(count_kind).itemsize + length * size
-        if at > len(body):
-            break
-        rows.append(row)
-        place = at
-    return np.array(rows, np.int64).reshape(len(rows), len(element.singles)), place
-
-
-def _count(body: bytes, place: int, kind: str) -> int | None:
-    """The length of the list at ``place``; None if ``body`` does not hold a valid one."""
-    piece = body[place : place + int(kind[-1])]
-    if len(piece) < int(kind[-1]):
-        return None
-    byte_order = "big" if kind[0] == ">" else "little"
-    length = int.from_bytes(piece, byte_order, signed=kind[1] == "i")
-    return length if length >= 0 else None
+def plural(name: str) -> str:
+    """What the rows of the element ``name`` are called in messages."""
+    return "points" if name == "vertex" else f"{name}s"

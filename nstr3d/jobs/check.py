@@ -17,7 +17,7 @@ import numpy as np
 from nstr3d.geometry.cloud.prepare import prepare
 from nstr3d.geometry.mesh.doubts import mean_thickness
 from nstr3d.geometry.mesh.surface import volume
-from nstr3d.io import NoFacesError, load_cloud, load_mesh, load_picture, load_sound
+from nstr3d.io import NoFacesError, load_cloud, load_picture, load_sound, read_mesh
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.jobs.prepared import Prepared, describe_far, describe_repairs, prepare_mesh
 from nstr3d.signals.signal import kind_of
@@ -59,12 +59,14 @@ def _kind(path: Path) -> Callable[[Path], dict[str, Any]]:
 
 def _about_shape(path: Path) -> dict[str, Any]:
     try:
-        mesh = load_mesh(path)
+        mesh, notes = read_mesh(path)
     except NoFacesError:
         if path.suffix.lower() not in CLOUD_SUFFIXES:
             raise
         return _about_points(path)
-    return _about_mesh(mesh) | {"command": f"nstr3d fit {path}"}
+    about = _about_mesh(mesh)
+    about["suspicious"] = [*notes, *about["suspicious"]]
+    return about | {"command": f"nstr3d fit {path}"}
 
 
 def _about_mesh(mesh: Mesh) -> dict[str, Any]:

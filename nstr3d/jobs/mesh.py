@@ -13,7 +13,7 @@ import torch
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import sample_surface
-from nstr3d.io import load_mesh
+from nstr3d.io import read_mesh
 from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.messages import Message
@@ -85,7 +85,8 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def read(self) -> None:
         with self.run.stage("load"):
-            self.original = load_mesh(self.job.path)
+            self.original, notes = read_mesh(self.job.path)
+        self.run.warn(notes)
 
     def prepare(self) -> None:
         with self.run.clock("load"):

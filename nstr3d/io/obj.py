@@ -1,0 +1,138 @@
+"""Polygons from OBJ text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from nstr3d.io.errors import ContentError
+from nstr3d.io.polygons import Polygons
+from nstr3d.io.textlines import (
+    BLANK,
+    WordError,
+    clean_text,
+    first_columns,
+    line_starts,
+    parse_rows,
+    select_lines,
+)
+
+
+def read_obj(path: Path) -> Polygons:
+    """The vertices and polygons of an OBJ file.
+
+    Only the statements ``v``, ``f`` and ``fo`` (an old name of ``f``) count. Numbers after x, y and
+    z, such as colours, are ignored, and so are texture coordinates, normals, groups, materials,
+    lines and points. Raises `ContentError` for text that is not numbers, a vertex of fewer than 3
+    numbers, and a face with an index of no vertex.
+    """
+    text = _statements(path)
+    buffer = np.frombuffer(text + b"\n", np.uint8).copy()  # the last byte is no line's: a guard
+    starts = line_starts(buffer[:-1])
+    has_argument = buffer[starts + 1] == ord(" ")
+    is_vertex, is_face = (has_argument & (buffer[starts] == ord(letter)) for letter in "vf")
+    buffer[starts[is_vertex | is_face]] = ord(" ")
+    lines = np.flatnonzero(is_vertex), np.flatnonzero(is_face)
+    vertices = _vertices(select_lines(buffer[:-1], starts, is_vertex), lines[0], path)
+    corners, counts = _indices(select_lines(buffer[:-1], starts, is_face), lines[1], path)
+    before = np.repeat(np.cumsum(is_vertex)[is_face], counts)  # vertices above the face's line
+    resolved = np.where(corners < 0, corners + before, corners - 1)
+    _check_indices(corners, resolved, counts, lines[1], len(vertices), path)
+    surfaces = len(re.findall(rb"^surf ", text, re.MULTILINE))
+    notes = [f"{surfaces} free-form surfaces (surf) were left out"] if surfaces else []
+    return Polygons(vertices, resolved, counts, tuple(notes))
+
+
+def _statements(path: Path) -> bytes:
+    """The text with one statement on each line."""
+    text = clean_text(path, "OBJ", b"#")
+    if b"\\" in text:  # a reverse solidus after a number continues the statement on the next line
+        text = re.sub(rb"((?<=[\d/.])|(?<= )) *\\ *\n", b" ", text) + b"\n"
+    return re.sub(rb"^fo ", b"f  ", text, flags=re.MULTILINE) if b"\nfo " in text else text
+
+
+def _vertices(text: bytes, lines: np.ndarray, path: Path) -> np.ndarray:
+    try:
+        values, counts = parse_rows(text)
+    except WordError as error:
+        raise ContentError(
+            f"{path}: the vertex on line {lines[error.line] + 1} holds {error.word!r}, which is "
+            "not a number; export it again"
+        ) from error
+    if (counts < 3).any():
+        row = int(np.argmax(counts < 3))
+        raise ContentError(
+            f"{path}: the vertex on line {lines[row] + 1} has {counts[row]} numbers, but needs x, "
+            "y and z; the file is damaged or cut short"
+        )
+    return first_columns(values, counts, 3)
+
+
+def _indices(text: bytes, lines: np.ndarray, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The vertex indices of all faces as written, and the counts of the faces' corners."""
+    if b"/" not in text:
+        try:
+            return parse_rows(text, np.int64)
+        except WordError as error:
+            raise _wrong_face(error, lines, path) from error
+    parts = _parts(text)
+    if parts:  # to replace slashes is several times as fast as the regular expression below
+        try:
+            values, counts = parse_rows(text.replace(b"/", b" "), np.int64)
+            if (counts % parts == 0).all():
+                return values[::parts], counts // parts
+        except WordError:
+            pass  # the regular expression keeps the line's first wrong word as it is written
+    try:
+        return parse_rows(re.sub(rb"/[^ \n]*", b"", text), np.int64)
+    except WordError as error:
+        raise _wrong_face(error, lines, path) from error
+
+
+def _wrong_face(error: WordError, lines: np.ndarray, path: Path) -> ContentError:
+    return ContentError(
+        f"{path}: the face on line {lines[error.line] + 1} holds {error.word!r}, which is not the "
+        "number of a vertex; export it again"
+    )
+
+
+def _parts(text: bytes) -> int:
+    """The count of numbers of every word such as 1/2/3 or 1//3, or 0 if words differ in kind."""
+    buffer = np.frombuffer(text, np.uint8)
+    places = np.flatnonzero((buffer[1:] > BLANK) & (buffer[:-1] <= BLANK)) + 1
+    is_slash = buffer == ord("/")
+    slashes = np.add.reduceat(is_slash, places, dtype=np.uint8)
+    is_slash[1:] &= is_slash[:-1]
+    is_slash[0] = False
+    doubles = np.add.reduceat(is_slash, places, dtype=np.uint8)
+    if (slashes != slashes[0]).any() or (doubles != doubles[0]).any():
+        return 0
+    return int(slashes[0]) + 1 - int(doubles[0])
+
+
+def _check_indices(
+    written: np.ndarray,
+    resolved: np.ndarray,
+    counts: np.ndarray,
+    lines: np.ndarray,
+    held: int,
+    path: Path,
+) -> None:
+    """Raises `ContentError` for the first face with an index that names none of the ``held``
+    vertices. ``written`` and ``resolved`` are the indices in the file and those from 0."""
+    bad = (written == 0) | (resolved < 0) | (resolved >= held)
+    if not bad.any():
+        return
+    corner = int(np.argmax(bad))
+    line = lines[np.searchsorted(np.cumsum(counts), corner, side="right")] + 1
+    if written[corner] == 0:
+        raise ContentError(
+            f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it "
+            "again"
+        )
+    raise ContentError(
+        f"{path}: the face on line {line} names vertex {written[corner]}, but the file has {held} "
+        "vertices; it is damaged or cut short"
+    )

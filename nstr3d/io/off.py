@@ -1,0 +1,84 @@
+"""Polygons from OFF text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from nstr3d.io.errors import ContentError
+from nstr3d.io.polygons import Polygons
+from nstr3d.io.textlines import (
+    WordError,
+    clean_text,
+    first_columns,
+    line_starts,
+    parse_rows,
+    select_lines,
+)
+
+# Letters before OFF name columns after x, y and z; 4 and n change the meaning of the columns.
+KEYWORD = re.compile(rb"\s*((?:ST)?C?N?)(4?n?)OFF(?![a-z])", re.IGNORECASE)
+
+
+def read_off(path: Path) -> Polygons:
+    """The vertices and polygons of an OFF file, with or without the keyword on its first line.
+
+    Numbers after x, y and z and after the indices of a face, such as colours, are ignored. Raises
+    `ContentError` for another count of lines than the file promises, for text that is not numbers,
+    and for OFF in 4 or n dimensions and binary OFF.
+    """
+    text = clean_text(path, "OFF", b"#")
+    keyword = KEYWORD.match(text)
+    if keyword:
+        if keyword[2]:
+            raise ContentError(f"{path} is OFF in 4 or n dimensions; export it in 3 dimensions")
+        text = text[keyword.end() :]
+    if text.lstrip()[:6].upper() == b"BINARY":
+        raise ContentError(f"{path} is binary OFF; export it as OFF text or PLY")
+    text = re.sub(rb"\n+", b"\n", text.lstrip())
+    counts = re.match(rb"(\d+) +(\d+)( +\d+)? *\n", text)
+    if not counts:
+        raise ContentError(
+            f"{path} could not be read as OFF: it does not begin with its counts of vertices and "
+            "faces; it is damaged, or of another format"
+        )
+    return _body(text[counts.end() :], int(counts[1]), int(counts[2]), path)
+
+
+def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
+    """The polygons of the lines after the counts of ``points`` and ``faces``."""
+    buffer = np.frombuffer(text, np.uint8)
+    starts = line_starts(buffer) if text else np.zeros(0, np.int64)
+    rows = np.arange(len(starts))
+    if len(rows) != points + faces:
+        fault = "it is cut short" if len(rows) < points + faces else "its counts are wrong"
+        raise ContentError(
+            f"{path} promises {points} vertices and {faces} faces but holds {len(rows)} lines of "
+            f"them; {fault}"
+        )
+    try:
+        values, widths = parse_rows(select_lines(buffer, starts, rows < points))
+        indices, sizes = parse_rows(select_lines(buffer, starts, rows >= points))
+    except WordError as error:
+        raise ContentError(f"{path}: {error.word!r} is not a number; export it again") from error
+    if (widths < 3).any():
+        row = int(np.argmax(widths < 3))
+        raise ContentError(
+            f"{path}: vertex {row} has {widths[row]} numbers, but needs x, y and z; the file is "
+            "damaged or cut short"
+        )
+    counts = first_columns(indices, sizes, 1)[:, 0].astype(np.int64)
+    short = (sizes <= counts) | (counts < 0)
+    if short.any():
+        row = int(np.argmax(short))
+        raise ContentError(
+            f"{path}: face {row} promises {counts[row]} vertices but names {sizes[row] - 1}; the "
+            "file is damaged or cut short"
+        )
+    # A line is its count, the indices, and perhaps a colour.
+    places = np.arange(len(indices)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    is_index = (places > 0) & (places <= np.repeat(counts, sizes))
+    corners = indices[is_index].astype(np.int64)
+    return Polygons(first_columns(values, widths, 3), corners, counts)
