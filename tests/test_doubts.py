@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from oracles import cube, sphere
 
+from nstr3d.geometry.mesh.clean import merge_vertices
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.doubts import (
     coordinate_step,
@@ -13,7 +14,7 @@ from nstr3d.geometry.mesh.doubts import (
     mean_thickness,
     without_parts,
 )
-from nstr3d.geometry.mesh.surface import normalise
+from nstr3d.geometry.mesh.surface import area, normalise, volume
 from nstr3d.jobs.doubts import far_warnings, step_warnings, thin_warnings
 from nstr3d.jobs.prepared import describe_far, prepare_mesh
 from nstr3d.surface.metrics import score
@@ -39,10 +40,9 @@ def box(*sides: float) -> Mesh:
     return Mesh((unit.vertices - unit.bounds.lower) / unit.bounds.extent * sides, unit.faces)
 
 
-@pytest.mark.parametrize("components", [None, 2])
-def test_a_far_part_has_its_place_gap_and_share_of_the_box(components) -> None:
+def test_a_far_part_has_its_place_gap_and_share_of_the_box() -> None:
     # A ball of diameter 2 and a box of side 1 from 101 to 102: the whole is 103 long.
-    far = far_parts(joined(sphere(4), moved(box(1, 1, 1), 101.0)), components)
+    far = far_parts(joined(sphere(4), moved(box(1, 1, 1), 101.0)))
     (part,) = far.parts
     assert part.bounds.lower == (101.0, 0.0, 0.0)
     assert (part.faces, part.closed, part.stray) == (12, True, False)
@@ -57,7 +57,7 @@ def test_a_far_part_has_its_place_gap_and_share_of_the_box(components) -> None:
 def test_parts_of_a_chain_are_not_far() -> None:
     chain = joined(*(moved(sphere(1), 5.0 * step) for step in range(20)))
     assert far_parts(chain).parts == ()
-    assert far_parts(sphere(1), 1).parts == ()
+    assert far_parts(sphere(1)).parts == ()
     # The next gap is wider than twice the chain.
     assert len(far_parts(joined(chain, moved(sphere(1), 97.0 * 3.5))).parts) == 1
 
@@ -97,7 +97,11 @@ def test_strays_are_left_out_and_far_solids_named() -> None:
     prepared = prepare_mesh(scan)
     assert len(prepared.mesh.faces) == len(sphere(2).faces)
     assert prepared.repairs.watertight
-    assert prepared.repairs.components == 2
+    assert prepared.repairs.components == 1
+    account = prepared.account
+    assert (account.parts, account.closed, account.far, account.left_out) == (2, 1, 1, 1)
+    assert prepared.far.share == 0  # nothing of the box serves what was left out
+    assert math.isclose(account.left_out_share, 5e-5 / area(scan), rel_tol=1e-9)
     assert describe_far(prepared)["dropped"] == 1
     (warning,) = prepared.warnings
     assert "1 face(s) about (2000" in warning
@@ -116,7 +120,7 @@ def test_strays_are_left_out_and_far_solids_named() -> None:
 
 def test_many_far_parts_are_counted_and_the_first_named() -> None:
     far = far_parts(joined(sphere(3), *(moved(FLAKE, 100.0 + at) for at in range(5))))
-    (warning,) = far_warnings(far, [False] * 5)
+    (warning,) = far_warnings(far, ())
     assert warning.startswith("5 part(s)")
     assert "2 more" in warning
 
@@ -155,3 +159,36 @@ def test_an_overlap_that_cannot_be_sampled_is_none_with_a_reason() -> None:
     assert figures.iou_volume is None
     assert "0 of 500 points are inside" in str(figures.figures["iou_volume_failed"])
     assert figures.chamfer < 1e-9
+
+
+def test_tolerances_do_not_depend_on_strays_that_are_left_out() -> None:
+    # Beside the stray, an edge of the ball is below the gap that is welded and below rounding.
+    ball = Mesh(sphere(2).vertices, sphere(2).faces[1:])  # with a hole
+    alone, beside = (prepare_mesh(mesh) for mesh in (ball, joined(ball, moved(FLAKE, 1e7))))
+    np.testing.assert_array_equal(beside.mesh.vertices, alone.mesh.vertices)
+    np.testing.assert_array_equal(beside.mesh.faces, alone.mesh.faces)
+    assert beside.repairs == alone.repairs
+
+
+def test_the_default_thickness_is_that_of_what_is_left() -> None:
+    sheet = Mesh(np.array([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], float),
+                 np.array([(0, 1, 2), (0, 2, 3)]))  # fmt: skip
+    scene = joined(sheet, moved(FLAKE, 1000.0))
+    prepared = prepare_mesh(scene, True, lambda bounds: 0.01 * float(bounds.extent.max()))
+    assert prepared.thickness == pytest.approx(0.01)
+    assert volume(prepared.mesh) == pytest.approx(0.01, rel=0.05)
+
+
+def test_far_solids_that_share_an_edge_are_closed() -> None:
+    pair = joined(box(1, 1, 1), Mesh(box(1, 1, 1).vertices + (1, 1, 0), box(1, 1, 1).faces))
+    merged, _ = merge_vertices(joined(moved(sphere(4), size=20.0), moved(pair, 200.0)))
+    (part,) = far_parts(merged).parts
+    assert (part.faces, part.closed, part.stray) == (24, True, False)
+
+
+def test_the_share_of_the_box_is_that_of_the_parts_that_are_left() -> None:
+    scene = joined(sphere(3), moved(FLAKE, 5000.0), moved(box(1, 1, 1), 101.0))
+    prepared = prepare_mesh(scene)
+    assert len(prepared.dropped) == len(prepared.far.parts) == 1
+    assert prepared.far.share == pytest.approx(1 - 2 / 103, rel=1e-2)
+    assert describe_far(prepared)["parts"] == 2

@@ -12,7 +12,7 @@ from quick import QUICK, changed
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import repair
-from nstr3d.geometry.mesh.union import Union
+from nstr3d.geometry.mesh.union import Union, inner_share
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs.mesh import MeshJob, MeshStages, run
 from nstr3d.jobs.results import MESH
@@ -88,9 +88,9 @@ def test_open_parts_are_closed_before_they_are_united(tmp_path: Path) -> None:
 
 def test_surface_that_could_not_be_left_out_is_named() -> None:
     nested = oracles.joined(oracles.sphere(2), oracles.sphere(2, radius=0.5))
-    (warning,) = union_warnings(Union(), MeshDistance(nested))
+    (warning,) = union_warnings(Union(), inner_share(MeshDistance(nested)))
     assert "has the solid on both sides and still counts as surface" in warning
-    assert union_warnings(Union(), MeshDistance(oracles.sphere(2))) == []
+    assert union_warnings(Union(), inner_share(MeshDistance(oracles.sphere(2)))) == []
     plain = repair(oracles.sphere(2))[1]
     assert turned_warnings(plain, 320) == []
     assert "whole" not in turned_warnings(replace(plain, flipped_faces=3), 320)[0]

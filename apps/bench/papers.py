@@ -31,8 +31,7 @@ from nstr3d.bench.protocols import (
 from nstr3d.cli.command import guarded
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.holes import close_holes
-from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.solid import solid_of
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import load_image, load_mesh
 from nstr3d.io.atomic import atomic_path
@@ -176,7 +175,7 @@ def measure(options: Options) -> None:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
     for path in meshes:
-        mesh = close_holes(repair(load_mesh(path))[0])[0]
+        mesh = solid_of(load_mesh(path))
         for budget, _ in NEURBF:
             keep("neurbf", path, budget, lambda mesh=mesh, n=budget: neurbf(mesh, n, options))
         for budget, _ in MPLICITS:

@@ -17,6 +17,8 @@ REPAIRS = {
     "degenerate_faces": "faces without area dropped",
     "duplicate_faces": "duplicate faces dropped",
     "unreferenced_vertices": "unused vertices dropped",
+    "welded_vertices": "vertices on borders welded",
+    "split_edges": "edges on borders split",
 }
 
 
@@ -64,6 +66,7 @@ def check_table(about: dict[str, Any]) -> str:
 def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
     repairs, far = about["repairs"], about["far"]
     done = [f"{repairs[name]:,} {what}" for name, what in REPAIRS.items() if repairs[name]]
+    done += _union_words(repairs["union"])
     edges = f"{repairs['boundary_edges']:,} boundary, {repairs['branching_edges']:,} branching"
     closed = repairs["closed"]
     rows = [
@@ -71,7 +74,7 @@ def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("components", f"{about['components']:,}"),
         ("watertight", "yes" if about["watertight"] else f"no: edges: {edges}"),
         ("would be repaired", ", ".join(done) or "nothing"),
-        ("would be turned", f"{repairs['flipped_faces']:,} of {about['faces']:,} faces"),
+        ("would be turned", f"{repairs['flipped_faces']:,} faces"),
         ("would be closed", f"{closed['holes']:,} hole(s), up to {closed['widest']:.3g} wide"),
         ("the sign rests on", about["sign"]),
         *_place_rows(about),
@@ -81,6 +84,17 @@ def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
         share = f"{far['parts']:,}, which take {far['share_of_box']:.1%} of the box's length"
         rows.append(("far parts", f"{share}; {far['dropped']:,} would be left out"))
     return rows
+
+
+def _union_words(union: dict[str, Any]) -> list[str]:
+    """What the union of the parts would leave out."""
+    inner = union["walls"] + union["cut"]
+    words = [f"{inner:,} faces inside the solid dropped or cut"] if inner else []
+    if union["nested"]:
+        words.append(f"{union['nested']:,} parts inside others dropped")
+    if union["united"]:
+        words.append(f"{union['united']:,} parts united")
+    return words
 
 
 def _points_rows(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,11 +15,18 @@ from typing import Any
 import numpy as np
 
 from nstr3d.geometry.cloud.prepare import prepare
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.doubts import mean_thickness
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.io import NoFacesError, load_cloud, load_picture, load_sound, read_mesh
 from nstr3d.io.cloud import CLOUD_SUFFIXES
-from nstr3d.jobs.prepared import Prepared, describe_far, describe_repairs, prepare_mesh
+from nstr3d.jobs.prepared import (
+    Prepared,
+    describe_far,
+    describe_repairs,
+    prepare_mesh,
+    unite_overlap,
+)
 from nstr3d.signals.signal import kind_of
 from nstr3d.types import Box, Mesh, PointCloud
 
@@ -71,6 +78,7 @@ def _about_shape(path: Path) -> dict[str, Any]:
 
 def _about_mesh(mesh: Mesh) -> dict[str, Any]:
     prepared = prepare_mesh(mesh)
+    prepared = unite_overlap(prepared, MeshDistance(prepared.mesh))
     repairs, solid = prepared.repairs, prepared.mesh
     thickness = mean_thickness(solid)
     return {
@@ -78,6 +86,7 @@ def _about_mesh(mesh: Mesh) -> dict[str, Any]:
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
         "components": repairs.components,
+        "account": dataclasses.asdict(prepared.account),
         "watertight": repairs.watertight,
         "repairs": describe_repairs(prepared),
         "far": describe_far(prepared),
@@ -100,9 +109,11 @@ def _sign(prepared: Prepared) -> str:
     repairs, closing = prepared.repairs, prepared.closing
     if repairs.watertight:
         return "closed surface"
-    if not closing.left:
+    if closing.left:
+        return f"winding number; {closing.left} boundary edge(s) stay open"
+    if closing.holes:
         return f"winding number of the surface with {closing.holes} hole(s) closed"
-    return f"winding number; {closing.left} boundary edge(s) stay open"
+    return "winding number of the surface"
 
 
 def _about_points(path: Path) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from nstr3d.geometry.cloud.prepare import FEW, Preparation, prepare
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
+from nstr3d.geometry.mesh.solid import solid_of
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
@@ -172,7 +173,7 @@ class PointsStages(SurfaceStages[PointsJob]):
         with self.run.stage("load"):
             (self.cloud, self.reading), self.reference = read_cloud(job.path), None
             if job.reference is not None:
-                self.reference = close_holes(repair(load_mesh(job.reference))[0])[0]
+                self.reference = solid_of(load_mesh(job.reference))
 
     def prepare(self) -> None:
         self.run.warn(self.reading.warnings)

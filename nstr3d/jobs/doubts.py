@@ -15,23 +15,21 @@ NAMED = 3  # far parts that a warning names
 THIN = 1 / 20  # mean thickness, in longest sides, above which a solid does not count as thin
 
 
-def far_warnings(far: FarParts, dropped: Sequence[bool]) -> list[str]:
-    """Warnings that name the parts far from the main parts and their share of the box.
-
-    ``dropped`` says of each part whether it was left out.
-    """
-    gone = [part for part, drop in zip(far.parts, dropped) if drop]
-    kept = [part for part, drop in zip(far.parts, dropped) if not drop]
+def far_warnings(far: FarParts, dropped: Sequence[FarPart]) -> list[str]:
+    """Warnings that name the parts far from the main parts: those that were ``dropped``, and those
+    that are left with their share of the box."""
     messages = []
-    if gone:
-        where = _named(gone)
-        messages.append(f"{len(gone)} part(s) lie far from the others and were left out: {where}.")
-    if kept:
+    if dropped:
+        where = _named(dropped)
+        messages.append(
+            f"{len(dropped)} part(s) lie far from the others and were left out: {where}."
+        )
+    if far.parts:
         text = (
             "{} part(s) lie far from the others: {}. {:.1%} of the box's length serves far parts "
             "alone, so that the others fit coarsely; <drop_far> leaves them out."
         )
-        messages.append(Message(text, len(kept), _named(kept), far.share))
+        messages.append(Message(text, len(far.parts), _named(far.parts), far.share))
     return messages
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,7 @@ from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob, check_positive
-from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh
-from nstr3d.jobs.solid import union_warnings, unite_overlap
+from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
 from nstr3d.jobs.walk import walk
@@ -28,7 +28,7 @@ from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
-from nstr3d.types import Camera, Mesh
+from nstr3d.types import Box, Camera, Mesh
 
 SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
@@ -41,8 +41,8 @@ class MeshJob(SurfaceJob):
     path: Path
     """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
     drop_far: bool = False
-    """Leave out all parts that lie far from the others; small open flakes far off are always left
-    out."""
+    """Leave out all parts that lie far from the others; small open flakes far off are left out
+    unless open surfaces are kept."""
     open: bool = False
     """Keep open surfaces, such as terrain, as thin sheets. By default, their holes are closed if
     that gives a solid, and what encloses no volume is left out."""
@@ -90,26 +90,23 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def prepare(self) -> None:
         with self.run.clock("load"):
-            self.thickness = _thickness(self.job, self.original)
-            self.prepared = prepare_mesh(self.original, self.job.drop_far, self.thickness)
-            mesh = self.prepared.mesh
-            self.place(mesh)
-            united, union = unite_overlap(mesh, self.distance, self.prepared.union)
-            if united is not mesh:
-                self.place(united)
-            self.prepared = dataclasses.replace(self.prepared, mesh=united, union=union)
-        overlaps = union_warnings(union, self.distance)
-        self.run.warn([*slowness(), *self.prepared.warnings, *overlaps])
+            prepared = prepare_mesh(self.original, self.job.drop_far, _thickness(self.job))
+            self.place(prepared.mesh)
+            self.prepared = unite_overlap(prepared, self.distance)
+            self.thickness = self.prepared.thickness
+            if self.prepared.mesh is not prepared.mesh:
+                self.place(self.prepared.mesh)
+        self.run.warn([*slowness(), *self.prepared.warnings])
 
     def extract(self) -> None:
         with self.run.stage("extract"):
             try:
                 self.extracted = extract_surface(self.sdf, self.job.extraction.resolution).mesh
             except ValueError as error:
-                causes = far_warnings(self.prepared.far, self.prepared.dropped)
+                causes = far_warnings(self.prepared.far, ())
                 if not causes:
                     raise
-                raise ValueError(Message("{} {}", error.args[0], causes[-1])) from error
+                raise ValueError(Message("{} {}", error.args[0], causes[0])) from error
 
     def measure(self) -> None:
         job, placed, run = self.job, self.placed, self.run
@@ -206,12 +203,13 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.n
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 
 
-def _thickness(job: MeshJob, mesh: Mesh) -> float | None:
-    """The thickness of sheets, in units of ``mesh``; None if open surfaces are to be closed."""
+def _thickness(job: MeshJob) -> Callable[[Box], float] | None:
+    """Gives the thickness of sheets for the box of a mesh; None if open surfaces are to be
+    closed."""
     if not (job.open or job.thickness):
         return None
-    cell = float(mesh.bounds.extent.max()) / job.extraction.resolution
-    return job.thickness or SHEET_CELLS * cell
+    cells = SHEET_CELLS / job.extraction.resolution
+    return lambda bounds: job.thickness or cells * float(bounds.extent.max())
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:

@@ -13,7 +13,7 @@ WIDE = 0.5  # width of a cap, in diagonals, above which the surface may be meant
 def check_solid(solid: Solid) -> None:
     """Raises ValueError if the mesh has only sheets, which enclose nothing."""
     account = solid.account
-    if account.sheets and account.sheets + account.degenerate == account.parts:
+    if account.sheets and account.sheets + account.degenerate + account.far == account.parts:
         raise ValueError(
             Message(
                 "The mesh is an open sheet that encloses no volume ({} part(s), {} boundary "
@@ -48,11 +48,16 @@ def _about_welding(solid: Solid) -> list[str]:
     repairs = solid.repairs
     if not (repairs.welded_vertices or repairs.split_edges):
         return []
-    return [
-        f"{repairs.welded_vertices} vertices on borders were welded to others up to "
-        f"{repairs.weld_tolerance:.3g} away, and {repairs.split_edges} edges on borders were "
-        f"split at vertices of others; this joined {repairs.welded_parts} parts."
-    ]
+    done = []
+    if repairs.welded_vertices:
+        done.append(
+            f"{repairs.welded_vertices} vertices on borders were welded to others up to "
+            f"{repairs.weld_tolerance:.3g} away"
+        )
+    if repairs.split_edges:
+        done.append(f"{repairs.split_edges} edges on borders were split at vertices of others")
+    parts = f"; this joined {repairs.welded_parts} parts" if repairs.welded_parts else ""
+    return [f"{', and '.join(done)}{parts}."]
 
 
 def _about_holes(solid: Solid, thickness: float | None) -> list[str]:
@@ -109,6 +114,7 @@ def _about_parts(solid: Solid, thickness: float | None) -> list[str]:
         )
     if account.degenerate:
         messages.append(
-            f"{account.degenerate} of {account.parts} parts have no area and were left out."
+            f"{account.degenerate} of {account.parts} parts were left out, because their faces "
+            "have no area or are copies of others."
         )
     return messages

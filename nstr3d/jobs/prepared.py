@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from nstr3d.geometry.mesh.doubts import FarParts, far_parts, without_parts
+from nstr3d.geometry.mesh.clean import merge_vertices
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.doubts import FarPart, FarParts, far_parts, without_parts
 from nstr3d.geometry.mesh.holes import Closing
 from nstr3d.geometry.mesh.repair import RepairReport, repair_parts, unite_repaired
-from nstr3d.geometry.mesh.solid import Account, close_repaired, make_solid
-from nstr3d.geometry.mesh.union import Union
+from nstr3d.geometry.mesh.solid import Account, Solid, close_repaired
+from nstr3d.geometry.mesh.union import Union, inner_share, unite_self
 from nstr3d.jobs.doubts import far_warnings, step_warnings
 from nstr3d.jobs.meshwarnings import check_solid, warnings_of
-from nstr3d.jobs.solid import turned_warnings
+from nstr3d.jobs.solid import turned_warnings, union_warnings
 from nstr3d.jobs.surface import check_size
-from nstr3d.types import Mesh
-
-EDGES = ("watertight", "boundary_edges", "branching_edges", "one_sided")
+from nstr3d.types import Box, Mesh
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,9 @@ class Prepared:
     """The solid that is fitted: the repaired, closed and united ``mesh``, in world units.
 
     ``repairs``, ``closing`` and ``union`` say what was changed, and ``account`` what became of each
-    part. ``far`` are the parts that lie far from the others, and ``dropped`` says of each whether
-    it was left out. ``warnings`` are for the user.
+    part. ``far`` are the parts far from the others that are left, and ``dropped`` those that were
+    left out. ``thickness`` is that of sheets, None if open surfaces were closed. ``warnings`` are
+    for the user.
     """
 
     mesh: Mesh
@@ -35,40 +37,83 @@ class Prepared:
     account: Account
     union: Union
     far: FarParts
-    dropped: tuple[bool, ...]
+    dropped: tuple[FarPart, ...]
+    thickness: float | None
     warnings: tuple[str, ...]
 
 
 def prepare_mesh(
-    original: Mesh, drop_far: bool = False, thickness: float | None = None
+    original: Mesh, drop_far: bool = False, thickness: Callable[[Box], float] | None = None
 ) -> Prepared:
-    """Turns the mesh of a file into the solid that is fitted.
+    """Turns the mesh of a file into the solid that is fitted, but for parts that overlap
+    themselves; `unite_overlap` completes it.
 
-    Strays far from the other parts are left out; ``drop_far`` leaves out all far parts. Open
-    surfaces become sheets of ``thickness``, if one is given. Raises ValueError for a mesh that is
-    too large or too small, for one that encloses nothing, and as `repair` does.
+    Strays far from the other parts are left out; ``drop_far`` leaves out all far parts. This comes
+    first, because tolerances of repair depend on the size of the mesh. Open surfaces become sheets
+    if ``thickness`` gives their thickness for the box of the mesh; strays are then kept. Raises
+    ValueError for a mesh that is too large or too small, for one that encloses nothing, and as
+    `repair` does.
     """
     check_size(original)
-    whole, repairs, part = repair_parts(original)
-    far = far_parts(whole, repairs.components)
-    dropped = tuple(drop_far or (each.stray and thickness is None) for each in far.parts)
-    if any(dropped):
-        solid = make_solid(without_parts(whole, far, dropped), thickness)
-        edges = {name: getattr(solid.repairs, name) for name in EDGES}
-        solid = dataclasses.replace(solid, repairs=dataclasses.replace(repairs, **edges))
-    else:
-        solid = close_repaired(whole, repairs, part, thickness)
+    merged, count = merge_vertices(original)
+    merged, far, dropped = _without_far(merged, drop_far, strays=thickness is None)
+    thick = thickness and thickness(merged.bounds)
+    whole, repairs, part = repair_parts(merged, merged=count)
+    solid = _with_far(close_repaired(whole, repairs, part, thick), dropped)
     check_solid(solid)
-    mesh, union = unite_repaired(solid.mesh, solid.repairs)
-    faces = len(original.faces) - repairs.degenerate_faces - repairs.duplicate_faces
+    mesh, union = unite_repaired(solid.mesh, repairs)
     warnings = [
-        *warnings_of(solid, thickness),
-        *turned_warnings(repairs, faces),
+        *warnings_of(solid, thick),
+        *turned_warnings(repairs, len(whole.faces)),
         *far_warnings(far, dropped),
         *step_warnings(original),
     ]
-    made = solid.repairs, solid.closing, solid.account
-    return Prepared(mesh, *made, union, far, dropped, tuple(warnings))
+    return Prepared(
+        mesh, repairs, solid.closing, solid.account, union, far, dropped, thick, tuple(warnings)
+    )
+
+
+def unite_overlap(prepared: Prepared, distance: MeshDistance) -> Prepared:
+    """``prepared`` without the faces inside parts that overlap themselves, and with warnings about
+    all faces inside the solid.
+
+    ``distance`` may measure from a scaled copy of the mesh, whose search tree is built once.
+    """
+    mesh, union, share = prepared.mesh, prepared.union, inner_share(distance)
+    if share:
+        mesh, later = unite_self(mesh, MeshDistance(mesh))
+        union, share = union.followed_by(later), inner_share(MeshDistance(mesh))
+    warnings = (*prepared.warnings, *union_warnings(union, share))
+    return dataclasses.replace(prepared, mesh=mesh, union=union, warnings=warnings)
+
+
+def _without_far(
+    mesh: Mesh, drop_far: bool, strays: bool
+) -> tuple[Mesh, FarParts, tuple[FarPart, ...]]:
+    """``mesh`` without far parts, the far parts that are left, and those that were dropped: all if
+    ``drop_far``, else the strays among them if ``strays``."""
+    far = far_parts(mesh)
+    flags = [drop_far or (strays and each.stray) for each in far.parts]
+    if not any(flags):
+        return mesh, far, ()
+    dropped = tuple(each for each, flag in zip(far.parts, flags) if flag)
+    mesh = without_parts(mesh, far, flags)
+    return mesh, far_parts(mesh), dropped
+
+
+def _with_far(solid: Solid, dropped: tuple[FarPart, ...]) -> Solid:
+    """``solid`` whose account has the far parts that were ``dropped``."""
+    if not dropped:
+        return solid
+    account, area = solid.account, sum(each.area for each in dropped)
+    account = dataclasses.replace(
+        account,
+        parts=account.parts + len(dropped),
+        far=len(dropped),
+        left_out=account.left_out + len(dropped),
+        left_out_share=area + (1 - area) * account.left_out_share,
+    )
+    return dataclasses.replace(solid, account=account)
 
 
 def describe_repairs(prepared: Prepared) -> dict[str, Any]:
@@ -80,11 +125,12 @@ def describe_repairs(prepared: Prepared) -> dict[str, Any]:
 
 
 def describe_far(prepared: Prepared) -> dict[str, Any]:
-    """The report's entry on parts that lie far from the main parts."""
-    far = prepared.far
+    """The report's entry on parts that lie far from the main parts, those left out included.
+    ``share_of_box`` is that of the parts that are left."""
+    parts = (*prepared.far.parts, *prepared.dropped)
     return {
-        "parts": len(far.parts),
-        "faces": sum(part.faces for part in far.parts),
-        "share_of_box": far.share,
-        "dropped": sum(prepared.dropped),
+        "parts": len(parts),
+        "faces": sum(part.faces for part in parts),
+        "share_of_box": prepared.far.share,
+        "dropped": len(prepared.dropped),
     }

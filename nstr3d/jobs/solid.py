@@ -1,22 +1,9 @@
-"""The solid that a mesh bounds: faces inside it are left out, and what was done is put in words."""
+"""Warnings about the solid that a mesh bounds: faces that were turned over or left out."""
 
 from __future__ import annotations
 
-from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import RepairReport
-from nstr3d.geometry.mesh.union import Union, inner_share, unite_self
-from nstr3d.types import Mesh
-
-
-def unite_overlap(mesh: Mesh, distance: MeshDistance, union: Union) -> tuple[Mesh, Union]:
-    """`unite_self` for ``mesh``, whose earlier ``union`` is known.
-
-    ``distance`` may measure from a scaled copy of the mesh, whose search tree is built once.
-    """
-    if inner_share(distance) == 0:
-        return mesh, union
-    united, later = unite_self(mesh, MeshDistance(mesh))
-    return united, union.followed_by(later)
+from nstr3d.geometry.mesh.union import Union
 
 
 def turned_warnings(repairs: RepairReport, faces: int) -> list[str]:
@@ -37,11 +24,9 @@ def turned_warnings(repairs: RepairReport, faces: int) -> list[str]:
     ]
 
 
-def union_warnings(union: Union, distance: MeshDistance) -> list[str]:
-    """Warnings about the surface inside the solid: what was left out, and what still counts.
-
-    ``distance`` measures from the mesh after the union.
-    """
+def union_warnings(union: Union, share: float) -> list[str]:
+    """Warnings about the surface inside the solid: what was left out, and the ``share`` of the
+    surface that still counts (`inner_share`)."""
     messages = []
     if union.changed:
         kinds = (
@@ -55,7 +40,6 @@ def union_warnings(union: Union, distance: MeshDistance) -> list[str]:
             f"{union.area:.2%} of the surface lay inside the solid and was left out ({what}): the "
             "surface is the outside of the union of all parts, and cavities stay."
         )
-    share = inner_share(distance)
     if share:
         messages.append(
             f"{share:.1%} of the surface has the solid on both sides and still counts as surface, "

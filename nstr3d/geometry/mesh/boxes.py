@@ -15,11 +15,18 @@ Boxes = tuple[np.ndarray, np.ndarray]
 
 
 def bounding_boxes(mesh: Mesh, label: np.ndarray) -> Boxes:
-    """The lower and upper corners ``(s, 3)`` of the boxes of the parts; ``label (f,)`` is the part
-    of each face, and every part has a face."""
+    """`corner_boxes` for the faces of ``mesh``."""
+    return corner_boxes(mesh.corners, label)
+
+
+def corner_boxes(corners: np.ndarray, label: np.ndarray) -> Boxes:
+    """The lower and upper corners ``(s, 3)`` of the boxes of the parts.
+
+    ``label (f,)`` is the part of each triangle of ``corners (f, 3, 3)``, and every part has one.
+    """
     order = np.argsort(label, kind="stable")
     first = np.flatnonzero(np.append(True, np.diff(label[order]) != 0))
-    corners = mesh.corners[order]
+    corners = corners[order]
     return (
         np.minimum.reduceat(corners.min(axis=1), first),
         np.maximum.reduceat(corners.max(axis=1), first),

@@ -21,7 +21,7 @@ class Clean:
     """A mesh without useless faces, and what was changed.
 
     ``part (f,)`` is the component that each face was in before welding, out of ``parts``. ``lost``
-    is the number of components that are gone, because no face of theirs has an area.
+    is the number of components that are gone, because their faces have no area or are copies.
     """
 
     mesh: Mesh
@@ -41,9 +41,14 @@ class Clean:
         return self.welding.vertices > 0 or self.welding.edges > 0
 
 
-def clean_mesh(mesh: Mesh, gap: float) -> Clean:
-    """Merges vertices, drops useless faces, and welds the borders if there are any."""
-    vertices, faces, merged = _merge_vertices(mesh.vertices, mesh.faces)
+def clean_mesh(mesh: Mesh, gap: float, merged: int | None = None) -> Clean:
+    """Merges vertices, drops useless faces, and welds the borders if there are any.
+
+    ``merged`` is the second result of `merge_vertices` for a mesh that has gone through it.
+    """
+    if merged is None:
+        mesh, merged = merge_vertices(mesh)
+    vertices, faces = mesh.vertices, mesh.faces
     useless = _degenerate(Mesh(vertices, faces))
     kept = faces[~useless]
     if len(kept) == 0:
@@ -82,18 +87,38 @@ def _count_lost(faces: np.ndarray, useless: np.ndarray) -> int:
     return len(np.setdiff1d(label[faces[useless, 0]], np.flatnonzero(sound)))
 
 
-def _merge_vertices(vertices: np.ndarray, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-    """Merges vertices at equal positions into the first of them.
+def check_mesh(mesh: Mesh) -> None:
+    """Raises ``ValueError`` if ``mesh`` has no faces, if a vertex is not finite, or if a face
+    refers to a vertex that does not exist."""
+    if len(mesh.faces) == 0:
+        raise ValueError("the mesh has no faces, so there is nothing to repair")
+    finite = np.isfinite(mesh.vertices).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"vertex {int(np.argmin(finite))} of the mesh is not finite; remove or replace it"
+        )
+    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
+        raise ValueError(
+            f"the faces of the mesh refer to vertices outside 0..{len(mesh.vertices) - 1}; check "
+            "the file"
+        )
 
-    Returns the vertices, the faces, and the number of vertices that were removed.
+
+def merge_vertices(mesh: Mesh) -> tuple[Mesh, int]:
+    """Merges vertices at equal positions into the first of them, and counts those removed.
+
+    Raises ``ValueError`` as `check_mesh` does.
     """
+    check_mesh(mesh)
+    vertices, faces = mesh.vertices, mesh.faces
     order = np.lexsort(vertices.T)  # a stable sort: of equal positions the first comes first
     ordered = vertices[order]
     starts = np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)])
     first = np.empty(len(vertices), np.int64)
     first[order] = order[starts][np.cumsum(starts) - 1]
     kept = first == np.arange(len(vertices))
-    return vertices[kept], (np.cumsum(kept) - 1)[first[faces]], int((~kept).sum())
+    joined = (np.cumsum(kept) - 1)[first[faces]]
+    return Mesh(vertices[kept], joined), int((~kept).sum())
 
 
 def _degenerate(mesh: Mesh) -> np.ndarray:

@@ -27,7 +27,8 @@ class FarPart:
     """A part that lies far from the main parts.
 
     It has ``bounds``, a number of ``faces``, the fraction ``area`` of the whole area, and the
-    ``gap`` to the box of the main parts. It is ``closed`` if each of its edges has two faces.
+    ``gap`` to the box of the main parts. It is ``closed`` if each of its edges has an
+    even number of faces.
     """
 
     bounds: Box
@@ -57,16 +58,13 @@ class FarParts:
     part: np.ndarray
 
 
-def far_parts(mesh: Mesh, components: int | None = None) -> FarParts:
+def far_parts(mesh: Mesh) -> FarParts:
     """The parts of ``mesh`` that lie far from its main parts.
 
     A part is a set of faces connected by vertices. The main parts are the part with most area and,
     repeatedly, every part whose gap to the box of the main parts is at most FAR times the longest
-    side of that box. ``mesh`` must have faces; `repair` merges the vertices that seams repeat. Its
-    number of ``components`` saves time if it is known to be 1.
+    side of that box. ``mesh`` must have faces; `merge_vertices` merges those that seams repeat.
     """
-    if components == 1:
-        return FarParts((), mesh.bounds, 0.0, np.full(len(mesh.faces), -1))
     mesh = drop_unused_vertices(mesh)
     label = label_vertices(mesh)
     count = int(label.max()) + 1
@@ -135,11 +133,11 @@ def coordinate_step(vertices: np.ndarray) -> float | None:
 
 
 def _torn(mesh: Mesh, part: np.ndarray, count: int) -> np.ndarray:
-    """Mask ``(count,)`` of the parts with an edge that does not have two faces. ``part (f,)`` is
-    the part of each face."""
+    """Mask ``(count,)`` of the parts with an edge of an odd number of faces. ``part (f,)`` is the
+    part of each face."""
     key = directed_edges(mesh.faces)[2]
     _, first, uses = np.unique(key, return_index=True, return_counts=True)
-    return np.bincount(part[first[uses != 2] // 3], minlength=count) > 0
+    return np.bincount(part[first[uses % 2 == 1] // 3], minlength=count) > 0
 
 
 def _main_parts(lower: np.ndarray, upper: np.ndarray, areas: np.ndarray) -> tuple[np.ndarray, Box]:

@@ -35,11 +35,11 @@ class RepairReport:
     ``split_edges`` are edges of borders that were split at the vertices of other borders.
 
     ``parts`` is the number of components before welding, ``welded_parts`` the number of those that
-    were welded to others, and ``lost_parts`` the number of further components of which no face has
-    an area. ``components`` is the number of components; a component
-    is a set of faces connected across edges with exactly two faces. ``one_sided`` counts components
-    that cannot be oriented, such as a Moebius strip. ``boundary_edges`` have one face and
-    ``branching_edges`` have more than two. ``watertight`` says that every edge has exactly two
+    were welded to others, and ``lost_parts`` the number of further components of which no face
+    has an area or all faces are copies of others. ``components`` is the number of components; a
+    component is a set of faces connected across edges with exactly two faces. ``one_sided`` counts
+    components that cannot be oriented, such as a Moebius strip. ``boundary_edges`` have one face
+    and ``branching_edges`` have more than two. ``watertight`` says that every edge has exactly two
     faces, which run along it in opposite directions. These describe the mesh before its parts were
     united. ``turned`` counts the components that were turned over as a whole, because they were
     inside out. ``union`` is what `unite` left out; it is None for a mesh with boundary edges or
@@ -112,14 +112,16 @@ def unite_repaired(mesh: Mesh, report: RepairReport) -> tuple[Mesh, Union]:
     return (mesh, Union()) if single else unite(mesh)
 
 
-def repair_parts(mesh: Mesh, gap: float = WELD) -> tuple[Mesh, RepairReport, np.ndarray]:
+def repair_parts(
+    mesh: Mesh, gap: float = WELD, merged: int | None = None
+) -> tuple[Mesh, RepairReport, np.ndarray]:
     """As `repair`, but without the union of the parts.
 
     The third result is the part ``(f,)`` of each face, its component before welding. Parts are
-    numbered from 0 to ``parts`` - 1.
+    numbered from 0 to ``parts`` - 1. ``merged`` is the second result of `merge_vertices` for a mesh
+    that has gone through it.
     """
-    _check(mesh)
-    clean = clean_mesh(mesh, gap)
+    clean = clean_mesh(mesh, gap, merged)
     component, flip, one_sided = _consistent_orientation(clean)
     candidate = Mesh(clean.mesh.vertices, _flipped(clean.mesh.faces, flip))
     watertight = clean.edges.all_paired and one_sided == 0
@@ -158,21 +160,6 @@ def structure(mesh: Mesh) -> tuple[int, bool]:
     edges = Edges.of(mesh.faces)
     components = int(label_components(len(mesh.faces), *edges.pairs.T).max()) + 1
     return components, edges.all_paired and bool(edges.agree.all())
-
-
-def _check(mesh: Mesh) -> None:
-    if len(mesh.faces) == 0:
-        raise ValueError("the mesh has no faces, so there is nothing to repair")
-    finite = np.isfinite(mesh.vertices).all(axis=1)
-    if not finite.all():
-        raise ValueError(
-            f"vertex {int(np.argmin(finite))} of the mesh is not finite; remove or replace it"
-        )
-    if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):
-        raise ValueError(
-            f"the faces of the mesh refer to vertices outside 0..{len(mesh.vertices) - 1}; check "
-            "the file"
-        )
 
 
 def _consistent_orientation(clean: Clean) -> tuple[np.ndarray, np.ndarray, int]:

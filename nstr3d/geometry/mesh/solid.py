@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, Fate, close_parts
-from nstr3d.geometry.mesh.repair import RepairReport, repair_parts
+from nstr3d.geometry.mesh.repair import RepairReport, repair_parts, unite_repaired
 from nstr3d.geometry.mesh.sheets import thicken
 from nstr3d.geometry.mesh.surface import face_areas
+from nstr3d.geometry.mesh.union import unite_self
 from nstr3d.types import Mesh
 
 
@@ -20,9 +22,10 @@ class Account:
     ``closed`` parts are closed, after welding where it joined them. ``capped`` parts had holes that
     caps closed. ``open`` parts bound a solid together with others, with gaps between them.
     ``sheets`` enclose nothing and were left out, or are all that there is. ``thickened`` parts are
-    open surfaces that became thin solids. Of ``degenerate`` parts no face has an area. These six
-    numbers add up to ``parts``. ``welded`` of the parts were welded to others, ``left_out`` are not
-    in the result, and ``left_out_share`` is the share of the area of the mesh that these have.
+    open surfaces that became thin solids. Of ``degenerate`` parts all faces have no area or are
+    copies of others. ``far`` parts lie far from the others and were left out. These seven numbers
+    add up to ``parts``. ``welded`` of the parts were welded to others, ``left_out`` are not in the
+    result, and ``left_out_share`` is the share of the area of the mesh that these have.
     """
 
     parts: int
@@ -35,6 +38,7 @@ class Account:
     welded: int
     left_out: int
     left_out_share: float
+    far: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,16 @@ class Solid:
     repairs: RepairReport
     closing: Closing
     account: Account
+
+
+def solid_of(mesh: Mesh) -> Mesh:
+    """The solid that ``mesh`` bounds: repaired, with its holes closed and its parts united.
+
+    Raises ``ValueError`` as `repair` does.
+    """
+    solid = make_solid(mesh)
+    united, _ = unite_repaired(solid.mesh, solid.repairs)
+    return unite_self(united, MeshDistance(united))[0]
 
 
 def make_solid(mesh: Mesh, thickness: float | None = None) -> Solid:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
+from nstr3d.geometry.mesh.boxes import corner_boxes
 from nstr3d.types import Mesh
 
 # Distance of two tiles in sizes of a tile. An open surface adds its solid angle to the winding
@@ -29,7 +30,7 @@ class Tiles:
     def around(corners: np.ndarray, owner: np.ndarray) -> Tiles:
         """A tile for each group of triangles with ``corners (f, 3, 3)``; ``owner (f,)`` are the
         groups, counted from 0."""
-        lower, upper = bounds_of(corners, owner)
+        lower, upper = corner_boxes(corners, owner)
         count = len(lower)
         side = int(np.ceil(count ** (1 / 3)))
         cells = np.stack(np.unravel_index(np.arange(count), (side,) * 3), axis=1)
@@ -46,14 +47,6 @@ class Tiles:
         return Mesh(moved, np.arange(len(moved)).reshape(-1, 3))
 
 
-def bounds_of(corners: np.ndarray, owner: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The lower and upper corner ``(n, 3)`` of the bounding box of each group of triangles."""
-    order = np.argsort(owner, kind="stable")
-    first = np.concatenate([[0], np.cumsum(np.bincount(owner))[:-1]])
-    lower = np.minimum.reduceat(corners.min(axis=1)[order], first)
-    return lower, np.maximum.reduceat(corners.max(axis=1)[order], first)
-
-
 def label_neighbours(corners: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """A label ``(n,)`` for each group of triangles; groups close to one another share a label.
 
@@ -61,7 +54,7 @@ def label_neighbours(corners: np.ndarray, owner: np.ndarray) -> np.ndarray:
     """
     from scipy.spatial import KDTree
 
-    lower, upper = bounds_of(corners, owner)
+    lower, upper = corner_boxes(corners, owner)
     centre, radius = (lower + upper) / 2, REACH * np.linalg.norm(upper - lower, axis=1) / 2
     kind = np.frexp(radius)[1]
     classes = [np.flatnonzero(kind == value) for value in np.unique(kind)]

@@ -72,19 +72,17 @@ class Union:
         )
 
 
-def unite(mesh: Mesh, component: np.ndarray | None = None) -> tuple[Mesh, Union]:
+def unite(mesh: Mesh) -> tuple[Mesh, Union]:
     """The surface of the union of the parts of ``mesh``, and what was left out.
 
-    Faces must be oriented outward (`repair` ensures it). ``component (f,)`` may be the component of
-    each face if ``mesh`` is watertight. A mesh without faces inside the solid is returned as it is.
+    Faces must be oriented outward (`repair` ensures it). A mesh without faces inside the solid is
+    returned as it is.
     Closed parts that cross are united exactly. Faces of other parts that cross are cut along the
     crossing, and the pieces inside the solid are left out.
 
     A single part that overlaps itself is not searched for here; `unite_self` does that.
     """
-    if component is not None and component.max() == 0:
-        return mesh, Union()
-    whole, walls = (mesh, 0) if component is not None else without_walls(mesh)
+    whole, walls = without_walls(mesh)
     shells = Shells.of(whole)
     boxes = bounding_boxes(whole, shells.label)
     pairs = meeting_boxes(*boxes)
