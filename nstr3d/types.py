@@ -36,7 +36,7 @@ class Mesh:
     @property
     def corners(self) -> np.ndarray:
         """The three vertices of each face ``(f, 3, 3)``."""
-        return self.vertices[self.faces]
+        return np.take(self.vertices, self.faces, axis=0)
 
 
 @dataclass(frozen=True)

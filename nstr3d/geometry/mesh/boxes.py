@@ -24,13 +24,14 @@ def corner_boxes(corners: np.ndarray, label: np.ndarray) -> Boxes:
 
     ``label (f,)`` is the part of each triangle of ``corners (f, 3, 3)``, and every part has one.
     """
-    order = np.argsort(label, kind="stable")
-    first = np.flatnonzero(np.append(True, np.diff(label[order]) != 0))
-    corners = corners[order]
-    return (
-        np.minimum.reduceat(corners.min(axis=1), first),
-        np.maximum.reduceat(corners.max(axis=1), first),
-    )
+    one, two, three = corners[:, 0], corners[:, 1], corners[:, 2]
+    lower = np.minimum(np.minimum(one, two), three)
+    upper = np.maximum(np.maximum(one, two), three)
+    if (np.diff(label) < 0).any():
+        order = np.argsort(label, kind="stable")
+        label, lower, upper = label[order], lower[order], upper[order]
+    first = np.flatnonzero(np.append(True, np.diff(label) != 0))
+    return np.minimum.reduceat(lower, first), np.maximum.reduceat(upper, first)
 
 
 def meeting_boxes(lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

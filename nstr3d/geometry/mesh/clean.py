@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.graph import label_components
-from nstr3d.geometry.mesh.surface import face_areas
 from nstr3d.geometry.mesh.topology import Edges, drop_unused_vertices
 from nstr3d.geometry.mesh.weld import Welding, weld
 from nstr3d.types import Mesh
@@ -127,13 +126,13 @@ def _degenerate(mesh: Mesh) -> np.ndarray:
     extent = float(bounds.extent.max())
     if extent == 0:
         return np.ones(len(mesh.faces), bool)
-    unit = Mesh((mesh.vertices - bounds.centre) / extent, mesh.faces)
-    corners = [unit.vertices[mesh.faces[:, corner]] for corner in range(3)]
-    longest = np.sqrt(
-        np.max([((corners[i] - corners[i - 1]) ** 2).sum(axis=1) for i in range(3)], axis=0)
-    )
-    a, b, c = mesh.faces.T
-    return (a == b) | (b == c) | (c == a) | (2 * face_areas(unit) <= DEGENERATE_HEIGHT * longest)
+    unit = (mesh.vertices - bounds.centre) / extent
+    a, b, c = (np.take(unit, mesh.faces[:, corner], axis=0) for corner in range(3))
+    sides = b - a, c - b, a - c
+    longest = np.sqrt(np.max([np.einsum("ij,ij->i", side, side) for side in sides], axis=0))
+    height = np.linalg.norm(np.cross(sides[0], sides[2]), axis=1) <= DEGENERATE_HEIGHT * longest
+    i, j, k = mesh.faces.T
+    return (i == j) | (j == k) | (k == i) | height
 
 
 def _unique_faces(faces: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import face_areas, face_normals
 from nstr3d.types import Mesh
 
-# Upper bounds on probe points: in total (unless there are more components) and per component.
-PROBES, PROBES_PER_COMPONENT = 200_000, 64
+# Probes on a component: at least and at most, and in between about PROBES on all together.
+PROBES, LEAST, MOST = 64_000, 6, 64
 
 
 def middle_winding(mesh: Mesh, faces: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def middle_winding(mesh: Mesh, faces: np.ndarray) -> np.ndarray:
 
 def probe_faces(mesh: Mesh, component: np.ndarray, count: int) -> np.ndarray:
     """Faces spread evenly over the area of each component, the same number for each component."""
-    each = int(np.clip(PROBES // count, 1, PROBES_PER_COMPONENT))
+    each = int(np.clip(PROBES // count, LEAST, MOST))
     order = np.argsort(component, kind="stable")
     areas = face_areas(mesh)[order] / mesh.bounds.diagonal**2
     reach = np.cumsum(areas)

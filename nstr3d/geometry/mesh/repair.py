@@ -109,7 +109,7 @@ def repair(mesh: Mesh, gap: float = WELD) -> tuple[Mesh, RepairReport]:
 def unite_repaired(mesh: Mesh, report: RepairReport) -> tuple[Mesh, Union]:
     """`unite` for a ``mesh`` of `repair_parts`, at no cost if it is a single closed component."""
     single = report.watertight and report.components == 1
-    return (mesh, Union()) if single else unite(mesh)
+    return (mesh, Union()) if single else unite(mesh, report.watertight)
 
 
 def repair_parts(
@@ -137,7 +137,7 @@ def repair_parts(
         flipped_faces=int(flip.sum()),
         weld_tolerance=clean.welding.tolerance,
         parts=clean.parts,
-        welded_parts=_count_joined(clean.part, component),
+        welded_parts=_count_joined(clean.part, component) if clean.welded else 0,
         lost_parts=clean.lost,
         components=int(component.max()) + 1,
         one_sided=one_sided,

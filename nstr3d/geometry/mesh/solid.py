@@ -10,7 +10,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import Closing, Fate, close_parts
 from nstr3d.geometry.mesh.repair import RepairReport, repair_parts, unite_repaired
 from nstr3d.geometry.mesh.sheets import thicken
-from nstr3d.geometry.mesh.surface import face_areas
+from nstr3d.geometry.mesh.surface import area
 from nstr3d.geometry.mesh.union import unite_self
 from nstr3d.types import Mesh
 
@@ -89,7 +89,6 @@ def close_repaired(
     kinds = np.bincount(fate[first[first >= 0]], minlength=len(Fate)).tolist()
     sheets, thickened = (0, kinds[Fate.SHEET]) if thickness else (kinds[Fate.SHEET], 0)
     lost = repairs.lost_parts
-    area = float(face_areas(whole).sum())
     account = Account(
         parts=sum(kinds) + lost,
         closed=kinds[Fate.CLOSED],
@@ -100,6 +99,6 @@ def close_repaired(
         degenerate=lost,
         welded=repairs.welded_parts,
         left_out=lost + (sheets if closing.dropped else 0),
-        left_out_share=closing.sheet_area / area if closing.dropped else 0.0,
+        left_out_share=closing.sheet_area / area(whole) if closing.dropped else 0.0,
     )
     return Solid(solid, repairs, closing, account)

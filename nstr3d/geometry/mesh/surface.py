@@ -50,7 +50,8 @@ def volume(mesh: Mesh) -> float:
 
     It is positive if the faces are oriented outward.
     """
-    a, b, c = np.moveaxis(mesh.corners - mesh.bounds.centre, 1, 0)
+    centred = mesh.vertices - mesh.bounds.centre
+    a, b, c = (np.take(centred, mesh.faces[:, corner], axis=0) for corner in range(3))
     return float(np.einsum("ij,ij->", a, np.cross(b, c)) / 6)
 
 
@@ -88,5 +89,5 @@ def sample_surface(
 
 
 def _doubled_area_vectors(mesh: Mesh) -> np.ndarray:
-    a, b, c = (mesh.vertices[mesh.faces[:, corner]] for corner in range(3))
+    a, b, c = (np.take(mesh.vertices, mesh.faces[:, corner], axis=0) for corner in range(3))
     return np.cross(b - a, c - a)

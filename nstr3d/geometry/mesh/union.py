@@ -72,18 +72,23 @@ class Union:
         )
 
 
-def unite(mesh: Mesh) -> tuple[Mesh, Union]:
+def unite(mesh: Mesh, watertight: bool = False) -> tuple[Mesh, Union]:
     """The surface of the union of the parts of ``mesh``, and what was left out.
 
     Faces must be oriented outward (`repair` ensures it). A mesh without faces inside the solid is
-    returned as it is.
-    Closed parts that cross are united exactly. Faces of other parts that cross are cut along the
-    crossing, and the pieces inside the solid are left out.
+    returned as it is. Closed parts that cross are united exactly. Faces of other parts that cross
+    are cut along the crossing, and the pieces inside the solid are left out. It saves time if
+    ``mesh`` is known to be ``watertight``: each edge has exactly two faces.
 
     A single part that overlaps itself is not searched for here; `unite_self` does that.
     """
-    whole, walls = without_walls(mesh)
-    shells = Shells.of(whole)
+    shells = Shells.of(mesh) if watertight else None
+    # In a watertight mesh, only the four faces of a flat pillow are walls.
+    if shells and np.bincount(shells.label).min() > 4:
+        whole, walls = mesh, 0
+    else:
+        whole, walls = without_walls(mesh)
+        shells = Shells.of(whole)
     boxes = bounding_boxes(whole, shells.label)
     pairs = meeting_boxes(*boxes)
     union, united = Union(walls), whole
