@@ -1,9 +1,7 @@
 """Compiled training steps against torch's AdamW with autograd's gradient, in double precision."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -19,8 +17,7 @@ from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.kernels.field.layout import Layout, Part, Weights
 from nstr3d.kernels.step import descentcpu
 from nstr3d.kernels.step.adam import AdamW
-from nstr3d.kernels.step.descent import FOREVER, Descent, Loss
-from nstr3d.kernels.step.tickets import take_ticket
+from nstr3d.kernels.step.descent import Descent, Loss
 from nstr3d.kernels.threads import team_of
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import SdfObjective
@@ -395,59 +392,24 @@ def test_it_leaves_to_autograd_what_it_cannot_do() -> None:
         assert field().compiled_steps(0.1, 0.0, AdamW(frozen.rates(), (0.9, 0.99))) is None
 
 
-def within(seconds: float, call: Callable[[], object]) -> None:
-    """Runs ``call`` in a daemon thread. Raises what ``call`` raises, or TimeoutError if it takes
-    longer than ``seconds``."""
-    outcome: Future = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(call())
-        except ArithmeticError as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    outcome.result(timeout=seconds)
-
-
-def take_and_raise(counts: np.ndarray) -> None:
-    """A helper that raises after it has taken a ticket."""
-    while take_ticket(counts) < 0:
-        time.sleep(0.001)
-    raise ArithmeticError("of a helper with a ticket")
-
-
-def raise_at_once(counts: np.ndarray) -> None:
-    """A helper that raises before it takes a ticket."""
-    raise ArithmeticError("of a helper without a ticket")
-
-
-@pytest.mark.parametrize("fault", [take_and_raise, raise_at_once])
+@pytest.mark.parametrize("kernel", ["descend", "update"])
 def test_what_a_helper_raises_surfaces_and_the_next_step_goes_on(
-    fault: Callable[[np.ndarray], None], monkeypatch: pytest.MonkeyPatch
+    kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.set_num_threads(2)
     parts, weights = trained(DEFAULT, 20, 1, torch.float32)
     step = Descent(parts, weights, Layout(parts), LOSS, AdamW(groups(parts, weights), (0.9, 0.99)))
     points, targets = batch(1300, 1)
     step(Samples(points, targets))
-    work, raised = descentcpu.work, threading.Event()
 
-    def faulty(until: int, opening: int, patience: int, counts: np.ndarray, *others) -> None:
-        if until == FOREVER:
-            try:
-                fault(counts)
-            finally:
-                raised.set()
-        work(0, opening, 0, counts, *others)  # opens the tickets and takes none of them
-        assert raised.wait(10)
-        work(until, 0, patience, counts, *others)
+    def faulty(low: int, *others) -> None:
+        if low == 1:
+            raise ArithmeticError("of the second part")
 
-    wait(step.helpers)  # the helpers that began before the fault
     with monkeypatch.context() as patch:
-        patch.setattr(descentcpu, "work", faulty)
-        with pytest.raises(ArithmeticError, match="of a helper"):
-            within(20, lambda: step(Samples(points, targets)))
+        patch.setattr(descentcpu, kernel, faulty)
+        with pytest.raises(ArithmeticError, match="of the second part"):
+            step(Samples(points, targets))
     with torch.no_grad():
         expected = float(loss_of(points, targets, parts, weights))
     assert float(step(Samples(points, targets))) == pytest.approx(expected, rel=1e-4)

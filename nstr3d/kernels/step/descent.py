@@ -9,9 +9,7 @@ nothing and does not use autograd. Twin: `torch.optim.AdamW` with the gradient o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 import numpy as np
@@ -33,12 +31,8 @@ from nstr3d.kernels.field.layout import (
 )
 from nstr3d.kernels.step.adam import AdamW, rates_of
 from nstr3d.kernels.threads import parts as shares_of
-from nstr3d.kernels.threads import team_of
+from nstr3d.kernels.threads import split_work
 from nstr3d.types import Samples
-
-FOREVER = 1 << 62  # tickets: more than are ever done
-PATIENCE = 1 << 13  # failed looks for a ticket, about 0.3 ms in all, after which a thread returns
-LULL = 1e-5  # seconds between two checks of the helpers
 
 
 class Loss(NamedTuple):
@@ -135,92 +129,52 @@ class Descent:
         return torch.tensor(loss, dtype=torch.float32)
 
     def _work(self) -> None:
-        """Does one step on ``batch`` with helper threads. The helpers stay from step to step as
-        long as the pauses between steps are short.
-
-        Raises what a helper raised, at most one `LULL` after the caller has found no more tickets.
-        """
-        from nstr3d.kernels.step.descentcpu import work
-        from nstr3d.kernels.step.tickets import DONE
-
-        workers = len(self.sums.mine)
-        until = int(self.counts[DONE]) + 2 * workers
+        """Does one step on ``batch``: threads evaluate parts of the batch, then update parts of the
+        parameters. After an exception, the next step reads the parameters again."""
         try:
-            if workers > 1:
-                self._call_helpers(workers - 1)
-            work(until, workers, PATIENCE, *self.arguments)
-            while self.counts[DONE] < until:  # a helper has begun a ticket and is delayed
-                self._dismiss_helpers()
-                time.sleep(LULL)
-                work(until, 0, PATIENCE, *self.arguments)
-            self._dismiss_helpers()
-        finally:
-            if self.counts[DONE] < until:
-                self._abandon()
+            for kernel in (self._descend, self._update):
+                split_work(kernel, len(self.sums.mine), least=1)
+        except BaseException:
+            self.seen = []
+            raise
 
-    def _call_helpers(self, count: int) -> None:
-        """Submits helpers to the team until there are ``count``."""
-        from nstr3d.kernels.step.descentcpu import work
+    def _descend(self, _: int, low: int, high: int) -> None:
+        """Evaluates the parts ``[low, high)`` of the batch."""
+        from nstr3d.kernels.step.descentcpu import descend
 
-        team = team_of(count)
-        self._dismiss_helpers()
-        for _ in range(count - len(self.helpers)):
-            self.helpers.append(team.submit(work, FOREVER, 0, PATIENCE, *self.arguments))
+        descend(low, high, self.batch, *self.field, self.losses, self.reach, self.sums.all)
 
-    def _dismiss_helpers(self) -> None:
-        """Removes the helpers that have returned. Raises what one of them raised."""
-        gone = [each for each in self.helpers if each.done()]
-        if gone:
-            self.helpers = [each for each in self.helpers if each not in gone]
-            for each in gone:
-                each.result()
+    def _update(self, _: int, low: int, high: int) -> None:
+        """Updates the parts ``[low, high)`` of the parameters."""
+        from nstr3d.kernels.step.descentcpu import update
 
-    def _abandon(self) -> None:
-        """Ends a step that cannot be finished. Waits until no helper writes to the parameters, and
-        makes the next step start with new counts and read the parameters again."""
-        wait([each for each in self.helpers if not each.cancel()])
-        self.seen = []
+        update(low, high, self.field[0], self.reach, self.sums.all, self.state)
 
     def _compile(self) -> None:
         """Compiles or loads the kernels, so that the time of a training's first step does not
         include it."""
-        from nstr3d.kernels.step.descentcpu import work
-
-        work(0, 0, 0, *self.arguments)
+        self._descend(0, 0, 0)
+        self._update(0, 0, 0)
 
     def _prepare(self, count: int) -> None:
-        """Prepares for batches of ``count`` points. Helpers of earlier batches are no longer
-        tracked and return on their own."""
+        """Prepares for batches of ``count`` points."""
         from nstr3d.kernels.step.adamcpu import State
         from nstr3d.kernels.step.descentcpu import Plan
-        from nstr3d.kernels.step.tickets import no_tickets
 
-        self.sums, self.counts = self._sums(count), no_tickets()
-        self.helpers: list[Future] = []
+        self.sums = self._sums(count)
         workers, sizes = len(self.sums.mine), np.array(self.sums.sizes, np.int64)
         self.losses = np.zeros(workers)
-        reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
-        field = (
-            Plan(
-                np.float32(self.loss.delta),
-                np.float32(self.loss.gradient_weight),
-                self.layers,
-                sizes,
-                self.segments,
-                self.rates,
-            ),
-            self.levels,
-            self.decoder,
+        self.reach = np.tile(np.array([0, sizes.sum()]), (workers, len(self.segments), 1))
+        plan = Plan(
+            np.float32(self.loss.delta),
+            np.float32(self.loss.gradient_weight),
+            self.layers,
+            sizes,
+            self.segments,
+            self.rates,
         )
-        self.arguments = (
-            self.counts,
-            self.batch,
-            *field,
-            self.losses,
-            reach,
-            self.sums.all,
-            State(self.values, self.means, self.squares),
-        )
+        self.field = plan, self.levels, self.decoder
+        self.state = State(self.values, self.means, self.squares)
 
     def _sums(self, count: int) -> Sums:
         """Room for the gradients of batches of ``count`` points."""

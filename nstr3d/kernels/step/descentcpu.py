@@ -1,5 +1,4 @@
-"""A training step on the CPU (numba): the Huber loss with its gradient, then the update. Threads
-share the work without calling Python."""
+"""A training step on the CPU (numba): the Huber loss with its gradient, then the update."""
 
 from __future__ import annotations
 
@@ -20,7 +19,6 @@ from nstr3d.kernels.field.slopecpu import (
     tangents_of,
 )
 from nstr3d.kernels.step.adamcpu import floats_at, update_rows
-from nstr3d.kernels.step.tickets import DONE, OPEN, add_to_count, pause, read_count, take_ticket
 
 DECODER = 4  # the number of decoder segments, which come before those of the tables
 LAST = 2  # the segment of the decoder's last weights
@@ -36,48 +34,26 @@ Room = namedtuple("Room", "cells spectrum kept values change back tangents")
 
 
 @njit(cache=True, nogil=True)
-def work(
-    until,
-    opening,
-    patience,
-    counts,
-    batch,
-    plan,
-    levels,
-    decoder,
-    losses,
-    reach,
-    sums,
-    state,
-):
-    """Opens ``opening`` tickets, then does tickets until ``until`` are done in all or until
-    ``patience`` looks in succession have found none.
+def descend(low, high, batch, plan, levels, decoder, losses, reach, sums):
+    """Evaluates the parts ``[low, high)`` of a batch; there are as many parts as rows of ``sums``.
 
-    A step is begun with ``opening`` equal to its number of parts, otherwise ``opening`` is 0. The
-    first tickets of a step are parts of the batch. When all of these are done, as many tickets are
-    opened for the parts of the update. ``batch (4,)`` holds the batch's size and the addresses of
-    points, targets and gradients (0 if there are none). The other arguments are those of `_descend`
-    and `update_rows`, for all threads.
+    ``batch (4,)`` holds the batch's size and the addresses of points, targets and gradients (0 if
+    there are none). The other arguments are those of `_descend`, for all parts.
     """
-    add_to_count(counts, OPEN, opening)
-    parts, idle, width, hidden = len(sums), 0, len(decoder.bias), plan.segments[LAST, 3]
-    while read_count(counts, DONE) < until and idle < patience:
-        ticket = take_ticket(counts)
-        if ticket < 0:
-            idle += 1
-            pause()
-            continue
-        idle, part, updates = 0, ticket % parts, ticket // parts % 2 == 1
-        if updates:
-            update_rows(part, plan.segments, plan.rates, reach, sums, state)
-        else:
-            mine = _sums(sums[part], plan.sizes)
-            _descend(part, parts, batch, plan, levels, decoder, losses, reach[part, DECODER:], mine)
-            # the padding of the hidden values is log 2, so the gradient of its weights is set to 0
-            for start in range(0, len(mine.last), width):
-                mine.last[start + hidden : start + width] = 0
-        if add_to_count(counts, DONE, 1) == read_count(counts, OPEN) and not updates:
-            add_to_count(counts, OPEN, parts)
+    width, hidden = len(decoder.bias), plan.segments[LAST, 3]
+    for part in range(low, high):
+        mine, there = _sums(sums[part], plan.sizes), reach[part, DECODER:]
+        _descend(part, len(sums), batch, plan, levels, decoder, losses, there, mine)
+        # the padding of the hidden values is log 2, so the gradient of its weights is set to 0
+        for start in range(0, len(mine.last), width):
+            mine.last[start + hidden : start + width] = 0
+
+
+@njit(cache=True, nogil=True)
+def update(low, high, plan, reach, sums, state):
+    """Updates the parts ``[low, high)`` of the parameters once the whole batch is evaluated."""
+    for part in range(low, high):
+        update_rows(part, plan.segments, plan.rates, reach, sums, state)
 
 
 @njit(cache=True, inline="always")
