@@ -36,7 +36,9 @@ from nstr3d.batch.worker import fit_shape
 from nstr3d.cli.batch import summary
 from nstr3d.io import save_mesh
 from nstr3d.io.ply import encode_ply, table_of
+from nstr3d.jobs.options import Parts
 from nstr3d.training import presets
+from nstr3d.types import Mesh
 
 QUICK = {
     "cells": 4,
@@ -691,3 +693,19 @@ def test_rows_are_replaced_not_repeated(tmp_path):
         "SELECT DISTINCT report FROM shapes"
     ).fetchall() == [("1",)]
     assert np.isclose(select(tmp_path / CATALOGUE, ("chamfer",), limit=1)[0]["chamfer"], 1e-3)
+
+
+def test_the_parts_that_are_kept_are_options_of_a_data_set(tmp_path):
+    options = ShapeOptions(parts=Parts(open=True, thickness=0.2))
+    assert ShapeOptions.from_dict(asdict(options)) == options
+    assert options.digest != ShapeOptions().digest
+    save_mesh(tmp_path / "a.ply", Mesh(np.eye(3), np.array([[0, 1, 2]])))
+    request = {
+        "place": str(tmp_path / "a.ply"),
+        "scratch": str(tmp_path / "s"),
+        "known_key": "",
+        "options": asdict(changed(options, **QUICK)),
+        "memory": None,
+    }
+    answer = fit_shape(request)
+    assert (answer["status"], answer["report"]["input"]["thickness"]) == ("done", 0.2)

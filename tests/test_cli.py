@@ -34,7 +34,7 @@ BAD_MESHES = {
     "empty.obj": (b"", "is empty"),
     "mesh.unknown": (b"1", "unknown mesh extension '.unknown'"),
     "junk.obj": (np.random.default_rng(0).bytes(4000), "is binary"),
-    "junk.ply": (np.random.default_rng(0).bytes(4000), "could not be read as PLY"),
+    "junk.ply": (np.random.default_rng(0).bytes(4000), "has no PLY header"),
     "text.obj": (b"hello world\n", "holds no geometry"),
     "cloud.obj": (TRIANGLE.encode(), "apps/fit_points.py"),
     "nan.obj": (
@@ -50,7 +50,7 @@ BAD_MESHES = {
         "none of the 2 faces",
     ),
     "point.obj": (b"v 1 1 1\n" * 3 + b"f 1 2 3\n", "none of the 1 faces"),
-    "range.obj": (TRIANGLE.encode() + b"f 1 2 9\n", "names a vertex that is not there"),
+    "range.obj": (TRIANGLE.encode() + b"f 1 2 9\n", "names vertex 9, but the file has 3 vertices"),
 }
 
 

@@ -21,6 +21,7 @@ from nstr3d.jobs import fitting, surface
 from nstr3d.jobs import stages as outputs
 from nstr3d.jobs.mesh import MeshJob, MeshStages, run
 from nstr3d.jobs.meshwarnings import missing_warnings
+from nstr3d.jobs.options import Parts
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.jobs.walk import REPORT
@@ -183,7 +184,7 @@ def test_an_open_sheet_is_fitted_as_a_thin_solid_if_asked(tmp_path):
     square = Mesh(
         np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]), np.array([[0, 1, 2], [0, 2, 3]])
     )
-    report = run(replace(job_for(tmp_path, square, steps=200), thickness=0.5)).report
+    report = run(replace(job_for(tmp_path, square, steps=200), parts=Parts(thickness=0.5))).report
     source = report["input"]
     assert source["thickness"] == 0.5
     assert source["account"]["thickened"] == source["account"]["parts"] == 1
@@ -192,18 +193,20 @@ def test_an_open_sheet_is_fitted_as_a_thin_solid_if_asked(tmp_path):
 
 
 def test_the_default_thickness_is_two_cells(tmp_path):
-    stages = MeshStages(replace(job_for(tmp_path, sphere(1), resolution=64), open=True))
+    stages = MeshStages(
+        replace(job_for(tmp_path, sphere(1), resolution=64), parts=Parts(open=True))
+    )
     stages.read()
     stages.prepare()
-    assert stages.thickness == pytest.approx(2 * 2 / 64)
+    assert stages.prepared.thickness == pytest.approx(2 * 2 / 64)
     assert stages.prepared.account.closed == 1
-    assert stages.identity["thickness"] == stages.thickness
+    assert stages.identity["thickness"] == stages.prepared.thickness
 
 
 @pytest.mark.parametrize("thickness", [0.0, -1.0, math.inf])
 def test_a_thickness_must_be_positive_and_finite(tmp_path, thickness):
     with pytest.raises(ValueError, match="thickness must be positive"):
-        replace(job_for(tmp_path), thickness=thickness)
+        replace(job_for(tmp_path), parts=Parts(thickness=thickness))
 
 
 def test_missing_surface_is_warned_of_above_a_hundredth():

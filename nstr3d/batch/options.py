@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nstr3d.jobs.options import Extraction, Output, SurfaceJob, Training
+from nstr3d.jobs.options import Extraction, Output, Parts, SurfaceJob, Training
 from nstr3d.model.tags import encode_config
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # the output of a shape's worker
 # Part of every key. Raise it when the same configs lead to different fits: all shapes are refitted.
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,25 @@ class ShapeOptions:
 
     training: Training = field(default_factory=lambda: Training(preset="fast"))
     extraction: Extraction = field(default_factory=lambda: Extraction(resolution=128, picture=128))
+    parts: Parts = field(default_factory=Parts)
     mesh: bool = False
     """Keep each extracted surface as mesh.ply."""
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeOptions:
         """The options that `dataclasses.asdict` turned into ``values``."""
-        training, extraction = Training(**values["training"]), Extraction(**values["extraction"])
-        return cls(training, extraction, values["mesh"])
+        return cls(
+            Training(**values["training"]),
+            Extraction(**values["extraction"]),
+            Parts(**values["parts"]),
+            values["mesh"],
+        )
 
     def job(self, kind: type[Job], path: Path, out: Path) -> Job:
-        """The job, of class ``kind``, that fits the file ``path`` into the folder ``out``."""
+        """The job, of class ``kind``, that fits the file ``path`` into the folder ``out``.
+
+        ``parts`` are for the job on a mesh, which has them.
+        """
         return kind(path, self.training, self.extraction, Output(out))
 
     @cached_property
@@ -53,6 +61,7 @@ class ShapeOptions:
         configs = how.config, how.architecture(np.zeros((1, 3)))
         defaults = [encode_config(each) for each in configs]
         options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
+        options |= asdict(self.parts)
         options |= {"format": FORMAT, "defaults": defaults}
         del options["device"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def _fit(path: Path, out: Path, options: ShapeOptions, sha256: str | None) -> Ou
     )
     if path.suffix.lower() in CLOUDS or (path.suffix.lower() == ".ply" and _has_no_faces(path)):
         return run_points(options.job(PointsJob, path, out), listener, sha256=sha256)
-    return run(options.job(MeshJob, path, out), listener, sha256=sha256)
+    job = replace(options.job(MeshJob, path, out), parts=options.parts)
+    return run(job, listener, sha256=sha256)
 
 
 def _has_no_faces(path: Path) -> bool:

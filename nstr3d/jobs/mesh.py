@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from nstr3d.io import read_mesh
 from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import SurfaceJob, check_positive
+from nstr3d.jobs.options import Parts, SurfaceJob
 from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
@@ -28,9 +27,8 @@ from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Camera, Mesh
+from nstr3d.types import Camera, Mesh
 
-SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
 
 
@@ -39,20 +37,8 @@ class MeshJob(SurfaceJob):
     """What to fit to a mesh, and how."""
 
     path: Path
-    """Any mesh file that trimesh reads: OBJ, PLY, STL, OFF, GLB, GLTF ..."""
-    drop_far: bool = False
-    """Leave out all parts that lie far from the others; small open flakes far off are left out
-    unless open surfaces are kept."""
-    open: bool = False
-    """Keep open surfaces, such as terrain, as thin sheets. By default, their holes are closed if
-    that gives a solid, and what encloses no volume is left out."""
-    thickness: float | None = None
-    """Thickness of these sheets in units of the input; two cells of the extraction grid by default.
-    Implies open."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_positive(self, "thickness")
+    """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
+    parts: Parts = field(default_factory=Parts)
 
 
 def run(
@@ -80,7 +66,8 @@ class MeshStages(SurfaceStages[MeshJob]):
     @property
     def identity(self) -> dict[str, Any]:
         # Checkpoints of earlier versions lack the options, so each is in the identity only if set.
-        options = {"drop_far": self.job.drop_far or None, "thickness": self.thickness}
+        thickness, drop_far = self.prepared.thickness, self.job.parts.drop_far or None
+        options = {"drop_far": drop_far, "thickness": thickness}
         return super().identity | {name: value for name, value in options.items() if value}
 
     def read(self) -> None:
@@ -90,10 +77,10 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def prepare(self) -> None:
         with self.run.clock("load"):
-            prepared = prepare_mesh(self.original, self.job.drop_far, _thickness(self.job))
+            parts, cell = self.job.parts, 1 / self.job.extraction.resolution
+            prepared = prepare_mesh(self.original, parts.drop_far, parts.sheets(cell))
             self.place(prepared.mesh)
             self.prepared = unite_overlap(prepared, self.distance)
-            self.thickness = self.prepared.thickness
             if self.prepared.mesh is not prepared.mesh:
                 self.place(self.prepared.mesh)
         self.run.warn([*slowness(), *self.prepared.warnings])
@@ -152,7 +139,7 @@ class MeshStages(SurfaceStages[MeshJob]):
                 "repairs": describe_repairs(prepared),
                 "account": dataclasses.asdict(prepared.account),
                 "far": describe_far(prepared),
-                "thickness": self.thickness,
+                "thickness": self.prepared.thickness,
                 "coverage": self.coverage and dataclasses.asdict(self.coverage),
                 "warnings": self.run.warnings,
             },
@@ -168,7 +155,7 @@ class MeshStages(SurfaceStages[MeshJob]):
         """The share of the input's surface that the extracted mesh lacks."""
         job, bounds = self.job, self.placed.mesh.bounds
         cell = float(bounds.extent.max()) / job.extraction.resolution
-        tolerance = max(TAU * bounds.diagonal, 2 * cell) + (self.thickness or 0.0) / 2
+        tolerance = max(TAU * bounds.diagonal, 2 * cell) + (self.prepared.thickness or 0.0) / 2
         generator = np.random.default_rng([job.training.seed, 4])
         samples = job.extraction.scored
         return measure_coverage(self.original, self.own, distance, tolerance, generator, samples)
@@ -201,15 +188,6 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.n
     camera = Camera.around(mesh.bounds, width=size, height=size)
     config = RenderConfig()
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
-
-
-def _thickness(job: MeshJob) -> Callable[[Box], float] | None:
-    """Gives the thickness of sheets for the box of a mesh; None if open surfaces are to be
-    closed."""
-    if not (job.open or job.thickness):
-        return None
-    cells = SHEET_CELLS / job.extraction.resolution
-    return lambda bounds: job.thickness or cells * float(bounds.extent.max())
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Each raises ValueError if an option is out of range or contradicts another.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,8 +18,10 @@ from nstr3d.jobs.messages import Message
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import GRADIENT_WEIGHT
 from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
+from nstr3d.types import Box
 
 SAMPLES = 100_000
+SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 RESOLUTIONS = (8, 4096)  # the upper end gives a surface of about 90 million faces
 LARGEST_PICTURE = 16384  # pixels of width and of height
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
@@ -147,6 +150,31 @@ class Output:
 
     def __post_init__(self):
         check_not_negative(self, "checkpoint_seconds")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which parts of a mesh are fitted, and how open ones are."""
+
+    drop_far: bool = False
+    """Leave out all parts that lie far from the others; small open flakes far off are left out
+    unless open surfaces are kept."""
+    open: bool = False
+    """Keep open surfaces, such as terrain, as thin sheets. By default, their holes are closed if
+    that gives a solid, and what encloses no volume is left out."""
+    thickness: float | None = None
+    """Thickness of these sheets in units of the input; two cells of the extraction grid by default.
+    Implies open."""
+
+    def __post_init__(self):
+        check_positive(self, "thickness")
+
+    def sheets(self, cell: float) -> Callable[[Box], float] | None:
+        """Gives the thickness of sheets for the box of a mesh; None if open surfaces are to be
+        closed. ``cell`` is the edge of the extraction's cells in longest sides of the box."""
+        if not (self.open or self.thickness):
+            return None
+        return lambda bounds: self.thickness or SHEET_CELLS * cell * float(bounds.extent.max())
 
 
 @dataclass(frozen=True)
