@@ -211,6 +211,12 @@ def _parser() -> argparse.ArgumentParser:
         default=TESTS,
         help="points of each kind at which a mesh's errors are measured",
     )
+    _add_measures(parser)
+    return parser
+
+
+def _add_measures(parser: argparse.ArgumentParser) -> None:
+    """Adds the options on what is raced, for how long, and how it is measured."""
     parser.add_argument("--steps", type=int, help="race for this number of steps, not for seconds")
     parser.add_argument(
         "--marks",
@@ -242,7 +248,6 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="two of our meshes, 100k parameters, two seeds, 8 s: about 8 minutes",
     )
-    return parser
 
 
 def main(args: Sequence[str] | None = None) -> int:

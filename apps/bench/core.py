@@ -245,6 +245,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[OURS[0]],
         help="meshes that are fitted, bent and fitted again",
     )
+    _add_measures(parser)
+    return parser
+
+
+def _add_measures(parser: argparse.ArgumentParser) -> None:
+    """Adds the options on what is raced, for how long, and how it is measured."""
     parser.add_argument("--fields", nargs="+", help="only the contenders of these names")
     parser.add_argument(
         "--relief-budget", type=int, default=50_000, help="learned parameters for reliefs"
@@ -286,7 +292,6 @@ def _parser() -> argparse.ArgumentParser:
         default=[200, 350, 700],
         help=f"training steps of the fits {COLD}",
     )
-    return parser
 
 
 def main(args: Sequence[str] | None = None) -> int:
