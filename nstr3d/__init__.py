@@ -1,6 +1,7 @@
 """nstr3d: neural surfaces with a local spectrum.
 
-The steps from a file to a surface are `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a config's
+`fit_mesh`, `fit_points`, `fit_image` and `fit_sound` fit in one call. The steps from a file to a
+surface are `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a config's
 ``build``, `fit`, `Fit.sdf`, then `extract_mesh` or `render`. `save` and `load` store a fit.
 """
 
@@ -15,6 +16,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Sound, load_image, load_mesh, load_sound, save_image, save_mesh, save_sound
+from nstr3d.jobs.direct import fit_image, fit_mesh, fit_points, fit_sound
 from nstr3d.model.checkpoint import load, save
 from nstr3d.render.shading import Curvature, Depth, Normals, Studio
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable
@@ -70,6 +72,10 @@ __all__ = [
     "extract_mesh",
     "fit",
     "fit_cosines",
+    "fit_image",
+    "fit_mesh",
+    "fit_points",
+    "fit_sound",
     "fit_steps",
     "load",
     "load_image",

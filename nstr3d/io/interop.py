@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nstr3d.io.lines import joined
 from nstr3d.sdf import ROUNDING, Sdf
-from nstr3d.types import Box, Mesh, Polylines
+from nstr3d.types import Box, Mesh, PointCloud, Polylines
 
 
 def to_open3d(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
@@ -98,6 +98,73 @@ def to_trimesh(mesh: Mesh, colours: np.ndarray | None = None) -> Any:
 def from_trimesh(mesh: Any) -> Mesh:
     """The `Mesh` of a ``trimesh.Trimesh``."""
     return Mesh(np.array(mesh.vertices, np.float64), np.array(mesh.faces, np.int64))
+
+
+def as_mesh(source: Any) -> Mesh:
+    """The `Mesh` of a `Mesh`, a pair of vertices ``(v, 3)`` and faces ``(f, 3)``, a
+    ``trimesh.Trimesh``, a scene of trimesh, or a triangle mesh of Open3D.
+
+    Raises TypeError for another object, and ValueError for arrays of another shape.
+    """
+    if isinstance(source, Mesh):
+        return source
+    if hasattr(source, "to_mesh"):  # a scene of trimesh
+        return from_trimesh(source.to_mesh())
+    if hasattr(source, "vertices") and hasattr(source, "faces"):
+        return from_trimesh(source)
+    if hasattr(source, "to_legacy") or hasattr(source, "triangles"):
+        return from_open3d(source)
+    if not isinstance(source, (tuple, list)) or len(source) != 2:
+        raise TypeError(
+            f"a mesh is a path, a Mesh, a pair (vertices, faces) or a mesh of trimesh or Open3D, "
+            f"not {type(source).__name__}"
+        )
+    vertices, faces = _rows(source[0], "vertices", (3,)), np.asarray(_array(source[1]))
+    if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
+        raise ValueError(f"faces are integers (f, 3), not {faces.dtype} {faces.shape}")
+    return Mesh(vertices, faces.astype(np.int64))
+
+
+def as_cloud(source: Any) -> PointCloud:
+    """The `PointCloud` of a `PointCloud`, points ``(n, 3)``, points with normals ``(n, 6)``, a pair
+    of these, or a cloud of trimesh or Open3D.
+
+    Raises TypeError for another object, and ValueError for arrays of another shape.
+    """
+    if isinstance(source, PointCloud):
+        return source
+    if hasattr(source, "to_legacy"):
+        source = source.to_legacy()
+    if hasattr(source, "points"):  # Open3D
+        normals = np.asarray(source.normals) if len(getattr(source, "normals", ())) else None
+        source = np.asarray(source.points) if normals is None else (source.points, normals)
+    elif hasattr(source, "vertices"):  # a PointCloud of trimesh
+        source = np.asarray(source.vertices)
+    if isinstance(source, tuple) and len(source) == 2 and np.ndim(source[0]) == 2:
+        points, normals = (_rows(each, "points and normals", (3,)) for each in source)
+        if len(points) != len(normals):
+            raise ValueError(f"{len(points)} points have {len(normals)} normals")
+        return PointCloud(points, normals)
+    rows = _rows(source, "points", (3, 6))
+    return PointCloud(rows[:, :3], rows[:, 3:] if rows.shape[1] == 6 else None)
+
+
+def _array(values: Any) -> Any:
+    """``values``, as a NumPy array if they are a torch tensor."""
+    return values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+
+
+def _rows(values: Any, what: str, widths: tuple[int, ...]) -> np.ndarray:
+    """``values`` as a float64 array ``(n, w)`` whose w is one of ``widths``."""
+    values = _array(values)
+    try:
+        rows = np.array(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{what} are an array of numbers, not {type(values).__name__}") from error
+    if rows.ndim != 2 or rows.shape[1] not in widths:
+        wanted = " or ".join(f"(n, {width})" for width in widths)
+        raise ValueError(f"{what} have the shape {wanted}, not {rows.shape}")
+    return rows
 
 
 def cube_sdf(

@@ -181,7 +181,7 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.first = first_surface(self.cloud, **self.job.surfacing)
             check_size(self.first.mesh)
             self.place(close_holes(repair(self.first.mesh)[0])[0])
-        self.run.warn(_warnings(self.first))
+        self.run.warn(points_warnings(self.first))
 
     def extract(self) -> None:
         job, self.points = self.job, Neighbours(self.first.cloud.points)
@@ -260,7 +260,7 @@ def _about(
     }
 
 
-def _warnings(first: FirstSurface) -> list[str]:
+def points_warnings(first: FirstSurface) -> list[str]:
     done, messages = first.preparation, []
     if done.not_finite:
         messages.append(

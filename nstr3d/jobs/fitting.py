@@ -23,7 +23,7 @@ from nstr3d.fields.start.warm import warm_starts
 from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import SurfaceJob
+from nstr3d.jobs.options import SurfaceJob, Training
 from nstr3d.jobs.results import CHECKPOINT, MODEL
 from nstr3d.jobs.stages import Interrupted, Listener, package_version, stop_on_signal, writing_to
 from nstr3d.jobs.walk import Run
@@ -109,13 +109,34 @@ def build_field(
     elif job.start is not None:
         field = _carried_over(job.start, placed, pool, device)
     else:
-        generator = torch.Generator().manual_seed(job.training.seed)
-        field = begun.template.build(3, 1, near=placed.vicinity, generator=generator).to(device)
-    # The first call compiles or loads the fused kernels. That cost does not grow with the number of
-    # steps, so it is kept out of the time of the fit.
+        return new_field(job.training, begun.template, placed.vicinity, device)
+    return _compiled(field)
+
+
+def new_field(training: Training, template: Any, vicinity: Vicinity, device: torch.device) -> Field:
+    """The field of the config ``template`` with weights that the seed of ``training`` decides."""
+    generator = torch.Generator().manual_seed(training.seed)
+    return _compiled(template.build(3, 1, near=vicinity, generator=generator).to(device))
+
+
+def _compiled(field: Field) -> Field:
+    """``field`` after its first call, which compiles or loads the fused kernels.
+
+    That cost does not grow with the number of steps, so it is kept out of the time of the fit.
+    """
+    device = next(field.parameters()).device
     field(torch.zeros(1, 3, device=device)).sum().backward()
     field.zero_grad()
     return field
+
+
+def objective_of(training: Training) -> SdfObjective:
+    """The loss that the options ``training`` ask for."""
+    weight = training.transport
+    return SdfObjective(
+        transport=TransportPenalty(weight) if weight else None,
+        gradient_weight=training.gradient_weight,
+    )
 
 
 def train(
@@ -126,11 +147,8 @@ def train(
     Ctrl-C or SIGTERM stops training after the current step: the best model so far is written to the
     job's folder, and `Interrupted` is raised. A stop after the last step raises KeyboardInterrupt.
     """
-    weight, resumed, bounds = job.training.transport, begun.resumed, placed.mesh.bounds
-    objective = SdfObjective(
-        transport=TransportPenalty(weight) if weight else None,
-        gradient_weight=job.training.gradient_weight,
-    )
+    resumed, bounds = begun.resumed, placed.mesh.bounds
+    objective = objective_of(job.training)
     unfinished = Fit(field, placed.frame, bounds, 1.0, provenance=begun.identity)
     run.listener.fitting(unfinished)
     with stop_on_signal() as stopped:

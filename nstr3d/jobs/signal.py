@@ -85,21 +85,12 @@ class SignalStages(Stages):
 
     def sample(self) -> None:
         self.raster = Raster(self.seen, self.known)
-        self.params = budget(self.job, self.seen.shape, self.kind)
 
     def fit(self) -> None:
-        job, self.compressed = self.job, None
         with self.run.stage("fit"):
-            if job.field != "cosines":
-                self.result = _train(job, self.raster, self.params, self.device, self.run.listener)
-                return
-            completed = _completed(self.seen, self.known)
-            if job.bytes is None:
-                field = fit_cosines(completed, self.params, noise=job.noise)
-            else:
-                self.compressed = compress(completed, job.bytes)
-                field = decompress(self.compressed)
-            self.result = _fitted(job, field, self.raster, self.params)
+            self.result, self.compressed = fit_values(
+                self.job, self.raster, self.device, self.run.listener
+            )
 
     def extract(self) -> None:
         signal = Signal(self.result.field, self.raster.lattice)
@@ -142,6 +133,22 @@ class SignalStages(Stages):
             "machine": machine(self.device),
             "seed": self.job.seed,
         }
+
+
+def fit_values(
+    job: SignalJob, raster: Raster, device: torch.device, listener: Listener
+) -> tuple[Fit, Any]:
+    """The fit of the field of ``job`` to the samples of ``raster``, and its compressed code if the
+    job has a budget of bytes, else None."""
+    values, params = raster.values, budget(job, raster.values.shape, kind_of(job.path))
+    if job.field != "cosines":
+        return _train(job, raster, params, device, listener), None
+    completed = _completed(values, raster.known)
+    if job.bytes is None:
+        field = fit_cosines(completed, params, noise=job.noise)
+        return _fitted(job, field, raster, params), None
+    code = compress(completed, job.bytes)
+    return _fitted(job, decompress(code), raster, params), code
 
 
 def _fitted(job: SignalJob, field: Field, raster: Raster, params: int) -> Fit:
