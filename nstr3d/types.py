@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -214,6 +215,23 @@ class Hits:
     steps: Tensor
 
 
+Up = Literal["x", "y", "z", "-x", "-y", "-z"]
+
+
+def _upright(up: Up) -> np.ndarray:
+    """The rotation ``(3, 3)`` that takes +y to the axis ``up``. Raises ValueError for another
+    word."""
+    if up not in get_args(Up):
+        raise ValueError(f"up is one of {', '.join(get_args(Up))}, not {up}.")
+    columns = {
+        "x": ((0, -1, 0), (1, 0, 0), (0, 0, 1)),
+        "y": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+        "z": ((1, 0, 0), (0, 0, 1), (0, -1, 0)),
+    }
+    turn = np.array(columns[up[-1]], np.float64).T
+    return turn * (-1, -1, 1) if up.startswith("-") else turn
+
+
 @dataclass(frozen=True)
 class Camera:
     """A camera at ``eye`` that looks at ``target``; ``up`` points upwards in the picture.
@@ -266,17 +284,23 @@ class Camera:
         width: int = 512,
         height: int = 512,
         orthographic: bool = False,
+        up: Up = "y",
     ) -> Camera:
-        """A camera that sees all of ``bounds``. ``azimuth`` turns about +y, starting at +z, and
-        ``elevation`` is the angle above the horizon, both in degrees."""
+        """A camera that sees all of ``bounds``.
+
+        ``azimuth`` turns about the axis ``up``, counter-clockwise from above, and ``elevation`` is
+        the angle above the horizon, both in degrees. At 0 the camera looks along -z if y is up, and
+        along +y if z is up, as the front views of most programs do.
+        """
         a, e = math.radians(azimuth), math.radians(elevation)
-        outward = np.array([math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)])
-        right = np.array([math.cos(a), 0.0, -math.sin(a)])
-        up = np.cross(outward, right)
+        turn = _upright(up)
+        outward = turn @ [math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)]
+        right = turn @ [math.cos(a), 0.0, -math.sin(a)]
+        over = np.cross(outward, right)
         signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
         corners = signs * bounds.extent / 2 * MARGIN
         half = math.tan(math.radians(fov) / 2)
-        offset = np.maximum(np.abs(corners @ right) * height / width, np.abs(corners @ up))
+        offset = np.maximum(np.abs(corners @ right) * height / width, np.abs(corners @ over))
         if orthographic:
             distance, span = (
                 float((corners @ outward).max()) + bounds.diagonal,
@@ -287,8 +311,8 @@ class Camera:
             distance, span = float((offset / half + corners @ outward).max()), None
         x, y, z = (bounds.centre + outward * distance).tolist()
         tx, ty, tz = bounds.centre.tolist()
-        # In a view straight from above or below, +y is parallel to the view and cannot be up.
-        above = (0.0, 1.0, 0.0) if abs(math.cos(e)) > 1e-6 else tuple(up.tolist())
+        # In a view straight from above or below, the axis is parallel to the view and cannot be up.
+        above = tuple((turn[:, 1] if abs(math.cos(e)) > 1e-6 else over).tolist())
         return Camera(
             (x, y, z), (tx, ty, tz), above, fov=fov, width=width, height=height, span=span
         )

@@ -30,7 +30,7 @@ from nstr3d.jobs.options import Extraction, Output, Training
 from nstr3d.model.checkpoint import load
 from nstr3d.render.traced import Buffers, RenderConfig, measure, render, side_by_side
 from nstr3d.sdf import Sdf
-from nstr3d.types import Camera
+from nstr3d.types import Camera, Up
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOOM = 4  # magnification of the second and third view
@@ -102,10 +102,10 @@ def _zoom(camera: Camera, middle: tuple[float, float]) -> Camera:
     return replace(camera, target=(x, y, z), fov=fov)
 
 
-def picture(pair: Sequence[Sdf], options: Options) -> np.ndarray:
+def picture(pair: Sequence[Sdf], options: Options, up: Up = "y") -> np.ndarray:
     """Three rows, whole, smooth and detailed, of the surfaces ``pair`` side by side."""
     camera = Camera.around(
-        pair[0].bounds, azimuth=options.azimuth, width=options.size, height=options.size
+        pair[0].bounds, options.azimuth, width=options.size, height=options.size, up=up
     )
     views = camera, *zooms(camera, measure(pair[0], camera))
     config = RenderConfig(samples_per_axis=2)
@@ -129,7 +129,7 @@ def look(options: Options) -> None:
         mesh, _ = repair(load_mesh(path))
         before = truth or MeshDistance(mesh).sdf()
         pair = before, load(folder / "model.safetensors").sdf()
-        save_image(options.out / f"look-{name}.png", picture(pair, options))
+        save_image(options.out / f"look-{name}.png", picture(pair, options, report["input"]["up"]))
         parts.append(section(name, report, truth is not None))
         machine = report["machine"]
         print(parts[-1], file=sys.stderr, flush=True)

@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
+from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_mesh, save_image
 from nstr3d.jobs.options import LARGEST_PICTURE
 from nstr3d.jobs.stages import pick_device
@@ -28,7 +29,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Camera
+from nstr3d.types import Box, Camera, Up
 
 MODEL = ".safetensors"
 
@@ -50,9 +51,12 @@ class Render:
     """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase
     field."""
     azimuth: float = 30.0
-    """Direction of the camera in degrees: about +y, from +z."""
+    """Direction of the camera in degrees about the axis that points up: with y up from +z, with z
+    up from -y."""
     elevation: float = 15.0
     """Direction of the camera in degrees: above the horizon."""
+    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
+    """The axis that points up; auto takes what the fit noted, and guesses it for a mesh."""
     fov: float = 35.0
     """Vertical angle of view in degrees."""
     orthographic: bool = False
@@ -96,7 +100,8 @@ def render_model(options: Render) -> None:
     device = pick_device(options.device)
     fit, sdf = load_shape(options.model, options.iso, device)
     config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples)
-    camera = _camera(options, sdf.bounds)
+    noted = fit.provenance.get("up", "y")
+    camera = _camera(options, sdf.bounds, cast(Up, noted))
     if suffix in BUFFERS:
         save_buffers(options.out, measure(sdf, camera, device), camera)
     elif suffix == ".png":
@@ -114,7 +119,7 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
             "models."
         )
     mesh = load_mesh(options.model)
-    camera = _camera(options, mesh.bounds)
+    camera = _camera(options, mesh.bounds, guess_up(mesh, options.model.suffix))
     if suffix == ".png":
         save_image(options.out, rasterise(mesh, camera, backdrop=backdrop).picture)
     else:
@@ -202,7 +207,9 @@ def _backdrop(name: str) -> Backdrop | None:
     return Backdrop(colour, colour)
 
 
-def _camera(options: Render, bounds: Box) -> Camera:
+def _camera(options: Render, bounds: Box, up: Up) -> Camera:
+    """The camera that ``options`` ask for; ``up`` is the axis that points up unless they name
+    one."""
     width, height = options.size
     around = Camera.around(
         bounds,
@@ -212,6 +219,7 @@ def _camera(options: Render, bounds: Box) -> Camera:
         width,
         height,
         orthographic=options.orthographic,
+        up=up if options.up == "auto" else options.up,
     )
     if options.eye is None and options.target is None:
         return around

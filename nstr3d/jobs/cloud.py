@@ -36,7 +36,7 @@ from nstr3d.render.traced import render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import compare_cloud, one_sided, score
-from nstr3d.types import Camera, Mesh, PointCloud
+from nstr3d.types import Camera, Mesh, PointCloud, Up
 
 CELLS = (120, 640)  # fewest and most grid cells along the longest side of the first surface
 CELLS_PER_SPACING = 2.0  # grid cells per typical spacing of the points
@@ -198,7 +198,7 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.picture = None
             if size:
                 self.picture = run.measure(
-                    "picture", lambda: _picture(self.first.cloud, self.sdf, mesh, size)
+                    "picture", lambda: _picture(self.first.cloud, self.sdf, mesh, size, self.up)
                 )
         with run.stage("score"):
             generator = np.random.default_rng([job.training.seed, 1])
@@ -216,7 +216,10 @@ class PointsStages(SurfaceStages[PointsJob]):
         described = self.write(folder, self.picture)
         about = self.about_run()
         return {
-            "input": _about(self.job, self.reading, self.first, self.run.warnings),
+            "input": {
+                **_about(self.job, self.reading, self.first, self.run.warnings),
+                "up": self.up,
+            },
             **described,
             "seconds": about["seconds"],
             "points": self.fidelity,
@@ -238,10 +241,10 @@ class PointsStages(SurfaceStages[PointsJob]):
         return figures.figures | dataclasses.asdict(sides)
 
 
-def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int) -> np.ndarray:
+def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int, up: Up) -> np.ndarray:
     """A picture of the points (left) beside one of the field's surface (right), each ``size``
     pixels square."""
-    camera = Camera.around(mesh.bounds, width=size, height=size)
+    camera = Camera.around(mesh.bounds, width=size, height=size, up=up)
     return side_by_side([splat(cloud, camera), render(sdf, camera)])
 
 

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
+from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Sound, read_cloud, read_mesh
@@ -59,7 +60,8 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     prepared = prepare_mesh(mesh, parts.drop_far, parts.sheets(1 / Extraction.resolution))
     prepared = unite_overlap(prepared, MeshDistance(prepared.mesh))
     _warn([*notes, *prepared.warnings])
-    return _fit_solid(prepared.mesh, training, progress)
+    suffix = Path(source).suffix if _is_path(source) else ""
+    return _fit_solid(prepared.mesh, training, progress, suffix)
 
 
 def fit_points(
@@ -127,15 +129,16 @@ def fit_sound(source: Any, **options: Any) -> Fit:
     return _fit_signal(values.reshape(len(values), -1).astype(np.float32), "sound.wav", options)
 
 
-def _fit_solid(mesh: Mesh, training: Training, progress: bool | None) -> Fit:
-    """The fit to the closed ``mesh`` in world units."""
+def _fit_solid(mesh: Mesh, training: Training, progress: bool | None, suffix: str = "") -> Fit:
+    """The fit to the closed ``mesh`` in world units, from a file that ends in ``suffix``."""
     unit, frame = normalise(mesh)
     vicinity, config = Vicinity(unit), training.config
     template = training.architecture(vicinity)
     pool = draw_samples(unit, MeshDistance(unit), config)
     field = new_field(training, template, vicinity, pick_device(training.device))
     with _bar(config, progress) as step:
-        return fit(field, pool, objective_of(training), config, frame, mesh.bounds, step)
+        result = fit(field, pool, objective_of(training), config, frame, mesh.bounds, step)
+    return replace(result, provenance={"up": guess_up(mesh, suffix)})
 
 
 def _fit_signal(values: np.ndarray, name: str, options: dict[str, Any]) -> Fit:

@@ -27,7 +27,7 @@ from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
-from nstr3d.types import Camera, Mesh
+from nstr3d.types import Camera, Mesh, Up
 
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
 
@@ -102,7 +102,7 @@ class MeshStages(SurfaceStages[MeshJob]):
             self.picture = None
             if size:
                 self.picture = run.measure(
-                    "picture", lambda: _picture(self.result, distance, placed.mesh, size)
+                    "picture", lambda: _picture(self.result, distance, placed.mesh, size, self.up)
                 )
         with run.stage("score"):
             generator = np.random.default_rng([job.training.seed, 1])
@@ -140,6 +140,7 @@ class MeshStages(SurfaceStages[MeshJob]):
                 "account": dataclasses.asdict(prepared.account),
                 "far": describe_far(prepared),
                 "thickness": self.prepared.thickness,
+                "up": self.up,
                 "coverage": self.coverage and dataclasses.asdict(self.coverage),
                 "warnings": self.run.warnings,
             },
@@ -182,10 +183,10 @@ class MeshStages(SurfaceStages[MeshJob]):
         return self.accuracy.figures | kink
 
 
-def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int) -> np.ndarray:
+def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up) -> np.ndarray:
     """The input mesh (left) and the neural surface (right), sphere traced from the same camera,
-    each ``size`` pixels square."""
-    camera = Camera.around(mesh.bounds, width=size, height=size)
+    each ``size`` pixels square, with the axis ``up`` upward."""
+    camera = Camera.around(mesh.bounds, width=size, height=size, up=up)
     config = RenderConfig()
     return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
 

@@ -120,6 +120,8 @@ class Extraction:
     """Points to measure accuracy with; 100,000 by default."""
     picture: int = 512
     """Width and height in pixels of each of the picture's two views; 0 makes no picture."""
+    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
+    """The axis that points up in pictures; auto guesses it from the format and the shape."""
 
     def __post_init__(self):
         check_positive(self, "samples")

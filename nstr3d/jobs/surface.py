@@ -3,6 +3,7 @@ publishing."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,6 +14,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import save_image, save_mesh
@@ -28,7 +30,7 @@ from nstr3d.model.tags import encode_config
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import Extraction, extract
 from nstr3d.training.fit import Fit
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, Up
 
 Job = TypeVar("Job", bound=SurfaceJob)
 SIZES = (1e-30, 1e30)  # world units; beyond, squares and cubes of lengths leave double precision
@@ -69,6 +71,14 @@ class SurfaceStages(Stages, Generic[Job]):
         """The distance to the extracted mesh, shared by all measurements."""
         return MeshDistance(self.extracted)
 
+    @cached_property
+    def up(self) -> Up:
+        """The axis that points up in pictures."""
+        chosen = self.job.extraction.up
+        if chosen != "auto":
+            return chosen
+        return guess_up(self.placed.mesh, self.job.path.suffix)
+
     @property
     def identity(self) -> dict[str, Any]:
         """The properties that a checkpoint must share with this run to be resumed."""
@@ -89,6 +99,8 @@ class SurfaceStages(Stages, Generic[Job]):
         finest = 2 * placed.frame.scale / cells[-1] if cells else None
         self.run.warn(thin_warnings(placed.mesh, finest, job.extraction.resolution))
         self.result = train(job, placed, self.begun, field, self.pool, self.run)
+        provenance = {**self.result.provenance, "up": self.up}  # for later pictures
+        self.result = replace(self.result, provenance=provenance)
         self.sdf = self.result.sdf()
         del self.pool, self.begun  # both may be large
 
