@@ -84,7 +84,7 @@ class GltfFile:
         """The property ``name`` of ``entry``, a whole number that is not negative."""
         value = entry[name] if default is None else entry.get(name, default)
         is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
-        if not is_whole or value < 0:
+        if not is_whole or not 0 <= value < 1 << 53:
             raise self.fault(
                 f"has the {name} {str(value)[:20]}, which is no count; it is damaged, so export "
                 "it again"

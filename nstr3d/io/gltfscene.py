@@ -78,7 +78,10 @@ def _nodes(file: GltfFile, roots: list[int]) -> Iterator[tuple[int, np.ndarray, 
             raise file.fault(f"has node {index} in two places; export it again")
         seen.add(index)
         node = file.item("nodes", index)
-        place = above @ _local(file, node)
+        local = _local(file, node)
+        if not np.isfinite(local).all():
+            raise file.fault(f"has a transform of node {index} that is not finite; export it again")
+        place = above @ local
         is_shown &= node.get("extensions", {}).get(VISIBILITY, {}).get("visible", True) is not False
         yield index, place, is_shown
         waiting += [(child, place, is_shown) for child in reversed(node.get("children", []))]
@@ -87,7 +90,7 @@ def _nodes(file: GltfFile, roots: list[int]) -> Iterator[tuple[int, np.ndarray, 
 def _local(file: GltfFile, node: dict[str, Any]) -> np.ndarray:
     if "matrix" in node:
         matrix = np.array(node["matrix"], np.float64).reshape(4, 4).T
-        if np.isfinite(matrix).all() and not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
+        if np.isfinite(matrix[3]).all() and not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
             raise file.fault("has a matrix with perspective, which is not applied; export it again")
         return matrix
     return _placements(
@@ -105,8 +108,9 @@ def _local(file: GltfFile, node: dict[str, Any]) -> np.ndarray:
 def _placements(shift: np.ndarray, turn: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Transforms ``(n, 4, 4)`` that scale ``(n, 3)``, then turn by quaternions ``(n, 4)`` in the
     order x, y, z, w, then shift ``(n, 3)``."""
-    length = np.linalg.norm(turn, axis=1, keepdims=True)
-    x, y, z, w = (turn / np.where(length > 0, length, 1)).T
+    with np.errstate(invalid="ignore", over="ignore"):  # `_nodes` reports what is not finite
+        length = np.linalg.norm(turn, axis=1, keepdims=True)
+        x, y, z, w = (turn / np.where(length > 0, length, 1)).T
     rotation = np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -115,7 +119,8 @@ def _placements(shift: np.ndarray, turn: np.ndarray, scale: np.ndarray) -> np.nd
         ]
     )
     result = np.tile(np.eye(4), (len(shift), 1, 1))
-    result[:, :3, :3] = np.moveaxis(rotation, 2, 0) * scale[:, None, :]
+    with np.errstate(invalid="ignore"):
+        result[:, :3, :3] = np.moveaxis(rotation, 2, 0) * scale[:, None, :]
     result[:, :3, 3] = shift
     return result
 
