@@ -119,7 +119,7 @@ def test_rows_may_lie_among_others(tmp_path: Path) -> None:
     file.tree["accessors"] = [
         {"bufferView": view, "byteOffset": 12, "componentType": 5126, "count": 4.0, "type": "VEC3"}
     ]
-    entry = {"attributes": {"POSITION": 0}, "indices": file.accessor(FACES)}
+    entry: dict[str, Any] = {"attributes": {"POSITION": 0}, "indices": file.accessor(FACES)}
     file.tree["meshes"] = [{"primitives": [entry]}]
     check(file.save(tmp_path / "a.glb"))
     tight = plain()
@@ -283,6 +283,7 @@ BAD = {
     "step back": (with_view(byteStride=-4), "the byteStride -4, which is no count"),
     "short step": (with_view(byteStride=4), "rows of 12 bytes at steps of 4"),
     "no step": (with_accessor(count=10**9), "promises 1000000000 rows in buffer view 0"),
+    "no buffer": (with_view(buffer=1), "names entry 1 of its buffers"),
     "half a row": (with_accessor(count=3.5), "the count 3.5, which is no count"),
     "endless": (with_accessor(count=1e300), r"the count 1e\+300, which is no count"),
     "offset back": (with_view(byteOffset=-8), "the byteOffset -8"),
@@ -327,6 +328,12 @@ def test_glb_cut_short_is_refused_with_both_numbers(tmp_path: Path) -> None:
         load_mesh(tmp_path / "b.glb")
 
 
+def test_only_the_first_buffer_may_be_inside_a_glb(tmp_path: Path) -> None:
+    file = with_view(buffer=1)
+    with pytest.raises(ValueError, match="has no data for buffer 1"):
+        load_mesh(file.save(tmp_path / "a.glb", more=({"byteLength": 48},)))
+
+
 def test_a_decoder_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "DracoPy", None)
     with pytest.raises(ValueError, match=r"Draco .* pip install nstr3d\[gltf\]"):
@@ -335,6 +342,7 @@ def test_a_decoder_that_is_not_installed_is_named(tmp_path: Path, monkeypatch) -
 
 @needs_parts("gltf")
 def test_draco_is_decoded(tmp_path: Path) -> None:
+    """Quantised positions inside Draco would have to be scaled."""
     import DracoPy
 
     file = Gltf()
@@ -351,6 +359,9 @@ def test_draco_is_decoded(tmp_path: Path) -> None:
         "extensionsRequired": ["KHR_draco_mesh_compression"],
     }
     check(file.save(tmp_path / "a.glb"))
+    file.tree["accessors"][0] |= {"componentType": 5123, "normalized": True}
+    with pytest.raises(ValueError, match=r"positions inside Draco .* that are no floats"):
+        load_mesh(file.save(tmp_path / "b.glb"))
 
 
 def packed_views(points: bytes, faces: bytes, stride: int) -> Gltf:

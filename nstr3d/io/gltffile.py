@@ -210,7 +210,10 @@ class GltfFile:
 
     def _buffer(self, index: int) -> bytes:
         if index not in self.buffers:
-            self.buffers[index] = self._read_buffer(self.item("buffers", index))
+            entry = self.item("buffers", index)
+            if index and "uri" not in entry:  # the data inside a GLB are those of buffer 0
+                raise self.fault(f"has no data for buffer {index}; export it again")
+            self.buffers[index] = self._read_buffer(entry)
         return self.buffers[index]
 
     def _read_buffer(self, entry: dict[str, Any]) -> bytes:

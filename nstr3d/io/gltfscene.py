@@ -13,6 +13,7 @@ from nstr3d.io.gltffile import DRACO, INSTANCING, VISIBILITY, GltfFile
 from nstr3d.io.polygons import Polygons, fan_triangles, strip_triangles
 
 TRIANGLES, STRIP, FAN = 4, 5, 6  # drawing modes; lower modes are points and lines
+FLOAT = 5126  # the component type of floats
 
 
 def read_gltf(path: Path) -> Polygons:
@@ -179,6 +180,12 @@ def _geometry(
     if type(mode) is not int or not 0 <= mode <= FAN:
         raise file.fault(f"has a primitive of the unknown mode {mode}; export it again")
     if DRACO in primitive.get("extensions", {}):
+        kind = file.item("accessors", primitive["attributes"]["POSITION"])["componentType"]
+        if kind != FLOAT:
+            raise file.fault(
+                f"has positions inside Draco ({DRACO}) that are no floats, which are not read; "
+                "export it without compression"
+            )
         vertices, indices = _draco(file, primitive["extensions"][DRACO])
         mode = TRIANGLES  # the decoder returns triangles for strips too
     elif "POSITION" not in primitive["attributes"]:
