@@ -67,6 +67,14 @@ OBJ = {
     "old name of faces": lines(V, ["fo" + line[1:] for line in F]),
     "not finite, not used": lines(
         ["v nan inf 0"], V, [re.sub(r"\d", lambda word: str(int(word[0]) + 1), f) for f in F]),
+    "numbers missing after one slash": lines(V, [re.sub(r"(\d)", r"\1/", line) for line in F]),
+    "numbers missing after two slashes": lines(V, [re.sub(r"(\d)", r"\1//", line) for line in F]),
+    "normals missing": lines(V, ["vt 0 0"], [re.sub(r"(\d)", r"\1/1/", line) for line in F]),
+    "names that end in a reverse solidus": lines(
+        ["mtllib C:\\maps1\\", *V[:1], "usemtl a \\", *V[1:5], "g 1\\"], V[5:], F),
+    "old name of the first face": lines(["fo" + F[0][1:]], V, F[1:]),
+    "continued, chained and last": lines(
+        ["v 0 \\", "0 \\", "0"], V[1:], F[:5], [F[5].replace(" ", " \\\n")])[:-1] + " \\",
     "exponents": lines([line.replace("1", "1.0E+00").replace("2", "+2e0") for line in V], F),
 }  # fmt: skip
 
@@ -99,6 +107,36 @@ def test_a_free_form_surface_is_told(tmp_path: Path) -> None:
     assert read_mesh(path)[1] == [f"{path}: 1 free-form surfaces (surf) were left out."]
     with pytest.warns(UserWarning, match="free-form"):
         load_mesh(path)
+
+
+def test_statements_that_add_surfaces_are_told(tmp_path: Path) -> None:
+    more = ["bzp" + " 1 2 3 4" * 4, "surf 0 1 0 1 1 2 3 4", "call other.obj", "csh ls"]
+    path = written(tmp_path, "a.obj", lines(V, F, more))
+    assert read_mesh(path)[1] == [
+        f"{path}: 2 free-form surfaces (surf) were left out.",
+        f"{path}: 1 other files (call) were left out.",
+    ]
+    with pytest.raises(
+        NoFacesError, match=r"no faces \(1 free-form surfaces \(surf\) were left out"
+    ):
+        load_mesh(written(tmp_path, "b.obj", lines(V, more[1:2])))
+
+
+@pytest.mark.parametrize("suffix", [".obj", ".off", ".ply", "binary.ply"])
+def test_faces_of_fewer_than_3_corners_are_told(tmp_path: Path, suffix: str) -> None:
+    """In binary PLY the last face is also shorter than all before it."""
+    faces = [*QUADS, [0, 1]]
+    content = {
+        ".obj": lines(V, F, ["f 1 2"]),
+        ".off": f"OFF\n8 7 0\n{ROWS}"
+        + "".join(f"{len(f)} {' '.join(map(str, f))}\n" for f in faces),
+        ".ply": ply("ascii", faces),
+        "binary.ply": ply("binary_big_endian", faces),
+    }[suffix]
+    path = written(tmp_path, f"a{suffix}", content)
+    mesh, notes = read_mesh(path)
+    assert volume(mesh) == pytest.approx(6)
+    assert notes == [f"{path}: 1 faces of fewer than 3 corners were left out."]
 
 
 def ply(form: str, faces: list[list[int]], extras: bool = False, first: bool = False) -> bytes:
@@ -150,6 +188,22 @@ def test_ply_headers_end_their_lines_in_three_ways(tmp_path: Path, form: str, en
     check_block(written(tmp_path, "a.ply", text.replace(b"\n", end) + body))
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_last_polygon_may_be_smaller_than_all_others(tmp_path: Path, form: str) -> None:
+    mesh = load_mesh(written(tmp_path, "a.ply", ply(form, [*QUADS[:5], [1, 5, 7]])))
+    assert mesh.faces[-2:].tolist() == [[0, 6, 4], [1, 5, 7]]
+    assert len(mesh.faces) == 11
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_empty_elements_of_a_ply_take_no_rows(tmp_path: Path, form: str) -> None:
+    more = (
+        b"element face 6",
+        b"element none 3\nelement list 0\nproperty list uchar int a\nelement face 6",
+    )
+    check_block(written(tmp_path, "a.ply", b"\xef\xbb\xbf" + ply(form, QUADS).replace(*more)))
+
+
 def test_ply_strips_become_triangles(tmp_path: Path) -> None:
     text = (
         "ply\nformat ascii 1.0\nelement vertex 4\nproperty float x\nproperty float y\n"
@@ -173,11 +227,37 @@ def test_ply_cut_anywhere_is_refused(tmp_path: Path, form: str) -> None:
             load_mesh(written(tmp_path, "a.ply", whole[:place]))
 
 
-BAD_PLY = {
+BAD_PLY: dict[str, tuple[bytes, str]] = {
     "more numbers": (ply("ascii", QUADS) + b"1 2 3\n", "holds 3 numbers more"),
     "word": (ply("ascii", QUADS).replace(b"3.0", b"3,0"), "'3,0' is not a number"),
     "no indices": (ply("ascii", QUADS).replace(b"vertex_indices", b"edges"), "without the list"),
     "no x": (ply("ascii", QUADS).replace(b"float x", b"float u"), "points need x, y and z"),
+    "no type": (ply("ascii", QUADS).replace(b"float x", b"x"), "an unknown type"),
+    "two faces": (
+        ply("ascii", QUADS).replace(b"element face 6", b"element vertex 6"),
+        "two elements",
+    ),
+    "count below 0": (
+        ply("binary_little_endian", QUADS).replace(b"face 6", b"face -1"),
+        "header is damaged",
+    ),
+    "count with a bar": (ply("ascii", QUADS).replace(b"face 6", b"face 0_6"), "header is damaged"),
+    "half a corner": (
+        ply("ascii", QUADS).replace(b"4 0 1 3 2", b"4.5 0 1 3 2"),
+        "promises 6 faces but holds 0",
+    ),
+    "half corners": (
+        ply("ascii", QUADS).replace(b"\n4 ", b"\n4.5 "),
+        "promises 6 faces but holds 0",
+    ),
+    "half an index": (
+        ply("ascii", QUADS).replace(b"4 0 1 3 2", b"4 0 1 2.5 2"),
+        "index that is no whole number",
+    ),
+    "no index": (
+        ply("ascii", QUADS).replace(b"4 0 1 3 2", b"4 0 1 nan 2"),
+        "index that is no whole number",
+    ),
     "type": (ply("binary_little_endian", QUADS).replace(b"float x", b"half x"), "an unknown type"),
 }
 
@@ -227,7 +307,14 @@ STL = {
     "keywords as names": text_stl("vertex 1 2 3 endloop endfacet", TRIANGLES),
     "two solids": text_stl("a", TRIANGLES[:5]) + text_stl("b c", TRIANGLES[5:]),
     "one line": text_stl("a", TRIANGLES).replace("\n", " ").replace("\t", ""),
-}
+    "one line of two solids": (text_stl("a", TRIANGLES[:5]) + text_stl("b", TRIANGLES[5:])).replace(
+        "\n", " "),
+    "end solid": text_stl("a", TRIANGLES).replace("endsolid", "end solid"),
+    "vertices on a line": text_stl("a", TRIANGLES).replace("\nvertex", " vertex"),
+    "numbers on three lines": re.sub(
+        r"(vertex \S+) (\S+) ", "\\1\n\\2\n", text_stl("a", TRIANGLES)),
+    "loops on a line": text_stl("a b", TRIANGLES).replace("\n\tendloop\n", " endloop"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", STL)
@@ -275,6 +362,9 @@ OFF = {
     "all columns": "STCNOFF\n8 10 0\n" + ROWS.replace("\n", " 0 0 1 9 9 9 1 .5 .5\n") + SIDES,
     "colours of some faces": f"OFF\n8 10 0\n{ROWS}{SIDES[:-1]} 200 10 10",
     "carriage returns": f"OFF\n8 10 0\n{ROWS}{SIDES}".replace("\n", "\r"),
+    "counts on three lines": f"OFF\n8\n10\n0\n{ROWS}{SIDES}",
+    "vertices on a line": "OFF\n8 10 0\n" + ROWS.replace("\n", " ") + "\n" + SIDES,
+    "faces on two lines": f"OFF\n8 10 0\n{ROWS}" + re.sub(r"(?m)^(\d) ", r"\1\n", SIDES),
 }
 
 
@@ -289,6 +379,12 @@ BAD_OFF = {
     "more": (OFF["plain"] + "3 0 1 2\n", "8 vertices and 10 faces but holds 19 lines"),
     "four dimensions": (OFF["plain"].replace("OFF", "4OFF"), "in 4 or n dimensions"),
     "binary": ("OFF BINARY\n8 10 0\n", "is binary OFF"),
+    "n dimensions": (OFF["plain"].replace("OFF", "nOFF\n3"), "in 4 or n dimensions"),
+    "half an index": (OFF["plain"].replace("4 0 1 3", "4 0 1 2.5"), "index that is no whole"),
+    "no index": (OFF["plain"].replace("4 0 1 3", "4 0 1 nan"), "index that is no whole"),
+    "half a corner": (OFF["plain"].replace("4 0 1 3", "4.5 0 1 3"), "count of vertices that is no"),
+    "endless": (OFF["plain"].replace("4 0 1 3", "inf 0 1 3"), "count of vertices that is no"),
+    "one line and cut": ("OFF\n8 10 0\n" + OFF["plain"][11:-2].replace("\n", " "), "holds 1 lines"),
     "word": (OFF["plain"].replace("2 3\n", "2 x\n", 1), "'x' is not a number"),
     "two numbers": (OFF["plain"].replace("1 2 3\n", "1 2\n"), "vertex 7 has 2 numbers"),
     "no counts": ("OFF\nvertices\n", "does not begin with its counts"),
@@ -308,6 +404,10 @@ BAD_OBJ = {
     "comma": (lines(["v 0,5 1 2"], V, F), "vertex on line 1 holds '0,5'"),
     "underscore": (lines(V[:7], ["v 1_0 2 3"], F), "'1_0'"),
     "index": (lines(V, ["f 1 2 x"]), "face on line 9 holds 'x'"),
+    "no numbers": (lines(["v"], V, F), "vertex on line 1 has 0 numbers"),
+    "no vertex": (lines(V, ["f 1/1 /1 3/1 4/1"]), "face on line 9 has a corner without"),
+    "continued in a corner": (lines(V, ["f 1//\\", "1 2//1 3//1"]), "line 9 ends within a corner"),
+    "long index": (lines(V, [f"f 1 2 {2**64 + 3}"]), "names vertex|not the number"),
     "half index": (lines(V, ["f 1 2 3.5"]), "face on line 9 holds '3.5'"),
     "textured": (lines(V, ["f 1/1 2/1 x/1"]), "face on line 9 holds 'x'"),
     "cut index": (lines(V[:7], F), "names vertex 8, but the file has 7 vertices"),

@@ -19,13 +19,22 @@ WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
 DRACO = "KHR_draco_mesh_compression"
 MESHOPT = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 INSTANCING = "EXT_mesh_gpu_instancing"
-READ = {DRACO, *MESHOPT, INSTANCING, "KHR_mesh_quantization"}
-# Extensions of materials, pictures, lights and data, which do not change the triangles.
+VISIBILITY = "KHR_node_visibility"
+READ = {DRACO, *MESHOPT, INSTANCING, VISIBILITY, "KHR_mesh_quantization"}
+# Extensions of materials, pictures, lights, behaviour and data, which do not change the triangles.
 HARMLESS = re.compile(
     r"(KHR|EXT|MSFT|ADOBE|AGI|CESIUM|FB|GOOGLE)_"
     r"(materials|texture|lights|xmp|animation|audio|structural_metadata|mesh_features"
-    r"|instance_features|primitive_outline|metadata|feature_metadata|emitter)\w*"
+    r"|instance_features|primitive_outline|metadata|feature_metadata|emitter|node_hoverability"
+    r"|node_selectability|interactivity|physics|implicit_shapes|lod|packing|techniques|mesh_manifold"
+    r"|ngon_encoding|articulations|stk_metadata)\w*|VRM\w*|OMI_\w*"
 )
+# Rows of an accessor without data, beyond which it is refused unless its rows are replaced.
+MOST_ZEROS = 1 << 20
+MESHOPT_RATIO = 1024  # the most bytes of vertices that one byte of meshopt holds
+# Bytes of the rows of vertices that meshopt's filters can decode.
+STRIDES = {"QUATERNION": (8,), "OCTAHEDRAL": (4, 8)}
+STRIDES |= dict.fromkeys(("NONE", "EXPONENTIAL"), range(4, 257, 4))
 
 
 class GltfFile:
@@ -64,24 +73,41 @@ class GltfFile:
     def item(self, kind: str, index: int) -> dict[str, Any]:
         """Entry ``index`` of the list ``kind`` of the tree."""
         entries = self.tree.get(kind, [])
-        if not isinstance(index, int) or not 0 <= index < len(entries):
+        if type(index) is not int or not 0 <= index < len(entries):
             raise self.fault(
                 f"names entry {index} of its {kind}, but has {len(entries)} of them; export it "
                 "again"
             )
         return entries[index]
 
-    def accessor(self, index: int) -> np.ndarray:
-        """The values ``(n, width)`` of an accessor: float64 for floats and normalised integers, and
-        int64 for other integers."""
-        entry = self.item("accessors", index)
-        count, width = entry["count"], WIDTHS[entry["type"]]
-        kind = np.dtype(TYPES[entry["componentType"]])
-        if "bufferView" in entry:
-            values = self._strided(
-                entry["bufferView"], entry.get("byteOffset", 0), count, width, kind
+    def whole(self, entry: dict[str, Any], name: str, default: int | None = None) -> int:
+        """The property ``name`` of ``entry``, a whole number that is not negative."""
+        value = entry[name] if default is None else entry.get(name, default)
+        is_whole = type(value) is int or (isinstance(value, float) and value.is_integer())
+        if not is_whole or not 0 <= value < 1 << 53:
+            raise self.fault(
+                f"has the {name} {str(value)[:20]}, which is no count; it is damaged, so export "
+                "it again"
             )
-        elif "sparse" in entry:
+        return int(value)
+
+    def accessor(self, index: int, rows: int | None = None) -> np.ndarray:
+        """The values ``(n, width)`` of an accessor: float64 for floats and normalised integers, and
+        int64 for other integers. If ``rows`` is the count that it must have, an accessor may be
+        without data and is then zero."""
+        entry = self.item("accessors", index)
+        count, width = self.whole(entry, "count"), WIDTHS[entry["type"]]
+        kind = np.dtype(TYPES[entry["componentType"]])
+        if rows is not None and count != rows:
+            raise self.fault(
+                f"has {count} rows instead of {rows} in accessor {index}; export it again"
+            )
+        if "bufferView" in entry:
+            values = self._strided(entry["bufferView"], entry, count, width, kind)
+        elif "sparse" in entry or rows is not None:
+            held = self.whole(entry["sparse"], "count") if "sparse" in entry else 0
+            if rows is None and count > MOST_ZEROS + 16 * held:
+                raise self.fault(f"promises {count} rows in accessor {index} but holds {held}")
             values = np.zeros((count, width), kind)
         else:
             raise self.fault(
@@ -109,7 +135,7 @@ class GltfFile:
 
     def _bytes(self, entry: dict[str, Any]) -> np.ndarray:
         """The bytes that ``byteOffset`` and ``byteLength`` of ``entry`` name in its buffer."""
-        start, length = entry.get("byteOffset", 0), entry["byteLength"]
+        start, length = self.whole(entry, "byteOffset", 0), self.whole(entry, "byteLength")
         data = self._buffer(entry["buffer"])
         if start + length > len(data):
             raise self.fault(
@@ -119,13 +145,20 @@ class GltfFile:
         return np.frombuffer(data, np.uint8, length, start)
 
     def _strided(
-        self, view: int, offset: int, count: int, width: int, kind: np.dtype
+        self, view: int, entry: dict[str, Any], count: int, width: int, kind: np.dtype
     ) -> np.ndarray:
-        """``count`` rows of ``width`` numbers that begin ``offset`` bytes into a view."""
+        """``count`` rows of ``width`` numbers that begin at the ``byteOffset`` of ``entry`` in a
+        view."""
         data, size = self.view(view), width * kind.itemsize
-        stride = self.item("bufferViews", view).get("byteStride", size)
+        offset = self.whole(entry, "byteOffset", 0)
+        stride = self.whole(self.item("bufferViews", view), "byteStride", 0) or size
+        if stride < size:
+            raise self.fault(
+                f"has rows of {size} bytes at steps of {stride} in buffer view {view}; export it "
+                "again"
+            )
         needed = offset + stride * (count - 1) + size if count else 0
-        if needed > len(data) or offset < 0 or count < 0:
+        if needed > len(data):
             raise self.fault(
                 f"promises {count} rows in buffer view {view} but holds {len(data)} of {needed} "
                 "bytes; it is cut short"
@@ -137,17 +170,16 @@ class GltfFile:
 
     def _replaced(self, values: np.ndarray, sparse: dict[str, Any], kind: np.dtype) -> np.ndarray:
         """``values`` with the rows of a sparse accessor in place of some."""
-        places, rows, count = sparse["indices"], sparse["values"], sparse["count"]
+        places, rows = sparse["indices"], sparse["values"]
+        count = self.whole(sparse, "count")
         type_of_places = np.dtype(TYPES[places["componentType"]])
-        at = self._strided(
-            places["bufferView"], places.get("byteOffset", 0), count, 1, type_of_places
-        )[:, 0]
+        at = self._strided(places["bufferView"], places, count, 1, type_of_places)[:, 0]
+        if type_of_places.kind != "u":
+            raise self.fault("has a sparse accessor with signed indices; export it again")
         if count and at.max() >= len(values):
             raise self.fault(f"replaces row {at.max()} of {len(values)} rows; export it again")
         values = values.copy()
-        values[at] = self._strided(
-            rows["bufferView"], rows.get("byteOffset", 0), count, values.shape[1], kind
-        )
+        values[at] = self._strided(rows["bufferView"], rows, count, values.shape[1], kind)
         return values
 
     def _chunks(self, data: bytes) -> tuple[bytes, bytes]:
@@ -178,26 +210,34 @@ class GltfFile:
 
     def _buffer(self, index: int) -> bytes:
         if index not in self.buffers:
-            self.buffers[index] = self._read_buffer(self.item("buffers", index))
+            entry = self.item("buffers", index)
+            if index and "uri" not in entry:  # the data inside a GLB are those of buffer 0
+                raise self.fault(f"has no data for buffer {index}; export it again")
+            self.buffers[index] = self._read_buffer(entry)
         return self.buffers[index]
 
     def _read_buffer(self, entry: dict[str, Any]) -> bytes:
         uri = entry.get("uri")
         if uri is None:
             return self.chunk
-        if uri.startswith("data:"):
+        if uri[:5].lower() == "data:":
             head, _, body = uri.partition(",")
-            if head.endswith(";base64"):
-                return base64.b64decode(unquote(body) + "==", altchars=None)
-            return unquote_to_bytes(body)
+            if not head.lower().endswith(";base64"):
+                return unquote_to_bytes(body)
+            text = re.sub(r"[\s=]", "", unquote(body))
+            try:
+                return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+            except ValueError as error:
+                raise self.fault("has a damaged base64 buffer; export it again") from error
         if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:", uri):
-            raise self.fault(f"needs {uri}, which is not fetched; put the file beside it")
-        name = self.path.parent / unquote(uri)
-        if not name.is_file():
-            raise self.fault(
-                f"needs the file {unquote(uri)}, which is missing; put it into {self.path.parent}"
-            )
-        return name.read_bytes()
+            raise self.fault(f"needs {uri[:80]}, which is not fetched; put the file beside it")
+        names = (unquote(uri), uri, unquote(uri).replace("\\", "/"))  # as exporters write them
+        for name in names:
+            if (self.path.parent / name).is_file():
+                return (self.path.parent / name).read_bytes()
+        raise self.fault(
+            f"needs the file {names[0]}, which is missing; put it into {self.path.parent}"
+        )
 
     def _unpacked(self, packed: dict[str, Any]) -> np.ndarray:
         """The bytes of a view that meshopt has compressed."""
@@ -208,16 +248,26 @@ class GltfFile:
             )
         import meshoptimizer  # pyright: ignore[reportMissingImports]
 
-        data, count, stride = self._bytes(packed).tobytes(), packed["count"], packed["byteStride"]
+        data = self._bytes(packed).tobytes()
+        count, stride = self.whole(packed, "count"), self.whole(packed, "byteStride")
         mode, how = packed["mode"], packed.get("filter", "NONE")
-        if how not in ("NONE", "EXPONENTIAL", "OCTAHEDRAL", "QUATERNION"):
-            raise self.fault(f"has the meshopt filter {how}, which is not read; export it without")
+        strides = {"ATTRIBUTES": STRIDES.get(how, ())}.get(mode, (2, 4))
+        if stride not in strides or count * stride > MESHOPT_RATIO * len(data):
+            raise self.fault(
+                f"promises {count} rows of {stride} bytes with the meshopt filter {how} in "
+                f"{len(data)} bytes, which are not read; it is damaged, or of another version"
+            )
         try:
             if mode == "ATTRIBUTES":
                 kind = np.dtype(("V", stride))
                 rows = meshoptimizer.decode_vertex_buffer(count, stride, data, dtype=kind)
                 values = np.frombuffer(rows.tobytes(), np.uint8)
-                return _exponential(values) if how == "EXPONENTIAL" else values
+                unfilter = {
+                    "EXPONENTIAL": meshoptimizer.decode_filter_exp,
+                    "QUATERNION": meshoptimizer.decode_filter_quat,
+                    "OCTAHEDRAL": meshoptimizer.decode_filter_oct,
+                }.get(how)
+                return unfilter(values, count, stride) if unfilter else values
             decode = {
                 "TRIANGLES": meshoptimizer.decode_index_buffer,
                 "INDICES": meshoptimizer.decode_index_sequence,
@@ -228,14 +278,6 @@ class GltfFile:
                 "could not be decompressed by meshopt: it is damaged; export it again"
             ) from error
         return indices.astype("<u2" if stride == 2 else "<u4").view(np.uint8)
-
-
-def _exponential(values: np.ndarray) -> np.ndarray:
-    """The float32 of numbers whose upper 8 bits are the exponent and whose lower 24 the mantissa,
-    both signed."""
-    words = values.view("<i4")
-    mantissa = (words << 8) >> 8
-    return np.ldexp(mantissa.astype(np.float64), words >> 24).astype("<f4").view(np.uint8)
 
 
 def _has_meshoptimizer() -> bool:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io.gltffile import DRACO, INSTANCING, GltfFile
+from nstr3d.io.errors import ContentError
+from nstr3d.io.gltffile import DRACO, INSTANCING, VISIBILITY, GltfFile
 from nstr3d.io.polygons import Polygons, fan_triangles, strip_triangles
 
 TRIANGLES, STRIP, FAN = 4, 5, 6  # drawing modes; lower modes are points and lines
+FLOAT = 5126  # the component type of floats
 
 
 def read_gltf(path: Path) -> Polygons:
@@ -19,19 +21,29 @@ def read_gltf(path: Path) -> Polygons:
 
     Transforms, instances, skins in their rest pose and default morph weights are applied. Indices
     of mirrored parts are turned, so that triangles stay counter-clockwise seen from outside. Points
-    and lines give vertices only if there are no triangles. Raises `ContentError` as `GltfFile`
-    does, and if a decoder of compressed parts is not installed.
+    and lines give vertices only if there are no triangles. Hidden nodes are left out. Raises
+    `ContentError` as `GltfFile` does, and if a decoder of compressed parts is not installed.
     """
     file = GltfFile(path)
     try:
         roots, notes = _roots(file)
         placed = list(_nodes(file, roots))
-        places = dict(placed)
-        parts = [part for index, place in placed for part in _parts(file, index, place, places)]
+        places = {index: place for index, place, _ in placed}
+        parts = [
+            part
+            for index, place, is_shown in placed
+            if is_shown
+            for part in _parts(file, index, place, places)
+        ]
+        hidden = sum("mesh" in file.item("nodes", index) for index, _, shown in placed if not shown)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise file.fault(
             "could not be read as glTF: its structure is damaged; export it again"
         ) from error
+    if hidden:
+        notes.append(f"{hidden} hidden nodes ({VISIBILITY}) were left out")
+    if not parts and file.tree.get("meshes"):
+        raise file.fault("has meshes, but no node of its scene places them; export its scene again")
     meshes = [part for part in parts if len(part[1])]
     vertices = [part[0] for part in meshes or parts]
     starts = np.cumsum([0] + [len(part) for part in vertices])
@@ -46,6 +58,8 @@ def _roots(file: GltfFile) -> tuple[list[int], list[str]]:
     scenes, nodes = file.tree.get("scenes", []), file.tree.get("nodes", [])
     if not scenes:
         children = {child for node in nodes for child in node.get("children", [])}
+        for node in nodes:  # coarser copies of the node
+            children |= set(node.get("extensions", {}).get("MSFT_lod", {}).get("ids", []))
         return [index for index in range(len(nodes)) if index not in children], []
     index = file.tree.get("scene", 0)
     roots = file.item("scenes", index).get("nodes", [])
@@ -54,24 +68,32 @@ def _roots(file: GltfFile) -> tuple[list[int], list[str]]:
     return roots, [note] if others else []
 
 
-def _nodes(file: GltfFile, roots: list[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """All nodes below ``roots`` with their transforms ``(4, 4)`` to scene coordinates."""
-    waiting = [(root, np.eye(4)) for root in reversed(roots)]
+def _nodes(file: GltfFile, roots: list[int]) -> Iterator[tuple[int, np.ndarray, bool]]:
+    """All nodes below ``roots`` with their transforms ``(4, 4)`` to scene coordinates, and whether
+    they are shown."""
+    waiting = [(root, np.eye(4), True) for root in reversed(roots)]
     seen: set[int] = set()
     while waiting:
-        index, above = waiting.pop()
+        index, above, is_shown = waiting.pop()
         if index in seen:
             raise file.fault(f"has node {index} in two places; export it again")
         seen.add(index)
         node = file.item("nodes", index)
-        place = above @ _local(node)
-        yield index, place
-        waiting += [(child, place) for child in reversed(node.get("children", []))]
+        local = _local(file, node)
+        if not np.isfinite(local).all():
+            raise file.fault(f"has a transform of node {index} that is not finite; export it again")
+        place = above @ local
+        is_shown &= node.get("extensions", {}).get(VISIBILITY, {}).get("visible", True) is not False
+        yield index, place, is_shown
+        waiting += [(child, place, is_shown) for child in reversed(node.get("children", []))]
 
 
-def _local(node: dict[str, Any]) -> np.ndarray:
+def _local(file: GltfFile, node: dict[str, Any]) -> np.ndarray:
     if "matrix" in node:
-        return np.array(node["matrix"], np.float64).reshape(4, 4).T
+        matrix = np.array(node["matrix"], np.float64).reshape(4, 4).T
+        if np.isfinite(matrix[3]).all() and not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
+            raise file.fault("has a matrix with perspective, which is not applied; export it again")
+        return matrix
     return _placements(
         *(
             np.array([node.get(name, default)], np.float64)
@@ -87,8 +109,9 @@ def _local(node: dict[str, Any]) -> np.ndarray:
 def _placements(shift: np.ndarray, turn: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Transforms ``(n, 4, 4)`` that scale ``(n, 3)``, then turn by quaternions ``(n, 4)`` in the
     order x, y, z, w, then shift ``(n, 3)``."""
-    length = np.linalg.norm(turn, axis=1, keepdims=True)
-    x, y, z, w = (turn / np.where(length > 0, length, 1)).T
+    with np.errstate(invalid="ignore", over="ignore"):  # `_nodes` reports what is not finite
+        length = np.linalg.norm(turn, axis=1, keepdims=True)
+        x, y, z, w = (turn / np.where(length > 0, length, 1)).T
     rotation = np.array(
         [
             [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
@@ -97,7 +120,8 @@ def _placements(shift: np.ndarray, turn: np.ndarray, scale: np.ndarray) -> np.nd
         ]
     )
     result = np.tile(np.eye(4), (len(shift), 1, 1))
-    result[:, :3, :3] = np.moveaxis(rotation, 2, 0) * scale[:, None, :]
+    with np.errstate(invalid="ignore"):
+        result[:, :3, :3] = np.moveaxis(rotation, 2, 0) * scale[:, None, :]
     result[:, :3, 3] = shift
     return result
 
@@ -127,7 +151,8 @@ def _parts(
                 continue
             with np.errstate(invalid="ignore", over="ignore"):  # non-finite vertices are told later
                 moved = vertices @ copy[:3, :3].T + copy[:3, 3]
-            yield moved, faces[:, ::-1] if np.linalg.det(copy[:3, :3]) < 0 else faces
+                is_mirror = np.linalg.det(copy[:3, :3]) < 0
+            yield moved, faces[:, ::-1] if is_mirror else faces
 
 
 def _instances(file: GltfFile, node: dict[str, Any]) -> np.ndarray:
@@ -152,7 +177,15 @@ def _geometry(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The vertices ``(v, 3)`` of a primitive, morphed, and its triangles ``(f, 3)``."""
     mode = primitive.get("mode", TRIANGLES)
+    if type(mode) is not int or not 0 <= mode <= FAN:
+        raise file.fault(f"has a primitive of the unknown mode {mode}; export it again")
     if DRACO in primitive.get("extensions", {}):
+        kind = file.item("accessors", primitive["attributes"]["POSITION"])["componentType"]
+        if kind != FLOAT:
+            raise file.fault(
+                f"has positions inside Draco ({DRACO}) that are no floats, which are not read; "
+                "export it without compression"
+            )
         vertices, indices = _draco(file, primitive["extensions"][DRACO])
         mode = TRIANGLES  # the decoder returns triangles for strips too
     elif "POSITION" not in primitive["attributes"]:
@@ -163,9 +196,10 @@ def _geometry(
         indices = np.arange(len(vertices)) if at is None else file.accessor(at)[:, 0]
     for weight, target in zip(weights, primitive.get("targets", [])):
         if weight and "POSITION" in target:
-            vertices = vertices + weight * file.accessor(target["POSITION"])
+            vertices = vertices + weight * file.accessor(target["POSITION"], len(vertices))
     if mode < TRIANGLES:
         return vertices, np.zeros((0, 3), np.int64)
+    _check_indices(file, indices, len(vertices), mode)
     if mode == TRIANGLES:
         if len(indices) % 3:
             raise file.fault(
@@ -175,6 +209,21 @@ def _geometry(
     # The first index of a strip or fan restarts nothing: glTF has no restart value.
     faces = strip_triangles(indices) if mode == STRIP else fan_triangles(indices)
     return vertices, faces
+
+
+def _check_indices(file: GltfFile, indices: np.ndarray, held: int, mode: int) -> None:
+    """Raises `ContentError` for ``indices (n,)`` that do not name some of ``held`` vertices. Among
+    the vertices of all primitives a wrong index might name one of another."""
+    if indices.dtype.kind != "i":
+        raise file.fault("has indices that are no whole numbers; export it again")
+    bad = (indices < 0) | (indices >= held)
+    if bad.any():
+        place = int(np.argmax(bad))
+        face = place // 3 if mode == TRIANGLES else max(place - 2, 0)
+        raise ContentError(
+            f"{file.path}: face {face} names vertex {indices[place]}, but vertices run from 0 to "
+            f"{held - 1}; export it again"
+        )
 
 
 def _draco(file: GltfFile, extension: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

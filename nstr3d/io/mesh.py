@@ -57,11 +57,15 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[Mesh, list[str]]:
     _check_finite(vertices, str(path))
     faces = triangulate(vertices, corners, content.counts)
     if len(faces) == 0:
+        told = f" ({'; '.join(content.notes)})" if content.notes else ""
         raise NoFacesError(
-            f"{path} has {len(vertices)} points but no faces; fit it with apps/fit_points.py, "
-            "or export it again as triangles if it was a mesh"
+            f"{path} has {len(vertices)} points but no faces{told}; fit it with "
+            "apps/fit_points.py, or export it again as triangles if it was a mesh"
         )
-    return Mesh(vertices, faces), [f"{path}: {note}." for note in content.notes]
+    notes = list(content.notes)
+    if lines := int((content.counts < 3).sum()):
+        notes.append(f"{lines} faces of fewer than 3 corners were left out")
+    return Mesh(vertices, faces), [f"{path}: {note}." for note in notes]
 
 
 def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | None = None) -> None:
@@ -107,6 +111,10 @@ def _content(path: Path) -> Polygons:
         return read(path)
     except (ContentError, OSError):
         raise
+    except MemoryError as error:
+        raise ContentError(
+            f"{path} needs more memory than there is; export it with fewer faces"
+        ) from error
     except Exception as error:  # damaged numbers may lead anywhere, in decoders too
         raise ContentError(
             f"{path} could not be read as {path.suffix[1:].upper()}: it is damaged, or of another "

@@ -24,6 +24,16 @@ def number(word: str) -> float | None:
         return float("nan") if MISSING.fullmatch(word.strip()) else None
 
 
+def whole_numbers(values: np.ndarray, what: str, path: Path) -> np.ndarray:
+    """``values`` as int64. Raises `ContentError` that names ``what`` for a value that is no whole
+    number or beyond 2**53."""
+    if values.dtype.kind == "f":
+        is_whole = (np.abs(values) < 2.0**53) & (values == np.floor(values))
+        if not is_whole.all():
+            raise ContentError(f"{path} has {what} that is no whole number; export it again")
+    return values.astype(np.int64)
+
+
 def number_rows(
     lines: Sequence[str],
     width: int,

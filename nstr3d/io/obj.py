@@ -19,6 +19,8 @@ from nstr3d.io.textlines import (
     select_lines,
 )
 
+STATEMENT = re.compile(rb"(?:[vf]|fo) ")
+
 
 def read_obj(path: Path) -> Polygons:
     """The vertices and polygons of an OBJ file.
@@ -31,7 +33,7 @@ def read_obj(path: Path) -> Polygons:
     text = _statements(path)
     buffer = np.frombuffer(text + b"\n", np.uint8).copy()  # the last byte is no line's: a guard
     starts = line_starts(buffer[:-1])
-    has_argument = buffer[starts + 1] == ord(" ")
+    has_argument = buffer[starts + 1] <= BLANK  # a blank, or the end of a line without numbers
     is_vertex, is_face = (has_argument & (buffer[starts] == ord(letter)) for letter in "vf")
     buffer[starts[is_vertex | is_face]] = ord(" ")
     lines = np.flatnonzero(is_vertex), np.flatnonzero(is_face)
@@ -40,17 +42,44 @@ def read_obj(path: Path) -> Polygons:
     before = np.repeat(np.cumsum(is_vertex)[is_face], counts)  # vertices above the face's line
     resolved = np.where(corners < 0, corners + before, corners - 1)
     _check_indices(corners, resolved, counts, lines[1], len(vertices), path)
-    surfaces = len(re.findall(rb"^surf ", text, re.MULTILINE))
-    notes = [f"{surfaces} free-form surfaces (surf) were left out"] if surfaces else []
-    return Polygons(vertices, resolved, counts, tuple(notes))
+    return Polygons(vertices, resolved, counts, _left_out(text))
 
 
 def _statements(path: Path) -> bytes:
-    """The text with one statement on each line."""
+    """The text with each vertex and face on one line."""
     text = clean_text(path, "OBJ", b"#")
-    if b"\\" in text:  # a reverse solidus after a number continues the statement on the next line
-        text = re.sub(rb"((?<=[\d/.])|(?<= )) *\\ *\n", b" ", text) + b"\n"
-    return re.sub(rb"^fo ", b"f  ", text, flags=re.MULTILINE) if b"\nfo " in text else text
+    if b"\\" in text:
+        text = _joined(text, path) + b"\n"
+    if text.startswith(b"fo ") or b"\nfo " in text:
+        text = re.sub(rb"^fo ", b"f  ", text, flags=re.MULTILINE)
+    return text
+
+
+def _joined(text: bytes, path: Path) -> bytes:
+    """``text`` with vertices and faces that a reverse solidus continues on the next line joined.
+    Names that end in a reverse solidus, such as folders of Windows, continue nothing."""
+    pieces, place = [], 0
+    for end in re.finditer(rb"\\ *\n", text):
+        start = text.rfind(b"\n", 0, end.start()) + 1
+        if not (start and start == place) and not STATEMENT.match(text, start):
+            continue
+        if text[end.start() - 1] == ord("/"):
+            line = text.count(b"\n", 0, start) + 1
+            raise ContentError(
+                f"{path}: line {line} ends within a corner of a face; export it again with each "
+                "face on one line"
+            )
+        pieces += [text[place : end.start()], b" "]
+        place = end.end()
+    return b"".join([*pieces, text[place:]])
+
+
+def _left_out(text: bytes) -> tuple[str, ...]:
+    """Notes about statements that add surfaces and are not read."""
+    surfaces = len(re.findall(rb"^(?:surf|bzp|bsp|cdp) ", text, re.MULTILINE))
+    calls = len(re.findall(rb"^call ", text, re.MULTILINE))
+    notes = [f"{surfaces} free-form surfaces (surf) were left out"] if surfaces else []
+    return (*notes, f"{calls} other files (call) were left out") if calls else tuple(notes)
 
 
 def _vertices(text: bytes, lines: np.ndarray, path: Path) -> np.ndarray:
@@ -77,14 +106,20 @@ def _indices(text: bytes, lines: np.ndarray, path: Path) -> tuple[np.ndarray, np
             return parse_rows(text, np.int64)
         except WordError as error:
             raise _wrong_face(error, lines, path) from error
-    parts = _parts(text)
+    parts, words = _parts(text)
     if parts:  # to replace slashes is several times as fast as the regular expression below
         try:
             values, counts = parse_rows(text.replace(b"/", b" "), np.int64)
-            if (counts % parts == 0).all():
+            if len(values) == parts * words:  # no word such as 1/ lacks a number
                 return values[::parts], counts // parts
         except WordError:
             pass  # the regular expression keeps the line's first wrong word as it is written
+    if b" /" in text:
+        line = lines[text.count(b"\n", 0, text.index(b" /"))] + 1
+        raise ContentError(
+            f"{path}: the face on line {line} has a corner without the number of its vertex; "
+            "export it again"
+        )
     try:
         return parse_rows(re.sub(rb"/[^ \n]*", b"", text), np.int64)
     except WordError as error:
@@ -98,8 +133,9 @@ def _wrong_face(error: WordError, lines: np.ndarray, path: Path) -> ContentError
     )
 
 
-def _parts(text: bytes) -> int:
-    """The count of numbers of every word such as 1/2/3 or 1//3, or 0 if words differ in kind."""
+def _parts(text: bytes) -> tuple[int, int]:
+    """The count of numbers of every word such as 1/2/3 or 1//3, or 0 if words differ in kind, and
+    the count of words."""
     buffer = np.frombuffer(text, np.uint8)
     places = np.flatnonzero((buffer[1:] > BLANK) & (buffer[:-1] <= BLANK)) + 1
     is_slash = buffer == ord("/")
@@ -108,8 +144,8 @@ def _parts(text: bytes) -> int:
     is_slash[0] = False
     doubles = np.add.reduceat(is_slash, places, dtype=np.uint8)
     if (slashes != slashes[0]).any() or (doubles != doubles[0]).any():
-        return 0
-    return int(slashes[0]) + 1 - int(doubles[0])
+        return 0, len(places)
+    return int(slashes[0]) + 1 - int(doubles[0]), len(places)
 
 
 def _check_indices(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nstr3d.io.errors import ContentError
+from nstr3d.io.numbers import whole_numbers
 from nstr3d.io.polygons import Polygons
 from nstr3d.io.textlines import (
     WordError,
@@ -19,7 +20,10 @@ from nstr3d.io.textlines import (
 )
 
 # Letters before OFF name columns after x, y and z; 4 and n change the meaning of the columns.
+# NOFF has normals and nOFF has n dimensions.
 KEYWORD = re.compile(rb"\s*((?:ST)?C?N?)(4?n?)OFF(?![a-z])", re.IGNORECASE)
+# The counts of vertices, faces and edges, on one line or on three.
+COUNTS = re.compile(rb"(\d+) +(\d+)( +\d+)? *\n|(\d+) *\n(\d+) *\n\d+ *\n")
 
 
 def read_off(path: Path) -> Polygons:
@@ -32,19 +36,20 @@ def read_off(path: Path) -> Polygons:
     text = clean_text(path, "OFF", b"#")
     keyword = KEYWORD.match(text)
     if keyword:
-        if keyword[2]:
+        if keyword[2] or keyword[0].endswith(b"nOFF"):
             raise ContentError(f"{path} is OFF in 4 or n dimensions; export it in 3 dimensions")
         text = text[keyword.end() :]
     if text.lstrip()[:6].upper() == b"BINARY":
         raise ContentError(f"{path} is binary OFF; export it as OFF text or PLY")
     text = re.sub(rb"\n+", b"\n", text.lstrip())
-    counts = re.match(rb"(\d+) +(\d+)( +\d+)? *\n", text)
+    counts = COUNTS.match(text)
     if not counts:
         raise ContentError(
             f"{path} could not be read as OFF: it does not begin with its counts of vertices and "
             "faces; it is damaged, or of another format"
         )
-    return _body(text[counts.end() :], int(counts[1]), int(counts[2]), path)
+    points, faces = (int(counts[k] or counts[k + 3]) for k in (1, 2))
+    return _body(text[counts.end() :], points, faces, path)
 
 
 def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
@@ -53,6 +58,8 @@ def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
     starts = line_starts(buffer) if text else np.zeros(0, np.int64)
     rows = np.arange(len(starts))
     if len(rows) != points + faces:
+        if free := _free_form(text, points, faces, path):
+            return free
         fault = "it is cut short" if len(rows) < points + faces else "its counts are wrong"
         raise ContentError(
             f"{path} promises {points} vertices and {faces} faces but holds {len(rows)} lines of "
@@ -69,7 +76,8 @@ def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
             f"{path}: vertex {row} has {widths[row]} numbers, but needs x, y and z; the file is "
             "damaged or cut short"
         )
-    counts = first_columns(indices, sizes, 1)[:, 0].astype(np.int64)
+    counts = first_columns(indices, sizes, 1)[:, 0]
+    counts = whole_numbers(counts, "a face with a count of vertices", path)
     short = (sizes <= counts) | (counts < 0)
     if short.any():
         row = int(np.argmax(short))
@@ -80,5 +88,28 @@ def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
     # A line is its count, the indices, and perhaps a colour.
     places = np.arange(len(indices)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     is_index = (places > 0) & (places <= np.repeat(counts, sizes))
-    corners = indices[is_index].astype(np.int64)
+    corners = whole_numbers(indices[is_index], "a vertex index", path)
     return Polygons(first_columns(values, widths, 3), corners, counts)
+
+
+def _free_form(text: bytes, points: int, faces: int, path: Path) -> Polygons | None:
+    """The polygons of a text whose lines end anywhere, without normals and colours; None if its
+    numbers are not exactly those of ``points`` vertices and ``faces`` faces."""
+    try:
+        values, _ = parse_rows(text)
+    except WordError:
+        return None
+    place, rows = 3 * points, values.tolist()
+    is_corner = np.zeros(len(rows), bool)
+    counts: list[int] = []
+    while place < len(rows) and len(counts) < faces:
+        size = rows[place]
+        if not (size.is_integer() and 0 <= size < len(rows) - place):
+            return None
+        counts.append(int(size))
+        is_corner[place + 1 : place + 1 + counts[-1]] = True
+        place += 1 + counts[-1]
+    if place != len(rows) or len(counts) != faces:
+        return None
+    corners = whole_numbers(values[is_corner], "a vertex index", path)
+    return Polygons(values[: 3 * points].reshape(-1, 3), corners, np.array(counts, np.int64))

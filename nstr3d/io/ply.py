@@ -112,6 +112,8 @@ def read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
             if words[:1] == ["format"]:
                 order = ORDERS[words[1]]
             elif words[:1] == ["element"]:
+                if not words[2].isdecimal():
+                    raise ValueError(words[2])
                 elements.append(Element(words[1], int(words[2]), []))
             elif words[:1] == ["property"]:
                 elements[-1].properties.append((words[-1], words[1:-1]))
@@ -120,6 +122,10 @@ def read_header(file: BinaryIO, path: Path) -> tuple[str | None, list[Element]]:
             f"{path} could not be read as PLY: its header is damaged; export it again"
         ) from error
     for element in elements:
+        if sum(each.name == element.name for each in elements) > 1:
+            raise ContentError(
+                f"{path} has two elements of the name {element.name}; export it with one"
+            )
         labels = [label for label, _ in element.properties]
         if len(set(labels)) < len(labels):
             raise ContentError(f"{path}: the element {element.name} has two properties of one name")
@@ -138,7 +144,7 @@ def _header_lines(file: BinaryIO) -> list[str]:
     binary data.
     """
     start = file.read(64)
-    first = re.match(rb"ply[ \t]*(\r\n|\n|\r)", start)
+    first = re.match(rb"(?:\xef\xbb\xbf)?ply[ \t]*(\r\n|\n|\r)", start)
     if first is None:
         return []
     ends = rb"\r" if first[1] == b"\r" else rb"\r?\n"

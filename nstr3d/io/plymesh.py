@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nstr3d.io.errors import ContentError
+from nstr3d.io.numbers import whole_numbers
 from nstr3d.io.ply import read_header
 from nstr3d.io.plyrows import BinaryRows, Columns, Element, check_count, gathered
 from nstr3d.io.polygons import Polygons, strip_triangles
@@ -75,10 +76,7 @@ def _indices(table: Columns, name: str, path: Path) -> tuple[np.ndarray, np.ndar
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     values, lengths = lists[label]
     assert lengths is not None
-    whole = values.astype(np.int64)
-    if values.dtype.kind == "f" and (values != whole).any():
-        raise ContentError(f"{path} has a vertex index that is no whole number; export it again")
-    return whole, lengths
+    return whole_numbers(values, "a vertex index", path), lengths
 
 
 def _strips(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -132,7 +130,7 @@ class _Text:
         rows = min(element.count, self.left // len(is_list) + 1)  # the last one may be cut
         starts = np.zeros((len(is_list), rows), np.int64)
         counts = np.ones((len(is_list), rows), np.int64)
-        first = self._uniform(is_list, rows)
+        first = self._uniform(is_list, rows) if rows else None
         if first is not None:
             widths, size = first
             places = place + np.arange(rows) * size
@@ -142,7 +140,8 @@ class _Text:
                 places = starts[k] + width
             self.place += rows * size
             return starts, counts
-        sizes = np.where(np.isfinite(values), values, -1).astype(np.int64).tolist()
+        is_whole = (np.abs(values) < 2.0**53) & (values == np.floor(values))
+        sizes = np.where(is_whole, values, -1).astype(np.int64).tolist()
         for row in range(rows):
             for k, is_counted in enumerate(is_list):
                 if place >= len(sizes) or (is_counted and sizes[place] < 0):
@@ -160,7 +159,10 @@ class _Text:
         """The widths of the properties and the size of a row if all rows are as the first one."""
         place, widths, heads = self.place, [], []
         for is_counted in is_list:
-            if place >= len(self.values) or (not 0 <= self.values[place] < 256 and is_counted):
+            if place >= len(self.values):
+                return None
+            head = float(self.values[place])
+            if is_counted and not (0 <= head < 256 and head.is_integer()):
                 return None
             heads += [place - self.place] if is_counted else []
             widths.append(int(self.values[place]) if is_counted else 1)

@@ -38,8 +38,8 @@ class Element:
     def has_known_types(self) -> bool:
         """Whether all types are those of PLY, and the counts of lists are integers."""
         for _, words in self.properties:
-            kinds = [TYPES.get(name, "") for name in words[words[0] == "list" :]]
-            is_list = words[0] == "list"
+            is_list = words[:1] == ["list"]
+            kinds = [TYPES.get(name, "") for name in words[is_list:]]
             if "" in kinds or len(kinds) != 1 + is_list or "f" in "".join(kinds[:-1]):
                 return False
         return True
@@ -87,7 +87,7 @@ def _listed_row(line: str, element: Element, path: Path) -> list[float]:
     numbers = [number(word) for word in words]
     for _, kind in element.properties:
         value = numbers[place] if place < len(words) else None
-        if value is None or (kind[0] == "list" and not (value >= 0 and value == int(value))):
+        if value is None or (kind[0] == "list" and not (value >= 0 and value.is_integer())):
             place = len(words) + 1
             break
         if kind[0] == "list":
@@ -124,6 +124,8 @@ class BinaryRows:
             (label, [np.dtype(self.order + TYPES[name]) for name in words[words[0] == "list" :]])
             for label, words in element.properties
         ]
+        if not layout:
+            return {}
         lists = [label for label, types in layout if len(types) == 2]
         widths = self._first_row(layout) if lists and element.count else [1] * len(layout)
         if sum(widths) > len(self.body):
@@ -136,7 +138,8 @@ class BinaryRows:
         held = (len(self.body) - self.place) // max(record.itemsize, 1)
         table = np.frombuffer(self.body, record, min(held, element.count), self.place)
         sizes = {label: width for width, (label, _) in zip(widths, layout)}
-        if not all((table[f" {label}"] == sizes[label]).all() for label in lists):
+        is_even = all((table[f" {label}"] == sizes[label]).all() for label in lists)
+        if lists and (not is_even or len(table) < element.count):  # later rows may be shorter
             return self._walk(element, layout)
         check_count(len(table), element, self.path)
         self.place += table.nbytes

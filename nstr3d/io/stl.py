@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -91,8 +92,29 @@ def _facet_count(data: bytes, path: Path) -> tuple[int, str]:
 
 def _read_text(path: Path) -> Polygons:
     text = clean_text(path, "STL").lower()
-    if text.count(b"\n") < 4:  # all on one line
-        text = re.sub(rb" +(?=(facet|outer|vertex|endloop|endfacet|endsolid)\b)", b"\n", text)
+    if b"\nend " in text:
+        text = re.sub(rb"^end +(?=(?:loop|facet|solid)\b)", b"end", text, flags=re.MULTILINE)
+    if b"\nfacet" not in text:
+        return _facets(_one_keyword_a_line(text), path)
+    try:
+        return _facets(text, path)
+    except ContentError:  # lines may end anywhere
+        with contextlib.suppress(ContentError):
+            return _facets(_one_keyword_a_line(text), path)
+        raise
+
+
+def _one_keyword_a_line(text: bytes) -> bytes:
+    """The text with a line end before each keyword, and before no other word. The names of solids
+    are left out where they end their line."""
+    solid = rb"^((?:end)?solid)\b(?![^\n]*\bfacet )[^\n]*"
+    words = b" ".join(re.sub(solid, rb"\1", text, flags=re.MULTILINE).split())
+    keyword = rb" (?=(?:facet|outer|vertex|endloop|endfacet|endsolid|solid)\b)"
+    return re.sub(keyword, b"\n", words) + b"\n"
+
+
+def _facets(text: bytes, path: Path) -> Polygons:
+    """The polygons of a text whose keywords begin lines."""
     buffer = np.frombuffer(text + b"\0" * 8, np.uint8)
     starts = line_starts(buffer[:-8])
     is_vertex, is_facet, is_end, is_close = (

@@ -167,6 +167,7 @@ def _touching(
     for rows, near in _near_middles(points, tail + along / 2, length, tolerance):
         vertex = border[near]
         there = (vertex != start[rows]) & (vertex != end[rows]) & (vertex != opposite[rows])
+        there &= length[rows] > 0  # welding may have made an edge a point
         rows, vertex = rows[there], vertex[there]
         offset = mesh.vertices[vertex] - tail[rows]
         place = np.einsum("ij,ij->i", offset, along[rows]) / length[rows] ** 2
