@@ -64,7 +64,7 @@ OWNERS = {
     "fsspec": ("batch.store",),
     "ray": ("batch.engines",),
     "tyro": ("cli",),
-    "tqdm": ("cli",),
+    "tqdm": ("cli", "jobs.direct"),
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
 AT_THE_TOP = {"numba", "llvmlite", "triton", "tyro", "tqdm"}  # their owners are imported late
