@@ -5,6 +5,8 @@ surface are `load_mesh`, `repair`, `normalise`, `SurfaceBand`, a config's
 ``build``, `fit`, `Fit.sdf`, then `extract_mesh` or `render`. `save` and `load` store a fit.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from nstr3d.batch.dataset import Dataset
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.fields.closed.cosines import CosineConfig
@@ -16,7 +18,6 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Sound, load_image, load_mesh, load_sound, save_image, save_mesh, save_sound
-from nstr3d.jobs.direct import fit_image, fit_mesh, fit_points, fit_sound
 from nstr3d.model.checkpoint import load, save
 from nstr3d.render.shading import Curvature, Depth, Normals, Studio
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable
@@ -29,6 +30,9 @@ from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.presets import PRESETS, sized_nstr
 from nstr3d.training.sampling import Raster, SurfaceBand
 from nstr3d.types import Box, Camera, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
+
+if TYPE_CHECKING:
+    from nstr3d.jobs.direct import fit_image, fit_mesh, fit_points, fit_sound
 
 __version__ = "0.1.0"
 
@@ -95,3 +99,17 @@ __all__ = [
     "sphere_trace",
     "turntable",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The fits in one call. They are imported when they are first used, because the jobs behind
+    them take half a second to import."""
+    if name in ("fit_image", "fit_mesh", "fit_points", "fit_sound"):
+        from nstr3d.jobs import direct
+
+        return getattr(direct, name)
+    raise AttributeError(f"module 'nstr3d' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
@@ -185,6 +184,8 @@ def _warn(messages: Iterable[str]) -> None:
 @contextmanager
 def _bar(config: FitConfig, wanted: bool | None) -> Iterator[Callable[[Progress], None]]:
     """Shows training as a bar of percents, and gives the function that each step calls."""
+    from tqdm.auto import tqdm
+
     shown = wanted if wanted is not None else sys.stderr.isatty() or "ipykernel" in sys.modules
     with tqdm(total=100, unit="%", disable=not shown, desc="fit", leave=False) as bar:
 
