@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.lapped import analyse, basis, blocks, resample, synthesise
 from nstr3d.fields.closed.positions import pack, unpack
+from nstr3d.fields.layers import is_outline
 from nstr3d.fields.vicinity import Near
 from nstr3d.kernels.field.interpolate import rows_of
 from nstr3d.types import Lattice
@@ -131,7 +132,8 @@ class Cosines(Field):
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
         self.amplitudes = nn.Parameter(torch.from_numpy(amplitudes))
         self.register_buffer("positions", torch.from_numpy(packed))
-        self.register_buffer("colours", torch.eye(out_dim))
+        colours = torch.empty(out_dim, out_dim) if is_outline() else torch.eye(out_dim)
+        self.register_buffer("colours", colours)
         self.register_buffer("offset", torch.zeros(out_dim))
         self._rows: Tensor | None = None
 
