@@ -137,6 +137,28 @@ class Header(BaseModel):
         return self
 
 
+class CompressedHeader(BaseModel):
+    """The header of a compressed file (`nstr3d.model.codec`)."""
+
+    model_config = STRICT
+    channels: int = Field(ge=1, le=255)
+    smooth: int = Field(ge=0, le=1)
+    shape: tuple[Annotated[int, Field(ge=1)], ...]
+    hops: tuple[Annotated[int, Field(ge=1)], ...]
+    step: float = Field(gt=0)
+    shrink: tuple[int, ...]
+    offset: tuple[float, ...]
+    colours: tuple[float, ...]
+
+
+def check_compressed(data: Any) -> CompressedHeader:
+    """The header of a compressed file. Raises ValueError naming the first wrong entry."""
+    try:
+        return CompressedHeader.model_validate(data)
+    except ValidationError as error:
+        raise ValueError(first_fault(error, "its header")) from None
+
+
 def check_header(data: Any) -> Header:
     """The header in the JSON ``data``. Raises ValueError naming the first wrong entry."""
     try:

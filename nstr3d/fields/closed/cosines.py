@@ -30,6 +30,7 @@ from nstr3d.types import Lattice
 
 GATHER = 1 << 22  # most coefficients that `forward` looks up at a time
 TRIAL = 1 << 20  # most samples on which hops are tried
+MOST_AMPLITUDES = 1 << 30  # of a table in a file, kept or not; so many take 4 GB
 LONG_ROW = 1024  # entries that a row of packed positions has at least, where the table allows it
 
 
@@ -97,6 +98,8 @@ class CosineConfig:
         is not the number of axes."""
         if "positions" not in tensors:
             raise ValueError("tensor positions is missing")
+        if (size := math.prod(self.table(out_dim))) > MOST_AMPLITUDES:
+            raise ValueError(f"its table has {size:,} amplitudes and may have {MOST_AMPLITUDES:,}")
         packed = tensors["positions"].numpy()
         count = len(unpack(packed, *self.packing(out_dim)))
         return Cosines(self, in_dim, out_dim, packed, np.zeros(count, np.float32))
