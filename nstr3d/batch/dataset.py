@@ -16,7 +16,7 @@ from torch.func import functional_call, stack_module_state
 
 from nstr3d.autodiff import gradient
 from nstr3d.batch.catalogue import CATALOGUE, select
-from nstr3d.batch.ids import fault_of_id
+from nstr3d.batch.ids import stays_inside
 from nstr3d.batch.store import Folder, open_store
 from nstr3d.fields.base import Field
 from nstr3d.fields.level import Level
@@ -57,9 +57,9 @@ class Dataset:
         ValueError for one that names no folder of the data set."""
         if name not in self.ids:
             raise KeyError(name)
-        if not isinstance(name, str) or (fault := fault_of_id(name)):
-            reason = fault if isinstance(name, str) else f"the id {name!r} is no text"
-            raise ValueError(f"{self.store.url}/{CATALOGUE} has a row without a model: {reason}.")
+        if not stays_inside(name):
+            place = f"{self.store.url}/{CATALOGUE}"
+            raise ValueError(f"{place} has the id {name!r}, which is no folder of the data set.")
         with self._local_file(f"{name}/{MODEL}") as path:
             return load(path)
 

@@ -41,6 +41,13 @@ def fault_of_id(name: str) -> str:
     return ""
 
 
+def stays_inside(name: object) -> bool:
+    """Whether ``name`` is a relative path into a folder, as every id is."""
+    return isinstance(name, str) and not any(
+        not part or part.startswith(".") for part in name.split("/")
+    )
+
+
 def id_of_path(path: str) -> str:
     """The id of a shape with this relative path: `printable`, with an underscore in front of a
     reserved part. An id that is too long is cut and ends in a hash."""

@@ -217,7 +217,8 @@ def _values(quantised: _Quantised, levels: np.ndarray) -> np.ndarray:
     centres = np.array([0.0, *(byte / 255 - 0.5 for byte in quantised.shrink)], np.float32)
     magnitude = np.abs(levels)
     shifted = magnitude + centres[np.minimum(magnitude, CENTRES)]
-    return (np.sign(levels) * shifted * np.float32(quantised.step)).astype(np.float32)
+    with np.errstate(over="ignore"):  # a reader refuses amplitudes that are not finite
+        return (np.sign(levels) * shifted * np.float32(quantised.step)).astype(np.float32)
 
 
 def _field(quantised: _Quantised) -> Cosines:

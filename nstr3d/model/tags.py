@@ -110,7 +110,10 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
         from nstr3d.model.schema import check_options
 
         check_options(kind, tag_of(kind), values)
-    return kind(**values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"its config {kind.__name__}: {error}") from error
 
 
 def check_config(config: Any) -> None:
