@@ -29,7 +29,7 @@ def _column(name: str) -> tuple[Any, None]:
 
 def _part(title: str, /, *columns: str, **more: Any) -> Any:
     """The schema of a part of a report with these ``columns`` of the catalogue and ``more``."""
-    fields = {column: _column(column) for column in columns} | more
+    fields: dict[str, Any] = {column: _column(column) for column in columns} | more
     return create_model(title, __config__=LOOSE, **fields)
 
 
