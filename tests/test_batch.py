@@ -197,9 +197,6 @@ def test_lists(tmp_path):
     ("name", "text", "part"),
     [
         ("l.csv", "file\na.obj\n", "no column named path"),
-        ("l.csv", "id,path\n../x,a.obj\n", "cannot name a folder"),
-        ("l.csv", "id,path\na//b,a.obj\n", "cannot name a folder"),
-        ("l.csv", "id,path\na,a.obj\na,b.obj\n", "same id"),
         ("l.txt", "# nothing\n", "holds no shapes"),
         ("a.obj", "x", "neither a folder nor a list"),
         ("none.txt", None, "does not exist"),

@@ -238,7 +238,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     ),
     "wrong shape": (
         lambda tensors, _: tensors.update({"levels.0.table": torch.zeros(4, 2)}),
-        r"tensor levels\.0\.table is \(4, 2\) torch\.float32 where its config needs",
+        r"tensor levels\.0\.table is \(4, 2\) where its config and its nodes need",
     ),
     "wrong dtype": (
         lambda tensors, _: tensors.update({"levels.0.omega": tensors["levels.0.omega"].double()}),

@@ -146,10 +146,13 @@ def test_a_job_keeps_to_its_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "words"),
     [
-        (struct.pack("<BBB2I2H", 2, 3, 0, 4_000_000_000, 4_000_000_000, 8, 8), "claims to hold"),
-        (struct.pack("<BBBIH", 1, 1, 1, 1000, 7), "makes no sense"),
-        (struct.pack("<BBB", 200, 1, 0), "makes no sense"),
-        (struct.pack("<BBB", 0, 1, 0), "claims to hold"),
+        (
+            struct.pack("<BBB2I2Hf", 2, 3, 0, 4_000_000_000, 4_000_000_000, 8, 8, 1.0) + bytes(51),
+            "holds at most",
+        ),
+        (struct.pack("<BBBIH", 1, 1, 1, 1000, 7) + struct.pack("<f", 1.0) + bytes(11), "even hop"),
+        (struct.pack("<BBB", 200, 1, 0), "200 axes"),
+        (struct.pack("<BBB", 0, 1, 0), "0 axes"),
     ],
 )
 def test_a_forged_header_does_not_ask_for_memory(head: bytes, words: str):

@@ -58,6 +58,7 @@ OWNERS = {
     "llvmlite": ("kernels",),
     "triton": ("kernels.field.decodergpu", "kernels.field.gpu", "kernels.field.levelgpu"),
     "safetensors": ("model",),
+    "pydantic": ("model.schema", "batch.schema"),
     "matplotlib": ("bench",),
     "onnxruntime": ("model.exchange",),
     "onnxscript": ("model.exchange",),
@@ -67,7 +68,14 @@ OWNERS = {
     "tqdm": ("cli", "jobs.direct"),
 }
 EVERYWHERE = {"numpy", "torch", "nstr3d"} | set(sys.stdlib_module_names)
-AT_THE_TOP = {"numba", "llvmlite", "triton", "tyro", "tqdm"}  # their owners are imported late
+AT_THE_TOP = {
+    "numba",
+    "llvmlite",
+    "triton",
+    "tyro",
+    "tqdm",
+    "pydantic",
+}  # their owners are imported late
 
 
 def modules() -> dict[str, Path]:
@@ -151,7 +159,7 @@ def test_the_page_about_the_packages_shows_the_imports() -> None:
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = ["trimesh", "igl", "numba", "scipy", "PIL", "skimage", "tyro", "matplotlib"]
+    heavy = ["trimesh", "igl", "numba", "scipy", "PIL", "skimage", "tyro", "matplotlib", "pydantic"]
     loaded = f"[name for name in {heavy} if name in sys.modules]"
     program = f"import sys, nstr3d; print({loaded}, 'torch' in sys.modules)"
     command = [sys.executable, "-c", program]

@@ -14,11 +14,11 @@ import platform
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nstr3d.batch.catalogue import REPORT
+from nstr3d.batch.catalogue import REPORT, read_report
 from nstr3d.batch.options import LOG, ShapeOptions
 from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.slot import Cancelled, Died, Slot
@@ -72,7 +72,11 @@ def attempt(task: Task, slot: Slot) -> dict[str, Any]:
                 continue
             store = open_store(task.out)
             if answer["status"] == "same":
-                return _renew_report(store, task, answer["key"])
+                renewed = _renew_report(store, task, answer["key"])
+                if renewed is not None:
+                    return renewed
+                task, number = replace(task, known_key=""), 0
+                continue
             report = _report(task, answer, number, time.perf_counter() - started)
             publish(store, task, Path(scratch), report)
             return report
@@ -125,7 +129,8 @@ def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) 
 
 
 def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
-    """The worker's answer, or the answer that describes its timeout or death."""
+    """The worker's answer, or the answer that describes the shape's fault or the worker's timeout
+    or death."""
     request = {
         "place": task.shape.place,
         "scratch": str(scratch),
@@ -134,6 +139,8 @@ def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
         "memory": task.rules.memory,
     }
     answer = {"key": "", "report": {}, "peak_memory": None}
+    if task.shape.fault:
+        return answer | {"status": "failed", "error": task.shape.fault}
     try:
         return slot.ask(request, task.rules.timeout)
     except TimeoutError:
@@ -183,13 +190,17 @@ def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float
     }
 
 
-def _renew_report(store: Store, task: Task, key: str) -> dict[str, Any]:
+def _renew_report(store: Store, task: Task, key: str) -> dict[str, Any] | None:
     """Updates the existing report of a shape whose file has a new stamp but the same content.
 
     The report also gets the current key, because an earlier version may have computed another one.
+    Returns None if there is no such report any more; the shape has to be fitted then.
     """
     name = f"{task.shape.id}/{REPORT}"
-    report = json.loads(store.read(name))
+    try:
+        report = read_report(store, name)
+    except (FileNotFoundError, ValueError):
+        return None
     now = {
         "stamp": task.shape.stamp,
         "path": task.shape.place,

@@ -20,6 +20,7 @@ from typing import Any
 from nstr3d.batch.store import Folder, Store
 
 CATALOGUE, REPORT = "catalog.sqlite", "report.json"
+LARGEST_REPORT = 1 << 22  # bytes; a report has some thousand
 WAIT = 60.0  # seconds to wait for another process's transaction
 # Columns have the units of report.json: lengths in bounding box diagonals or in units of the unit
 # box, angles in degrees.
@@ -133,7 +134,9 @@ class Catalogue:
         """
         end = "/" + REPORT
         there = {
-            name[: -len(end)]: stamp for name, stamp in self.store.stamps() if name.endswith(end)
+            _text(name[: -len(end)]): (name, stamp)
+            for name, stamp in self.store.stamps()
+            if name.endswith(end)
         }
         stored = dict(self.connection.execute("SELECT id, report FROM shapes"))
         with self.connection:
@@ -141,9 +144,9 @@ class Catalogue:
                 "DELETE FROM shapes WHERE id = ?",
                 [(name,) for name in stored.keys() - there.keys()],
             )
-            for name, stamp in there.items():
+            for name, (file, stamp) in there.items():
                 if stored.get(name) != stamp:
-                    self._insert(name, self._report(name), stamp)
+                    self._insert(name, self._report(file), stamp)
 
     def add(self, name: str, report: Mapping[str, Any]) -> None:
         """Adds or replaces the row of a shape whose ``report`` has just been written."""
@@ -154,7 +157,7 @@ class Catalogue:
         """The `Known` columns of every row, by the shape's id; a NULL becomes an empty string."""
         with _usable(self.place):
             rows = self.connection.execute("SELECT id, status, key, config, stamp FROM shapes")
-            return {name: Known(*(value or "" for value in values)) for name, *values in rows}
+            return {name: Known(*(str(value or "") for value in values)) for name, *values in rows}
 
     def ids(self, where: str) -> set[str]:
         """The ids of the rows that satisfy the SQL condition ``where``.
@@ -174,18 +177,52 @@ class Catalogue:
         if self.copy is not None:
             self.store.put(self.path, CATALOGUE)
 
-    def _report(self, name: str) -> dict[str, Any]:
+    def _report(self, file: str) -> dict[str, Any]:
+        """The report in ``file``, or one of a failed shape: it is fitted again."""
         try:
-            report = json.loads(self.store.read(f"{name}/{REPORT}"))
-        except ValueError:  # edited by hand or truncated on disk: the shape is fitted again
-            report = None
-        if isinstance(report, dict):
-            return report
-        return {"batch": {"status": "failed", "error": "its report.json is not valid JSON"}}
+            return read_report(self.store, file)
+        except ValueError as error:  # edited by hand, truncated or of another program
+            return _failed(str(error))
+        except (PermissionError, FileNotFoundError, IsADirectoryError) as error:
+            return _failed(f"its report.json cannot be read ({error.strerror or error})")
 
     def _insert(self, name: str, report: Mapping[str, Any], stamp: str) -> None:
         row = row_of(name, report, stamp)
         self.connection.execute(UPSERT, tuple(row[column] for column in COLUMNS))
+
+
+def read_report(store: Store, file: str) -> dict[str, Any]:
+    """The report in ``file`` of ``store``. Raises FileNotFoundError if there is none, and
+    ValueError if it is too long, no JSON, or no report of a batch run."""
+    from nstr3d.batch.schema import check_report
+
+    data = store.read(file, LARGEST_REPORT + 1)
+    if len(data) > LARGEST_REPORT:
+        raise ValueError(f"its report.json is longer than {LARGEST_REPORT:,} bytes")
+    try:
+        report = json.loads(data)
+        shown = _text(report)
+    except (ValueError, RecursionError):
+        raise ValueError("its report.json is not valid JSON") from None
+    if not isinstance(report, dict) or not isinstance(report.get("batch"), dict):
+        raise ValueError("its report.json was not written by a batch run")
+    check_report(shown)
+    return report
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"batch": {"status": "failed", "error": reason}}
+
+
+def _text(data: Any) -> Any:
+    """JSON ``data`` whose strings can be stored: bytes that are no text become escape sequences."""
+    if isinstance(data, str):
+        return data.encode("utf-8", "backslashreplace").decode()
+    if isinstance(data, list):
+        return [_text(item) for item in data]
+    return (
+        {_text(key): _text(item) for key, item in data.items()} if isinstance(data, dict) else data
+    )
 
 
 @contextmanager
@@ -203,17 +240,22 @@ def _usable(place: str) -> Iterator[None]:
 def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
     """The row, a value for each of `COLUMNS`, of the shape ``name`` with this report and stamp.
 
-    Values that the report lacks, as after a failure, are None.
+    Values that the report lacks, as after a failure, are None. A report with an entry of another
+    type gives the row of a failed shape, whose error names the entry.
     """
+    from nstr3d.batch.schema import check_report
+
+    report = _text(dict(report))
+    try:
+        check_report(report)
+    except ValueError as error:
+        report = _failed(str(error))
 
     def part(key: str) -> dict[str, Any]:
-        value = report.get(key)
-        return value if isinstance(value, dict) else {}
+        return report.get(key) or {}
 
     batch, source, mesh = part("batch"), part("input"), part("mesh")
     row = dict.fromkeys(COLUMNS) | {column: batch.get(column) for column in BATCH}
-    if row["status"] is None:
-        row |= {"status": "failed", "error": "its report.json was not written by a batch run"}
     row |= {column: part("accuracy").get(column) for column in METRICS}
     row |= {column: part("field").get(column) for column in ("parameters", "bytes", "steps")}
     return row | {

@@ -16,6 +16,7 @@ from torch.func import functional_call, stack_module_state
 
 from nstr3d.autodiff import gradient
 from nstr3d.batch.catalogue import CATALOGUE, select
+from nstr3d.batch.ids import stays_inside
 from nstr3d.batch.store import Folder, open_store
 from nstr3d.fields.base import Field
 from nstr3d.fields.level import Level
@@ -52,9 +53,13 @@ class Dataset:
         return len(self.ids)
 
     def __getitem__(self, name: str) -> Fit:
-        """The model of the shape with the id ``name``. Raises KeyError for an unknown id."""
+        """The model of the shape with the id ``name``. Raises KeyError for an unknown id, and
+        ValueError for one that names no folder of the data set."""
         if name not in self.ids:
             raise KeyError(name)
+        if not stays_inside(name):
+            place = f"{self.store.url}/{CATALOGUE}"
+            raise ValueError(f"{place} has the id {name!r}, which is no folder of the data set.")
         with self._local_file(f"{name}/{MODEL}") as path:
             return load(path)
 

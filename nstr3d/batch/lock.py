@@ -21,6 +21,7 @@ from nstr3d.system import Message, process_start
 
 RUNS = ".runs"
 BEAT = 10.0  # seconds between heartbeats
+LARGEST = 1 << 16  # bytes of a run's file that are read
 SILENCE = 60.0  # seconds without a heartbeat after which a run on another machine counts as dead
 
 
@@ -130,7 +131,10 @@ def meet(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 
 
 def _read_record(store: Store, name: str) -> dict[str, Any] | None:
+    """The record of a run; None if its file is gone or is not the file of a run."""
+    from nstr3d.batch.schema import read_lock
+
     try:
-        return json.loads(store.read(name))
-    except (FileNotFoundError, ValueError):
+        return read_lock(store.read(name, LARGEST))
+    except (FileNotFoundError, ValueError, RecursionError):
         return None

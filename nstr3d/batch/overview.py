@@ -117,7 +117,17 @@ def save_overview(store: Store, catalogue: Catalogue) -> None:
 
 
 def _page_row(row: dict[str, Any]) -> dict[str, Any]:
-    """The values that the page shows of a catalogue row; a missing number has an empty text."""
+    """The values that the page shows of a catalogue row; a missing number has an empty text.
+
+    A row with a value of another type, which another program wrote, is shown as failed.
+    """
+    from nstr3d.batch.schema import check_row
+
+    try:
+        check_row(row)
+    except ValueError as error:
+        known = {"id": str(row["id"]), "status": "failed", "error": str(error)}
+        row = dict.fromkeys(row) | known
     numbers = [
         ("", "")
         if row[column] is None

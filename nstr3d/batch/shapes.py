@@ -12,15 +12,17 @@ import hashlib
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nstr3d.batch.ids import fault_of_id, id_of_path, id_of_refused, inner_file, printable
 from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.kinds import UNREAD_SHAPES
 from nstr3d.io.mesh import mesh_suffixes
+from nstr3d.system import one_line
 
 CLOUDS = CLOUD_SUFFIXES - {".ply"}
 MESHES = {".obj", ".ply", ".stl", ".off", ".glb", ".gltf"}
@@ -28,19 +30,21 @@ LISTS = {".txt", ".csv", ".lst"}
 PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}  # a shape inside such a file is not read
 # Text files beside shapes mostly describe the shapes, so a cloud in a text file must be listed.
 SCANNED = (CLOUDS - LISTS) | MESHES
-LONGEST = 200  # bytes of a part of an id; file systems allow 255
+LARGEST = 1 << 28  # bytes of a list
 
 
 @dataclass(frozen=True)
 class ShapeFile:
     """One shape: its ``id``, its ``place`` (a local path or a URL) and its ``stamp``.
 
-    The stamp changes when the file does; it is empty if there is no file.
+    The stamp changes when the file does; it is empty if there is no file. A shape with a ``fault``
+    cannot be fitted; the fault becomes the error of its row.
     """
 
     id: str
     place: str
     stamp: str
+    fault: str = ""
 
 
 def find_shapes(
@@ -53,9 +57,9 @@ def find_shapes(
     a column ``id``. Paths in a list are relative to it. Folders and files whose names start with a
     dot and the folder ``apart_from`` are skipped. Each folder is entered once, even if links lead
     to it. Files of the folder that hold a shape in a format that is not read are appended to
-    ``unread``, as paths below the folder. Raises FileNotFoundError if ``source`` does not exist,
-    and ValueError if it is neither a folder nor a valid list, holds no shapes, or gives two shapes
-    one id.
+    ``unread``, as paths below the folder. A row of a list that makes no sense, or whose id is
+    reserved, too long or taken, is a shape with a fault. Raises FileNotFoundError if ``source``
+    does not exist, and ValueError if it is neither a folder nor a valid list or holds no shapes.
     """
     unread = [] if unread is None else unread
     shapes = (
@@ -67,10 +71,11 @@ def find_shapes(
     for shape in shapes:
         other = by_id.setdefault(shape.id, shape)
         if other.place != shape.place:
-            raise ValueError(
-                f"{source}: {other.place} and {shape.place} have the same id {shape.id}; give "
-                "them different ids."
-            )
+            _add(by_id, shape, f"{source}: {other.place} has the same id {shape.id}")
+    for shape in list(by_id.values()):
+        if outer := inner_file(shape.id, by_id.keys()):
+            del by_id[shape.id]
+            _add(by_id, shape, f"{source}: {shape.id} is a file of the shape with the id {outer}")
     if not by_id:
         others = f" {describe_unread(unread)}" if unread else ""
         raise ValueError(
@@ -78,6 +83,14 @@ def find_shapes(
             f"Name clouds in text files ({', '.join(sorted(LISTS & CLOUDS))}) in a list.{others}"
         )
     return [by_id[name] for name in sorted(by_id)]
+
+
+def _add(by_id: dict[str, ShapeFile], shape: ShapeFile, fault: str) -> None:
+    """Adds ``shape`` under another id, with a fault of its own id."""
+    other = id_of_refused(shape.id, shape.place)
+    by_id[other] = ShapeFile(
+        other, shape.place, shape.stamp, f"{fault}; give this shape another id."
+    )
 
 
 def describe_unread(unread: Sequence[str]) -> str:
@@ -124,7 +137,7 @@ def _list_local(path: Path, apart_from: str, unread: list[str]) -> Iterator[Shap
     path = path.absolute()  # the worker has another working directory
     if path.is_dir():
         return (
-            ShapeFile(printable(name), str(path / name), _stamp(path / name))
+            ShapeFile(id_of_path(name), str(path / name), _stamp(path / name))
             for name in _walk_folder(path, apart_from, unread)
         )
     if not path.exists():
@@ -180,7 +193,7 @@ def _list_url(url: str, apart_from: str, unread: list[str]) -> Iterator[ShapeFil
             if skipped is not None and path.startswith(skipped):
                 continue
             if not hidden and _is_shape(name, unread):
-                yield ShapeFile(printable(name), _absolute(name, url), remote_stamp(info))
+                yield ShapeFile(id_of_path(name), _absolute(name, url), remote_stamp(info))
         return
     if os.path.splitext(root)[1].lower() not in LISTS:
         raise ValueError(f"{url} is neither a folder with files in it nor a list (.txt or .csv).")
@@ -197,33 +210,60 @@ def _below(fs: Any, apart_from: str) -> str | None:
 
 
 def _read_list(data: bytes, source: str, folder: str) -> Iterator[ShapeFile]:
-    for number, (name, path) in enumerate(_parse_list(data, source), 1):
-        place = path if not is_local(path) or os.path.isabs(path) else _absolute(path, folder)
-        chosen = _check_id(name, source, number) if name else _make_id(place, folder)
-        if is_local(place):
-            place = os.path.normpath(local_path(place))
-            yield ShapeFile(chosen, place, _stamp(Path(place)))
+    if len(data) > LARGEST:
+        raise ValueError(f"{source} is a list of {len(data):,} bytes; split it.")
+    for number, (name, path, fault) in enumerate(_parse_list(data, source), 1):
+        try:
+            if fault or (fault := fault_of_id(name) if name else ""):
+                raise ValueError(fault)
+            shape = _listed(name, path, folder)
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            reason = f"{source}, row {number}: {one_line(error).rstrip('.')}."
+            yield ShapeFile(id_of_refused(name, path), printable(path), "", reason)
         else:
-            fs, at = filesystem(place)
-            try:
-                stamp = remote_stamp(fs.info(at))
-            except FileNotFoundError:
-                stamp = ""
-            yield ShapeFile(chosen, place, stamp)
+            yield shape
 
 
-def _parse_list(data: bytes, source: str) -> Iterable[tuple[str, str]]:
-    """Pairs of id (empty if the list gives none) and path, from the bytes of a list."""
+def _listed(name: str, path: str, folder: str) -> ShapeFile:
+    place = path if not is_local(path) or os.path.isabs(path) else _absolute(path, folder)
+    chosen = name or _make_id(place, folder)
+    if is_local(place):
+        place = os.path.normpath(local_path(place))
+        return ShapeFile(chosen, place, _stamp(Path(place)))
+    fs, at = filesystem(place)
+    try:
+        return ShapeFile(chosen, place, remote_stamp(fs.info(at)))
+    except FileNotFoundError:
+        return ShapeFile(chosen, place, "")
+
+
+def _parse_list(data: bytes, source: str) -> Iterator[tuple[str, str, str]]:
+    """The id (empty if the list gives none), the path and the fault (empty if there is none) of
+    each row of a list."""
     text = data.decode("utf-8-sig", errors="surrogateescape")
     if not source.lower().endswith(".csv"):
         lines = (line.strip() for line in text.splitlines())
-        return [("", line) for line in lines if line and not line.startswith("#")]
+        yield from (("", line, "") for line in lines if line and not line.startswith("#"))
+        return
     rows = csv.DictReader(io.StringIO(text))
-    if "path" not in (rows.fieldnames or ()):
+    try:
+        names = rows.fieldnames or ()
+    except csv.Error as error:
+        raise ValueError(f"{source} has no readable first row ({error}).") from error
+    if "path" not in names:
         raise ValueError(
             f"{source} has no column named path; add it, and a column id to name the shapes."
         )
-    return [(row.get("id") or "", row["path"]) for row in rows if row["path"]]
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            yield "", f"line {rows.line_num}", str(error)
+            continue
+        if row is None:
+            return
+        if row["path"]:
+            yield row.get("id") or "", row["path"], ""
 
 
 def _absolute(path: str, folder: str) -> str:
@@ -235,48 +275,11 @@ def _make_id(place: str, folder: str) -> str:
     if is_local(place):
         place = os.path.normpath(local_path(place))
     below = place.removeprefix(local_path(folder).rstrip("/") + "/")
-    return printable(below.partition("://")[2] or below)
-
-
-def _check_id(name: str, source: str, number: int) -> str:
-    parts = name.split("/")
-    if (
-        any(not part or part.startswith(".") for part in parts)
-        or printable(name) != name
-        or "\\" in name
-    ):
-        raise ValueError(
-            f"{source}, row {number}: the id {name!r} cannot name a folder; use printable parts of "
-            f"1 to {LONGEST} bytes, without backslashes and without a dot at the start."
-        )
-    return name
-
-
-def printable(name: str) -> str:
-    """``name`` as a path that every file system and encoding accepts.
-
-    Bytes that are not UTF-8 and control characters become escape sequences. A part longer than
-    `LONGEST` bytes is cut and ends in a hash. A part that starts with a dot gets an underscore in
-    front, so that it is not hidden. Empty parts are dropped.
-    """
-    text = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "/".join(
-        _shortened("_" + part if part.startswith(".") else part) for part in text.split("/") if part
-    )
-
-
-def _shortened(part: str) -> str:
-    data = part.encode()
-    if len(data) <= LONGEST:
-        return part
-    return (
-        data[: LONGEST - 17].decode(errors="ignore") + "~" + hashlib.sha256(data).hexdigest()[:16]
-    )
+    return id_of_path(below.partition("://")[2] or below)
 
 
 def _stamp(path: Path) -> str:
     try:
         return local_stamp(path)
-    except OSError:  # a broken link: the fit of the shape will report it
+    except (OSError, ValueError):  # a broken link or a NUL: the fit of the shape will report it
         return ""

@@ -28,9 +28,11 @@ class Folder:
         self.path = Path(os.path.abspath(path))
         self.url = str(self.path)
 
-    def read(self, name: str) -> bytes:
-        """The content of a file. Raises FileNotFoundError if there is none."""
-        return (self.path / name).read_bytes()
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The content of a file, at most ``most`` bytes from its start. Raises FileNotFoundError if
+        there is none."""
+        with open(self.path / name, "rb") as file:
+            return file.read(-1 if most is None else most)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file atomically and creates its folders."""
@@ -95,9 +97,10 @@ class Bucket:
         self.fs, self.root = filesystem(url)
         self.url = url
 
-    def read(self, name: str) -> bytes:
-        """The content of a file. Raises FileNotFoundError if there is none."""
-        return self.fs.cat_file(self._path_of(name))
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The content of a file, at most ``most`` bytes from its start. Raises FileNotFoundError if
+        there is none."""
+        return self.fs.cat_file(self._path_of(name), end=most)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file; an object store shows it only when it is complete."""

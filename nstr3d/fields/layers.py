@@ -27,6 +27,15 @@ def linear(fan_in: int, fan_out: int, generator: torch.Generator | None) -> nn.L
     return layer
 
 
+def is_outline() -> bool:
+    """Whether new tensors are on the device meta, so that they have a shape and no values.
+
+    A loaded field is first built so, because its tensors come from the file. Arithmetic on that
+    device is to be avoided: it makes torch import its symbolic shapes, which takes two seconds.
+    """
+    return torch.empty(0).is_meta
+
+
 class Decoder(nn.Module):
     """The decoder g: features ``(n, fan_in)`` -> values ``(n, fan_out)`` through one hidden layer.
 

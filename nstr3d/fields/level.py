@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nstr3d.fields.layers import is_outline
 from nstr3d.fields.vicinity import Near, Vicinity
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_frequencies
 from nstr3d.kernels.field.interpolate import (
@@ -18,6 +19,9 @@ from nstr3d.kernels.field.interpolate import (
     nodes_per_axis,
 )
 from nstr3d.kernels.field.layout import Part
+
+MOST_NODES = 1 << 28  # of a level in a file; the index of that many takes 1 GB
+PART = 1 << 20  # bytes of a bitmap that are counted at a time
 
 
 @dataclass(frozen=True)
@@ -95,22 +99,19 @@ class Level(nn.Module):
     ):
         super().__init__()
         self.config, self.dim = config, dim
-        count = int(stored.sum())
-        rows = np.where(stored, np.cumsum(stored) - 1, -1).astype(np.int32)
+        count = int(np.count_nonzero(stored))
+        rows = np.full(stored.shape, -1, np.int32)
+        rows[stored] = np.arange(count, dtype=np.int32)
         self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
         self.register_buffer("nodes", torch.from_numpy(np.packbits(stored)))
-        parts = [torch.randn(count, config.plain, generator=generator) * 0.1]
-        if config.waves:
-            parts.append(config.waves.initial(count, generator))
-            omega, phase = draw_frequencies(
-                config.waves.count, dim, config.waves.band, config.resolution, generator
-            )
-            if config.waves.learned:
+        table, omega, phase = _initial(config, dim, count, generator)
+        if omega is not None and phase is not None:
+            if config.waves and config.waves.learned:
                 self.omega, self.phase = nn.Parameter(omega), nn.Parameter(phase)
             else:
                 self.register_buffer("omega", omega)
                 self.register_buffer("phase", phase)
-        self.table = nn.Parameter(torch.cat(parts, dim=1))
+        self.table = nn.Parameter(table)
 
     def forward(self, points: Tensor) -> Tensor:
         """Features ``(n, plain + waves)`` at ``points (n, dim)``."""
@@ -162,6 +163,27 @@ class Level(nn.Module):
         return interpolate_with_slope(points, self.grid, self.table)
 
 
+def _initial(
+    config: LevelConfig, dim: int, count: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The random table ``(count, channels)`` of a level, and the frequencies ``(waves, dim)`` and
+    phases ``(waves,)`` of its waves, None without waves."""
+    waves = config.waves
+    if is_outline():
+        table = torch.empty(count, config.channels)
+        return (
+            (table, torch.empty(waves.count, dim), torch.empty(waves.count))
+            if waves
+            else (table, None, None)
+        )
+    plain = torch.randn(count, config.plain, generator=generator) * 0.1
+    if waves is None:
+        return plain, None, None
+    table = torch.cat([plain, waves.initial(count, generator)], dim=1)
+    omega, phase = draw_frequencies(waves.count, dim, waves.band, config.resolution, generator)
+    return table, omega, phase
+
+
 def stored_nodes(config: LevelConfig, dim: int, near: Near | None) -> np.ndarray:
     """Mask of the nodes that a level stores: bool ``(edge^dim,)``. A dense level, or any level
     without ``near``, stores all nodes.
@@ -176,9 +198,12 @@ def stored_nodes(config: LevelConfig, dim: int, near: Near | None) -> np.ndarray
     return vicinity.nodes(config.resolution, config.order, config.least_weight)
 
 
-def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
-    """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds. Raises ValueError if
-    ``bitmap`` is not uint8 ``(bytes,)`` or its length does not fit the level's resolution."""
+def count_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> int:
+    """The number of nodes in a ``bitmap`` that `Level.nodes` holds, without unpacking it.
+
+    Raises ValueError if ``bitmap`` is not uint8 ``(bytes,)``, its length does not fit the level's
+    resolution, or the level has more than `MOST_NODES` nodes, stored or not.
+    """
     count = config.edge**dim
     if bitmap.dtype != np.uint8 or bitmap.ndim != 1:
         form = f"{bitmap.dtype} of shape {bitmap.shape}"
@@ -186,4 +211,14 @@ def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarra
     if len(bitmap) != (count + 7) // 8:
         needed = f"a level of {config.resolution}^{dim} cells needs {(count + 7) // 8}"
         raise ValueError(f"node bitmap holds {len(bitmap)} bytes, but {needed}")
-    return np.unpackbits(bitmap, count=count).astype(bool)
+    if count > MOST_NODES:
+        raise ValueError(f"the level has {count:,} nodes and may have {MOST_NODES:,}")
+    parts = (bitmap[start : start + PART] for start in range(0, len(bitmap), PART))
+    return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
+
+
+def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
+    """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds. Raises the errors of
+    `count_nodes`."""
+    count_nodes(config, dim, bitmap)
+    return np.unpackbits(bitmap, count=config.edge**dim).view(bool)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
-from nstr3d.fields.level import Level, LevelConfig, stored_nodes, unpack_nodes
+from nstr3d.fields.level import Level, LevelConfig, count_nodes, stored_nodes, unpack_nodes
 from nstr3d.fields.start.linear import LinearStartConfig, start_linear
 from nstr3d.fields.start.placement import PlacementConfig, place_waves
 from nstr3d.fields.vicinity import Near
@@ -29,6 +30,7 @@ from nstr3d.types import Samples
 
 PLACEMENT = PlacementConfig()
 START = LinearStartConfig()
+LEVEL = "nodes", "table"  # the tensors of a level that decide its size
 
 
 @dataclass(frozen=True)
@@ -104,15 +106,26 @@ class NstrConfig:
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Nstr:
         """A field with the stored nodes of ``tensors`` (a saved state), whose other tensors can
-        then be loaded into it. Raises ValueError if a level's node bitmap is missing or has the
-        wrong size, and names the tensor or the size."""
-        stored = []
+        then be loaded into it. Raises ValueError naming the tensor if a node bitmap or a table
+        is missing or has the wrong size."""
+        bitmaps = []
         for index, level in enumerate(self.levels):
-            key = f"levels.{index}.nodes"
-            if key not in tensors:
-                raise ValueError(f"tensor {key} is missing")
-            stored.append(unpack_nodes(level, in_dim, tensors[key].numpy()))
+            bitmap, table = (_named(tensors, f"levels.{index}.{name}") for name in LEVEL)
+            bitmaps.append(bitmap.numpy())
+            shape = count_nodes(level, in_dim, bitmaps[-1]), level.channels
+            if tuple(table.shape) != shape:
+                raise ValueError(
+                    f"tensor levels.{index}.table is {tuple(table.shape)} where its config and its "
+                    f"nodes need {shape}"
+                )
+        stored = [unpack_nodes(*each) for each in zip(self.levels, repeat(in_dim), bitmaps)]
         return Nstr(self, in_dim, out_dim, stored, torch.Generator())
+
+
+def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"tensor {name} is missing")
+    return tensors[name]
 
 
 class Nstr(Field):

@@ -32,6 +32,7 @@ from nstr3d.model.tags import TAG, encode_config
 from nstr3d.training.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.sampling import SurfaceBand
+from nstr3d.training.state import check_state
 from nstr3d.types import Frame, Mesh, Samples
 
 AGREEMENT = 1 << 14  # samples on which the two placements of a start model are compared
@@ -248,6 +249,13 @@ def _resume(
                 path,
             )
         )
+    try:
+        groups = unfinished.field.rates()
+        check_state([parameter for group in groups for parameter in group["params"]], state)
+        if (step := int(state["step"])) != unfinished.steps:
+            raise ValueError(f"its step is {step} and that of its model {unfinished.steps}.")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
     before = unfinished.provenance
     if one_sided := sorted(identity.keys() ^ before.keys()):
         raise ValueError(

@@ -10,6 +10,8 @@ second also includes lower frequencies of the same block and the previous channe
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -21,6 +23,8 @@ DECISIONS = 3  # decisions with separate statistics: larger than 0, than 1, than
 TOP, HALF = np.int64(1 << 32), 1 << 15
 # (c, K0, K1, J0, J1) <-> (c, J0, J1, K0, K1): a block is contiguous in memory
 BLOCKS_FIRST = 0, 3, 4, 1, 2
+# Most levels in a byte of code: each takes a decision of at least -log2(1 - 32 / 65536) bits.
+DENSEST = 12_000
 FAST, SLOW = 4, 7  # an estimate follows at the rates 2^-4 and 2^-7
 
 
@@ -218,7 +222,11 @@ def _encode(q, out):
 
 @njit(cache=True)
 def _decode(data, q):
-    """Decodes ``data`` into ``q (c, J0, J1, K0, K1)`` and returns the number of bytes read."""
+    """Decodes ``data`` into ``q (c, J0, J1, K0, K1)`` and returns the number of bytes read.
+
+    Stops at a level too large for int32 and at the first block that needs more bytes than there
+    are; the returned number is then larger than ``len(data)``.
+    """
     state = np.array([0, 0xFFFFFFFF, 0], np.int64)
     for _ in range(4):
         state[0] = (state[0] << 8) | (data[state[2]] if state[2] < len(data) else 0)
@@ -245,6 +253,8 @@ def _decode(data, q):
                         width = 0
                         while width < 31 and _get(state, data, HALF):
                             width += 1
+                        if width == 31:
+                            return len(data) + 1
                         excess = 1
                         for _ in range(width):
                             excess = (excess << 1) | (1 if _get(state, data, HALF) else 0)
@@ -253,6 +263,8 @@ def _decode(data, q):
                         magnitude = -magnitude
                     q[c, i, j, f, g] = magnitude
                     m[c + 1, i + 1, j + 2, f + 2, g + 2] = min(abs(magnitude), 255)
+                if state[2] > len(data):
+                    return state[2]
     return state[2]
 
 
@@ -267,8 +279,15 @@ def encode(levels: np.ndarray, limit: int) -> bytes | None:
 def decode(data: bytes, shape: tuple[int, int, int, int, int]) -> np.ndarray:
     """The levels ``shape`` int32 that `encode` coded.
 
-    Damaged data is not detected and gives wrong levels: the caller must store a checksum.
+    Raises ValueError for more levels than the data can hold, before memory is taken, and for data
+    that end before the last level or go on behind it. Other damage gives wrong levels: the caller
+    must store a checksum.
     """
+    count = math.prod(shape)
+    if count > DENSEST * len(data):
+        raise ValueError(f"{len(data):,} bytes cannot hold {count:,} levels")
     levels = np.zeros([shape[axis] for axis in BLOCKS_FIRST], np.int32)
-    _decode(np.frombuffer(data, np.uint8), levels)
+    length = _decode(np.frombuffer(data, np.uint8), levels)
+    if length != len(data):  # an encoder ends with all bytes that its decoder reads
+        raise ValueError(f"the code of {count:,} levels does not end with its {len(data):,} bytes")
     return np.ascontiguousarray(levels.transpose(BLOCKS_FIRST))  # its own inverse

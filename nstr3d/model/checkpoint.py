@@ -1,9 +1,10 @@
 """Model files: one safetensors file of weights whose metadata hold the config, frame and provenance
-as JSON.
+as JSON, and a checksum.
 
-Reading a file unpickles nothing and imports no name from the file. A config is written as its tag
-and fields (`nstr3d.model.tags`). It is read into a class of the table of tags or into a class that
-the caller passes.
+Reading a file unpickles nothing and imports no name from the file. Before memory is taken for a
+field, the header is checked against a schema (`nstr3d.model.schema`) and the shapes of the tensors
+against the config. A config is written as its tag and fields (`nstr3d.model.tags`). It is read into
+a class of the table of tags or into a class that the caller passes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,22 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
-from nstr3d.io.atomic import atomic_path
-from nstr3d.model.tags import OTHER_VERSION, decode_config, encode_config, option_names
+from nstr3d.model.container import FORMAT as FORMAT_KEY
+from nstr3d.model.container import TEXT as TEXT_KEY
+from nstr3d.model.container import (
+    Contents,
+    check_contents,
+    read_container,
+    write_container,
+)
+from nstr3d.model.tags import (
+    OTHER_VERSION,
+    TAGS,
+    check_config,
+    decode_config,
+    encode_config,
+    option_names,
+)
 from nstr3d.system import one_line
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
@@ -30,15 +46,19 @@ FORMAT = "nstr3d-2"
 # Formats that can be read. In nstr3d-1, configs have import paths instead of tags.
 READ = "nstr3d-1", FORMAT
 TRAINING = "training/"  # prefix of the optimiser's tensors in a resumable checkpoint
+FAULTS = ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError
 
 
 def save(
     path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] | None = None
 ) -> None:
     """Writes ``fit`` to one file, atomically. With ``training``, a `training_state`, the run can be
-    resumed from the file. Raises OSError if the file cannot be written."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    resumed from the file.
+
+    Raises OSError if the file cannot be written, and ValueError for a fit that could not be loaded
+    again: a weight that is not finite, or a number out of the range of `nstr3d.model.schema`.
+    """
+    from nstr3d.model.schema import check_header
 
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()
@@ -53,19 +73,20 @@ def save(
         "out_dim": fit.field.out_dim,
         "frame": dataclasses.asdict(fit.frame),
         "bounds": dataclasses.asdict(fit.bounds),
-        "lipschitz": fit.lipschitz if math.isfinite(fit.lipschitz) else None,
+        "lipschitz": None if fit.lipschitz == math.inf else fit.lipschitz,
         "steps": fit.steps,
         "seconds": fit.seconds,
         "interrupted": fit.interrupted,
         "provenance": dict(fit.provenance),
     }
+    try:
+        check_config(fit.field.config)
+        check_header(header)
+    except ValueError as error:
+        raise ValueError(f"{path} was not written: {one_line(error)}.") from None
     # The padding makes the file's length independent of the digits of the seconds.
     text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
-    with atomic_path(path) as temporary:
-        try:
-            save_file(tensors, temporary, {"format": FORMAT, "nstr3d": text})
-        except SafetensorError as error:  # wraps errors of the system, such as a full disk
-            raise OSError(str(error)) from error
+    write_container(path, Contents({FORMAT_KEY: FORMAT, TEXT_KEY: text}, tensors))
 
 
 def load(
@@ -75,8 +96,8 @@ def load(
 
     ``configs`` lists config classes from outside nstr3d that the file may use. Raises
     FileNotFoundError, IsADirectoryError, and ValueError naming the file and the fault if the file
-    is not safetensors, is truncated, is from another program or a newer version, or has tensors
-    that do not fit its config.
+    is not safetensors, is truncated or changed, is from another program or a newer version, has an
+    entry out of range, or has tensors that are not finite or do not fit its config.
     """
     return load_training(path, device, configs)[0]
 
@@ -89,79 +110,78 @@ def load_training(
     Raises the errors of `load`, and ValueError if the file has a training state but its config
     lacks an option of this version.
     """
-    text, tensors = _read(Path(path))
+    path = Path(path)
+    contents = read_container(path)
+    _check_format(path, contents.metadata.get(FORMAT_KEY))
+    try:
+        check_contents(contents)
+        return _decode(contents, device, configs)
+    except FAULTS as error:
+        reason = one_line(error)[:400].rstrip(".")
+        raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
+
+
+def _decode(
+    contents: Contents, device: torch.device | str, configs: Sequence[type]
+) -> tuple[Fit, dict[str, Tensor]]:
+    from nstr3d.model.schema import check_header, unique
+
+    weights = {
+        name: tensor for name, tensor in contents.tensors.items() if not name.startswith(TRAINING)
+    }
     training = {
-        name.removeprefix(TRAINING): tensors.pop(name)
-        for name in list(tensors)
+        name.removeprefix(TRAINING): tensor.clone()
+        for name, tensor in contents.tensors.items()
         if name.startswith(TRAINING)
     }
-    try:
-        header = json.loads(text)
-        field = _rebuild(header, tensors, configs).to(device)
-        held = set(option_names(header["config"], configs))
-        options = option_names(encode_config(field.config), configs)
-        if training and (lacking := [name for name in options if name not in held]):
-            # A finished model does not need the option, but a resumed run with today's default
-            # would differ from the run that began.
-            raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")
-        frame, bounds = header["frame"], header["bounds"]
-        fit = Fit(
-            field,
-            Frame(tuple(frame["centre"]), frame["scale"]),
-            Box(tuple(bounds["lower"]), tuple(bounds["upper"])),
-            math.inf if header["lipschitz"] is None else header["lipschitz"],
-            header["steps"],
-            header["seconds"],
-            header["interrupted"],
-            header["provenance"],
-        )
-    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        reason = (
-            f"its header lacks {error}"
-            if isinstance(error, KeyError)
-            else one_line(error).rstrip(".")
-        )
-        raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
+    data = json.loads(contents.metadata.get(TEXT_KEY, ""), object_pairs_hook=unique)
+    header = check_header(data)
+    config = decode_config(header.config, configs)
+    field = _rebuild(config, header.in_dim, header.out_dim, weights).to(device)
+    held = set(option_names(header.config, configs))
+    options = option_names(encode_config(config), configs)
+    if training and (lacking := [name for name in options if name not in held]):
+        # A finished model does not need the option, but a resumed run with today's default would
+        # differ from the run that began.
+        raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")
+    fit = Fit(
+        field,
+        Frame(header.frame.centre, header.frame.scale),
+        Box(header.bounds.lower, header.bounds.upper),
+        math.inf if header.lipschitz is None else header.lipschitz,
+        header.steps,
+        header.seconds,
+        header.interrupted,
+        header.provenance,
+    )
     return fit, training
 
 
-def _read(path: Path) -> tuple[str, dict[str, Tensor]]:
-    from safetensors import SafetensorError, safe_open
-
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; fit a model first.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            names = file.keys()  # the file cannot be iterated over: it has no __iter__
-            tensors = {name: file.get_tensor(name) for name in names}
-    except SafetensorError as error:
+def _check_format(path: Path, written: str | None) -> None:
+    if written in READ:
+        return
+    if str(written).startswith("nstr3d-"):
         raise ValueError(
-            f"{path} is not a model: it is truncated or not a safetensors file ({error})."
-        ) from error
-    written = metadata.get("format")
-    if written not in READ:
-        if str(written).startswith("nstr3d-"):
-            raise ValueError(
-                f"{path} is of the format {written!r}, which this version of nstr3d does not "
-                "know; update nstr3d."
-            )
-        raise ValueError(
-            f"{path} is a safetensors file, but not of nstr3d: its format is {written!r}, not "
-            f"{FORMAT}."
+            f"{path} is of the format {str(written)[:60]!r}, which this version of nstr3d does not "
+            "know; update nstr3d."
         )
-    return metadata.get("nstr3d", ""), tensors
+    raise ValueError(
+        f"{path} is a safetensors file, but not of nstr3d: its format is {str(written)[:60]!r}, "
+        f"not {FORMAT}."
+    )
 
 
-def _rebuild(
-    header: Mapping[str, Any], tensors: dict[str, Tensor], configs: Sequence[type]
-) -> Field:
-    config = decode_config(header["config"], configs)
+def _rebuild(config: Any, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Field:
+    """The field of ``config`` with the weights ``tensors``.
+
+    Its shapes are compared with those of the tensors before memory is taken for its weights. A
+    field from outside nstr3d takes its memory first, because its code may need the values.
+    """
     if not hasattr(config, "restore"):
         raise ValueError(f"its config is of the type {type(config).__name__}, which no field has")
-    field: Field = config.restore(header["in_dim"], header["out_dim"], tensors)
+    ours = type(config) in TAGS.values()
+    with torch.device("meta") if ours else nullcontext():
+        field: Field = config.restore(in_dim, out_dim, tensors)
     expected = field.state_dict()
     if missing := sorted(expected.keys() - tensors.keys()):
         raise ValueError(f"tensor {missing[0]} is missing")
@@ -175,5 +195,9 @@ def _rebuild(
                 f"tensor {name} is {tuple(stored.shape)} {stored.dtype} where its config needs "
                 f"{needed}"
             )
-    field.load_state_dict(tensors)
+    if ours:
+        weights = {name: tensor.clone() for name, tensor in tensors.items()}
+        field.load_state_dict(weights, assign=True)
+    else:
+        field.load_state_dict(tensors)
     return field

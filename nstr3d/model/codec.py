@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,12 +25,16 @@ from nstr3d.fields.closed.cosines import CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
+from nstr3d.system import one_line
+
+if TYPE_CHECKING:
+    from nstr3d.model.schema import CompressedHeader
 
 MAGIC = b"NSTQ1"
 CODE = "Compressed models (.nstq)"  # the feature that needs numba
 ROUNDING = 0.36  # fraction of a step added before rounding down; 0.5 rounds to the nearest
 CENTRES = 3  # number of stored decoding offsets: for the magnitudes 1, 2, and 3 or more
-LARGEST = 1 << 30  # largest number of amplitudes in a header: 4 GB
+LARGEST = 1 << 28  # most amplitudes of a file: reading as many takes 3 GB
 STEPS = 20  # largest number of iterations of the search for the quantisation step
 
 
@@ -50,8 +55,8 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
     """The closed-form field of ``values (*shape, c)`` float32 as a file of at most ``size`` bytes.
 
     Of ``hops`` (by default `HOPS` for the number of axes), the hop with the least squared error is
-    used. Raises ValueError for a size that is too small and for values that are not finite, and
-    ModuleNotFoundError if numba is missing.
+    used. Raises ValueError for a size that is too small, for too many samples and for values that
+    are not finite, and ModuleNotFoundError if numba is missing.
     """
     need_numba(CODE)
     if not np.isfinite(values).all():
@@ -66,6 +71,7 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
         tuple(fitting(n, hop) for n in shape) for hop in hops or HOPS[len(shape)]
     ):
         config = CosineConfig(tuple(shape), hop, smooth=len(shape) == 1)
+        _check_size(config, values.shape[-1])
         table = analyse_all(np.asarray(values, np.float32), config, offset, colours)
         data, squared_error = _finest(table, config, offset, colours, size)
         if data is not None and squared_error < error:
@@ -77,7 +83,11 @@ def compress(values: np.ndarray, size: int, hops: Sequence[int] | None = None) -
 
 def decompress(data: bytes, name: str = "the data") -> Cosines:
     """The field in ``data`` from `compress`. Raises ValueError naming ``name`` for damaged or other
-    data, and ModuleNotFoundError if numba is missing."""
+    data, and ModuleNotFoundError if numba is missing.
+
+    Before memory is taken, the numbers of the header are checked, and that the code can hold as
+    many amplitudes as they ask for.
+    """
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError(
             f"{name} is not a compressed nstr3d field: it does not begin with {MAGIC.decode()}."
@@ -89,23 +99,51 @@ def decompress(data: bytes, name: str = "the data") -> Cosines:
 
     reader = _Reader(data[len(MAGIC) : -4])
     try:
-        dim, channels, smooth = reader.read_numbers("<BBB")
-        shape, hops = reader.read_numbers(f"<{dim}I"), reader.read_numbers(f"<{dim}H")
-        config = CosineConfig(shape, hops, bool(smooth))
-    except (struct.error, ValueError) as error:
-        raise ValueError(f"{name} is damaged: its header makes no sense.") from error
-    if not 1 <= dim <= 2 or not channels >= 1 or math.prod(config.table(channels)) > LARGEST:
-        raise ValueError(
-            f"{name} claims to hold {channels} x {shape} samples, which no valid file does; it was "
-            "not read."
-        )
+        header = _read_header(reader)
+        config = CosineConfig(header.shape, header.hops, bool(header.smooth))
+        _check_size(config, header.channels)
+        code = reader.read_remainder()
+        levels = decode(code, _planes(config, header.channels))
+    except ValueError as error:
+        reason = one_line(error).rstrip(".")
+        raise ValueError(f"{name} is damaged: {reason}.") from error
+    offset, colours = (np.array(each, np.float32) for each in (header.offset, header.colours))
+    colours = colours.reshape(header.channels, header.channels)
+    field = _field(_Quantised(config, levels, header.step, offset, colours, header.shrink))
+    if not torch.isfinite(field.amplitudes).all():
+        raise ValueError(f"{name} is damaged: its amplitudes are not finite.")
+    return field
+
+
+def _read_header(reader: _Reader) -> CompressedHeader:
+    from nstr3d.model.schema import check_compressed
+
+    dim, channels, smooth = reader.read_numbers("<BBB")
+    if not 1 <= dim <= 2:  # decides how many numbers follow
+        raise ValueError(f"the samples have {dim} axes, not 1 or 2")
+    shape, hops = reader.read_numbers(f"<{dim}I"), reader.read_numbers(f"<{dim}H")
     step, *shrink = reader.read_numbers(f"<f{CENTRES}B")
-    offset = np.array(reader.read_numbers(f"<{channels}f"), np.float32)
-    colours = np.array(reader.read_numbers(f"<{channels * channels}f"), np.float32).reshape(
-        channels, channels
+    return check_compressed(
+        {
+            "channels": channels,
+            "smooth": smooth,
+            "shape": shape,
+            "hops": hops,
+            "step": step,
+            "shrink": tuple(shrink),
+            "offset": reader.read_numbers(f"<{channels}f"),
+            "colours": reader.read_numbers(f"<{channels * channels}f"),
+        }
     )
-    levels = decode(reader.read_remainder(), _planes(config, channels))
-    return _field(_Quantised(config, levels, step, offset, colours, tuple(shrink)))
+
+
+def _check_size(config: CosineConfig, channels: int) -> None:
+    size = math.prod(config.table(channels))
+    if size > LARGEST:
+        raise ValueError(
+            f"{channels} x {config.shape} samples need {size:,} amplitudes, and a compressed file "
+            f"holds at most {LARGEST:,}"
+        )
 
 
 def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
@@ -122,7 +160,12 @@ def load_compressed(path: str | os.PathLike[str]) -> Cosines:
         raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; fit a model first.")
-    return decompress(path.read_bytes(), str(path))
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file, so there is no model in it.")
+    with open(path, "rb") as file:
+        magic = file.read(len(MAGIC))
+        # The rest of another file, however long, is not read.
+        return decompress(magic + (file.read() if magic == MAGIC else b""), str(path))
 
 
 def _finest(
@@ -151,7 +194,8 @@ def _finest(
         guess = near if low + 1e-4 < near < high - 1e-4 else (low + high) / 2
     if best_quantised is None:
         return None, np.inf
-    return best, float(np.square(_values(best_quantised) - table.ravel(), dtype=np.float64).sum())
+    values = _values(best_quantised, best_quantised.levels.ravel())
+    return best, float(np.square(values - table.ravel(), dtype=np.float64).sum())
 
 
 def _quantise(
@@ -168,20 +212,21 @@ def _quantise(
     return _Quantised(config, levels, step, offset, colours, tuple(shrink))
 
 
-def _values(quantised: _Quantised) -> np.ndarray:
-    """Amplitudes ``(rows * columns,)`` float32."""
-    levels = quantised.levels.ravel()
+def _values(quantised: _Quantised, levels: np.ndarray) -> np.ndarray:
+    """The amplitudes float32 of the quantised ``levels (n,)``."""
     centres = np.array([0.0, *(byte / 255 - 0.5 for byte in quantised.shrink)], np.float32)
     magnitude = np.abs(levels)
     shifted = magnitude + centres[np.minimum(magnitude, CENTRES)]
-    return (np.sign(levels) * shifted * np.float32(quantised.step)).astype(np.float32)
+    with np.errstate(over="ignore"):  # a reader refuses amplitudes that are not finite
+        return (np.sign(levels) * shifted * np.float32(quantised.step)).astype(np.float32)
 
 
 def _field(quantised: _Quantised) -> Cosines:
     config, channels = quantised.config, len(quantised.offset)
-    kept = quantised.levels.ravel() != 0
+    levels = quantised.levels.ravel()
+    kept = levels != 0
     packed = pack(kept.reshape(config.packing(channels)))
-    field = Cosines(config, len(config.shape), channels, packed, _values(quantised)[kept])
+    field = Cosines(config, len(config.shape), channels, packed, _values(quantised, levels[kept]))
     field.colours.copy_(torch.from_numpy(quantised.colours.T.copy()))
     field.offset.copy_(torch.from_numpy(quantised.offset))
     return field
@@ -214,14 +259,17 @@ def _planes(config: CosineConfig, channels: int) -> tuple[int, int, int, int, in
 
 
 class _Reader:
-    """Reads numbers from the front of ``data``."""
+    """Reads numbers from the front of ``data``. Raises ValueError at its end."""
 
     def __init__(self, data: bytes):
         self.data, self.place = data, 0
 
     def read_numbers(self, form: str) -> tuple:
+        end = self.place + struct.calcsize(form)
+        if end > len(self.data):
+            raise ValueError("it ends within its header")
         values = struct.unpack_from(form, self.data, self.place)
-        self.place += struct.calcsize(form)
+        self.place = end
         return values
 
     def read_remainder(self) -> bytes:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from nstr3d.fields.baselines.finer import FinerConfig
 from nstr3d.fields.baselines.fourier import FourierConfig
@@ -93,7 +92,7 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
 
     Raises ValueError for a class that is neither in the tables nor in ``configs``, for an option
     that the class does not have, and, for nstr3d's own classes, for a value that is not of the
-    option's type.
+    option's type or not in its range (`nstr3d.model.schema`).
     """
     if isinstance(data, list):
         return tuple(decode_config(item, configs) for item in data)
@@ -107,15 +106,31 @@ def decode_config(data: Any, configs: Sequence[type] = ()) -> Any:
             f"it has the option {kind.__name__}.{unknown[0]}, which is unknown here; use "
             f"{OTHER_VERSION}"
         )
-    hints = (
-        get_type_hints(kind) if kind in TAGS.values() else {}
-    )  # a class from outside has to check its own values
-    for name, value in values.items():
-        if name in hints and not _fits(value, hints[name]):
-            raise ValueError(
-                f"its option {kind.__name__}.{name} is not of the type {fields[name].type}"
-            )
-    return kind(**values)
+    if kind in TAGS.values():  # a class from outside has to check its own values
+        from nstr3d.model.schema import check_options
+
+        check_options(kind, tag_of(kind), values)
+    try:
+        return kind(**values)
+    except ValueError as error:
+        raise ValueError(f"its config {kind.__name__}: {error}") from error
+
+
+def check_config(config: Any) -> None:
+    """Raises ValueError for an option of nstr3d's own classes in ``config`` that `decode_config`
+    would refuse."""
+    if isinstance(config, tuple):
+        for item in config:
+            check_config(item)
+    if not dataclasses.is_dataclass(config) or isinstance(config, type):
+        return
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    for value in values.values():
+        check_config(value)
+    if type(config) in TAGS.values():
+        from nstr3d.model.schema import check_options
+
+        check_options(type(config), tag_of(type(config)), values)
 
 
 def tag_of(kind: type) -> str:
@@ -191,20 +206,3 @@ def _items(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 def _path_of(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` has the annotated type ``hint``. Integers are valid as floats and bools."""
-    inner = get_args(hint)
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
-    if get_origin(hint) is tuple:
-        each = (
-            inner[:1] * len(value) if isinstance(value, tuple) and inner[-1] is Ellipsis else inner
-        )
-        return isinstance(value, tuple) and len(value) == len(each) and all(map(_fits, value, each))
-    return (
-        isinstance(value, int | float)
-        if hint is float
-        else isinstance(value, int if hint is bool else hint)
-    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field, largest
-from nstr3d.fields.layers import Mlp
+from nstr3d.fields.layers import Mlp, is_outline
 from nstr3d.fields.vicinity import Near
 
 
@@ -79,10 +79,10 @@ class Fourier(Field):
     ):
         super().__init__()
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
-        self.register_buffer(
-            "matrix",
-            torch.randn(config.frequencies, in_dim, generator=generator) * config.deviation,
-        )
+        matrix = torch.empty(config.frequencies, in_dim)
+        if not is_outline():
+            matrix = matrix.normal_(generator=generator) * config.deviation
+        self.register_buffer("matrix", matrix)
         self.mlp = Mlp(2 * config.frequencies, config.width, config.depth, out_dim, generator)
 
     def forward(self, points: Tensor) -> Tensor:

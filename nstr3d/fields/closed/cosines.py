@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.lapped import analyse, basis, blocks, resample, synthesise
 from nstr3d.fields.closed.positions import pack, unpack
+from nstr3d.fields.layers import is_outline
 from nstr3d.fields.vicinity import Near
 from nstr3d.kernels.field.interpolate import rows_of
 from nstr3d.types import Lattice
 
 GATHER = 1 << 22  # most coefficients that `forward` looks up at a time
 TRIAL = 1 << 20  # most samples on which hops are tried
+MOST_AMPLITUDES = 1 << 30  # of a table in a file, kept or not; so many take 4 GB
 LONG_ROW = 1024  # entries that a row of packed positions has at least, where the table allows it
 
 
@@ -96,6 +98,8 @@ class CosineConfig:
         is not the number of axes."""
         if "positions" not in tensors:
             raise ValueError("tensor positions is missing")
+        if (size := math.prod(self.table(out_dim))) > MOST_AMPLITUDES:
+            raise ValueError(f"its table has {size:,} amplitudes and may have {MOST_AMPLITUDES:,}")
         packed = tensors["positions"].numpy()
         count = len(unpack(packed, *self.packing(out_dim)))
         return Cosines(self, in_dim, out_dim, packed, np.zeros(count, np.float32))
@@ -131,7 +135,8 @@ class Cosines(Field):
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
         self.amplitudes = nn.Parameter(torch.from_numpy(amplitudes))
         self.register_buffer("positions", torch.from_numpy(packed))
-        self.register_buffer("colours", torch.eye(out_dim))
+        colours = torch.empty(out_dim, out_dim) if is_outline() else torch.eye(out_dim)
+        self.register_buffer("colours", colours)
         self.register_buffer("offset", torch.zeros(out_dim))
         self._rows: Tensor | None = None
 

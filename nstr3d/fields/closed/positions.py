@@ -59,11 +59,13 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
         )
     counts = packed[:head].view(dtype).astype(np.int64)
     total = int(counts.sum())
+    if counts.max(initial=0) > columns or total > 8 * (len(packed) - head):
+        raise ValueError("positions are damaged: they hold fewer entries than their counts say")
     shift = np.repeat(_shifts(counts, columns), counts)
     bits = int(shift.sum())
     tail = head + -(-bits // 8)
     ends = np.flatnonzero(np.unpackbits(packed[tail:]))
-    if counts.max(initial=0) > columns or len(packed) < tail or len(ends) != total:
+    if len(packed) < tail or len(ends) != total:
         raise ValueError("positions are damaged: their entries do not match their counts")
     gaps = (np.diff(ends, prepend=-1) - 1) << shift
     low, start = np.unpackbits(packed[head:tail], count=bits).astype(np.int64), 0
