@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
+from nstr3d.batch.store import filesystem, is_local, local_path, remote_stamp
 from nstr3d.io.cloud import CLOUD_SUFFIXES
+from nstr3d.io.folder import local_stamp
 from nstr3d.io.kinds import UNREAD_SHAPES
 from nstr3d.io.mesh import mesh_suffixes
 
