@@ -65,10 +65,13 @@ def pick_device(name: str) -> torch.device:
 
 def slowness() -> list[str]:
     """Warnings about what slows jobs on this machine: one if numba cannot be imported, so that
-    nothing is compiled."""
+    nothing is compiled, or if no lasting folder for compiled kernels can be written to."""
     fault = numba_fault()
     if fault is None:
-        return []
+        from nstr3d.kernels.compiled import cache_warning
+
+        warning = cache_warning()
+        return [] if warning is None else [warning]
     return [
         f"numba could not be imported ({fault}), so nothing is compiled and fits take several "
         f"times as long: {INSTALL}."
