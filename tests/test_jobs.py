@@ -371,7 +371,8 @@ def stopped(tmp_path_factory):
 def test_resuming_with_other_options_names_what_differs(stopped, changes, named):
     before = names(stopped / "new" / "out")
     with pytest.raises(
-        ValueError, match=f"belongs to another run: {named} differ; use the same options and input"
+        ValueError,
+        match=f"belongs to another run: {named} differ; use the same options and input",
     ):
         run(job_for(stopped, resume=True, **changes))
     assert names(stopped / "new" / "out") == before
@@ -464,11 +465,11 @@ def _of_a_run_with_an_option_less(header):
         ),
         (
             _of_a_run_with_an_option_more,
-            "version of nstr3d: sparkle is not an option of both; use the same .*, or overwrite",
+            "version of nstr3d: sparkle is not an option of both; use the same .*",
         ),
         (
             _of_a_run_with_an_option_less,
-            "version of nstr3d: pool is not an option of both; use the same .*, or overwrite",
+            "version of nstr3d: pool is not an option of both; use the same .*",
         ),
     ],
 )
