@@ -532,6 +532,23 @@ def test_an_overwrite_without_a_picture_leaves_no_picture_of_the_old_model(
     assert PICTURE not in report["files"]
 
 
+def test_while_a_run_has_only_saved_its_checkpoint_another_is_told_to_wait(tmp_path: Path) -> None:
+    """Not to resume from the checkpoint, which it may not do then."""
+    job, told = mesh_job(tmp_path, checkpoint_seconds=0.0), []
+
+    def try_too(progress: Any) -> None:
+        if progress.step == 3:
+            with pytest.raises(FileExistsError) as error:
+                run(changed(job, seed=4))
+            told.append(str(error.value))
+            assert (job.folder / CHECKPOINT).exists()
+
+    run(job, Listener(step=try_too))
+    assert len(told) == 1
+    assert "is being written by process" in told[0]
+    assert {path.name for path in job.folder.iterdir()} == RESULTS
+
+
 @pytest.mark.parametrize("blocked", ["file", "folder"])
 def test_an_output_that_cannot_be_written_to_advises_another(tmp_path: Path, blocked: str) -> None:
     job = picture_job(tmp_path)

@@ -63,6 +63,8 @@ class Stream:
             return False
 
     def __getattr__(self, name: str) -> Any:
+        if name == "stream":  # a copy that has no attributes yet
+            raise AttributeError(name)
         return getattr(self.stream, name)
 
     def release(self) -> None:

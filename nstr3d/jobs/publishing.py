@@ -25,6 +25,20 @@ FILES = "files"  # the report's entry on the names of the set
 FORMER = ".writing-*"  # hidden folders of earlier versions
 
 
+def check_place(out: Path) -> None:
+    """Raises OSError if no files can be written to the folder ``out``, which may be absent."""
+    nearest = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise NotADirectoryError(Message("{} is not a folder; choose another <out>.", nearest))
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        raise OSError(
+            Message("{} cannot be written to ({}); choose another <out>.", nearest, error.strerror)
+        ) from error
+
+
 def check_output(
     out: Path,
     names: Collection[str],
@@ -36,12 +50,8 @@ def check_output(
     exist already and may not be replaced.
 
     Existing files may be replaced if ``overwrite`` is true or if all are ``expected``. ``going_on``
-    is text for the message: an option to name before the option overwrite. The folder is
-    created later, with the first file.
+    is text for the message: an option to name before the option overwrite.
     """
-    nearest = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
-    if not nearest.is_dir():
-        raise NotADirectoryError(Message("{} is not a folder; choose another <out>.", nearest))
     for name in names:
         if (out / name).is_dir():
             raise IsADirectoryError(
@@ -60,13 +70,6 @@ def check_output(
                 going_on,
             )
         )
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            pass
-    except OSError as error:
-        raise OSError(
-            Message("{} cannot be written to ({}); choose another <out>.", nearest, error.strerror)
-        ) from error
 
 
 @contextmanager
@@ -80,8 +83,10 @@ def writing_alone(
 
     First ``out`` is created, and what killed runs have left there is removed: temporary files for
     ``names`` and sets that are not whole. ``wait`` gets a sentence before a wait for the sign of
-    life of another run. Raises FileExistsError if another run holds the lock.
+    life of another run. Raises FileExistsError if another run holds the lock, and OSError if
+    ``out`` cannot be written to.
     """
+    check_place(out)
 
     def refuse(who: str) -> OSError:
         text = "{} is being written by {}; wait for it to end, or choose another <out>."
@@ -115,10 +120,14 @@ def _clean(out: Path, names: Collection[str]) -> None:
 def writing_to(out: Path) -> Iterator[None]:
     """Creates the folder ``out``, and turns an OSError in the block into one sentence that names
     the folder and the reason."""
+    new = not out.exists()
     try:
         out.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
+        if new:
+            with suppress(OSError):  # it holds files, or was not created
+                out.rmdir()
         reason = error.strerror or error
         raise OSError(
             Message(

@@ -132,9 +132,8 @@ def walk(stages: Stages) -> Outcome:
     what training has saved by then, a checkpoint or a model, stays.
     """
     run, out = stages.run, stages.folder
-    stages.check()
     with tidy(stages) as published, writing_alone(out, stages.owned, run.listener.warn) as lock:
-        stages.check()  # another run may have ended since
+        stages.check()
         stages.read()
         stages.prepare()
         stages.sample()
