@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config
+from numba.core import config as numba_config
 from numba.core.caching import FunctionCache
 from numba.misc.appdirs import AppDirs
 
+config: Any = numba_config  # its names are made when it is imported
 KERNELS = Path(__file__).parent
 ADVICE = "set NUMBA_CACHE_DIR to a folder that can be written to"
 
