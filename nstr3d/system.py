@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
+import signal
 import sys
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 OPTION = re.compile("<([a-z_]+)>")
+ENDED = ("Z", "X", "x")  # the states of a process that has ended, in /proc
 
 
 class Message(str):
@@ -92,10 +96,15 @@ def limit_memory(limit: int | None) -> None:
 
 def process_start(pid: int) -> str | None:
     """A word for the start time of process ``pid`` of this machine, to compare for equality,
-    because the system reuses process numbers. The word is "alive" if the system reports only that
-    the process exists (macOS), "" if there is no such process, and None on Windows."""
-    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-        return file.read().rpartition(")")[2].split()[19]
+    because the system reuses process numbers.
+
+    The word is "alive" if the system reports only that the process exists (macOS), "" if there is
+    no such process or if it has ended and its parent has not noticed (a zombie), and None on
+    Windows.
+    """
+    with suppress(OSError), open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        fields = file.read().rpartition(")")[2].split()
+        return "" if fields[0] in ENDED else fields[19]
     if sys.platform == "win32":  # os.kill(pid, 0) would interrupt the process there
         return None
     try:
@@ -105,3 +114,27 @@ def process_start(pid: int) -> str | None:
     except PermissionError:
         pass
     return "alive"
+
+
+@lru_cache
+def process_space() -> str:
+    """A word for the system in which process numbers have a meaning: the machine's name and, on
+    Linux, the boot and the namespace of process numbers, which a container may have of its own."""
+    words = [platform.node()]
+    with suppress(OSError), open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
+        words.append(file.read().strip())
+    with suppress(OSError):
+        words.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(words)
+
+
+def stop_signals() -> list[signal.Signals]:
+    """The signals that ask this process to stop: SIGINT, SIGTERM and, where it exists, SIGHUP.
+
+    SIGHUP is left out if the process was started to ignore it, as ``nohup`` does.
+    """
+    asked = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        asked.append(hangup)
+    return asked

@@ -26,7 +26,7 @@ from nstr3d.batch import worker
 from nstr3d.batch.attempt import Rules, Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
 from nstr3d.batch.engines import RayEngine, local_slots, packed
-from nstr3d.batch.lock import RUNS, meet, working_on
+from nstr3d.batch.lock import meet, working_on
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.overview import OVERVIEW, save_overview
 from nstr3d.batch.run import BatchJob, Standing
@@ -35,8 +35,10 @@ from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
 from nstr3d.cli.batch import summary
 from nstr3d.io import save_mesh
+from nstr3d.io.lock import RUNS
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.jobs.options import Parts
+from nstr3d.system import process_space
 from nstr3d.training import presets
 from nstr3d.types import Mesh
 
@@ -437,7 +439,7 @@ def test_a_second_run_is_refused_and_another_shard_is_not(store):
             assert len(store.names(RUNS)) == 2
         for shard in ((1, 2), (1, 1), (3, 4)):
             with (
-                pytest.raises(FileExistsError, match=f"process {os.getpid()}"),
+                pytest.raises(FileExistsError, match=f"process {os.getpid()} .* shard of its own"),
                 working_on(store, shard),
             ):
                 raise AssertionError("it was let in")
@@ -447,19 +449,17 @@ def test_a_second_run_is_refused_and_another_shard_is_not(store):
 def test_locks_of_the_dead_are_taken_away(store):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    host = os.uname().nodename
-    for name, run in {
-        "gone": {"host": host, "pid": gone.pid, "born": "1"},
-        "reused": {
-            "host": host,
-            "pid": os.getpid(),
-            "born": "1",  # another process has this number now
-        },
-        "silent": {"host": "elsewhere", "pid": 1, "born": "1"},
-    }.items():
-        store.write(f"{RUNS}/{name}.json", json.dumps(run | {"shard": [1, 1], "beat": 3}).encode())
-    with working_on(store, (1, 1), silence=0.3):
-        assert len(store.names(RUNS)) == 1
+    here = {"host": os.uname().nodename, "space": process_space()}
+    for run, waits in (
+        (here | {"pid": gone.pid, "born": "1"}, False),
+        (here | {"pid": os.getpid(), "born": "1"}, False),  # another process has the number now
+        ({"host": "elsewhere", "pid": 1, "born": "1"}, True),
+    ):
+        store.write(f"{RUNS}/dead.json", json.dumps(run | {"shard": [1, 1], "beat": 3}).encode())
+        began = time.monotonic()
+        with working_on(store, (1, 1), silence=1.0):
+            assert len(store.names(RUNS)) == 1
+            assert (time.monotonic() - began >= 1.0) == waits
 
 
 def test_a_run_elsewhere_that_shows_signs_of_life_is_respected(store):

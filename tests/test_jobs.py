@@ -18,12 +18,12 @@ from nstr3d.cli.tables import table
 from nstr3d.geometry.mesh.surface import area
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.jobs import fitting, surface
-from nstr3d.jobs import stages as outputs
+from nstr3d.jobs import publishing as outputs
 from nstr3d.jobs.mesh import MeshJob, MeshStages, run
 from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.options import Parts
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
-from nstr3d.jobs.stages import Interrupted, Listener
+from nstr3d.jobs.stages import Interrupted, Listener, pick_device
 from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load
 from nstr3d.surface.coverage import Coverage
@@ -95,7 +95,9 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
         "transport",
         "machine",
         "seed",
+        "files",
     }
+    assert report["files"] == [MODEL, MESH, PICTURE, REPORT]
     assert report["input"]["path"] == str(job.path)
     assert report["input"]["faces"] == len(sphere(2).faces)
     assert report["input"]["watertight"] is True
@@ -369,7 +371,8 @@ def stopped(tmp_path_factory):
 def test_resuming_with_other_options_names_what_differs(stopped, changes, named):
     before = names(stopped / "new" / "out")
     with pytest.raises(
-        ValueError, match=f"belongs to another run: {named} differ; use the same options and input"
+        ValueError,
+        match=f"belongs to another run: {named} differ; use the same options and input",
     ):
         run(job_for(stopped, resume=True, **changes))
     assert names(stopped / "new" / "out") == before
@@ -464,11 +467,11 @@ def _of_a_run_with_an_option_less(header):
         ),
         (
             _of_a_run_with_an_option_more,
-            "version of nstr3d: sparkle is not an option of both; use the same .*, or overwrite",
+            "version of nstr3d: sparkle is not an option of both; use the same .*",
         ),
         (
             _of_a_run_with_an_option_less,
-            "version of nstr3d: pool is not an option of both; use the same .*, or overwrite",
+            "version of nstr3d: pool is not an option of both; use the same .*",
         ),
     ],
 )
@@ -578,8 +581,8 @@ def test_a_budget_too_small_says_what_it_takes(tmp_path):
 
 def test_device_is_checked(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert outputs.pick_device("auto") == outputs.pick_device("cpu") == torch.device("cpu")
+    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match="no CUDA device; use device cpu"):
-        outputs.pick_device("cuda")
+        pick_device("cuda")
     with pytest.raises(ValueError, match=r"^device is one of"):
-        outputs.pick_device("tpu")
+        pick_device("tpu")

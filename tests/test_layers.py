@@ -58,7 +58,7 @@ OWNERS = {
     "llvmlite": ("kernels",),
     "triton": ("kernels.field.decodergpu", "kernels.field.gpu", "kernels.field.levelgpu"),
     "safetensors": ("model",),
-    "pydantic": ("model.schema", "batch.schema"),
+    "pydantic": ("model.schema", "batch.schema", "io.lockschema"),
     "matplotlib": ("bench",),
     "onnxruntime": ("model.exchange",),
     "onnxscript": ("model.exchange",),

@@ -19,7 +19,7 @@ from nstr3d.cli.tables import points_table, signal_table, table
 from nstr3d.fields import vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import save_mesh
-from nstr3d.jobs import cloud, fitting, flowshape, mesh, signal, stages, surface
+from nstr3d.jobs import cloud, fitting, flowshape, mesh, signal, surface
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.flow import run_flow
 from nstr3d.jobs.flowoptions import FlowJob
@@ -186,14 +186,12 @@ def test_a_stop_while_measuring_is_no_failed_measurement(
 def test_a_stop_after_publishing_says_where_the_results_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job, real = picture_job(tmp_path), stages.shutil.rmtree
+    job = picture_job(tmp_path)
 
-    def stop(folder: Path, **options: Any) -> None:
-        real(folder, **options)
-        if folder.name.startswith(".writing-"):
-            raise KeyboardInterrupt
+    def stop(self: signal.SignalStages) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages.shutil, "rmtree", stop)
+    monkeypatch.setattr(signal.SignalStages, "finish", stop)
     with pytest.raises(Interrupted, match="results are complete in") as stopped:
         run_signal(job)
     assert str(job.folder) in str(stopped.value)

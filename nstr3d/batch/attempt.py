@@ -23,6 +23,7 @@ from nstr3d.batch.options import LOG, ShapeOptions
 from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.slot import Cancelled, Died, Slot
 from nstr3d.batch.store import Store, open_store
+from nstr3d.jobs.publishing import FILES
 from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
 
@@ -171,6 +172,7 @@ def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float
     report = dict(answer["report"]) or {
         "machine": {"versions": {"nstr3d": package_version("nstr3d")}}
     }
+    report.pop(FILES, None)  # the data set need not keep all files of the job
     source = dict(report.get("input") or {}) | {"path": task.shape.place}
     return report | {
         "input": source,

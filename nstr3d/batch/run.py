@@ -76,15 +76,17 @@ class Standing:
     """The progress of a run.
 
     Of ``total`` shapes, ``skipped`` were up to date, ``fitted`` were fitted by this run, ``failed``
-    could not be fitted, and ``running`` are in progress. ``seconds`` is the time since fitting
-    began. ``errors`` holds the id and the error of the first three failures. ``unread`` names the
-    files of shapes that are in formats that are not read; they do not count as shapes.
+    could not be fitted, and ``running`` are in progress. Of those skipped, ``failed_before`` could
+    not be fitted by an earlier run. ``seconds`` is the time since fitting began. ``errors`` holds
+    the id and the error of the first three failures. ``unread`` names the files of shapes that are
+    in formats that are not read; they do not count as shapes.
     """
 
     total: int = 0
     skipped: int = 0
     fitted: int = 0
     failed: int = 0
+    failed_before: int = 0
     running: int = 0
     seconds: float = 0.0
     errors: list[tuple[str, str]] = field(default_factory=list)
@@ -107,9 +109,9 @@ def run_batch(
     """Fits the shapes that are not up to date in the data set.
 
     With ``job.where``, the shapes whose rows satisfy that SQL condition are fitted instead. The
-    catalogue and the overview are updated meanwhile. After a signal to stop (SIGTERM or Ctrl-C)
-    shapes in progress have ``job.grace`` seconds to end; a second signal stops them at once. If
-    shapes remain, `Interrupted` is raised. If a shape fails, its row says why and the run
+    catalogue and the overview are updated meanwhile. After a signal to stop (Ctrl-C, SIGTERM or
+    SIGHUP) shapes in progress have ``job.grace`` seconds to end; a second signal stops them at
+    once. If shapes remain, `Interrupted` is raised. If a shape fails, its row says why and the run
     continues. If the run as a whole cannot continue, ValueError, OSError or ModuleNotFoundError is
     raised with one sentence.
     """
@@ -128,6 +130,11 @@ def run_batch(
             if (task := _task(job, out, shape, known.get(shape.id), chosen))
         ]
         standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks), unread=unread)
+        tried = {task.shape.id for task in tasks}
+        standing.failed_before = sum(
+            shape.id not in tried and shape.id in known and known[shape.id].status != "done"
+            for shape in shapes
+        )
         on_progress(standing)
 
         def refresh() -> None:

@@ -6,14 +6,13 @@ its shape, not the run.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from nstr3d.batch.catalogue import BATCH, COLUMNS, METRICS, REAL, WHOLE
-from nstr3d.model.schema import first_fault, unique
+from nstr3d.model.schema import first_fault
 
 LOOSE = ConfigDict(strict=True, extra="ignore", allow_inf_nan=False)
 Whole = Annotated[int, Field(ge=0, lt=1 << 63)] | None
@@ -61,17 +60,6 @@ class Report(BaseModel):
 Row = _part("Row", *COLUMNS, id=(str, ...))
 
 
-class Lock(BaseModel):
-    """The file of a run in progress (`nstr3d.batch.lock`)."""
-
-    model_config = LOOSE
-    host: str
-    pid: int = Field(ge=1, lt=1 << 31)
-    born: str | None
-    shard: Annotated[tuple[int, int], Field(strict=False)]
-    beat: int = Field(ge=0)
-
-
 def check_report(report: Any) -> None:
     """Raises ValueError naming the first entry of a report that its row cannot show."""
     try:
@@ -86,15 +74,3 @@ def check_row(row: Mapping[str, Any]) -> None:
         Row.model_validate(dict(row))
     except ValidationError as error:
         raise ValueError(first_fault(error, "its row of the catalogue")) from None
-
-
-def read_lock(data: bytes) -> dict[str, Any]:
-    """The record in a lock. Raises ValueError if it is none."""
-    try:
-        lock = Lock.model_validate(json.loads(data, object_pairs_hook=unique))
-    except ValidationError as error:
-        raise ValueError(first_fault(error, "the lock")) from None
-    index, count = lock.shard
-    if not 1 <= index <= count:
-        raise ValueError(f"the lock: shard is {index}/{count}: it has to be i/n with i from 1 to n")
-    return lock.model_dump()

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from nstr3d.batch.ids import fault_of_id, id_of_path, id_of_refused, inner_file, printable
-from nstr3d.batch.store import filesystem, is_local, local_path, local_stamp, remote_stamp
+from nstr3d.batch.store import filesystem, is_local, local_path, remote_stamp
 from nstr3d.io.cloud import CLOUD_SUFFIXES
+from nstr3d.io.folder import local_stamp
 from nstr3d.io.kinds import UNREAD_SHAPES
 from nstr3d.io.mesh import mesh_suffixes
 from nstr3d.system import one_line

@@ -33,7 +33,7 @@ from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence
 from nstr3d.jobs.stages import Listener, Outcome
-from nstr3d.system import forget_peak_memory, limit_memory, peak_memory
+from nstr3d.system import forget_peak_memory, limit_memory, peak_memory, stop_signals
 
 EXPECTED = (ValueError, OSError, FloatingPointError, ModuleNotFoundError)
 CHUNK = 1 << 22  # bytes hashed at a time
@@ -196,7 +196,7 @@ def main() -> None:
 
     The command line argument is the fraction of a GPU's memory that the worker may use.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in stop_signals():
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="utf-8") as file:
         file.write("500")  # when memory runs out, the system should kill a worker, not the run

@@ -54,7 +54,7 @@ class Batch:
 def fit_batch(options: Batch) -> None:
     """Fits a data set as ``options`` say, showing progress and a summary.
 
-    Raises ValueError if every shape failed, because then the shapes are unlikely to be the cause.
+    Raises ValueError if a shape failed, now or in an earlier run.
     """
     same = ("out", "workers", "timeout", "memory", "gpu_memory", "attempts", "grace", "where")
     job = BatchJob(
@@ -67,9 +67,15 @@ def fit_batch(options: Batch) -> None:
     with _Bar() as bar:
         standing = run_batch(job, bar.show)
     print(summary(standing, options.out))
-    if standing.total and standing.failed == standing.total:
-        name, reason = standing.errors[0]
-        raise ValueError(f"Not one of {standing.total} shapes could be fitted; {name}: {reason}")
+    failed = standing.failed + standing.failed_before
+    if not failed:
+        return
+    if failed == standing.total:
+        said = f"Not one of {standing.total} shapes could be fitted"
+    else:
+        said = f"{failed} of {standing.total} shapes could not be fitted"
+    name, reason = standing.errors[0] if standing.errors else ("catalog.sqlite", "column error")
+    raise ValueError(f"{said}; {name}: {reason}")
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -82,13 +88,15 @@ def _shard(text: str) -> tuple[int, int]:
 def summary(standing: Standing, out: str) -> str:
     """A few lines on what a run has done."""
     lines = [
-        f"{standing.total:,} shapes: {standing.skipped:,} up to date, {standing.fitted:,} fitted, "
-        f"{standing.failed:,} failed"
+        f"{standing.total:,} shapes: {standing.skipped - standing.failed_before:,} up to date, "
+        f"{standing.fitted:,} fitted, {standing.failed:,} failed"
     ]
+    if standing.failed_before:
+        lines[0] += f", {standing.failed_before:,} failed in an earlier run"
     if standing.ended:
         lines.append(f"{standing.seconds:.0f} s, {standing.per_hour:,.0f} shapes/hour")
     lines += [f"  {name}: {reason}" for name, reason in standing.errors]
-    if standing.failed:
+    if standing.failed or standing.failed_before:
         lines.append("""to try them again: the same command with --where "status <> 'done'\"""")
     if standing.unread:
         lines.append(describe_unread(standing.unread))

@@ -21,6 +21,7 @@ from nstr3d.cli.batch import Batch, fit_batch
 from nstr3d.cli.check import Check, check
 from nstr3d.cli.export import Export, export_model
 from nstr3d.cli.render import Render, render_model
+from nstr3d.cli.streams import lasting_streams
 from nstr3d.cli.tables import points_table, signal_table, table
 from nstr3d.cli.view import View, serve, view
 from nstr3d.cli.words import Options, Refused, names_signal, parse_command
@@ -32,6 +33,7 @@ from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener, Outcome
 from nstr3d.model.checkpoint import load
+from nstr3d.system import stop_signals
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
 from nstr3d.view.live import LivePage
 
@@ -106,10 +108,26 @@ def main(args: Sequence[str] | None = None) -> int:
 def guarded(command: Callable[[], None]) -> int:
     """Runs ``command`` and returns the exit code.
 
-    An expected failure prints one line on stderr and gives exit code 1; a stop gives 130.
+    An expected failure prints one line on stderr and gives exit code 1; a stop gives 130. If the
+    reader of stdout ends before the command does, as ``head``, the code says how the command
+    itself went. Another failure to write to stdout gives 1.
     """
+    with lasting_streams() as out:
+        code = _exit_code(command)
+        out.flush()
+        if out.fault is None or isinstance(out.fault, BrokenPipeError):
+            return code
+        print(
+            f"error: the standard output could not be written to ({sentence(out.fault)}); the "
+            "files of the results are not concerned.",
+            file=sys.stderr,
+        )
+        return code or 1
+
+
+def _exit_code(command: Callable[[], None]) -> int:
     try:
-        with _terminated_like_interrupted(), memory_errors():
+        with _stopped_like_interrupted(), memory_errors():
             command()
     except Interrupted as stop:
         print(sentence(stop, flags=True), file=sys.stderr)
@@ -129,17 +147,19 @@ def guarded(command: Callable[[], None]) -> int:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """In the block SIGTERM raises KeyboardInterrupt, as Ctrl-C does, so that a terminated job
-    cleans up too. Outside the main thread this does nothing."""
+def _stopped_like_interrupted() -> Iterator[None]:
+    """In the block SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that a terminated
+    job cleans up too. Outside the main thread this does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    numbers = [number for number in stop_signals() if number != signal.SIGINT]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def fit_mesh(options: FitMesh) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from nstr3d.system import process_space, process_start
+
+DAY = 86400.0  # seconds
+OWNED = re.compile("([0-9a-f]{8})-([0-9]+)-[0-9a-f]{8}")  # space, process and token in a name
 
 
 @contextmanager
@@ -20,8 +28,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file replaces ``path`` if the block succeeds and is deleted if the block fails, so
     a reader sees the old file or the complete new file. The temporary path keeps the suffix of
-    ``path`` for writers that choose the format by extension. Raises ``FileNotFoundError`` if the
-    folder is missing and ``IsADirectoryError`` if ``path`` is a folder.
+    ``path`` for writers that choose the format by extension. Temporary files for ``path`` that
+    killed processes have left are removed first. Raises ``FileNotFoundError`` if the folder is
+    missing and ``IsADirectoryError`` if ``path`` is a folder.
     """
     target = Path(os.path.realpath(path))  # keeps a link and replaces the file it points to
     if target.is_dir():
@@ -30,7 +39,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise FileNotFoundError(
             f"the folder {target.parent} does not exist; create it before saving {target.name}"
         )
-    temporary = target.with_name(f".{target.stem}.{secrets.token_hex(4)}{target.suffix}")
+    remove_leftovers(target)
+    temporary = target.with_name(
+        f".{target.stem}.{_space()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
+    )
     try:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
@@ -50,6 +62,32 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             error.filename = str(path)
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(target: Path) -> None:
+    """Removes temporary files of `atomic_path` for ``target`` that no process will finish.
+
+    Those are the files of ended processes of this machine, and of other machines the files that
+    have not changed for a day.
+    """
+    start, end = f".{target.stem}.", target.suffix
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if not (entry.name.startswith(start) and entry.name.endswith(end)):
+                continue
+            owner = OWNED.fullmatch(entry.name[len(start) : len(entry.name) - len(end)])
+            if owner is None:
+                continue
+            with suppress(OSError):
+                here = owner[1] == _space()
+                old = time.time() - entry.stat().st_mtime > DAY
+                if process_start(int(owner[2])) == "" if here else old:
+                    os.unlink(entry.path)
+
+
+def _space() -> str:
+    """A short word for `process_space`, for names of files."""
+    return hashlib.sha256(process_space().encode()).hexdigest()[:8]
 
 
 def save_json(path: str | os.PathLike[str], data: Any) -> None:

@@ -1,7 +1,7 @@
 """The training of a job's field.
 
 Training starts from a new field, from the model of a similar shape or from a checkpoint. It saves a
-checkpoint at intervals, and Ctrl-C or SIGTERM stops it between two steps.
+checkpoint at intervals, and a signal to stop ends it between two steps.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from nstr3d.fields.vicinity import Vicinity
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob, Training
-from nstr3d.jobs.results import CHECKPOINT, MODEL
-from nstr3d.jobs.stages import Interrupted, Listener, package_version, stop_on_signal, writing_to
+from nstr3d.jobs.publishing import writing_to
+from nstr3d.jobs.results import Unfinished, checkpoints, place_unfinished
+from nstr3d.jobs.stages import Interrupted, package_version, stop_on_signal
 from nstr3d.jobs.walk import Run
 from nstr3d.model.checkpoint import load, load_training, save
 from nstr3d.model.tags import TAG, encode_config
@@ -60,9 +61,10 @@ class Beginning:
     ``identity`` is the run's (`identity_of`). A resumed run has the unfinished fit ``resumed`` and
     the training ``state``, both from its checkpoint. A run with a new field has the field's config
     ``template``. A run that starts from another model has neither: ``resumed`` and ``template`` are
-    None and ``state`` is empty.
+    None and ``state`` is empty. The run's checkpoint and its best model go to ``place``.
     """
 
+    place: Unfinished
     identity: dict[str, Any]
     resumed: Fit | None
     state: dict[str, Tensor]
@@ -78,9 +80,10 @@ def begin(
     parameter budget is too small.
     """
     if job.output.resume:
-        return Beginning(identity, *_resume(job, identity, device), None)
+        path, unfinished, state = _resume(job, identity, device)
+        return Beginning(place_unfinished(job, path), identity, unfinished, state, None)
     template = None if job.start else job.training.architecture(placed.vicinity)
-    return Beginning(identity, None, {}, template)
+    return Beginning(place_unfinished(job), identity, None, {}, template)
 
 
 def draw_samples(unit: Mesh, distance: MeshDistance, config: FitConfig) -> Samples:
@@ -145,15 +148,18 @@ def train(
 ) -> Fit:
     """Trains ``field`` on the samples ``pool`` and returns the finished fit.
 
-    Ctrl-C or SIGTERM stops training after the current step: the best model so far is written to the
-    job's folder, and `Interrupted` is raised. A stop after the last step raises KeyboardInterrupt.
+    A signal to stop ends training after the current step: the best model so far is written to
+    ``begun.place``, and `Interrupted` is raised. A stop after the last step raises
+    KeyboardInterrupt.
     """
     resumed, bounds = begun.resumed, placed.mesh.bounds
     objective = objective_of(job.training)
     unfinished = Fit(field, placed.frame, bounds, 1.0, provenance=begun.identity)
     run.listener.fitting(unfinished)
     with stop_on_signal() as stopped:
-        saver = _Saver(job, unfinished, stopped, run.listener)
+        saver = _Saver(
+            begun.place.checkpoint, job.output.checkpoint_seconds, unfinished, stopped, run
+        )
         with run.clock("fit"):
             result = fit(
                 field,
@@ -169,10 +175,11 @@ def train(
         if resumed is not None and not result.steps:  # the checkpoint is of the last step
             result = replace(result, steps=resumed.steps, seconds=resumed.seconds)
         if result.interrupted:
-            with writing_to(job.folder):
-                save(job.folder / MODEL, result)
+            path = begun.place.model
+            with writing_to(path.parent):
+                save(path, result)
             kept = "Stopped after {} steps: the best model so far is in {}; go on with <resume>."
-            raise Interrupted(Message(kept, result.steps, job.folder / MODEL))
+            raise Interrupted(Message(kept, result.steps, path))
     if stopped.is_set():  # stopped after the last step
         raise KeyboardInterrupt
     return result
@@ -202,18 +209,14 @@ def identity_of(job: SurfaceJob, sha256: str | None = None) -> dict[str, Any]:
 
 
 class _Saver:
-    """Passes each step's progress to ``listener``, saves checkpoints at intervals, and stops
-    training between two steps once ``stopped`` is set."""
+    """Passes each step's progress to the listener of ``run``, saves the checkpoint ``path`` every
+    ``seconds``, and stops training between two steps once ``stopped`` is set."""
 
     def __init__(
-        self,
-        job: SurfaceJob,
-        unfinished: Fit,
-        stopped: threading.Event,
-        listener: Listener,
+        self, path: Path, seconds: float, unfinished: Fit, stopped: threading.Event, run: Run
     ):
-        self.path, self.seconds = job.folder / CHECKPOINT, job.output.checkpoint_seconds
-        self.unfinished, self.stopped, self.listener = unfinished, stopped, listener
+        self.path, self.seconds, self.run = path, seconds, run
+        self.unfinished, self.stopped, self.listener = unfinished, stopped, run.listener
         self.saved = time.perf_counter()
 
     def step(self, progress: Progress) -> None:
@@ -233,22 +236,40 @@ class _Saver:
         )
         with writing_to(self.path.parent):
             save(self.path, current, training_state(progress))
-        self.saved = time.perf_counter()
+        self.saved, self.run.checkpoint = time.perf_counter(), self.path
 
 
 def _resume(
     job: SurfaceJob, identity: dict[str, Any], device: torch.device
-) -> tuple[Fit, dict[str, Tensor]]:
-    path = job.folder / CHECKPOINT
-    unfinished, state = load_training(path, device)
+) -> tuple[Path, Fit, dict[str, Tensor]]:
+    """The checkpoint of the run ``identity``, with its unfinished fit and its training state.
+
+    Raises ValueError if no checkpoint in the job's folder is of this run; the error is on the first
+    of `checkpoints`.
+    """
+    errors = []
+    for path in checkpoints(job.folder):
+        try:
+            unfinished, state = load_training(path, device)
+            _check_same(path, unfinished, state, identity)
+        except ValueError as error:
+            errors.append(error)
+            continue
+        return path, unfinished, state
+    raise errors[0]
+
+
+def _check_same(
+    path: Path, unfinished: Fit, state: dict[str, Tensor], identity: dict[str, Any]
+) -> None:
+    """Raises ValueError if the file ``path``, with the fit ``unfinished`` and the training
+    ``state``, is not a checkpoint of the run ``identity``."""
     if not {"step", "seconds"} <= state.keys():
-        raise ValueError(
-            Message(
-                "{} is a finished model, not a checkpoint, so there is nothing to resume; run "
-                "without <resume>.",
-                path,
-            )
+        text = (
+            "{} is a finished model, not a checkpoint, so there is nothing to resume; fit anew "
+            "with <overwrite> instead of <resume>."
         )
+        raise ValueError(Message(text, path))
     try:
         groups = unfinished.field.rates()
         check_state([parameter for group in groups for parameter in group["params"]], state)
@@ -258,21 +279,18 @@ def _resume(
         raise ValueError(f"{path} is damaged: {error}") from None
     before = unfinished.provenance
     if one_sided := sorted(identity.keys() ^ before.keys()):
-        raise ValueError(
-            Message(
-                "{} belongs to another run or another version of nstr3d: {} is not an option of "
-                "both; use the same options and version, or <overwrite> to fit anew.",
-                path,
-                ", ".join(one_sided),
-            )
+        text = (
+            "{} belongs to another run or another version of nstr3d: {} is not an option of both; "
+            "use the same options and version, or fit anew with <overwrite> instead of <resume>."
         )
+        raise ValueError(Message(text, path, ", ".join(one_sided)))
     differing = [name for name, value in identity.items() if before[name] != value]
     if differing:
-        raise ValueError(
-            f"{path} belongs to another run: {', '.join(differing)} differ; use the same options "
-            "and input."
+        text = (
+            "{} belongs to another run: {} differ; use the same options and input, or fit anew "
+            "with <overwrite> instead of <resume>."
         )
-    return unfinished, state
+        raise ValueError(Message(text, path, ", ".join(differing)))
 
 
 def _carried_over(path: Path, placed: Placed, pool: Samples, device: torch.device) -> Nstr:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nstr3d.jobs.flowoptions import FlowJob
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.stages import Listener, check_output, machine, slowness
+from nstr3d.jobs.publishing import check_output
+from nstr3d.jobs.stages import Listener, machine, slowness
 from nstr3d.jobs.walk import Run, Stages
 from nstr3d.render.colours import coloured
 from nstr3d.spectrum.analysis import Analysis
@@ -25,9 +26,11 @@ class FlowStages(Stages):
     """The stages of a `FlowJob` that shapes and signals have in common."""
 
     def __init__(self, job: FlowJob, model: Fit, listener: Listener | None):
-        check_output(job.folder, self.names, job.overwrite)
         super().__init__(Run(listener), job.folder)
         self.job, self.model = job, model
+
+    def check(self, publishing: bool = False) -> None:
+        check_output(self.job.folder, self.names, self.job.overwrite)
 
     def read(self) -> None:
         """Warns if numba is missing. Raises ValueError if the job reads phase waves and the field

@@ -17,17 +17,11 @@ from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
 from nstr3d.fields.closed.cosines import Cosines
 from nstr3d.fields.nstr import TransportConfig
 from nstr3d.io import Picture, save_image, save_picture, save_sound
+from nstr3d.jobs.publishing import check_output
 from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.signaloptions import COMPARISON, COMPRESSED, PICTURE, SOUND, SignalJob, budget
 from nstr3d.jobs.signalsource import about_input, check_size, load_mask, load_source
-from nstr3d.jobs.stages import (
-    Interrupted,
-    Listener,
-    Outcome,
-    check_output,
-    machine,
-    pick_device,
-)
+from nstr3d.jobs.stages import Interrupted, Listener, Outcome, machine, pick_device
 from nstr3d.jobs.walk import Run, Stages, walk
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
@@ -66,8 +60,10 @@ class SignalStages(Stages):
             need_numba(CODE)
         self.job, self.kind, self.names = job, kind_of(job.path), job.names
         self.device, self.import_seconds = pick_device(job.device), import_seconds
-        check_output(job.folder, job.names, job.overwrite)
         super().__init__(Run(listener), job.folder)
+
+    def check(self, publishing: bool = False) -> None:
+        check_output(self.job.folder, self.job.names, self.job.overwrite)
 
     def read(self) -> None:
         with self.run.stage("load"):

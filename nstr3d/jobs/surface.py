@@ -19,10 +19,18 @@ from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import save_image, save_mesh
 from nstr3d.jobs.doubts import thin_warnings
-from nstr3d.jobs.fitting import Placed, begin, build_field, draw_samples, identity_of, train
+from nstr3d.jobs.fitting import (
+    Beginning,
+    Placed,
+    begin,
+    build_field,
+    draw_samples,
+    identity_of,
+    train,
+)
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob
-from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE, check_files
+from nstr3d.jobs.results import MESH, MODEL, OWNED, PICTURE, check_files, remove_unfinished
 from nstr3d.jobs.stages import Listener, machine, pick_device
 from nstr3d.jobs.walk import REPORT, Run, Stages
 from nstr3d.model.checkpoint import save
@@ -51,13 +59,23 @@ class SurfaceStages(Stages, Generic[Job]):
         sha256: str | None = None,
     ):
         self.device = pick_device(job.training.device)
-        check_files(job)
-        super().__init__(Run(listener), job.folder, job.folder / CHECKPOINT)
+        super().__init__(Run(listener), job.folder)
         self.job, self.import_seconds, self.sha256 = job, import_seconds, sha256
         pictures = (PICTURE,) if job.extraction.picture else ()
         self.names = (MODEL, MESH, *pictures, REPORT)
 
     extracted: Mesh
+    begun: Beginning
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        return OWNED
+
+    def check(self, publishing: bool = False) -> None:
+        check_files(self.job, publishing)
+
+    def finish(self) -> None:
+        remove_unfinished(self.begun.place)
 
     def place(self, mesh: Mesh) -> None:
         """Sets the surface to be fitted, the closed ``mesh`` in world units, and the distance to it
@@ -88,6 +106,8 @@ class SurfaceStages(Stages, Generic[Job]):
         job, placed = self.job, self.placed
         self.run.listener.stage("fit")
         self.begun = begin(job, placed, self.identity, self.device)
+        if self.begun.resumed is not None:
+            self.run.checkpoint = self.begun.place.checkpoint
         with self.run.clock("sample"):
             self.pool = draw_samples(placed.unit, self.distance, job.training.config)
 
@@ -102,7 +122,8 @@ class SurfaceStages(Stages, Generic[Job]):
         provenance = {**self.result.provenance, "up": self.up}  # for later pictures
         self.result = replace(self.result, provenance=provenance)
         self.sdf = self.result.sdf()
-        del self.pool, self.begun  # both may be large
+        del self.pool  # it may be large
+        self.begun = replace(self.begun, resumed=None, state={})
 
     def describe_mesh(self) -> None:
         """Makes the report's entry on the extracted mesh, with None for what cannot be measured."""

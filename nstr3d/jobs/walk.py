@@ -7,28 +7,31 @@ tools.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from nstr3d.io import save_json
-from nstr3d.jobs.messages import sentence
-from nstr3d.jobs.stages import Clock, Interrupted, Listener, Outcome, publish, tidy
+from nstr3d.jobs.messages import Message, sentence
+from nstr3d.jobs.publishing import FILES, REPORT, publish, writing_alone
+from nstr3d.jobs.stages import Clock, Interrupted, Listener, Outcome
 
-REPORT = "report.json"
 T = TypeVar("T")
 
 
 class Run:
     """The state of a job in progress: its ``listener``, the ``clock`` of its stages, its
-    ``warnings``, and the reasons of the measurements that ``failed``."""
+    ``warnings``, the reasons of the measurements that ``failed``, and the ``checkpoint`` from which
+    a resumed run would go on, None if there is none of this run."""
 
     def __init__(self, listener: Listener | None = None):
         self.listener, self.clock = listener or Listener(), Clock()
         self.warnings: list[str] = []
         self.failed: dict[str, str] = {}
+        self.checkpoint: Path | None = None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -74,8 +77,23 @@ class Stages(ABC):
 
     names: tuple[str, ...]
 
-    def __init__(self, run: Run, folder: Path, checkpoint: Path | None = None):
-        self.run, self.folder, self.checkpoint = run, folder, checkpoint
+    def __init__(self, run: Run, folder: Path):
+        self.run, self.folder = run, folder
+
+    @property
+    def owned(self) -> tuple[str, ...]:
+        """The files of a former run that the new set replaces, whether it has them or not."""
+        return self.names
+
+    @abstractmethod
+    def check(self, publishing: bool = False) -> None:
+        """Raises OSError if the results cannot be written or would replace others without consent.
+
+        It is called before any work, and with ``publishing`` before the results are published.
+        """
+
+    def finish(self) -> None:  # noqa: B027 - most jobs keep nothing
+        """Removes what was kept for a resumed run; called after the results were published."""
 
     @abstractmethod
     def read(self) -> None:
@@ -109,12 +127,13 @@ class Stages(ABC):
 def walk(stages: Stages) -> Outcome:
     """Runs a job's stages in order and publishes its files, which appear together at the end.
 
-    A finished job deletes its checkpoint, and deletes those of its files from an earlier run that
-    it could not make again. A job that fails or is stopped publishes nothing; what training has
-    saved by then, a checkpoint or a model, stays.
+    One run at a time writes to the job's folder. The files of an earlier run stay until the new set
+    is complete, which then replaces them at once. A job that fails or is stopped publishes nothing;
+    what training has saved by then, a checkpoint or a model, stays.
     """
-    run = stages.run
-    with tidy(stages.folder, stages.checkpoint) as published:
+    run, out = stages.run, stages.folder
+    with tidy(stages) as published, writing_alone(out, stages.owned, run.listener.warn) as lock:
+        stages.check()
         stages.read()
         stages.prepare()
         stages.sample()
@@ -122,12 +141,37 @@ def walk(stages: Stages) -> Outcome:
         stages.extract()
         stages.measure()
         run.listener.stage("write")
-        with publish(stages.folder, published) as folder:
+
+        def check() -> None:
+            stages.check(publishing=True)
+
+        with publish(out, stages.owned, lock, check, published) as folder:
             report = stages.publish(folder) | run.failed
+            written = {path.name for path in folder.iterdir()} | {REPORT}
+            files = tuple(name for name in stages.names if name in written)
+            report |= {FILES: list(files)}
             save_json(folder / REPORT, report)
-            written = {path.name for path in folder.iterdir()}
-        for name in set(stages.names) - written:
-            (stages.folder / name).unlink(missing_ok=True)
-        if stages.checkpoint is not None:
-            stages.checkpoint.unlink(missing_ok=True)
-    return Outcome(report, tuple(stages.folder / name for name in stages.names if name in written))
+        stages.finish()
+    return Outcome(report, tuple(out / name for name in files))
+
+
+@contextmanager
+def tidy(stages: Stages) -> Iterator[threading.Event]:
+    """Turns KeyboardInterrupt into `Interrupted`, and removes those folders created for the results
+    that are empty at the end. Gives an event to be set once the results are published."""
+    out = stages.folder
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    published = threading.Event()
+    try:
+        yield published
+    except KeyboardInterrupt:
+        if published.is_set():
+            raise Interrupted(f"Stopped; the results are complete in {out}.") from None
+        if stages.run.checkpoint is None:
+            raise Interrupted("Stopped; nothing was written.") from None
+        kept = "Stopped; the checkpoint is {}; go on with <resume>."
+        raise Interrupted(Message(kept, stages.run.checkpoint)) from None
+    finally:
+        for folder in made:
+            with suppress(OSError):  # the folder is not empty, or was never created
+                folder.rmdir()

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from nstr3d.kernels.compiled import njit
 
 LEVELS = 14  # magnitudes below this are coded in unary, larger ones continue as Exp-Golomb codes
 CLASSES = 12  # number of classes of a neighbourhood's magnitude

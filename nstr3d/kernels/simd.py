@@ -14,11 +14,12 @@ from typing import Any
 import llvmlite.binding as llvm
 import numba.core.typing.templates as templates
 from llvmlite import ir
-from numba import extending, njit, types
+from numba import extending, types
 from numba.core import cgutils
 from numba.core.imputils import lower_builtin
 from numba.extending import models, register_model
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import LANES
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import TILE
 from nstr3d.kernels.simd import (
     WIDE,

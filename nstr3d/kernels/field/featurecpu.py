@@ -7,8 +7,7 @@ in plain torch.
 
 from __future__ import annotations
 
-from numba import njit
-
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import AMPLITUDE, COMPLEX, LANES, PHASE, PLAIN
 from nstr3d.kernels.field.levelcpu import BLOCK
 from nstr3d.kernels.simd import fma, load, sine_and_cosine, splat, store

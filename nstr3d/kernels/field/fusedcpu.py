@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.decodercpu import decode, decode_backward, multiply
 from nstr3d.kernels.field.featurecpu import feature_slopes, featurise, featurise_backward
 from nstr3d.kernels.field.layout import LANES, STRIDE, TILE

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.interpolate import NodeGrid
 from nstr3d.kernels.threads import parts, split_work
 

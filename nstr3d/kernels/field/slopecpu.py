@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.decodercpu import decode, multiply
 from nstr3d.kernels.field.featurecpu import carried, feature_slopes, featurise, padded
 from nstr3d.kernels.field.layout import COMPLEX, LANES, PHASE, PLAIN, STRIDE, TILE

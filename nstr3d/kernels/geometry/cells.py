@@ -6,8 +6,8 @@ bricks, nodes and edges.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.geometry.plaincells import STEPS, cases
 
 

@@ -13,8 +13,8 @@ from collections import namedtuple
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.threads import split_work
 
 LEAF = 24  # boxes with at most this many points are not split

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import njit
+
+from nstr3d.kernels.compiled import njit
 
 SIDES = 3  # sides that meet, at most; if there are more, all patches are blended
 LEAST = 3  # patches of a side, at least; smaller groups are outliers and are ignored

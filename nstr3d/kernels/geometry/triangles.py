@@ -10,8 +10,8 @@ ball, are on the same side of a closed surface, and one of them can represent bo
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import LANES
 from nstr3d.kernels.geometry.plaintriangles import BACK, BITS, WITHIN, Nearest
 from nstr3d.kernels.simd import at_most, fma, largest, load, lowest, splat, store

@@ -6,8 +6,9 @@ from collections import namedtuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types  # type: ignore[attr-defined]
+from numba import carray, types  # type: ignore[attr-defined]
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import LANES
 from nstr3d.kernels.simd import intrinsic, load, store
 

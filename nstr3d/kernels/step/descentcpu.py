@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import namedtuple
 
 import numpy as np
-from numba import carray, njit  # type: ignore[attr-defined]
+from numba import carray  # type: ignore[attr-defined]
 
+from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.decodercpu import decode, decode_backward
 from nstr3d.kernels.field.featurecpu import featurise
 from nstr3d.kernels.field.fusedcpu import Kept, Sums, scatter, scratch
