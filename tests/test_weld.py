@@ -5,6 +5,7 @@ import oracles
 import pytest
 
 from nstr3d.geometry.mesh.repair import repair, structure
+from nstr3d.geometry.mesh.solid import solid_of
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.geometry.mesh.weld import WELD, weld
 from nstr3d.types import Mesh
@@ -124,3 +125,23 @@ def test_lost_parts_are_counted() -> None:
     report = repair(oracles.joined(oracles.cube(), needle))[1]
     assert (report.parts, report.lost_parts, report.degenerate_faces) == (1, 1, 2)
     assert structure(repair(oracles.cube())[0]) == (1, True)
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        {(12, 0): 1e9},  # welding makes an edge between two vertices a point
+        {(2, 2): -12582912.0, (19, 2): 6.28125, (20, 0): 0.7578125},  # a needle at a shared edge
+    ],
+)
+def test_a_soup_with_a_corner_far_away_is_repaired_without_a_warning(moves) -> None:
+    """Warnings are errors in these tests. The far corner decides the tolerances of welding."""
+    points = np.array([[x, y, z] for x in (0, 1) for y in (0, 2) for z in (0, 3)], float)
+    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    corners = [index for a, b, c, d in quads for index in (a, b, c, a, c, d)]
+    vertices = points[corners]
+    for place, value in moves.items():
+        vertices[place] = value
+    solid = solid_of(Mesh(vertices, np.arange(36).reshape(-1, 3)))
+    assert np.isfinite(solid.vertices).all()
+    assert len(solid.faces) > 0

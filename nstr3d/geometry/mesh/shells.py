@@ -97,6 +97,12 @@ def _pair_around(mesh: Mesh, edges: np.ndarray, group: np.ndarray) -> np.ndarray
     return np.concatenate(found)
 
 
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """``vectors (n, 3)`` at length 1. Those of needles, which have no length, stay zero."""
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1)
+
+
 def _turn(mesh: Mesh, edges: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The angle ``(n,)`` of the face of each directed edge on a turn about the edge of its group.
 
@@ -108,10 +114,10 @@ def _turn(mesh: Mesh, edges: np.ndarray, group: np.ndarray) -> tuple[np.ndarray,
     end, apex = (corner[edges // 3 * 3 + (edges % 3 + step) % 3] for step in (1, 2))
     low, high = np.minimum(start, end), np.maximum(start, end)
     axis = mesh.vertices[high] - mesh.vertices[low]
-    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
+    axis = _unit(axis)
     arm = mesh.vertices[apex] - mesh.vertices[low]
     arm -= (arm * axis).sum(axis=1, keepdims=True) * axis
-    arm /= np.linalg.norm(arm, axis=1, keepdims=True)
+    arm = _unit(arm)
     first = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
     zero = np.repeat(arm[first], np.diff(np.append(first, len(group))), axis=0)
     angle = np.arctan2((arm * np.cross(axis, zero)).sum(axis=1), (arm * zero).sum(axis=1))
