@@ -149,6 +149,13 @@ def test_a_fit_without_a_lipschitz_bound_comes_back(tmp_path: Path) -> None:
     assert back.field.out_dim == 3
 
 
+def test_equal_fits_give_equal_files(model: Path, tmp_path: Path) -> None:
+    again = load(model)
+    for number in range(6):  # the library orders the metadata at random
+        save(tmp_path / f"{number}.safetensors", again)
+        assert (tmp_path / f"{number}.safetensors").read_bytes() == model.read_bytes()
+
+
 def test_loading_leaves_global_randomness_alone(model: Path) -> None:
     before = torch.get_rng_state()
     load(model)

@@ -7,6 +7,7 @@ names. Files of earlier versions have none.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -55,8 +56,24 @@ def write_container(path: str | os.PathLike[str], contents: Contents) -> None:
         try:
             metadata = {**contents.metadata, CHECKSUM: checksum(contents)}
             save_file(dict(contents.tensors), temporary, metadata)
+            _sort_metadata(temporary)
         except SafetensorError as error:  # wraps errors of the system, such as a full disk
             raise OSError(str(error)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Writes the entries of the metadata of a safetensors file in the order of their names.
+
+    The library writes them in random order, and equal fits are to give equal files.
+    """
+    with open(path, "r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_container(path: Path) -> Contents:
