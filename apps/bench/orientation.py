@@ -25,7 +25,7 @@ from nstr3d.geometry.cloud.orient import outward_normals
 from nstr3d.geometry.cloud.patches import fit_patches
 from nstr3d.geometry.cloud.prepare import FEW, prepare
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.solid import solid_of
+from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.surface import area, face_normals, normalise, sample_surface
 from nstr3d.geometry.mesh.trim import supported
 from nstr3d.io import load_mesh
@@ -86,7 +86,7 @@ def signed(cloud: PointCloud, points: Neighbours) -> np.ndarray:
 def rows(options: Race) -> Iterator[str]:
     """Lines of the table, one for each shape, count, noise, seed and method."""
     for path in options.shapes:
-        shape, _ = normalise(solid_of(load_mesh(path)))
+        shape, _ = normalise(solid_distance(load_mesh(path)).mesh)
         distance = MeshDistance(shape)
         for count in options.counts:
             for noise in options.noises:

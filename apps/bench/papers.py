@@ -31,7 +31,7 @@ from nstr3d.bench.protocols import (
 from nstr3d.cli.command import guarded
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.solid import solid_of
+from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import load_image, load_mesh
 from nstr3d.io.atomic import atomic_path
@@ -175,7 +175,7 @@ def measure(options: Options) -> None:
             temporary.write_text(json.dumps(rows, indent=1) + "\n")
 
     for path in meshes:
-        mesh = solid_of(load_mesh(path))
+        mesh = solid_distance(load_mesh(path)).mesh
         for budget, _ in NEURBF:
             keep("neurbf", path, budget, lambda mesh=mesh, n=budget: neurbf(mesh, n, options))
         for budget, _ in MPLICITS:

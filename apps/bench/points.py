@@ -27,7 +27,7 @@ from nstr3d.fields.nstr import TransportConfig
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
-from nstr3d.geometry.mesh.solid import solid_of
+from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
 from nstr3d.io import load_mesh
 from nstr3d.io.atomic import atomic_path
@@ -138,7 +138,7 @@ def races(
     """Measures and yields the rows whose setting is not in ``done``. If a method raises ValueError,
     the measures of its row are empty."""
     for path in options.shapes:
-        shape, _ = normalise(solid_of(load_mesh(path)))
+        shape, _ = normalise(solid_distance(load_mesh(path)).mesh)
         distance, diagonal = MeshDistance(shape), shape.bounds.diagonal
         settings = product(
             options.counts, options.noises, options.normals, options.missing, options.seeds

@@ -13,7 +13,7 @@ from nstr3d.fields.base import Field
 from nstr3d.fields.closed.cosines import Cosines
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.solid import solid_of
+from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
 from nstr3d.io import load_image, load_mesh, load_sound
 from nstr3d.signals.ratios import psnr, snr
@@ -66,7 +66,7 @@ class MeshTrack:
         It has ``tests`` test points of each kind, which do not depend on a race's seed. Raises the
         errors of `load_mesh` and `repair`.
         """
-        return MeshTrack.around(path.stem, solid_of(load_mesh(path)), tests)
+        return MeshTrack.around(path.stem, solid_distance(load_mesh(path)).mesh, tests)
 
     @staticmethod
     def around(name: str, mesh: Mesh, tests: int = TESTS) -> MeshTrack:

@@ -18,10 +18,9 @@ from nstr3d.geometry.cloud.distance import CloudDistance
 from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.patches import fit_patches
 from nstr3d.geometry.cloud.prepare import FEW, Preparation, prepare
-from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
-from nstr3d.geometry.mesh.solid import solid_of
+from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
@@ -173,7 +172,7 @@ class PointsStages(SurfaceStages[PointsJob]):
         with self.run.stage("load"):
             (self.cloud, self.reading), self.reference = read_cloud(job.path), None
             if job.reference is not None:
-                self.reference = solid_of(load_mesh(job.reference))
+                self.reference = solid_distance(load_mesh(job.reference))
 
     def prepare(self) -> None:
         self.run.warn(self.reading.warnings)
@@ -232,8 +231,8 @@ class PointsStages(SurfaceStages[PointsJob]):
         """The figures of `score` and of `one_sided` against the reference; None without one."""
         if self.reference is None:
             return None
-        distance, samples = MeshDistance(self.reference), self.job.extraction.scored
-        seed, mesh, reference = self.job.training.seed, self.extracted, self.reference
+        distance, samples = self.reference, self.job.extraction.scored
+        seed, mesh, reference = self.job.training.seed, self.extracted, distance.mesh
         first, second = (np.random.default_rng([seed, stream]) for stream in (2, 3))
         frame = self.placed.frame
         figures = score(self.sdf, mesh, reference, distance, frame, first, samples, self.own)

@@ -52,14 +52,17 @@ class Solid:
     account: Account
 
 
-def solid_of(mesh: Mesh) -> Mesh:
-    """The solid that ``mesh`` bounds: repaired, with its holes closed and its parts united.
+def solid_distance(mesh: Mesh) -> MeshDistance:
+    """The distance to the solid that ``mesh`` bounds: repaired, with its holes closed and its parts
+    united. The solid is the ``mesh`` of the distance.
 
     Raises ``ValueError`` as `repair` does.
     """
     solid = make_solid(mesh)
     united, _ = unite_repaired(solid.mesh, solid.repairs)
-    return unite_self(united, MeshDistance(united))[0]
+    distance = MeshDistance(united)
+    whole, _ = unite_self(united, distance)
+    return distance if whole is united else MeshDistance(whole)
 
 
 def make_solid(mesh: Mesh, thickness: float | None = None) -> Solid:
