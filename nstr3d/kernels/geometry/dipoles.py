@@ -4,6 +4,8 @@ many threads as torch uses.
 Each point x_j carries a vector m_j. With d = x_j - x and s = |d|^2 + width^2, the winding number at
 x is the sum over j of d . m_j / (4 pi s^(3/2)). The smoothing over ``width`` keeps it and its
 gradient finite at the points themselves.
+
+At equal errors it is 1.5 to 2.8 times as fast as libigl's tree (assets/results/distance.md).
 """
 
 from __future__ import annotations

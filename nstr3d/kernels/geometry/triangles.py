@@ -5,6 +5,9 @@ The search tree groups the triangles along a Hilbert curve, eight boxes to each 
 queries follow the curve too, so that the result of one is a good bound for the next. The ball
 around a point out to the nearest triangle contains no triangle. So two points, one in the other's
 ball, are on the same side of a closed surface, and one of them can represent both.
+
+It is 2.0 to 7.5 times as fast as libigl's tree, 1.4 to 3.6 times if libigl's points are sorted
+(assets/results/distance.md).
 """
 
 from __future__ import annotations
