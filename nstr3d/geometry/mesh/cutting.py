@@ -95,7 +95,9 @@ def _planes(
     for corner in range(3):
         start, end = corners[cutter, corner], corners[cutter, (corner + 1) % 3]
         across = np.cross(normals[cutter], end - start)
-        across /= np.linalg.norm(across, axis=1, keepdims=True)
+        length = np.linalg.norm(across, axis=1, keepdims=True)
+        # The plane of a needle without a normal stays zero and cuts nothing.
+        across = np.divide(across, length, out=np.zeros_like(across), where=length > 0)
         found.append((face, cutter, across, start))
     one, two, normal, point = (np.concatenate(parts) for parts in zip(*found))
     return one, two, normal, point

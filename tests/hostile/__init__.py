@@ -1,0 +1,1 @@
+"""Small valid files of every format, seeded mutations of them, and a worker that reads them."""
