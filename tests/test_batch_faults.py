@@ -115,7 +115,7 @@ def test_bad_shapes_have_a_row_that_says_why(undisturbed):
     assert {name for name, row in rows.items() if row["status"] != "done"} == {
         name for name in rows if name.startswith("bad/")
     }
-    parts = ("not finite", "no volume", "holds", "PLY", "is empty", "vertex 7", "PLY")
+    parts = ("not finite", "no volume", "holds", "PLY", "is empty", "vertex 7", "promises")
     for number, part in enumerate(parts):
         assert part in rows[f"bad/b{number:02d}.ply"]["error"]
         assert rows[f"bad/b{number:02d}.ply"]["attempts"] == 1

@@ -90,6 +90,6 @@ def test_a_data_set_of_other_defaults_is_fitted_anew_once(folder: Path) -> None:
     job = batch_job(folder)
     standing = run_batch(job)
     assert (standing.fitted, standing.failed) == (1, 1)
-    assert run_batch(job) == Standing(total=2, skipped=2)
+    assert run_batch(job) == Standing(total=2, skipped=2, failed_before=1)
     levels = Dataset(folder / "dataset")["ball.ply"].field.config.levels
     assert {level.order for level in levels} == {2}

@@ -143,4 +143,7 @@ def check_finite(tensors: Mapping[str, Tensor]) -> None:
 
 def _parts(tensor: Tensor) -> Iterator[Tensor]:
     """The elements of ``tensor`` in order, in parts that bound the memory of a check."""
-    return iter(tensor.detach().cpu().contiguous().reshape(-1).split(PART))
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    if flat.numel() < 2:  # the stride may be 0, which cannot be viewed as bytes
+        return iter([flat.new_empty(flat.numel()).copy_(flat)] * flat.numel())
+    return iter(flat.split(PART))

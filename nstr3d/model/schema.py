@@ -63,7 +63,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "rate": RATE,
     },
     "ngp": {
-        "table": COUNT,
+        "table": (1, 1 << 41),  # rows at most; a level has no more than its nodes
         "levels": DEPTH,
         "features": DEPTH,
         "coarsest": SIZE,
