@@ -25,6 +25,7 @@ from nstr3d.fields.closed.cosines import CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
+from nstr3d.model.container import check_regular
 from nstr3d.system import one_line
 
 if TYPE_CHECKING:
@@ -156,12 +157,7 @@ def load_compressed(path: str | os.PathLike[str]) -> Cosines:
     """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError and the errors of
     `decompress`."""
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; fit a model first.")
-    if not path.is_file():
-        raise ValueError(f"{path} is no regular file, so there is no model in it.")
+    check_regular(path)
     with open(path, "rb") as file:
         magic = file.read(len(MAGIC))
         # The rest of another file, however long, is not read.

@@ -76,6 +76,17 @@ def _sort_metadata(path: Path) -> None:
             file.write(text.ljust(length))
 
 
+def check_regular(path: Path) -> None:
+    """Raises FileNotFoundError, IsADirectoryError, or ValueError for a path that is no file of
+    bytes, such as a pipe."""
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; fit a model first.")
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file, so there is no model in it.")
+
+
 def read_container(path: Path) -> Contents:
     """The contents of the file at ``path``, not yet checked by `check_contents`.
 
@@ -84,12 +95,7 @@ def read_container(path: Path) -> Contents:
     """
     from safetensors import SafetensorError, safe_open
 
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; fit a model first.")
-    if not path.is_file():
-        raise ValueError(f"{path} is no regular file, so there is no model in it.")
+    check_regular(path)
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if LARGEST_HEADER < length <= path.stat().st_size - 8:
