@@ -5,7 +5,7 @@ import oracles
 import pytest
 
 from nstr3d.geometry.mesh.repair import repair, structure
-from nstr3d.geometry.mesh.solid import solid_of
+from nstr3d.geometry.mesh.solid import make_solid
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.geometry.mesh.weld import WELD, weld
 from nstr3d.types import Mesh
@@ -142,6 +142,6 @@ def test_a_soup_with_a_corner_far_away_is_repaired_without_a_warning(moves) -> N
     vertices = points[corners]
     for place, value in moves.items():
         vertices[place] = value
-    solid = solid_of(Mesh(vertices, np.arange(36).reshape(-1, 3)))
+    solid = make_solid(Mesh(vertices, np.arange(36).reshape(-1, 3))).mesh
     assert np.isfinite(solid.vertices).all()
     assert len(solid.faces) > 0
