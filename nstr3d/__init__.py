@@ -19,6 +19,7 @@ from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Sound, load_image, load_mesh, load_sound, save_image, save_mesh, save_sound
 from nstr3d.model.checkpoint import load, save
+from nstr3d.render.camera import Camera
 from nstr3d.render.shading import Curvature, Depth, Normals, Studio
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable
 from nstr3d.sdf import Sdf
@@ -29,7 +30,7 @@ from nstr3d.training.fit import Fit, FitConfig, fit, fit_steps
 from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.presets import PRESETS, sized_nstr
 from nstr3d.training.sampling import Raster, SurfaceBand
-from nstr3d.types import Box, Camera, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
+from nstr3d.types import Box, Frame, Hits, Lattice, Mesh, PointCloud, Rays, Samples
 
 if TYPE_CHECKING:
     from nstr3d.jobs.direct import fit_image, fit_mesh, fit_points, fit_sound

@@ -23,8 +23,8 @@ from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import area
 from nstr3d.io import Sound, load_image, load_mesh, save_image, save_sound
 from nstr3d.jobs.options import Extraction, Training
+from nstr3d.render.camera import Camera
 from nstr3d.render.projection import project
-from nstr3d.types import Camera
 
 ROOT = Path(__file__).parents[1]
 

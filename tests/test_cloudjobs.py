@@ -20,8 +20,9 @@ from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load
+from nstr3d.render.camera import Camera
 from nstr3d.render.points import splat
-from nstr3d.types import Camera, Mesh, PointCloud
+from nstr3d.types import Mesh, PointCloud
 
 RESULTS = {MODEL, MESH, PICTURE, REPORT}
 SMALL = {"steps": 60, "params": 6000, "resolution": 40}

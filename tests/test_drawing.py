@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from nstr3d.geometry.shapes.primitives import sphere, translate
+from nstr3d.render.camera import Camera
 from nstr3d.render.drawing import draw_flat, draw_lines
 from nstr3d.render.points import splat
 from nstr3d.render.projection import project
 from nstr3d.render.traced import measure
-from nstr3d.types import Box, Camera, PointCloud, Polylines
+from nstr3d.types import Box, PointCloud, Polylines
 
 CAMERA = Camera.around(Box((-1.0,) * 3, (1.0,) * 3), width=60, height=48)
 

@@ -151,8 +151,8 @@ def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
 @pytest.mark.gpu
 def test_the_picture_is_that_of_the_cpu():
     from nstr3d.geometry.shapes.primitives import torus
+    from nstr3d.render.camera import Camera
     from nstr3d.render.traced import render
-    from nstr3d.types import Camera
 
     shape = torus()
     camera = Camera.around(shape.bounds, width=96, height=96)

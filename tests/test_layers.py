@@ -48,7 +48,7 @@ OWNERS = {
     "DracoPy": ("io.gltfscene",),
     "meshoptimizer": ("io.gltffile",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),
-    "scipy": ("types", "geometry", "fields", "spectrum", "bench"),
+    "scipy": ("geometry", "fields", "spectrum", "render.camera", "bench"),
     "imageio_ffmpeg": ("render.animation",),
     "OpenEXR": ("render.animation",),
     "pyrender": ("render.opengl",),

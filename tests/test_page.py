@@ -18,6 +18,7 @@ from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.shapes.primitives import smooth_union, sphere, torus
+from nstr3d.render.camera import Camera
 from nstr3d.render.colours import colour_map
 from nstr3d.render.drawing import draw_lines
 from nstr3d.render.frequency import frequency_colours
@@ -25,7 +26,7 @@ from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, measure, render
 from nstr3d.training.fit import Fit, FitConfig, fit
 from nstr3d.training.losses import SdfObjective
-from nstr3d.types import Box, Camera, Frame, Polylines, Samples
+from nstr3d.types import Box, Frame, Polylines, Samples
 from nstr3d.view.page.html import page_html
 from nstr3d.view.page.shader import field_code
 from nstr3d.view.scene import Curves

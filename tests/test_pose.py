@@ -10,7 +10,8 @@ from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import save_mesh
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.options import Output
-from nstr3d.types import Box, Camera, Mesh
+from nstr3d.render.camera import Camera
+from nstr3d.types import Box, Mesh
 
 AXES = {"x": (1, 0, 0), "y": (0, 1, 0), "z": (0, 0, 1)}
 

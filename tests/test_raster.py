@@ -10,11 +10,12 @@ from oracles import cube, sphere, torus
 from programs import needs, needs_parts
 
 from nstr3d.geometry.shapes import primitives
+from nstr3d.render.camera import Camera
 from nstr3d.render.opengl import raster_turntable, rasterise
 from nstr3d.render.traced import Backdrop, measure, render
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit
-from nstr3d.types import Camera, Mesh
+from nstr3d.types import Mesh
 
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
 

@@ -9,11 +9,12 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.shapes.primitives import scale, sphere, torus, translate, union
+from nstr3d.render.camera import Camera
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.types import Box, Camera
+from nstr3d.types import Box
 
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
 FAR_AWAY = translate(sphere(), (0.0, 0.0, 100.0))

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from nstr3d.geometry.shapes.primitives import box, gyroid_slab, scale, sphere, torus, translate
+from nstr3d.render.camera import Camera
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
-from nstr3d.types import Box, Camera, Rays
+from nstr3d.types import Box, Rays
 
 TORUS = torus()
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstr3d.types import Box, Camera, Frame, Lattice, Mesh, Samples
+from nstr3d.render.camera import Camera
+from nstr3d.types import Box, Frame, Lattice, Mesh, Samples
 
 NUMBER = st.floats(-100, 100, width=32)
 

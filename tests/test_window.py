@@ -15,8 +15,8 @@ from nstr3d.cli import command as cli
 from nstr3d.cli import view as viewing
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import save_mesh
+from nstr3d.render.camera import Camera
 from nstr3d.render.traced import measure
-from nstr3d.types import Camera
 from nstr3d.view.window import Window
 
 PROGRAM = """

@@ -29,6 +29,7 @@ from nstr3d.jobs.walk import REPORT
 from nstr3d.kernels.available import need_numba, numba_fault, numba_found
 from nstr3d.model.checkpoint import load
 from nstr3d.model.codec import compress, load_compressed, save_compressed
+from nstr3d.render.camera import Camera
 from nstr3d.render.traced import measure
 from nstr3d.sdf import Sdf
 from nstr3d.spectrum.gridfield import GridField
@@ -36,7 +37,7 @@ from nstr3d.surface.extract import extract
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
-from nstr3d.types import Box, Camera, Mesh, Samples
+from nstr3d.types import Box, Mesh, Samples
 
 BLOCKED = """
 import sys

@@ -28,9 +28,10 @@ from nstr3d.io.image import save_image
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.options import Extraction, Output, Training
 from nstr3d.model.checkpoint import load
+from nstr3d.render.camera import Camera
 from nstr3d.render.traced import Buffers, RenderConfig, measure, render, side_by_side
 from nstr3d.sdf import Sdf
-from nstr3d.types import Camera, Up
+from nstr3d.types import Up
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOOM = 4  # magnification of the second and third view

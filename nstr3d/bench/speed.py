@@ -19,6 +19,7 @@ import torch
 from nstr3d.fields.base import Field
 from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.kernels.step.adam import AdamW
+from nstr3d.render.camera import Camera
 from nstr3d.sdf import CHUNK, Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.trace import EmptySpace, sphere_trace
@@ -27,7 +28,7 @@ from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
-from nstr3d.types import Camera, Mesh, Samples
+from nstr3d.types import Mesh, Samples
 
 PLAIN = ", plain torch"  # suffix of the name of a field that runs without fused kernels
 NAMES = (*FIELDS, "nstr" + PLAIN, "ngp" + PLAIN)

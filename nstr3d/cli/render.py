@@ -20,6 +20,7 @@ from nstr3d.jobs.options import LARGEST_PICTURE
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
+from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.opengl import raster_turntable, rasterise
@@ -29,7 +30,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Camera, Up
+from nstr3d.types import Box, Up
 
 MODEL = ".safetensors"
 

@@ -30,12 +30,13 @@ from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.kernels.available import need_numba
+from nstr3d.render.camera import Camera
 from nstr3d.render.points import splat
 from nstr3d.render.traced import render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import compare_cloud, one_sided, score
-from nstr3d.types import Camera, Mesh, PointCloud, Up
+from nstr3d.types import Mesh, PointCloud, Up
 
 CELLS = (120, 640)  # fewest and most grid cells along the longest side of the first surface
 CELLS_PER_SPACING = 2.0  # grid cells per typical spacing of the points

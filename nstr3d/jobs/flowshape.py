@@ -30,6 +30,7 @@ from nstr3d.jobs.flowreport import (
 )
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.walk import REPORT
+from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA, colour_map
 from nstr3d.render.drawing import draw_lines
 from nstr3d.render.panels import beside
@@ -62,7 +63,7 @@ from nstr3d.spectrum.sites import Sites
 from nstr3d.spectrum.spacing import evenly_spaced
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Camera, Mesh, Polylines
+from nstr3d.types import Box, Mesh, Polylines
 
 SOME = 1000  # surface points of the slower statistics
 OCTAVES = 3

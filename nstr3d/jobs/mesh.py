@@ -22,12 +22,13 @@ from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, u
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
 from nstr3d.jobs.walk import walk
+from nstr3d.render.camera import Camera
 from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
 from nstr3d.training.fit import Fit
-from nstr3d.types import Camera, Mesh, Up
+from nstr3d.types import Mesh, Up
 
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
 

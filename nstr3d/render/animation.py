@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path
+from nstr3d.render.camera import Camera
 from nstr3d.render.traced import Buffers
-from nstr3d.types import Camera
 
 ANIMATIONS, BUFFERS = (".gif", ".mp4"), (".npz", ".exr")
 

@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
+from nstr3d.render.camera import Camera
 from nstr3d.render.projection import project
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import sphere_trace
-from nstr3d.types import Camera, Polylines
+from nstr3d.types import Polylines
 
 FINE = 3  # pixels of the canvas per pixel of the picture along each axis
 BEFORE = 0.004  # diagonals by which a visible line may lie behind the surface

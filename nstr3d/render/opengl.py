@@ -18,11 +18,12 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.normals import corner_normals
+from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.shading import Light
 from nstr3d.render.traced import GREY, STUDIO, Backdrop
 from nstr3d.system import one_line
-from nstr3d.types import Camera, Mesh
+from nstr3d.types import Mesh
 
 NEAREST = 1e-3  # least depth of the near plane, in diagonals of the mesh
 

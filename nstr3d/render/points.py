@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from nstr3d.render.camera import Camera
 from nstr3d.render.projection import project
-from nstr3d.types import Camera, PointCloud
+from nstr3d.types import PointCloud
 
 BACKGROUND, DARKEST = 0.95, 0.15
 COVERAGE = 1.5  # area of all squares over the area of the picture, about

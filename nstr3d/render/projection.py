@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from nstr3d.types import Camera
+from nstr3d.render.camera import Camera
 
 NEAREST = 1e-9  # world units: a point no farther ahead of the eye counts as behind it
 

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.shading import Shading, Studio, Surface, Vector
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
-from nstr3d.types import Camera, Rays
+from nstr3d.types import Rays
 
 THIN = 0.25  # parts thinner along a ray than this fraction of a pixel may be missed
 CHUNK = 1 << 18  # rays that are traced at a time

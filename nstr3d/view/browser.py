@@ -15,11 +15,12 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io.interop import to_trimesh
+from nstr3d.render.camera import Camera
 from nstr3d.render.contours import contour_colours, contours, cut
 from nstr3d.sdf import Sdf
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
-from nstr3d.types import Box, Camera, Mesh
+from nstr3d.types import Box, Mesh
 from nstr3d.view.controls import Controls, Settings
 from nstr3d.view.scene import (
     Curves,

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from nstr3d.render.camera import Camera
 from nstr3d.render.traced import GREY, RenderConfig, measure, render
 from nstr3d.sdf import Sdf
-from nstr3d.types import Box, Camera
+from nstr3d.types import Box
 from nstr3d.view.controls import Settings
 from nstr3d.view.scene import joint_box
 

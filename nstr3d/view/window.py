@@ -18,8 +18,9 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
+from nstr3d.render.camera import Camera
 from nstr3d.system import Message
-from nstr3d.types import Box, Camera, Mesh
+from nstr3d.types import Box, Mesh
 from nstr3d.view.scene import Curves, Shape, box_of, error_colours, joint_box
 
 CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.render.camera import MARGIN
 from nstr3d.render.colours import GAMMA, VIRIDIS
 from nstr3d.render.drawing import BEFORE
 from nstr3d.render.frequency import frequency_range
@@ -21,7 +22,7 @@ from nstr3d.render.traced import Backdrop
 from nstr3d.sdf import from_field
 from nstr3d.surface.trace import MARGIN as SLACK
 from nstr3d.training.fit import Fit
-from nstr3d.types import MARGIN, Box, Frame
+from nstr3d.types import Box, Frame
 from nstr3d.view.page.curves import LineCode, line_code
 from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.view.page.template import fill
