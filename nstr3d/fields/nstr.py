@@ -63,8 +63,8 @@ class NstrConfig:
 
     levels: tuple[LevelConfig, ...] = (
         LevelConfig(8, plain=8, sparse=False, order=2),
-        LevelConfig(16, plain=2, sparse=False, order=2),
         LevelConfig(16, plain=6, order=2),
+        LevelConfig(24, plain=1, sparse=False, order=2),
         LevelConfig(32, plain=6, waves=PhaseWaves(8), order=2),
     )
     hidden: int = 64
