@@ -7,8 +7,10 @@ import platform
 import re
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 OPTION = re.compile("<([a-z_]+)>")
@@ -138,3 +140,65 @@ def stop_signals() -> list[signal.Signals]:
     if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
         asked.append(hangup)
     return asked
+
+
+def free_memory() -> int | None:
+    """Bytes of memory that this process can still take: the least of what the machine has free and
+    what limits of the process and of its container leave. None if the system reports none of
+    them."""
+    free = [_meminfo(), *_limits_left(), *_containers_left()]
+    return max(0, min(known)) if (known := [size for size in free if size is not None]) else None
+
+
+def check_memory(size: float, subject: str, advice: str) -> None:
+    """Raises ValueError if ``size`` bytes are more than the `free_memory`.
+
+    The sentence begins with ``subject``, which needs the memory, and ends with ``advice``.
+    """
+    free = free_memory()
+    if free is not None and size > free:
+        text = "{} would take {} of memory, but {} are free; {}"
+        raise ValueError(Message(text, subject, size_text(size), size_text(free), advice))
+
+
+def size_text(size: float) -> str:
+    """A number of bytes with three digits and a unit, such as 24 TB."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} PB"
+
+
+def _meminfo() -> int | None:
+    with suppress(OSError, StopIteration), open("/proc/meminfo", encoding="utf-8") as file:
+        return int(next(line for line in file if line.startswith("MemAvailable")).split()[1]) * 1024
+    with suppress(AttributeError, ValueError, OSError):  # macOS, where this counts all memory
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None
+
+
+def _limits_left() -> list[int]:
+    """What the limits of this process leave of its address space and of its data."""
+    with suppress(ModuleNotFoundError, OSError, StopIteration):
+        import resource
+
+        with open("/proc/self/status", encoding="utf-8") as file:
+            held = dict(line.split()[:2] for line in file if line.startswith("Vm"))
+        pairs = (resource.RLIMIT_AS, "VmSize:"), (resource.RLIMIT_DATA, "VmData:")
+        limits = [(resource.getrlimit(kind)[0], int(held[name]) * 1024) for kind, name in pairs]
+        return [limit - taken for limit, taken in limits if limit != resource.RLIM_INFINITY]
+    return []
+
+
+def _containers_left() -> Iterator[int]:
+    """What the limits of the control groups of this process leave (Linux)."""
+    with suppress(OSError, ValueError), open("/proc/self/cgroup", encoding="utf-8") as file:
+        place = next((line[3:].strip() for line in file if line.startswith("0::")), "/")
+        group = Path("/sys/fs/cgroup", place.lstrip("/"))
+        for folder in (group, *group.parents):
+            with suppress(OSError, ValueError):  # the root has no limit, others say "max"
+                limit = int((folder / "memory.max").read_text())
+                stats = (folder / "memory.stat").read_text().split()
+                cache = int(stats[stats.index("inactive_file") + 1])
+                yield limit - int((folder / "memory.current").read_text()) + cache

@@ -434,7 +434,7 @@ def test_bad_pictures_are_refused(tmp_path: Path, content: bytes, sentence: str)
 def test_a_huge_picture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_image(tmp_path / "a.png", np.zeros((5, 5, 3)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ValueError, match="could not be read as a picture; it is too large"):
+    with pytest.raises(ValueError, match="promises more than"):
         load_image(tmp_path / "a.png")
 
 

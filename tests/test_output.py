@@ -28,7 +28,7 @@ from nstr3d.io.folder import Folder
 from nstr3d.io.lock import RUNS, Policy, hold
 from nstr3d.jobs import signal as signaljob
 from nstr3d.jobs.mesh import MeshJob, run
-from nstr3d.jobs.publishing import writing_alone
+from nstr3d.jobs.publishing import writing_alone, writing_file
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE, UNFINISHED
 from nstr3d.jobs.signal import COMPARISON, SignalJob, run_signal
 from nstr3d.jobs.signaloptions import COMPRESSED
@@ -589,3 +589,40 @@ def test_nohup_is_respected() -> None:
             assert not stopped.is_set()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# ------------------------------------------------------------------------------
+# single files of render and export
+
+
+def test_a_file_has_one_writer_and_leftovers_of_killed_runs_go(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    with atomic_path(path) as temporary:
+        left = temporary.with_name(temporary.name.replace(f"-{os.getpid()}-", f"-{dead.pid}-"))
+        temporary.write_text("x")
+    left.write_text("half")
+    (tmp_path / ".a.png.writing" / RUNS).mkdir(parents=True)  # of a run that was killed
+    with writing_file(path):
+        assert not left.exists()
+        with (
+            pytest.raises(
+                FileExistsError, match=rf"a\.png is being written by process {os.getpid()}"
+            ),
+            writing_file(path),
+        ):
+            pass
+        with writing_file(tmp_path / "b.png"):  # another file is free
+            pass
+    assert [each.name for each in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_render_and_export_write_one_at_a_time(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["render", "m.ply", "--out", "a.png"], ["export", "m", "--to", "ply"]):
+        out = Path("a.png" if words[0] == "render" else "m.ply")
+        with writing_file(out):
+            assert cli.main(words) == 1
+        assert f"error: {out} is being written by process" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

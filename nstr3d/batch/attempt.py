@@ -22,7 +22,7 @@ from nstr3d.batch.catalogue import REPORT, read_report
 from nstr3d.batch.options import LOG, ShapeOptions
 from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.slot import Cancelled, Died, Slot
-from nstr3d.batch.store import Store, open_store
+from nstr3d.batch.store import Folder, Store, open_store, replace_files
 from nstr3d.jobs.publishing import FILES
 from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
@@ -96,10 +96,13 @@ def report_loss(task: Task, reason: str) -> dict[str, Any]:
 
 
 def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) -> None:
-    """Copies a shape's files from ``scratch`` into the data set and writes its report last.
+    """Copies a shape's files from ``scratch`` into the data set, where they replace those of an
+    earlier fit, if ``task.replaces``.
 
-    Then files of an earlier fit that this fit did not make are removed, if ``task.replaces``.
-    Raises OSError, with one sentence, if the data set cannot be written.
+    In a local data set the files change at once. Behind a URL the report is written last, and while
+    files of an earlier fit are replaced, the report says that the shape has failed and is to be
+    fitted again, so that no report stands beside another model. Raises OSError, with one sentence,
+    if the data set cannot be written.
     """
     done = report["batch"]["status"] == "done"
     wanted = {
@@ -111,22 +114,30 @@ def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) 
     sources = {LOG: scratch / LOG} | {
         name: scratch / "out" / name for name in (MODEL, MESH, PICTURE)
     }
-    wanted = {name: keep and sources[name].exists() for name, keep in wanted.items()}
+    kept = [name for name, keep in wanted.items() if keep and sources[name].exists()]
+    files: dict[str, Path | bytes] = {name: sources[name] for name in kept}
+    files[REPORT] = _encoded(report)
     try:
-        for name, keep in wanted.items():
-            if keep:
-                store.put(sources[name], f"{task.shape.id}/{name}")
-        store.write(
-            f"{task.shape.id}/{REPORT}", json.dumps(report, indent=2, allow_nan=False).encode()
-        )
-        for name, keep in wanted.items():
-            if task.replaces and not keep:
-                store.remove(f"{task.shape.id}/{name}")
+        if task.replaces and not isinstance(store, Folder):
+            store.write(f"{task.shape.id}/{REPORT}", _encoded(_unsettled(report)))
+        replace_files(store, task.shape.id, files, wanted if task.replaces else ())
     except OSError as error:
         raise OSError(
             f"{store.url} could not be written to ({error.strerror or error}); make room there "
             "and run the same command again."
         ) from error
+
+
+def _encoded(report: Mapping[str, Any]) -> bytes:
+    return json.dumps(report, indent=2, allow_nan=False).encode()
+
+
+def _unsettled(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The report of a shape whose files are being replaced. A later run fits it again, because it
+    has no key of a result and no config."""
+    fault = "its files were being replaced when the run ended; run the same command again"
+    changes = {"status": "failed", "error": fault, "key": "", "config": ""}
+    return {"input": report["input"], "batch": dict(report["batch"]) | changes}
 
 
 def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
@@ -210,5 +221,5 @@ def _renew_report(store: Store, task: Task, key: str) -> dict[str, Any] | None:
         "config": task.options.digest,
     }
     report["batch"] |= now
-    store.write(name, json.dumps(report, indent=2, allow_nan=False).encode())
+    store.write(name, _encoded(report))
     return report

@@ -9,19 +9,24 @@ and unique when processes die or share a catalogue.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nstr3d.batch.lock import uploading
 from nstr3d.batch.store import Folder, Store
 
 CATALOGUE, REPORT = "catalog.sqlite", "report.json"
 LARGEST_REPORT = 1 << 22  # bytes; a report has some thousand
 WAIT = 60.0  # seconds to wait for another process's transaction
+PATIENCE = 60.0  # seconds that a condition may take
+STEPS = 10_000  # instructions of the database between two looks at the clock
 # Columns have the units of report.json: lengths in bounding box diagonals or in units of the unit
 # box, angles in degrees.
 BATCH = (
@@ -114,10 +119,13 @@ class Catalogue:
             if CATALOGUE in store.names(""):
                 store.get(CATALOGUE, self.path)
         self.place = f"{store.url}/{CATALOGUE}"
+        if os.path.lexists(self.path) and not self.path.is_file():
+            raise OSError(f"{self.place} is no file; move it away, and run the same command again.")
         with _usable(self.place):
             self.connection = sqlite3.connect(self.path, timeout=WAIT)
             with self.connection:
                 self.connection.execute(CREATE)
+                _check_own(self.connection, self.place)
 
     def __enter__(self) -> Catalogue:
         return self
@@ -132,13 +140,14 @@ class Catalogue:
 
         Rows of new or changed reports are written, rows without a report are deleted.
         """
+        # The rows are read first: another run may add one after the reports are listed.
+        stored = dict(self.connection.execute("SELECT id, report FROM shapes"))
         end = "/" + REPORT
         there = {
             _text(name[: -len(end)]): (name, stamp)
             for name, stamp in self.store.stamps()
             if name.endswith(end)
         }
-        stored = dict(self.connection.execute("SELECT id, report FROM shapes"))
         with self.connection:
             self.connection.executemany(
                 "DELETE FROM shapes WHERE id = ?",
@@ -173,8 +182,15 @@ class Catalogue:
             return dict(self.connection.execute(query))
 
     def publish(self) -> None:
-        """Uploads the local copy of the catalogue if the store is not local."""
-        if self.copy is not None:
+        """Uploads the local copy of the catalogue if the store is not local.
+
+        First it gets the rows of other runs that write to the store. One run at a time does so,
+        hence an upload has all rows that an earlier one had. Raises OSError as `uploading` does.
+        """
+        if self.copy is None:
+            return
+        with uploading(self.store):
+            self.sync()
             self.store.put(self.path, CATALOGUE)
 
     def _report(self, file: str) -> dict[str, Any]:
@@ -189,6 +205,20 @@ class Catalogue:
     def _insert(self, name: str, report: Mapping[str, Any], stamp: str) -> None:
         row = row_of(name, report, stamp)
         self.connection.execute(UPSERT, tuple(row[column] for column in COLUMNS))
+
+
+def _check_own(connection: sqlite3.Connection, place: str) -> None:
+    """Raises OSError for a database whose ``shapes`` is not the table of a catalogue."""
+    query = "SELECT type, name FROM sqlite_master WHERE tbl_name = 'shapes'"
+    kinds = dict(connection.execute(query).fetchall())
+    held = {row[1] for row in connection.execute("PRAGMA table_info(shapes)")}
+    missing = [name for name in COLUMNS if name not in held]
+    if missing or "view" in kinds or "trigger" in kinds:
+        fault = f"lacks the column {missing[0]}" if missing else "is a view or has a trigger"
+        raise OSError(
+            f"{place} is not a catalogue of nstr3d: its table shapes {fault}; move it away, and "
+            "the next run makes one from the reports."
+        )
 
 
 def read_report(store: Store, file: str) -> dict[str, Any]:
@@ -280,8 +310,8 @@ def select(
     """Reads ``columns`` of the rows that satisfy the SQL condition ``where``, in ``order``.
 
     At most ``limit`` rows are returned, all if it is negative. The catalogue at ``path`` is opened
-    read only. Raises ValueError if ``where`` is not a valid condition, and OSError, with one
-    sentence, if the database cannot be read.
+    read only. Raises ValueError if ``where`` is not a valid condition or takes longer than
+    `PATIENCE`, and OSError, with one sentence, if the database cannot be read.
     """
     parts = f"SELECT {', '.join(columns)} FROM shapes", f"ORDER BY {order} LIMIT {limit}"
     uri = f"{path.absolute().as_uri()}?mode=ro"
@@ -289,9 +319,17 @@ def select(
         if not where:
             rows = connection.execute(" ".join(parts)).fetchall()
         else:
+            deadline = time.monotonic() + PATIENCE
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, STEPS)
             try:
                 rows = connection.execute(f" WHERE ({where}) ".join(parts)).fetchall()
             except (sqlite3.Error, sqlite3.Warning) as error:
+                connection.set_progress_handler(None, STEPS)
+                if time.monotonic() > deadline:
+                    raise ValueError(
+                        f"The condition {where!r} takes longer than {PATIENCE:g} s; choose a "
+                        "simpler one."
+                    ) from error
                 # If the same query fails without the condition, the condition is not the cause.
                 connection.execute(" ".join(parts)).fetchall()
                 raise ValueError(

@@ -1,15 +1,21 @@
-"""A lock on a data set: two runs exclude each other if their shards have shapes in common."""
+"""Locks on a data set: two runs exclude each other if their shards have shapes in common. Runs
+upload their catalogues one after the other."""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import random
+import time
 from collections.abc import Iterator
 
-from nstr3d.batch.store import Store
+from nstr3d.batch.store import Store, open_store
 from nstr3d.io.lock import BEAT, SILENCE, Policy, hold
 from nstr3d.system import Message
 
+UPLOADS = ".uploads"  # the folder of the locks of runs that upload a catalogue
+UPLOAD = 300.0  # seconds to wait for other runs that do
+PAUSE = (0.05, 0.5)  # seconds between two tries
 WHOLE = (1, 1)  # the shard of a run that fits all shapes
 
 
@@ -38,6 +44,33 @@ def working_on(
     )
     with hold(store, policy, {"shard": list(shard)}):
         yield
+
+
+@contextlib.contextmanager
+def uploading(store: Store) -> Iterator[None]:
+    """Waits until no other run uploads a catalogue to ``store``, and keeps others waiting in the
+    block. Raises OSError if that takes longer than `UPLOAD`."""
+
+    def busy(who: str) -> OSError:
+        text = "{} gets the catalogue of {}; the next run rebuilds it from the reports."
+        return _Busy(Message(text, store.url, who))
+
+    records = open_store(f"{store.url.rstrip('/')}/{UPLOADS}")
+    deadline = time.monotonic() + UPLOAD
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(hold(records, Policy(busy)))
+                break
+            except _Busy:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(*PAUSE))
+        yield
+
+
+class _Busy(OSError):
+    """Another run uploads its catalogue."""
 
 
 def meet(first: tuple[int, ...], second: tuple[int, ...]) -> bool:

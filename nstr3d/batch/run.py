@@ -21,7 +21,9 @@ from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard
 from nstr3d.batch.slot import Cancelled
-from nstr3d.batch.store import is_local, local_path, open_store
+from nstr3d.batch.store import Folder, is_local, local_path, open_store
+from nstr3d.io.fileset import settle
+from nstr3d.jobs.options import LARGEST_SECONDS, check_range
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.system import Message, count_processors
 
@@ -63,6 +65,9 @@ class BatchJob:
                 raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
         if not self.grace >= 0:
             raise ValueError(Message("<grace> must not be negative, not {}.", self.grace))
+        check_range(self, timeout=(0, LARGEST_SECONDS), grace=(0, LARGEST_SECONDS))
+        check_range(self, workers=(1, 4096), attempts=(1, 1000), memory=(0, 1e9))
+        check_range(self, gpu_memory=(0, 1e9))
 
     @property
     def rules(self) -> Rules:
@@ -121,6 +126,9 @@ def run_batch(
     out = os.path.abspath(local_path(job.out)) if is_local(job.out) else job.out
     store = open_store(out)
     with working_on(store, job.shard), Catalogue(store) as catalogue:
+        if isinstance(store, Folder):  # a run that was killed has left a set between two states
+            for shape in shapes:
+                settle(store.path / shape.id)
         _write_catalogue(catalogue.sync)
         known = catalogue.known()
         chosen = catalogue.ids(job.where) if job.where else None

@@ -7,12 +7,14 @@ written atomically: a reader sees a complete file or none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nstr3d.io.fileset import discard, replace_set, settle, stage
 from nstr3d.io.folder import Folder
 
 # protocol to the extra of nstr3d that installs its driver
@@ -86,6 +88,39 @@ class Bucket:
 
 
 Store = Folder | Bucket
+
+
+def replace_files(
+    store: Store, under: str, files: Mapping[str, Path | bytes], names: Iterable[str]
+) -> None:
+    """Writes ``files``, copies of paths or bytes, into the folder ``under`` of a store, where they
+    replace the set ``names``.
+
+    In a local folder all change at once. Behind a URL they change one by one, in order.
+    """
+    if isinstance(store, Bucket):
+        for name, content in files.items():
+            if isinstance(content, bytes):
+                store.write(f"{under}/{name}", content)
+            else:
+                store.put(content, f"{under}/{name}")
+        for name in set(names) - files.keys():
+            store.remove(f"{under}/{name}")
+        return
+    folder = store.path / under
+    folder.mkdir(parents=True, exist_ok=True)
+    settle(folder)
+    staged = stage(folder)
+    try:
+        for name, content in files.items():
+            if isinstance(content, bytes):
+                (staged / name).write_bytes(content)
+            else:
+                shutil.copyfile(content, staged / name)
+        replace_set(folder, staged, names)
+    except BaseException:
+        discard(staged)
+        raise
 
 
 def open_store(place: str) -> Store:

@@ -50,22 +50,28 @@ class Batch:
     """Fit again only shapes whose row satisfies this SQL condition, such as "status <> 'done'" or
     "chamfer > 0.001"."""
 
+    def __post_init__(self):
+        self.job()
+
+    def job(self) -> BatchJob:
+        """The job that these options ask for. Raises ValueError if one is out of range."""
+        names = "out", "workers", "timeout", "memory", "gpu_memory", "attempts", "grace", "where"
+        return BatchJob(
+            source=self.shapes,
+            options=self.fit,
+            address=self.address if self.engine == "ray" else None,
+            shard=_shard(self.shard),
+            **{name: getattr(self, name) for name in names},
+        )
+
 
 def fit_batch(options: Batch) -> None:
     """Fits a data set as ``options`` say, showing progress and a summary.
 
     Raises ValueError if a shape failed, now or in an earlier run.
     """
-    same = ("out", "workers", "timeout", "memory", "gpu_memory", "attempts", "grace", "where")
-    job = BatchJob(
-        source=options.shapes,
-        options=options.fit,
-        address=options.address if options.engine == "ray" else None,
-        shard=_shard(options.shard),
-        **{name: getattr(options, name) for name in same},
-    )
     with _Bar() as bar:
-        standing = run_batch(job, bar.show)
+        standing = run_batch(options.job(), bar.show)
     print(summary(standing, options.out))
     failed = standing.failed + standing.failed_before
     if not failed:

@@ -21,19 +21,19 @@ from nstr3d.cli.batch import Batch, fit_batch
 from nstr3d.cli.check import Check, check
 from nstr3d.cli.export import Export, export_model
 from nstr3d.cli.render import Render, render_model
-from nstr3d.cli.streams import lasting_streams
+from nstr3d.cli.streams import lasting_streams, own_words
 from nstr3d.cli.tables import points_table, signal_table, table
-from nstr3d.cli.view import View, serve, view
+from nstr3d.cli.view import PORTS, View, serve, view
 from nstr3d.cli.words import Options, Refused, names_signal, parse_command
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence, with_flags
-from nstr3d.jobs.options import SurfaceJob
+from nstr3d.jobs.options import SurfaceJob, check_range
 from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener, Outcome
 from nstr3d.model.checkpoint import load
-from nstr3d.system import stop_signals
+from nstr3d.system import Message, stop_signals
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
 from nstr3d.view.live import LivePage
 
@@ -47,6 +47,12 @@ class Screen:
     threads: int | None = None
     """Number of CPU threads; torch's choice by default."""
 
+    def __post_init__(self):
+        processors = os.cpu_count() or 1
+        if self.threads is not None and not 1 <= self.threads <= processors:
+            text = "<threads> is 1 to {} on this machine, not {}."
+            raise ValueError(Message(text, processors, self.threads))
+
 
 @dataclass(frozen=True)
 class LiveScreen(Screen):
@@ -57,6 +63,10 @@ class LiveScreen(Screen):
     install nstr3d[viewer]."""
     port: int = 8080
     """Port of that page on this machine; 0 takes a free port."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_range(self, port=PORTS)
 
 
 @dataclass(frozen=True)
@@ -112,7 +122,7 @@ def guarded(command: Callable[[], None]) -> int:
     reader of stdout ends before the command does, as ``head``, the code says how the command
     itself went. Another failure to write to stdout gives 1.
     """
-    with lasting_streams() as out:
+    with lasting_streams() as out, own_words():
         code = _exit_code(command)
         out.flush()
         if out.fault is None or isinstance(out.fault, BrokenPipeError):
@@ -196,12 +206,8 @@ def fit_signal(options: FitSignal) -> None:
 
 
 def _use_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    available = os.cpu_count() or 1
-    if not 1 <= threads <= available:
-        raise ValueError(f"--threads is 1 to {available} on this machine, not {threads}.")
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from tqdm import tqdm
 from nstr3d.cli.render import check_new, load_shape
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
+from nstr3d.jobs.options import check_finite, check_resolution
+from nstr3d.jobs.publishing import writing_file
 from nstr3d.model.exchange import (
     coordinate_step,
     onnx_origin,
@@ -22,6 +24,7 @@ from nstr3d.model.exchange import (
 )
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh
+from nstr3d.training.fit import Fit
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
@@ -52,6 +55,11 @@ class Export:
     overwrite: bool = False
     """Replace a file that is already there."""
 
+    def __post_init__(self):
+        if self.resolution is not None:
+            check_resolution(self.resolution)
+        check_finite(self, "iso")
+
 
 def export_model(options: Export) -> None:
     """Exports a model as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with
@@ -71,6 +79,19 @@ def export_model(options: Export) -> None:
         options.iso or 0.0,
         RESOLUTION if options.resolution is None else options.resolution,
     )
+    with writing_file(out):
+        fit = _write(options, out, iso, resolution)
+    print(f"wrote {out} ({out.stat().st_size:,} bytes)")
+    if options.to == "onnx" and (origin := onnx_origin(fit)) is not None:
+        print(
+            f"note: float32 coordinates have steps of {coordinate_step(fit.bounds):.3g} here. For "
+            f"full precision pass points relative to the origin {list(origin)}, and that origin as "
+            "the model's float64 input origin; world points alone are rounded."
+        )
+
+
+def _write(options: Export, out: Path, iso: float, resolution: int) -> Fit:
+    """Writes the file and returns the model."""
     path = options.streamlines
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
@@ -84,13 +105,7 @@ def export_model(options: Export) -> None:
         _save_npz(out, sdf, resolution)
     else:
         save_mesh(out, extract_mesh(sdf, resolution))
-    print(f"wrote {out} ({out.stat().st_size:,} bytes)")
-    if options.to == "onnx" and (origin := onnx_origin(fit)) is not None:
-        print(
-            f"note: float32 coordinates have steps of {coordinate_step(fit.bounds):.3g} here. For "
-            f"full precision pass points relative to the origin {list(origin)}, and that origin as "
-            "the model's float64 input origin; world points alone are rounded."
-        )
+    return fit
 
 
 def _title(options: Export) -> str:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_mesh, save_image
-from nstr3d.jobs.options import LARGEST_PICTURE
+from nstr3d.jobs.options import LARGEST_PICTURE, check_finite, check_range
+from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
@@ -28,11 +29,12 @@ from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Ve
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace
-from nstr3d.system import Message
+from nstr3d.system import Message, check_memory
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Up
 
 MODEL = ".safetensors"
+PLACES = (-1e15, 1e15)  # coordinates of cameras
 
 
 @dataclass(frozen=True)
@@ -81,23 +83,35 @@ class Render:
     overwrite: bool = False
     """Replace a file that is already there."""
 
+    def __post_init__(self):
+        if not all(1 <= side <= LARGEST_PICTURE for side in self.size):
+            text = "<size> is 1 to {} pixels to a side, not {} x {}."
+            raise ValueError(Message(text, LARGEST_PICTURE, *self.size))
+        check_range(self, azimuth=(-1e6, 1e6), elevation=(-90, 90), fov=(0.1, 175))
+        check_range(self, samples=(1, 16), frames=(1, 100_000), rate=(0.1, 100))
+        check_range(self, eye=PLACES, target=PLACES)
+        check_finite(self, "iso")
+
 
 def render_model(options: Render) -> None:
     """Renders as ``options`` say. Raises ValueError or OSError with one sentence for the user."""
     suffix = options.out.suffix.lower()
     check_new(options.out, (".png", *ANIMATIONS, *BUFFERS), options.overwrite)
-    if not all(1 <= side <= LARGEST_PICTURE for side in options.size):
-        raise ValueError(
-            Message(
-                "<size> is 1 to {} pixels to a side, not {} x {}.", LARGEST_PICTURE, *options.size
-            )
-        )
+    kept = options.frames if suffix == ".gif" else 1  # pictures in memory at a time
+    size = options.size[0] * options.size[1] * (48 + 6 * kept)
+    subject = Message("<size> {} x {} and <frames> {}", *options.size, kept)
+    check_memory(size, subject, "choose smaller ones.")
     backdrop = _backdrop(options.background)
     if backdrop is None and suffix != ".png":
         raise ValueError(f"--background none needs a PNG, which can be transparent, not {suffix}.")
-    if options.model.suffix.lower() != MODEL:
-        _render_mesh(options, backdrop)
-        return
+    with writing_file(options.out):
+        draw = _render_field if options.model.suffix.lower() == MODEL else _render_mesh
+        draw(options, backdrop)
+    print(f"wrote {options.out}")
+
+
+def _render_field(options: Render, backdrop: Backdrop | None) -> None:
+    suffix = options.out.suffix.lower()
     device = pick_device(options.device)
     fit, sdf = load_shape(options.model, options.iso, device)
     config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples)
@@ -109,7 +123,6 @@ def render_model(options: Render) -> None:
         save_image(options.out, next(turntable(sdf, [camera], config, device)))
     else:
         _animate(options, turntable(sdf, camera.orbit(options.frames), config, device))
-    print(f"wrote {options.out}")
 
 
 def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
@@ -126,7 +139,6 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
     else:
         drawn = raster_turntable(mesh, camera.orbit(options.frames), backdrop=backdrop)
         _animate(options, (raster.picture for raster in drawn))
-    print(f"wrote {options.out}")
 
 
 def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:

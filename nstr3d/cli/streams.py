@@ -3,12 +3,16 @@ encoding without some letter must not turn into a lost result."""
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+
+from nstr3d.system import one_line
 
 COLOURS = re.compile("\x1b\\[[0-9;]*m")  # escape sequences that change colours
 
@@ -78,6 +82,25 @@ class Stream:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, number)
             os.close(null)
+
+
+@contextmanager
+def own_words() -> Iterator[None]:
+    """In the block stderr shows no words of libraries: of warnings only notes of class UserWarning
+    itself, which this package gives, each in one line, and no log."""
+    log, silent = logging.getLogger(), logging.NullHandler()
+
+    def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if category is UserWarning:
+            print(f"warning: {one_line(message)}", file=sys.stderr)
+
+    log.addHandler(silent)
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            log.removeHandler(silent)
 
 
 @contextmanager

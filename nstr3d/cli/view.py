@@ -11,13 +11,15 @@ import tyro
 from nstr3d.cli.render import load_shape
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
+from nstr3d.jobs.options import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.stages import pick_device
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.system import with_flags
+from nstr3d.system import Message, with_flags
 from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted
 from nstr3d.view.window import KEYS, Window, has_display
 
+PORTS = (0, 65535)
 RESOLUTIONS = (8, 1024)  # fewest and most cells along a model's longest side
 
 
@@ -46,20 +48,23 @@ class View:
     port: int = 8080
     """Port of the page; 0 takes a free port."""
 
+    def __post_init__(self):
+        if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
+            raise ValueError(
+                Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, self.resolution)
+            )
+        if not all(16 <= side <= LARGEST_PICTURE for side in self.size):
+            text = "<size> is 16 to {} pixels to a side, not {} x {}."
+            raise ValueError(Message(text, LARGEST_PICTURE, *self.size))
+        check_range(self, port=PORTS)
+        check_finite(self, "iso")
+
 
 def view(options: View) -> None:
     """Shows the files until the window is closed, or the page interrupted. Raises ValueError or
     OSError with one sentence for the user."""
     if not options.files:
         raise ValueError("There is nothing to look at; name a model, a mesh or lines.")
-    if not RESOLUTIONS[0] <= options.resolution <= RESOLUTIONS[1]:
-        raise ValueError(
-            f"--resolution is {RESOLUTIONS[0]} to {RESOLUTIONS[1]} cells, not {options.resolution}."
-        )
-    if min(options.size) < 16:
-        raise ValueError(
-            f"--size is at least 16 pixels to a side, not {options.size[0]} x {options.size[1]}."
-        )
     if not options.browser and not has_display():
         raise OSError(
             "There is no display to open a window on; look in a browser with --browser, or take a "

@@ -3,6 +3,7 @@ uses for the kind of file that is to be fitted."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tyro.constructors import (
 from nstr3d.signals.signal import kind_of
 
 T = TypeVar("T")
+MAY_BE_EMPTY = "--where", "--title"
 # A job's options on the command line: without prefixes; those without a default are positional.
 Options = tyro.conf.OmitArgPrefixes[tyro.conf.PositionalRequiredArgs[T]]
 
@@ -35,14 +37,27 @@ class Refused(Exception):
 def parse(options: type[T], prog: str, args: Sequence[str] | None = None) -> T:
     """The ``options`` filled from ``args``, by default the words of the command line. Raises
     `Refused` for values out of range, and SystemExit for unknown words."""
-    return tyro.cli(options, prog=prog, args=args, registry=_registry())
+    return tyro.cli(options, prog=prog, args=_filled(args), registry=_registry())
 
 
 def parse_command(commands: Mapping[str, type], prog: str, args: Sequence[str]) -> Any:
     """`parse`, where the first word names one of the ``commands``."""
     return tyro.extras.subcommand_cli_from_dict(
-        dict(commands), prog=prog, args=args, registry=_registry()
+        dict(commands), prog=prog, args=_filled(args), registry=_registry()
     )
+
+
+def _filled(args: Sequence[str] | None) -> Sequence[str]:
+    """The words of the command line. Raises `Refused` for an empty one, which as a path would mean
+    the current folder."""
+    words = list(sys.argv[1:] if args is None else args)
+    for before, word in zip(["the command", *words], words):
+        option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
+        if not value and (not word or "=" in word) and option not in MAY_BE_EMPTY:
+            raise Refused(
+                ValueError(f"The value after {option} is empty; give one, or leave it out.")
+            )
+    return words
 
 
 def _registry() -> ConstructorRegistry:

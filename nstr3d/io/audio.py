@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.room import check_room
 
 WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 
@@ -44,6 +45,8 @@ def load_sound(path: str | os.PathLike[str]) -> Sound:
     try:
         with library.SoundFile(path) as file:
             promised = file.frames
+            size = 6 * promised * file.channels  # float32, and what is computed from them
+            check_room(path, f"{promised:,} x {file.channels} samples", size)
             values = file.read(dtype="float32", always_2d=True)
             rate, subtype, log = file.samplerate, file.subtype, file.extra_info
     except library.LibsndfileError as error:

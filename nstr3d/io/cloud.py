@@ -6,6 +6,7 @@ Every reader raises an error of one sentence that names the file.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from nstr3d.io.columns import Columns, Reading, by_names, by_values
 from nstr3d.io.errors import ContentError
 from nstr3d.io.pcd import read_pcd
 from nstr3d.io.ply import read_ply
+from nstr3d.io.room import check_room, read_array
 from nstr3d.types import PointCloud
 
 
@@ -62,22 +64,29 @@ def read_cloud(path: str | os.PathLike[str]) -> tuple[PointCloud, Reading]:
 
 
 def _from_npy(path: Path) -> Columns:
-    values = np.load(path, allow_pickle=False)
+    with open(path, "rb") as file:
+        values = read_array(file, path.stat().st_size, path)
     if values.dtype.names:
         return by_names([values[name] for name in values.dtype.names], values.dtype.names, path)
     return by_values(values, path)
 
 
 def _from_npz(path: Path) -> Columns:
-    with np.load(path, allow_pickle=False) as arrays:
+    with zipfile.ZipFile(path) as archive:
+        arrays = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         if "points" not in arrays:
             raise ContentError(
                 f"{path} has no array named points; rename one: {', '.join(arrays) or '(none)'}"
             )
-        points, normals, reading = by_values(arrays["points"], path)
+
+        def read(name: str) -> np.ndarray:
+            with archive.open(arrays[name]) as file:
+                return read_array(file, arrays[name].file_size, path)
+
+        points, normals, reading = by_values(read("points"), path)
         if "normals" not in arrays:
             return points, normals, reading
-        stored = arrays["normals"]
+        stored = read("normals")
     if stored.shape != points.shape:
         raise ContentError(
             f"{path} has {len(points)} points but {len(stored)} normals, of shape {stored.shape}"
@@ -109,6 +118,8 @@ def _from_las(path: Path) -> Columns:
             octets = path.stat().st_size - head.offset_to_point_data
             held = max(octets, 0) // head.point_format.size
         if held >= promised:
+            size = promised * (head.point_format.size + 6 * 8)  # the file's numbers and ours, twice
+            check_room(path, f"{promised:,} points", size)
             points = np.asarray(file.read().xyz, np.float64)
             held = len(points)
     if held < promised:

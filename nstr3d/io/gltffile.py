@@ -13,6 +13,7 @@ from urllib.parse import unquote, unquote_to_bytes
 import numpy as np
 
 from nstr3d.io.errors import ContentError
+from nstr3d.io.room import check_room
 
 TYPES = {5120: "i1", 5121: "u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT4": 16}
@@ -31,6 +32,7 @@ HARMLESS = re.compile(
 )
 # Rows of an accessor without data, beyond which it is refused unless its rows are replaced.
 MOST_ZEROS = 1 << 20
+CHECKED = 1 << 20  # vertices and triangles after which the free memory is looked at again
 MESHOPT_RATIO = 1024  # the most bytes of vertices that one byte of meshopt holds
 # Bytes of the rows of vertices that meshopt's filters can decode.
 STRIDES = {"QUATERNION": (8,), "OCTAHEDRAL": (4, 8)}
@@ -65,6 +67,15 @@ class GltfFile:
                 )
         self.views: dict[int, np.ndarray] = {}
         self.buffers: dict[int, bytes] = {}
+        self.placed = self.checked = 0  # vertices and triangles of the parts so far
+
+    def take(self, rows: int) -> None:
+        """Counts ``rows`` more vertices and triangles of placed parts. Raises `ContentError` if
+        they do not fit into the free memory: a few nodes can place a part any number of times."""
+        self.placed += rows
+        if self.placed > self.checked + CHECKED:
+            self.checked = self.placed
+            check_room(self.path, f"{self.placed:,} vertices and faces", 48 * self.placed)
 
     def fault(self, sentence: str) -> ContentError:
         """An error about this file."""

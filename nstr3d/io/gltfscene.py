@@ -145,6 +145,7 @@ def _parts(
             mirrors = np.linalg.det(moves[:, :3, :3]) < 0
             yield moved, faces[:, ::-1] if 2 * mirrors.sum() > len(mirrors) else faces
             continue
+        file.take(len(copies) * (len(vertices) + len(faces)))
         for copy in copies:
             if (copy == np.eye(4)).all():
                 yield vertices, faces

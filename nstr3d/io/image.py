@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from nstr3d.io.deepcolour import (
     low_bytes,
     stored_mode,
 )
+from nstr3d.io.errors import ContentError
+from nstr3d.io.room import check_room
 
 LARGE = 1 << 24  # a PNG of at least this many values is compressed at a lower level
 
@@ -56,10 +60,10 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
     path = Path(path)
     check_readable(path)
     try:
-        with warnings.catch_warnings(), Image.open(path) as opened:
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # warns from 89 million pixels on; from twice as many, Pillow raises an error
+        with _quiet(), Image.open(path) as opened:
+            width, height = opened.size
+            size = width * height * (4 + 8 * len(opened.getbands()))  # Pillow's bytes and floats
+            check_room(path, f"{width:,} x {height:,} pixels", size)
             frames = getattr(opened, "n_frames", 1)
             stored, is_signed = stored_mode(opened), has_signed_samples(opened)
             colours = deep_ppm(path, opened)
@@ -85,16 +89,32 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
                 )
             elif ";16" in stored:
                 notes.append("of its 16 bits per channel the upper 8 were read")
+    except ContentError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ContentError(
+            f"{path} promises more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which are "
+            "not read; shrink it"
+        ) from error
     except Exception as error:  # decoders raise any exception for a damaged file
-        too_large = isinstance(error, Image.DecompressionBombError)
-        cause = "it is too large" if too_large else "convert it to PNG or JPEG"
-        raise ValueError(f"{path} could not be read as a picture; {cause}") from error
+        raise ContentError(
+            f"{path} could not be read as a picture; convert it to PNG or JPEG"
+        ) from error
     if not (values.min() >= 0 and values.max() <= 1):  # written so that NaN fails too
         raise ValueError(
             f"{path}: its values span [{values.min()}, {values.max()}] of full scale; scale them "
             "to [0, 1] first"
         )
     return Picture(values if values.ndim == 3 else values[..., None], bits, tuple(notes))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """In the block Pillow warns of nothing: of damaged tags it warns in words of its own, and of
+    large pictures from 89 million pixels on. From twice as many on it raises an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:

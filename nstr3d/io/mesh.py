@@ -22,6 +22,7 @@ from nstr3d.io.obj import read_obj
 from nstr3d.io.off import read_off
 from nstr3d.io.plymesh import read_ply_mesh
 from nstr3d.io.polygons import Polygons, triangulate
+from nstr3d.io.room import check_archive
 from nstr3d.io.stl import read_stl
 from nstr3d.types import Mesh
 
@@ -138,6 +139,7 @@ def _read_with_trimesh(path: Path) -> Polygons:
     """All meshes of a file in a format of trimesh. A file without meshes gives its points."""
     import trimesh
 
+    check_archive(path)
     kind = path.suffix.lower().removeprefix(".")
     scene = trimesh.load_scene(str(path), file_type=kind, process=False, skip_materials=True)
     parts = list(_placed_parts(scene))

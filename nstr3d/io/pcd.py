@@ -12,6 +12,7 @@ import numpy as np
 
 from nstr3d.io.errors import ContentError
 from nstr3d.io.numbers import number_rows
+from nstr3d.io.room import check_room
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def _compressed(body: bytes, head: Header, path: Path) -> Sequence[np.ndarray]:
         )
     if size != head.count * head.record.itemsize:
         raise damaged
+    check_room(path, f"{head.count:,} points", 3 * size)
     try:
         plain = expand_lzf(body[8 : 8 + packed], size)
     except ValueError as error:
@@ -127,7 +129,7 @@ def expand_lzf(packed: bytes, size: int) -> bytes:
     """
     plain, place = bytearray(), 0
     try:
-        while place < len(packed):
+        while place < len(packed) and len(plain) <= size:
             control = packed[place]
             place += 1
             if control < 32:
@@ -149,5 +151,6 @@ def expand_lzf(packed: bytes, size: int) -> bytes:
     except IndexError as error:
         raise ValueError("the last code is cut short") from error
     if len(plain) != size:
-        raise ValueError(f"{len(plain)} bytes came out, not {size}")
+        more = "more than " if place < len(packed) else ""
+        raise ValueError(f"{more}{len(plain)} bytes came out, not {size}")
     return bytes(plain)

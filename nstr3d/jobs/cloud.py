@@ -25,7 +25,7 @@ from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import SurfaceJob, check_not_negative, check_positive
+from nstr3d.jobs.options import SurfaceJob, check_not_negative, check_positive, check_range
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
 from nstr3d.jobs.walk import walk
@@ -75,6 +75,7 @@ class PointsJob(SurfaceJob):
             )
         check_not_negative(self, "smooth")
         check_positive(self, "trim")
+        check_range(self, smooth=(0, 1e15), trim=(0, 1e6))
 
     @property
     def surfacing(self) -> dict[str, Any]:

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import LARGEST_PICTURE, check_positive, check_resolution, check_seed
+from nstr3d.jobs.options import (
+    LARGEST_PICTURE,
+    check_positive,
+    check_range,
+    check_resolution,
+    check_seed,
+)
 
 # points of a surface that are analysed, and points among them where waves are read
 SAMPLES, READ = 24_000, 4000
@@ -80,6 +86,8 @@ class FlowJob:
                     self.highest,
                 )
             )
+        check_range(self, seeds=(1, 10**6), separation=(1e-4, 4), length=(1e-4, 100))
+        check_range(self, segments=(1, 1000), samples=(1, 10**7), highest=(1e-6, 1e6))
 
     @property
     def folder(self) -> Path:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.vicinity import Near
 from nstr3d.jobs.messages import Message
+from nstr3d.system import check_memory
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import GRADIENT_WEIGHT
 from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
@@ -24,6 +25,8 @@ SAMPLES = 100_000
 SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 RESOLUTIONS = (8, 4096)  # the upper end gives a surface of about 90 million faces
 LARGEST_PICTURE = 16384  # pixels of width and of height
+LARGEST_COUNT = 10**9  # parameters, steps, samples of a pool
+LARGEST_SECONDS = 1e9  # 30 years
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 Device = Literal["auto", "cpu", "cuda"]
 PresetName = Literal["fast", "standard", "fine"]
@@ -75,6 +78,8 @@ class Training:
                 )
             )
         check_not_negative(self, "transport")
+        counts = dict.fromkeys(("params", "steps", "pool"), (1, LARGEST_COUNT))
+        check_range(self, **counts, seconds=(0, LARGEST_SECONDS), transport=(0, 1e6))
         if self.cells is not None and (
             self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST
         ):
@@ -125,6 +130,7 @@ class Extraction:
 
     def __post_init__(self):
         check_positive(self, "samples")
+        check_range(self, samples=(1, LARGEST_COUNT))
         check_resolution(self.resolution)
         if not 0 <= self.picture <= LARGEST_PICTURE:
             raise ValueError(
@@ -152,6 +158,7 @@ class Output:
 
     def __post_init__(self):
         check_not_negative(self, "checkpoint_seconds")
+        check_range(self, checkpoint_seconds=(0, LARGEST_SECONDS))
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,7 @@ class Parts:
 
     def __post_init__(self):
         check_positive(self, "thickness")
+        check_range(self, thickness=(0, 1e15))
 
     def sheets(self, cell: float) -> Callable[[Box], float] | None:
         """Gives the thickness of sheets for the box of a mesh; None if open surfaces are to be
@@ -208,6 +216,16 @@ class SurfaceJob:
         """The folder of the results."""
         return self.output.out or default_folder(self.path)
 
+    def check_memory(self) -> None:
+        """Raises ValueError for an option whose arrays alone are larger than the free memory."""
+        counts = self.training.params, self.training.pool, self.extraction.samples
+        for name, count, size in zip(("params", "pool", "samples"), counts, (16, 64, 100)):
+            subject = Message(f"<{name}> {{:,}}", count or 0)
+            check_memory(size * (count or 0), subject, "choose a smaller one.")
+        cells = self.extraction.resolution  # of a sphere, about 6 cells**2 faces of 100 bytes
+        subject = Message("A surface at <resolution> {:,}", cells)
+        check_memory(600 * cells**2, subject, "choose a smaller one.")
+
 
 def default_folder(path: Path) -> Path:
     """The folder of the results for a file, unless the user names one."""
@@ -228,6 +246,25 @@ def check_not_negative(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and not 0 <= value < math.inf:
             raise ValueError(Message(f"<{name}> must be finite and not negative, not {{}}.", value))
+
+
+def check_finite(options: Any, *names: str) -> None:
+    """Raises ValueError if an option in ``names`` is infinite or NaN; None is allowed."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not math.isfinite(value):
+            raise ValueError(Message(f"<{name}> must be finite, not {{}}.", value))
+
+
+def check_range(options: Any, **ranges: tuple[float, float]) -> None:
+    """Raises ValueError if an option lies outside its range, ends included. None is allowed. Of a
+    tuple, each number is checked."""
+    for name, (low, high) in ranges.items():
+        value = getattr(options, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not low <= number <= high:
+                ends = f"{low:,.10g}", f"{high:,.10g}"
+                raise ValueError(Message(f"<{name}> is {{}} to {{}}, not {{}}.", *ends, number))
 
 
 def check_resolution(cells: int) -> None:

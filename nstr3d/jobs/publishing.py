@@ -104,6 +104,30 @@ def writing_alone(
             (out / RUNS).rmdir()
 
 
+@contextmanager
+def writing_file(path: Path) -> Iterator[None]:
+    """Holds the lock on the single file ``path`` in the block, and removes what killed runs have
+    left beside it. Its folder must exist.
+
+    Raises FileExistsError if another run writes the same file, and OSError if its folder cannot be
+    written to.
+    """
+
+    def refuse(who: str) -> OSError:
+        text = "{} is being written by {}; wait for it to end, or choose another <out>."
+        return FileExistsError(Message(text, path, who))
+
+    place = path.with_name(f".{path.name}.writing")
+    try:
+        with hold(Folder(place), Policy(refuse)):
+            remove_leftovers(path)
+            yield
+    finally:
+        for folder in (place / RUNS, place):
+            with suppress(OSError):  # another run has a record there, or the folder is absent
+                folder.rmdir()
+
+
 def _clean(out: Path, names: Collection[str]) -> None:
     settle(out)
     for folder in out.glob(FORMER):

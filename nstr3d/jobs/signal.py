@@ -17,6 +17,7 @@ from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
 from nstr3d.fields.closed.cosines import Cosines
 from nstr3d.fields.nstr import TransportConfig
 from nstr3d.io import Picture, save_image, save_picture, save_sound
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.publishing import check_output
 from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.signaloptions import COMPARISON, COMPRESSED, PICTURE, SOUND, SignalJob, budget
@@ -31,6 +32,7 @@ from nstr3d.render.panels import comparison, spectrograms
 from nstr3d.signals.fidelity import spectral_error, ssim
 from nstr3d.signals.ratios import psnr, snr
 from nstr3d.signals.signal import TRAINED, Signal, kind_of
+from nstr3d.system import check_memory
 from nstr3d.training.fit import Fit, fit
 from nstr3d.training.losses import TransportPenalty, ValueObjective
 from nstr3d.training.sampling import Raster
@@ -58,6 +60,9 @@ class SignalStages(Stages):
     def __init__(self, job: SignalJob, listener: Listener | None, import_seconds: float | None):
         if job.bytes is not None:
             need_numba(CODE)
+        if job.params is not None:
+            subject = Message("<params> {:,}", job.params)
+            check_memory(16 * job.params, subject, "choose fewer.")
         self.job, self.kind, self.names = job, kind_of(job.path), job.names
         self.device, self.import_seconds = pick_device(job.device), import_seconds
         super().__init__(Run(listener), job.folder)

@@ -9,9 +9,12 @@ from typing import Literal
 
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import (
+    LARGEST_COUNT,
+    LARGEST_SECONDS,
     Device,
     check_not_negative,
     check_positive,
+    check_range,
     check_seed,
     default_folder,
 )
@@ -22,6 +25,7 @@ from nstr3d.training.fit import FitConfig
 
 COMPRESSED = "model.nstq"
 PICTURE, SOUND, COMPARISON = "image.png", "sound.wav", "comparison.png"
+LARGEST_BYTES = 10**11
 # default budget: bits per pixel of an image, or per frame and channel of a sound
 BITS = {"image": 16.0, "sound": 8.0}
 
@@ -98,6 +102,9 @@ class SignalJob:
                 Message("<transport> needs a trained local spectrum; use <field> nstr.")
             )
         check_not_negative(self, "transport", "noise")
+        counts = dict.fromkeys(("params", "steps"), (1, LARGEST_COUNT))
+        check_range(self, **counts, bpp=(0, 4096), bytes=(1, LARGEST_BYTES), noise=(0, 100))
+        check_range(self, seconds=(0, LARGEST_SECONDS), transport=(0, 1e6))
         if not 1 <= self.scale <= 64:
             raise ValueError(Message("<scale> is 1 to 64, not {}.", self.scale))
         check_seed(self.seed)

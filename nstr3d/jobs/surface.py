@@ -58,6 +58,7 @@ class SurfaceStages(Stages, Generic[Job]):
         import_seconds: float | None = None,
         sha256: str | None = None,
     ):
+        job.check_memory()
         self.device = pick_device(job.training.device)
         super().__init__(Run(listener), job.folder)
         self.job, self.import_seconds, self.sha256 = job, import_seconds, sha256

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from nstr3d.io.atomic import atomic_path
 from nstr3d.sdf import Sdf, world_distance
+from nstr3d.system import check_memory
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
 
@@ -56,6 +57,8 @@ def sample_grid(
     spacing = float(extent.max()) / resolution
     cells = np.ceil(extent / spacing - 1e-6).astype(int)
     origin = sdf.bounds.centre - cells * spacing / 2
+    subject = f"A grid of {' x '.join(f'{count + 1:,}' for count in cells)} distances"
+    check_memory(6.0 * np.prod(cells + 1.0), subject, "choose fewer cells.")
     x, y, z = (start + spacing * np.arange(count + 1) for start, count in zip(origin, cells))
     slab = np.stack(np.meshgrid(x[:1], y, z, indexing="ij"), axis=-1).reshape(-1, 3)
     distance = np.empty((len(x), len(y), len(z)), np.float32)

@@ -1,0 +1,224 @@
+"""Several runs write to one data set, runs die while they replace results, and catalogues of other
+programs: no row is lost, and no report stands beside another model."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from nstr3d.batch import catalogue as catalogues
+from nstr3d.batch import lock
+from nstr3d.batch.attempt import Rules, Task, publish
+from nstr3d.batch.catalogue import CATALOGUE, REPORT, Catalogue, select
+from nstr3d.batch.options import ShapeOptions
+from nstr3d.batch.shapes import ShapeFile
+from nstr3d.batch.store import Bucket, open_store, replace_files
+
+URL = "memory://writers/set"
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    yield
+    fsspec.filesystem("memory").store.clear()
+
+
+def report(name: str, status: str = "done") -> dict:
+    batch = {"status": status, "error": None, "key": f"key of {name}", "config": "c", "stamp": "s"}
+    return {"input": {"path": name}, "batch": batch}
+
+
+def ids_of(folder: Path) -> set[str]:
+    """The ids in the catalogue that is in the store now."""
+    place = folder / f"read-{threading.get_ident()}.sqlite"
+    store = open_store(URL)
+    if CATALOGUE not in store.names(""):
+        return set()
+    store.get(CATALOGUE, place)
+    return {row["id"] for row in select(place, ("id",))}
+
+
+@pytest.mark.parametrize("writers", [2, 4])
+def test_of_runs_that_write_to_one_store_none_loses_a_row_of_another(
+    writers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "PAUSE", (0.001, 0.02))
+    begin, faults, ended = threading.Barrier(writers), [], threading.Event()
+    published: set[str] = set()
+    guard = threading.Lock()
+
+    def work(number: int) -> None:
+        try:
+            with Catalogue(open_store(URL)) as rows:
+                begin.wait(30)  # all have the same empty copy
+                for shape in range(3):
+                    name = f"{number}/{shape}"
+                    rows.store.write(f"{name}/{REPORT}", json.dumps(report(name)).encode())
+                    rows.add(name, report(name))
+                    rows.publish()
+                    with guard:
+                        published.add(name)
+        except Exception as error:
+            faults.append(error)
+
+    def look() -> None:
+        """Each row that an upload had is in every later catalogue."""
+        while not ended.is_set():
+            with guard:
+                before = set(published)
+            if lost := before - ids_of(tmp_path):
+                faults.append(AssertionError(f"lost {lost}"))
+                return
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(writers)]
+    reader = threading.Thread(target=look)
+    for thread in (*threads, reader):
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    ended.set()
+    reader.join(60)
+    assert faults == []
+    assert ids_of(tmp_path) == {
+        f"{number}/{shape}" for number in range(writers) for shape in (0, 1, 2)
+    }
+    assert open_store(f"{URL}/{lock.UPLOADS}").names(".runs") == []
+
+
+def test_an_upload_that_another_run_keeps_waiting_says_so(monkeypatch) -> None:
+    monkeypatch.setattr(lock, "UPLOAD", 0.01)
+    monkeypatch.setattr(lock, "PAUSE", (0.001, 0.02))
+    store = open_store(URL)
+    with (
+        lock.uploading(store),
+        pytest.raises(OSError, match=r"gets the catalogue of process \d+ on .*; the next run re"),
+        lock.uploading(store),
+    ):
+        pass
+
+
+def test_a_row_that_is_added_while_reports_are_listed_stays(tmp_path, monkeypatch) -> None:
+    store = open_store(str(tmp_path))
+    store.write(f"a/{REPORT}", json.dumps(report("a")).encode())
+    with Catalogue(store) as rows, Catalogue(store) as others:
+        list_reports = type(store).stamps
+
+        def listed(self):
+            names = list(list_reports(self))
+            store.write(f"b/{REPORT}", json.dumps(report("b")).encode())
+            others.add("b", report("b"))
+            return iter(names)
+
+        monkeypatch.setattr(type(store), "stamps", listed)
+        rows.sync()
+        assert rows.known().keys() == {"a", "b"}
+
+
+# ------------------------------------------------------------------------------
+# a run that dies while it replaces the results of a shape
+
+
+def refit(out: str, scratch: Path, label: str) -> tuple[Task, dict]:
+    """A task that replaces results, with its files in ``scratch``, and its report."""
+    shape = ShapeFile("s", "s.ply", "stamp")
+    task = Task(shape, out, ShapeOptions(), Rules(), replaces=True)
+    (scratch / "out").mkdir(parents=True, exist_ok=True)
+    for name in ("model.safetensors", "render.png"):
+        (scratch / "out" / name).write_text(f"{name} {label}")
+    (scratch / "log.txt").write_text(label)
+    return task, report(label)
+
+
+def test_a_killed_refit_behind_a_url_leaves_a_report_that_asks_for_another(
+    tmp_path: Path, monkeypatch
+) -> None:
+    store = open_store(URL)
+    publish(store, *(lambda task, told: (task, tmp_path, told))(*refit(URL, tmp_path, "old")))
+    task, told = refit(URL, tmp_path, "new")
+    put = Bucket.put
+
+    def dies(self, source, name):
+        put(self, source, name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "put", dies)
+        with pytest.raises(KeyboardInterrupt):
+            publish(store, task, tmp_path, told)
+    assert store.read("s/model.safetensors") == b"model.safetensors new"
+    with Catalogue(store) as rows:
+        rows.sync()
+        known = rows.known()["s"]
+    assert known.status == "failed"
+    assert known.key == known.config == ""  # so the next run fits it
+    publish(store, task, tmp_path, told)
+    assert json.loads(store.read(f"s/{REPORT}")) == told
+
+
+def test_a_failed_replacement_in_a_folder_leaves_the_old_set(tmp_path: Path, monkeypatch) -> None:
+    store = open_store(str(tmp_path / "out"))
+    old = {"model": b"old", "report": b"old", "gone": b"old"}
+    replace_files(store, "s", old, ())
+    (tmp_path / "out/s/mine").write_bytes(b"mine")
+    with pytest.raises(FileNotFoundError):
+        replace_files(store, "s", {"model": b"new", "report": tmp_path / "absent"}, old)
+    folder = tmp_path / "out" / "s"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == old | {"mine": b"mine"}
+    replace_files(store, "s", {"model": b"new", "report": b"new"}, old)
+    new = {"model": b"new", "report": b"new", "mine": b"mine"}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == new
+
+
+# ------------------------------------------------------------------------------
+# catalogues of other programs, and conditions
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        ("CREATE TABLE shapes (id TEXT)", "is not a catalogue of nstr3d: its table shapes lac"),
+        ("CREATE TABLE t (a); CREATE VIEW shapes AS SELECT * FROM t", "its table shapes lacks"),
+        (
+            f"{catalogues.CREATE}; CREATE TRIGGER x AFTER INSERT ON shapes BEGIN SELECT 1; END",
+            "its table shapes is a view or has a trigger; move it away",
+        ),
+    ],
+)  # fmt: skip
+def test_a_foreign_catalogue_costs_one_sentence(statements, said, tmp_path: Path) -> None:
+    path = tmp_path / CATALOGUE
+    with sqlite3.connect(path) as connection:
+        connection.executescript(statements)
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(OSError, match=said), Catalogue(open_store(str(tmp_path))):
+        pass
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_database_or_no_file_costs_one_sentence(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path))
+    (tmp_path / CATALOGUE).write_bytes(b"PK\3\4" * 999)
+    with pytest.raises(OSError, match="could not be used as a catalogue"), Catalogue(store):
+        pass
+    (tmp_path / CATALOGUE).unlink()
+    (tmp_path / CATALOGUE).mkdir()
+    with pytest.raises(OSError, match="is no file; move it away"), Catalogue(store):
+        pass
+
+
+def test_a_condition_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(catalogues, "PATIENCE", 0.05)
+    endless = (
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT count(*) FROM n"
+    )
+    with Catalogue(open_store(str(tmp_path))) as rows:
+        rows.store.write(f"a/{REPORT}", json.dumps(report("a")).encode())
+        rows.sync()
+        with pytest.raises(ValueError, match=r"takes longer than 0\.05 s; choose a simpler one"):
+            rows.ids(f"({endless}) > 0")
+        assert rows.ids("status = 'done'") == {"a"}
