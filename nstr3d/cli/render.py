@@ -45,7 +45,7 @@ class Render:
     out: Path
     """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
     normals."""
-    size: tuple[int, int] = (512, 512)
+    size: tuple[int, int] = (768, 768)
     """Width and height in pixels."""
     shading: Literal["studio", "normals", "depth", "curvature", "frequency"] = "studio"
     """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase
@@ -65,7 +65,7 @@ class Render:
     """Position of the camera in the model's units, instead of azimuth and elevation."""
     target: tuple[float, float, float] | None = None
     """Point to look at; the middle of the shape by default."""
-    samples: int = 2
+    samples: int = 3
     """Rays per pixel and axis where the picture is not smooth; 1 turns off anti-aliasing."""
     background: str = "studio"
     """A colour such as white or #203040, studio for grey, or none for transparency."""

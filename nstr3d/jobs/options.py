@@ -118,7 +118,7 @@ class Extraction:
     """Cells of the extraction grid along the longest side."""
     samples: int | None = None
     """Points to measure accuracy with; 100,000 by default."""
-    picture: int = 512
+    picture: int = 768
     """Width and height in pixels of each of the picture's two views; 0 makes no picture."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """The axis that points up in pictures; auto guesses it from the format and the shape."""
