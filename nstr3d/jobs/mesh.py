@@ -22,6 +22,9 @@ from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, u
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
 from nstr3d.jobs.walk import walk
+from nstr3d.render.framing import best_view
+from nstr3d.render.ground import Ground
+from nstr3d.render.labels import titled
 from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
@@ -185,10 +188,11 @@ class MeshStages(SurfaceStages[MeshJob]):
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up) -> np.ndarray:
     """The input mesh (left) and the neural surface (right), sphere traced from the same camera,
-    each ``size`` pixels square, with the axis ``up`` upward."""
-    camera = Camera.around(mesh.bounds, width=size, height=size, up=up)
-    config = RenderConfig()
-    return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
+    each ``size`` pixels square below its title, with the axis ``up`` upward."""
+    camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
+    config = RenderConfig(ground=Ground())
+    views = {"input": distance.sdf(), "neural surface": result.sdf()}
+    return side_by_side([titled(render(sdf, camera, config), name) for name, sdf in views.items()])
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:

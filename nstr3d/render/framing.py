@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from nstr3d.geometry.mesh.surface import face_normals, sample_surface
+from nstr3d.sdf import Sdf
+from nstr3d.surface.extract import extract_mesh
 from nstr3d.types import Camera, Mesh, Up
 
 AZIMUTHS, ELEVATIONS = np.arange(0.0, 360.0, 30.0), (15.0, 30.0)
 CUSTOM = 30.0  # the azimuth that wins among equal views
 SAMPLES, CELLS, BINS = 20_000, 48, 8
+COARSE = 48  # cells of the extraction of a distance along the longest side
 # Weights of the visible share of the surface, of the variety of its normals, of the length of its
 # outlines, and of a direction near the customary one.
-AREA, VARIETY, OUTLINE, HABIT = 1.0, 0.8, 0.6, 0.06
+AREA, VARIETY, OUTLINE, HABIT = 1.0, 0.8, 0.6, 0.03
 
 
 def best_view(mesh: Mesh, up: Up = "y") -> tuple[float, float]:
@@ -49,3 +52,11 @@ def _score(
     outline = steps / (8 * CELLS)
     habit = np.cos(np.radians(azimuth - CUSTOM))
     return AREA * float(seen.mean()) + VARIETY * variety + OUTLINE * outline + HABIT * habit
+
+
+def view_of(sdf: Sdf, up: Up = "y") -> tuple[float, float]:
+    """The `best_view` of the surface of ``sdf``, or the customary view if none can be extracted."""
+    try:
+        return best_view(extract_mesh(sdf, COARSE), up)
+    except ValueError:
+        return CUSTOM, ELEVATIONS[0]

@@ -199,8 +199,7 @@ class _View:
         pixels = self.colours(
             camera, torch.arange(camera.width * camera.height, device=self.device)
         )
-        if fine > 1:
-            rough = self.rough(pixels)
+        if fine > 1 and len(rough := self.rough(pixels)):
             pixels[rough] = self.supersampled(rough, fine)
         if self.config.backdrop is None:
             pixels = torch.cat(
@@ -241,16 +240,14 @@ class _View:
 
         ``camera`` has the pose of this picture's camera and any resolution.
         """
-        rays = camera.rays(self.device)
-        shaded = [self._shade(camera, rays, part) for part in which.split(self.chunk)]
-        return torch.cat(shaded)
+        return torch.cat([self._shade(camera, part) for part in which.split(self.chunk)])
 
-    def _shade(self, camera: Camera, rays: Rays, which: Tensor) -> Tensor:
-        traced = Rays(rays.origins[which], rays.directions[which])
-        hit, seen = self.trace_surface(traced)
+    def _shade(self, camera: Camera, which: Tensor) -> Tensor:
+        rays = camera.rays(self.device, which)
+        hit, seen = self.trace_surface(rays)
         colours = self._behind(camera, which)
         if self.shade is not None:
-            colours[:, :3] *= self.shade.light(traced)[:, None]
+            colours[:, :3] *= self.shade.light(rays)[:, None]
         if len(seen.points):
             colours[hit] = torch.cat(
                 [self.config.shading.colours(seen), torch.ones_like(seen.depth)[:, None]], dim=1
