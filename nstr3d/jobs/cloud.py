@@ -188,7 +188,7 @@ class PointsStages(SurfaceStages[PointsJob]):
     def extract(self) -> None:
         job, self.points = self.job, Neighbours(self.first.cloud.points)
         with self.run.stage("extract"):
-            mesh = extract_surface(self.sdf, job.extraction.resolution).mesh
+            mesh = extract_surface(self.sdf, job.resolution).mesh
             self.extracted = supported(mesh, self.points.points, FEW)
             if job.trim is not None:
                 self.extracted = trim(self.extracted, self.points, job.trim * self.first.spacing)

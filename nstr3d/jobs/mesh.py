@@ -80,7 +80,7 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def prepare(self) -> None:
         with self.run.clock("load"):
-            parts, cell = self.job.parts, 1 / self.job.extraction.resolution
+            parts, cell = self.job.parts, 1 / self.job.resolution
             prepared = prepare_mesh(self.original, parts.drop_far, parts.sheets(cell))
             self.place(prepared.mesh)
             self.prepared = unite_overlap(prepared, self.distance)
@@ -91,7 +91,7 @@ class MeshStages(SurfaceStages[MeshJob]):
     def extract(self) -> None:
         with self.run.stage("extract"):
             try:
-                self.extracted = extract_surface(self.sdf, self.job.extraction.resolution).mesh
+                self.extracted = extract_surface(self.sdf, self.job.resolution).mesh
             except ValueError as error:
                 causes = far_warnings(self.prepared.far, ())
                 if not causes:
@@ -158,7 +158,7 @@ class MeshStages(SurfaceStages[MeshJob]):
     def _coverage(self, distance: MeshDistance) -> Coverage:
         """The share of the input's surface that the extracted mesh lacks."""
         job, bounds = self.job, self.placed.mesh.bounds
-        cell = float(bounds.extent.max()) / job.extraction.resolution
+        cell = float(bounds.extent.max()) / job.resolution
         tolerance = max(TAU * bounds.diagonal, 2 * cell) + (self.prepared.thickness or 0.0) / 2
         generator = np.random.default_rng([job.training.seed, 4])
         samples = job.extraction.scored

@@ -114,8 +114,9 @@ class Training:
 class Extraction:
     """What is extracted from a fitted field, and how it is measured."""
 
-    resolution: int = 512
-    """Cells of the extraction grid along the longest side."""
+    resolution: int | None = None
+    """Cells of the extraction grid along the longest side; 256 for 100,000 parameters by default,
+    and as the square root of their number."""
     samples: int | None = None
     """Points to measure accuracy with; 100,000 by default."""
     picture: int = 768
@@ -125,7 +126,8 @@ class Extraction:
 
     def __post_init__(self):
         check_positive(self, "samples")
-        check_resolution(self.resolution)
+        if self.resolution is not None:
+            check_resolution(self.resolution)
         if not 0 <= self.picture <= LARGEST_PICTURE:
             raise ValueError(
                 Message("<picture> is 0 to {} pixels, not {}.", LARGEST_PICTURE, self.picture)
@@ -207,6 +209,15 @@ class SurfaceJob:
     def folder(self) -> Path:
         """The folder of the results."""
         return self.output.out or default_folder(self.path)
+
+    @property
+    def resolution(self) -> int:
+        """Cells of the extraction grid along the longest side: what the options say, or what the
+        budget of parameters can resolve."""
+        if self.extraction.resolution is not None:
+            return self.extraction.resolution
+        params = self.training.params or PRESETS[self.training.preset].params
+        return int(min(max(round(256 * math.sqrt(params / 1e5) / 16) * 16, 96), 512))
 
 
 def default_folder(path: Path) -> Path:
