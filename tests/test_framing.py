@@ -5,9 +5,8 @@ import pytest
 from oracles import cube
 
 from nstr3d.geometry.shapes.primitives import box, sphere
-from nstr3d.render.framing import CUSTOM, best_view, view_of
+from nstr3d.render.framing import CUSTOM, SIDES, best_view, contact_sheet, view_of
 from nstr3d.render.labels import scale_bar, titled, write
-from nstr3d.render.sheet import SIDES, contact_sheet
 from nstr3d.render.traced import RenderConfig
 from nstr3d.types import Camera, Mesh
 

@@ -21,12 +21,11 @@ from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
 from nstr3d.render.colours import GAMMA
-from nstr3d.render.framing import best_view, view_of
+from nstr3d.render.framing import best_view, contact_sheet, view_of
 from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.ground import Ground
 from nstr3d.render.opengl import raster_turntable, rasterise
 from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Vector
-from nstr3d.render.sheet import contact_sheet
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace
