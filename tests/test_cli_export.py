@@ -43,6 +43,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "model.safetensors"
 
 
+def test_levels_of_detail_are_files_named_by_their_faces(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["export", str(model), "--to", "ply", "--resolution", "24"]
+    out = tmp_path / "ball.ply"
+    assert cli.main([*words, "--out", str(out), "--lod", "200", "60"]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"ball-200.ply", "ball-60.ply"}
+    assert len(load_mesh(tmp_path / "ball-60.ply").faces) <= 60
+    assert capsys.readouterr().out.count("its distance to the field is") == 2
+    assert cli.main([*words, "--out", str(out), "--faces", "100"]) == 0
+    assert 60 < len(load_mesh(out).faces) <= 100
+
+
 @pytest.mark.parametrize("form", ["glb", "ply", "obj", "stl"])
 def test_a_mesh_is_the_level_set(model: Path, tmp_path: Path, form: str) -> None:
     for iso in (0.0, 0.4):
@@ -144,6 +157,10 @@ def test_a_page_lies_beside_the_model_and_is_named_after_its_folder(
         (["--to", "html", "--out", "ball.html", "--resolution", "9"], "--resolution is for"),
         (["--to", "html", "--out", "ball.html", "--iso", "nan"], "nan"),
         (["--to", "onnx", "--out", "ball.onnx", "--title", "ball"], "--title is for html"),
+        (["--to", "html", "--faces", "100"], "--faces is for glb, ply, obj, stl"),
+        (["--to", "ply", "--faces", "2"], "at least 4 faces"),
+        (["--to", "ply", "--faces", "9", "--lod", "9"], "name one of them"),
+        (["--to", "ply", "--lod", "9", "9"], "each once"),
     ],
 )
 def test_bad_options_are_one_sentence_and_no_file(

@@ -316,6 +316,19 @@ def test_images_come_back(tmp_path: Path, channels: int) -> None:
         np.testing.assert_array_equal(loaded, image.astype(np.float32) / 255)
 
 
+def test_a_smooth_gradient_has_no_bands(tmp_path: Path) -> None:
+    """Means over 8 x 8 pixels keep a slope of a tenth of a step from pixel to pixel."""
+    image = np.broadcast_to(np.linspace(100, 106.3, 64)[None, :, None] / 255, (64, 64, 3))
+    save_image(tmp_path / "a.png", image)
+    written = load_image(tmp_path / "a.png") * 255
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return values.reshape(8, 8, 8, 8, 3).mean(axis=(1, 3))
+
+    assert np.abs(written - image * 255).max() < 1
+    np.testing.assert_allclose(means(written), means(image * 255), atol=0.04)
+
+
 def test_every_kind_of_picture_becomes_grey_rgb_or_rgba(tmp_path: Path) -> None:
     grey = np.array([[0, 255], [51, 102]], np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")

@@ -10,19 +10,22 @@ import torch
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.shapes.primitives import scale, sphere, torus, translate, union
 from nstr3d.render.camera import Camera
+from nstr3d.render.ground import Ground
+from nstr3d.render.projection import project
 from nstr3d.render.shading import Studio
-from nstr3d.render.traced import RenderConfig, render, side_by_side
+from nstr3d.render.traced import Backdrop, RenderConfig, render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.types import Box
 
 FRONT = Camera((0.0, 0.0, 6.0), (0.0, 0.0, 0.0), width=96, height=80)
+PLAIN = RenderConfig(samples_per_axis=1)
 FAR_AWAY = translate(sphere(), (0.0, 0.0, 100.0))
 
 
 def silhouette(image: np.ndarray, camera: Camera) -> np.ndarray:
     """The pixels ``(h, w)`` that differ from a picture of a shape behind the camera."""
-    return np.abs(image - render(FAR_AWAY, camera)).max(axis=-1) > 1e-6
+    return np.abs(image - render(FAR_AWAY, camera, PLAIN)).max(axis=-1) > 1e-6
 
 
 def test_shape_type_and_range() -> None:
@@ -34,7 +37,7 @@ def test_shape_type_and_range() -> None:
 
 
 def test_the_silhouette_of_a_sphere_is_its_cone() -> None:
-    covered = silhouette(render(sphere(), FRONT), FRONT)
+    covered = silhouette(render(sphere(), FRONT, PLAIN), FRONT)
     directions = FRONT.rays().directions.numpy()
     clearance = 6 * np.sqrt(directions[:, 0] ** 2 + directions[:, 1] ** 2)
     sure = np.abs(clearance - 1) > 1e-3
@@ -52,11 +55,44 @@ def test_the_key_light_comes_from_the_upper_left_and_turns_with_the_camera() -> 
 
 
 def test_supersampling_is_the_mean_of_a_finer_picture() -> None:
-    fine = render(torus(), replace(FRONT, width=192, height=160))
+    fine = render(torus(), replace(FRONT, width=192, height=160), PLAIN)
     mean = render(torus(), FRONT, RenderConfig(samples_per_axis=2, contrast=0.0))
     np.testing.assert_allclose(mean, fine.reshape(80, 2, 96, 2, 3).mean(axis=(1, 3)), atol=4e-3)
-    plain = render(torus(), FRONT)
+    plain = render(torus(), FRONT, PLAIN)
     assert np.abs(np.diff(mean, axis=1)).max() < np.abs(np.diff(plain, axis=1)).max()
+
+
+def test_pixels_on_the_silhouette_are_shares_of_the_shape_and_the_background() -> None:
+    """The share of the disc that the pixels show is its area, to a tenth of what stairs give."""
+    black = Backdrop((0.0,) * 3, (0.0,) * 3)
+    white = Studio(lambda points: torch.full_like(points, 1e6), occlusion_taps=0, shadow_steps=0)
+    radius = math.tan(math.asin(1 / 6)) / math.tan(math.radians(17.5)) * 40
+    shares = [
+        render(sphere(), FRONT, RenderConfig(white, black, count)).mean() * 80 * 96
+        for count in (1, 3)
+    ]
+    stairs, smooth = np.abs(np.array(shares) / (math.pi * radius**2) - 1)
+    assert smooth < 2e-3
+    assert len(np.unique(render(sphere(), FRONT, RenderConfig(white, black)))) > 5
+    assert stairs > smooth
+
+
+def test_the_ground_is_dark_below_the_shape_and_from_below_is_not_there() -> None:
+    above, below = replace(FRONT, eye=(0.0, 3.0, 6.0)), replace(FRONT, eye=(0.0, -3.0, 6.0))
+    soft = RenderConfig(ground=Ground())
+    change = render(sphere(), above, soft) - render(sphere(), above)
+    assert change.max() <= 1e-6
+    assert change.min() < -0.1
+    column, row = project(above, np.array([[0.0, -1.0, 0.4]]))[0][0]
+    assert change[int(row) :, int(column)].min() < -0.02
+    np.testing.assert_array_equal(change[:20], 0)
+    np.testing.assert_array_equal(render(sphere(), below, soft), render(sphere(), below))
+
+
+def test_a_ground_of_impossible_looks_raises() -> None:
+    for strength, reach in ((1.5, 0.2), (0.5, 0.0)):
+        with pytest.raises(ValueError, match="strength from 0 to 1"):
+            Ground(strength, reach)
 
 
 def test_the_chunk_changes_nothing() -> None:
@@ -68,8 +104,8 @@ def test_the_chunk_changes_nothing() -> None:
 def test_hollows_are_darker_with_occlusion_and_open_ground_is_not() -> None:
     floor = Sdf(lambda points: points[:, 2], Box((-1.0, -1.0, -0.1), (1.0, 1.0, 0.0)))
     wall = translate(sphere(0.3), (0.0, 0.0, 0.1))
-    lit = RenderConfig(Studio(shadow_steps=0))
-    dull = RenderConfig(Studio(shadow_steps=0, occlusion_taps=0))
+    lit = RenderConfig(Studio(shadow_steps=0), samples_per_axis=1)
+    dull = RenderConfig(Studio(shadow_steps=0, occlusion_taps=0), samples_per_axis=1)
     open_ratio = render(floor, FRONT, lit) / render(floor, FRONT, dull)
     np.testing.assert_allclose(open_ratio[36:44, 40:56], 1.0, atol=1e-5)
     scene = union(floor, wall)

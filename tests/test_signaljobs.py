@@ -17,6 +17,7 @@ from nstr3d.io import load_image, load_picture, load_sound
 from nstr3d.jobs.signal import SignalJob, SignalStages, budget, run_signal, score_signal
 from nstr3d.jobs.walk import walk
 from nstr3d.model.checkpoint import load
+from nstr3d.render.labels import type_size
 from nstr3d.render.panels import GAP, comparison, opaque, shrunk
 from nstr3d.signals.signal import TRAINED, Signal, kind_of
 from nstr3d.types import Lattice
@@ -352,5 +353,7 @@ def test_a_large_picture_is_shrunk_in_strips_as_it_would_be_whole() -> None:
     picture = np.random.default_rng(0).random((2100, 30, 4)).astype(np.float32)
     shown = comparison(picture, picture, np.ones((4, 2)))
     whole = shrunk(opaque(picture))
-    np.testing.assert_allclose(shown[: len(whole), : whole.shape[1]], whole, atol=1e-6)
-    assert shown[len(whole) + GAP :, : whole.shape[1]].max() == 0
+    title = round(1.9 * type_size(whole.shape[1]))
+    view = shown[title : title + len(whole), : whole.shape[1]]
+    np.testing.assert_allclose(view, whole, atol=1e-6)
+    assert shown[2 * title + len(whole) + GAP :, : whole.shape[1]].max() == 0

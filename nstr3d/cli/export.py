@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import tyro
 from tqdm import tqdm
 
-from nstr3d.cli.render import check_new, load_shape
+from nstr3d.cli.render import check_new, chosen_up, load_shape
+from nstr3d.geometry.mesh.decimate import FEWEST, decimate
+from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.options import check_finite, check_resolution
@@ -22,13 +27,16 @@ from nstr3d.model.exchange import (
     save_grid,
     save_onnx,
 )
+from nstr3d.render.framing import view_of
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.training.fit import Fit
+from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.types import Up
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
 RESOLUTION = 256  # cells along the longest side, by default
+SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,12 @@ class Export:
     """The file to write; by default beside the model, with the extension of the format."""
     resolution: int | None = None
     """For meshes and npz: grid cells along the longest side; 256 by default."""
+    faces: int | None = None
+    """For meshes: the largest number of faces; the mesh is decimated to it."""
+    lod: tuple[int, ...] | None = None
+    """For meshes: the largest numbers of faces of several files, each named by its number."""
+    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] | None = None
+    """For glb and html: the axis that points up; by default what the fit noted."""
     iso: float | None = None
     """For meshes and html: the surface is where the distance has this value, in the model's units;
     0 by default."""
@@ -66,6 +80,9 @@ def export_model(options: Export) -> None:
     one sentence for the user."""
     allowed = {
         "resolution": "glb ply obj stl npz",
+        "faces": "glb ply obj stl",
+        "lod": "glb ply obj stl",
+        "up": "html glb",
         "iso": "html glb ply obj stl",
         "title": "html",
         "streamlines": "html",
@@ -74,13 +91,38 @@ def export_model(options: Export) -> None:
         if getattr(options, name) is not None and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     out = options.out or options.model.with_suffix(f".{options.to}")
-    check_new(out, (f".{options.to}",), options.overwrite)
+    levels = _levels(options, out)
+    for path in levels:
+        check_new(path, (f".{options.to}",), options.overwrite)
     iso, resolution = (
         options.iso or 0.0,
         RESOLUTION if options.resolution is None else options.resolution,
     )
-    with writing_file(out):
-        fit = _write(options, out, iso, resolution)
+    with ExitStack() as outputs:
+        for path in levels:
+            outputs.enter_context(writing_file(path))
+        _write(options, out, levels, iso, resolution)
+
+
+def _write(
+    options: Export, out: Path, levels: dict[Path, int | None], iso: float, resolution: int
+) -> None:
+    """Writes the files and prints their names."""
+    path = options.streamlines
+    curves = Curves(path.name, *load_lines(path)) if path else None
+    fit, sdf = load_shape(options.model, iso, "cpu")
+    if options.to == "html":
+        up = chosen_up(options.up or "auto", fit)
+        page = page_html(fit, _title(options), iso, curves, up, view_of(sdf, up))
+        with atomic_path(out) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    elif options.to == "onnx":
+        save_onnx(out, fit)
+    elif options.to == "npz":
+        _save_npz(out, sdf, resolution)
+    else:
+        _save_meshes(levels, sdf, resolution, chosen_up(options.up or "auto", fit))
+        return
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
     if options.to == "onnx" and (origin := onnx_origin(fit)) is not None:
         print(
@@ -90,29 +132,47 @@ def export_model(options: Export) -> None:
         )
 
 
-def _write(options: Export, out: Path, iso: float, resolution: int) -> Fit:
-    """Writes the file and returns the model."""
-    path = options.streamlines
-    curves = Curves(path.name, *load_lines(path)) if path else None
-    fit, sdf = load_shape(options.model, iso, "cpu")
-    if options.to == "html":
-        page = page_html(fit, _title(options), iso, curves)
-        with atomic_path(out) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    elif options.to == "onnx":
-        save_onnx(out, fit)
-    elif options.to == "npz":
-        _save_npz(out, sdf, resolution)
-    else:
-        save_mesh(out, extract_mesh(sdf, resolution))
-    return fit
-
-
 def _title(options: Export) -> str:
     """The name of the shape on the page, by default the model's file name. Jobs name every model
     file "model" and the folder after the shape, so for such files it is the folder's name."""
     name = options.model.stem
     return options.title or (options.model.absolute().parent.name if name == "model" else name)
+
+
+def _levels(options: Export, out: Path) -> dict[Path, int | None]:
+    """The files to write, each with its largest number of faces. Raises ValueError for numbers that
+    cannot be, or two wishes at once."""
+    if options.lod is not None and options.faces is not None:
+        raise ValueError("--faces asks for one mesh and --lod for several; name one of them.")
+    if options.lod is None:
+        levels = {out: options.faces}
+    else:
+        levels = {out.with_stem(f"{out.stem}-{count}"): count for count in options.lod}
+        if len(levels) < max(1, len(options.lod)):
+            raise ValueError("--lod takes one number of faces or more, each once.")
+    for count in levels.values():
+        if count is not None and count < FEWEST:
+            raise ValueError(f"A closed mesh has at least {FEWEST} faces, not {count}.")
+    return levels
+
+
+def _save_meshes(levels: dict[Path, int | None], sdf: Sdf, resolution: int, up: Up) -> None:
+    """Writes the surface of ``sdf`` to each file with its largest number of faces, and says how far
+    decimated ones are from the surface."""
+    mesh = extract_mesh(sdf, resolution)
+    for path, count in sorted(levels.items(), key=lambda item: -(item[1] or math.inf)):
+        note = ""
+        if count is not None and count < len(mesh.faces):
+            mesh = decimate(mesh, count)
+            points, _ = sample_surface(mesh, SAMPLES, np.random.default_rng(0))
+            error = np.abs(sdf(points)) / sdf.bounds.diagonal
+            note = (
+                f"; its distance to the field is {error.mean():.1e} of the diagonal on average, "
+                f"{error.max():.1e} at most"
+            )
+        save_mesh(path, mesh, normals=vertex_normals(sdf, mesh), up=up)
+        size = path.stat().st_size
+        print(f"wrote {path} ({len(mesh.faces):,} faces, {size:,} bytes){note}")
 
 
 def _save_npz(out: Path, sdf: Sdf, resolution: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -23,7 +23,9 @@ from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
+from nstr3d.render.framing import best_view, contact_sheet, view_of
 from nstr3d.render.frequency import frequency_colours
+from nstr3d.render.ground import Ground
 from nstr3d.render.opengl import raster_turntable, rasterise
 from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Vector
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
@@ -35,6 +37,8 @@ from nstr3d.types import Box, Up
 
 MODEL = ".safetensors"
 PLACES = (-1e15, 1e15)  # coordinates of cameras
+CUSTOM = 30.0, 15.0  # azimuth and elevation of a camera of which only one is named
+GROUNDED = ("studio", "curvature", "frequency")  # shadings that leave a shadow on the ground
 
 
 @dataclass(frozen=True)
@@ -48,16 +52,18 @@ class Render:
     out: Path
     """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
     normals."""
-    size: tuple[int, int] = (512, 512)
+    size: tuple[int, int] = (768, 768)
     """Width and height in pixels."""
     shading: Literal["studio", "normals", "depth", "curvature", "frequency"] = "studio"
     """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase
     field."""
-    azimuth: float = 30.0
+    azimuth: float | None = None
     """Direction of the camera in degrees about the axis that points up: with y up from +z, with z
-    up from -y."""
-    elevation: float = 15.0
+    up from -y. Without azimuth and elevation, the direction that shows the most."""
+    elevation: float | None = None
     """Direction of the camera in degrees: above the horizon."""
+    sheet: bool = False
+    """Draw a contact sheet of six labelled views, each of half the size."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """The axis that points up; auto takes what the fit noted, and guesses it for a mesh."""
     fov: float = 35.0
@@ -68,7 +74,7 @@ class Render:
     """Position of the camera in the model's units, instead of azimuth and elevation."""
     target: tuple[float, float, float] | None = None
     """Point to look at; the middle of the shape by default."""
-    samples: int = 2
+    samples: int = 3
     """Rays per pixel and axis where the picture is not smooth; 1 turns off anti-aliasing."""
     background: str = "studio"
     """A colour such as white or #203040, studio for grey, or none for transparency."""
@@ -104,8 +110,10 @@ def render_model(options: Render) -> None:
     backdrop = _backdrop(options.background)
     if backdrop is None and suffix != ".png":
         raise ValueError(f"--background none needs a PNG, which can be transparent, not {suffix}.")
+    if options.sheet and (suffix != ".png" or backdrop is None or _is_mesh(options.model)):
+        raise ValueError("--sheet draws a model on a background, to a .png file.")
     with writing_file(options.out):
-        draw = _render_field if options.model.suffix.lower() == MODEL else _render_mesh
+        draw = _render_mesh if _is_mesh(options.model) else _render_field
         draw(options, backdrop)
     print(f"wrote {options.out}")
 
@@ -114,9 +122,15 @@ def _render_field(options: Render, backdrop: Backdrop | None) -> None:
     suffix = options.out.suffix.lower()
     device = pick_device(options.device)
     fit, sdf = load_shape(options.model, options.iso, device)
-    config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples)
-    noted = fit.provenance.get("up", "y")
-    camera = _camera(options, sdf.bounds, cast(Up, noted))
+    ground = Ground() if options.shading in GROUNDED else None
+    config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples, ground=ground)
+    up = chosen_up(options.up, fit)
+    if options.sheet:
+        width, height = options.size
+        half = max(1, width // 2), max(1, height // 2)
+        save_image(options.out, contact_sheet(sdf, config, half, up, device))
+        return
+    camera = _camera(options, sdf.bounds, up, lambda: view_of(sdf, up))
     if suffix in BUFFERS:
         save_buffers(options.out, measure(sdf, camera, device), camera)
     elif suffix == ".png":
@@ -133,12 +147,22 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
             "models."
         )
     mesh = load_mesh(options.model)
-    camera = _camera(options, mesh.bounds, guess_up(mesh, options.model.suffix))
+    up = guess_up(mesh, options.model.suffix) if options.up == "auto" else options.up
+    camera = _camera(options, mesh.bounds, up, lambda: best_view(mesh, up))
     if suffix == ".png":
         save_image(options.out, rasterise(mesh, camera, backdrop=backdrop).picture)
     else:
         drawn = raster_turntable(mesh, camera.orbit(options.frames), backdrop=backdrop)
         _animate(options, (raster.picture for raster in drawn))
+
+
+def _is_mesh(path: Path) -> bool:
+    return path.suffix.lower() != MODEL
+
+
+def chosen_up(option: str, fit: Fit) -> Up:
+    """The axis ``option``, or for "auto" the one that the fit noted."""
+    return cast(Up, fit.provenance.get("up", "y") if option == "auto" else option)
 
 
 def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:
@@ -220,19 +244,26 @@ def _backdrop(name: str) -> Backdrop | None:
     return Backdrop(colour, colour)
 
 
-def _camera(options: Render, bounds: Box, up: Up) -> Camera:
-    """The camera that ``options`` ask for; ``up`` is the axis that points up unless they name
-    one."""
+def _camera(
+    options: Render, bounds: Box, up: Up, best: Callable[[], tuple[float, float]]
+) -> Camera:
+    """The camera that ``options`` ask for, with the axis ``up`` upward; ``best`` gives azimuth and
+    elevation where the options name neither."""
     width, height = options.size
+    given = options.azimuth, options.elevation
+    if given == (None, None) and options.eye is None:
+        azimuth, elevation = best()
+    else:
+        azimuth, elevation = (CUSTOM[at] if one is None else one for at, one in enumerate(given))
     around = Camera.around(
         bounds,
-        options.azimuth,
-        options.elevation,
+        azimuth,
+        elevation,
         options.fov,
         width,
         height,
         orthographic=options.orthographic,
-        up=up if options.up == "auto" else options.up,
+        up=up,
     )
     if options.eye is None and options.target is None:
         return around

@@ -3,18 +3,23 @@ browser."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from nstr3d.cli.render import load_shape
+from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
 from nstr3d.jobs.options import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.stages import pick_device
+from nstr3d.render.framing import best_view
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.system import Message, with_flags
+from nstr3d.types import Up
 from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted
 from nstr3d.view.window import KEYS, Window, has_display
@@ -40,6 +45,8 @@ class View:
     """Initial number of cells of the extraction grid along a model's longest side."""
     iso: float = 0.0
     """Show a model's surface where the distance has this value, in the model's units."""
+    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
+    """The axis that points up; auto takes what the fit noted, and guesses it for a mesh."""
     size: tuple[int, int] = (1280, 800)
     """Width and height of the window in pixels."""
     host: str = "127.0.0.1"
@@ -73,13 +80,27 @@ def view(options: View) -> None:
         )
     shapes, curves = load_scene(options)
     reference = load_mesh(options.input) if options.input else None
+    up = _up(options, shapes)
+    view = best_view(shapes[0].mesh, up) if shapes else (30.0, 15.0)
     if not options.browser:
-        with Window(shapes, curves, reference, options.size, _say) as window:
+        with Window(shapes, curves, reference, options.size, _say, up, view) as window:
             print("keys: " + "; ".join(f"{key} {meaning}" for key, meaning in KEYS.items()))
             window.run()
         return
-    with Page(shapes, curves, reference, options.host, options.port) as page:
+    with Page(shapes, curves, reference, options.host, options.port, up, view) as page:
         serve(page)
+
+
+def _up(options: View, shapes: Sequence[Shape]) -> Up:
+    """The axis that points up: the option, or what the first shape says."""
+    if options.up != "auto":
+        return options.up
+    if not shapes:
+        return "y"
+    if shapes[0].fit is not None:
+        return shapes[0].fit.provenance.get("up", "y")
+    first = next(path for path in options.files if not holds_lines(path))
+    return guess_up(shapes[0].mesh, first.suffix)
 
 
 def _say(text: str) -> None:

@@ -46,11 +46,13 @@ def encode_glb(
     material: Mapping[str, Any],
     colours: np.ndarray | None = None,
     placement: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
 ) -> bytes:
     """A scene with one node ``name`` of lines or triangles between ``points (n, 3)``.
 
     Points are stored as float32. The rows of ``indices`` are lines ``(m, 2)`` or triangles
-    ``(m, 3)``. ``colours (n, 3)`` uint8 are colours of the points. ``placement (4, 4)`` maps the
+    ``(m, 3)``. ``colours (n, 3)`` uint8 are colours of the points, and ``normals (n, 3)`` their
+    unit normals. ``placement (4, 4)`` maps the
     points to world coordinates; glTF stores it as decimal text, so it keeps double precision.
     ``material`` is a glTF material dictionary.
     """
@@ -63,6 +65,10 @@ def encode_glb(
         accessor = _accessor(UINT8, len(points), "VEC4") | {"normalized": True}
         parts.append((shades.tobytes(), VERTICES, accessor))
         attributes["COLOR_0"] = 1
+    if normals is not None:
+        attributes["NORMAL"] = len(parts)
+        accessor = _accessor(FLOAT32, len(points), "VEC3")
+        parts.append((normals.astype("<f4").tobytes(), VERTICES, accessor))
     parts.append((rows.tobytes(), INDICES, _accessor(UINT32, rows.size, "SCALAR")))
     primitive = {
         "attributes": attributes,

@@ -120,14 +120,15 @@ def _quiet() -> Iterator[None]:
 def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Writes ``image (h, w, 3)`` or ``(h, w, 4)``, uint8 or float in [0, 1], as PNG, atomically.
 
-    Raises ``ValueError`` for an extension other than .png, another shape or type, and floats that
-    are not finite or outside [0, 1].
+    Floats are dithered by an ordered pattern, so smooth gradients show no bands. Multiples of 1/255
+    are written exactly. Raises ``ValueError`` for an extension other than .png, another shape or
+    type, and floats that are not finite or outside [0, 1].
     """
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.size == 0:
         raise ValueError(f"{path}: a picture has shape (height, width, 3 or 4), not {image.shape}")
     if np.issubdtype(image.dtype, np.floating):
-        save_picture(path, Picture(image))
-        return
+        _check_range(path, image)
+        image = _dithered(image)
     if image.dtype != np.uint8:
         raise ValueError(f"{path}: a picture is uint8 or float, not {image.dtype}")
     _save_png(Path(path), image)
@@ -145,15 +146,29 @@ def save_picture(path: str | os.PathLike[str], picture: Picture) -> None:
         raise ValueError(
             f"{path}: a picture has shape (height, width, 1, 3 or 4), not {image.shape}"
         )
+    _check_range(path, image)
+    peak, kind = (255, np.uint8) if picture.bits <= 8 else (65535, np.uint16)
+    _save_png(
+        Path(path), np.round(image * np.float64(peak) if peak > 255 else image * peak).astype(kind)
+    )
+
+
+def _check_range(path: str | os.PathLike[str], image: np.ndarray) -> None:
     if not (image.min() >= 0 and image.max() <= 1):  # written so that NaN fails too
         raise ValueError(
             f"{path}: float pictures lie in [0, 1], but this one spans [{image.min()}, "
             f"{image.max()}]; clip it first"
         )
-    peak, kind = (255, np.uint8) if picture.bits <= 8 else (65535, np.uint16)
-    _save_png(
-        Path(path), np.round(image * np.float64(peak) if peak > 255 else image * peak).astype(kind)
-    )
+
+
+def _dithered(image: np.ndarray) -> np.ndarray:
+    """``image (h, w, c)`` in [0, 1] as uint8, rounded up or down by an 8 x 8 Bayer pattern."""
+    order = np.zeros((1, 1))
+    for _ in range(3):
+        order = np.block([[4 * order, 4 * order + 2], [4 * order + 3, 4 * order + 1]])
+    rows, columns = (np.arange(side) % len(order) for side in image.shape[:2])
+    threshold = ((order + 0.5) / order.size - 0.5)[rows[:, None], columns]
+    return np.round(image * 255.0 + threshold[..., None]).clip(0, 255).astype(np.uint8)
 
 
 def _eight_bit_mode(picture: Any) -> str:

@@ -24,7 +24,7 @@ from nstr3d.io.plymesh import read_ply_mesh
 from nstr3d.io.polygons import Polygons, triangulate
 from nstr3d.io.room import check_archive
 from nstr3d.io.stl import read_stl
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, Up
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -69,15 +69,23 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[Mesh, list[str]]:
     return Mesh(vertices, faces), [f"{path}: {note}." for note in notes]
 
 
-def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | None = None) -> None:
+def save_mesh(
+    path: str | os.PathLike[str],
+    mesh: Mesh,
+    colours: np.ndarray | None = None,
+    normals: np.ndarray | None = None,
+    up: Up = "y",
+) -> None:
     """Writes ``mesh``, atomically. The extension gives the format: .ply, .obj, .stl, .off or .glb.
 
-    ``colours (v, 3)`` in [0, 1] of the vertices can be written to .ply only. Coordinates are
+    ``colours (v, 3)`` in [0, 1] of the vertices can be written to .ply only. ``normals (v, 3)`` of
+    unit length are written to .ply, .obj and .glb. In glTF y is up, so .glb turns the axis ``up``
+    to y by a node; the other formats do not say which axis is up. Coordinates are
     written in single precision unless that would move a vertex by more than 1e-6 of the extent, as
     it does far from the origin or at an extreme scale. Then PLY stores doubles, OBJ and OFF have 17
     digits, STL is ASCII with 17 digits, and GLB has a node transform. Raises ``ValueError`` for an
     unknown extension, a mesh without faces, non-finite vertices, faces out of range, and colours of
-    another shape, range or format than .ply.
+    another shape, range or format than .ply, and normals of another shape or length.
     """
     path = Path(path)
     encode = ENCODERS.get(path.suffix.lower())
@@ -88,6 +96,11 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
     if len(mesh.faces) == 0:
         raise ValueError(f"{path}: the mesh to save has no faces")
     _check_mesh(mesh, f"the mesh to save to {path}")
+    if normals is not None and not (
+        normals.shape == mesh.vertices.shape
+        and bool((np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3).all())
+    ):
+        raise ValueError(f"{path}: the normals to save must be unit vectors of the vertices")
     if colours is not None:
         if (
             encode is not encode_mesh_ply
@@ -98,9 +111,10 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
                 f"{path}: only .ply stores colours, and needs colours (v, 3) in [0, 1], not "
                 f"{colours.shape}"
             )
-        data = encode_mesh_ply(mesh, fits_float32(mesh), np.round(colours * 255).astype(np.uint8))
+        shades = np.round(colours * 255).astype(np.uint8)
+        data = encode_mesh_ply(mesh, fits_float32(mesh), normals, up, shades)
     else:
-        data = encode(mesh, fits_float32(mesh))
+        data = encode(mesh, fits_float32(mesh), normals, up)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

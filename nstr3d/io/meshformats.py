@@ -6,7 +6,18 @@ import numpy as np
 
 from nstr3d.io.gltf import encode_glb, placed_points, points_fit_float32
 from nstr3d.io.ply import encode_ply, table_of
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, Up
+
+CLAY = (0.66, 0.62, 0.57)  # linear RGB of the material
+# Rotations that turn the axis that points up to +y.
+UPRIGHT: dict[Up, np.ndarray] = {
+    "y": np.eye(3),
+    "-y": np.diag([1.0, -1.0, -1.0]),
+    "z": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+    "-z": np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
+    "x": np.array([[0, -1.0, 0], [1, 0, 0], [0, 0, 1]]),
+    "-x": np.array([[0, 1.0, 0], [-1, 0, 0], [0, 0, 1]]),
+}
 
 
 def fits_float32(mesh: Mesh) -> bool:
@@ -14,10 +25,19 @@ def fits_float32(mesh: Mesh) -> bool:
     return points_fit_float32(mesh.vertices)
 
 
-def encode_mesh_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None) -> bytes:
+def encode_mesh_ply(
+    mesh: Mesh,
+    single: bool,
+    normals: np.ndarray | None = None,
+    up: Up = "y",
+    colours: np.ndarray | None = None,
+) -> bytes:
     """Binary PLY with float32 coordinates if ``single``, float64 otherwise. ``colours (v, 3)``
-    uint8 are optional colours of the vertices."""
+    uint8 and ``normals (v, 3)`` are optional, of the vertices. PLY does not say which axis is
+    ``up``."""
     columns = dict(zip("xyz", mesh.vertices.astype("<f4" if single else "<f8").T))
+    if normals is not None:
+        columns |= dict(zip(("nx", "ny", "nz"), normals.astype("<f4").T))
     if colours is not None:
         columns |= dict(zip(("red", "green", "blue"), colours.T))
     faces = np.empty(len(mesh.faces), [("vertex_indices", "<i4", 3)])
@@ -25,14 +45,16 @@ def encode_mesh_ply(mesh: Mesh, single: bool, colours: np.ndarray | None = None)
     return encode_ply(vertex=table_of(columns), face=faces)
 
 
-def _encode_obj(mesh: Mesh, single: bool) -> bytes:
-    return (
-        _lines("v {} {} {}\n", mesh.vertices, single)
-        + _lines("f {} {} {}\n", mesh.faces + 1, single)
-    ).encode("ascii")
+def _encode_obj(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
+    text, faces = _lines("v {} {} {}\n", mesh.vertices, single), mesh.faces + 1
+    if normals is None:
+        return (text + _lines("f {} {} {}\n", faces, single)).encode("ascii")
+    text += _lines("vn {} {} {}\n", normals.astype(np.float32), True)
+    twice = np.repeat(faces, 2, axis=1)
+    return (text + _lines("f {}//{} {}//{} {}//{}\n", twice, single)).encode("ascii")
 
 
-def _encode_off(mesh: Mesh, single: bool) -> bytes:
+def _encode_off(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
     header = f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n"
     return (
         header
@@ -41,7 +63,7 @@ def _encode_off(mesh: Mesh, single: bool) -> bytes:
     ).encode("ascii")
 
 
-def _encode_stl(mesh: Mesh, single: bool) -> bytes:
+def _encode_stl(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
     corners = mesh.corners
     if not single:  # binary STL has no doubles
         vertex = "vertex {} {} {}\n"
@@ -58,11 +80,29 @@ def _encode_stl(mesh: Mesh, single: bool) -> bytes:
     )
 
 
-def _encode_glb(mesh: Mesh, single: bool) -> bytes:
-    vertices, placement = (mesh.vertices, None) if single else placed_points(mesh.vertices)
+def _encode_glb(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
+    vertices, placement = (mesh.vertices, np.eye(4)) if single else placed_points(mesh.vertices)
+    turn = np.eye(4)
+    turn[:3, :3] = UPRIGHT[up]  # in glTF y is up
+    placement = turn @ placement
     # Without a material, viewers assume metal and show the mesh black.
-    material = {"pbrMetallicRoughness": {"metallicFactor": 0.0, "roughnessFactor": 1.0}}
-    return encode_glb("mesh", vertices, mesh.faces, material, placement=placement)
+    material = {
+        "pbrMetallicRoughness": {
+            "baseColorFactor": [*CLAY, 1.0],
+            "metallicFactor": 0.0,
+            "roughnessFactor": 0.6,
+        },
+        "doubleSided": False,
+    }
+    plain = np.array_equal(placement, np.eye(4))
+    return encode_glb(
+        "mesh",
+        vertices,
+        mesh.faces,
+        material,
+        placement=None if plain else placement,
+        normals=normals,
+    )
 
 
 ENCODERS = {

@@ -31,8 +31,11 @@ from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.kernels.available import need_numba
 from nstr3d.render.camera import Camera
+from nstr3d.render.framing import best_view
+from nstr3d.render.ground import Ground
+from nstr3d.render.labels import titled
 from nstr3d.render.points import splat
-from nstr3d.render.traced import render, side_by_side
+from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract
 from nstr3d.surface.metrics import compare_cloud, one_sided, score
@@ -187,7 +190,7 @@ class PointsStages(SurfaceStages[PointsJob]):
     def extract(self) -> None:
         job, self.points = self.job, Neighbours(self.first.cloud.points)
         with self.run.stage("extract"):
-            mesh = extract_surface(self.sdf, job.extraction.resolution).mesh
+            mesh = extract_surface(self.sdf, job.resolution).mesh
             self.extracted = supported(mesh, self.points.points, FEW)
             if job.trim is not None:
                 self.extracted = trim(self.extracted, self.points, job.trim * self.first.spacing)
@@ -244,9 +247,11 @@ class PointsStages(SurfaceStages[PointsJob]):
 
 def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int, up: Up) -> np.ndarray:
     """A picture of the points (left) beside one of the field's surface (right), each ``size``
-    pixels square."""
-    camera = Camera.around(mesh.bounds, width=size, height=size, up=up)
-    return side_by_side([splat(cloud, camera), render(sdf, camera)])
+    pixels square below its title."""
+    camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
+    surface = render(sdf, camera, RenderConfig(ground=Ground()))
+    count = f"{len(cloud.points):,} points"
+    return side_by_side([titled(splat(cloud, camera), count), titled(surface, "neural surface")])
 
 
 def _about(

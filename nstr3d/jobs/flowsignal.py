@@ -24,7 +24,8 @@ from nstr3d.jobs.flowreport import (
 )
 from nstr3d.jobs.walk import REPORT
 from nstr3d.render.drawing import draw_flat
-from nstr3d.render.panels import beside, opaque, spectrograms
+from nstr3d.render.labels import titled
+from nstr3d.render.panels import SoundAxes, beside, opaque, spectrogram
 from nstr3d.signals.signal import Signal
 from nstr3d.spectrum.analysis import Analysis, AnalysisConfig, analyse
 from nstr3d.spectrum.flow import StreamConfig, streamlines
@@ -121,8 +122,13 @@ def _picture(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndar
     world = Polylines(lattice.frame.to_world(flow.lines.points), flow.lines.starts, along / scale)
     base = np.ascontiguousarray(opaque(values) * 0.6 + 0.2)
     drawn = [
-        draw_flat(base, arrows, colours_of(size[loud]).repeat(2, axis=0)),
-        draw_flat(base, Polylines(world.points[:, ::-1], world.starts), colours_of(along)),
+        titled(
+            draw_flat(base, arrows, colours_of(size[loud]).repeat(2, axis=0)), "local frequency"
+        ),
+        titled(
+            draw_flat(base, Polylines(world.points[:, ::-1], world.starts), colours_of(along)),
+            "streamlines",
+        ),
     ]
     labels = segment(spectrum, min(job.segments, len(at)))
     about: dict[str, Any] = {
@@ -142,10 +148,9 @@ def _ridge(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarra
     vectors = analysis.frequency(at)
     frequency = vectors.abs()[:, 0].double().numpy() / scale
     loud = spectrum.energy.numpy() > 1e-4 * float(spectrum.energy.max())
-    picture = spectrograms([values])
-    points = np.stack(
-        [moments / length * picture.shape[1], (1 - frequency / math.pi) * picture.shape[0]], axis=1
-    )[loud]
+    axes, picture = SoundAxes(length), spectrogram(values)
+    rows = axes.row(frequency / (2 * math.pi))
+    points = np.stack([moments / length * picture.shape[1], rows], axis=1)[loud]
     gaps = np.flatnonzero(np.diff(np.flatnonzero(loud)) > 1) + 1
     starts = np.concatenate([[0], gaps, [len(points)]])
     white = np.ones((len(points), 3))
@@ -157,7 +162,7 @@ def _ridge(job: FlowJob, analysis: Analysis, lattice: Lattice, values: np.ndarra
     }
     about["ridge"] = {"axes": ["sample", "radians per sample"], "moments": int(loud.sum())}
     drawn = draw_flat(picture, Polylines(points, starts), white)
-    return Drawing(about, ridge, None, drawn)
+    return Drawing(about, ridge, None, axes.framed(drawn, "local frequency (white) on the sound"))
 
 
 def _highest(grey: np.ndarray, lattice: Lattice) -> float:

@@ -23,6 +23,9 @@ from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.render.camera import Camera
+from nstr3d.render.framing import best_view
+from nstr3d.render.ground import Ground
+from nstr3d.render.labels import titled
 from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
@@ -78,7 +81,7 @@ class MeshStages(SurfaceStages[MeshJob]):
 
     def prepare(self) -> None:
         with self.run.clock("load"):
-            parts, cell = self.job.parts, 1 / self.job.extraction.resolution
+            parts, cell = self.job.parts, 1 / self.job.resolution
             prepared = prepare_mesh(self.original, parts.drop_far, parts.sheets(cell))
             self.place(prepared.mesh)
             self.prepared = unite_overlap(prepared, self.distance)
@@ -89,7 +92,7 @@ class MeshStages(SurfaceStages[MeshJob]):
     def extract(self) -> None:
         with self.run.stage("extract"):
             try:
-                self.extracted = extract_surface(self.sdf, self.job.extraction.resolution).mesh
+                self.extracted = extract_surface(self.sdf, self.job.resolution).mesh
             except ValueError as error:
                 causes = far_warnings(self.prepared.far, ())
                 if not causes:
@@ -156,7 +159,7 @@ class MeshStages(SurfaceStages[MeshJob]):
     def _coverage(self, distance: MeshDistance) -> Coverage:
         """The share of the input's surface that the extracted mesh lacks."""
         job, bounds = self.job, self.placed.mesh.bounds
-        cell = float(bounds.extent.max()) / job.extraction.resolution
+        cell = float(bounds.extent.max()) / job.resolution
         tolerance = max(TAU * bounds.diagonal, 2 * cell) + (self.prepared.thickness or 0.0) / 2
         generator = np.random.default_rng([job.training.seed, 4])
         samples = job.extraction.scored
@@ -186,10 +189,11 @@ class MeshStages(SurfaceStages[MeshJob]):
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up) -> np.ndarray:
     """The input mesh (left) and the neural surface (right), sphere traced from the same camera,
-    each ``size`` pixels square, with the axis ``up`` upward."""
-    camera = Camera.around(mesh.bounds, width=size, height=size, up=up)
-    config = RenderConfig()
-    return side_by_side([render(sdf, camera, config) for sdf in (distance.sdf(), result.sdf())])
+    each ``size`` pixels square below its title, with the axis ``up`` upward."""
+    camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
+    config = RenderConfig(ground=Ground())
+    views = {"input": distance.sdf(), "neural surface": result.sdf()}
+    return side_by_side([titled(render(sdf, camera, config), name) for name, sdf in views.items()])
 
 
 def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:

@@ -119,11 +119,12 @@ class Training:
 class Extraction:
     """What is extracted from a fitted field, and how it is measured."""
 
-    resolution: int = 512
-    """Cells of the extraction grid along the longest side."""
+    resolution: int | None = None
+    """Cells of the extraction grid along the longest side; 256 for 100,000 parameters by default,
+    and as the square root of their number."""
     samples: int | None = None
     """Points to measure accuracy with; 100,000 by default."""
-    picture: int = 512
+    picture: int = 768
     """Width and height in pixels of each of the picture's two views; 0 makes no picture."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """The axis that points up in pictures; auto guesses it from the format and the shape."""
@@ -131,7 +132,8 @@ class Extraction:
     def __post_init__(self):
         check_positive(self, "samples")
         check_range(self, samples=(1, LARGEST_COUNT))
-        check_resolution(self.resolution)
+        if self.resolution is not None:
+            check_resolution(self.resolution)
         if not 0 <= self.picture <= LARGEST_PICTURE:
             raise ValueError(
                 Message("<picture> is 0 to {} pixels, not {}.", LARGEST_PICTURE, self.picture)
@@ -216,13 +218,22 @@ class SurfaceJob:
         """The folder of the results."""
         return self.output.out or default_folder(self.path)
 
+    @property
+    def resolution(self) -> int:
+        """Cells of the extraction grid along the longest side: what the options say, or what the
+        budget of parameters can resolve."""
+        if self.extraction.resolution is not None:
+            return self.extraction.resolution
+        params = self.training.params or PRESETS[self.training.preset].params
+        return int(min(max(round(256 * math.sqrt(params / 1e5) / 16) * 16, 96), 512))
+
     def check_memory(self) -> None:
         """Raises ValueError for an option whose arrays alone are larger than the free memory."""
         counts = self.training.params, self.training.pool, self.extraction.samples
         for name, count, size in zip(("params", "pool", "samples"), counts, (16, 64, 100)):
             subject = Message(f"<{name}> {{:,}}", count or 0)
             check_memory(size * (count or 0), subject, "choose a smaller one.")
-        cells = self.extraction.resolution  # of a sphere, about 6 cells**2 faces of 100 bytes
+        cells = self.resolution  # of a sphere, about 6 cells**2 faces of 100 bytes
         subject = Message("A surface at <resolution> {:,}", cells)
         check_memory(600 * cells**2, subject, "choose a smaller one.")
 

@@ -108,8 +108,16 @@ class SignalStages(Stages):
             )
             self.comparison = self.run.measure(
                 "comparison",
-                lambda: _comparison(shown if self.job.noise else target, self.fitted),
+                lambda: self._comparison(shown if self.job.noise else target),
             )
+
+    def _comparison(self, target: np.ndarray) -> np.ndarray:
+        """A picture of ``target``, the fit and their difference."""
+        fitted, file = self.fitted, self.source.file
+        if isinstance(file, Picture):
+            return comparison(target, fitted, local_frequency(fitted, ANALYSIS["image"]))
+        sounds = {"input": target, "fit": fitted, "difference": fitted - target}
+        return spectrograms(sounds, file.rate)
 
     def publish(self, folder: Path) -> dict[str, Any]:
         with self.run.clock("write"):
@@ -191,12 +199,6 @@ def _completed(seen: np.ndarray, known: np.ndarray | None) -> np.ndarray:
     if known is None:
         return seen
     return fill(seen, known) if seen.ndim == 3 else bridge(seen, known, GAPS)
-
-
-def _comparison(target: np.ndarray, fitted: np.ndarray) -> np.ndarray:
-    if target.ndim == 3:
-        return comparison(target, fitted, local_frequency(fitted, ANALYSIS["image"]))
-    return spectrograms([target, fitted, fitted - target])
 
 
 def score_signal(

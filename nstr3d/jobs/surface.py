@@ -37,6 +37,7 @@ from nstr3d.model.checkpoint import save
 from nstr3d.model.tags import encode_config
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import Extraction, extract
+from nstr3d.surface.vertexnormals import vertex_normals
 from nstr3d.training.fit import Fit
 from nstr3d.types import Mesh, Up
 
@@ -118,7 +119,7 @@ class SurfaceStages(Stages, Generic[Job]):
             field = build_field(job, placed, self.begun, self.pool, self.device)
         cells = cells_of(field)
         finest = 2 * placed.frame.scale / cells[-1] if cells else None
-        self.run.warn(thin_warnings(placed.mesh, finest, job.extraction.resolution))
+        self.run.warn(thin_warnings(placed.mesh, finest, job.resolution))
         self.result = train(job, placed, self.begun, field, self.pool, self.run)
         provenance = {**self.result.provenance, "up": self.up}  # for later pictures
         self.result = replace(self.result, provenance=provenance)
@@ -135,13 +136,14 @@ class SurfaceStages(Stages, Generic[Job]):
             "faces": len(self.extracted.faces),
             "components": components,
             "watertight": watertight,
-            "resolution": self.job.extraction.resolution,
+            "resolution": self.job.resolution,
         }
 
     def write(self, folder: Path, picture: np.ndarray | None) -> dict[str, Any]:
         """Writes all files except the report; returns its entries on the field and the mesh."""
         save(folder / MODEL, self.result)
-        save_mesh(folder / MESH, self.extracted)
+        normals = vertex_normals(self.sdf, self.extracted)
+        save_mesh(folder / MESH, self.extracted, normals=normals)
         if picture is not None:
             save_image(folder / PICTURE, picture)
         size = (folder / MODEL).stat().st_size

@@ -8,6 +8,7 @@ from typing import get_args
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nstr3d.types import Box, Rays, Up
 
@@ -148,18 +149,23 @@ class Camera:
             )
         return 2 * math.tan(math.radians(self.fov) / 2) / self.height
 
-    def rays(self, device: torch.device | str = "cpu") -> Rays:
-        """One ray through each pixel centre, row by row from the top left: height * width rays."""
+    def rays(self, device: torch.device | str = "cpu", which: Tensor | None = None) -> Rays:
+        """One ray through each pixel centre, row by row from the top left: height * width rays.
+
+        ``which (m,)`` are the indices of the pixels to take; None takes all.
+        """
         eye = np.asarray(self.eye, np.float64)
         right, above, backward = self.axes
         half = self.span / 2 if self.span is not None else math.tan(math.radians(self.fov) / 2)
-        x = ((np.arange(self.width) + 0.5) / self.width * 2 - 1) * half * self.width / self.height
-        y = (1 - (np.arange(self.height) + 0.5) / self.height * 2) * half
-        plane = x[None, :, None] * right + y[:, None, None] * above
+        pixels = np.arange(self.width * self.height) if which is None else which.cpu().numpy()
+        row, column = np.divmod(pixels, self.width)
+        x = ((column + 0.5) / self.width * 2 - 1) * half * self.width / self.height
+        y = (1 - (row + 0.5) / self.height * 2) * half
+        plane = x[:, None] * right + y[:, None] * above
         if self.span is not None:
-            origins = torch.tensor((eye + plane).reshape(-1, 3), device=device)
+            origins = torch.tensor(eye + plane, device=device)
             return Rays(origins, torch.tensor(-backward, device=device).expand_as(origins))
         directions = plane - backward
         directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-        flat = torch.tensor(directions.reshape(-1, 3), device=device)
+        flat = torch.tensor(directions, device=device)
         return Rays(torch.tensor(eye, device=device).expand_as(flat), flat)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
+from nstr3d.render.ground import Ground, Shade
 from nstr3d.render.shading import Shading, Studio, Surface, Vector
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
@@ -47,6 +48,7 @@ class RenderConfig:
     """The shading, the background and the anti-aliasing of a picture.
 
     Without a ``backdrop`` the background is transparent: the picture is RGBA with straight alpha.
+    With a ``ground`` and a backdrop, the shape casts a soft shadow on the ground below it.
     If the 3 x 3 neighbourhood of a pixel varies by more than ``contrast``, the pixel is the mean of
     ``samples_per_axis`` squared rays; every other pixel is one ray. Raises ValueError if
     ``samples_per_axis`` is below 1 or ``contrast`` is negative.
@@ -54,8 +56,9 @@ class RenderConfig:
 
     shading: Shading = STUDIO
     backdrop: Backdrop | None = GREY
-    samples_per_axis: int = 1
-    contrast: float = 0.04
+    samples_per_axis: int = 3
+    contrast: float = 0.06
+    ground: Ground | None = None
 
     def __post_init__(self):
         if self.samples_per_axis < 1 or not self.contrast >= 0:
@@ -107,11 +110,17 @@ def turntable(
 ) -> Iterator[np.ndarray]:
     """The pictures of many cameras, one at a time, as `render` takes them.
 
-    The empty space of ``sdf`` is measured once.
+    The empty space of ``sdf`` and its shadow on the ground are measured once.
     """
-    empty = EmptySpace.of(sdf, device)
+    empty, config = EmptySpace.of(sdf, device), config or RenderConfig()
+    shades: dict[tuple[float, ...], Shade] = {}  # by the axis that points up
     for camera in cameras:
-        yield _View(sdf, camera, config or RenderConfig(), empty, chunk).picture()
+        view = _View(sdf, camera, config, empty, chunk)
+        if config.ground is not None and config.backdrop is not None:
+            if camera.up not in shades:
+                shades[camera.up] = Shade(config.ground, sdf, view.up)
+            view.shade = shades[camera.up]
+        yield view.picture()
 
 
 def measure(
@@ -149,6 +158,8 @@ def side_by_side(images: Sequence[np.ndarray], gap: int = 8) -> np.ndarray:
 
 class _View:
     """One picture in progress. Colours are RGBA ``(n, 4)``, premultiplied by their coverage."""
+
+    shade: Shade | None = None
 
     def __init__(
         self, sdf: Sdf, camera: Camera, config: RenderConfig, empty: EmptySpace, chunk: int
@@ -189,8 +200,7 @@ class _View:
         pixels = self.colours(
             camera, torch.arange(camera.width * camera.height, device=self.device)
         )
-        if fine > 1:
-            rough = self.rough(pixels)
+        if fine > 1 and len(rough := self.rough(pixels)):
             pixels[rough] = self.supersampled(rough, fine)
         if self.config.backdrop is None:
             pixels = torch.cat(
@@ -231,13 +241,14 @@ class _View:
 
         ``camera`` has the pose of this picture's camera and any resolution.
         """
-        rays = camera.rays(self.device)
-        shaded = [self._shade(camera, rays, part) for part in which.split(self.chunk)]
-        return torch.cat(shaded)
+        return torch.cat([self._shade(camera, part) for part in which.split(self.chunk)])
 
-    def _shade(self, camera: Camera, rays: Rays, which: Tensor) -> Tensor:
-        hit, seen = self.trace_surface(Rays(rays.origins[which], rays.directions[which]))
+    def _shade(self, camera: Camera, which: Tensor) -> Tensor:
+        rays = camera.rays(self.device, which)
+        hit, seen = self.trace_surface(rays)
         colours = self._behind(camera, which)
+        if self.shade is not None:
+            colours[:, :3] *= self.shade.light(rays)[:, None]
         if len(seen.points):
             colours[hit] = torch.cat(
                 [self.config.shading.colours(seen), torch.ones_like(seen.depth)[:, None]], dim=1

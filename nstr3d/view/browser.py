@@ -20,7 +20,7 @@ from nstr3d.render.contours import contour_colours, contours, cut
 from nstr3d.sdf import Sdf
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
-from nstr3d.types import Box, Mesh
+from nstr3d.types import Box, Mesh, Up
 from nstr3d.view.controls import Controls, Settings
 from nstr3d.view.scene import (
     Curves,
@@ -44,8 +44,9 @@ class Page:
 
     `refresh` applies the changes of visitors, in the thread that calls `refresh` or `run`. The
     scene is centred on the middle of all shapes, and scaled so that their bounds have diagonal 2.
-    ``reference`` is the input mesh. Raises OSError for a port that is taken, ModuleNotFoundError if
-    viser cannot be imported, and ValueError for a port number out of range.
+    ``reference`` is the input mesh. The axis ``up`` points up, and ``view`` is the azimuth and the
+    elevation of the first view in degrees. Raises OSError for a port that is taken,
+    ModuleNotFoundError if viser cannot be imported, and ValueError for a port number out of range.
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class Page:
         reference: Mesh | None = None,
         host: str = "127.0.0.1",
         port: int = 8080,
+        up: Up = "y",
+        view: tuple[float, float] = (30.0, 15.0),
     ) -> None:
         viser = import_viser()
         self.shapes, self.curves, self.reference = list(shapes), list(curves), reference
@@ -72,7 +75,7 @@ class Page:
         self.views: dict[
             int, tuple[Any, float]
         ] = {}  # for each visitor, the view that was traced (or None) and the time of last motion
-        self._stage()
+        self._stage(up, view)
         models = [shape.fit for shape in self.shapes if shape.fit is not None]
         self.controls = Controls(
             self.server.gui,
@@ -134,11 +137,12 @@ class Page:
             done = f"step {progress.step:,}, loss {progress.loss:.4f}, {progress.seconds:.1f} s"
             self.controls.status.content = f"Fitting: {done} ({progress.done:.0%})"
 
-    def _stage(self) -> None:
-        server, camera = self.server, Camera.around(Box((-0.6,) * 3, (0.6,) * 3))
+    def _stage(self, up: Up, view: tuple[float, float]) -> None:
+        server = self.server
+        camera = Camera.around(Box((-0.6,) * 3, (0.6,) * 3), *view, up=up)
         server.gui.configure_theme(show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()
-        server.scene.set_up_direction("+y")
+        server.scene.set_up_direction(camera.up)
         server.initial_camera.position, server.initial_camera.look_at = camera.eye, camera.target
         server.initial_camera.up, server.initial_camera.fov = (
             camera.up,

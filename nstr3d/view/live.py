@@ -44,7 +44,10 @@ class LivePage:
         corners = np.array([box.lower, box.upper, (box.upper[0], box.lower[1], box.lower[2])])
         name = str(fit.provenance.get("input", "fit"))
         self.page = Page(
-            [Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)], host=self.host, port=self.port
+            [Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)],
+            host=self.host,
+            port=self.port,
+            up=fit.provenance.get("up", "y"),
         )
 
     def step(self, progress: Progress) -> None:

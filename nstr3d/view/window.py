@@ -20,7 +20,7 @@ from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
 from nstr3d.render.camera import Camera
 from nstr3d.system import Message
-from nstr3d.types import Box, Mesh
+from nstr3d.types import Box, Mesh, Up
 from nstr3d.view.scene import Curves, Shape, box_of, error_colours, joint_box
 
 CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)
@@ -67,10 +67,11 @@ def has_display() -> bool:
 class Window:
     """An open window that shows ``shapes`` in a row, ``curves``, and the input mesh ``reference``.
 
-    ``size`` is the width and height in pixels. ``say`` receives messages for the user, one line
-    each. Call `close` at the end, or use the window in a ``with`` statement. Raises OSError if
-    there is no display or the window cannot be opened, and ModuleNotFoundError if Open3D cannot be
-    imported.
+    ``size`` is the width and height in pixels. The axis ``up`` points up, and ``view`` is the
+    azimuth and the elevation of the first view in degrees. ``say`` receives messages for the user,
+    one line each. Call `close` at the end, or use the window in a ``with`` statement. Raises
+    OSError if there is no display or the window cannot be opened, and ModuleNotFoundError if Open3D
+    cannot be imported.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Window:
         reference: Mesh | None = None,
         size: tuple[int, int] = (1280, 800),
         say: Callable[[str], None] = lambda text: None,
+        up: Up = "y",
+        view: tuple[float, float] = (30.0, 15.0),
     ) -> None:
         if not has_display():
             raise OSError("There is no display to open a window on.")
@@ -91,7 +94,7 @@ class Window:
             reference,
             say,
         )
-        self.showing = Showing()
+        self.showing, self.up, self.view = Showing(), up, view
         self.meshes = [_drawable(self.open3d, shape.mesh) for shape in shapes]
         self.errors: list[np.ndarray] | None = None
         self.window = self.open3d.visualization.VisualizerWithKeyCallback()
@@ -107,7 +110,7 @@ class Window:
             self.open3d.visualization.MeshShadeOption.Color
         )  # smooth shading by vertex normals
         options.mesh_show_back_face = True
-        self.camera = Camera.around(self.bounds(), width=size[0], height=size[1])
+        self.camera = Camera.around(self.bounds(), *view, width=size[0], height=size[1], up=up)
         actions = {
             "W": self.wireframe,
             "I": self.input,
@@ -169,7 +172,11 @@ class Window:
         """Sets the view to ``camera``, whose picture must have the size of the window. By default,
         the view shows everything that is shown."""
         camera = self.camera = camera or Camera.around(
-            self.bounds(), width=self.camera.width, height=self.camera.height
+            self.bounds(),
+            *self.view,
+            width=self.camera.width,
+            height=self.camera.height,
+            up=self.up,
         )
         parameters = self.open3d.camera.PinholeCameraParameters()
         focal = camera.height / 2 / np.tan(np.radians(camera.fov) / 2)
@@ -245,7 +252,7 @@ class Window:
     def _places(self) -> list[np.ndarray]:
         """The offset ``(3,)`` of each shape and, last, of the mesh beside them. The offsets are
         equally spaced to the right of the first view."""
-        right = Camera.around(Box((-1.0,) * 3, (1.0,) * 3)).axes[0]
+        right = Camera.around(Box((-1.0,) * 3, (1.0,) * 3), *self.view, up=self.up).axes[0]
         meshes = [shape.mesh for shape in self.shapes] + (
             [self.reference] if self.reference is not None else []
         )

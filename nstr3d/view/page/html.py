@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.render.camera import MARGIN
+from nstr3d.render.camera import MARGIN, Camera
 from nstr3d.render.colours import GAMMA, VIRIDIS
 from nstr3d.render.drawing import BEFORE
 from nstr3d.render.frequency import frequency_range
@@ -22,7 +22,7 @@ from nstr3d.render.traced import Backdrop
 from nstr3d.sdf import from_field
 from nstr3d.surface.trace import MARGIN as SLACK
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Frame
+from nstr3d.types import Box, Frame, Up
 from nstr3d.view.page.curves import LineCode, line_code
 from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.view.page.template import fill
@@ -36,12 +36,21 @@ CONTOURS = 50  # approximate number of a slice's contour lines along the diagona
 PROBES = 1 << 17  # points at which the coarse grid's error is measured
 
 
-def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = None) -> str:
+def page_html(
+    fit: Fit,
+    title: str,
+    level: float = 0.0,
+    curves: Curves | None = None,
+    up: Up = "y",
+    view: tuple[float, float] = (30.0, 15.0),
+) -> str:
     """The HTML page of ``fit``.
 
     The page starts with the surface at distance ``level``, in world units, and shows ``curves``
-    where the surface does not hide them. Raises the ValueErrors of `field_code` and `line_code`,
-    and ValueError for distances that are not finite and for a level outside the page's range.
+    where the surface does not hide them. The axis ``up`` points up, and ``view`` is the azimuth and
+    the elevation of the first view in degrees, as `Camera.around` takes them. Raises the
+    ValueErrors of `field_code` and `line_code`, and ValueError for distances that are not finite
+    and for a level outside the page's range.
     """
     code, drawn = field_code(fit.field), line_code(fit, curves) if curves else None
     unit = Box(
@@ -68,7 +77,8 @@ def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = 
         "upper": unit.upper,
         "slack": SLACK * unit.diagonal,
         "margin": MARGIN,
-        "camera": {"azimuth": 30.0, "elevation": 15.0, "fov": 35.0},
+        "camera": {"azimuth": view[0], "elevation": view[1], "fov": 35.0},
+        "turn": _upright(up).tolist(),
         "level": level,
         "levels": levels,
         "steps": STEPS,
@@ -93,7 +103,7 @@ def page_html(fit: Fit, title: str, level: float = 0.0, curves: Curves | None = 
         facts=f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
         model=json.dumps(model, allow_nan=False),
         data=base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
-        shader=_shader(fit, code, coarse, unit),
+        shader=_shader(fit, code, coarse, unit, up),
         scripts="\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
     )
 
@@ -162,7 +172,12 @@ def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
     return b"".join([*parts, drawn.data if drawn else b""])
 
 
-def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box) -> str:
+def _upright(up: Up) -> np.ndarray:
+    """Rows: right, up and backward of the view at azimuth and elevation 0."""
+    return Camera.around(Box((-1.0,) * 3, (1.0,) * 3), 0.0, 0.0, up=up).axes
+
+
+def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box, up: Up) -> str:
     """The complete fragment shader: constants, the generated field, and the tracer."""
     studio, backdrop = Studio(), Backdrop()
     assert not callable(studio.albedo)
@@ -183,6 +198,7 @@ def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box) -> str:
     vectors = {
         "COARSE_LOWER": coarse.origin,
         "COARSE_EXTENT": [count * coarse.cell for count in coarse.shape],
+        "UP": _upright(up)[1],
         "ALBEDO": studio.albedo,
         "SKY": studio.sky,
         "GROUND": studio.ground,

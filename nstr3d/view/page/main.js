@@ -193,7 +193,10 @@ async function start() {
     const tracer = new Tracer(canvas, model, data, $("shader").textContent);
     await tracer.linked();
     if (painter) painter.stopped = true;
-    painter = new Painter(tracer, canvas, scene, () => state.smooth);
+    painter = new Painter(tracer, canvas, scene, () => state.smooth, (share) => {
+      $("progress").style.width = `${100 * share}%`;
+      $("progress").hidden = share >= 1;
+    });
     painter.resize();
     say("");
   };

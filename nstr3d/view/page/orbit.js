@@ -1,4 +1,4 @@
-// The camera: it looks at a target from an azimuth about +y from +z and an elevation, in degrees; up is +y.
+// The camera: it looks at a target from an azimuth about the axis that points up and an elevation, in degrees.
 
 const radians = (degrees) => (degrees * Math.PI) / 180;
 const add = (a, b, share = 1) => a.map((value, i) => value + share * b[i]);
@@ -24,7 +24,7 @@ class Orbit {
     if (given.target) this.target = unit(given.target);
     this.distance = null;
     if (given.eye) {
-      const away = add(unit(given.eye), this.target, -1);
+      const there = add(unit(given.eye), this.target, -1), away = this.model.turn.map((row) => dot(row, there));
       this.distance = Math.hypot(...away);
       this.azimuth = (Math.atan2(away[0], away[2]) * 180) / Math.PI;
       this.elevation = (Math.asin(away[1] / this.distance) * 180) / Math.PI;
@@ -33,10 +33,11 @@ class Orbit {
 
   axes() {
     const a = radians(this.azimuth), e = radians(this.elevation);
+    const [x, y, z] = this.model.turn, turned = (v) => add(add(add([0, 0, 0], x, v[0]), y, v[1]), z, v[2]);
     return {
-      right: [Math.cos(a), 0, -Math.sin(a)],
-      above: [-Math.sin(a) * Math.sin(e), Math.cos(e), -Math.cos(a) * Math.sin(e)],
-      backward: [Math.sin(a) * Math.cos(e), Math.sin(e), Math.cos(a) * Math.cos(e)],
+      right: turned([Math.cos(a), 0, -Math.sin(a)]),
+      above: turned([-Math.sin(a) * Math.sin(e), Math.cos(e), -Math.cos(a) * Math.sin(e)]),
+      backward: turned([Math.sin(a) * Math.cos(e), Math.sin(e), Math.cos(a) * Math.cos(e)]),
     };
   }
 

@@ -73,7 +73,7 @@ vec3 viridis(float value) {
 // Key, fill and rim light, sky and ground: the same light as that of nstr3d render.
 vec3 studio(vec3 p, vec3 normal, vec3 ray, vec3 albedo) {
   float sky = openness(p, normal), shade = max(dot(normal, key), 0.0) * lit(p, normal);
-  vec3 light = mix(GROUND, SKY, 0.5 + 0.5 * normal.y) * sky + shade * KEY_COLOUR;
+  vec3 light = mix(GROUND, SKY, 0.5 + 0.5 * dot(normal, UP)) * sky + shade * KEY_COLOUR;
   vec3 fill = normalize(FILL.x * right + FILL.y * above + FILL.z * backward);
   light += max(0.75 * dot(normal, fill) + 0.25, 0.0) * sky * FILL_COLOUR;
   vec3 rim = normalize(RIM.x * right + RIM.y * above + RIM.z * backward);

@@ -4,6 +4,7 @@ const VERTEX = `#version 300 es
 void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
 const SPARE = 3; // the texture unit beside those that the tracer reads
 const BUDGET = 30; // milliseconds that a piece of work should take on the graphics card
+const PATIENCE = 5000; // milliseconds that a smooth picture may take
 const REST = 180; // milliseconds without a change after which a picture is drawn in full
 // Where the rays of a smooth picture go through a pixel: the middle first, so that one ray alone is right.
 const JITTERS = [[0, 0], [0.125, 0.375], [-0.375, 0.125], [0.375, -0.125], [-0.125, -0.375], [0.3, 0.3], [-0.3, 0.3], [-0.3, -0.3], [0.3, -0.3]];
@@ -136,8 +137,8 @@ const locations = (gl, program) => new Proxy({}, { get: (known, name) => (known[
 
 // What to draw next: a small picture while things move, all rows once they rest, then more rays a pixel where that is quick.
 class Painter {
-  constructor(tracer, canvas, scene, smooth) {
-    Object.assign(this, { tracer, canvas, scene, smooth, speed: 20, movedAt: -Infinity, waiting: [], frames: 0 });
+  constructor(tracer, canvas, scene, smooth, told) {
+    Object.assign(this, { tracer, canvas, scene, smooth, told, speed: 20, movedAt: -Infinity, waiting: [], frames: 0 });
     this.tick = this.tick.bind(this);
     this.changed(false);
   }
@@ -186,10 +187,12 @@ class Painter {
     if (this.job) this.finish(now);
     const rest = this.movedAt + REST - now;
     if (!this.next(rest <= 0)) {
+      this.told(1);
       if (rest > 0) setTimeout(() => this.wake(), rest);
       else for (const resolve of this.waiting.splice(0)) resolve();
       return;
     }
+    this.told((this.sample + this.row / this.full.height) / this.samples());
     this.wake();
   }
 
@@ -220,10 +223,10 @@ class Painter {
     });
   }
 
-  // Rays a pixel: as many as a second or two allows.
+  // Rays a pixel: as many as a few seconds allow.
   samples() {
     if (!this.smooth()) return 1;
-    return this.sample === 0 || this.fullTime < 200 ? JITTERS.length : this.fullTime < 400 ? 5 : 1;
+    return this.sample === 0 ? JITTERS.length : Math.min(JITTERS.length, Math.max(1, Math.floor(PATIENCE / this.fullTime)));
   }
 
   start(pixels, draw) {
