@@ -35,7 +35,7 @@ from nstr3d.bench.tracks import RESOLUTION, TESTS, MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.io.atomic import atomic_path
-from nstr3d.signals.signal import IMAGES, SOUNDS
+from nstr3d.signals.kinds import IMAGES, SOUNDS
 from nstr3d.training.fit import FitConfig, Progress
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nstr3d.cli.command import guarded
+from nstr3d.cli.guard import guarded
 from nstr3d.cli.words import Options, parse
 from nstr3d.jobs.flow import FlowJob, run_flow
 from nstr3d.jobs.stages import Listener

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 MARGIN = 1.08  # size of the box that a camera's view holds, relative to the bounds
 
@@ -354,6 +356,8 @@ class Camera:
 
     def rays(self, device: torch.device | str = "cpu") -> Rays:
         """One ray through each pixel centre, row by row from the top left: height * width rays."""
+        import torch
+
         eye = np.asarray(self.eye, np.float64)
         right, above, backward = self.axes
         half = self.span / 2 if self.span is not None else math.tan(math.radians(self.fov) / 2)

@@ -9,7 +9,6 @@ from typing import Any
 
 import tyro
 
-from nstr3d.jobs.check import check_file
 from nstr3d.jobs.messages import sentence, with_flags
 
 REPAIRS = {
@@ -36,6 +35,8 @@ def check(options: Check) -> None:
     """Prints the properties of a file. Raises ValueError, OSError or ModuleNotFoundError with one
     sentence if a job could not use the file; with ``json``, the sentence is also printed as
     JSON."""
+    from nstr3d.jobs.check import check_file
+
     try:
         about = check_file(options.path)
     except (ValueError, OSError, ModuleNotFoundError) as error:

@@ -27,7 +27,7 @@ from nstr3d.jobs.prepared import (
     prepare_mesh,
     unite_overlap,
 )
-from nstr3d.signals.signal import kind_of
+from nstr3d.signals.kinds import kind_of
 from nstr3d.types import Box, Mesh, PointCloud
 
 # Above this number of points, turned normals are not counted, since that takes seconds.
