@@ -1,6 +1,7 @@
 """The command line: exit codes, one clear sentence on stderr for each error, and signals sent to
 the program."""
 
+import ast
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,7 +41,7 @@ BAD_MESHES = {
     "junk.obj": (np.random.default_rng(0).bytes(4000), "is binary"),
     "junk.ply": (np.random.default_rng(0).bytes(4000), "has no PLY header"),
     "text.obj": (b"hello world\n", "holds no geometry"),
-    "cloud.obj": (TRIANGLE.encode(), "apps/fit_points.py"),
+    "cloud.obj": (TRIANGLE.encode(), "nstr3d points"),
     "nan.obj": (
         TRIANGLE.replace("0 1 0", "0 nan 0").encode() + b"f 1 2 3\n",
         "vertex 2 is not finite",
@@ -306,3 +308,37 @@ def test_completion_knows_the_commands_and_their_options(capsys, shell):
 def test_completion_of_another_shell_is_refused(capsys):
     assert cli.main(["--completion", "fish"]) == 1
     assert_one_sentence(capsys.readouterr().err, "bash, zsh, not fish")
+
+
+def test_the_program_has_every_command_and_each_has_help(capsys):
+    names = "fit points render export view flow batch bench check"
+    assert " ".join(cli.COMMANDS) == names
+    for name in ("flow", "bench", "check", "points"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name, "--help"])
+        assert stop.value.code == 0
+        assert f"usage: nstr3d {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "nowhere.obj"], "nowhere.obj does not exist; name files or folders to race on."),
+        (["bench", "speed", "nowhere.obj"], "nowhere.obj does not exist; name a mesh to measure"),
+        (["flow", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
+    ],
+)
+def test_flow_and_bench_miss_a_file_with_one_sentence(capsys, words, said):
+    assert cli.main(words) == 1
+    assert_one_sentence(capsys.readouterr().err, said)
+
+
+def test_messages_name_commands_of_the_program_only():
+    texts = [path.read_text(encoding="utf-8") for path in Path(nstr3d.__path__[0]).rglob("*.py")]
+    literals = [
+        node.value
+        for text in texts
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in literals if "python apps/" in text or "; apps/" in text]

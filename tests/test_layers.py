@@ -35,8 +35,8 @@ ORDER = (
     "jobs",
     "view",
     "batch",
-    "cli",
     "bench",
+    "cli",
 )
 PUBLIC = {"__init__", "__main__"}  # root modules that a user imports or runs
 # Packages that are slow to load or may be absent, each with the modules that may import it.
@@ -62,6 +62,7 @@ OWNERS = {
     "safetensors": ("model",),
     "pydantic": ("model.schema", "batch.schema", "io.lockschema"),
     "matplotlib": ("bench",),
+    "skimage": ("bench.speedreport",),
     "onnxruntime": ("model.exchange",),
     "onnxscript": ("model.exchange",),
     "fsspec": ("batch.store",),
@@ -172,7 +173,7 @@ HEAVY = ["torch", "numba", "scipy", "pydantic", "trimesh", "igl", "PIL", "skimag
         ("from nstr3d.cli import main; main(['--help'])", "numpy tyro"),
         *(
             (f"from nstr3d.cli import main; main({[*words, '--help']})", "")
-            for words in (["fit"], ["fit", "a.png"], ["points"], ["batch"], ["check"])
+            for words in (["fit"], ["fit", "a.png"], ["points"], ["batch"], ["check"], ["flow"])
         ),
     ],
 )

@@ -6,7 +6,7 @@ The modules of a command are imported when the command is chosen.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -19,29 +19,35 @@ from nstr3d.cli.guard import guarded
 @dataclass(frozen=True)
 class Command:
     """A command: what it does, and the ``module`` of nstr3d.cli that holds its class of ``options``
-    and the function ``action`` that takes them."""
+    and the function ``action`` that takes them. Without a class, the action takes the words."""
 
     summary: str
     module: str
-    options: str
     action: str
+    options: str = ""
 
-    def load(self) -> tuple[type, Callable[[Any], None]]:
-        """The class of the options and the action."""
-        module = import_module(f"nstr3d.cli.{self.module}")
-        return getattr(module, self.options), getattr(module, self.action)
+    def part(self, name: str) -> Any:
+        """The class or function ``name`` of the command's module."""
+        return getattr(import_module(f"nstr3d.cli.{self.module}"), name)
+
+
+@dataclass(frozen=True)
+class _NoOptions:
+    pass
 
 
 COMMANDS = {
-    "fit": Command("fit a mesh, an image or a sound", "fit", "FitMesh", "fit_mesh"),
-    "points": Command("fit a surface to a point cloud", "fit", "FitPoints", "fit_points"),
-    "render": Command("draw a model or a mesh", "render", "Render", "render_model"),
-    "export": Command("write a model as a page, mesh or grid", "export", "Export", "export_model"),
-    "view": Command("show models, meshes and lines", "view", "View", "view"),
-    "batch": Command("fit every shape of a data set", "batch", "Batch", "fit_batch"),
-    "check": Command("what a fit would repair and doubt in a file", "check", "Check", "check"),
+    "fit": Command("fit a mesh, an image or a sound", "fit", "fit_mesh", "FitMesh"),
+    "points": Command("fit a surface to a point cloud", "fit", "fit_points", "FitPoints"),
+    "render": Command("draw a model or a mesh", "render", "render_model", "Render"),
+    "export": Command("write a model as a page, mesh or grid", "export", "export_model", "Export"),
+    "view": Command("show models, meshes and lines", "view", "view", "View"),
+    "flow": Command("follow the local frequency of a model", "flow", "draw_flow", "Flow"),
+    "batch": Command("fit every shape of a data set", "batch", "fit_batch", "Batch"),
+    "bench": Command("race fields against others, or measure speed", "bench", "bench"),
+    "check": Command("say what a fit would repair in a file", "check", "check", "Check"),
 }
-SIGNAL = Command("fit an image or a sound", "fit", "FitSignal", "fit_signal")  # a kind of fit
+SIGNAL = Command("fit an image or a sound", "fit", "fit_signal", "FitSignal")  # a kind of fit
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -63,13 +69,19 @@ def _run(words: Sequence[str]) -> None:
     elif first == "--completion":
         from nstr3d.cli.words import completion
 
-        options = {name: command.load()[0] for name, command in COMMANDS.items()}
+        # Of a command that parses its words itself, the name alone is completed.
+        options = {
+            name: command.part(command.options) if command.options else _NoOptions
+            for name, command in COMMANDS.items()
+        }
         print(completion(options, *words[1:2] or ("",)))
     elif first in COMMANDS:
         from nstr3d.cli.words import parse
 
-        options, action = _chosen(first, words[1:]).load()
-        action(parse(options, f"nstr3d {first}", words[1:]))
+        command, rest = _chosen(first, words[1:]), words[1:]
+        if command.options:
+            rest = parse(command.part(command.options), f"nstr3d {first}", rest)
+        command.part(command.action)(rest)
     else:
         print(f"error: {_unknown(first)}", file=sys.stderr)
         raise SystemExit(2)
@@ -81,7 +93,7 @@ def _chosen(name: str, words: Sequence[str]) -> Command:
         return COMMANDS[name]
     from nstr3d.cli.words import names_signal
 
-    surface, signal = (command.load()[0] for command in (COMMANDS[name], SIGNAL))
+    surface, signal = (each.part(each.options) for each in (COMMANDS[name], SIGNAL))
     return SIGNAL if names_signal(words, surface, signal) else COMMANDS[name]
 
 

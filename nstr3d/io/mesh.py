@@ -60,7 +60,7 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[Mesh, list[str]]:
         told = f" ({'; '.join(content.notes)})" if content.notes else ""
         raise NoFacesError(
             f"{path} has {len(vertices)} points but no faces{told}; fit it with "
-            "apps/fit_points.py, or export it again as triangles if it was a mesh"
+            "nstr3d points, or export it again as triangles if it was a mesh"
         )
     notes = list(content.notes)
     if lines := int((content.counts < 3).sum()):
