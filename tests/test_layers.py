@@ -173,7 +173,15 @@ HEAVY = ["torch", "numba", "scipy", "pydantic", "trimesh", "igl", "PIL", "skimag
         ("from nstr3d.cli import main; main(['--help'])", "numpy tyro"),
         *(
             (f"from nstr3d.cli import main; main({[*words, '--help']})", "")
-            for words in (["fit"], ["fit", "a.png"], ["points"], ["batch"], ["check"], ["flow"])
+            for words in (
+                ["fit"],
+                ["fit", "a.png"],
+                ["points"],
+                ["batch"],
+                ["check"],
+                ["flow"],
+                ["info"],
+            )
         ),
     ],
 )

@@ -45,6 +45,7 @@ COMMANDS = {
     "flow": Command("follow the local frequency of a model", "flow", "draw_flow", "Flow"),
     "batch": Command("fit every shape of a data set", "batch", "fit_batch", "Batch"),
     "bench": Command("race fields against others, or measure speed", "bench", "bench"),
+    "info": Command("say what a file or folder of results holds", "info", "info", "Info"),
     "check": Command("say what a fit would repair in a file", "check", "check", "Check"),
 }
 SIGNAL = Command("fit an image or a sound", "fit", "fit_signal", "FitSignal")  # a kind of fit

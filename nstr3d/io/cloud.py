@@ -69,7 +69,7 @@ def _from_npy(path: Path) -> Columns:
 
 
 def _from_npz(path: Path) -> Columns:
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         if "points" not in arrays:
             raise ContentError(
                 f"{path} has no array named points; rename one: {', '.join(arrays) or '(none)'}"
