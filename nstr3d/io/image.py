@@ -22,6 +22,7 @@ from nstr3d.io.deepcolour import (
     low_bytes,
     stored_mode,
 )
+from nstr3d.types import expect
 
 LARGE = 1 << 24  # a PNG of at least this many values is compressed at a lower level
 
@@ -103,6 +104,7 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     Raises ``ValueError`` for an extension other than .png, another shape or type, and floats that
     are not finite or outside [0, 1].
     """
+    expect(image, np.ndarray, "image")
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.size == 0:
         raise ValueError(f"{path}: a picture has shape (height, width, 3 or 4), not {image.shape}")
     if np.issubdtype(image.dtype, np.floating):

@@ -23,7 +23,7 @@ from nstr3d.io.off import read_off
 from nstr3d.io.plymesh import read_ply_mesh
 from nstr3d.io.polygons import Polygons, triangulate
 from nstr3d.io.stl import read_stl
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, expect
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -78,6 +78,7 @@ def save_mesh(path: str | os.PathLike[str], mesh: Mesh, colours: np.ndarray | No
     unknown extension, a mesh without faces, non-finite vertices, faces out of range, and colours of
     another shape, range or format than .ply.
     """
+    expect(mesh, Mesh, "mesh")
     path = Path(path)
     encode = ENCODERS.get(path.suffix.lower())
     if encode is None:

@@ -41,7 +41,7 @@ from nstr3d.model.tags import (
 )
 from nstr3d.system import one_line
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Frame, Lattice
+from nstr3d.types import Box, Frame, Lattice, expect
 
 FORMAT = "nstr3d-2"
 # Formats that can be read. In nstr3d-1, configs have import paths instead of tags.
@@ -60,6 +60,7 @@ def save(
     """
     from nstr3d.model.schema import check_header
 
+    expect(fit, Fit, "fit")
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()
     }

@@ -21,7 +21,7 @@ from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import Objective, SdfObjective
 from nstr3d.training.sampling import Sampler
 from nstr3d.training.state import optimizer_state, restore_optimizer
-from nstr3d.types import Box, Frame, Samples
+from nstr3d.types import Box, Frame, Samples, expect
 
 REPORT_EVERY = 50  # steps between readings of the loss: each reading waits for the device
 
@@ -175,6 +175,12 @@ def fit(
     ``on_step`` is called with every `Progress`. Raises ValueError for a sample that is not finite,
     and FloatingPointError when the loss or a weight is not finite.
     """
+    expect(field, Field, "field")
+    expect(config, FitConfig, "config")
+    if not isinstance(data, Samples) and not hasattr(data, "draw"):
+        raise TypeError(f"data must be Samples or a sampler with draw, not {type(data).__name__}.")
+    if not callable(objective):
+        raise TypeError(f"objective must be a loss, not {type(objective).__name__}.")
     frame = frame or Frame.identity(field.in_dim)
     pool = _checked(data) if isinstance(data, Samples) else draw_pool(data, config)
     best = _Best(field)
