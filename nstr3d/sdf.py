@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TypeVar
 
 import numpy as np
@@ -75,6 +76,11 @@ class Sdf:
         grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
         bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
         return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
+
+    def _repr_png_(self) -> bytes | None:
+        """A small picture, which a notebook shows; None if there is nothing to draw."""
+        # The package that draws stands above this module, so that only the call imports it.
+        return import_module("nstr3d.view.notebook").png_of(self)
 
     def _checked(self, points: Points) -> Points:
         """``points``, as a contiguous array of a type that torch has if they are NumPy's. Raises

@@ -82,6 +82,8 @@ def test_functions_refuse_other_objects(wrong, tmp_path):
     refuses(nstr3d.sphere_trace, wrong, RAYS)
     refuses(nstr3d.sphere_trace, SDF, wrong)
     refuses(nstr3d.render, wrong, Camera.around(SDF.bounds))
+    refuses(nstr3d.render, SDF, wrong)
+    refuses(nstr3d.measure, SDF, wrong)
     refuses(nstr3d.score, wrong, BALL, BALL, distance, frame, rng)
     refuses(nstr3d.score, SDF, wrong, BALL, distance, frame, rng)
     refuses(nstr3d.score, SDF, BALL, wrong, distance, frame, rng)

@@ -5,6 +5,7 @@ Every error message is one sentence that names the file.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from dataclasses import dataclass
@@ -160,6 +161,15 @@ def _deep_grey(picture: Any, stored: str, is_signed: bool) -> tuple[np.ndarray, 
     is_told = "32" in stored or is_signed  # full scale of such files is a convention
     note = f"its integers, up to {values.max()}, were divided by {peak}" if is_told else ""
     return (values / np.float64(peak)).astype(np.float32), 16, note
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """``image (h, w, 3)`` or ``(h, w, 4)`` uint8 as the bytes of a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _save_png(path: Path, image: np.ndarray) -> None:

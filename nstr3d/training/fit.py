@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +96,19 @@ class Fit:
         """The signed distance in world units. Raises ValueError unless the field maps three
         dimensions to one value."""
         return from_field(self.field, self.frame, self.bounds, self.lipschitz)
+
+    def page(self, title: str = "", height: int = 480) -> Any:
+        """The page on which a shape can be turned, for notebooks: as the result of a cell it shows
+        itself, ``height`` pixels high, and ``save(path)`` writes it as an HTML file.
+
+        Raises ValueError for a field that the page cannot trace.
+        """
+        # The package that draws stands above this module, so that only the call imports it.
+        return import_module("nstr3d.view.notebook").page_of(self, title or "nstr3d", height)
+
+    def _repr_png_(self) -> bytes | None:
+        """A small picture, which a notebook shows; None if there is nothing to draw."""
+        return import_module("nstr3d.view.notebook").png_of(self)
 
 
 def draw_pool(sampler: Sampler, config: FitConfig) -> Samples:
