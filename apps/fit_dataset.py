@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nstr3d.cli.batch import Batch, fit_batch
-from nstr3d.cli.command import guarded
+from nstr3d.cli.guard import guarded
 from nstr3d.cli.words import parse
 
 

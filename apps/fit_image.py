@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from nstr3d.cli.command import FitSignal, fit_signal, guarded
+from nstr3d.cli.fit import FitSignal, fit_signal
+from nstr3d.cli.guard import guarded
 from nstr3d.cli.words import parse
 
 

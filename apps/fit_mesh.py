@@ -6,7 +6,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from nstr3d.cli.command import FitMesh, fit_mesh, guarded
+from nstr3d.cli.fit import FitMesh, fit_mesh
+from nstr3d.cli.guard import guarded
 from nstr3d.cli.words import parse
 
 

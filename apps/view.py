@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import tyro
 
-from nstr3d.cli.command import guarded
+from nstr3d.cli.guard import guarded
 from nstr3d.cli.view import View, view
 
 

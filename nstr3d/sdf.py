@@ -3,8 +3,10 @@ metrics."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.autodiff import gradient
-from nstr3d.types import Box, Frame
+from nstr3d.types import Box, Frame, expect
 
 Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
@@ -38,27 +40,27 @@ class Sdf:
 
     def __call__(self, points: Points) -> Points:
         """Signed distance ``(n,)`` at world ``points (n, 3)``: a numpy array for numpy points, a
-        torch tensor on the same device for torch points."""
+        torch tensor on the same device for torch points. Raises TypeError for other objects, and
+        ValueError for points of another shape."""
+        points = self._checked(points)
         if isinstance(points, np.ndarray):
             with torch.no_grad():
-                return (
-                    self.distance(torch.from_numpy(np.ascontiguousarray(points)))
-                    .detach()
-                    .cpu()
-                    .numpy()
-                )
+                return self.distance(torch.from_numpy(points)).detach().cpu().numpy()
         return self.distance(points)
 
     def gradient(self, points: Points) -> Points:
-        """Spatial gradient ``(n, 3)``, dimensionless. It has length 1 for an exact distance."""
+        """Spatial gradient ``(n, 3)``, dimensionless. It has length 1 for an exact distance. Raises
+        the errors of a call."""
+        points = self._checked(points)
         if isinstance(points, np.ndarray):
-            return (
-                self.gradient(torch.from_numpy(np.ascontiguousarray(points))).detach().cpu().numpy()
-            )
+            return self.gradient(torch.from_numpy(points)).detach().cpu().numpy()
+        if not points.is_floating_point():
+            points = points.to(torch.get_default_dtype())
         return gradient(self.distance, points) if self.slope is None else self.slope(points)
 
     def normals(self, points: Points) -> Points:
-        """Unit outward normals ``(n, 3)``, zero where the gradient vanishes."""
+        """Unit outward normals ``(n, 3)``, zero where the gradient vanishes. Raises the errors of a
+        call."""
         slope = self.gradient(points)
         if isinstance(slope, np.ndarray):
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
@@ -66,10 +68,36 @@ class Sdf:
 
     def level(self, value: float) -> Sdf:
         """The signed distance minus ``value``, in world units. Its surface is the level set at
-        ``value``, which grows for a positive ``value`` and shrinks for a negative one."""
+        ``value``, which grows for a positive ``value`` and shrinks for a negative one. Raises
+        TypeError if it is no number, and ValueError if it is not finite."""
+        expect(value, (int, float, np.number), "the value of a level set")
+        if not math.isfinite(value):
+            raise ValueError(f"the value of a level set must be finite, not {value}.")
         grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
         bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
         return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
+
+    def _repr_png_(self) -> bytes | None:
+        """A small picture, which a notebook shows; None if there is nothing to draw."""
+        # The package that draws stands above this module, so that only the call imports it.
+        return import_module("nstr3d.view.notebook").png_of(self)
+
+    def _checked(self, points: Points) -> Points:
+        """``points``, as a contiguous array of a type that torch has if they are NumPy's. Raises
+        the errors of a call."""
+        expect(points, (np.ndarray, Tensor), "points")
+        width = len(self.bounds.lower)
+        if points.ndim != 2 or points.shape[1] != width:
+            raise ValueError(f"points must have the shape (n, {width}), not {tuple(points.shape)}.")
+        if isinstance(points, Tensor):
+            if points.is_complex() or points.dtype == torch.bool:
+                raise TypeError(f"points must be real numbers, not of the type {points.dtype}.")
+            return points
+        if points.dtype.kind not in "iuf":
+            raise TypeError(f"points must be real numbers, not of the type {points.dtype}.")
+        if points.dtype not in (np.float16, np.float32, np.float64):
+            points = points.astype(np.float64)
+        return np.ascontiguousarray(points)
 
 
 def from_field(

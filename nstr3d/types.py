@@ -9,19 +9,46 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def expect(value: Any, kinds: Any, name: str) -> None:
+    """Raises TypeError with one sentence if ``value``, which users know as ``name``, is not of one
+    of the classes ``kinds``."""
+    if not isinstance(value, kinds):
+        known = kinds if isinstance(kinds, tuple) else (kinds,)
+        words = " or ".join(kind.__name__ for kind in known)
+        raise TypeError(f"{name} must be of the type {words}, not {type(value).__name__}.")
+
+
+def _expect_rows(values: Any, name: str, numbers: str = "biuf") -> None:
+    """Raises TypeError or ValueError if ``values`` is not an array ``(n, 3)`` whose numbers are of
+    one of the kinds ``numbers`` of NumPy."""
+    expect(values, np.ndarray, name)
+    if values.ndim != 2 or values.shape[1] != 3:
+        raise ValueError(f"{name} must have the shape (n, 3), not {values.shape}.")
+    if values.dtype.kind not in numbers:
+        kind = "whole numbers" if "f" not in numbers else "numbers"
+        raise TypeError(f"{name} must be {kind}, not of the type {values.dtype}.")
 
 
 @dataclass(frozen=True)
 class Mesh:
     """A triangle mesh: ``vertices (v, 3)`` float64, and ``faces (f, 3)`` int64 whose vertices are
-    in counter-clockwise order seen from outside."""
+    in counter-clockwise order seen from outside. Raises TypeError for other objects than arrays of
+    such numbers, and ValueError for another shape."""
 
     vertices: np.ndarray
     faces: np.ndarray
+
+    def __post_init__(self):
+        _expect_rows(self.vertices, "vertices")
+        _expect_rows(self.faces, "faces", "iu")
 
     @property
     def bounds(self) -> Box:
@@ -39,10 +66,20 @@ class Mesh:
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Points ``(n, 3)`` float64 and, if known, unit outward ``normals (n, 3)``."""
+    """Points ``(n, 3)`` float64 and, if known, unit outward ``normals (n, 3)``.
+
+    Raises TypeError for other objects than arrays of numbers, and ValueError for another shape.
+    """
 
     points: np.ndarray
     normals: np.ndarray | None = None
+
+    def __post_init__(self):
+        _expect_rows(self.points, "points")
+        if self.normals is not None:
+            _expect_rows(self.normals, "normals")
+            if len(self.normals) != len(self.points):
+                raise ValueError(f"{len(self.points)} points have {len(self.normals)} normals.")
 
 
 @dataclass(frozen=True)
@@ -195,10 +232,25 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rays:
-    """Rays in world units: ``origins (n, 3)`` and unit ``directions (n, 3)``."""
+    """Rays in world units: ``origins (n, 3)`` and unit ``directions (n, 3)``. Raises TypeError for
+    other objects than torch tensors of floats, and ValueError for another shape."""
 
     origins: Tensor
     directions: Tensor
+
+    def __post_init__(self):
+        import torch
+
+        expect(self.origins, torch.Tensor, "origins")
+        expect(self.directions, torch.Tensor, "directions")
+        shapes = tuple(self.origins.shape), tuple(self.directions.shape)
+        if shapes[0] != shapes[1] or len(shapes[0]) != 2 or shapes[0][1] != 3:
+            raise ValueError(
+                f"origins and directions of rays must have one shape (n, 3), not {shapes[0]} and "
+                f"{shapes[1]}."
+            )
+        if not (self.origins.is_floating_point() and self.directions.is_floating_point()):
+            raise TypeError("origins and directions of rays must be tensors of floats.")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from programs import needs, needs_parts
 from quick import WORDS
 
 from nstr3d.cli import command as cli
+from nstr3d.cli import progress
 from nstr3d.io import save_mesh
 from nstr3d.render.traced import measure
 from nstr3d.surface.extract import extract_mesh
@@ -203,14 +204,14 @@ def test_a_fit_is_watched_and_served_when_done(
 ) -> None:
     looks, served = [], []
     training = Page.training
-    monkeypatch.setattr(cli, "LivePage", partial(LivePage, seconds=0.0, resolution=16))
+    monkeypatch.setattr(progress, "LivePage", partial(LivePage, seconds=0.0, resolution=16))
     monkeypatch.setattr(
         Page,
         "training",
         lambda page, *args: (training(page, *args), looks.append(page.controls.status.content)),
     )
     monkeypatch.setattr(
-        cli,
+        progress,
         "serve",
         lambda page: served.append(
             (page.url, page.controls.status.content, len(page.meshes[0].faces))

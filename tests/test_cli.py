@@ -1,6 +1,7 @@
 """The command line: exit codes, one clear sentence on stderr for each error, and signals sent to
 the program."""
 
+import ast
 import fcntl
 import json
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,8 +22,11 @@ import torch
 from oracles import sphere
 from quick import WORDS
 
+import nstr3d
 from nstr3d.cli import command as cli
+from nstr3d.cli import tables
 from nstr3d.io import load_image, load_mesh, save_mesh
+from nstr3d.jobs import mesh
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.results import CHECKPOINT, MODEL
 from nstr3d.jobs.stages import Interrupted
@@ -36,7 +41,7 @@ BAD_MESHES = {
     "junk.obj": (np.random.default_rng(0).bytes(4000), "is binary"),
     "junk.ply": (np.random.default_rng(0).bytes(4000), "has no PLY header"),
     "text.obj": (b"hello world\n", "holds no geometry"),
-    "cloud.obj": (TRIANGLE.encode(), "apps/fit_points.py"),
+    "cloud.obj": (TRIANGLE.encode(), "nstr3d points"),
     "nan.obj": (
         TRIANGLE.replace("0 1 0", "0 nan 0").encode() + b"f 1 2 3\n",
         "vertex 2 is not finite",
@@ -129,8 +134,8 @@ def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(tmp_path, capsys)
 
 def test_results_go_to_a_folder_named_after_the_mesh(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "run", lambda job, listener, seconds: asked.append(job.folder))
-    monkeypatch.setattr(cli, "table", lambda outcome: "")
+    monkeypatch.setattr(mesh, "run", lambda job, listener, seconds: asked.append(job.folder))
+    monkeypatch.setattr(tables, "table", lambda outcome: "")
     assert cli.main(["fit", str(tmp_path / "my.shape.obj")]) == 0
     assert [str(out) for out in asked] == [os.path.join("out", "my.shape")]
 
@@ -247,3 +252,93 @@ def _read_until(terminal: int, part: str, seconds: float = 60) -> str:
         assert ready, f"no {part!r} in {shown!r}"
         shown += os.read(terminal, 4096).decode(errors="replace")
     return shown
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_without_a_command_the_program_prints_its_commands(capsys, words):
+    assert cli.main(words) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    for name, command in cli.COMMANDS.items():
+        assert f"  {name} " in said.out
+        assert command.summary in said.out
+    assert max(map(len, said.out.splitlines())) < 100
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"nstr3d {nstr3d.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("word", "advice"),
+    [
+        ("rendr", "did you mean render?"),
+        ("fitt", "did you mean fit?"),
+        ("bunny.obj", "to fit a file: nstr3d fit bunny.obj."),
+        ("--steps", "options stand behind the command."),
+        ("xyzzy", "the commands are fit, points, "),
+    ],
+)
+def test_an_unknown_command_is_answered_with_a_near_one(capsys, word, advice):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([word])
+    assert stop.value.code == 2
+    assert_one_sentence(capsys.readouterr().err, f"there is no command {word!r}; {advice}")
+
+
+def test_an_unknown_option_is_answered_with_a_near_one(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["fit", "a.obj", "--resolutio", "3"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "Perhaps you meant" in said
+    assert "--resolution INT" in said
+    assert said.count("--resolution ") == 1  # not those of other commands
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_knows_the_commands_and_their_options(capsys, shell):
+    assert cli.main(["--completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert all(name in script for name in cli.COMMANDS)
+    assert "--resolution" in script
+
+
+def test_completion_of_another_shell_is_refused(capsys):
+    assert cli.main(["--completion", "fish"]) == 1
+    assert_one_sentence(capsys.readouterr().err, "bash, zsh, not fish")
+
+
+def test_the_program_has_every_command_and_each_has_help(capsys):
+    names = "fit points render export view flow batch bench info check"
+    assert " ".join(cli.COMMANDS) == names
+    for name in ("flow", "bench", "check", "points"):
+        with pytest.raises(SystemExit) as stop:
+            cli.main([name, "--help"])
+        assert stop.value.code == 0
+        assert f"usage: nstr3d {name} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["bench", "nowhere.obj"], "nowhere.obj does not exist; name files or folders to race on."),
+        (["bench", "speed", "nowhere.obj"], "nowhere.obj does not exist; name a mesh to measure"),
+        (["flow", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
+    ],
+)
+def test_flow_and_bench_miss_a_file_with_one_sentence(capsys, words, said):
+    assert cli.main(words) == 1
+    assert_one_sentence(capsys.readouterr().err, said)
+
+
+def test_messages_name_commands_of_the_program_only():
+    texts = [path.read_text(encoding="utf-8") for path in Path(nstr3d.__path__[0]).rglob("*.py")]
+    literals = [
+        node.value
+        for text in texts
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    assert not [text for text in literals if "python apps/" in text or "; apps/" in text]

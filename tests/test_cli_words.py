@@ -3,6 +3,8 @@
 import pytest
 
 from nstr3d.cli import command as cli
+from nstr3d.cli import fit
+from nstr3d.cli.fit import FitMesh, FitSignal
 from nstr3d.cli.words import names_signal
 
 
@@ -32,13 +34,13 @@ from nstr3d.cli.words import names_signal
     ],
 )
 def test_the_kind_is_that_of_the_file_and_not_of_an_options_value(words, signal):
-    assert names_signal(words.split(), cli.FitMesh, cli.FitSignal) is signal
+    assert names_signal(words.split(), FitMesh, FitSignal) is signal
 
 
 @pytest.mark.parametrize(
     ("words", "shown", "other"),
     [
-        ("--help", "--resolution", "--bpp"),
+        ("--help", "nstr3d fit photo.png --help", "--bpp"),
         ("--help photo.png", "--bpp", "--resolution"),
         ("photo.png -h", "--bpp", "--resolution"),
         ("mesh.obj --help", "--resolution", "--bpp"),
@@ -79,8 +81,8 @@ def test_a_missing_picture_is_missed_as_a_picture(tmp_path, capsys, words):
 
 def test_one_runs_as_a_signal_and_the_other_as_a_mesh(monkeypatch):
     asked = []
-    monkeypatch.setattr(cli, "fit_signal", lambda options: asked.append(("signal", options)))
-    monkeypatch.setattr(cli, "fit_mesh", lambda options: asked.append(("mesh", options)))
+    monkeypatch.setattr(fit, "fit_signal", lambda options: asked.append(("signal", options)))
+    monkeypatch.setattr(fit, "fit_mesh", lambda options: asked.append(("mesh", options)))
     assert cli.main(["fit", "--overwrite", "photo.png"]) == 0
     assert cli.main(["fit", "--overwrite", "photo.png.obj"]) == 0
     assert [kind for kind, _ in asked] == ["signal", "mesh"]

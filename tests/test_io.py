@@ -155,7 +155,7 @@ BAD_MESHES = {
     "junk.gltf": (JUNK, "could not be read as glTF: it is damaged"),
     "text.obj": ("hello world\n", "holds no geometry"),
     "void.stl": (b"\0" * 84, "holds no geometry"),
-    "points.obj": (CORNERS, r"has 3 points but no faces; fit it with apps/fit_points.py"),
+    "points.obj": (CORNERS, r"has 3 points but no faces; fit it with nstr3d points"),
     "points.ply": (
         PLY_HEADER.format(3, "face", 0) + "0 0 0\n1 0 0\n0 1 0\n",
         "has 3 points but no faces",

@@ -6,7 +6,9 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -33,8 +35,8 @@ ORDER = (
     "jobs",
     "view",
     "batch",
-    "cli",
     "bench",
+    "cli",
 )
 PUBLIC = {"__init__", "__main__"}  # root modules that a user imports or runs
 # Packages that are slow to load or may be absent, each with the modules that may import it.
@@ -60,6 +62,7 @@ OWNERS = {
     "safetensors": ("model",),
     "pydantic": ("model.schema", "batch.schema", "io.lockschema"),
     "matplotlib": ("bench",),
+    "skimage": ("bench.speedreport",),
     "onnxruntime": ("model.exchange",),
     "onnxscript": ("model.exchange",),
     "fsspec": ("batch.store",),
@@ -158,10 +161,64 @@ def test_the_page_about_the_packages_shows_the_imports() -> None:
     assert page["redrawn"](text) == text, "run python docs/packages.py"
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    heavy = ["trimesh", "igl", "numba", "scipy", "PIL", "skimage", "tyro", "matplotlib", "pydantic"]
-    loaded = f"[name for name in {heavy} if name in sys.modules]"
-    program = f"import sys, nstr3d; print({loaded}, 'torch' in sys.modules)"
+HEAVY = ["torch", "numba", "scipy", "pydantic", "trimesh", "igl", "PIL", "skimage", "matplotlib"]
+
+
+@pytest.mark.parametrize(
+    ("program", "light"),
+    [
+        ("import nstr3d", "numpy tyro"),
+        ("import nstr3d.types, nstr3d.io, nstr3d.jobs.options, nstr3d.jobs.signaloptions", "tyro"),
+        ("from nstr3d.cli import main; main([])", "numpy tyro"),
+        ("from nstr3d.cli import main; main(['--help'])", "numpy tyro"),
+        *(
+            (f"from nstr3d.cli import main; main({[*words, '--help']})", "")
+            for words in (
+                ["fit"],
+                ["fit", "a.png"],
+                ["points"],
+                ["batch"],
+                ["check"],
+                ["flow"],
+                ["info"],
+            )
+        ),
+    ],
+)
+def test_help_and_options_load_nothing_heavy(program: str, light: str) -> None:
+    loaded = f"[name for name in {HEAVY + light.split()} if name in sys.modules]"
+    ending = f"atexit.register(lambda: print('loaded', {loaded}))"
+    command = [sys.executable, "-c", f"import atexit, sys; {ending}; {program}"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert result.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_the_package_offers_the_names_that_it_declares() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    declared = {
+        alias.name: str(node.module).removeprefix("nstr3d.")
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert declared == nstr3d._HOMES
+    assert set(nstr3d.__all__) == declared.keys()
+    for name in declared:
+        assert getattr(nstr3d, name) is not None
+        assert not isinstance(getattr(nstr3d, name), ModuleType)
+    assert nstr3d.geometry.mesh.__name__ == "nstr3d.geometry.mesh"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = nstr3d.nothing  # type: ignore[attr-defined]
+
+
+def test_functions_keep_their_names_when_packages_of_the_same_name_are_imported() -> None:
+    program = (
+        "import nstr3d; nstr3d.Studio; import nstr3d.render.traced; from nstr3d.render import "
+        "traced; print(callable(nstr3d.render), nstr3d.render is traced.render)"
+    )
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT.parent)
-    assert result.stdout.split("\n")[0] == "[] True"
+    assert result.stdout == "True True\n"
+    with pytest.raises(ModuleNotFoundError):
+        import_module("nstr3d.fit")  # a function, never a module

@@ -19,7 +19,8 @@ from nstr3d.jobs.walk import walk
 from nstr3d.model.checkpoint import load
 from nstr3d.render.labels import type_size
 from nstr3d.render.panels import GAP, comparison, opaque, shrunk
-from nstr3d.signals.signal import TRAINED, Signal, kind_of
+from nstr3d.signals.kinds import kind_of
+from nstr3d.signals.signal import TRAINED, Signal
 from nstr3d.types import Lattice
 
 ASSETS = Path(__file__).parents[1] / "assets"

@@ -31,7 +31,8 @@ from nstr3d.fields.level import Level, LevelConfig, stored_nodes
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field.interpolate import gather
-from nstr3d.signals.signal import kind_of, sized_waves
+from nstr3d.signals.kinds import kind_of
+from nstr3d.signals.signal import sized_waves
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import SdfObjective, TransportPenalty, ValueObjective
 from nstr3d.training.presets import changed, sized_nstr

@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from nstr3d.batch.attempt import Task, attempt, report_loss
 from nstr3d.batch.slot import Slot
 from nstr3d.system import Message, count_processors
@@ -165,10 +163,7 @@ def local_slots(workers: int | None, device: str, gpu_memory: float) -> list[Slo
     Unless ``device`` is "cpu", the slots use the GPUs that torch finds, each GPU at most as many
     slots as have room with ``gpu_memory`` bytes. Raises ValueError if ``workers`` is less than 1.
     """
-    gpus = [
-        torch.cuda.get_device_properties(index).total_memory for index in range(_gpu_count(device))
-    ]
-    return packed(count_processors(), workers, gpus, gpu_memory)
+    return packed(count_processors(), workers, _gpu_memories(device), gpu_memory)
 
 
 def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) -> list[Slot]:
@@ -194,5 +189,11 @@ def packed(cores: int, workers: int | None, gpus: Sequence[float], need: float) 
     return [Slot(max(1, cores // len(places)), gpu, share) for gpu, share in places]
 
 
-def _gpu_count(device: str) -> int:
-    return torch.cuda.device_count() if device != "cpu" else 0
+def _gpu_memories(device: str) -> list[float]:
+    """The memory in bytes of each GPU that torch finds; no GPU counts for the ``device`` "cpu"."""
+    if device == "cpu":
+        return []
+    import torch
+
+    cuda = torch.cuda
+    return [cuda.get_device_properties(index).total_memory for index in range(cuda.device_count())]

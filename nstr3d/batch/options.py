@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from nstr3d.jobs.options import Extraction, Output, Parts, SurfaceJob, Training
-from nstr3d.model.tags import encode_config
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # the output of a shape's worker
@@ -57,6 +56,8 @@ class ShapeOptions:
 
         It covers the options and the default configs that they select, but not the device.
         """
+        from nstr3d.model.tags import encode_config
+
         how = replace(self.training, params=None)  # each shape reports a budget that is too small
         configs = how.config, how.architecture(np.zeros((1, 3)))
         defaults = [encode_config(each) for each in configs]

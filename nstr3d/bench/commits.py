@@ -7,10 +7,11 @@ from pathlib import Path
 
 
 def find_commit(folder: Path) -> str:
-    """The short hash of the commit checked out in ``folder``, empty outside a git repository.
-
-    Raises FileNotFoundError if git is not installed or ``folder`` does not exist.
-    """
+    """The short hash of the commit checked out in ``folder``, empty outside a git repository and
+    where git is not installed."""
     command = ["git", "rev-parse", "--short", "HEAD"]
-    completed = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return completed.stdout.strip()
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return ""
+    return done.stdout.strip()

@@ -16,8 +16,8 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
 from nstr3d.io import load_image, load_mesh, load_sound
+from nstr3d.signals.kinds import kind_of
 from nstr3d.signals.ratios import psnr, snr
-from nstr3d.signals.signal import kind_of
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.surface.metrics import (
     BAND,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from nstr3d.jobs.check import check_file
 from nstr3d.jobs.messages import sentence, with_flags
 
 REPAIRS = {
@@ -36,6 +36,8 @@ def check(options: Check) -> None:
     """Prints the properties of a file. Raises ValueError, OSError or ModuleNotFoundError with one
     sentence if a job could not use the file; with ``json``, the sentence is also printed as
     JSON."""
+    from nstr3d.jobs.check import check_file
+
     try:
         about = check_file(options.path)
     except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -59,6 +61,11 @@ def check_table(about: dict[str, Any]) -> str:
     rows = [("format", f"{about['format']}, {about['bytes']:,} bytes"), *rows]
     rows += [("suspicious", with_flags(each)) for each in about["suspicious"] or ["nothing"]]
     rows.append(("fit it with", about["command"]))
+    return aligned(rows)
+
+
+def aligned(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values as lines of two columns."""
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
 
@@ -77,7 +84,7 @@ def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("would be turned", f"{repairs['flipped_faces']:,} faces"),
         ("would be closed", f"{closed['holes']:,} hole(s), up to {closed['widest']:.3g} wide"),
         ("the sign rests on", about["sign"]),
-        *_place_rows(about),
+        *place_rows(about),
         ("volume", f"{about['volume']:.4g}, on average {about['mean_thickness']:.3g} thick"),
     ]
     if far["parts"]:
@@ -105,12 +112,13 @@ def _points_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("would be turned", "not counted" if turned is None else f"{turned:,} normals"),
         ("the sign rests on", about["sign"]),
         ("typical spacing", f"{about['spacing']:.4g}"),
-        *_place_rows(about),
+        *place_rows(about),
         ("far points", f"take {about['far']['share_of_box']:.1%} of the box's length"),
     ]
 
 
-def _place_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
+def place_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows on the bounds, the size and the units of a shape."""
     lower, upper = (
         "(" + ", ".join(f"{value:.9g}" for value in about["bounds"][side]) + ")"
         for side in ("lower", "upper")

@@ -144,6 +144,7 @@ def _levels(options: Export, out: Path) -> dict[Path, int | None]:
     cannot be, or two wishes at once."""
     if options.lod is not None and options.faces is not None:
         raise ValueError("--faces asks for one mesh and --lod for several; name one of them.")
+    levels: dict[Path, int | None]
     if options.lod is None:
         levels = {out: options.faces}
     else:

@@ -162,7 +162,7 @@ def _is_mesh(path: Path) -> bool:
 
 def chosen_up(option: str, fit: Fit) -> Up:
     """The axis ``option``, or for "auto" the one that the fit noted."""
-    return cast(Up, fit.provenance.get("up", "y") if option == "auto" else option)
+    return fit.up if option == "auto" else cast(Up, option)
 
 
 def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 import tyro
 
 from nstr3d.cli.render import load_shape
+from nstr3d.cli.words import PORTS
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
@@ -24,7 +25,6 @@ from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted
 from nstr3d.view.window import KEYS, Window, has_display
 
-PORTS = (0, 65535)
 RESOLUTIONS = (8, 1024)  # fewest and most cells along a model's longest side
 
 
@@ -98,7 +98,7 @@ def _up(options: View, shapes: Sequence[Shape]) -> Up:
     if not shapes:
         return "y"
     if shapes[0].fit is not None:
-        return shapes[0].fit.provenance.get("up", "y")
+        return shapes[0].fit.up
     first = next(path for path in options.files if not holds_lines(path))
     return guess_up(shapes[0].mesh, first.suffix)
 

@@ -3,8 +3,11 @@ uses for the kind of file that is to be fitted."""
 
 from __future__ import annotations
 
+import inspect
+import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -16,35 +19,40 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-from nstr3d.signals.signal import kind_of
+from nstr3d.cli.guard import Refused
+from nstr3d.signals.kinds import kind_of
 
+PORTS = (0, 65535)
+SHELLS = ("bash", "zsh")
 T = TypeVar("T")
 MAY_BE_EMPTY = "--where", "--title"
 # A job's options on the command line: without prefixes; those without a default are positional.
 Options = tyro.conf.OmitArgPrefixes[tyro.conf.PositionalRequiredArgs[T]]
 
 
-class Refused(Exception):
-    """Raised for options that a dataclass refused with the ValueError ``reason``.
-
-    tyro would catch the ValueError itself and exit with its own message and code.
-    """
-
-    def __init__(self, reason: ValueError):
-        super().__init__(*reason.args)
-
-
 def parse(options: type[T], prog: str, args: Sequence[str] | None = None) -> T:
     """The ``options`` filled from ``args``, by default the words of the command line. Raises
     `Refused` for values out of range, and SystemExit for unknown words."""
-    return tyro.cli(options, prog=prog, args=_filled(args), registry=_registry())
-
-
-def parse_command(commands: Mapping[str, type], prog: str, args: Sequence[str]) -> Any:
-    """`parse`, where the first word names one of the ``commands``."""
-    return tyro.extras.subcommand_cli_from_dict(
-        dict(commands), prog=prog, args=_filled(args), registry=_registry()
+    return tyro.cli(
+        options,
+        prog=prog,
+        description=inspect.getdoc(options),
+        args=_filled(args),
+        registry=_registry(),
     )
+
+
+def completion(commands: dict[str, type], shell: str) -> str:
+    """The script that completes the words of the ``commands`` of nstr3d in ``shell``. Raises
+    ValueError for a shell without completion."""
+    if shell not in SHELLS:
+        raise ValueError(f"--completion is one of {', '.join(SHELLS)}, not {shell}.")
+    script = io.StringIO()
+    with redirect_stdout(script), suppress(SystemExit):
+        tyro.extras.subcommand_cli_from_dict(
+            dict(commands), prog="nstr3d", args=["--tyro-print-completion", shell]
+        )
+    return script.getvalue()
 
 
 def _filled(args: Sequence[str] | None) -> Sequence[str]:

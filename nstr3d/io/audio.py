@@ -13,6 +13,7 @@ import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
 from nstr3d.io.room import check_room
+from nstr3d.types import expect
 
 WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 
@@ -68,6 +69,7 @@ def save_sound(path: str | os.PathLike[str], sound: Sound) -> None:
     Raises ``ValueError`` for an extension other than .wav, an empty sound, or values that are not
     finite, and ``ModuleNotFoundError`` without soundfile.
     """
+    expect(sound, Sound, "sound")
     path = Path(path)
     if path.suffix.lower() != ".wav":
         raise ValueError(f"{path}: sounds are written as WAV; end the name in .wav")

@@ -5,6 +5,7 @@ Every error message is one sentence that names the file.
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from nstr3d.io.deepcolour import (
 )
 from nstr3d.io.errors import ContentError
 from nstr3d.io.room import check_room
+from nstr3d.types import expect
 
 LARGE = 1 << 24  # a PNG of at least this many values is compressed at a lower level
 
@@ -124,6 +126,7 @@ def save_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
     are written exactly. Raises ``ValueError`` for an extension other than .png, another shape or
     type, and floats that are not finite or outside [0, 1].
     """
+    expect(image, np.ndarray, "image")
     if image.ndim != 3 or image.shape[2] not in (3, 4) or image.size == 0:
         raise ValueError(f"{path}: a picture has shape (height, width, 3 or 4), not {image.shape}")
     if np.issubdtype(image.dtype, np.floating):
@@ -193,6 +196,15 @@ def _deep_grey(picture: Any, stored: str, is_signed: bool) -> tuple[np.ndarray, 
     is_told = "32" in stored or is_signed  # full scale of such files is a convention
     note = f"its integers, up to {values.max()}, were divided by {peak}" if is_told else ""
     return (values / np.float64(peak)).astype(np.float32), 16, note
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    """``image (h, w, 3)`` or ``(h, w, 4)`` uint8 as the bytes of a PNG file."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _save_png(path: Path, image: np.ndarray) -> None:

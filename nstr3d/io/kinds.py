@@ -61,5 +61,5 @@ def unread(suffix: str) -> str:
     if suffix in FILMS:
         return f"films ({suffix}) are not read; convert a frame to PNG, or the sound to WAV"
     if suffix in POINTS:
-        return f"'{suffix}' holds points and no faces; fit it with apps/fit_points.py"
+        return f"'{suffix}' holds points and no faces; fit it with nstr3d points"
     return f"unknown mesh extension '{suffix}'; {MESHES}"

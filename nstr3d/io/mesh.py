@@ -24,7 +24,7 @@ from nstr3d.io.plymesh import read_ply_mesh
 from nstr3d.io.polygons import Polygons, triangulate
 from nstr3d.io.room import check_archive
 from nstr3d.io.stl import read_stl
-from nstr3d.types import Mesh, Up
+from nstr3d.types import Mesh, Up, expect
 
 
 def load_mesh(path: str | os.PathLike[str]) -> Mesh:
@@ -61,7 +61,7 @@ def read_mesh(path: str | os.PathLike[str]) -> tuple[Mesh, list[str]]:
         told = f" ({'; '.join(content.notes)})" if content.notes else ""
         raise NoFacesError(
             f"{path} has {len(vertices)} points but no faces{told}; fit it with "
-            "apps/fit_points.py, or export it again as triangles if it was a mesh"
+            "nstr3d points, or export it again as triangles if it was a mesh"
         )
     notes = list(content.notes)
     if lines := int((content.counts < 3).sum()):
@@ -87,6 +87,7 @@ def save_mesh(
     unknown extension, a mesh without faces, non-finite vertices, faces out of range, and colours of
     another shape, range or format than .ply, and normals of another shape or length.
     """
+    expect(mesh, Mesh, "mesh")
     path = Path(path)
     encode = ENCODERS.get(path.suffix.lower())
     if encode is None:

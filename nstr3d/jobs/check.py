@@ -6,7 +6,6 @@ The file is read, repaired and prepared by the same functions as in the jobs.
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,9 @@ from nstr3d.geometry.cloud.prepare import prepare
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.doubts import mean_thickness
 from nstr3d.geometry.mesh.surface import volume
-from nstr3d.io import NoFacesError, load_cloud, load_picture, load_sound, read_mesh
+from nstr3d.io import NoFacesError, load_cloud, read_mesh
 from nstr3d.io.cloud import CLOUD_SUFFIXES
+from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head
 from nstr3d.jobs.prepared import (
     Prepared,
     describe_far,
@@ -27,7 +27,7 @@ from nstr3d.jobs.prepared import (
     prepare_mesh,
     unite_overlap,
 )
-from nstr3d.signals.signal import kind_of
+from nstr3d.signals.kinds import kind_of
 from nstr3d.types import Box, Mesh, PointCloud
 
 # Above this number of points, turned normals are not counted, since that takes seconds.
@@ -35,7 +35,6 @@ MOST_TURNED = 50_000
 FLAT = 1e-6  # mean thickness, in longest sides, below which a mesh counts as flat
 THIN = 1 / 80  # mean thickness, in longest sides, below which the usual cells are too coarse
 OFF_CENTRE = 1000  # distance from the origin, in longest sides, that suggests map coordinates
-EASTING, NORTHING = (1e5, 1e6), (0.0, 1e7)  # metres of UTM coordinates
 
 
 def check_file(path: Path) -> dict[str, Any]:
@@ -46,17 +45,12 @@ def check_file(path: Path) -> dict[str, Any]:
     """
     started = time.perf_counter()
     about = _kind(path)(path)
-    head = {
-        "path": os.fspath(path),
-        "format": path.suffix.lstrip(".").upper(),
-        "bytes": path.stat().st_size,
-    }
-    return head | about | {"seconds": time.perf_counter() - started}
+    return head(path) | about | {"seconds": time.perf_counter() - started}
 
 
 def _kind(path: Path) -> Callable[[Path], dict[str, Any]]:
     """The function that describes a file of this kind."""
-    signals = {"image": _about_picture, "sound": _about_sound}
+    signals = {"image": about_picture, "sound": about_sound}
     if kind_of(path) in signals:
         return signals[kind_of(path)]
     if path.suffix.lower() in CLOUD_SUFFIXES - {".ply"}:
@@ -95,7 +89,7 @@ def _about_mesh(mesh: Mesh) -> dict[str, Any]:
         "extent": solid.bounds.extent.tolist(),
         "volume": abs(volume(solid)),
         "mean_thickness": thickness,
-        "units": _units(solid.bounds),
+        "units": guess_units(solid.bounds),
         "suspicious": [
             *prepared.warnings,
             *_thin(thickness, solid.bounds),
@@ -122,7 +116,7 @@ def _about_points(path: Path) -> dict[str, Any]:
     used = cloud if counted else PointCloud(cloud.points)
     clean, frame, done = prepare(used, outward=lambda tree: np.zeros_like(tree.points))
     world = frame.to_world(clean.points)
-    bounds, whole = _box(world), _box(cloud.points[np.isfinite(cloud.points).all(axis=1)])
+    bounds, whole = box_of(world), box_of(cloud.points[np.isfinite(cloud.points).all(axis=1)])
     spacing = float(np.median(clean.tree(clean.points, 2)[0][:, 1])) * frame.scale
     suspicious = _place(bounds)
     if done.outliers:
@@ -142,40 +136,10 @@ def _about_points(path: Path) -> dict[str, Any]:
         "sign": f"normals {'of the file' if cloud.normals is not None else 'that are estimated'}",
         "bounds": dataclasses.asdict(bounds),
         "extent": bounds.extent.tolist(),
-        "units": _units(bounds),
+        "units": guess_units(bounds),
         "suspicious": suspicious,
         "command": f"nstr3d points {path}",
     }
-
-
-def _about_picture(path: Path) -> dict[str, Any]:
-    picture = load_picture(path)
-    return {
-        "kind": "image",
-        "shape": list(picture.values.shape),
-        "bits": picture.bits,
-        "suspicious": [f"{note[:1].upper()}{note[1:]}." for note in picture.notes],
-        "command": f"nstr3d fit {path}",
-    }
-
-
-def _about_sound(path: Path) -> dict[str, Any]:
-    sound = load_sound(path)
-    loudest = float(np.abs(sound.values).max())
-    quiet = "All samples are 0, so there is nothing to hear."
-    loud = f"Samples reach {loudest:.3g}, beyond the full scale of 1."
-    return {
-        "kind": "sound",
-        "shape": list(sound.values.shape),
-        "rate": sound.rate,
-        "subtype": sound.subtype,
-        "suspicious": [quiet] if not loudest else [loud] if loudest > 1 else [],
-        "command": f"nstr3d fit {path}",
-    }
-
-
-def _box(points: np.ndarray) -> Box:
-    return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))
 
 
 def _thin(thickness: float, bounds: Box) -> list[str]:
@@ -204,15 +168,3 @@ def _place(bounds: Box) -> list[str]:
     if earth.all() and extent[:2].max() < 1 and extent[2] > 100 * extent[:2].max():
         messages.append("x and y may be degrees while z is a length; project them to metres.")
     return messages
-
-
-def _units(bounds: Box) -> str:
-    """A guess at the units, which most formats do not store."""
-    longest, (x, y) = float(bounds.extent.max()), bounds.centre[:2]
-    if EASTING[0] <= x <= EASTING[1] and NORTHING[0] < y <= NORTHING[1] and y > EASTING[0]:
-        return "perhaps metres of a map projection such as UTM"
-    if longest <= 3:
-        return f"unknown; {longest:.4g} may be metres or a normalised size"
-    if longest <= 3000:
-        return f"unknown; {longest:.4g} may be millimetres of a part or metres of a building"
-    return f"unknown; {longest:.4g} may be millimetres or metres of a site"

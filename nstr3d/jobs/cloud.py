@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import SurfaceJob, check_not_negative, check_positive, check_range
+from nstr3d.jobs.options import PointsJob
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
 from nstr3d.jobs.walk import walk
@@ -44,50 +44,8 @@ from nstr3d.types import Mesh, PointCloud, Up
 CELLS = (120, 640)  # fewest and most grid cells along the longest side of the first surface
 CELLS_PER_SPACING = 2.0  # grid cells per typical spacing of the points
 CLOUDS = "Surfaces of point clouds"  # the subject of the error message where numba is missing
-NORMALS = ("given", "estimate")
 CHANCE = 53.0  # degrees; normals that deviate more from the points say little (chance gives 60)
 FEW_TURNED = 0.001  # warn if more than this fraction of the measured normals was turned outward
-
-
-@dataclass(frozen=True)
-class PointsJob(SurfaceJob):
-    """What to fit to a point cloud, and how."""
-
-    path: Path
-    """Point cloud, with or without normals: PLY, PCD, text (XYZ, CSV, PTS ...), NPY, NPZ or LAS
-    (needs laspy)."""
-    normals: Literal["given", "estimate"] = "given"
-    """given: use the file's normals, or estimate normals if it has none. estimate: ignore the
-    file's normals."""
-    smooth: float | None = None
-    """Standard deviation of the noise, in the points' units; estimated by default. With 0 the
-    surface follows the points closely."""
-    trim: float | None = None
-    """For open scans: remove surface that is farther than this many typical spacings from every
-    point. 4 suits most scans."""
-    reference: Path | None = None
-    """A mesh to measure the result against."""
-    keep_outliers: bool = False
-    """Keep points that lie far from all others."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.normals not in NORMALS:
-            raise ValueError(
-                Message("<normals> is one of {}, not {}.", ", ".join(NORMALS), self.normals)
-            )
-        check_not_negative(self, "smooth")
-        check_positive(self, "trim")
-        check_range(self, smooth=(0, 1e15), trim=(0, 1e6))
-
-    @property
-    def surfacing(self) -> dict[str, Any]:
-        """The keyword arguments of `first_surface` that these options set."""
-        return {
-            "estimate_normals": self.normals != "given",
-            "smooth": self.smooth,
-            "keep_outliers": self.keep_outliers,
-        }
 
 
 @dataclass(frozen=True)

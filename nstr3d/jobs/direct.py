@@ -28,7 +28,7 @@ from nstr3d.io.interop import as_cloud, as_mesh
 from nstr3d.jobs.cloud import first_surface, points_warnings
 from nstr3d.jobs.fitting import draw_samples, new_field, objective_of
 from nstr3d.jobs.messages import sentence
-from nstr3d.jobs.options import Extraction, Parts, Training
+from nstr3d.jobs.options import Parts, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
 from nstr3d.jobs.signal import fit_values
 from nstr3d.jobs.signaloptions import SignalJob
@@ -56,7 +56,7 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     """
     training, parts = _split(options, Training, Parts)
     mesh, notes = read_mesh(source) if _is_path(source) else (as_mesh(source), [])
-    prepared = prepare_mesh(mesh, parts.drop_far, parts.sheets(1 / Extraction.resolution))
+    prepared = prepare_mesh(mesh, parts.drop_far, parts.sheets(1 / training.resolution))
     prepared = unite_overlap(prepared, MeshDistance(prepared.mesh))
     _warn([*notes, *prepared.warnings])
     suffix = Path(source).suffix if _is_path(source) else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from nstr3d.io import read_mesh
 from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import Parts, SurfaceJob
+from nstr3d.jobs.options import MeshJob
 from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
@@ -34,15 +33,6 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Mesh, Up
 
 KINK_SAMPLES = 20_000  # surface points; kinks are measured at those near faces of cells
-
-
-@dataclass(frozen=True)
-class MeshJob(SurfaceJob):
-    """What to fit to a mesh, and how."""
-
-    path: Path
-    """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
-    parts: Parts = field(default_factory=Parts)
 
 
 def run(
@@ -196,7 +186,7 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up)
     return side_by_side([titled(render(sdf, camera, config), name) for name, sdf in views.items()])
 
 
-def _transport(job: SurfaceJob, result: Fit) -> dict[str, Any]:
+def _transport(job: MeshJob, result: Fit) -> dict[str, Any]:
     """Whether the transport loss was used, and the `Nstr.transport_residual` over random points of
     the unit box; the residual is None for a field without a transport F."""
     field = result.field

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
 from nstr3d.system import Message, one_line, with_flags
 
 # Texts by which torch reports, in a plain RuntimeError, that an allocation failed.
 FAILED_ALLOCATIONS = ("DefaultCPUAllocator", "CUDA error: out of memory")
+
+
+class Interrupted(Exception):
+    """Raised when the user stopped the job; the message says what was kept."""
 
 
 def sentence(error: BaseException, flags: bool = False) -> str:
@@ -34,9 +36,10 @@ def memory_errors() -> Iterator[None]:
     """
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise MemoryError(str(error)) from error
     except RuntimeError as error:
-        if not any(part in str(error) for part in FAILED_ALLOCATIONS):
+        import torch
+
+        failed = any(part in str(error) for part in FAILED_ALLOCATIONS)
+        if not (failed or isinstance(error, torch.OutOfMemoryError)):
             raise
         raise MemoryError(str(error)) from error

@@ -1,7 +1,8 @@
 """The options that jobs on meshes, point clouds and whole data sets share.
 
 They are plain dataclasses: the command line parses them, jobs take them and a data set stores them.
-Each raises ValueError if an option is out of range or contradicts another.
+Each raises ValueError if an option is out of range or contradicts another. The fields that options
+choose are imported when they are built, so that the command line's help needs no torch.
 """
 
 from __future__ import annotations
@@ -10,16 +11,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nstr3d.fields.nstr import NstrConfig, TransportConfig
-from nstr3d.fields.vicinity import Near
 from nstr3d.jobs.messages import Message
 from nstr3d.system import check_memory
-from nstr3d.training.fit import FitConfig
-from nstr3d.training.losses import GRADIENT_WEIGHT
-from nstr3d.training.presets import FIELDS, LARGEST, PRESETS, SMALLEST, levels_for
-from nstr3d.types import Box
+
+if TYPE_CHECKING:
+    from nstr3d.fields.vicinity import Near
+    from nstr3d.training.fit import FitConfig
+    from nstr3d.types import Box
 
 SAMPLES = 100_000
 SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
@@ -30,6 +30,8 @@ LARGEST_SECONDS = 1e9  # 30 years
 LARGEST_SEED = 2**32 - 1  # the random generators take seeds derived from it
 Device = Literal["auto", "cpu", "cuda"]
 PresetName = Literal["fast", "standard", "fine"]
+FieldName = Literal["nstr", "grid", "ngp", "siren", "fourier"]
+NORMALS = ("given", "estimate")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Training:
     """Train for this many steps instead of the preset's."""
     pool: int | None = None
     """Number of training samples; the preset's by default."""
-    field: Literal["nstr", "grid", "ngp", "siren", "fourier"] = "nstr"
+    field: FieldName = "nstr"
     """nstr: ours. grid: ours without waves. ngp, siren, fourier: baselines (Instant-NGP, SIREN,
     Fourier features)."""
     transport: float = 0.0
@@ -60,15 +62,9 @@ class Training:
     """Seed of all random numbers."""
 
     def __post_init__(self):
-        if self.preset not in PRESETS:
-            raise ValueError(
-                Message("<preset> is one of {}, not {}.", ", ".join(PRESETS), self.preset)
-            )
+        check_choice(self, "preset", get_args(PresetName))
         check_positive(self, "params", "seconds", "steps", "pool")
-        if self.field not in FIELDS:
-            raise ValueError(
-                Message("<field> is one of {}, not {}.", ", ".join(FIELDS), self.field)
-            )
+        check_choice(self, "field", get_args(FieldName))
         if self.transport and self.field not in ("nstr", "grid"):
             raise ValueError(
                 Message(
@@ -80,16 +76,30 @@ class Training:
         check_not_negative(self, "transport")
         counts = dict.fromkeys(("params", "steps", "pool"), (1, LARGEST_COUNT))
         check_range(self, **counts, seconds=(0, LARGEST_SECONDS), transport=(0, 1e6))
-        if self.cells is not None and (
-            self.field != "nstr" or not SMALLEST <= self.cells <= LARGEST
-        ):
-            text = "<cells> is {} to {} and needs <field> nstr, not {} with <field> {}."
-            raise ValueError(Message(text, SMALLEST, LARGEST, self.cells, self.field))
+        if self.cells is not None:
+            self._check_cells(self.cells)
         check_seed(self.seed)
+
+    def _check_cells(self, cells: int) -> None:
+        from nstr3d.training.presets import LARGEST, SMALLEST
+
+        if self.field != "nstr" or not SMALLEST <= cells <= LARGEST:
+            text = "<cells> is {} to {} and needs <field> nstr, not {} with <field> {}."
+            raise ValueError(Message(text, SMALLEST, LARGEST, cells, self.field))
+
+    @property
+    def resolution(self) -> int:
+        """Cells of the extraction grid that the budget of parameters can resolve."""
+        from nstr3d.training.presets import PRESETS
+
+        params = self.params or PRESETS[self.preset].params
+        return int(min(max(round(256 * math.sqrt(params / 1e5) / 16) * 16, 96), 512))
 
     @property
     def config(self) -> FitConfig:
         """The preset's training, changed by ``seed``, ``seconds``, ``steps`` and ``pool``."""
+        from nstr3d.training.presets import PRESETS
+
         changes = {"seed": self.seed, "seconds": self.seconds}
         changes |= {
             name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value
@@ -103,11 +113,16 @@ class Training:
         For the baselines, autograd must differentiate twice to fit gradients. At equal training
         time this raises their error near the surface.
         """
+        from nstr3d.training.losses import GRADIENT_WEIGHT
+
         return GRADIENT_WEIGHT if self.field in ("nstr", "grid") else 0.0
 
     def architecture(self, near: Near) -> Any:
         """The config of a new field near a mesh or points in the unit box. Raises ValueError if
         ``params`` is too small a budget for the coarsest field."""
+        from nstr3d.fields.nstr import NstrConfig, TransportConfig
+        from nstr3d.training.presets import FIELDS, PRESETS, levels_for
+
         if self.cells:
             config = NstrConfig(levels=levels_for(self.cells))
         else:
@@ -222,10 +237,7 @@ class SurfaceJob:
     def resolution(self) -> int:
         """Cells of the extraction grid along the longest side: what the options say, or what the
         budget of parameters can resolve."""
-        if self.extraction.resolution is not None:
-            return self.extraction.resolution
-        params = self.training.params or PRESETS[self.training.preset].params
-        return int(min(max(round(256 * math.sqrt(params / 1e5) / 16) * 16, 96), 512))
+        return self.extraction.resolution or self.training.resolution
 
     def check_memory(self) -> None:
         """Raises ValueError for an option whose arrays alone are larger than the free memory."""
@@ -238,9 +250,63 @@ class SurfaceJob:
         check_memory(600 * cells**2, subject, "choose a smaller one.")
 
 
+@dataclass(frozen=True)
+class MeshJob(SurfaceJob):
+    """What to fit to a mesh, and how."""
+
+    path: Path
+    """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
+    parts: Parts = field(default_factory=Parts)
+
+
+@dataclass(frozen=True)
+class PointsJob(SurfaceJob):
+    """What to fit to a point cloud, and how."""
+
+    path: Path
+    """Point cloud, with or without normals: PLY, PCD, text (XYZ, CSV, PTS ...), NPY, NPZ or LAS
+    (needs laspy)."""
+    normals: Literal["given", "estimate"] = "given"
+    """given: use the file's normals, or estimate normals if it has none. estimate: ignore the
+    file's normals."""
+    smooth: float | None = None
+    """Standard deviation of the noise, in the points' units; estimated by default. With 0 the
+    surface follows the points closely."""
+    trim: float | None = None
+    """For open scans: remove surface that is farther than this many typical spacings from every
+    point. 4 suits most scans."""
+    reference: Path | None = None
+    """A mesh to measure the result against."""
+    keep_outliers: bool = False
+    """Keep points that lie far from all others."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_choice(self, "normals", NORMALS)
+        check_not_negative(self, "smooth")
+        check_positive(self, "trim")
+        check_range(self, smooth=(0, 1e15), trim=(0, 1e6))
+
+    @property
+    def surfacing(self) -> dict[str, Any]:
+        """The keyword arguments of `first_surface` that these options set."""
+        return {
+            "estimate_normals": self.normals != "given",
+            "smooth": self.smooth,
+            "keep_outliers": self.keep_outliers,
+        }
+
+
 def default_folder(path: Path) -> Path:
     """The folder of the results for a file, unless the user names one."""
     return Path("out") / path.stem
+
+
+def check_choice(options: Any, name: str, choices: tuple[str, ...]) -> None:
+    """Raises ValueError if the option ``name`` is not one of ``choices``."""
+    value = getattr(options, name)
+    if value not in choices:
+        raise ValueError(Message(f"<{name}> is one of {{}}, not {{}}.", ", ".join(choices), value))
 
 
 def check_positive(options: Any, *names: str) -> None:

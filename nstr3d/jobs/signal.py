@@ -30,8 +30,9 @@ from nstr3d.model.codec import CODE, compress, decompress, save_compressed
 from nstr3d.model.tags import encode_config
 from nstr3d.render.panels import comparison, spectrograms
 from nstr3d.signals.fidelity import spectral_error, ssim
+from nstr3d.signals.kinds import kind_of
 from nstr3d.signals.ratios import psnr, snr
-from nstr3d.signals.signal import TRAINED, Signal, kind_of
+from nstr3d.signals.signal import TRAINED, Signal
 from nstr3d.system import check_memory
 from nstr3d.training.fit import Fit, fit
 from nstr3d.training.losses import TransportPenalty, ValueObjective

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import (
@@ -18,14 +18,15 @@ from nstr3d.jobs.options import (
     check_seed,
     default_folder,
 )
-from nstr3d.jobs.results import MODEL
-from nstr3d.jobs.walk import REPORT
-from nstr3d.signals.signal import TRAINED, kind_of
-from nstr3d.training.fit import FitConfig
+from nstr3d.signals.kinds import kind_of
+
+if TYPE_CHECKING:
+    from nstr3d.training.fit import FitConfig
 
 COMPRESSED = "model.nstq"
 PICTURE, SOUND, COMPARISON = "image.png", "sound.wav", "comparison.png"
 LARGEST_BYTES = 10**11
+FieldName = Literal["cosines", "nstr", "ngp", "siren", "fourier"]
 # default budget: bits per pixel of an image, or per frame and channel of a sound
 BITS = {"image": 16.0, "sound": 8.0}
 
@@ -46,7 +47,7 @@ class SignalJob:
     16, or 8 per channel of a sound."""
     bytes: int | None = None
     """Budget as the size in bytes of the model's file, which is quantised and entropy coded."""
-    field: Literal["cosines", "nstr", "ngp", "siren", "fourier"] = "cosines"
+    field: FieldName = "cosines"
     """cosines: ours in closed form. nstr: ours, trained. ngp, siren, fourier: trained baselines."""
     scale: int = 1
     """Reconstruct at this many times the resolution."""
@@ -82,11 +83,11 @@ class SignalJob:
                     "<bytes> is for the closed-form field of samples without noise; use <params>."
                 )
             )
-        if self.field not in ("cosines", *TRAINED):
+        if self.field not in get_args(FieldName):
             raise ValueError(
                 Message(
-                    "<field> is one of cosines, {} for an image or a sound, not {}.",
-                    ", ".join(TRAINED),
+                    "<field> is one of {} for an image or a sound, not {}.",
+                    ", ".join(get_args(FieldName)),
                     self.field,
                 )
             )
@@ -117,6 +118,8 @@ class SignalJob:
     @property
     def training(self) -> FitConfig:
         """How a trained field is trained."""
+        from nstr3d.training.fit import FitConfig
+
         return FitConfig(
             self.steps or 2000, batch=8192, settle=None, seconds=self.seconds, seed=self.seed
         )
@@ -124,6 +127,9 @@ class SignalJob:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of the files that the job writes, the model first."""
+        from nstr3d.jobs.publishing import REPORT
+        from nstr3d.jobs.results import MODEL
+
         return (
             MODEL if self.bytes is None else COMPRESSED,
             PICTURE if kind_of(self.path) == "image" else SOUND,

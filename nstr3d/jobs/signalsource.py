@@ -13,7 +13,7 @@ import numpy as np
 from nstr3d.io import Picture, Sound, load_picture, load_sound
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.signaloptions import SignalJob
-from nstr3d.signals.signal import kind_of
+from nstr3d.signals.kinds import kind_of
 
 LARGEST_SIDE = 8192  # pixels
 LARGEST_OUTPUT = 1 << 28  # samples of an enlarged reconstruction

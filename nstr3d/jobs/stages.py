@@ -11,18 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from nstr3d.jobs.messages import Message
+from nstr3d.jobs.messages import Interrupted, Message
 from nstr3d.kernels.available import INSTALL, numba_fault
 from nstr3d.system import peak_memory, stop_signals
-from nstr3d.training.fit import Fit, Progress
 
+if TYPE_CHECKING:
+    import torch
 
-class Interrupted(Exception):
-    """Raised when the user stopped the job; the message says what was kept."""
+    from nstr3d.training.fit import Fit, Progress
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,8 @@ class Listener:
 def pick_device(name: str) -> torch.device:
     """The torch device for ``auto``, ``cpu`` or ``cuda``; auto is CUDA where torch finds a CUDA
     device. Raises ValueError for another name, and for cuda where torch finds none."""
+    import torch
+
     if name not in ("auto", "cpu", "cuda"):
         raise ValueError(Message("<device> is one of auto, cpu, cuda, not {}.", name))
     if name == "cuda" and not torch.cuda.is_available():
@@ -107,6 +107,8 @@ def stop_on_signal() -> Iterator[threading.Event]:
 def machine(device: torch.device) -> dict[str, Any]:
     """The report's entry on the machine: device, threads, platform, versions and the process's
     peak memory in bytes, which is None if the system does not report it."""
+    import torch
+
     packages = ("nstr3d", "torch", "numpy", "libigl", "numba")
     return {
         "device": str(device),

@@ -22,14 +22,15 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
-from nstr3d.model.container import FORMAT as FORMAT_KEY
-from nstr3d.model.container import TEXT as TEXT_KEY
 from nstr3d.model.container import (
     Contents,
     check_contents,
     read_container,
     write_container,
 )
+from nstr3d.model.header import FORMAT as FORMAT_KEY
+from nstr3d.model.header import MAGIC, TRAINING
+from nstr3d.model.header import TEXT as TEXT_KEY
 from nstr3d.model.tags import (
     OTHER_VERSION,
     TAGS,
@@ -40,12 +41,11 @@ from nstr3d.model.tags import (
 )
 from nstr3d.system import one_line
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Frame
+from nstr3d.types import Box, Frame, Lattice, expect
 
 FORMAT = "nstr3d-2"
 # Formats that can be read. In nstr3d-1, configs have import paths instead of tags.
 READ = "nstr3d-1", FORMAT
-TRAINING = "training/"  # prefix of the optimiser's tensors in a resumable checkpoint
 FAULTS = ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError
 
 
@@ -60,6 +60,7 @@ def save(
     """
     from nstr3d.model.schema import check_header
 
+    expect(fit, Fit, "fit")
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()
     }
@@ -94,12 +95,36 @@ def load(
 ) -> Fit:
     """The `Fit` that `save` of this or an earlier version wrote, bit for bit, on ``device``.
 
-    ``configs`` lists config classes from outside nstr3d that the file may use. Raises
+    A checkpoint and a compressed model (.nstq) are read too. ``configs`` lists config classes from
+    outside nstr3d that the file may use. Raises
     FileNotFoundError, IsADirectoryError, and ValueError naming the file and the fault if the file
     is not safetensors, is truncated or changed, is from another program or a newer version, has an
-    entry out of range, or has tensors that are not finite or do not fit its config.
+    entry out of range, or has tensors that are not finite or do not fit its config. A compressed
+    model needs numba: without it, raises ModuleNotFoundError.
     """
-    return load_training(path, device, configs)[0]
+    path = Path(path)
+    if is_compressed(path):
+        return _load_compressed(path, device)
+    return _load(path, device, configs, resumed=False)[0]
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether ``path`` is a compressed model, by its extension or its first bytes."""
+    if path.suffix.lower() == ".nstq":
+        return True
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def _load_compressed(path: Path, device: torch.device | str) -> Fit:
+    """The fit of a compressed model: its field over the lattice of its samples."""
+    from nstr3d.model.codec import load_compressed
+
+    field = load_compressed(path).to(device)
+    lattice = Lattice(field.config.shape)
+    return Fit(field, lattice.frame, lattice.bounds, math.inf)
 
 
 def load_training(
@@ -110,19 +135,25 @@ def load_training(
     Raises the errors of `load`, and ValueError if the file has a training state but its config
     lacks an option of this version.
     """
-    path = Path(path)
+    return _load(Path(path), device, configs, resumed=True)
+
+
+def _load(
+    path: Path, device: torch.device | str, configs: Sequence[type], resumed: bool
+) -> tuple[Fit, dict[str, Tensor]]:
+    """The fit and the training state; a run that is ``resumed`` needs all options."""
     contents = read_container(path)
     _check_format(path, contents.metadata.get(FORMAT_KEY))
     try:
         check_contents(contents)
-        return _decode(contents, device, configs)
+        return _decode(contents, device, configs, resumed)
     except FAULTS as error:
         reason = one_line(error)[:400].rstrip(".")
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
 
 
 def _decode(
-    contents: Contents, device: torch.device | str, configs: Sequence[type]
+    contents: Contents, device: torch.device | str, configs: Sequence[type], resumed: bool
 ) -> tuple[Fit, dict[str, Tensor]]:
     from nstr3d.model.schema import check_header, unique
 
@@ -140,7 +171,7 @@ def _decode(
     field = _rebuild(config, header.in_dim, header.out_dim, weights).to(device)
     held = set(option_names(header.config, configs))
     options = option_names(encode_config(config), configs)
-    if training and (lacking := [name for name in options if name not in held]):
+    if resumed and training and (lacking := [name for name in options if name not in held]):
         # A finished model does not need the option, but a resumed run with today's default would
         # differ from the run that began.
         raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")

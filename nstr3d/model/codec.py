@@ -15,7 +15,6 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,16 +24,11 @@ from nstr3d.fields.closed.cosines import CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
-from nstr3d.model.container import check_regular
+from nstr3d.model.header import CENTRES, MAGIC, Reader, check_regular, read_compressed_header
 from nstr3d.system import one_line
 
-if TYPE_CHECKING:
-    from nstr3d.model.schema import CompressedHeader
-
-MAGIC = b"NSTQ1"
 CODE = "Compressed models (.nstq)"  # the feature that needs numba
 ROUNDING = 0.36  # fraction of a step added before rounding down; 0.5 rounds to the nearest
-CENTRES = 3  # number of stored decoding offsets: for the magnitudes 1, 2, and 3 or more
 LARGEST = 1 << 28  # most amplitudes of a file: reading as many takes 3 GB
 STEPS = 20  # largest number of iterations of the search for the quantisation step
 
@@ -98,9 +92,9 @@ def decompress(data: bytes, name: str = "the data") -> Cosines:
     need_numba(CODE)
     from nstr3d.kernels.coding import decode
 
-    reader = _Reader(data[len(MAGIC) : -4])
+    reader = Reader(data[len(MAGIC) : -4])
     try:
-        header = _read_header(reader)
+        header = read_compressed_header(reader)
         config = CosineConfig(header.shape, header.hops, bool(header.smooth))
         _check_size(config, header.channels)
         code = reader.read_remainder()
@@ -114,28 +108,6 @@ def decompress(data: bytes, name: str = "the data") -> Cosines:
     if not torch.isfinite(field.amplitudes).all():
         raise ValueError(f"{name} is damaged: its amplitudes are not finite.")
     return field
-
-
-def _read_header(reader: _Reader) -> CompressedHeader:
-    from nstr3d.model.schema import check_compressed
-
-    dim, channels, smooth = reader.read_numbers("<BBB")
-    if not 1 <= dim <= 2:  # decides how many numbers follow
-        raise ValueError(f"the samples have {dim} axes, not 1 or 2")
-    shape, hops = reader.read_numbers(f"<{dim}I"), reader.read_numbers(f"<{dim}H")
-    step, *shrink = reader.read_numbers(f"<f{CENTRES}B")
-    return check_compressed(
-        {
-            "channels": channels,
-            "smooth": smooth,
-            "shape": shape,
-            "hops": hops,
-            "step": step,
-            "shrink": tuple(shrink),
-            "offset": reader.read_numbers(f"<{channels}f"),
-            "colours": reader.read_numbers(f"<{channels * channels}f"),
-        }
-    )
 
 
 def _check_size(config: CosineConfig, channels: int) -> None:
@@ -252,21 +224,3 @@ def _planes(config: CosineConfig, channels: int) -> tuple[int, int, int, int, in
     the first of the two axes has length 1."""
     hops, blocks = ((1,) * (2 - len(along)) + along for along in (config.hops, config.blocks))
     return channels, hops[0], hops[1], blocks[0], blocks[1]
-
-
-class _Reader:
-    """Reads numbers from the front of ``data``. Raises ValueError at its end."""
-
-    def __init__(self, data: bytes):
-        self.data, self.place = data, 0
-
-    def read_numbers(self, form: str) -> tuple:
-        end = self.place + struct.calcsize(form)
-        if end > len(self.data):
-            raise ValueError("it ends within its header")
-        values = struct.unpack_from(form, self.data, self.place)
-        self.place = end
-        return values
-
-    def read_remainder(self) -> bytes:
-        return self.data[self.place :]

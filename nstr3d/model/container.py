@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 
 from nstr3d.io.atomic import atomic_path
+from nstr3d.model.header import CHECKSUM, FORMAT, LARGEST_HEADER, TEXT, check_regular
 
-LARGEST_HEADER = 1 << 20  # bytes; a model's header has some thousand
 LARGEST_TEXT = 1 << 18  # bytes of the text; in the header, it may take twice as many
 PART = 1 << 20  # elements that are checked at a time
-FORMAT, TEXT, CHECKSUM = "format", "nstr3d", "sha256"  # the names of the metadata
 
 
 @dataclass(frozen=True)
@@ -74,17 +73,6 @@ def _sort_metadata(path: Path) -> None:
         if len(text) <= length:
             file.seek(8)
             file.write(text.ljust(length))
-
-
-def check_regular(path: Path) -> None:
-    """Raises FileNotFoundError, IsADirectoryError, or ValueError for a path that is no file of
-    bytes, such as a pipe."""
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the model file inside it.")
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; fit a model first.")
-    if not path.is_file():
-        raise ValueError(f"{path} is no regular file, so there is no model in it.")
 
 
 def read_container(path: Path) -> Contents:

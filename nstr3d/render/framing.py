@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from nstr3d.geometry.mesh.surface import face_normals, sample_surface
 from nstr3d.render.camera import Camera
@@ -79,7 +80,11 @@ def view_of(sdf: Sdf, up: Up = "y") -> tuple[float, float]:
 
 
 def contact_sheet(
-    sdf: Sdf, config: RenderConfig, size: tuple[int, int], up: Up = "y", device="cpu"
+    sdf: Sdf,
+    config: RenderConfig,
+    size: tuple[int, int],
+    up: Up = "y",
+    device: torch.device | str = "cpu",
 ) -> np.ndarray:
     """Six labelled parallel views ``(h, w, 3)`` of ``sdf``, in two rows and at one scale.
 

@@ -15,7 +15,7 @@ from nstr3d.render.ground import Ground, Shade
 from nstr3d.render.shading import Shading, Studio, Surface, Vector
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
-from nstr3d.types import Rays
+from nstr3d.types import Rays, expect
 
 THIN = 0.25  # parts thinner along a ray than this fraction of a pixel may be missed
 CHUNK = 1 << 18  # rays that are traced at a time
@@ -164,6 +164,7 @@ class _View:
     def __init__(
         self, sdf: Sdf, camera: Camera, config: RenderConfig, empty: EmptySpace, chunk: int
     ) -> None:
+        expect(camera, Camera, "camera")
         if chunk < 1:
             raise ValueError(f"rendering needs a chunk of at least 1 ray, not {chunk}")
         self.sdf, self.camera, self.config, self.empty, self.chunk = (

@@ -1,4 +1,4 @@
-"""Images and sounds as fields: the kind of a file, a fitted `Signal` to evaluate at any point, and
+"""Images and sounds as fields: a fitted `Signal` to evaluate at any point, and
 configs of fields to train."""
 
 from __future__ import annotations
@@ -6,7 +6,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,31 +21,7 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves
 from nstr3d.types import Lattice
 
-SOUNDS = (
-    ".wav",
-    ".flac",
-    ".ogg",
-    ".oga",
-    ".opus",
-    ".mp3",
-    ".aif",
-    ".aiff",
-    ".au",
-    ".caf",
-    ".w64",
-    ".rf64",
-)
-IMAGES = (
-    ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm",
-    ".pnm", ".tga", ".jp2", ".avif", ".ico", ".apng", ".jfif", ".dds", ".qoi",
-)  # fmt: skip
 CHUNK = 1 << 16
-
-
-def kind_of(path: Path) -> str:
-    """The kind of a file by its extension: "image", "sound", or "mesh" for any other extension."""
-    suffix = path.suffix.lower()
-    return "image" if suffix in IMAGES else "sound" if suffix in SOUNDS else "mesh"
 
 
 @dataclass(frozen=True)

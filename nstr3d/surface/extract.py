@@ -35,7 +35,7 @@ from nstr3d.surface.bricks import (
     merged,
     without,
 )
-from nstr3d.types import Box, Mesh
+from nstr3d.types import Box, Mesh, expect
 
 SAFETY = 1.1  # factor on the Lipschitz bound in the selection of blocks and bricks
 # Factors on the stated Lipschitz bound, tried in turn while the samples contradict the bound.
@@ -86,10 +86,15 @@ def extract(
     unless the surface has no other pieces. The mesh is watertight, and its faces are
     counter-clockwise seen from the side of larger distance.
 
-    Raises ValueError if the resolution is below 2, the Lipschitz bound is not positive, the bounds
-    have no size, a distance is not finite, the level set is empty, or the surface reaches the
-    padded bounds.
+    Raises TypeError for objects of other types, and ValueError if the resolution is below 2, the
+    Lipschitz bound is not positive, the bounds have no size, a distance is not finite, the level
+    set is empty, or the surface reaches the padded bounds.
     """
+    expect(sdf, Sdf, "sdf")
+    expect(resolution, (int, np.integer), "resolution")
+    expect(level, (int, float, np.number), "level")
+    if bounds is not None:
+        expect(bounds, Box, "bounds")
     if resolution < 2:
         raise ValueError(
             f"resolution is {resolution}; isosurface extraction needs at least 2 cells to an axis"

@@ -21,7 +21,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import face_normals, sample_surface
 from nstr3d.sdf import Sdf
 from nstr3d.surface.overlap import common_box, stated_iou
-from nstr3d.types import Frame, Mesh
+from nstr3d.types import Frame, Mesh, expect
 
 BAND = 0.01  # standard deviation of the points near the surface, in the unit box
 TAU = 0.005  # threshold of the F-score, in diagonals of the reference's bounding box
@@ -282,8 +282,18 @@ def score(
 
     ``distance`` is the signed distance of ``reference``. ``own`` is the signed distance of
     ``extracted``, and is built if it is None. All inputs are in world units; ``frame`` places the
-    unit box. All random points come from ``generator``.
+    unit box. All random points come from ``generator``. Raises TypeError for objects of other
+    types, and ValueError if there are no ``samples``.
     """
+    expect(sdf, Sdf, "sdf")
+    expect(extracted, Mesh, "extracted")
+    expect(reference, Mesh, "reference")
+    expect(distance, Callable, "distance")
+    expect(frame, Frame, "frame")
+    expect(generator, np.random.Generator, "generator")
+    expect(samples, (int, np.integer), "samples")
+    if samples < 1:
+        raise ValueError(f"a score needs at least 1 sample, not {samples}.")
     diagonal = reference.bounds.diagonal
     surfaces = compare_surfaces(
         extracted, reference, distance, generator, TAU * diagonal, samples, own

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.sdf import Sdf
-from nstr3d.types import Hits, Rays
+from nstr3d.types import Hits, Rays, expect
 
 MARGIN = 0.01  # enlargement of the bounds on every side, in diagonals of the bounds
 POLISH_STEPS = 24
@@ -49,6 +49,7 @@ class EmptySpace:
         sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> EmptySpace:
         """The empty space in the enlarged bounds of ``sdf``, from at most about 32^3 distances."""
+        expect(sdf, Sdf, "sdf")
         margin = MARGIN * sdf.bounds.diagonal
         extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin
         cell = float(extent.max()) / EMPTY_CELLS
@@ -114,8 +115,14 @@ def sphere_trace(
     counts all evaluations. ``empty``, the empty space of the same ``sdf``, saves evaluations if
     there are many rays.
 
-    Raises ValueError if the tolerance, footprint, relaxation or Lipschitz bound is out of range.
+    Raises TypeError for objects of other types, and ValueError if the tolerance, footprint,
+    relaxation or Lipschitz bound is out of range.
     """
+    expect(sdf, Sdf, "sdf")
+    expect(rays, Rays, "rays")
+    for name, number in (("tolerance", tolerance), ("footprint", footprint)):
+        expect(number, (int, float), name)
+    expect(relaxation, (int, float), "relaxation")
     if tolerance <= 0 or footprint < 0 or not 1 <= relaxation <= 2 or sdf.lipschitz <= 0:
         raise ValueError(
             "sphere tracing needs tolerance > 0, footprint >= 0, 1 <= relaxation <= 2 and a "

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from importlib import import_module
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import Objective, SdfObjective
 from nstr3d.training.sampling import Sampler
 from nstr3d.training.state import optimizer_state, restore_optimizer
-from nstr3d.types import Box, Frame, Samples
+from nstr3d.types import Box, Frame, Samples, Up, expect
 
 REPORT_EVERY = 50  # steps between readings of the loss: each reading waits for the device
 
@@ -90,10 +92,28 @@ class Fit:
     interrupted: bool = False
     provenance: Mapping[str, object] = dataclass_field(default_factory=dict)
 
+    @property
+    def up(self) -> Up:
+        """The axis that points up, as the provenance notes it; y if it notes none."""
+        return cast(Up, self.provenance.get("up", "y"))
+
     def sdf(self) -> Sdf:
         """The signed distance in world units. Raises ValueError unless the field maps three
         dimensions to one value."""
         return from_field(self.field, self.frame, self.bounds, self.lipschitz)
+
+    def page(self, title: str = "", height: int = 480) -> Any:
+        """The page on which a shape can be turned, for notebooks: as the result of a cell it shows
+        itself, ``height`` pixels high, and ``save(path)`` writes it as an HTML file.
+
+        Raises ValueError for a field that the page cannot trace.
+        """
+        # The package that draws stands above this module, so that only the call imports it.
+        return import_module("nstr3d.view.notebook").page_of(self, title or "nstr3d", height)
+
+    def _repr_png_(self) -> bytes | None:
+        """A small picture, which a notebook shows; None if there is nothing to draw."""
+        return import_module("nstr3d.view.notebook").png_of(self)
 
 
 def draw_pool(sampler: Sampler, config: FitConfig) -> Samples:
@@ -175,6 +195,12 @@ def fit(
     ``on_step`` is called with every `Progress`. Raises ValueError for a sample that is not finite,
     and FloatingPointError when the loss or a weight is not finite.
     """
+    expect(field, Field, "field")
+    expect(config, FitConfig, "config")
+    if not isinstance(data, Samples) and not hasattr(data, "draw"):
+        raise TypeError(f"data must be Samples or a sampler with draw, not {type(data).__name__}.")
+    if not callable(objective):
+        raise TypeError(f"objective must be a loss, not {type(objective).__name__}.")
     frame = frame or Frame.identity(field.in_dim)
     pool = _checked(data) if isinstance(data, Samples) else draw_pool(data, config)
     best = _Best(field)

@@ -92,6 +92,9 @@ class SdfObjective:
         return loss + _transport(self.transport, field, batch.points, progress)
 
 
+sdf_objective = SdfObjective  # the former name, kept for one version
+
+
 def _gradient_error(field: Field, batch: Samples) -> Tensor:
     """The squared error of the field's gradient, per sample of the batch.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +11,7 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import sample_surface
-from nstr3d.types import Lattice, Mesh, Samples
+from nstr3d.types import Lattice, Mesh, Samples, expect
 
 
 class Sampler(Protocol):
@@ -45,6 +46,8 @@ class SurfaceBand:
     sloped: float = 0.25
 
     def __post_init__(self):
+        expect(self.mesh, Mesh, "mesh")
+        expect(self.distance, Callable, "distance")
         if not 0 <= self.sloped <= 1:
             raise ValueError(
                 f"The share of samples with a gradient must be from 0 to 1, not {self.sloped}."
@@ -93,6 +96,9 @@ class Raster:
     known: np.ndarray | None = None
 
     def __post_init__(self):
+        expect(self.values, np.ndarray, "values")
+        if self.values.ndim < 2 or self.values.size == 0:
+            raise ValueError(f"values must have the shape (*shape, c), not {self.values.shape}.")
         if self.known is not None and (
             self.known.shape != self.values.shape[:-1] or self.known.dtype != bool
         ):

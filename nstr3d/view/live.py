@@ -47,7 +47,7 @@ class LivePage:
             [Shape(name, Mesh(corners, np.array([[0, 1, 2]])), fit)],
             host=self.host,
             port=self.port,
-            up=fit.provenance.get("up", "y"),
+            up=fit.up,
         )
 
     def step(self, progress: Progress) -> None:

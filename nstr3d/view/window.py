@@ -94,7 +94,8 @@ class Window:
             reference,
             say,
         )
-        self.showing, self.up, self.view = Showing(), up, view
+        self.showing, self.view = Showing(), view
+        self.up: Up = up
         self.meshes = [_drawable(self.open3d, shape.mesh) for shape in shapes]
         self.errors: list[np.ndarray] | None = None
         self.window = self.open3d.visualization.VisualizerWithKeyCallback()

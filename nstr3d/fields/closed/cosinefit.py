@@ -12,6 +12,7 @@ import torch
 
 from nstr3d.fields.closed.cosines import TRIAL, CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack, packed_size
+from nstr3d.types import expect
 
 CLEAR = 3.0  # least amplitude that is kept, in standard deviations of the noise
 HOPS = {1: (256, 512, 1024, 2048, 4096), 2: (8, 16, 32)}  # hops tried by default, by number of axes
@@ -31,6 +32,10 @@ def fit_cosines(
     ``values`` are not finite, a hop is odd, or the budget leaves no amplitude although there is no
     noise.
     """
+    expect(values, np.ndarray, "values")
+    expect(params, (int, np.integer), "params")
+    if values.ndim not in (2, 3) or values.size == 0:
+        raise ValueError(f"values must have the shape (n, c) or (h, w, c), not {values.shape}.")
     *shape, channels = values.shape
     values = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(values).all():

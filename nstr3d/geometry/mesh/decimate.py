@@ -28,7 +28,7 @@ def decimate(mesh: Mesh, faces: int) -> Mesh:
     centre, size = mesh.bounds.centre, max(mesh.bounds.diagonal, 1e-300)
     unit = np.asfortranarray((mesh.vertices - centre) / size)
     corners = np.asfortranarray(mesh.faces.astype(np.int32))
-    vertices, kept, _, _ = igl.qslim(unit, corners, faces)
+    vertices, kept, _, _ = map(np.asarray, igl.qslim(unit, corners, faces))
     if not len(kept) or not np.isfinite(vertices).all():
         raise ValueError(
             "The mesh could not be decimated; its edges must join two faces each. Extract it at "

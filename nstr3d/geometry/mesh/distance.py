@@ -25,7 +25,7 @@ from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.kernels.available import numba_found
 from nstr3d.kernels.geometry.plaintriangles import Nearest
 from nstr3d.sdf import Sdf
-from nstr3d.types import Frame, Mesh
+from nstr3d.types import Frame, Mesh, expect
 
 # Points per query: few enough to bound temporary memory, enough to keep all threads busy.
 CHUNK = 1 << 20
@@ -48,6 +48,7 @@ class MeshDistance:
     """
 
     def __init__(self, mesh: Mesh) -> None:
+        expect(mesh, Mesh, "mesh")
         if len(mesh.faces) == 0:
             raise ValueError("the mesh has no faces, so there is no surface to measure from")
         if mesh.faces.min() < 0 or mesh.faces.max() >= len(mesh.vertices):

@@ -19,7 +19,7 @@ from nstr3d.geometry.mesh.surface import face_areas, volume, volumes
 from nstr3d.geometry.mesh.topology import Edges
 from nstr3d.geometry.mesh.union import Union, unite
 from nstr3d.geometry.mesh.weld import WELD
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, expect
 
 # A component is inside out if its mean winding number is below this. The mean is near +1/2 or -1/2
 # on a closed component and near 0 on a flat sheet.
@@ -99,6 +99,7 @@ def repair(mesh: Mesh, gap: float = WELD) -> tuple[Mesh, RepairReport]:
     Raises ``ValueError`` if the mesh has no faces or none with area, if a vertex is not finite, or
     if a face refers to a vertex that does not exist.
     """
+    expect(mesh, Mesh, "mesh")
     repaired, report, _ = repair_parts(mesh, gap)
     if report.boundary_edges or report.one_sided:
         return repaired, report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nstr3d.types import Frame, Mesh
+from nstr3d.types import Frame, Mesh, expect
 
 # Largest half extent in the unit box: it leaves room for a narrow band around the surface.
 UNIT_HALF_EXTENT = 0.9
@@ -14,8 +14,10 @@ def normalise(mesh: Mesh) -> tuple[Mesh, Frame]:
     """Places ``mesh`` in the unit box; returns it and the frame that maps it back to world units.
 
     The bounding box is centred at the origin and its largest half extent becomes 0.9. Raises
-    ``ValueError`` if the mesh has no faces or all of its vertices coincide.
+    ``TypeError`` for another object than a mesh, and ``ValueError`` if the mesh has no faces or all
+    of its vertices coincide.
     """
+    expect(mesh, Mesh, "mesh")
     if len(mesh.faces) == 0:
         raise ValueError("the mesh has no faces, so there is nothing to normalise")
     bounds = mesh.bounds

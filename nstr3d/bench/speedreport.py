@@ -1,5 +1,5 @@
-"""Measure speed: ``python apps/benchmark.py speed [MESH]``; --help lists options. Writes
-speed.json, roofline.md and speed.md to --out; apps/figures.py puts speed.md into docs/speed.md."""
+"""The report of ``nstr3d bench speed``. It writes speed.json, roofline.md and speed.md;
+apps/figures.py puts speed.md into docs/speed.md."""
 
 from __future__ import annotations
 
@@ -28,7 +28,6 @@ from nstr3d.bench.speed import (
     tracing,
 )
 from nstr3d.bench.tracks import MeshTrack
-from nstr3d.cli.command import guarded
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field import fused
 from nstr3d.model.checkpoint import save
@@ -285,6 +284,8 @@ def roofline(figures: dict[str, Any]) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Measures, writes speed.json, roofline.md and speed.md, and prints the table."""
+    if not options.mesh.exists():
+        raise FileNotFoundError(f"{options.mesh} does not exist; name a mesh to measure on.")
     fused.TRITON = options.device != "cpu"
     figures = measure(options)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -298,13 +299,15 @@ def run(options: argparse.Namespace) -> None:
     print(table(figures))
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Parses the options ``args`` (the command line's by default), runs, and returns the exit
-    code."""
-    parser = argparse.ArgumentParser(prog="benchmark.py speed", description=__doc__)
+def parse(args: Sequence[str], prog: str) -> argparse.Namespace:
+    """The options in the words ``args`` of the program ``prog``. Raises SystemExit for unknown
+    words."""
+    parser = argparse.ArgumentParser(
+        prog=prog, description="Measure speed; write speed.json, roofline.md and speed.md to --out."
+    )
     parser.add_argument("mesh", nargs="?", type=Path, default=BUNNY)
     parser.add_argument(
-        "--out", type=Path, default=ROOT / "out" / "speed", help="folder for the results"
+        "--out", type=Path, default=Path("out") / "speed", help="folder for the results"
     )
     parser.add_argument(
         "--device", default="cpu", help="torch device; cuda measures the GPU's kernels"
@@ -347,4 +350,4 @@ def main(args: Sequence[str] | None = None) -> int:
         action="store_true",
         help="measure the time to reach the errors of Instant-NGP and SIREN; takes minutes",
     )
-    return guarded(lambda: run(parser.parse_args(args)))
+    return parser.parse_args(args)

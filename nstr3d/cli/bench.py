@@ -1,0 +1,19 @@
+"""The command ``nstr3d bench``, which races fields, and ``nstr3d bench speed``, which measures
+speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def bench(words: Sequence[str], prog: str = "nstr3d bench") -> None:
+    """Runs the benchmark that ``words`` ask for, as the program ``prog``. Raises ValueError or
+    OSError with one sentence for the user, and SystemExit for unknown words."""
+    if words[:1] == ["speed"]:
+        from nstr3d.bench import speedreport
+
+        speedreport.run(speedreport.parse(words[1:], f"{prog} speed"))
+        return
+    from nstr3d.bench import races
+
+    races.run(races.parse(words, prog))

@@ -1,0 +1,68 @@
+"""Properties of files that need no preparation: what `check` and `info` share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nstr3d.io import load_picture, load_sound
+from nstr3d.types import Box
+
+EASTING, NORTHING = (1e5, 1e6), (0.0, 1e7)  # metres of UTM coordinates
+
+
+def head(path: Path) -> dict[str, Any]:
+    """The path, the format by the extension, and the size of a file in bytes."""
+    return {
+        "path": os.fspath(path),
+        "format": path.suffix.lstrip(".").upper(),
+        "bytes": path.stat().st_size,
+    }
+
+
+def about_picture(path: Path) -> dict[str, Any]:
+    """The properties of a picture."""
+    picture = load_picture(path)
+    return {
+        "kind": "image",
+        "shape": list(picture.values.shape),
+        "bits": picture.bits,
+        "suspicious": [f"{note[:1].upper()}{note[1:]}." for note in picture.notes],
+        "command": f"nstr3d fit {path}",
+    }
+
+
+def about_sound(path: Path) -> dict[str, Any]:
+    """The properties of a sound."""
+    sound = load_sound(path)
+    loudest = float(np.abs(sound.values).max())
+    quiet = "All samples are 0, so there is nothing to hear."
+    loud = f"Samples reach {loudest:.3g}, beyond the full scale of 1."
+    return {
+        "kind": "sound",
+        "shape": list(sound.values.shape),
+        "rate": sound.rate,
+        "subtype": sound.subtype,
+        "suspicious": [quiet] if not loudest else [loud] if loudest > 1 else [],
+        "command": f"nstr3d fit {path}",
+    }
+
+
+def box_of(points: np.ndarray) -> Box:
+    """The bounding box of ``points (n, d)``."""
+    return Box(tuple(points.min(axis=0).tolist()), tuple(points.max(axis=0).tolist()))
+
+
+def guess_units(bounds: Box) -> str:
+    """A guess at the units, which most formats do not store."""
+    longest, (x, y) = float(bounds.extent.max()), bounds.centre[:2]
+    if EASTING[0] <= x <= EASTING[1] and NORTHING[0] < y <= NORTHING[1] and y > EASTING[0]:
+        return "perhaps metres of a map projection such as UTM"
+    if longest <= 3:
+        return f"unknown; {longest:.4g} may be metres or a normalised size"
+    if longest <= 3000:
+        return f"unknown; {longest:.4g} may be millimetres of a part or metres of a building"
+    return f"unknown; {longest:.4g} may be millimetres or metres of a site"
