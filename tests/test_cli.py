@@ -125,7 +125,9 @@ def test_a_fit_exits_with_0_and_prints_a_table_but_no_progress(tmp_path, capsys)
         + "\n"
     )
     assert report["seconds"]["import"] > 0
-    assert load_image(out / "render.png").shape == (32, 2 * 32 + 8, 3)
+    height, width, _ = load_image(out / "render.png").shape
+    assert height > 32  # the titles stand above the pictures
+    assert width == 2 * 32 + 8
     assert len(load_mesh(out / "mesh.ply").faces) == report["mesh"]["faces"]
     assert load(out / MODEL).provenance["input"] == "in.ply"
     assert fit(tmp_path / "in.ply", out) == 1
@@ -293,7 +295,7 @@ def test_an_unknown_option_is_answered_with_a_near_one(capsys):
     assert stop.value.code == 2
     said = capsys.readouterr().err
     assert "Perhaps you meant" in said
-    assert "--resolution INT" in said
+    assert "--resolution" in said
     assert said.count("--resolution ") == 1  # not those of other commands
 
 

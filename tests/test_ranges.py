@@ -18,8 +18,9 @@ import nstr3d.system as system
 from nstr3d.cli import command
 from nstr3d.cli.batch import Batch
 from nstr3d.cli.check import Check
-from nstr3d.cli.command import FitMesh, FitPoints, FitSignal, main
+from nstr3d.cli.command import main
 from nstr3d.cli.export import Export
+from nstr3d.cli.fit import FitMesh, FitPoints, FitSignal
 from nstr3d.cli.render import Render
 from nstr3d.cli.view import View
 from nstr3d.jobs.flowoptions import FlowJob

@@ -18,7 +18,7 @@ from nstr3d.geometry.mesh.decimate import FEWEST, decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.options import check_finite, check_resolution
+from nstr3d.jobs.options import LARGEST_COUNT, check_finite, check_range, check_resolution
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.model.exchange import (
     coordinate_step,
@@ -72,6 +72,7 @@ class Export:
     def __post_init__(self):
         if self.resolution is not None:
             check_resolution(self.resolution)
+        check_range(self, faces=(FEWEST, LARGEST_COUNT), lod=(FEWEST, LARGEST_COUNT))
         check_finite(self, "iso")
 
 
@@ -151,9 +152,6 @@ def _levels(options: Export, out: Path) -> dict[Path, int | None]:
         levels = {out.with_stem(f"{out.stem}-{count}"): count for count in options.lod}
         if len(levels) < max(1, len(options.lod)):
             raise ValueError("--lod takes one number of faces or more, each once.")
-    for count in levels.values():
-        if count is not None and count < FEWEST:
-            raise ValueError(f"A closed mesh has at least {FEWEST} faces, not {count}.")
     return levels
 
 

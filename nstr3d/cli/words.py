@@ -37,7 +37,7 @@ def parse(options: type[T], prog: str, args: Sequence[str] | None = None) -> T:
         options,
         prog=prog,
         description=inspect.getdoc(options),
-        args=_filled(args),
+        args=_filled(prog, args),
         registry=_registry(),
     )
 
@@ -55,11 +55,11 @@ def completion(commands: dict[str, type], shell: str) -> str:
     return script.getvalue()
 
 
-def _filled(args: Sequence[str] | None) -> Sequence[str]:
-    """The words of the command line. Raises `Refused` for an empty one, which as a path would mean
+def _filled(prog: str, args: Sequence[str] | None) -> Sequence[str]:
+    """The words of the command line, which begin behind the name ``prog``. Raises `Refused` for an empty one, which as a path would mean
     the current folder."""
     words = list(sys.argv[1:] if args is None else args)
-    for before, word in zip(["the command", *words], words):
+    for before, word in zip([prog.split()[-1], *words], words):
         option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
         if not value and (not word or "=" in word) and option not in MAY_BE_EMPTY:
             raise Refused(
