@@ -56,8 +56,8 @@ def completion(commands: dict[str, type], shell: str) -> str:
 
 
 def _filled(prog: str, args: Sequence[str] | None) -> Sequence[str]:
-    """The words of the command line, which begin behind the name ``prog``. Raises `Refused` for an empty one, which as a path would mean
-    the current folder."""
+    """The words of the command line, which stand behind the name ``prog``. Raises `Refused` for an
+    empty one, which as a path would mean the current folder."""
     words = list(sys.argv[1:] if args is None else args)
     for before, word in zip([prog.split()[-1], *words], words):
         option, _, value = word.partition("=") if word.startswith("--") else (before, "", word)
