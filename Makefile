@@ -12,9 +12,7 @@ demo:
 	$(VENV)/bin/python apps/fit_mesh.py assets/bunny.obj --out out/bunny --overwrite
 
 # A process per core; the tests of a file stay together, which shares what they fit, and the files
-# keep the order of tests/conftest.py. Threads that wait leave their core to the other tests.
-test test-core: export GOMP_SPINCOUNT ?= 10000
-
+# keep the order of tests/conftest.py.
 test:
 	$(SETUP) --tests
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder

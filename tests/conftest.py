@@ -33,6 +33,11 @@ LONG = ("jobs", "cloud", "descent", "batch_faults", "hostile", "without_numba", 
 LONG += ("cloudjobs", "flowjobs", "streams", "browser", "trust_batch", "compare", "page")
 LONG += ("platforms", "signaljobs", "baselines", "cli", "cli_export", "cli_render", "warm")
 
+# For xdist's processes and those that tests start: threads that wait take no core from other tests,
+# and OpenBLAS starts none for a dot product, which would take a hundred times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # xdist runs one process a core: more threads would only wait for each other.
     torch.set_num_threads(1)
