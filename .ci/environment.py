@@ -7,8 +7,8 @@
 The script needs only the standard library. TORCH chooses the build of PyTorch: ``cpu``, ``cuda``
 or ``default``, the registry's build. If TORCH is unset, Linux without an NVIDIA driver gets the CPU
 build, provided that PyTorch's own index answers; all other systems get ``default``. TORCH_INDEX
-names a mirror of PyTorch's index. VENV/left-out.json lists the optional parts that are not
-installed, and the reasons.
+names a mirror of PyTorch's index. NSTR3D_UV names the program uv, which then installs in pip's
+place. VENV/left-out.json lists the optional parts that are not installed, and the reasons.
 """
 
 from __future__ import annotations
@@ -262,10 +262,13 @@ def install(venv: Path, *what: str) -> None:
 
 
 def pip(venv: Path, *what: str, **streams: int) -> subprocess.CompletedProcess:
-    """Runs ``pip install`` in ``venv`` with ``what``, within constraints.txt."""
-    command = [python_of(venv), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    """Runs ``pip install``, pip's or uv's, in ``venv`` with ``what``, within constraints.txt."""
+    python, uv = python_of(venv), os.environ.get("NSTR3D_UV")
+    # Python compiles what a program imports, which is a small part of the files.
+    pip_of_venv = [python, "-m", "pip", "--disable-pip-version-check", "install", "--no-compile"]
+    command = [uv, "pip", "install", "--python", python] if uv else pip_of_venv
     held = [] if "--no-deps" in what else ["--constraint", ROOT / "constraints.txt"]
-    return subprocess.run([*command, *what, *held], check=False, text=True, **streams)
+    return subprocess.run([*command, "--quiet", *what, *held], check=False, text=True, **streams)
 
 
 if __name__ == "__main__":

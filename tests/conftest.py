@@ -27,9 +27,26 @@ from nstr3d.training.sampling import SurfaceBand
 
 ROOT = Path(__file__).resolve().parents[1]
 
+# The files that take longest come first: a process that is free takes the next file, and all end
+# at about the same time.
+LONG = ("jobs", "cloud", "descent", "batch_faults", "hostile", "without_numba", "readme", "apps")
+LONG += ("cloudjobs", "flowjobs", "streams", "browser", "trust_batch", "compare", "page")
+LONG += ("platforms", "signaljobs", "baselines", "cli", "cli_export", "cli_render", "warm")
+
+# For xdist's processes and those that tests start: threads that wait take no core from other tests,
+# and OpenBLAS starts none for a dot product, which would take a hundred times as long.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # xdist runs one process a core: more threads would only wait for each other.
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Moves the files named in `LONG` to the front."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session")
