@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,10 +41,10 @@ from nstr3d.surface.extract import extract_mesh
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = "mine.txt"  # a file of the user's in every folder
-HOW = Training(preset="fast", params=6000, steps=20, pool=8192, device="cpu")
-WHAT = Extraction(resolution=24, samples=500, picture=16)
+HOW = Training(preset="fast", params=3000, steps=12, pool=4096, device="cpu")
+WHAT = Extraction(resolution=12, samples=200, picture=0)
 EXACT = (MODEL, MESH, "image.png")  # files that equal runs write with equal bits
-PATIENCE = 120.0  # seconds after which a run counts as one that hangs
+PATIENCE = 300.0  # seconds after which a run counts as one that hangs
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Options:
     """Number of outputs for which two or four runs race."""
     seed: int = 0
     """Seed of the moments."""
+    only: tuple[Literal["fit", "points", "image"], ...] = ("fit", "points", "image")
+    """The kinds of jobs."""
     out: Path = ROOT / "out" / "crash"
     """Folder of crash.md and of the folders at fault."""
 
@@ -170,11 +172,11 @@ def allowing(job: Any, overwrite: bool, resume: bool = False) -> Any:
 class Bench:
     """The sets of results of runs that nobody disturbs, and trials against them."""
 
-    def __init__(self, folder: Path, seed: int):
+    def __init__(self, folder: Path, seed: int, only: Sequence[str]):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.folder, self.random = folder, np.random.default_rng(seed)
-        self.kinds = kinds(folder)
+        self.kinds = [kind for kind in kinds(folder) if kind.name in only]
         self.sets: dict[str, dict[str, dict[str, bytes]]] = {}
         self.seconds: dict[str, float] = {}
         for kind in self.kinds:
@@ -260,10 +262,11 @@ class Bench:
             out.with_suffix(".txt").unlink(missing_ok=True)
 
 
-def measure(folder: Path, kills: int, races: int, seed: int) -> dict[str, Tally]:
-    """The tallies of ``kills`` killed runs and ``races`` races, in turn over all kinds."""
+def measure(options: Options) -> dict[str, Tally]:
+    """The tallies of killed runs and of races, in turn over all kinds."""
     torch.set_num_threads(1)
-    bench, tallies = Bench(folder, seed), dict[str, Tally]()
+    kills, races, tallies = options.kills, options.races, dict[str, Tally]()
+    bench = Bench(options.out / "runs", options.seed, options.only)
     ways = [(kind, overwrite) for overwrite in (False, True) for kind in bench.kinds]
     for number in range(kills):
         kind, overwrite = ways[number % len(ways)]
@@ -290,7 +293,7 @@ def table(tallies: dict[str, Tally]) -> str:
 
 def write(options: Options) -> None:
     """Runs the trials and writes the page. Raises ValueError if there was a fault."""
-    tallies = measure(options.out / "runs", options.kills, options.races, options.seed)
+    tallies = measure(options)
     head = (
         "# Kills and races\n\n"
         f"`python apps/bench/crash.py --kills {options.kills} --races {options.races} --seed "
