@@ -15,9 +15,8 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -39,12 +38,15 @@ from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.walk import REPORT
 from nstr3d.surface.extract import extract_mesh
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # so that this script can import apps
+
+from apps.bench.crash_runs import MINE, Tally, ended, forked, kill_batch, results
+
 ROOT = Path(__file__).resolve().parents[2]
-MINE = "mine.txt"  # a file of the user's in every folder
-HOW = Training(preset="fast", params=3000, steps=12, pool=4096, device="cpu")
+HOW = Training(preset="fast", params=6000, steps=12, pool=4096, device="cpu")
 WHAT = Extraction(resolution=12, samples=200, picture=0)
 EXACT = (MODEL, MESH, "image.png")  # files that equal runs write with equal bits
-PATIENCE = 300.0  # seconds after which a run counts as one that hangs
+KINDS = ("fit", "points", "image", "batch")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Options:
     """Number of outputs for which two or four runs race."""
     seed: int = 0
     """Seed of the moments."""
-    only: tuple[Literal["fit", "points", "image"], ...] = ("fit", "points", "image")
-    """The kinds of jobs."""
+    only: tuple[Literal["fit", "points", "image", "batch"], ...] = KINDS
+    """The kinds of jobs; of batch, a process that replaces the results of a shape over and over."""
     out: Path = ROOT / "out" / "crash"
     """Folder of crash.md and of the folders at fault."""
 
@@ -70,15 +72,6 @@ class Kind:
     name: str
     run: Callable[[Any], Any]
     job: Callable[[Path, int], Any]
-
-
-@dataclass
-class Tally:
-    """What became of the runs of a row of the table."""
-
-    runs: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
 
 
 def kinds(folder: Path) -> list[Kind]:
@@ -102,41 +95,6 @@ def kinds(folder: Path) -> list[Kind]:
             lambda out, seed: SignalJob(picture, out, params=300, seed=seed, noise=0.01),
         ),
     ]
-
-
-def forked(work: Callable[[], Any], log: Path | None = None) -> int:
-    """The process number of a child that runs ``work``; its exit status is that of the command."""
-    child = os.fork()
-    if child:
-        return child
-    code = 99
-    try:
-        text = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(text, 1)
-        os.dup2(text, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        code = guarded(lambda: work() and None)
-    finally:
-        os._exit(code)
-
-
-def ended(child: int, seconds: float = PATIENCE) -> int | None:
-    """The exit status of a child; None if it still runs after ``seconds`` and was killed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    """The visible files of a folder, but the user's."""
-    files = (path for path in folder.iterdir() if path.is_file() and path.name != MINE)
-    return {path.name: path.read_bytes() for path in files}
 
 
 def exact(files: dict[str, bytes]) -> dict[str, bytes]:
@@ -268,11 +226,15 @@ def measure(options: Options) -> dict[str, Tally]:
     kills, races, tallies = options.kills, options.races, dict[str, Tally]()
     bench = Bench(options.out / "runs", options.seed, options.only)
     ways = [(kind, overwrite) for overwrite in (False, True) for kind in bench.kinds]
-    for number in range(kills):
+    for number in range(kills if ways else 0):
         kind, overwrite = ways[number % len(ways)]
         row = f"kill {kind.name}{' --overwrite' if overwrite else ''}"
         bench.kill(kind, number, overwrite, tallies.setdefault(row, Tally()))
-    for number in range(races):
+    for number in range(kills if "batch" in options.only else 0):
+        out = options.out / "runs" / f"batch-{number}"
+        seconds = float(bench.random.uniform(0, 0.05))
+        kill_batch(out, seconds, tallies.setdefault("kill batch, as it publishes", Tally()))
+    for number in range(races if ways else 0):
         kind, overwrite = ways[number % len(ways)]
         writers = 2 + 2 * (number // len(ways) % 2)
         row = f"{writers} runs of {kind.name}{' --overwrite' if overwrite else ''}"
