@@ -135,8 +135,8 @@ def test_a_page_lies_beside_the_model_and_is_named_after_its_folder(
             ["--to", "ply", "--out", "ball.ply", "--iso", "-1000"],
             "has no surface where the distance is -1000",
         ),
-        (["--to", "ply", "--out", "ball.ply", "--resolution", "0"], "resolution is 0"),
-        (["--to", "npz", "--out", "ball.npz", "--resolution", "0"], "2 to 1024 cells"),
+        (["--to", "ply", "--out", "ball.ply", "--resolution", "0"], "--resolution is 2 to 4,096"),
+        (["--to", "npz", "--out", "ball.npz", "--resolution", "0"], "--resolution is 2 to 1,024"),
         (
             ["--to", "npz", "--out", "ball.npz", "--iso", "0.1"],
             "--iso is for html, glb, ply, obj, stl, not for npz",

@@ -13,9 +13,10 @@ from tqdm import tqdm
 from nstr3d.cli.render import check_new, load_shape
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.options import check_finite, check_resolution
+from nstr3d.jobs.options import RESOLUTIONS, check_finite, check_range
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.model.exchange import (
+    FINEST,
     coordinate_step,
     onnx_origin,
     sample_grid,
@@ -56,8 +57,7 @@ class Export:
     """Replace a file that is already there."""
 
     def __post_init__(self):
-        if self.resolution is not None:
-            check_resolution(self.resolution)
+        check_range(self, resolution=(2, FINEST if self.to == "npz" else RESOLUTIONS[1]))
         check_finite(self, "iso")
 
 
