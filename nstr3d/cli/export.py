@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nstr3d.cli.render import check_new, load_shape
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.options import RESOLUTIONS, check_finite, check_range
+from nstr3d.jobs.options import RESOLUTIONS, check_finite, check_range, check_surface
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.model.exchange import (
     FINEST,
@@ -29,6 +29,7 @@ from nstr3d.training.fit import Fit
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
+MESHES = "glb", "ply", "obj", "stl"
 RESOLUTION = 256  # cells along the longest side, by default
 
 
@@ -74,6 +75,8 @@ def export_model(options: Export) -> None:
         if getattr(options, name) is not None and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     out = options.out or options.model.with_suffix(f".{options.to}")
+    if options.to in MESHES:
+        check_surface(options.resolution or RESOLUTION)
     check_new(out, (f".{options.to}",), options.overwrite)
     iso, resolution = (
         options.iso or 0.0,
