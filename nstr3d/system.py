@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 OPTION = re.compile("<([a-z_]+)>")
+# What a control group counts as its memory but gives back at once.
+RECLAIMABLE = ("inactive_file", "active_file", "slab_reclaimable")
 ENDED = ("Z", "X", "x")  # the states of a process that has ended, in /proc
 
 
@@ -199,6 +201,6 @@ def _containers_left() -> Iterator[int]:
         for folder in (group, *group.parents):
             with suppress(OSError, ValueError):  # the root has no limit, others say "max"
                 limit = int((folder / "memory.max").read_text())
-                stats = (folder / "memory.stat").read_text().split()
-                cache = int(stats[stats.index("inactive_file") + 1])
+                stats = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                cache = sum(int(stats.get(name, 0)) for name in RECLAIMABLE)
                 yield limit - int((folder / "memory.current").read_text()) + cache

@@ -322,7 +322,7 @@ def test_an_output_that_fills_up_ends_the_run_with_its_reason(one, tmp_path, mon
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nstr3d.batch.store.Folder.put", full)
+    monkeypatch.setattr("nstr3d.batch.store.replace_set", full)
     with pytest.raises(OSError, match=r"could not be written to \(No space left on device\)"):
         run_batch(job_for(one, tmp_path / "out", workers=1))
 

@@ -148,8 +148,8 @@ def test_a_page_lies_beside_the_model_and_is_named_after_its_folder(
             ["--to", "ply", "--out", "ball.ply", "--iso", "-1000"],
             "has no surface where the distance is -1000",
         ),
-        (["--to", "ply", "--out", "ball.ply", "--resolution", "0"], "resolution is 8 to 4096"),
-        (["--to", "npz", "--out", "ball.npz", "--resolution", "2000"], "2 to 1024 cells"),
+        (["--to", "ply", "--out", "ball.ply", "--resolution", "0"], "--resolution is 2 to 4,096"),
+        (["--to", "npz", "--out", "ball.npz", "--resolution", "0"], "--resolution is 2 to 1,024"),
         (
             ["--to", "npz", "--out", "ball.npz", "--iso", "0.1"],
             "--iso is for html, glb, ply, obj, stl, not for npz",

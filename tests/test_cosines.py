@@ -2,6 +2,7 @@
 amplitudes are the best within the budget."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch.autograd import gradcheck
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.fields.closed.cosines import CosineConfig, Cosines
 from nstr3d.fields.closed.lapped import MATRIX_HOP, analyse, basis, blocks, resample, synthesise
-from nstr3d.fields.closed.positions import pack, packed_size, unpack
+from nstr3d.fields.closed.positions import pack, packed_size, unpack, unpacked_parts
 from nstr3d.model.checkpoint import load, save
 from nstr3d.training.fit import Fit
 from nstr3d.types import Lattice
@@ -102,6 +103,20 @@ def test_looking_at_part_of_the_table_at_a_time_changes_nothing() -> None:
     kept[2] = False
     whole = pack(kept)
     np.testing.assert_array_equal(pack(kept, part=100), whole)
+
+
+def test_positions_are_counted_in_parts_in_less_memory_than_their_amplitudes() -> None:
+    kept = np.random.default_rng(0).random((600, 4096)) < 0.25
+    packed = pack(kept)
+    for part in (3, 5000, 1 << 20):
+        parts = list(unpacked_parts(packed, *kept.shape, part=part))
+        np.testing.assert_array_equal(np.concatenate(parts), np.flatnonzero(kept))
+    tracemalloc.start()
+    total = sum(map(len, unpacked_parts(packed, *kept.shape, part=5000)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert total == np.count_nonzero(kept)
+    assert peak < 4 * total + (1 << 22)
 
 
 def test_sparse_positions_take_few_bits() -> None:

@@ -128,7 +128,7 @@ def test_a_number_out_of_range_is_refused_with_one_sentence(option) -> None:
         ("render a.ply --out a.png --frames 0", "--frames is 1 to 100,000, not 0."),
         ("render a.ply --out a.png --fov nan", "--fov is 0.1 to 175, not nan."),
         ("view a.ply --port 70000", "--port is 0 to 65,535, not 70000."),
-        ("export a.safetensors --to ply --resolution 100000", "--resolution is 8 to 4096 cells, n"),
+        ("export a.safetensors --to ply --resolution 100000", "--resolution is 2 to 4,096, not 10"),
     ],
 )  # fmt: skip
 def test_the_command_refuses_before_any_work(

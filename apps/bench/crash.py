@@ -15,12 +15,11 @@ import shutil
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -39,12 +38,15 @@ from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.walk import REPORT
 from nstr3d.surface.extract import extract_mesh
 
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # so that this script can import apps
+
+from apps.bench.crash_runs import MINE, Tally, ended, forked, kill_batch, results
+
 ROOT = Path(__file__).resolve().parents[2]
-MINE = "mine.txt"  # a file of the user's in every folder
-HOW = Training(preset="fast", params=6000, steps=20, pool=8192, device="cpu")
-WHAT = Extraction(resolution=24, samples=500, picture=16)
+HOW = Training(preset="fast", params=6000, steps=12, pool=4096, device="cpu")
+WHAT = Extraction(resolution=12, samples=200, picture=0)
 EXACT = (MODEL, MESH, "image.png")  # files that equal runs write with equal bits
-PATIENCE = 120.0  # seconds after which a run counts as one that hangs
+KINDS = ("fit", "points", "image", "batch")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Options:
     """Number of outputs for which two or four runs race."""
     seed: int = 0
     """Seed of the moments."""
+    only: tuple[Literal["fit", "points", "image", "batch"], ...] = KINDS
+    """The kinds of jobs; of batch, a process that replaces the results of a shape over and over."""
     out: Path = ROOT / "out" / "crash"
     """Folder of crash.md and of the folders at fault."""
 
@@ -68,15 +72,6 @@ class Kind:
     name: str
     run: Callable[[Any], Any]
     job: Callable[[Path, int], Any]
-
-
-@dataclass
-class Tally:
-    """What became of the runs of a row of the table."""
-
-    runs: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
 
 
 def kinds(folder: Path) -> list[Kind]:
@@ -102,44 +97,14 @@ def kinds(folder: Path) -> list[Kind]:
     ]
 
 
-def forked(work: Callable[[], Any], log: Path | None = None) -> int:
-    """The process number of a child that runs ``work``; its exit status is that of the command."""
-    child = os.fork()
-    if child:
-        return child
-    code = 99
-    try:
-        text = os.open(log or os.devnull, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(text, 1)
-        os.dup2(text, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        code = guarded(lambda: work() and None)
-    finally:
-        os._exit(code)
-
-
-def ended(child: int, seconds: float = PATIENCE) -> int | None:
-    """The exit status of a child; None if it still runs after ``seconds`` and was killed."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
-
-
-def results(folder: Path) -> dict[str, bytes]:
-    """The visible files of a folder, but the user's."""
-    files = (path for path in folder.iterdir() if path.is_file() and path.name != MINE)
-    return {path.name: path.read_bytes() for path in files}
-
-
 def exact(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Those of ``files`` that equal runs write with equal bits."""
-    return {name: data for name, data in files.items() if name in EXACT}
+    """Those of ``files`` that equal runs write with equal bits; of a model the weights, since its
+    header says how long training took."""
+    same = {name: data for name, data in files.items() if name in EXACT}
+    if MODEL in same:
+        header = int.from_bytes(same[MODEL][:8], "little")
+        same[MODEL] = same[MODEL][8 + header :]
+    return same
 
 
 def set_shown(folder: Path, sets: dict[str, dict[str, bytes]]) -> str:
@@ -170,11 +135,11 @@ def allowing(job: Any, overwrite: bool, resume: bool = False) -> Any:
 class Bench:
     """The sets of results of runs that nobody disturbs, and trials against them."""
 
-    def __init__(self, folder: Path, seed: int):
+    def __init__(self, folder: Path, seed: int, only: Sequence[str]):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         self.folder, self.random = folder, np.random.default_rng(seed)
-        self.kinds = kinds(folder)
+        self.kinds = [kind for kind in kinds(folder) if kind.name in only]
         self.sets: dict[str, dict[str, dict[str, bytes]]] = {}
         self.seconds: dict[str, float] = {}
         for kind in self.kinds:
@@ -260,16 +225,21 @@ class Bench:
             out.with_suffix(".txt").unlink(missing_ok=True)
 
 
-def measure(folder: Path, kills: int, races: int, seed: int) -> dict[str, Tally]:
-    """The tallies of ``kills`` killed runs and ``races`` races, in turn over all kinds."""
+def measure(options: Options) -> dict[str, Tally]:
+    """The tallies of killed runs and of races, in turn over all kinds."""
     torch.set_num_threads(1)
-    bench, tallies = Bench(folder, seed), dict[str, Tally]()
+    kills, races, tallies = options.kills, options.races, dict[str, Tally]()
+    bench = Bench(options.out / "runs", options.seed, options.only)
     ways = [(kind, overwrite) for overwrite in (False, True) for kind in bench.kinds]
-    for number in range(kills):
+    for number in range(kills if ways else 0):
         kind, overwrite = ways[number % len(ways)]
         row = f"kill {kind.name}{' --overwrite' if overwrite else ''}"
         bench.kill(kind, number, overwrite, tallies.setdefault(row, Tally()))
-    for number in range(races):
+    for number in range(kills if "batch" in options.only else 0):
+        out = options.out / "runs" / f"batch-{number}"
+        seconds = float(bench.random.uniform(0, 0.05))
+        kill_batch(out, seconds, tallies.setdefault("kill batch, as it publishes", Tally()))
+    for number in range(races if ways else 0):
         kind, overwrite = ways[number % len(ways)]
         writers = 2 + 2 * (number // len(ways) % 2)
         row = f"{writers} runs of {kind.name}{' --overwrite' if overwrite else ''}"
@@ -290,7 +260,7 @@ def table(tallies: dict[str, Tally]) -> str:
 
 def write(options: Options) -> None:
     """Runs the trials and writes the page. Raises ValueError if there was a fault."""
-    tallies = measure(options.out / "runs", options.kills, options.races, options.seed)
+    tallies = measure(options)
     head = (
         "# Kills and races\n\n"
         f"`python apps/bench/crash.py --kills {options.kills} --races {options.races} --seed "

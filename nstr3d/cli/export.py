@@ -18,9 +18,16 @@ from nstr3d.geometry.mesh.decimate import FEWEST, decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.options import LARGEST_COUNT, check_finite, check_range, check_resolution
+from nstr3d.jobs.options import (
+    LARGEST_COUNT,
+    RESOLUTIONS,
+    check_finite,
+    check_range,
+    check_surface,
+)
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.model.exchange import (
+    FINEST,
     coordinate_step,
     onnx_origin,
     sample_grid,
@@ -35,6 +42,7 @@ from nstr3d.types import Up
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
+MESHES = "glb", "ply", "obj", "stl"
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
 
@@ -70,8 +78,7 @@ class Export:
     """Replace a file that is already there."""
 
     def __post_init__(self):
-        if self.resolution is not None:
-            check_resolution(self.resolution)
+        check_range(self, resolution=(2, FINEST if self.to == "npz" else RESOLUTIONS[1]))
         check_range(self, faces=(FEWEST, LARGEST_COUNT), lod=(FEWEST, LARGEST_COUNT))
         check_finite(self, "iso")
 
@@ -92,6 +99,8 @@ def export_model(options: Export) -> None:
         if getattr(options, name) is not None and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     out = options.out or options.model.with_suffix(f".{options.to}")
+    if options.to in MESHES:
+        check_surface(options.resolution or RESOLUTION)
     levels = _levels(options, out)
     for path in levels:
         check_new(path, (f".{options.to}",), options.overwrite)

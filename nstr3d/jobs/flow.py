@@ -5,6 +5,7 @@ from __future__ import annotations
 from nstr3d.jobs.flowoptions import FlowJob
 from nstr3d.jobs.flowshape import ShapeFlow
 from nstr3d.jobs.flowsignal import SignalFlow
+from nstr3d.jobs.options import check_surface
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.jobs.walk import walk
 from nstr3d.model.checkpoint import load
@@ -17,5 +18,7 @@ def run_flow(job: FlowJob, listener: Listener | None = None) -> Outcome:
     written.
     """
     model = load(job.path)
+    if model.field.in_dim == 3:
+        check_surface(job.resolution)
     stages = ShapeFlow if model.field.in_dim == 3 else SignalFlow
     return walk(stages(job, model, listener))

@@ -245,9 +245,7 @@ class SurfaceJob:
         for name, count, size in zip(("params", "pool", "samples"), counts, (16, 64, 100)):
             subject = Message(f"<{name}> {{:,}}", count or 0)
             check_memory(size * (count or 0), subject, "choose a smaller one.")
-        cells = self.resolution  # of a sphere, about 6 cells**2 faces of 100 bytes
-        subject = Message("A surface at <resolution> {:,}", cells)
-        check_memory(600 * cells**2, subject, "choose a smaller one.")
+        check_surface(self.resolution)
 
 
 @dataclass(frozen=True)
@@ -348,6 +346,13 @@ def check_resolution(cells: int) -> None:
     """Raises ValueError for a number of cells outside RESOLUTIONS."""
     if not RESOLUTIONS[0] <= cells <= RESOLUTIONS[1]:
         raise ValueError(Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, cells))
+
+
+def check_surface(cells: int) -> None:
+    """Raises ValueError if a surface on a grid of ``cells`` along its longest side is larger than
+    the free memory; that of a sphere has about 6 cells**2 faces, of 100 bytes."""
+    subject = Message("A surface at <resolution> {:,}", cells)
+    check_memory(600 * cells**2, subject, "choose a smaller one.")
 
 
 def check_seed(seed: int) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.lapped import analyse, basis, blocks, resample, synthesise
-from nstr3d.fields.closed.positions import pack, unpack
+from nstr3d.fields.closed.positions import count_packed, pack, unpack
 from nstr3d.fields.layers import is_outline
 from nstr3d.fields.vicinity import Near
 from nstr3d.kernels.field.interpolate import rows_of
@@ -101,7 +101,7 @@ class CosineConfig:
         if (size := math.prod(self.table(out_dim))) > MOST_AMPLITUDES:
             raise ValueError(f"its table has {size:,} amplitudes and may have {MOST_AMPLITUDES:,}")
         packed = tensors["positions"].numpy()
-        count = len(unpack(packed, *self.packing(out_dim)))
+        count = count_packed(packed, *self.packing(out_dim))
         return Cosines(self, in_dim, out_dim, packed, np.zeros(count, np.float32))
 
 

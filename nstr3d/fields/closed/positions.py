@@ -7,8 +7,11 @@ a row never takes more bits than its bitmap would.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+UNPACKED = 1 << 18  # entries that are unpacked at a time
 PART = 1 << 22  # entries of the table that are processed at a time
 
 
@@ -48,6 +51,19 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
     Raises ValueError if ``packed`` is not uint8 ``(n,)``, its length or its counts do not fit
     ``rows`` and ``columns``, or an entry lies beyond its row.
     """
+    return np.concatenate([np.zeros(0, np.int64), *unpacked_parts(packed, rows, columns)])
+
+
+def count_packed(packed: np.ndarray, rows: int, columns: int) -> int:
+    """The number of entries that `pack` packed. Raises the errors of `unpack`, and takes memory for
+    a part of the entries only."""
+    return sum(len(part) for part in unpacked_parts(packed, rows, columns))
+
+
+def unpacked_parts(
+    packed: np.ndarray, rows: int, columns: int, part: int = UNPACKED
+) -> Iterator[np.ndarray]:
+    """The indices of `unpack`, with its errors, in parts of about ``part`` entries, whole rows."""
     dtype = _counter(columns)
     head = rows * np.dtype(dtype).itemsize
     if packed.dtype != np.uint8 or packed.ndim != 1:
@@ -57,31 +73,62 @@ def unpack(packed: np.ndarray, rows: int, columns: int) -> np.ndarray:
         raise ValueError(
             f"positions hold {len(packed)} bytes, but {rows} rows need at least {head}"
         )
-    counts = packed[:head].view(dtype).astype(np.int64)
-    total = int(counts.sum())
+    counts = packed[:head].view(dtype)
+    total = int(counts.sum(dtype=np.int64))
     if counts.max(initial=0) > columns or total > 8 * (len(packed) - head):
         raise ValueError("positions are damaged: they hold fewer entries than their counts say")
-    shift = np.repeat(_shifts(counts, columns), counts)
-    bits = int(shift.sum())
-    tail = head + -(-bits // 8)
-    ends = np.flatnonzero(np.unpackbits(packed[tail:]))
-    if len(packed) < tail or len(ends) != total:
+    shifts = _shifts(counts, columns).astype(np.uint8)
+    planes = [int(counts[shifts > bit].sum(dtype=np.int64)) for bit in range(shifts.max(initial=0))]
+    starts = [int(start) for start in np.cumsum([0, *planes])]
+    tail = head + -(-starts.pop() // 8)
+    if len(packed) < tail:
         raise ValueError("positions are damaged: their entries do not match their counts")
-    gaps = (np.diff(ends, prepend=-1) - 1) << shift
-    low, start = np.unpackbits(packed[head:tail], count=bits).astype(np.int64), 0
-    for bit in range(int(shift.max(initial=0))):
-        chosen = shift > bit
-        end = start + int(chosen.sum())
-        gaps[chosen] |= low[start:end] << bit
-        start = end
+    ones, last = _ones(packed[tail:]), -1
+    waiting = np.zeros(0, np.int64)
+    limits = np.searchsorted(np.cumsum(counts, dtype=np.int64), np.arange(part, total, part))
+    for some in np.split(np.arange(rows), np.unique(limits + 1)):
+        here = counts[some].astype(np.int64)
+        needed = int(here.sum())
+        while len(waiting) < needed:
+            found = next(ones, None)
+            if found is None:
+                raise ValueError("positions are damaged: their entries do not match their counts")
+            waiting = np.concatenate([waiting, found])
+        ends, waiting = waiting[:needed], waiting[needed:]
+        shift = np.repeat(shifts[some], here)
+        gaps = (np.diff(ends, prepend=last) - 1) << shift
+        last = int(ends[-1]) if needed else last
+        for bit in range(len(planes)):
+            chosen = shift > bit
+            end = starts[bit] + int(np.count_nonzero(chosen))
+            gaps[chosen] |= _bits(packed[head:tail], starts[bit], end).astype(np.int64) << bit
+            starts[bit] = end
+        yield _placed(gaps, some, here, columns)
+    if len(waiting) or any(len(found) for found in ones):
+        raise ValueError("positions are damaged: their entries do not match their counts")
+
+
+def _placed(gaps: np.ndarray, rows: np.ndarray, counts: np.ndarray, columns: int) -> np.ndarray:
+    """The flat indices of entries of ``rows``, ``counts`` of each, after ``gaps``."""
     steps = np.cumsum(gaps + 1)
-    before = np.concatenate([[0], steps])[
-        np.cumsum(counts) - counts
-    ]  # sum of the steps of all earlier rows
+    # the sum of the steps of all earlier rows
+    before = np.concatenate([[0], steps])[np.cumsum(counts) - counts]
     column = steps - np.repeat(before, counts) - 1
-    if total and column.max() >= columns:
+    if column.max(initial=0) >= columns and len(column):
         raise ValueError("positions are damaged: an entry lies beyond the end of its row")
-    return np.repeat(np.arange(rows) * columns, counts) + column
+    return np.repeat(rows * columns, counts) + column
+
+
+def _bits(packed: np.ndarray, start: int, end: int) -> np.ndarray:
+    """The bits ``start`` to ``end`` of bytes."""
+    return np.unpackbits(packed[start // 8 : -(-end // 8)])[start % 8 :][: end - start]
+
+
+def _ones(packed: np.ndarray) -> Iterator[np.ndarray]:
+    """The places of the bits of ``packed`` that are one, in parts."""
+    size = UNPACKED // 8
+    for start in range(0, len(packed), size):
+        yield np.flatnonzero(np.unpackbits(packed[start : start + size])) + 8 * start
 
 
 def _gaps(kept: np.ndarray, part: int = PART) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -108,7 +155,7 @@ def _gaps(kept: np.ndarray, part: int = PART) -> tuple[np.ndarray, np.ndarray, n
 def _shifts(counts: np.ndarray, columns: int) -> np.ndarray:
     """The number of low bits of each row's gaps, which is the best for geometrically distributed
     gaps with the row's mean."""
-    mean = (columns - counts) / np.maximum(counts, 1)
+    mean = (columns - counts.astype(np.float64)) / np.maximum(counts, 1)
     return np.floor(np.log2(np.maximum(1.0, mean * np.log(2) + 0.5))).astype(np.int64)
 
 
