@@ -24,6 +24,7 @@ from pythons import pythons
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 ARM = [f"manylinux_2_{glibc}_aarch64" for glibc in range(17, 36)] + ["manylinux2014_aarch64"]
+MACHINES = {"linux": "aarch64", "darwin": "arm64", "win32": "AMD64"}  # of SYSTEMS
 SYSTEMS = {  # pip's platforms, and the value of the marker sys_platform
     "Linux on arm": (ARM, "linux"),
     "macOS on arm": (["macosx_14_0_arm64"], "darwin"),
@@ -74,6 +75,7 @@ def pinned(version: str, system: str) -> Iterator[str]:
             continue
         pin = Requirement(line)
         place = {"python_version": version, "sys_platform": system}
+        place["platform_machine"] = MACHINES[system]
         if pin.name not in PURE and (pin.marker is None or pin.marker.evaluate(place)):
             yield f"{pin.name}{pin.specifier}"
 
