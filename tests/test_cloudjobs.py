@@ -74,7 +74,7 @@ def test_a_job_leaves_a_field_a_mesh_a_picture_and_a_report(whole):
     )
     assert accuracy["f_score"] > 0.5
     assert load(out / MODEL).sdf()(np.array([[10.0, 0, 0]]))[0] < -1.5
-    assert load_image(out / PICTURE).shape == (32, 72, 3)
+    assert load_image(out / PICTURE).shape == (32 + 21, 72, 3)
 
 
 def test_the_same_job_gives_the_same_field_and_report(tmp_path, whole):

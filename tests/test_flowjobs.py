@@ -69,7 +69,8 @@ def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) 
         <= 1
     )
     with Image.open(tmp_path / "flow" / "residual.png") as picture:
-        assert picture.size == (64, 64)
+        assert picture.height > 64  # with its title
+        assert picture.width > 64  # with its scale
 
 
 def test_a_field_without_phases_says_so_and_its_relief_is_read(

@@ -65,6 +65,10 @@ def test_labels_are_ink_on_paper_and_leave_the_picture() -> None:
     np.testing.assert_array_equal(picture, 0.5)
 
 
+def test_a_scale_too_small_for_its_ticks_is_empty() -> None:
+    assert scale_bar(16, [(0.0, "0"), (1.0, "1")], "dB").min() == 1
+
+
 def test_a_scale_has_its_ends_and_ticks() -> None:
     bar = scale_bar(200, [(0.0, "0"), (1.0, "1")], "dB", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0)])
     column = bar[:, 12]

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nstr3d.bench.compare import Row
 
@@ -134,36 +135,95 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
     fields = sorted({row.field for row in timed})
     written = []
     for x in ("seconds", "parameters", "bytes"):
-        budgets = sorted({row.budget for row in timed}) if x == "seconds" else [0]
-        figure = Figure(figsize=(4 * len(budgets) + 2, 4), layout="constrained")
-        for axes, budget in zip(figure.subplots(1, len(budgets), squeeze=False)[0], budgets):
-            chosen = (
-                [row for row in timed if row.budget == budget] if x == "seconds" else final(timed)
-            )
-            for number, field in enumerate(fields):
-                points = _curve([row for row in chosen if row.field == field], x, measure)
-                if points:
-                    style = {
-                        "color": f"C{number}",
-                        "linestyle": ("-", "--")[number // 10 % 2],
-                        "marker": "os"[number // 10 % 2],
-                    }
-                    axes.plot(*zip(*points), markersize=3, label=field, **style)
+        panels = _panels(timed, fields, x, measure)
+        figure = Figure(figsize=(5.6 * len(panels) + 0.4, 4.2), layout="constrained")
+        for axes, (budget, curves) in zip(
+            figure.subplots(1, len(panels), squeeze=False)[0], panels.items()
+        ):
             axes.set(xscale="log", yscale="linear" if measure.rising else "log", xlabel=x)
+            _draw(axes, curves)
             axes.set_title(f"{budget:,} parameters" if budget else "")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.grid(True, which="both", alpha=0.2)
         figure.axes[0].set_ylabel(measure.axis)
-        fullest = max(figure.axes, key=lambda axes: len(axes.lines))
-        figure.legend(
-            handles=fullest.get_legend_handles_labels()[0], fontsize=7, loc="outside right upper"
-        )
         for suffix in (".png", ".svg"):
             written.append(folder / f"{measure.name}_{x}{suffix}")
             figure.savefig(
                 written[-1], dpi=110, metadata={"Date": None} if suffix == ".svg" else None
             )
     return written
+
+
+Curves = dict[str, list[tuple[float, float]]]  # points by the name of the field
+
+
+def _panels(
+    rows: Sequence[Row], fields: Sequence[str], x: str, measure: Measure
+) -> dict[int, Curves]:
+    """The curves against ``x``: by the budget against seconds, else all under 0.
+
+    Of the budgets, those stay where at least two thirds of the fields have more than one point, or
+    all if there are none: a panel of single points tells nothing of time.
+    """
+    panels = {}
+    for budget in sorted({row.budget for row in rows}) if x == "seconds" else [0]:
+        chosen = [row for row in rows if row.budget == budget] if budget else final(rows)
+        curves = {
+            field: _curve([row for row in chosen if row.field == field], x, measure)
+            for field in fields
+        }
+        panels[budget] = {field: points for field, points in curves.items() if points}
+    full = {
+        budget: curves
+        for budget, curves in panels.items()
+        if sum(len(points) > 1 for points in curves.values()) >= len(curves) * 2 / 3
+    }
+    return full or panels
+
+
+def _draw(axes: Any, shown: Curves) -> None:
+    """Draws a curve for each field that has one, and its name at its right end.
+
+    Ours is strong, its variants are lighter, and the others are grey. A single point is larger.
+    """
+    for name, points in shown.items():
+        colour, width, order = _style(name)
+        size = 2.5 if len(points) > 1 else 5.0
+        axes.plot(
+            *zip(*points), color=colour, linewidth=width, marker="o", markersize=size, zorder=order
+        )
+    if not shown:
+        return
+    for fitted in (axes.get_xlim, axes.get_ylim):
+        fitted()  # makes matplotlib fit the limits to the curves now
+    ends = axes.transData.transform([points[-1] for points in shown.values()])
+    shares = axes.transAxes.inverted().transform(ends)[:, 1]
+    heights = {name: float(share) for name, share in zip(shown, shares)}
+    names = sorted(heights, key=heights.__getitem__)
+    gap = min(0.055, 1 / max(len(names), 1))
+    free = -1.0
+    for rank, name in enumerate(names):
+        # Above the name below, and low enough for the names above.
+        free = min(max(heights[name], free + gap), 1 - gap * (len(names) - 1 - rank))
+        colour, width, _ = _style(name)
+        weight = "bold" if width > 2 else "normal"
+        axes.text(
+            1.02,
+            free,
+            name,
+            color=colour,
+            fontsize=7,
+            fontweight=weight,
+            va="center",
+            transform=axes.transAxes,
+        )
+
+
+def _style(name: str) -> tuple[str, float, int]:
+    """Colour, width and order of the curve of a field."""
+    if name in ("nstr", "nstr, closed form"):
+        return "#c8102e", 2.4, 3
+    return ("#e58a97", 1.3, 2) if name.startswith("nstr") else ("#8a8f98", 1.1, 1)
 
 
 def mean_of(rows: Sequence[Row], name: str) -> float:

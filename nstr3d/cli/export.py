@@ -154,10 +154,8 @@ def _levels(options: Export, out: Path) -> dict[Path, int | None]:
     cannot be, or two wishes at once."""
     if options.lod is not None and options.faces is not None:
         raise ValueError("--faces asks for one mesh and --lod for several; name one of them.")
-    levels: dict[Path, int | None]
-    if options.lod is None:
-        levels = {out: options.faces}
-    else:
+    levels: dict[Path, int | None] = {out: options.faces}
+    if options.lod is not None:
         levels = {out.with_stem(f"{out.stem}-{count}"): count for count in options.lod}
         if len(levels) < max(1, len(options.lod)):
             raise ValueError("--lod takes one number of faces or more, each once.")

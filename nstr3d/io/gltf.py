@@ -56,19 +56,8 @@ def encode_glb(
     points to world coordinates; glTF stores it as decimal text, so it keeps double precision.
     ``material`` is a glTF material dictionary.
     """
-    points, rows = points.astype("<f4"), indices.astype("<u4")
-    box = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
-    parts = [(points.tobytes(), VERTICES, _accessor(FLOAT32, len(points), "VEC3") | box)]
-    attributes = {"POSITION": 0}
-    if colours is not None:
-        shades = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
-        accessor = _accessor(UINT8, len(points), "VEC4") | {"normalized": True}
-        parts.append((shades.tobytes(), VERTICES, accessor))
-        attributes["COLOR_0"] = 1
-    if normals is not None:
-        attributes["NORMAL"] = len(parts)
-        accessor = _accessor(FLOAT32, len(points), "VEC3")
-        parts.append((normals.astype("<f4").tobytes(), VERTICES, accessor))
+    rows = indices.astype("<u4")
+    parts, attributes = _attributes(points.astype("<f4"), colours, normals)
     parts.append((rows.tobytes(), INDICES, _accessor(UINT32, rows.size, "SCALAR")))
     primitive = {
         "attributes": attributes,
@@ -103,6 +92,24 @@ def encode_glb(
     if not tree["extensionsUsed"]:
         del tree["extensionsUsed"]  # glTF forbids an empty list
     return _container(json.dumps(tree, allow_nan=False).encode("ascii"), body)
+
+
+def _attributes(
+    points: np.ndarray, colours: np.ndarray | None, normals: np.ndarray | None
+) -> tuple[list[tuple[bytes, int, dict[str, Any]]], dict[str, int]]:
+    """The parts of the buffer that describe the points, and the part of each attribute."""
+    box = {"min": points.min(axis=0).tolist(), "max": points.max(axis=0).tolist()}
+    vectors = _accessor(FLOAT32, len(points), "VEC3")
+    parts, attributes = [(points.tobytes(), VERTICES, vectors | box)], {"POSITION": 0}
+    if colours is not None:
+        shades = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
+        accessor = _accessor(UINT8, len(points), "VEC4") | {"normalized": True}
+        attributes["COLOR_0"] = len(parts)
+        parts.append((shades.tobytes(), VERTICES, accessor))
+    if normals is not None:
+        attributes["NORMAL"] = len(parts)
+        parts.append((normals.astype("<f4").tobytes(), VERTICES, vectors))
+    return parts, attributes
 
 
 def _accessor(number: int, count: int, kind: str) -> dict[str, Any]:

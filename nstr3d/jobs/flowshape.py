@@ -33,6 +33,9 @@ from nstr3d.jobs.walk import REPORT
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA, colour_map
 from nstr3d.render.drawing import draw_lines
+from nstr3d.render.framing import best_view
+from nstr3d.render.ground import Ground
+from nstr3d.render.labels import scale_bar, titled
 from nstr3d.render.panels import beside
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, render
@@ -169,10 +172,15 @@ class ShapeFlow(FlowStages):
         colours = colours_of(lines.values)
         for name in LINES:
             save_lines(folder / name, lines, colours)
-        camera = Camera.around(self.sdf.bounds, width=job.size, height=job.size)
-        shape, width = render(self.sdf, camera), max(1.5, job.size / 320)
-        picture = draw_lines(shape, camera, self.sdf, lines, colours, width)
-        save_image(folder / "flow.png", picture)
+        up, size = self.model.provenance.get("up", "y"), job.size
+        view = best_view(self.mesh, up)
+        camera = Camera.around(self.sdf.bounds, *view, width=size, height=size, up=up)
+        shape = render(self.sdf, camera, RenderConfig(ground=Ground()))
+        picture = draw_lines(shape, camera, self.sdf, lines, colours, max(1.5, size / 320))
+        low, high = np.quantile(lines.values, [0.02, 0.98])
+        ticks = [(0.0, f"{low:.3g}"), (1.0, f"{high:.3g}")]
+        picture = np.concatenate([picture, scale_bar(size, ticks, "rad / unit")], axis=1)
+        save_image(folder / "flow.png", titled(picture, "streamlines of the local frequency"))
         save_image(
             folder / "residual.png", _residual_map(self.model, self.sdf, self.readings, camera)
         )
@@ -190,20 +198,19 @@ def _residual_map(model: Fit, sdf: Sdf, readings: ReliefWaves, camera: Camera) -
     A field with a transport law has a second picture beside it, coloured by |h dS/dx - F|^2 over
     the mean of |h dS/dx|^2, where h is a cell's width: yellow is 1 or more.
     """
-    residuals = [1 - readings.waves.share]
+    residuals = {"relief left unexplained": 1 - readings.waves.share}
     if isinstance(model.field, Nstr) and model.field.transport is not None:
-        residuals.append(transport_residuals(model.field, readings.points, CHUNK))
+        residuals["transport residual"] = transport_residuals(model.field, readings.points, CHUNK)
     pictures = []
-    for residual in residuals:
+    for title, residual in residuals.items():
 
         def albedo(points: Tensor, residual: Tensor = residual) -> Tensor:
             unit = (points - points.new_tensor(model.frame.centre)) / model.frame.scale
-            return (
-                colour_map(spread(readings.sites, residual[:, None], unit.float())[:, 0]) ** GAMMA
-            )
+            near = spread(readings.sites, residual[:, None], unit.float())
+            return colour_map(near[:, 0]) ** GAMMA
 
-        pictures.append(render(sdf, camera, RenderConfig(Studio(albedo=albedo))))
-    return beside(pictures)
+        pictures.append(titled(render(sdf, camera, RenderConfig(Studio(albedo=albedo))), title))
+    return beside([*pictures, scale_bar(len(pictures[0]), [(0.0, "0"), (1.0, "1")], "share")])
 
 
 def _surface_lines(

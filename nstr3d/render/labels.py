@@ -59,6 +59,8 @@ def scale_bar(
     size = type_size(height)
     bar = np.full((height, round(5.5 * size), 3), PAPER, np.float32)
     top, bottom, left, right = 2 * size, height - size, 0.6 * size, 1.6 * size
+    if bottom - top < size:  # too small for a scale
+        return bar
     rows = np.arange(int(top), int(bottom))
     share = torch.from_numpy((bottom - 0.5 - rows) / (bottom - top))
     bar[rows, int(left) : int(right)] = colour_map(share, stops).numpy()[:, None]

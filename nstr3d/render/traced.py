@@ -56,7 +56,7 @@ class RenderConfig:
 
     shading: Shading = STUDIO
     backdrop: Backdrop | None = GREY
-    samples_per_axis: int = 3
+    samples_per_axis: int = 2
     contrast: float = 0.06
     ground: Ground | None = None
 

@@ -69,16 +69,38 @@ def page_html(
             f"The page shows levels between {levels[0]:.4g} and {levels[1]:.4g} of this model, "
             f"not {level:g}."
         )
-    frequencies = frequency_range(fit) if code.frequency else None
-    model = {
+    model = _model(fit, unit, code, coarse, drawn, level, levels)
+    model["camera"] = {"azimuth": view[0], "elevation": view[1], "fov": 35.0}
+    model["turn"] = _upright(up).tolist()
+    return fill(
+        _text("page.html"),
+        title=title,
+        css=_text("page.css"),
+        facts=f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
+        model=json.dumps(model, allow_nan=False),
+        data=base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
+        shader=_shader(fit, code, coarse, unit, up),
+        scripts="\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
+    )
+
+
+def _model(
+    fit: Fit,
+    unit: Box,
+    code: FieldCode,
+    coarse: _Coarse,
+    drawn: LineCode | None,
+    level: float,
+    levels: tuple[float, float],
+) -> dict[str, Any]:
+    """What main.js knows of the model, but for the camera."""
+    return {
         "centre": fit.frame.centre,
         "scale": fit.frame.scale,
         "lower": unit.lower,
         "upper": unit.upper,
         "slack": SLACK * unit.diagonal,
         "margin": MARGIN,
-        "camera": {"azimuth": view[0], "elevation": view[1], "fov": 35.0},
-        "turn": _upright(up).tolist(),
         "level": level,
         "levels": levels,
         "steps": STEPS,
@@ -92,20 +114,10 @@ def page_html(
             "reach": coarse.reach,
         },
         "key": _unit(Studio().key.direction),
-        "frequencies": frequencies,
+        "frequencies": frequency_range(fit) if code.frequency else None,
         "lines": drawn and {**drawn.about, "slack": BEFORE * unit.diagonal},
         "colours": [f"rgb({', '.join(str(round(255 * c)) for c in colour)})" for colour in VIRIDIS],
     }
-    return fill(
-        _text("page.html"),
-        title=title,
-        css=_text("page.css"),
-        facts=f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
-        model=json.dumps(model, allow_nan=False),
-        data=base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
-        shader=_shader(fit, code, coarse, unit, up),
-        scripts="\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
-    )
 
 
 class _Coarse:
