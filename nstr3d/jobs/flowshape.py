@@ -172,7 +172,7 @@ class ShapeFlow(FlowStages):
         colours = colours_of(lines.values)
         for name in LINES:
             save_lines(folder / name, lines, colours)
-        up, size = self.model.provenance.get("up", "y"), job.size
+        up, size = self.model.up, job.size
         view = best_view(self.mesh, up)
         camera = Camera.around(self.sdf.bounds, *view, width=size, height=size, up=up)
         shape = render(self.sdf, camera, RenderConfig(ground=Ground()))
