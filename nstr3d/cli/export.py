@@ -83,6 +83,7 @@ def export_model(options: Export) -> None:
         RESOLUTION if options.resolution is None else options.resolution,
     )
     with writing_file(out):
+        check_new(out, (f".{options.to}",), options.overwrite)  # another run may have ended by now
         fit = _write(options, out, iso, resolution)
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
     if options.to == "onnx" and (origin := onnx_origin(fit)) is not None:
