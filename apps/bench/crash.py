@@ -264,7 +264,8 @@ def write(options: Options) -> None:
     head = (
         "# Kills and races\n\n"
         f"`python apps/bench/crash.py --kills {options.kills} --races {options.races} --seed "
-        f"{options.seed} --only {' '.join(options.only)}`, commit {commit}. Runs were killed (SIGKILL) at random "
+        f"{options.seed} --only {' '.join(options.only)}`, commit {commit}. "
+        "Runs were killed (SIGKILL) at random "
         "moments, then the folder showed no set of results, the old one or the new one, whole. "
         "The next run, resumed where a checkpoint was, gave the bits of a run that was not killed "
         "and left no other file (whole). Of racing runs one won, the others said so; with "
