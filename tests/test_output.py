@@ -323,6 +323,49 @@ def test_without_links_files_are_moved_and_the_next_run_ends_what_died(tmp_path:
     assert contents(folder) == NEW | mine
 
 
+@pytest.mark.parametrize("shape", ["link", "link to a link", "moves", "a plan of another kind"])
+def test_a_folder_from_anyone_moves_nothing_from_or_to_elsewhere(
+    shape: str, tmp_path: Path
+) -> None:
+    folder, secret = tmp_path / "out", tmp_path / "private"
+    work = folder / fileset.WORK
+    work.mkdir(parents=True)
+    secret.mkdir()
+    (secret / "key").write_text("mine")
+    (work / "set").mkdir()
+    (work / "set" / "x").write_text("theirs")
+    if shape.startswith("link"):
+        (folder / "key").symlink_to(f"{fileset.WORK}/{fileset.CURRENT}/key")
+        target = "../../private" if shape == "link" else "way"
+        (work / "way").symlink_to("../../private")
+        (work / fileset.CURRENT).symlink_to(target)
+    else:
+        plans = {"staged": "set", "new": ["../../../private/key"], "gone": ["../private/key"]}
+        plan = json.dumps(plans if shape == "moves" else [1])
+        (work / fileset.MOVING).write_text(plan)
+    settle(folder)
+    assert (secret / "key").read_text() == "mine"
+    assert not list(folder.iterdir())
+
+
+def test_links_in_the_place_of_hidden_folders_lead_nowhere(tmp_path: Path) -> None:
+    out, private = tmp_path / "out", tmp_path / "private"
+    out.mkdir()
+    (private / "set").mkdir(parents=True)
+    for name in (".key", "set/key"):
+        (private / name).write_text("mine")
+    (out / fileset.WORK).symlink_to(private)
+    settle(out)
+    assert not list(out.iterdir())
+    (out / RUNS).symlink_to(private)
+    with (
+        pytest.raises(FileExistsError, match=r"\.runs is a link; remove it"),
+        writing_alone(out, ()),
+    ):
+        pass
+    assert {path.name for path in private.rglob("*")} == {".key", "set", "key"}
+
+
 def test_a_refused_step_leaves_the_old_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "out"
     old_set(folder)

@@ -260,11 +260,12 @@ def table(tallies: dict[str, Tally]) -> str:
 
 def write(options: Options) -> None:
     """Runs the trials and writes the page. Raises ValueError if there was a fault."""
-    tallies = measure(options)
+    commit, tallies = find_commit(ROOT), measure(options)
     head = (
         "# Kills and races\n\n"
         f"`python apps/bench/crash.py --kills {options.kills} --races {options.races} --seed "
-        f"{options.seed}`, commit {find_commit(ROOT)}. Runs were killed (SIGKILL) at random "
+        f"{options.seed} --only {' '.join(options.only)}`, commit {commit}. "
+        "Runs were killed (SIGKILL) at random "
         "moments, then the folder showed no set of results, the old one or the new one, whole. "
         "The next run, resumed where a checkpoint was, gave the bits of a run that was not killed "
         "and left no other file (whole). Of racing runs one won, the others said so; with "

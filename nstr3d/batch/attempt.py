@@ -137,7 +137,7 @@ def _unsettled(report: Mapping[str, Any]) -> dict[str, Any]:
     has no key of a result and no config."""
     fault = "its files were being replaced when the run ended; run the same command again"
     changes = {"status": "failed", "error": fault, "key": "", "config": ""}
-    return {"input": report["input"], "batch": dict(report["batch"]) | changes}
+    return {"input": dict(report.get("input") or {}), "batch": dict(report["batch"]) | changes}
 
 
 def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:

@@ -111,6 +111,8 @@ def export_model(options: Export) -> None:
     with ExitStack() as outputs:
         for path in levels:
             outputs.enter_context(writing_file(path))
+            # another run may have ended by now
+            check_new(path, (f".{options.to}",), options.overwrite)
         _write(options, out, levels, iso, resolution)
 
 

@@ -101,8 +101,8 @@ class Render:
 
 def render_model(options: Render) -> None:
     """Renders as ``options`` say. Raises ValueError or OSError with one sentence for the user."""
-    suffix = options.out.suffix.lower()
-    check_new(options.out, (".png", *ANIMATIONS, *BUFFERS), options.overwrite)
+    suffix, suffixes = options.out.suffix.lower(), (".png", *ANIMATIONS, *BUFFERS)
+    check_new(options.out, suffixes, options.overwrite)
     kept = options.frames if suffix == ".gif" else 1  # pictures in memory at a time
     size = options.size[0] * options.size[1] * (48 + 6 * kept)
     subject = Message("<size> {} x {} and <frames> {}", *options.size, kept)
@@ -113,6 +113,7 @@ def render_model(options: Render) -> None:
     if options.sheet and (suffix != ".png" or backdrop is None or _is_mesh(options.model)):
         raise ValueError("--sheet draws a model on a background, to a .png file.")
     with writing_file(options.out):
+        check_new(options.out, suffixes, options.overwrite)  # another run may have ended by now
         draw = _render_mesh if _is_mesh(options.model) else _render_field
         draw(options, backdrop)
     print(f"wrote {options.out}")

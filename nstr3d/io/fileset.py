@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 WORK = ".nstr3d-set"  # the hidden folder
 CURRENT = "current"  # in WORK, a link to the folder of the set that is shown
@@ -61,12 +62,15 @@ def settle(folder: Path, keep: Path | None = None) -> None:
     """Puts files in the place of links that `replace_set` has left, and removes the hidden folder,
     except the folder ``keep`` in it if that still holds files."""
     work = folder / WORK
+    if work.is_symlink():  # not ours, and what it points at is not to be removed
+        work.unlink()
     if not os.path.lexists(work):
         return
     if (work / MOVING).exists():
         _finish_moves(folder)
     if (work / CURRENT).is_symlink():
-        target = work / os.readlink(work / CURRENT)
+        shown = os.readlink(work / CURRENT)
+        target = work / (shown if _is_plain(shown) and not (work / shown).is_symlink() else "none")
         for entry in list(os.scandir(folder)):
             if entry.is_symlink() and os.readlink(entry.path) == _through(entry.name):
                 if os.path.lexists(target / entry.name):
@@ -83,6 +87,21 @@ def settle(folder: Path, keep: Path | None = None) -> None:
             os.unlink(entry.path)
     with suppress(OSError):  # it holds ``keep``
         work.rmdir()
+
+
+def _is_plain(name: object) -> bool:
+    """Whether ``name`` names an entry of a folder: a folder may come from anyone."""
+    return isinstance(name, str) and name not in ("", ".", "..") and os.path.basename(name) == name
+
+
+def _plan(mark: Path) -> dict[str, Any] | None:
+    try:
+        plan = json.loads(mark.read_text(encoding="utf-8"))
+        names = [plan["staged"], *plan["new"], *plan["gone"]]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    fine = all(map(_is_plain, names)) and not (mark.parent / plan["staged"]).is_symlink()
+    return plan if fine else None
 
 
 def _link(folder: Path, names: Iterable[str]) -> None:
@@ -125,9 +144,13 @@ def _move(folder: Path, staged: Path, names: Iterable[str]) -> None:
 
 
 def _finish_moves(folder: Path) -> None:
-    """Moves the files that `MOVING` names and that are not moved yet."""
+    """Moves the files that `MOVING` names and that are not moved yet. A plan that is damaged, or
+    that names anything outside ``folder``, is removed."""
     mark = folder / WORK / MOVING
-    plan = json.loads(mark.read_text(encoding="utf-8"))
+    plan = _plan(mark)
+    if plan is None:
+        mark.unlink()
+        return
     staged = folder / WORK / plan["staged"]
     for name in plan["new"]:
         if (staged / name).exists():

@@ -92,6 +92,10 @@ def writing_alone(
         text = "{} is being written by {}; wait for it to end, or choose another <out>."
         return FileExistsError(Message(text, out, who))
 
+    if (out / RUNS).is_symlink():  # a folder may come from anyone, and files in it are removed
+        raise FileExistsError(
+            Message("{} is a link; remove it, or choose another <out>.", out / RUNS)
+        )
     try:
         with writing_to(out):
             pass
