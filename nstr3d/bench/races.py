@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
             rows = run_kind(paths, kind, surfaces, results, options)
             text = summary(rows, kind.base, kind.measures) + "\n" + by_track(rows, kind.measures[0])
             with atomic_path(results.with_suffix(".md")) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding="utf-8")
             print(text)
             if not options.tune:
                 print("wrote", *plot(rows, options.out, kind.measures[0]), results)

@@ -295,7 +295,7 @@ def run(options: argparse.Namespace) -> None:
         ("speed.md", table(figures) + "\n"),
     ):
         with atomic_path(options.out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     print(table(figures))
 
 

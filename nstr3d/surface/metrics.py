@@ -288,7 +288,8 @@ def score(
     expect(sdf, Sdf, "sdf")
     expect(extracted, Mesh, "extracted")
     expect(reference, Mesh, "reference")
-    expect(distance, Callable, "distance")
+    if not callable(distance):
+        raise TypeError(f"distance must be a function of points, not {type(distance).__name__}.")
     expect(frame, Frame, "frame")
     expect(generator, np.random.Generator, "generator")
     expect(samples, (int, np.integer), "samples")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,7 +46,10 @@ class SurfaceBand:
 
     def __post_init__(self):
         expect(self.mesh, Mesh, "mesh")
-        expect(self.distance, Callable, "distance")
+        if not callable(self.distance):
+            raise TypeError(
+                f"distance must be a function of points, not {type(self.distance).__name__}."
+            )
         if not 0 <= self.sloped <= 1:
             raise ValueError(
                 f"The share of samples with a gradient must be from 0 to 1, not {self.sloped}."
