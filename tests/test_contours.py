@@ -6,7 +6,7 @@ from oracles import cube, sphere
 
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.shapes import primitives
-from nstr3d.render.contours import Plane, contour_colours, contours, cut, rounded
+from nstr3d.render.contours import Plane, cap, contour_colours, contours, cut, rounded
 from nstr3d.types import Mesh
 
 
@@ -26,6 +26,19 @@ def test_contours_of_a_sphere_are_circles_of_their_distance(axis: int) -> None:
     ring = segments[np.abs(distances - 0.1) < 1e-9]
     lengths = np.linalg.norm(ring[:, 1] - ring[:, 0], axis=1)
     assert lengths.sum() == pytest.approx(2 * np.pi * np.sqrt(1.1**2 - 0.6**2), rel=1e-3)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_face_of_a_cut_ball_is_a_disc_that_looks_off_the_kept_side(axis: int) -> None:
+    ball = primitives.translate(primitives.sphere(), (1.0, 2.0, 3.0))
+    offset = float((1.0, 2.0, 3.0)[axis] + 0.6)
+    disc = cap(ball, Plane(axis, offset), level=0.1, cells=80)
+    np.testing.assert_allclose(disc.vertices[:, axis], offset)
+    a, b, c = np.moveaxis(disc.corners, 1, 0)
+    area = np.cross(b - a, c - a).sum(axis=0) / 2
+    expected = np.eye(3)[axis] * np.pi * (1.1**2 - 0.6**2)
+    np.testing.assert_allclose(area, expected, atol=0.01)
+    assert len(cap(ball, Plane(axis, offset + 2.0)).faces) == 0
 
 
 def test_a_cut_cube_has_the_area_that_is_left() -> None:

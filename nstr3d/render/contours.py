@@ -61,6 +61,21 @@ def contours(
     ]
 
 
+def cap(sdf: Sdf, plane: Plane, level: float = 0.0, cells: int = CELLS) -> Mesh:
+    """The part of ``plane`` where ``sdf`` is below ``level``: the face of a `cut`.
+
+    Its normals point away from the kept side. It has no faces if the plane misses the shape.
+    """
+    vertices, faces = _sheet(sdf.bounds.scaled(GROWN), plane, cells)
+    # Raised by the distance, the sheet is cut where that is zero.
+    raised = vertices.copy()
+    raised[:, plane.axis] = sdf(vertices) - level
+    below = cut(Mesh(raised, faces[:, ::-1] if plane.axis == 1 else faces), Plane(plane.axis, 0.0))
+    flat = np.array(below.vertices)
+    flat[:, plane.axis] = plane.offset
+    return Mesh(flat, below.faces)
+
+
 def contour_colours(distances: np.ndarray, level: float, size: float) -> np.ndarray:
     """Colours ``(s, 3)`` of contour lines at ``distances (s,)``.
 

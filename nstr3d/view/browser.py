@@ -16,7 +16,7 @@ import torch
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io.interop import to_trimesh
 from nstr3d.render.camera import Camera
-from nstr3d.render.contours import contour_colours, contours, cut
+from nstr3d.render.contours import cap, contour_colours, contours, cut
 from nstr3d.sdf import Sdf
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
@@ -34,7 +34,7 @@ from nstr3d.view.scene import (
 )
 from nstr3d.view.tracing import BEFORE, camera_of, shown, traced, view_of
 
-CLAY, INK = (176, 168, 156), (60, 92, 140)
+CLAY, INK, INSIDE = (176, 168, 156), (60, 92, 140), (158, 184, 212)
 SETTLED = 0.25  # seconds without camera motion before the view is sphere traced
 LIVE_RESOLUTION = 72  # extraction cells of a field in training, along the longest side
 
@@ -163,17 +163,7 @@ class Page:
         with self.server.atomic():
             for index, (shape, mesh) in enumerate(zip(self.shapes, self.meshes)):
                 notes.append(self._draw_surface(f"/shape{index}", shape, mesh, now))
-                if now.plane is not None:
-                    segments, distances = contours(self.sdfs[index], now.plane, now.iso)
-                    colours = contour_colours(distances, now.iso, self.bounds.diagonal)
-                    shades = np.round(colours * 255).astype(np.uint8)[:, None].repeat(2, axis=1)
-                    places = self._place(segments)
-                    places[..., now.plane.axis] += (
-                        2 * BEFORE
-                    )  # so that the cut surface does not hide the contour lines
-                    scene.add_line_segments(f"/contours{index}", places, shades, thickness=0.005)
-                else:
-                    scene.remove_by_name(f"/contours{index}")
+                self._draw_cut(index, now)
             for index, curves in enumerate(self.curves):
                 ends = curves.lines.segments
                 if now.plane is not None:
@@ -197,6 +187,25 @@ class Page:
             else:
                 scene.remove_by_name("/input")
         self.controls.status.content = "  \n".join(notes)
+
+    def _draw_cut(self, index: int, now: Settings) -> None:
+        """Draws the face of the cut through a shape and its contour lines, or removes them."""
+        scene, sdf, plane = self.server.scene, self.sdfs[index], now.plane
+        scene.remove_by_name(f"/cap{index}")
+        if plane is None:
+            scene.remove_by_name(f"/contours{index}")
+            return
+        face = cap(sdf, plane, now.iso)
+        if len(face.faces):
+            vertices, faces = self._place(face.vertices), face.faces.astype(np.uint32)
+            scene.add_mesh_simple(f"/cap{index}", vertices, faces, color=INSIDE, side="double")
+        segments, distances = contours(sdf, plane, now.iso)
+        colours = contour_colours(distances, now.iso, self.bounds.diagonal)
+        shades = np.round(colours * 255).astype(np.uint8)[:, None].repeat(2, axis=1)
+        places = self._place(segments)
+        # So that the face of the cut does not hide the contour lines.
+        places[..., plane.axis] += 2 * BEFORE
+        scene.add_line_segments(f"/contours{index}", places, shades, thickness=0.005)
 
     def _draw_surface(self, name: str, shape: Shape, mesh: Mesh | None, now: Settings) -> str:
         """Draws one surface, or removes it if there is nothing to show. Returns a line for the
