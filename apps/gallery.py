@@ -24,6 +24,7 @@ from nstr3d.io import load_image, load_mesh, save_image
 from nstr3d.io.audio import load_sound
 from nstr3d.jobs.direct import fit_image, fit_mesh, fit_sound
 from nstr3d.model.checkpoint import load
+from nstr3d.render.camera import Camera
 from nstr3d.render.framing import contact_sheet, view_of
 from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.ground import Ground
@@ -36,7 +37,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.signals.signal import Signal
 from nstr3d.training.fit import Fit
 from nstr3d.training.sampling import Raster
-from nstr3d.types import Camera, PointCloud, Up
+from nstr3d.types import PointCloud, Up
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS, GALLERY, SIDE = ROOT / "assets", ROOT / "assets" / "gallery", 384
