@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nstr3d.batch.attempt import Rules, Task
@@ -21,9 +21,9 @@ from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard
 from nstr3d.batch.slot import Cancelled
-from nstr3d.batch.store import Folder, is_local, local_path, open_store
+from nstr3d.batch.store import Folder, Store, is_local, local_path, open_store
 from nstr3d.io.fileset import settle
-from nstr3d.jobs.options import LARGEST_SECONDS, check_range
+from nstr3d.jobs.ranges import LARGEST_SECONDS, check_range
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.system import Message, count_processors
 
@@ -126,9 +126,7 @@ def run_batch(
     out = os.path.abspath(local_path(job.out)) if is_local(job.out) else job.out
     store = open_store(out)
     with working_on(store, job.shard), Catalogue(store) as catalogue:
-        if isinstance(store, Folder):  # a run that was killed has left a set between two states
-            for shape in shapes:
-                settle(store.path / shape.id)
+        _settle_all(store, shapes)
         _write_catalogue(catalogue.sync)
         known = catalogue.known()
         chosen = catalogue.ids(job.where) if job.where else None
@@ -171,6 +169,13 @@ def run_batch(
             "to fit them."
         )
     return standing
+
+
+def _settle_all(store: Store, shapes: Sequence[ShapeFile]) -> None:
+    """Ends the changes of sets of results that a killed run has left between two states."""
+    if isinstance(store, Folder):
+        for shape in shapes:
+            settle(store.path / shape.id)
 
 
 def _task(

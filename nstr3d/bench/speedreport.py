@@ -5,10 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +12,7 @@ from typing import Any
 import torch
 
 from nstr3d.bench.commits import find_commit
+from nstr3d.bench.fresh import BUNNY, compile_seconds, memory_rows
 from nstr3d.bench.roofline import ceilings, costs
 from nstr3d.bench.speed import (
     TURN,
@@ -30,69 +27,14 @@ from nstr3d.bench.speed import (
 from nstr3d.bench.tracks import MeshTrack
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field import fused
-from nstr3d.model.checkpoint import save
-from nstr3d.training.fit import Fit, FitConfig, draw_pool, fit
+from nstr3d.training.fit import FitConfig, draw_pool, fit
 from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Samples
 
 ROOT = Path(__file__).resolve().parents[2]
-BUNNY = ROOT / "assets" / "bunny.obj"
 TOGETHER = (1, 4, 16)  # numbers of fields that a GPU trains together
-COMPILE = """
-import time, torch
-torch.set_num_threads(1)
-from nstr3d import FitConfig, NstrConfig, fit_steps, load_mesh, SdfObjective
-from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.types import Samples
-field, points = NstrConfig().build(3, 1), torch.rand(64, 3)
-mesh = load_mesh("MESH")
-started = time.process_time()
-field(points).sum().backward()
-field.value_and_gradient(points)
-samples, config = Samples(points, points[:, :1]), FitConfig(batch=64, pool=64)
-next(fit_steps(field, samples, SdfObjective(), config))
-MeshDistance(mesh)(points.numpy())
-print(time.process_time() - started)
-"""
-MEMORY = """
-import json, sys, nstr3d
-from nstr3d.bench.speed import memory
-print(json.dumps(memory(nstr3d.load(sys.argv[1]).sdf(), int(sys.argv[2]))))
-"""
-
-
-def compile_seconds() -> tuple[float, float]:
-    """Processor seconds of the kernels' first call in a new process: with an empty disk cache,
-    where they compile, and with the disk cache of that run."""
-    with tempfile.TemporaryDirectory() as folder:
-        where = os.environ | {"NUMBA_CACHE_DIR": folder}
-        first, second = (
-            subprocess.run(
-                [sys.executable, "-c", COMPILE.replace("MESH", str(BUNNY))],
-                env=where,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout
-            for _ in range(2)
-        )
-    return float(first), float(second)
-
-
-def memory_rows(model: Fit, resolutions: Sequence[int]) -> list[dict[str, float]]:
-    """The memory of an extraction at each of ``resolutions``, each in a process of its own."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        save(path, model)
-        commands = [
-            [sys.executable, "-c", MEMORY, str(path), str(resolution)] for resolution in resolutions
-        ]
-        return [
-            json.loads(subprocess.run(each, capture_output=True, text=True, check=True).stdout)
-            for each in commands
-        ]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -18,14 +18,8 @@ from nstr3d.geometry.mesh.decimate import FEWEST, decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.options import (
-    LARGEST_COUNT,
-    RESOLUTIONS,
-    check_finite,
-    check_range,
-    check_surface,
-)
 from nstr3d.jobs.publishing import writing_file
+from nstr3d.jobs.ranges import LARGEST_COUNT, RESOLUTIONS, check_finite, check_range, check_surface
 from nstr3d.model.exchange import (
     FINEST,
     coordinate_step,

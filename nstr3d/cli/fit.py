@@ -13,7 +13,8 @@ import tyro
 
 from nstr3d.cli.words import PORTS, Options
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import MeshJob, PointsJob, SurfaceJob, check_range
+from nstr3d.jobs.options import MeshJob, PointsJob, SurfaceJob
+from nstr3d.jobs.ranges import check_range
 from nstr3d.jobs.signaloptions import SignalJob
 from nstr3d.jobs.stages import Listener, Outcome
 

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_mesh, save_image
-from nstr3d.jobs.options import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.publishing import writing_file
+from nstr3d.jobs.ranges import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers

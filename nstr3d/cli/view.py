@@ -15,7 +15,7 @@ from nstr3d.cli.words import PORTS
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
-from nstr3d.jobs.options import LARGEST_PICTURE, check_finite, check_range
+from nstr3d.jobs.ranges import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.stages import pick_device
 from nstr3d.render.framing import best_view
 from nstr3d.surface.extract import extract_mesh

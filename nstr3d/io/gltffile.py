@@ -27,8 +27,8 @@ HARMLESS = re.compile(
     r"(KHR|EXT|MSFT|ADOBE|AGI|CESIUM|FB|GOOGLE)_"
     r"(materials|texture|lights|xmp|animation|audio|structural_metadata|mesh_features"
     r"|instance_features|primitive_outline|metadata|feature_metadata|emitter|node_hoverability"
-    r"|node_selectability|interactivity|physics|implicit_shapes|lod|packing|techniques|mesh_manifold"
-    r"|ngon_encoding|articulations|stk_metadata)\w*|VRM\w*|OMI_\w*"
+    r"|node_selectability|interactivity|physics|implicit_shapes|lod|packing|techniques"
+    r"|mesh_manifold|ngon_encoding|articulations|stk_metadata)\w*|VRM\w*|OMI_\w*"
 )
 # Rows of an accessor without data, beyond which it is refused unless its rows are replaced.
 MOST_ZEROS = 1 << 20

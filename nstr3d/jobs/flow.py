@@ -5,7 +5,7 @@ from __future__ import annotations
 from nstr3d.jobs.flowoptions import FlowJob
 from nstr3d.jobs.flowshape import ShapeFlow
 from nstr3d.jobs.flowsignal import SignalFlow
-from nstr3d.jobs.options import check_surface
+from nstr3d.jobs.ranges import check_surface
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.jobs.walk import walk
 from nstr3d.model.checkpoint import load

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import (
+from nstr3d.jobs.ranges import (
     LARGEST_PICTURE,
     check_positive,
     check_range,

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import (
+from nstr3d.jobs.options import Device, default_folder
+from nstr3d.jobs.ranges import (
     LARGEST_COUNT,
     LARGEST_SECONDS,
-    Device,
     check_not_negative,
     check_positive,
     check_range,
     check_seed,
-    default_folder,
 )
 from nstr3d.signals.kinds import kind_of
 

@@ -285,16 +285,7 @@ def score(
     unit box. All random points come from ``generator``. Raises TypeError for objects of other
     types, and ValueError if there are no ``samples``.
     """
-    expect(sdf, Sdf, "sdf")
-    expect(extracted, Mesh, "extracted")
-    expect(reference, Mesh, "reference")
-    if not callable(distance):
-        raise TypeError(f"distance must be a function of points, not {type(distance).__name__}.")
-    expect(frame, Frame, "frame")
-    expect(generator, np.random.Generator, "generator")
-    expect(samples, (int, np.integer), "samples")
-    if samples < 1:
-        raise ValueError(f"a score needs at least 1 sample, not {samples}.")
+    _expect_score(sdf, extracted, reference, distance, frame, generator, samples)
     diagonal = reference.bounds.diagonal
     surfaces = compare_surfaces(
         extracted, reference, distance, generator, TAU * diagonal, samples, own
@@ -333,6 +324,28 @@ def score(
         iou_volume_failed=volume_failed,
         iou_near_failed=near_failed,
     )
+
+
+def _expect_score(
+    sdf: Any,
+    extracted: Any,
+    reference: Any,
+    distance: Any,
+    frame: Any,
+    generator: Any,
+    samples: Any,
+) -> None:
+    """Raises the errors of `score` for its arguments."""
+    expect(sdf, Sdf, "sdf")
+    expect(extracted, Mesh, "extracted")
+    expect(reference, Mesh, "reference")
+    if not callable(distance):
+        raise TypeError(f"distance must be a function of points, not {type(distance).__name__}.")
+    expect(frame, Frame, "frame")
+    expect(generator, np.random.Generator, "generator")
+    expect(samples, (int, np.integer), "samples")
+    if samples < 1:
+        raise ValueError(f"a score needs at least 1 sample, not {samples}.")
 
 
 def _in_chunks(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
