@@ -116,9 +116,8 @@ def run_batch(
     With ``job.where``, the shapes whose rows satisfy that SQL condition are fitted instead. The
     catalogue and the overview are updated meanwhile. After a signal to stop (Ctrl-C, SIGTERM or
     SIGHUP) shapes in progress have ``job.grace`` seconds to end; a second signal stops them at
-    once. If shapes remain, `Interrupted` is raised. If a shape fails, its row says why and the run
-    continues. If the run as a whole cannot continue, ValueError, OSError or ModuleNotFoundError is
-    raised with one sentence.
+    once. If shapes remain, `Interrupted` is raised. A shape that fails gets a row that says why.
+    Raises ValueError, OSError or ModuleNotFoundError if the run as a whole cannot continue.
     """
     unread: list[str] = []
     shapes = find_shapes(job.source, job.out, unread)
