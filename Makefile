@@ -5,7 +5,7 @@ VENV ?= .venv
 SETUP := $(PYTHON) .ci/environment.py $(VENV)
 export TORCH
 
-.PHONY: demo test test-core lint clean
+.PHONY: demo test test-core lint docs clean
 
 demo:
 	$(SETUP)
@@ -27,6 +27,11 @@ lint:
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/pyright --pythonpath $(VENV)/bin/python
+
+# The site of docs/, in out/site/index.html; a link that leads nowhere is an error.
+docs:
+	$(SETUP) --tests
+	$(VENV)/bin/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) out
