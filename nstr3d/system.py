@@ -200,7 +200,11 @@ def _containers_left() -> Iterator[int]:
         group = Path("/sys/fs/cgroup", place.lstrip("/"))
         for folder in (group, *group.parents):
             with suppress(OSError, ValueError):  # the root has no limit, others say "max"
-                limit = int((folder / "memory.max").read_text())
-                stats = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
+                limit = int((folder / "memory.max").read_text(encoding="utf-8"))
+                stats = dict(
+                    map(
+                        str.split, (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+                    )
+                )
                 cache = sum(int(stats.get(name, 0)) for name in RECLAIMABLE)
-                yield limit - int((folder / "memory.current").read_text()) + cache
+                yield limit - int((folder / "memory.current").read_text(encoding="utf-8")) + cache

@@ -293,7 +293,7 @@ def test_a_shape_that_always_fails_costs_a_row_and_can_be_tried_again(
 
 
 def test_memory_beyond_the_limit_costs_a_row(one, tmp_path):
-    greedy = changed(ShapeOptions(), **QUICK | {"pool": 400_000_000})
+    greedy = changed(ShapeOptions(), **QUICK | {"pool": 18_000_000})
     assert (
         run_batch(job_for(one, tmp_path / "out", options=greedy, memory=1.5, workers=1)).failed == 1
     )

@@ -474,8 +474,6 @@ REFUSED = {
     "21 of 200 normals have length zero or are not finite": PointCloud(
         GOOD.points, np.where(np.arange(200)[:, None] < 21, np.nan, GOOD.normals)
     ),
-    "three coordinates": PointCloud(GOOD.points[:, :2]),
-    "as many normals": PointCloud(GOOD.points, GOOD.normals[:50]),
 }
 
 

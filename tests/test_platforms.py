@@ -131,7 +131,15 @@ def test_a_processor_whose_features_are_unknown_has_none(monkeypatch: pytest.Mon
     assert not simd.has_feature("avx512f")
 
 
-BINARY = ("Image", "laspy", "os", "tarfile", "zipfile", "wave")  # their open takes no encoding
+BINARY = (
+    "Image",
+    "archive",
+    "laspy",
+    "os",
+    "tarfile",
+    "zipfile",
+    "wave",
+)  # their open takes no encoding
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.stem)

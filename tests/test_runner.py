@@ -94,7 +94,7 @@ JOBS: dict[str, tuple[Callable, Callable, Any, Callable, dict[str, str], set[str
         run_signal,
         signal,
         signal_table,
-        {"score_signal": "accuracy", "_comparison": "comparison"},
+        {"score_signal": "accuracy", "comparison": "comparison"},
         {COMPARISON},
         MODEL,
     ),
@@ -161,7 +161,7 @@ def test_a_picture_of_a_former_run_goes_when_its_successor_fails(
     def fail(*args: Any) -> None:
         raise MemoryError("too large")
 
-    monkeypatch.setattr(signal, "_comparison", fail)
+    monkeypatch.setattr(signal, "comparison", fail)
     report = run_signal(changed(job, overwrite=True)).report
     assert report["comparison_failed"] == "MemoryError: too large"
     assert not (job.folder / COMPARISON).exists()

@@ -46,6 +46,7 @@ def test_extraction_and_tracing_count_what_they_do() -> None:
 FRESH = """
 import json
 import numpy as np
+import torch
 from nstr3d.system import peak_memory
 
 found = [peak_memory() >> 20]

@@ -101,7 +101,7 @@ def test_without_a_display_the_ways_to_look_are_named(
 class Blind(Window):
     """A window that draws nothing and acts as if its user asked for the input mesh and error."""
 
-    def __init__(self, shapes, curves, reference, size, say):
+    def __init__(self, shapes, curves, reference, size, say, up, view):
         self.reference, self.say = reference, say
 
     def run(self) -> None:

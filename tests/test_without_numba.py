@@ -197,7 +197,7 @@ def test_a_mesh_is_fitted_and_the_user_is_told_once_that_it_takes_longer(
     assert [f"warning: {warning}\n" for warning in report["input"]["warnings"]] == [errors]
     assert report["mesh"]["watertight"]
     assert report["accuracy"]["iou_volume"] > 0.95
-    assert load_image(finished.folder / folder / PICTURE).shape == (32, 72, 3)
+    assert load_image(finished.folder / folder / PICTURE).shape == (32 + 21, 72, 3)
 
 
 def test_a_model_is_rendered_and_exported(finished: Finished) -> None:

@@ -147,16 +147,8 @@ def _distinct(points: np.ndarray) -> np.ndarray:
 
 
 def check(cloud: PointCloud) -> None:
-    """Raises ValueError if the points or normals of ``cloud`` are unusable.
-
-    Points must be ``(n, 3)``, and at least 100 finite ones. Normals must have the shape of the
-    points.
-    """
-    points, normals = cloud.points, cloud.normals
-    if points.ndim != 2 or points.shape[1] != 3:
-        raise ValueError(
-            f"points must have shape (n, 3), not {points.shape}; a surface needs three coordinates"
-        )
+    """Raises ValueError unless ``cloud`` has at least 100 finite points."""
+    points = cloud.points
     if len(points) < LEAST_POINTS:
         raise ValueError(
             f"there are only {len(points)} points; a surface needs at least {LEAST_POINTS}"
@@ -166,10 +158,6 @@ def check(cloud: PointCloud) -> None:
         raise ValueError(
             f"{(~finite).sum()} of {len(points)} points are not finite; a surface needs at least "
             f"{LEAST_POINTS} finite ones"
-        )
-    if normals is not None and normals.shape != points.shape:
-        raise ValueError(
-            f"{len(points)} points need as many normals, not an array of shape {normals.shape}"
         )
 
 
