@@ -57,7 +57,7 @@ class RenderConfig:
     shading: Shading = STUDIO
     backdrop: Backdrop | None = GREY
     samples_per_axis: int = 2
-    contrast: float = 0.06
+    contrast: float = 0.12
     ground: Ground | None = None
 
     def __post_init__(self):
