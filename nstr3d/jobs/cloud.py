@@ -38,7 +38,8 @@ from nstr3d.render.points import splat
 from nstr3d.render.traced import RenderConfig, render, side_by_side
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import extract
-from nstr3d.surface.metrics import compare_cloud, one_sided, score
+from nstr3d.surface.metrics import score
+from nstr3d.surface.scans import compare_cloud, one_sided
 from nstr3d.types import Mesh, PointCloud, Up
 
 CELLS = (120, 640)  # fewest and most grid cells along the longest side of the first surface
