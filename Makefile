@@ -31,7 +31,7 @@ lint:
 # The site of docs/, in out/site/index.html; a link that leads nowhere is an error.
 docs:
 	$(SETUP) --tests
-	$(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) out
