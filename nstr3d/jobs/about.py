@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io import load_picture, load_sound
-from nstr3d.types import Box
+from nstr3d.io import NoFacesError, load_picture, load_sound, read_mesh
+from nstr3d.io.cloud import CLOUD_SUFFIXES
+from nstr3d.types import Box, Mesh
 
 EASTING, NORTHING = (1e5, 1e6), (0.0, 1e7)  # metres of UTM coordinates
 
@@ -66,3 +67,14 @@ def guess_units(bounds: Box) -> str:
     if longest <= 3000:
         return f"unknown; {longest:.4g} may be millimetres of a part or metres of a building"
     return f"unknown; {longest:.4g} may be millimetres or metres of a site"
+
+
+def read_faces(path: Path) -> tuple[Mesh, list[str]] | None:
+    """The mesh of a file and the notes on it; None if a file that may hold points has no faces.
+    Raises the errors of `read_mesh`."""
+    try:
+        return read_mesh(path)
+    except NoFacesError:
+        if path.suffix.lower() not in CLOUD_SUFFIXES:
+            raise
+        return None

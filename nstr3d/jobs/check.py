@@ -17,9 +17,9 @@ from nstr3d.geometry.cloud.prepare import prepare
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.doubts import mean_thickness
 from nstr3d.geometry.mesh.surface import volume
-from nstr3d.io import NoFacesError, load_cloud, read_mesh
+from nstr3d.io import load_cloud
 from nstr3d.io.cloud import CLOUD_SUFFIXES
-from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head
+from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head, read_faces
 from nstr3d.jobs.prepared import (
     Prepared,
     describe_far,
@@ -59,12 +59,10 @@ def _kind(path: Path) -> Callable[[Path], dict[str, Any]]:
 
 
 def _about_shape(path: Path) -> dict[str, Any]:
-    try:
-        mesh, notes = read_mesh(path)
-    except NoFacesError:
-        if path.suffix.lower() not in CLOUD_SUFFIXES:
-            raise
+    read = read_faces(path)
+    if read is None:
         return _about_points(path)
+    mesh, notes = read
     about = _about_mesh(mesh)
     about["suspicious"] = [*notes, *about["suspicious"]]
     return about | {"command": f"nstr3d fit {path}"}

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from nstr3d.io import NoFacesError, load_lines, read_cloud, read_mesh
+from nstr3d.io import load_lines, read_cloud
 from nstr3d.io.atomic import check_readable
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.lines import holds_lines
-from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head
+from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head, read_faces
 from nstr3d.model.header import load_compressed_header, read_header
 from nstr3d.signals.kinds import kind_of
 from nstr3d.system import one_line
@@ -179,12 +179,10 @@ def _about_signal(path: Path) -> dict[str, Any]:
 
 
 def _about_mesh(path: Path) -> dict[str, Any]:
-    try:
-        mesh, notes = read_mesh(path)
-    except NoFacesError:
-        if path.suffix.lower() not in CLOUD_SUFFIXES:
-            raise
+    read = read_faces(path)
+    if read is None:
         return _about_points(path)
+    mesh, notes = read
     return {
         "kind": "mesh",
         "vertices": len(mesh.vertices),
