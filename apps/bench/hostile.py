@@ -1,9 +1,10 @@
 """Read mutated files for as long as you like: ``python apps/bench/hostile.py --minutes 30``.
 
 Files of every format are mutated by numbers from --first on, and a worker reads each as the program
-would. The page counts those refused with one sentence, those accepted, and faults: tracebacks,
-hangs of more than 20 s, processes that died, memory beyond 1 GiB, and files that were left. Writes
-hostile.md to --out, and keeps the files at fault there.
+would. In models, entries of the header and tensors are replaced too, in files without a checksum.
+The page counts those refused with one sentence, those accepted, and faults: tracebacks, hangs of
+more than 20 s, processes that died, memory beyond twice that of the valid file and 200 MB, and
+files that were left. Writes hostile.md to --out, and keeps the files at fault there.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ def measure(options: Options) -> None:
     head = (
         "# Mutated files\n\n`python apps/bench/hostile.py`: what became of mutations of small "
         f"valid files, numbers from {options.first}, {options.minutes:g} minutes, commit "
-        f"{find_commit(ROOT)}. Accepted models equal the original.\n\n"
+        f"{find_commit(ROOT)}. Of a model with the word entries, an entry of the header or a "
+        "tensor was replaced, and the file has no checksum. Accepted models have the weights of "
+        "the original. A file is at fault if it takes more than twice the memory of the valid one "
+        "and 200 MB; the last column is the most that one took.\n\n"
     )
     with atomic_path(options.out / "hostile.md") as temporary:
         temporary.write_text(head + table(outcomes), encoding="utf-8")
