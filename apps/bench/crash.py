@@ -109,7 +109,7 @@ class Bench:
         child = forked(lambda: kind.run(kind.allowing(job, overwrite)), log, scratch)
         if publishing:
             wait_for(child, lambda: kind.staged(out))
-            time.sleep(float(self.random.uniform(0, 0.03)))
+            time.sleep(0.3 * float(self.random.uniform(0, 1)) ** 2)
         else:
             time.sleep(float(self.random.uniform(0, self.seconds[kind.name])))
         tally.runs += 1
