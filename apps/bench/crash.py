@@ -45,6 +45,7 @@ from apps.bench.crash_runs import (
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("fit", "points", "image", "batch")
+WHAT = ("kill", "runs of")  # in the names of the rows
 SAID = ("written by", "holds")  # in the sentence of a run that was refused
 
 
@@ -79,11 +80,11 @@ class Bench:
                 kind.run(kind.make(folder / f"{kind.name}-warm", 2))  # compiles what is compiled
             sets = {}
             for number, name in enumerate(("old", "new")):
-                out, started = folder / f"{kind.name}-{name}", time.monotonic()
+                out, started = folder / f"{kind.name}-{name}", kind.clock(0)
                 job, log = kind.make(out, number), folder / f"{kind.name}-{name}.txt"
                 if code := ended(forked(partial(kind.run, job), log)):
                     raise ValueError(f"The run into {out} ended with {code}; see {log}.")
-                self.seconds[kind.name] = time.monotonic() - started
+                self.seconds[kind.name] = kind.clock(0) - started
                 sets[name] = results(out)
             assert exact(sets["old"]) != exact(sets["new"])
             self.sets[kind.name] = sets
@@ -111,7 +112,8 @@ class Bench:
             wait_for(child, lambda: kind.staged(out))
             time.sleep(0.3 * float(self.random.uniform(0, 1)) ** 2)
         else:
-            time.sleep(float(self.random.uniform(0, self.seconds[kind.name])))
+            moment = kind.clock(child) + self.random.uniform(0, self.seconds[kind.name])
+            wait_for(child, lambda: kind.clock(child) >= moment)
         tally.runs += 1
         tally.counts["killed"] += kill(child)
         shown = kind.shown(out, self.sets[kind.name])
@@ -171,30 +173,39 @@ class Bench:
 
 
 def measure(options: Options) -> dict[str, Tally]:
-    """The tallies of killed runs and of races, in turn over all kinds."""
+    """The tallies of killed runs and of races, in turn over all kinds. The page is written after
+    each, so that a run that is stopped leaves one."""
     torch.set_num_threads(1)
     tallies: dict[str, Tally] = {}
-    bench = Bench(options.out / "runs", options.seed, options.only)
-    ways = [(kind, overwrite) for overwrite in (False, True) for kind in bench.kinds]
-    if len(bench.kinds) > 1:  # data sets, whose worker imports torch, have half as many turns
-        ways += [(kind, overwrite) for kind, overwrite in ways if kind.name != "batch"]
+    bench, commit = Bench(options.out / "runs", options.seed, options.only), find_commit(ROOT)
+    # Points take long, and data sets longer, whose worker imports torch: they have fewer turns.
+    turns = {"fit": 3, "image": 3, "points": 2, "batch": 1}
+    ways = [
+        (kind, overwrite)
+        for turn in range(3)
+        for overwrite in (False, True)
+        for kind in bench.kinds
+        if turn < turns[kind.name]
+    ]
 
     def row(kind: Kind, overwrite: bool, what: str) -> Tally:
-        how = (
-            "" if not overwrite else " over an old one" if kind.name == "batch" else " --overwrite"
-        )
-        return tallies.setdefault(what.format(kind.name + how), Tally())
+        how = " over an old one" if kind.name == "batch" else " --overwrite"
+        return tallies.setdefault(what.format(kind.name + how * overwrite), Tally())
 
-    for number in range(options.kills):
+    trials = [(number / options.kills, number, "kill") for number in range(options.kills)]
+    trials += [(number / options.races, number, "race") for number in range(options.races)]
+    for _, number, what in sorted(trials):
         kind, overwrite = ways[number % len(ways)]
-        publishing = number // len(ways) % 2 == 1
-        tally = row(kind, overwrite, "kill {}, publishing" if publishing else "kill {}")
-        bench.kill(kind, number, overwrite, publishing, tally)
-    for number in range(options.races):
-        kind, overwrite = ways[number % len(ways)]
-        writers = 2 + 2 * (number // len(ways) % 2)
-        tally = row(kind, overwrite, f"{writers} runs of {{}}")
-        bench.race(kind, options.kills + number, writers, overwrite, tally)
+        second = number // len(ways) % 2 == 1
+        if what == "kill":
+            tally = row(kind, overwrite, "kill {}, publishing" if second else "kill {}")
+            bench.kill(kind, number, overwrite, second, tally)
+        else:
+            writers = 4 if second else 2
+            tally = row(kind, overwrite, f"{writers} runs of {{}}")
+            bench.race(kind, options.kills + number, writers, overwrite, tally)
+        with atomic_path(options.out / "crash.md") as temporary:
+            temporary.write_text(page(options, commit, tallies), encoding="utf-8")
     return tallies
 
 
@@ -209,23 +220,27 @@ def table(tallies: dict[str, Tally]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(options: Options) -> None:
-    """Runs the trials and writes the page. Raises ValueError if there was a fault."""
-    commit, tallies = find_commit(ROOT), measure(options)
-    head = (
+def page(options: Options, commit: str, tallies: dict[str, Tally]) -> str:
+    """The page on what was done so far."""
+    runs = {what: sum(each.runs for name, each in tallies.items() if what in name) for what in WHAT}
+    return (
         "# Kills and races\n\n"
         f"`python apps/bench/crash.py --kills {options.kills} --races {options.races} --seed "
-        f"{options.seed} --only {' '.join(options.only)}`, commit {commit}. "
+        f"{options.seed} --only {' '.join(options.only)}`, commit {commit}: {runs['kill']} kills "
+        f"and {runs['runs of']} races. "
         "Runs were killed (SIGKILL) at random moments, half of them while they published. Then the "
         "folder showed no set of results, the old one or the new one, whole; of the shapes of a "
         "data set some showed the new one. The next run, resumed where a checkpoint was, gave the "
         "bits of a run that was not killed and left no other file, also no temporary one (whole). "
         "Of racing runs one won, the others said so; with --overwrite and in data sets a run that "
         "started after another had ended may win too.\n\n"
-    )
-    with atomic_path(options.out / "crash.md") as temporary:
-        temporary.write_text(head + table(tallies), encoding="utf-8")
-    print(head + table(tallies))
+    ) + table(tallies)
+
+
+def write(options: Options) -> None:
+    """Runs the trials and prints the page. Raises ValueError if there was a fault."""
+    tallies = measure(options)
+    print((options.out / "crash.md").read_text(encoding="utf-8"))
     faults = [fault for tally in tallies.values() for fault in tally.faults]
     if faults:
         raise ValueError(f"{len(faults)} fault(s); the first is {faults[0]}, of {options.out}.")
