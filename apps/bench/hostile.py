@@ -40,6 +40,7 @@ def measure(options: Options) -> None:
     """Reads mutated files and writes the page. Raises ValueError if there was a fault."""
     sys.path.insert(0, str(ROOT / "tests"))
     from hostile.attack import attack, table  # pyright: ignore[reportMissingImports]
+    from hostile.memory import memory_table  # pyright: ignore[reportMissingImports]
     from hostile.seeds import write_seeds  # pyright: ignore[reportMissingImports]
 
     seeds = write_seeds(options.out / "seeds")
@@ -52,9 +53,14 @@ def measure(options: Options) -> None:
         "the original. A file is at fault if it takes more than twice the memory of the valid one "
         "and 200 MB; the last column is the most that one took.\n\n"
     )
+    text = (
+        f"{head}{table(outcomes)}\n## Memory while a model is loaded\n\nThe rise of the peak of a "
+        "process. The index of a grid is 4 bytes for each node, and 1 for those of the level that "
+        f"is being read.\n\n{memory_table(options.out / 'memory')}"
+    )
     with atomic_path(options.out / "hostile.md") as temporary:
-        temporary.write_text(head + table(outcomes), encoding="utf-8")
-    print(head + table(outcomes))
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
     faults = [fault for outcome in outcomes.values() for fault in outcome.faults]
     if faults:
         raise ValueError(f"{len(faults)} file(s) at fault in {options.out}/files: {faults[0]}")
