@@ -29,6 +29,7 @@ from nstr3d.view.scene import (
     error_colours,
     joint_box,
     levels_of,
+    literal,
     muted,
     surface,
 )
@@ -214,9 +215,9 @@ class Page:
         if mesh is None or part is None or not len(part.faces):
             self.server.scene.remove_by_name(name)
             reason = "no closed surface at this level" if mesh is None else "all of it is cut away"
-            return f"**{shape.name}**: {reason}"
+            return f"**{literal(shape.name)}**: {reason}"
         vertices, faces = self._place(part.vertices), part.faces.astype(np.uint32)
-        note = f"**{shape.name}**: {len(mesh.faces):,} triangles"
+        note = f"**{literal(shape.name)}**: {len(mesh.faces):,} triangles"
         if now.error and self.distance is not None:
             colours, limit = error_colours(part, self.distance)
             self.server.scene.add_mesh_trimesh(
@@ -257,7 +258,7 @@ class Page:
             try:
                 view = next(views, None)
             except ValueError as error:  # the camera is inside the surface
-                self.controls.status.content = str(error)
+                self.controls.status.content = literal(str(error))
                 return
             if view is None:
                 return
