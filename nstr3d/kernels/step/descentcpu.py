@@ -22,7 +22,7 @@ from nstr3d.kernels.field.slopecpu import (
 from nstr3d.kernels.step.adamcpu import floats_at, update_rows
 
 DECODER = 4  # the number of decoder segments, which come before those of the tables
-LAST = 2  # the segment of the decoder's last weights
+FIRST, LAST = 0, 2  # the segments of the decoder's first and last weights
 
 # The data of a field's steps: the loss's delta and the weight of its gradients; the range of the
 # rows of each layer of nodes, see `_reach`; the sizes of a thread's sums; and the segments and the
@@ -51,10 +51,16 @@ def descend(low, high, batch, plan, levels, decoder, losses, reach, sums):
 
 
 @njit(cache=True, nogil=True)
-def update(low, high, plan, reach, sums, state):
+def update(low, high, plan, decoder, reach, sums, state):
     """Updates the parts ``[low, high)`` of the parameters once the whole batch is evaluated."""
+    width = len(decoder.bias)
+    inputs, hidden = plan.segments[FIRST, 1], plan.segments[FIRST, 3]
+    columns = len(decoder.back) // width
     for part in range(low, high):
         update_rows(part, plan.segments, plan.rates, reach, sums, state)
+        for row in range(inputs * part // len(sums), inputs * (part + 1) // len(sums)):
+            for unit in range(hidden):
+                decoder.back[unit * columns + row] = decoder.first[row * width + unit]
 
 
 @njit(cache=True, inline="always")
@@ -83,12 +89,19 @@ def _descend(part, parts, batch, plan, levels, decoder, losses, reach, sums):
     )
     sloped = batch[3] != 0
     gradients = carray(floats_at(batch[3] if sloped else batch[1]), (size, 3))
-    plain, steep = _block(outputs), _block(outputs)
-    at, count, steep_count = room_of(levels, decoder, outputs, sloped), 0, 0
+    at = room_of(levels, decoder, outputs, sloped)
     _reach(points[low:high], levels, plan.layers, reach)
     _clear(sums, levels, reach)
+    if not sloped:
+        for start in range(low, high, BLOCK):
+            end = min(start + BLOCK, high)
+            block = Block(points[start:end], targets[start:end], points[start:end])
+            total += _descend_values(end - start, block, plan, levels, decoder, at, size, sums)
+        losses[part] = total
+        return
+    plain, steep, count, steep_count = _block(outputs), _block(outputs), 0, 0
     for p in range(low, high):
-        if sloped and _wanted(gradients, p):
+        if _wanted(gradients, p):
             _put(steep, steep_count, points, targets, p)
             steep.gradients[steep_count] = gradients[p]
             steep_count += 1
