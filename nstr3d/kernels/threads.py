@@ -86,8 +86,10 @@ class Range:
 
     def end(self) -> None:
         """Waits for the end of a range that has begun. Prevents that any other begins."""
-        if not self.free.acquire(blocking=False):
-            self.running.acquire()
+        if self.free.acquire(blocking=False):
+            self.running.release()
+        with self.running:
+            pass
         self.call = _nothing  # a busy helper's queue keeps ranges, but not what they refer to
 
 
