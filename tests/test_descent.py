@@ -393,7 +393,7 @@ def test_it_leaves_to_autograd_what_it_cannot_do() -> None:
         assert field().compiled_steps(0.1, 0.0, AdamW(frozen.rates(), (0.9, 0.99))) is None
 
 
-@pytest.mark.parametrize("kernel", ["descend", "update"])
+@pytest.mark.parametrize("kernel", ["evaluate", "update"])
 def test_what_a_helper_raises_surfaces_and_the_next_step_goes_on(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

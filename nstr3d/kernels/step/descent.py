@@ -132,17 +132,17 @@ class Descent:
         """Does one step on ``batch``: threads evaluate parts of the batch, then update parts of the
         parameters. After an exception, the next step reads the parameters again."""
         try:
-            for kernel in (self._descend, self._update):
+            for kernel in (self._evaluate, self._update):
                 split_work(kernel, len(self.sums.mine), least=1)
         except BaseException:
             self.seen = []
             raise
 
-    def _descend(self, _: int, low: int, high: int) -> None:
+    def _evaluate(self, _: int, low: int, high: int) -> None:
         """Evaluates the parts ``[low, high)`` of the batch."""
-        from nstr3d.kernels.step.descentcpu import descend
+        from nstr3d.kernels.step.descentcpu import evaluate
 
-        descend(low, high, self.batch, *self.field, self.losses, self.reach, self.sums.all)
+        evaluate(low, high, self.batch, *self.field, self.losses, self.reach, self.sums.all)
 
     def _update(self, _: int, low: int, high: int) -> None:
         """Updates the parts ``[low, high)`` of the parameters."""
@@ -154,7 +154,7 @@ class Descent:
     def _compile(self) -> None:
         """Compiles or loads the kernels, so that the time of a training's first step does not
         include it."""
-        self._descend(0, 0, 0)
+        self._evaluate(0, 0, 0)
         self._update(0, 0, 0)
 
     def _prepare(self, count: int) -> None:
