@@ -18,11 +18,18 @@ class SoftLight:
     """The nodes of a picture of ``height`` x ``width`` pixels, which its first rays fill."""
 
     def __init__(self, height: int, width: int, device: torch.device) -> None:
-        self.rows, self.columns = -(-height // STEP), -(-width // STEP)
+        self.height, self.rows, self.columns = height, -(-height // STEP), -(-width // STEP)
         count = self.rows * self.columns
         self.known = torch.zeros(count, dtype=torch.bool, device=device)
         self.points, self.normals = torch.zeros(2, count, 3, dtype=torch.float64, device=device)
         self.values = torch.zeros(count, VALUES, dtype=torch.float64, device=device)
+
+    def order(self, width: int) -> Tensor:
+        """The pixels of the picture, ``width`` in a row, those of nodes first: then what is
+        interpolated does not depend on how many are traced at a time."""
+        pixels = torch.arange(self.height * width)
+        node = (pixels // width % STEP == 0) & (pixels % width % STEP == 0)
+        return torch.cat([pixels[node], pixels[~node]])
 
     def spread(
         self,

@@ -201,9 +201,9 @@ class _View:
     def picture(self) -> np.ndarray:
         """The picture: one ray for each pixel, then more rays where neighbours differ."""
         camera, fine = self.camera, self.config.samples_per_axis
-        pixels = self.colours(
-            camera, torch.arange(camera.width * camera.height, device=self.device)
-        )
+        order = self.light.order(camera.width).to(self.device)
+        pixels = torch.empty(len(order), 4, dtype=torch.float64, device=self.device)
+        pixels[order] = self.colours(camera, order)
         if fine > 1 and len(rough := self.rough(pixels)):
             pixels[rough] = self.supersampled(rough, fine)
         if self.config.backdrop is None:

@@ -23,7 +23,7 @@ class MeshCaster:
         self._tree.init(*self._mesh)
         a, b, c = (self._mesh[0][faces[:, corner]] for corner in range(3))
         self._outward = np.cross(b - a, c - a)
-        self._normals = igl.per_corner_normals(vertices, faces, CREASE).reshape(-1, 3, 3)
+        self._normals = np.asarray(igl.per_corner_normals(vertices, faces, CREASE)).reshape(-1, 3, 3)
 
     def __call__(
         self, origins: np.ndarray, directions: np.ndarray
@@ -50,4 +50,5 @@ class MeshCaster:
         """The face ``(n,)`` that each ray meets first, -1 if none, its depth and the weights ``(n,
         2)`` of the second and the third corner there."""
         starts = np.ascontiguousarray(origins * ENLARGED)
-        return self._tree.intersect_ray_first(*self._mesh, starts, directions)
+        hits = self._tree.intersect_ray_first(*self._mesh, starts, directions)
+        return tuple(np.asarray(each) for each in hits)
