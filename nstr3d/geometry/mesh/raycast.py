@@ -23,7 +23,9 @@ class MeshCaster:
         self._tree.init(*self._mesh)
         a, b, c = (self._mesh[0][faces[:, corner]] for corner in range(3))
         self._outward = np.cross(b - a, c - a)
-        self._normals = np.asarray(igl.per_corner_normals(vertices, faces, CREASE)).reshape(-1, 3, 3)
+        self._normals = np.asarray(igl.per_corner_normals(vertices, faces, CREASE)).reshape(
+            -1, 3, 3
+        )
 
     def __call__(
         self, origins: np.ndarray, directions: np.ndarray
