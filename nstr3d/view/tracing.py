@@ -107,7 +107,7 @@ def _union(sdfs: Sequence[Sdf]) -> Sdf:
         return sdfs[0]
     bounds = joint_box([sdf.bounds for sdf in sdfs])
     return Sdf(
-        lambda p: torch.stack([sdf(p) for sdf in sdfs]).amin(dim=0),
+        lambda p: torch.stack([sdf.bound(p) for sdf in sdfs]).amin(dim=0),
         bounds,
         max(sdf.lipschitz for sdf in sdfs),
     )
