@@ -235,7 +235,7 @@ while not os.path.exists({other!r}): time.sleep(0.001)
     runs = [
         start(change.format(own=str(ready[i]), other=str(ready[1 - i])), *words) for i in (0, 1)
     ]
-    said = [process.communicate(timeout=60) for process in runs]
+    said = [process.communicate(timeout=300) for process in runs]
     codes = [process.returncode for process in runs]
     assert sorted(codes) == [0, 1], said
     error = said[codes.index(1)][1]
@@ -420,7 +420,7 @@ def test_a_killed_job_leaves_a_whole_set_and_the_next_run_cleans_up(
     (job.folder / "mine.txt").write_text("mine")
     change = change.replace("sys.argv[4]", repr(str(job.folder / MODEL)))
     killed = start(change, "fit", job.path, "--out", job.folder, "--params", 100, "--overwrite")
-    killed.communicate(timeout=60)
+    killed.communicate(timeout=300)
     assert killed.returncode == -signal.SIGKILL
     after = contents(job.folder)
     assert after.pop("mine.txt") == b"mine"
