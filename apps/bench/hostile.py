@@ -43,12 +43,12 @@ def measure(options: Options) -> None:
     from hostile.memory import memory_table  # pyright: ignore[reportMissingImports]
     from hostile.seeds import write_seeds  # pyright: ignore[reportMissingImports]
 
-    seeds = write_seeds(options.out / "seeds")
+    commit, seeds = find_commit(ROOT), write_seeds(options.out / "seeds")
     outcomes = attack(seeds, options.out / "files", count(options.first), 60 * options.minutes)
     head = (
         "# Mutated files\n\n`python apps/bench/hostile.py`: what became of mutations of small "
         f"valid files, numbers from {options.first}, {options.minutes:g} minutes, commit "
-        f"{find_commit(ROOT)}. Of a model with the word entries, an entry of the header or a "
+        f"{commit}. Of a model with the word entries, an entry of the header or a "
         "tensor was replaced, and the file has no checksum. Accepted models have the weights of "
         "the original. A file is at fault if it takes more than twice the memory of the valid one "
         "and 200 MB; the last column is the most that one took.\n\n"
