@@ -20,6 +20,9 @@ Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
 CHUNK = 1 << 16
 ROUNDING = 1e-6  # unit box; a rounding error of a frame's centre below it does not show
+SIDE = 12  # points along a face of the unit box, from which the surface is seen from outside
+TURNS = 3  # corrections of the point at which the way from outside enters the unit box
+PIECE = 1 << 13  # points outside the unit box that are compared with those of its faces at once
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,19 @@ class Sdf:
     ``distance`` maps torch points ``(n, 3)`` to ``(n,)`` and must be differentiable. ``bounds``
     contains the surface. ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
     exact distance, more for a fitted one. The optional ``slope`` maps points to the gradient
-    ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``. The
-    optional ``cast`` maps rays to the depths ``(n,)`` of their first hits, infinite on a miss, and
-    to the normals ``(n, 3)`` of shading there; without it, pictures are sphere traced. An analytic
-    shape, a baseline and a fitted field are interchangeable as an `Sdf`.
+    ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``.
+    ``below`` maps points to a value ``(n,)`` that, over ``lipschitz``, exceeds the distance to the
+    surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to the depths
+    ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of shading
+    there; without it, pictures are sphere traced. An analytic shape, a baseline and a fitted field
+    are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
     bounds: Box
     lipschitz: float = 1.0
     slope: Callable[[Tensor], Tensor] | None = None
+    below: Callable[[Tensor], Tensor] | None = None
     cast: Callable[[Rays], tuple[Tensor, Tensor]] | None = None
 
     def __call__(self, points: Points) -> Points:
@@ -61,6 +67,11 @@ class Sdf:
             points = points.to(torch.get_default_dtype())
         return gradient(self.distance, points) if self.slope is None else self.slope(points)
 
+    def bound(self, points: Tensor) -> Tensor:
+        """A value ``(n,)`` at torch ``points (n, 3)`` that, over ``lipschitz``, never exceeds the
+        distance to the surface: what a step along a ray may rely on."""
+        return self.distance(points) if self.below is None else self.below(points)
+
     def normals(self, points: Points) -> Points:
         """Unit outward normals ``(n, 3)``, zero where the gradient vanishes. Raises the errors of a
         call."""
@@ -78,7 +89,13 @@ class Sdf:
             raise ValueError(f"the value of a level set must be finite, not {value}.")
         grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
         bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
-        return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
+        return Sdf(
+            lambda points: self.distance(points) - value,
+            bounds,
+            self.lipschitz,
+            self.slope,
+            lambda points: self.bound(points) - value,
+        )
 
     def _repr_png_(self) -> bytes | None:
         """A small picture, which a notebook shows; None if there is nothing to draw."""
@@ -118,29 +135,28 @@ def from_field(
             f"{field.out_dim}."
         )
 
-    def distance(points: Tensor) -> Tensor:
-        if not points.is_floating_point():
-            points = points.to(torch.get_default_dtype())
-        if len(points) <= chunk or (points.requires_grad and torch.is_grad_enabled()):
-            return world_distance(field, frame, points)
-        return torch.cat([world_distance(field, frame, piece) for piece in points.split(chunk)])
+    def chunked(
+        function: Callable[[nn.Module, Frame, Tensor], Tensor],
+    ) -> Callable[[Tensor], Tensor]:
+        def values(points: Tensor) -> Tensor:
+            if not points.is_floating_point():
+                points = points.to(torch.get_default_dtype())
+            if len(points) <= chunk or (points.requires_grad and torch.is_grad_enabled()):
+                return function(field, frame, points)
+            return torch.cat([function(field, frame, piece) for piece in points.split(chunk)])
+
+        return values
 
     def slope(points: Tensor) -> Tensor:
         unit, inside = _placed(frame, points)
-        at = inside.to(next(field.parameters()))
-        answer = field.value_and_gradient(at)  # type: ignore[operator]
-        value, steep = (tensor.to(unit) for tensor in answer)
-        beyond = unit - inside
-        steep = torch.where(
-            beyond == 0, steep, 0.0
-        )  # along the other axes the nearest point of the box does not move
-        away = beyond + value.clamp_min(0) * steep
-        length = (beyond.square().sum(dim=1, keepdim=True) + value.clamp_min(0).square()).sqrt()
-        return torch.where(
-            (beyond == 0).all(dim=1, keepdim=True), steep, away / length.clamp_min(1e-30)
-        )
+        steep = _value_and_gradient(field, inside)[1]
+        outside = (unit != inside).any(dim=1)
+        if outside.any():
+            steep[outside] = _extended(field, unit[outside])[1]
+        return steep
 
-    return Sdf(distance, bounds, lipschitz, slope if hasattr(field, "value_and_gradient") else None)
+    closed = slope if hasattr(field, "value_and_gradient") else None
+    return Sdf(chunked(world_distance), bounds, lipschitz, closed, chunked(world_bound))
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
@@ -148,10 +164,31 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
 
     ``frame`` maps the unit box of the field to the world. The frame is applied in the points'
     dtype; the field is evaluated on its own device in its own dtype; the result has the dtype and
-    device of the points. The field is not defined outside the unit box. There the distance is
-    ``sqrt(r^2 + max(f, 0)^2)``, where r is the distance to the box and f is the field at the
-    nearest point of the box. For an exact f, this is at most the distance to any surface in the
-    box, so sphere tracing stays safe.
+    device of the points. The field is not defined outside the unit box. There the distance is the
+    least sum of the way to a point of the box and the field at that point, over the points that a
+    short search finds. For an exact field it is at least the distance, and it is the distance where
+    the search ends at the surface's nearest point. Its derivative there is in the points alone, not
+    in the field's parameters.
+    """
+    unit, inside = _placed(frame, points)
+    outside = (unit != inside).any(dim=1)
+    if not outside.any():
+        return field(inside.to(next(field.parameters()))).to(unit)[:, 0] * frame.scale
+    value = field(inside[~outside].to(next(field.parameters()))).to(unit)[:, 0]
+    beyond, steep = _extended(field, unit[outside].detach())
+    if unit.requires_grad:
+        beyond = beyond + ((unit - unit.detach())[outside] * steep).sum(dim=1)
+    whole = unit.new_zeros(len(unit)).masked_scatter(~outside, value)
+    return whole.masked_scatter(outside, beyond) * frame.scale
+
+
+def world_bound(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
+    """A lower bound ``(n,)`` of the distance in world units: as `world_distance`, but outside the
+    unit box ``sqrt(r^2 + max(f, 0)^2)``, where r is the distance to the box and f is the field at
+    the nearest point of the box.
+
+    For an exact f, this is at most the distance to any surface in the box, so sphere tracing stays
+    safe.
     """
     unit, inside = _placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
@@ -162,6 +199,64 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     # The slope of the square root is infinite at 0, so points inside the box get the constant 1.
     beyond = torch.sqrt(torch.where(outside, gap + value.clamp_min(0).square(), 1.0))
     return torch.where(outside, beyond, value) * frame.scale
+
+
+@torch.no_grad()
+def _extended(field: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The distance ``(n,)`` of a field and its gradient ``(n, 3)`` at ``points (n, 3)`` outside
+    the unit box.
+
+    The straight way from a point to the surface enters the box at some q. There the field knows how
+    far the surface is, and its gradient where. The search starts at the nearest point of the box,
+    and on the way to the part of the surface that is nearest among those seen from the faces.
+    """
+    seen = _foot(field, _faces().to(points))[1]
+    nearest = [torch.cdist(piece, seen).argmin(dim=1) for piece in points.split(PIECE)]
+    best, steep = torch.full_like(points[:, 0], torch.inf), torch.zeros_like(points)
+    for at in (points.clamp(-1, 1), _entry(points, seen[torch.cat(nearest)])):
+        for _ in range(TURNS):
+            value, foot = _foot(field, at)
+            total = (points - at).norm(dim=1) + value
+            better = total < best
+            best = torch.where(better, total, best)
+            away = torch.nn.functional.normalize(points - foot, dim=1)
+            steep = torch.where(better[:, None], away, steep)
+            at = _entry(points, foot)
+    return best, steep
+
+
+def _foot(field: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The distance ``(n,)`` to the surface, and the point of it ``(n, 3)`` that a step of this
+    length along the gradient reaches, clipped to the box."""
+    value, slope = _value_and_gradient(field, points)
+    value = value.clamp_min(0)
+    step = value[:, None] * torch.nn.functional.normalize(slope, dim=1)
+    return value, (points - step).clamp(-1, 1)
+
+
+def _entry(points: Tensor, targets: Tensor) -> Tensor:
+    """Where the ways from ``points (n, 3)`` outside the unit box to ``targets`` in it enter it."""
+    ahead = (points.abs() - 1).clamp_min(0)
+    share = torch.where(ahead > 0, ahead / (points - targets).abs(), 0.0).amax(dim=1, keepdim=True)
+    return torch.lerp(points, targets, share).clamp(-1, 1)
+
+
+def _faces() -> Tensor:
+    """Points ``(6 * SIDE^2, 3)`` on the faces of the unit box, at the centres of squares."""
+    middles = (torch.arange(SIDE, dtype=torch.float64) + 0.5) * (2 / SIDE) - 1
+    sides = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    face = torch.cartesian_prod(sides, middles, middles)
+    return torch.cat([face.roll(axis, dims=1) for axis in range(3)])
+
+
+def _value_and_gradient(field: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The field ``(n,)`` and its gradient ``(n, 3)`` at points of the unit box, of their dtype."""
+    at = points.to(next(field.parameters()))
+    if hasattr(field, "value_and_gradient"):
+        value, slope = field.value_and_gradient(at)  # type: ignore[operator]
+    else:
+        value, slope = field(at), gradient(field, at)
+    return value[:, 0].detach().to(points), slope.to(points)
 
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,7 @@ OWNERS = {
     "soundfile": ("io.audio",),
     "laspy": ("io.cloud",),
     "manifold3d": ("geometry.mesh", "io.polygons"),
-    "DracoPy": ("io.gltfscene",),
+    "DracoPy": ("io.draco",),
     "meshoptimizer": ("io.gltffile",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),
     "scipy": ("geometry", "fields", "spectrum", "render.camera", "bench"),

@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nstr3d.batch.lock import uploading
 from nstr3d.batch.store import Folder, Store
+from nstr3d.io.scratch import scratch_folder
 
 CATALOGUE, REPORT = "catalog.sqlite", "report.json"
 LARGEST_REPORT = 1 << 22  # bytes; a report has some thousand
@@ -110,30 +110,34 @@ class Catalogue:
 
     def __init__(self, store: Store):
         self.store = store
-        self.copy = None
+        self.copy: Path | None = None
+        with ExitStack() as scratch:
+            self.connection = self._open(store, scratch)
+            self._scratch = scratch.pop_all()
+
+    def _open(self, store: Store, scratch: ExitStack) -> sqlite3.Connection:
         if isinstance(store, Folder):
             self.path = store.path / CATALOGUE
         else:
-            self.copy = tempfile.TemporaryDirectory(prefix="nstr3d-catalog-")
-            self.path = Path(self.copy.name) / CATALOGUE
+            self.copy = scratch.enter_context(scratch_folder())
+            self.path = self.copy / CATALOGUE
             if CATALOGUE in store.names(""):
                 store.get(CATALOGUE, self.path)
         self.place = f"{store.url}/{CATALOGUE}"
         if os.path.lexists(self.path) and not self.path.is_file():
             raise OSError(f"{self.place} is no file; move it away, and run the same command again.")
         with _usable(self.place):
-            self.connection = sqlite3.connect(self.path, timeout=WAIT)
-            with self.connection:
-                self.connection.execute(CREATE)
-                _check_own(self.connection, self.place)
+            connection = scratch.enter_context(closing(sqlite3.connect(self.path, timeout=WAIT)))
+            with connection:
+                connection.execute(CREATE)
+                _check_own(connection, self.place)
+        return connection
 
     def __enter__(self) -> Catalogue:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.connection.close()
-        if self.copy is not None:
-            self.copy.cleanup()
+        self._scratch.close()
 
     def sync(self) -> None:
         """Makes the rows agree with the reports in the store.

@@ -58,7 +58,7 @@ class EmptySpace:
         axes = [torch.arange(count, dtype=dtype, device=device) + 0.5 for count in counts]
         centres = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
         with torch.no_grad():
-            distance = sdf(origin + centres * cell).to(dtype)
+            distance = sdf.bound(origin + centres * cell).to(dtype)
         return EmptySpace(origin, cell, (distance / sdf.lipschitz).reshape(counts))
 
     def at(self, points: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class _Trace:
         points = torch.addcmul(
             self.rays.origins[which], depth[:, None], self.rays.directions[which]
         )
-        return self.sdf(points).to(depth.dtype) / self.sdf.lipschitz
+        return self.sdf.bound(points).to(depth.dtype) / self.sdf.lipschitz
 
     def march(self, relaxation: float, max_steps: int) -> None:
         """Step every ray until it hits the surface or leaves the bounds.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -68,7 +67,7 @@ def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
     removed = _fold(torch.minimum, cuts)
 
     def distance(points: Tensor) -> Tensor:
-        return torch.maximum(whole.distance(points), -removed(points))
+        return torch.maximum(whole.bound(points), -removed(points))
 
     return Sdf(distance, whole.bounds, _steepest((whole, *cuts)))
 
@@ -120,7 +119,7 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
     require_positive(amplitude=amplitude, lipschitz=lipschitz)
 
     def distance(points: Tensor) -> Tensor:
-        return shape.distance(points) - amplitude * relief(points)
+        return shape.bound(points) - amplitude * relief(points)
 
     return Sdf(distance, grown(shape.bounds, amplitude), shape.lipschitz + amplitude * lipschitz)
 
@@ -137,9 +136,7 @@ def translate(shape: Sdf, offset: Vector) -> Sdf:
             for corner in (shape.bounds.lower, shape.bounds.upper)
         )
     )
-    return replace(
-        shape, distance=lambda points: shape.distance(points - like(shift, points)), bounds=bounds
-    )
+    return _moved(shape, lambda points: points - like(shift, points), bounds)
 
 
 def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
@@ -160,9 +157,7 @@ def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
     half = np.abs(matrix) @ (shape.bounds.extent / 2)
     bounds = box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
     # Points are rows, so a product with the matrix on the right applies the inverse rotation.
-    return replace(
-        shape, distance=lambda points: shape.distance(points @ like(rows, points)), bounds=bounds
-    )
+    return _moved(shape, lambda points: points @ like(rows, points), bounds)
 
 
 def scale(shape: Sdf, factor: float) -> Sdf:
@@ -178,8 +173,17 @@ def scale(shape: Sdf, factor: float) -> Sdf:
             for corner in (shape.bounds.lower, shape.bounds.upper)
         )
     )
-    return replace(
-        shape, distance=lambda points: shape.distance(points / factor) * factor, bounds=bounds
+    return _moved(shape, lambda points: points / factor, bounds, factor)
+
+
+def _moved(shape: Sdf, back: Callable[[Tensor], Tensor], bounds: Box, factor: float = 1.0) -> Sdf:
+    """``shape`` with the distances of the points ``back(p)``, times ``factor``. Autograd gives the
+    gradient, which turns with the shape."""
+    return Sdf(
+        lambda points: shape.distance(back(points)) * factor,
+        bounds,
+        shape.lipschitz,
+        below=lambda points: shape.bound(back(points)) * factor,
     )
 
 
@@ -191,7 +195,7 @@ def _require_parts(name: str, parts: Sequence[Sdf]) -> None:
 def _fold(
     combine: Callable[[Tensor, Tensor], Tensor], parts: Sequence[Sdf]
 ) -> Callable[[Tensor], Tensor]:
-    return lambda points: functools.reduce(combine, (part.distance(points) for part in parts))
+    return lambda points: functools.reduce(combine, (part.bound(points) for part in parts))
 
 
 def _steepest(parts: Sequence[Sdf]) -> float:
