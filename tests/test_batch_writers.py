@@ -151,6 +151,21 @@ def test_a_file_that_could_not_be_written_leaves_nothing(monkeypatch) -> None:
     assert store.names("") == []
 
 
+def test_the_catalogue_of_an_earlier_version_gets_its_new_columns(tmp_path) -> None:
+    store = open_store(str(tmp_path))
+    store.write(f"a/{REPORT}", json.dumps(report("a")).encode())
+    with Catalogue(store) as rows:
+        rows.sync()
+    with sqlite3.connect(tmp_path / CATALOGUE) as connection:
+        for column in ("chamfer", "points_gap"):
+            connection.execute(f"ALTER TABLE shapes DROP COLUMN {column}")
+        connection.execute("UPDATE shapes SET status = 'failed'")
+    with Catalogue(store) as rows:
+        rows.sync()
+        assert rows.known()["a"].status == "done"  # the report was read again
+    assert select(tmp_path / CATALOGUE, catalogues.COLUMNS)[0]["chamfer"] is None
+
+
 def test_an_upload_that_another_run_keeps_waiting_says_so(monkeypatch) -> None:
     monkeypatch.setattr(lock, "UPLOAD", 0.01)
     monkeypatch.setattr(lock, "PAUSE", (0.001, 0.02))
