@@ -86,7 +86,7 @@ class Gallery:
         bounds = self.bunny.bounds
         camera = Camera.around(bounds, *self.view, width=SIDE, height=SIDE)
         near, far = depths(camera, bounds)
-        grey = [(shade,) * 3 for shade in (0.10, 0.95)]  # as Depth colours them
+        grey = [(0.10, 0.10, 0.10), (0.95, 0.95, 0.95)]  # as Depth colours them
         bar = scale_bar(SIDE, [(0, f"{far:.3g}"), (1, f"{near:.3g}")], "units", grey)
         return beside([self.of_bunny(Depth()), bar])
 

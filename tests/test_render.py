@@ -10,7 +10,7 @@ import torch
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.shapes.primitives import scale, sphere, torus, translate, union
 from nstr3d.render.camera import Camera
-from nstr3d.render.ground import Ground, _blurred
+from nstr3d.render.ground import Ground, Shade, _blurred
 from nstr3d.render.projection import project
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import Backdrop, RenderConfig, render, side_by_side
@@ -181,3 +181,12 @@ def test_the_blur_of_the_ground_spreads_a_point_along_an_axis(axis: int) -> None
     assert float(spread.sum()) == pytest.approx(1)  # nothing beside the line
     assert float((line * at**2).sum()) ** 0.5 == pytest.approx(3.0, rel=0.02)
     assert torch.allclose(_blurred(torch.ones_like(image), axis, 9.0), torch.ones_like(image))
+
+
+def test_the_shadow_on_the_ground_has_no_rim() -> None:
+    ball = Sdf(lambda p: p.norm(dim=1) - 1, Box((-1.0,) * 3, (1.0,) * 3))
+    dark = Shade(Ground(), ball, torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)).dark[0, 0]
+    rim = torch.cat([dark[0], dark[-1], dark[:, 0], dark[:, -1]])
+    assert float(rim.max()) == 0
+    assert float(torch.diff(dark[: len(dark) // 4], dim=0).abs().max()) < 0.02  # no step outside
+    assert float(dark.max()) > 0.5

@@ -143,14 +143,12 @@ def race(
     samples = track.pool(FitConfig(seed=seed, pool=pool))
     runners = []
     for contender in contenders:
-        generator = torch.Generator().manual_seed(seed)
-        module = contender.config(params, track.near).build(
-            track.in_dim, track.out_dim, track.near, generator
-        )
         batch = min(contender.training.batch, len(samples))
         training = replace(contender.training, seed=seed, batch=batch, **length)
-        module(samples.points[: training.batch]).sum().backward()  # compiles, untimed
-        module.zero_grad(set_to_none=True)
+        once = replace(training, seconds=None, steps=1)
+        trial = _built(contender, track, params, seed)
+        next(contender.steps(trial, samples, contender.objective, once), None)  # compiles, untimed
+        module = _built(contender, track, params, seed)
         steps_left = contender.steps(module, samples, contender.objective, training)
         runners.append(_Runner(contender.name, module, steps_left, marks))
     place = place_of(track, params, seed, limit, commit)
@@ -164,6 +162,12 @@ def race(
             if runner.finished:
                 runners.remove(runner)
     return rows
+
+
+def _built(contender: Contender, track: Track, params: int, seed: int) -> Field:
+    generator = torch.Generator().manual_seed(seed)
+    config = contender.config(params, track.near)
+    return config.build(track.in_dim, track.out_dim, track.near, generator)
 
 
 def limit_of(seconds: float | None, steps: int | None) -> str:

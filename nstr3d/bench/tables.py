@@ -155,6 +155,7 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
     return written
 
 
+EARLY = 0.75  # share of the width; a curve that ends before it has its name beside its end
 Curves = dict[str, list[tuple[float, float]]]  # points by the name of the field
 
 
@@ -199,35 +200,38 @@ def _draw(axes: Any, shown: Curves) -> None:
     for fitted in (axes.get_xlim, axes.get_ylim):
         fitted()  # makes matplotlib fit the limits to the curves now
     ends = axes.transData.transform([points[-1] for points in shown.values()])
-    shares = axes.transAxes.inverted().transform(ends)[:, 1]
-    heights = {name: float(share) for name, share in zip(shown, shares)}
-    names = sorted(heights, key=heights.__getitem__)
+    shares = dict(zip(shown, axes.transAxes.inverted().transform(ends).tolist()))
+    early = [name for name in shown if shares[name][0] < EARLY]
+    for name in early:
+        _name(axes, name, shown[name][-1], (7, 0), textcoords="offset points")
+    names = sorted(shares.keys() - early, key=lambda name: (shares[name][1], name))
     gap = min(0.055, 1 / max(len(names), 1))
     free = -1.0
     for rank, name in enumerate(names):
         # Above the name below, and low enough for the names above.
-        free = min(max(heights[name], free + gap), 1 - gap * (len(names) - 1 - rank))
-        colour, width, _ = _style(name)
-        weight = "bold" if width > 2 else "normal"
-        axes.annotate(
-            name,
-            shown[name][-1],
-            (1.06, free),
-            textcoords=axes.transAxes,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": colour,
-                "linewidth": 0.5,
-                "relpos": (0, 0.5),
-                "shrinkA": 1,
-                "shrinkB": 0,
-            },
-            color=colour,
-            fontsize=7,
-            fontweight=weight,
-            va="center",
-            annotation_clip=False,
-        )
+        free = min(max(shares[name][1], free + gap), 1 - gap * (len(names) - 1 - rank))
+        tie = {"arrowstyle": "-", "color": _style(name)[0], "linewidth": 0.5}
+        tie |= {"relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0}
+        place = {"textcoords": axes.transAxes, "arrowprops": tie}
+        _name(axes, name, shown[name][-1], (1.06, free), **place)
+
+
+def _name(
+    axes: Any, name: str, end: tuple[float, float], at: tuple[float, float], **place: Any
+) -> None:
+    """Writes the name of the curve with this ``end`` in its colour."""
+    colour, width, _ = _style(name)
+    axes.annotate(
+        name,
+        end,
+        at,
+        color=colour,
+        fontsize=7,
+        fontweight="bold" if width > 2 else "normal",
+        va="center",
+        annotation_clip=False,
+        **place,
+    )
 
 
 def _style(name: str) -> tuple[str, float, int]:

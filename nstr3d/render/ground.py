@@ -10,7 +10,7 @@ from torch import Tensor
 from nstr3d.sdf import Sdf
 from nstr3d.types import Rays
 
-NODES = 112  # nodes of the shadow's grid to a side
+NODES = 144  # nodes of the shadow's grid to a side
 TAPS = 6  # heights at which the distance above the ground is taken
 WIDTH = 0.5  # of the blur of what shades at a height, in heights
 GAP = 1e-3  # diagonals between the lowest point of the shape and the ground
@@ -50,11 +50,15 @@ class Shade:
         first = torch.linalg.cross(up, side)
         first = first / first.norm()
         self.plane = torch.stack([first, torch.linalg.cross(up, first)])  # (2, 3)
-        self.half = self.plane.abs() @ half + ground.reach * diagonal  # (2,)
+        reach = ground.reach * diagonal
+        self.half = self.plane.abs() @ half + (1 + 2 * WIDTH) * reach  # (2,)
         at = torch.linspace(-1, 1, NODES).to(up)
         rows, columns = torch.meshgrid(at, at, indexing="ij")
         flat = torch.stack([columns, rows], dim=-1).reshape(-1, 2) * self.half
-        self.dark = self._dark(sdf, self.base + flat @ self.plane, diagonal)
+        # What the blur spreads ends softly at the rim.
+        inside = ((self.half - flat.abs()) / (WIDTH * reach)).clamp(0, 1)
+        fade = (inside * inside * (3 - 2 * inside)).prod(dim=1).reshape(1, 1, NODES, NODES)
+        self.dark = fade * self._dark(sdf, self.base + flat @ self.plane, diagonal)
 
     def _dark(self, sdf: Sdf, points: Tensor, diagonal: float) -> Tensor:
         """The share of the sky ``(1, 1, NODES, NODES)`` that the shape hides from ``points``.

@@ -27,26 +27,21 @@ class Scale:
 
 
 class Legend:
-    """A `Scale` at the left edge of Open3D's window of ``size`` pixels: a square for each pixel."""
+    """A `Scale` at the left edge of Open3D's window of ``size`` pixels: a point for each pixel."""
 
     def __init__(self, open3d: Any, scale: Scale, size: tuple[int, int]) -> None:
         self.open3d = open3d
         image = picture(scale, round(TALL * size[1]))
         rows, columns = np.nonzero((np.abs(image - GREY) > 1 / 255).any(axis=2))
-        first = np.stack([columns + MARGIN, rows + (size[1] - len(image)) // 2], axis=1)
-        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]])
-        self.pixels = (first[:, None] + corners - 0.5).reshape(-1, 2)
-        start = 4 * np.arange(len(first))[:, None]
-        sides = ([0, 1, 2], [0, 2, 3], [2, 1, 0], [3, 2, 0])  # seen from both sides
-        # Without normals Open3D shows the colours as they are.
-        self.mesh = open3d.geometry.TriangleMesh(
-            open3d.utility.Vector3dVector(np.zeros((len(self.pixels), 3))),
-            open3d.utility.Vector3iVector(
-                np.concatenate([start + side for side in sides]).astype(np.int32)
-            ),
+        self.pixels = np.stack(
+            [columns + MARGIN, rows + (size[1] - len(image)) // 2], axis=1, dtype=np.float64
         )
-        colours = image[rows, columns].astype(np.float64).repeat(4, axis=0)
-        self.mesh.vertex_colors = open3d.utility.Vector3dVector(colours)
+        # Points: a mesh would have edges where the window shows wires.
+        self.cloud = open3d.geometry.PointCloud(
+            open3d.utility.Vector3dVector(np.zeros((len(self.pixels), 3)))
+        )
+        colours = image[rows, columns].astype(np.float64)
+        self.cloud.colors = open3d.utility.Vector3dVector(colours)
 
     def place(self, parameters: Any, distance: float) -> None:
         """Moves the scale in front of the eye of Open3D's camera ``parameters``, which look at
@@ -57,7 +52,7 @@ class Legend:
         flat = (self.pixels - centre) / focal * depth
         seen = np.column_stack([flat, np.full(len(flat), depth)])
         turn, shift = parameters.extrinsic[:3, :3], parameters.extrinsic[:3, 3]
-        self.mesh.vertices = self.open3d.utility.Vector3dVector((seen - shift) @ turn)
+        self.cloud.points = self.open3d.utility.Vector3dVector((seen - shift) @ turn)
 
 
 def picture(scale: Scale, tall: int) -> np.ndarray:

@@ -114,6 +114,7 @@ class Window:
             self.open3d.visualization.MeshShadeOption.Color
         )  # smooth shading by vertex normals
         options.mesh_show_back_face = True
+        options.point_size = 1.0  # a pixel of the legend
         self.camera = Camera.around(self.bounds(), *view, width=size[0], height=size[1], up=up)
         actions = {
             "W": self.wireframe,
@@ -173,7 +174,7 @@ class Window:
         self.legend = scale and Legend(self.open3d, scale, (self.camera.width, self.camera.height))
         if self.legend is not None:
             self.legend.place(camera, self._distance())
-            self.window.add_geometry(self.legend.mesh, reset_bounding_box=False)
+            self.window.add_geometry(self.legend.cloud, reset_bounding_box=False)
         self.window.get_view_control().convert_from_pinhole_camera_parameters(
             camera, allow_arbitrary=True
         )
@@ -279,11 +280,11 @@ class Window:
         if self.legend is None:
             return False
         camera = window.get_view_control().convert_to_pinhole_camera_parameters()
-        before = np.array(self.legend.mesh.vertices)
+        before = np.array(self.legend.cloud.points)
         self.legend.place(camera, self._distance())
-        if np.array_equal(before, np.asarray(self.legend.mesh.vertices)):
+        if np.array_equal(before, np.asarray(self.legend.cloud.points)):
             return False
-        window.update_geometry(self.legend.mesh)
+        window.update_geometry(self.legend.cloud)
         return True
 
     def _places(self) -> list[np.ndarray]:
