@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.autodiff import gradient
-from nstr3d.types import Box, Frame, expect
+from nstr3d.types import Box, Frame, Rays, expect
 
 Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
@@ -34,8 +34,10 @@ class Sdf:
     exact distance, more for a fitted one. The optional ``slope`` maps points to the gradient
     ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``.
     ``below`` maps points to a value ``(n,)`` that, over ``lipschitz``, exceeds the distance to the
-    surface nowhere; without it, ``distance`` is such a value. An analytic shape, a baseline and a
-    fitted field are interchangeable as an `Sdf`.
+    surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to the depths
+    ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of shading
+    there; without it, pictures are sphere traced. An analytic shape, a baseline and a fitted field
+    are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -43,6 +45,7 @@ class Sdf:
     lipschitz: float = 1.0
     slope: Callable[[Tensor], Tensor] | None = None
     below: Callable[[Tensor], Tensor] | None = None
+    cast: Callable[[Rays], tuple[Tensor, Tensor]] | None = None
 
     def __call__(self, points: Points) -> Points:
         """Signed distance ``(n,)`` at world ``points (n, 3)``: a numpy array for numpy points, a
@@ -189,6 +192,8 @@ def world_bound(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     """
     unit, inside = _placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
+    if not (unit.is_cuda or torch.is_grad_enabled()) and torch.equal(unit, inside):
+        return value * frame.scale  # the same, sooner; a GPU would have to wait for the answer
     gap = (unit - inside).square().sum(dim=1)
     outside = gap > 0
     # The slope of the square root is infinite at 0, so points inside the box get the constant 1.

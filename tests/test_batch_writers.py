@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from nstr3d.batch import catalogue as catalogues
 from nstr3d.batch import lock
@@ -39,7 +40,7 @@ def ids_of(folder: Path) -> set[str]:
     store = open_store(URL)
     if CATALOGUE not in store.names(""):
         return set()
-    store.get(CATALOGUE, place)
+    place.write_bytes(store.read(CATALOGUE))  # files of memory:// have one position for all readers
     return {row["id"] for row in select(place, ("id",))}
 
 
@@ -88,6 +89,81 @@ def test_of_runs_that_write_to_one_store_none_loses_a_row_of_another(
         f"{number}/{shape}" for number in range(writers) for shape in (0, 1, 2)
     }
     assert open_store(f"{URL}/{lock.UPLOADS}").names(".runs") == []
+
+
+class Slow(MemoryFileSystem):
+    """Files that can be read while they are written, as behind sftp://."""
+
+    protocol = "slow"
+
+    def put_file(self, source, path, **_):
+        with self.open(path, "wb") as file:
+            for byte in Path(source).read_bytes():
+                assert seen_in(self, path) in (None, b"old!")
+                file.write(bytes([byte]))
+
+    def pipe_file(self, path, value, **_):
+        with self.open(path, "wb") as file:
+            for byte in value:
+                assert seen_in(self, path) in (None, b"old!")
+                file.write(bytes([byte]))
+
+
+def seen_in(fs: Slow, path: str) -> bytes | None:
+    """What a reader of the file finds while ``path`` is written."""
+    target = f"{path.rpartition('/')[0]}/a[1]*.bin"
+    return fs.cat_file(target) if fs.exists(target) else None
+
+
+@pytest.mark.parametrize("renames", [True, False])
+def test_a_reader_sees_whole_files_where_files_are_no_objects(tmp_path, monkeypatch, renames):
+    moved = []
+    if renames:  # a file system with a rename of its own that replaces nothing
+        monkeypatch.setattr(Slow, "mv", lambda self, old, new: moved.append(move(self, old, new)))
+    fsspec.register_implementation("slow", Slow, clobber=True)
+    store, name = open_store("slow://set"), "a[1]*.bin"
+    store.write(name, b"old!")
+    (tmp_path / "new").write_bytes(b"new")
+    store.put(tmp_path / "new", name)
+    assert store.read(name) == b"new"
+    assert store.names("") == [name]
+    assert len(moved) == 2 * renames
+
+
+def move(fs: Slow, old: str, new: str) -> None:
+    if fs.exists(new):
+        raise FileExistsError(new)
+    fs.cp_file(old, new)
+    fs.rm_file(old)
+
+
+def test_a_file_that_could_not_be_written_leaves_nothing(monkeypatch) -> None:
+    store = open_store(URL)
+
+    def full(self, path, value, **_):
+        MemoryFileSystem.open(self, path, "wb").write(value[:2])
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "pipe_file", full)
+        with pytest.raises(OSError, match="no space left"):
+            store.write("report.json", b"{}...")
+    assert store.names("") == []
+
+
+def test_the_catalogue_of_an_earlier_version_gets_its_new_columns(tmp_path) -> None:
+    store = open_store(str(tmp_path))
+    store.write(f"a/{REPORT}", json.dumps(report("a")).encode())
+    with Catalogue(store) as rows:
+        rows.sync()
+    with sqlite3.connect(tmp_path / CATALOGUE) as connection:
+        for column in ("chamfer", "points_gap"):
+            connection.execute(f"ALTER TABLE shapes DROP COLUMN {column}")
+        connection.execute("UPDATE shapes SET status = 'failed'")
+    with Catalogue(store) as rows:
+        rows.sync()
+        assert rows.known()["a"].status == "done"  # the report was read again
+    assert select(tmp_path / CATALOGUE, catalogues.COLUMNS)[0]["chamfer"] is None
 
 
 def test_an_upload_that_another_run_keeps_waiting_says_so(monkeypatch) -> None:

@@ -669,3 +669,22 @@ def test_render_and_export_write_one_at_a_time(tmp_path: Path, monkeypatch, caps
             assert cli.main(words) == 1
         assert f"error: {out} is being written by process" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_change_of_sets_makes_no_link_to_a_file_of_neither(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linked, point = [], fileset._point
+
+    def noted(place: Path, *more: Any) -> None:
+        linked.append(place.name)
+        point(place, *more)
+
+    monkeypatch.setattr(fileset, "_point", noted)
+    (tmp_path / "gone").write_text("old")
+    staged = fileset.stage(tmp_path)
+    (staged / "new").write_text("new")
+    fileset.replace_set(tmp_path, staged, ["gone", "new", "never"])
+    assert {"gone", "new"} < set(linked)
+    assert "never" not in linked
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]

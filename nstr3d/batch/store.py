@@ -2,21 +2,25 @@
 
 URLs are those that fsspec supports (s3://, gs://, memory:// ...). `Folder` and `Bucket` have the
 same methods. Names of files are paths relative to the store, with forward slashes. Files are
-written atomically: a reader sees a complete file or none.
+written atomically: a reader sees the old file, the new one or none, each complete.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from nstr3d.io.fileset import discard, replace_set, settle, stage
 from nstr3d.io.folder import Folder
 
+# Object stores show an object only when its upload is complete. Elsewhere (sftp://, memory:// ...)
+# a file can be read while it is written.
+OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "tos", "r2"}
 # protocol to the extra of nstr3d that installs its driver
 EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
 
@@ -37,14 +41,14 @@ class Bucket:
         return self.fs.cat_file(self._path_of(name), end=most)
 
     def write(self, name: str, data: bytes) -> None:
-        """Writes a file; an object store shows it only when it is complete."""
-        self.fs.makedirs(self._path_of(name).rpartition("/")[0], exist_ok=True)
-        self.fs.pipe_file(self._path_of(name), data)
+        """Writes a file."""
+        with self._whole(name) as path:
+            self.fs.pipe_file(path, data)
 
     def put(self, source: Path, name: str) -> None:
         """Copies the local file ``source`` to ``name``."""
-        self.fs.makedirs(self._path_of(name).rpartition("/")[0], exist_ok=True)
-        self.fs.put_file(str(source), self._path_of(name))
+        with self._whole(name) as path:
+            self.fs.put_file(str(source), path)
 
     def get(self, name: str, target: Path) -> None:
         """Copies a file to the local path ``target``. Raises FileNotFoundError if there is none."""
@@ -82,6 +86,26 @@ class Bucket:
             for info in entries
             if info["type"] == "file"
         )
+
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[str]:
+        """The path to write in the block: that of ``name`` in an object store, else a path beside
+        it that is renamed to ``name`` after the block."""
+        path = self._path_of(name)
+        folder, _, last = path.rpartition("/")
+        self.fs.makedirs(folder, exist_ok=True)
+        protocol = self.fs.protocol
+        if OBJECT_STORES & {*((protocol,) if isinstance(protocol, str) else protocol)}:
+            yield path
+            return
+        aside = f"{folder}/.{last}.{uuid4().hex}"
+        try:
+            yield aside
+            _rename(self.fs, aside, path)
+        except BaseException:
+            with suppress(OSError):
+                self.fs.rm_file(aside)
+            raise
 
     def _path_of(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
@@ -159,6 +183,21 @@ def filesystem(url: str) -> tuple[Any, str]:
     except ValueError as error:
         raise ValueError(f"{url}: {error}; use a path or a URL that fsspec supports.") from error
     return fs, path.rstrip("/")
+
+
+def _rename(fs: Any, old: str, new: str) -> None:
+    """Renames a file of an fsspec file system; ``new`` is replaced if it exists."""
+    from fsspec import AbstractFileSystem
+
+    if type(fs).mv is AbstractFileSystem.mv:  # a copy of patterns, in which [ and * are special
+        fs.cp_file(old, new)
+        fs.rm_file(old)
+        return
+    try:
+        fs.mv(old, new)
+    except FileExistsError:
+        fs.rm_file(new)
+        fs.mv(old, new)
 
 
 def remote_stamp(info: Mapping[str, Any]) -> str:

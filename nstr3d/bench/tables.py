@@ -85,7 +85,8 @@ def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFAC
             *(m.head for m in measures),
         )
         lines += [
-            f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds",
+            f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds"
+            f"{_machine(group)}",
             "",
         ]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -182,7 +183,8 @@ def _panels(
 
 
 def _draw(axes: Any, shown: Curves) -> None:
-    """Draws a curve for each field that has one, and its name at its right end.
+    """Draws a curve for each field that has one, and its name, which a thin line ties to the end of
+    the curve.
 
     Ours is strong, its variants are lighter, and the others are grey. A single point is larger.
     """
@@ -207,15 +209,24 @@ def _draw(axes: Any, shown: Curves) -> None:
         free = min(max(heights[name], free + gap), 1 - gap * (len(names) - 1 - rank))
         colour, width, _ = _style(name)
         weight = "bold" if width > 2 else "normal"
-        axes.text(
-            1.02,
-            free,
+        axes.annotate(
             name,
+            shown[name][-1],
+            (1.06, free),
+            textcoords=axes.transAxes,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "relpos": (0, 0.5),
+                "shrinkA": 1,
+                "shrinkB": 0,
+            },
             color=colour,
             fontsize=7,
             fontweight=weight,
             va="center",
-            transform=axes.transAxes,
+            annotation_clip=False,
         )
 
 
@@ -260,6 +271,14 @@ def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, f
     return sorted(points)
 
 
+def _machine(rows: Sequence[Row]) -> str:
+    """How fast the machine of the ``rows`` is, if they say it."""
+    gemm, gather = mean_of(rows, "gemm"), mean_of(rows, "gather")
+    if math.isnan(gemm + gather):
+        return ""
+    return f"; the machine multiplies at {gemm:.0f} Gflop/s and gathers {gather:.0f} M rows/s"
+
+
 def _line(
     field: str, rows: Sequence[Row], base: Sequence[Row] | None, measures: Sequence[Measure]
 ) -> str:
@@ -268,8 +287,9 @@ def _line(
     value = mean_of(rows, first.name)
     against = mean_of(base, first.name) if base else math.nan
     ratio = (value - against) / first.unit if first.rising else value / against
+    notes = dict.fromkeys(row.note for row in rows if row.note)
     cells = [
-        field,
+        f"{field} ({', '.join(notes)})" if notes else field,
         f"{mean_of(rows, 'parameters'):,.0f}",
         f"{mean_of(rows, 'steps'):,.0f}",
         f"{mean_of(rows, 'seconds'):.1f}",

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nstr3d.io.draco import decode_draco
 from nstr3d.io.errors import ContentError
 from nstr3d.io.gltffile import DRACO, INSTANCING, VISIBILITY, GltfFile
 from nstr3d.io.polygons import Polygons, fan_triangles, strip_triangles
@@ -232,20 +233,17 @@ def _check_indices(file: GltfFile, indices: np.ndarray, held: int, mode: int) ->
 def _draco(file: GltfFile, extension: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The vertices and indices that Draco has compressed."""
     try:
-        import DracoPy
+        return decode_draco(file.path, file.view(extension["bufferView"]).tobytes())
     except ModuleNotFoundError as error:
         raise file.fault(
             f"is compressed by Draco ({DRACO}): pip install nstr3d[gltf], or export it without "
             "compression"
         ) from error
-    data = file.view(extension["bufferView"]).tobytes()
-    try:
-        mesh: Any = DracoPy.decode(data)
-        vertices = np.asarray(mesh.points, np.float64).reshape(-1, 3)
-        return vertices, np.asarray(mesh.faces, np.int64).ravel()
-    except Exception as error:  # the decoder raises its own errors for damaged data
+    except ContentError:
+        raise
+    except ValueError as error:
         raise file.fault(
-            f"could not be decompressed by Draco ({DRACO}): it is damaged; export it again"
+            f"could not be decompressed by Draco ({DRACO}): {error}; export it again"
         ) from error
 
 

@@ -20,7 +20,7 @@ from nstr3d.types import Hits, Rays, expect
 
 MARGIN = 0.01  # enlargement of the bounds on every side, in diagonals of the bounds
 POLISH_STEPS = 24
-EMPTY_CELLS = 32  # cells of the empty space along the longest side of the bounds
+EMPTY_CELLS = 48  # cells of the empty space along the longest side of the bounds
 EMPTY_STEPS = 96
 # Fraction of the step for a flat surface that is tried, since surfaces are not flat.
 FLATNESS = 0.95
@@ -48,7 +48,7 @@ class EmptySpace:
     def of(
         sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> EmptySpace:
-        """The empty space in the enlarged bounds of ``sdf``, from at most about 32^3 distances."""
+        """The empty space in the enlarged bounds of ``sdf``, from at most about 48^3 distances."""
         expect(sdf, Sdf, "sdf")
         margin = MARGIN * sdf.bounds.diagonal
         extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin

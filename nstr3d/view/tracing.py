@@ -86,8 +86,10 @@ def _shown_sdf(sdf: Sdf, now: Settings) -> Sdf:
     plane = now.plane
     if plane is None:
         return level
-    return replace(
-        level, distance=lambda p: torch.maximum(level(p), p[:, plane.axis] - plane.offset)
+    return Sdf(
+        lambda p: torch.maximum(level.bound(p), p[:, plane.axis] - plane.offset),
+        level.bounds,
+        level.lipschitz,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import LANES, ORDER, RESOLUTION, ROW, STRIDE
-from nstr3d.kernels.simd import fma, load, splat, store
+from nstr3d.kernels.simd import fma, item, load, splat, store
 
 BLOCK = 64  # points
 TAPS = 27  # nodes of a cell of a quadratic level
@@ -39,7 +39,7 @@ def corner(points, n, axis, resolution):
     return cell, scaled - np.float32(cell)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def locate(points, start, count, levels, level, cells):
     """The places in the flat table of the nodes around a block's points, and the points' offsets in
     their cells."""
@@ -65,10 +65,10 @@ def _locate_corners(points, start, count, levels, level, cells):
         low = begin + (i * edge + j) * edge + k
         far, high = low + edge, low + edge * edge
         top = high + edge
-        places[p, 0], places[p, 1] = nodes[low], nodes[low + 1]
-        places[p, 2], places[p, 3] = nodes[far], nodes[far + 1]
-        places[p, 4], places[p, 5] = nodes[high], nodes[high + 1]
-        places[p, 6], places[p, 7] = nodes[top], nodes[top + 1]
+        places[p, 0], places[p, 1] = item(nodes, low), item(nodes, low + 1)
+        places[p, 2], places[p, 3] = item(nodes, far), item(nodes, far + 1)
+        places[p, 4], places[p, 5] = item(nodes, high), item(nodes, high + 1)
+        places[p, 6], places[p, 7] = item(nodes, top), item(nodes, top + 1)
 
 
 @njit(cache=True)
@@ -90,9 +90,9 @@ def _locate_taps(points, start, count, levels, level, cells):
             for b in (b0, b1, b2):
                 weight = a * b
                 places[p, to], places[p, to + 1], places[p, to + 2] = (
-                    nodes[node],
-                    nodes[node + 1],
-                    nodes[node + 2],
+                    item(nodes, node),
+                    item(nodes, node + 1),
+                    item(nodes, node + 2),
                 )
                 weights[p, to], weights[p, to + 1], weights[p, to + 2] = (
                     weight * c0,
@@ -139,7 +139,7 @@ def _weights(u, v, w):
     return low, (splat(c * (one - w)), splat(c * w), splat(d * (one - w)), splat(d * w))
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def gather(count, levels, level, cells, spectrum):
     """The level's channels at a block's points, a row of ``stride`` per point."""
     if levels.meta[level, ORDER] == 1:
@@ -178,7 +178,7 @@ def _gather_taps(count, levels, level, cells, spectrum):
             store(spectrum, p * stride + s, one + two + three)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def gather_with_slope(count, levels, level, cells, spectrum, slopes):
     """As `gather`, with the derivatives along the axes: three arrays like ``spectrum``, one after
     another."""
@@ -260,7 +260,7 @@ def _gather_taps_with_slope(count, levels, level, cells, spectrum, slopes):
             store(slopes, 2 * size + at, splat(scale) * z)
 
 
-@njit(cache=True)
+@njit(cache=True, inline="always")
 def spread(count, levels, level, cells, spectrum, table):
     """Adds a block's gradient in the channels to the gradient of the ``table``: the transpose of
     `gather`."""
