@@ -48,6 +48,7 @@ OWNERS = {
     "soundfile": ("io.audio",),
     "laspy": ("io.cloud",),
     "manifold3d": ("geometry.mesh", "io.polygons"),
+    "collada": ("io.collada",),
     "DracoPy": ("io.draco",),
     "meshoptimizer": ("io.gltffile",),
     "igl": ("geometry.mesh", "kernels.geometry", "render.contours"),

@@ -388,7 +388,7 @@ BAD_OFF = {
     "cut in a line": (OFF["plain"][:-3], "face 9 promises 3 vertices but names 2"),
     "more": (OFF["plain"] + "3 0 1 2\n", "8 vertices and 10 faces but holds 19 lines"),
     "four dimensions": (OFF["plain"].replace("OFF", "4OFF"), "in 4 or n dimensions"),
-    "binary": ("OFF BINARY\n8 10 0\n", "is binary OFF"),
+    "binary": (b"OFF BINARY\n" + bytes(12), "is binary OFF"),
     "n dimensions": (OFF["plain"].replace("OFF", "nOFF\n3"), "in 4 or n dimensions"),
     "half an index": (OFF["plain"].replace("4 0 1 3", "4 0 1 2.5"), "index that is no whole"),
     "no index": (OFF["plain"].replace("4 0 1 3", "4 0 1 nan"), "index that is no whole"),
