@@ -148,7 +148,7 @@ class Descent:
         """Updates the parts ``[low, high)`` of the parameters."""
         from nstr3d.kernels.step.descentcpu import update
 
-        plan, _, decoder = self.field
+        plan, decoder = self.field[0], self.field[2]
         update(low, high, plan, decoder, self.reach, self.sums.all, self.state)
 
     def _compile(self) -> None:
