@@ -69,7 +69,7 @@ def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
 
     The smoothest window has the smallest spread of normals, the most detailed one the largest mean
     step between the normals of neighbouring pixels; the two do not overlap if that is possible.
-    Each part of a window that shows no surface counts against the window.
+    What shows no surface counts against a window, most of all more than a quarter of it.
     """
     side, step = camera.height // ZOOM, camera.height // (4 * ZOOM)
     windows = []
@@ -82,7 +82,8 @@ def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
                 detail = np.linalg.norm(np.diff(normals, axis=0), axis=-1)
                 detail = detail[mask[1:] & mask[:-1]].mean() if mask.mean() > 0.1 else 0.0
                 middle = (row + side / 2) / camera.height, (column + side / 2) / camera.width
-                windows.append((4 * missing + spread, missing - 10 * detail, middle))
+                empty = missing + (missing > 0.25)
+                windows.append((4 * missing + spread, empty - 10 * detail, middle))
     smooth = min(windows)[2]
     apart = [
         w for w in windows if max(abs(w[2][0] - smooth[0]), abs(w[2][1] - smooth[1])) * ZOOM >= 1
@@ -153,7 +154,7 @@ def section(name: str, report: dict[str, Any], analytic: bool) -> str:
     source = "the analytic surface" if analytic else f"{report['input']['faces']:,} faces"
     return (
         f"## {name}\n\n![{name}: input and fit](look-{name}.jpg)\n\nInput: {source}. Fit: "
-        f"{report['field']['parameters']:,} parameters in {report['seconds']['fit']:.1f} s; near "
+        f"{report['field']['parameters']:,} parameters; near "
         f"{accuracy['distance_error_near'] * 1e4:.2f} x 1e-4, normals "
         f"{accuracy['normal_error_field']:.2f} degrees from those of the input's faces, kinks at "
         f"cell faces {accuracy['kink_p99']:.2f} degrees at the 99th percentile against "

@@ -100,7 +100,7 @@ def unpack(sums, table, at, stride, channels):
                 table[row + channel] = value
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def scatter(points, start, count, levels, level, cells, back, columns, kept, first, spectrum, sums):
     """Adds a block's gradient ``back`` in the features, rows of ``columns``, to the gradients of
     the table and of the waves. The block starts at row ``first`` of ``kept``."""

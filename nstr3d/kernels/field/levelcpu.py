@@ -39,7 +39,7 @@ def corner(points, n, axis, resolution):
     return cell, scaled - np.float32(cell)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def locate(points, start, count, levels, level, cells):
     """The places in the flat table of the nodes around a block's points, and the points' offsets in
     their cells."""
@@ -139,7 +139,7 @@ def _weights(u, v, w):
     return low, (splat(c * (one - w)), splat(c * w), splat(d * (one - w)), splat(d * w))
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def gather(count, levels, level, cells, spectrum):
     """The level's channels at a block's points, a row of ``stride`` per point."""
     if levels.meta[level, ORDER] == 1:
@@ -178,7 +178,7 @@ def _gather_taps(count, levels, level, cells, spectrum):
             store(spectrum, p * stride + s, one + two + three)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def gather_with_slope(count, levels, level, cells, spectrum, slopes):
     """As `gather`, with the derivatives along the axes: three arrays like ``spectrum``, one after
     another."""
@@ -260,7 +260,7 @@ def _gather_taps_with_slope(count, levels, level, cells, spectrum, slopes):
             store(slopes, 2 * size + at, splat(scale) * z)
 
 
-@njit(cache=True, inline="always")
+@njit(cache=True)
 def spread(count, levels, level, cells, spectrum, table):
     """Adds a block's gradient in the channels to the gradient of the ``table``: the transpose of
     `gather`."""
