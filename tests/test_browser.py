@@ -100,6 +100,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
             return overlap(drawn[:, :-16], expected[:, :-16]) > threshold
 
         # on a white background, the mesh has the traced silhouette
+        page.server.scene.set_background_image(np.full((4, 4, 3), 255, np.uint8))
         served_until(tab, page, lambda: matches(0.99))
 
         triangles = len(page.meshes[0].faces)
