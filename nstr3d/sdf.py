@@ -19,7 +19,6 @@ from nstr3d.types import Box, Frame, Rays, expect
 Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
 CHUNK = 1 << 16
-ROUNDING = 1e-6  # unit box; a rounding error of a frame's centre below it does not show
 SIDE = 12  # points along a face of the unit box, from which the surface is seen from outside
 TURNS = 3  # corrections of the point at which the way from outside enters the unit box
 PIECE = 1 << 13  # points outside the unit box that are compared with those of its faces at once
@@ -192,8 +191,11 @@ def world_bound(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     """
     unit, inside = _placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
-    if not (unit.is_cuda or torch.is_grad_enabled()) and torch.equal(unit, inside):
-        return value * frame.scale  # the same, sooner; a GPU would have to wait for the answer
+    # Inside the box the rest changes nothing. A GPU would have to wait for the question, and an
+    # exported graph cannot ask it.
+    asked = not (unit.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling())
+    if asked and torch.equal(unit, inside):
+        return value * frame.scale
     gap = (unit - inside).square().sum(dim=1)
     outside = gap > 0
     # The slope of the square root is infinite at 0, so points inside the box get the constant 1.
@@ -261,12 +263,10 @@ def _value_and_gradient(field: nn.Module, points: Tensor) -> tuple[Tensor, Tenso
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
-    moved = points - points.new_tensor(frame.centre)
-    if points.dtype == torch.float32:
-        # Far from the origin the centre itself is rounded. There the difference is exact, and what
-        # rounding took from the centre is subtracted from it.
-        rest = np.subtract(frame.centre, np.asarray(frame.centre, np.float32))
-        if np.abs(rest).max() > ROUNDING * frame.scale:
-            moved = moved - points.new_tensor(rest.tolist())
+    centre = torch.tensor(frame.centre, dtype=torch.float64)
+    nearest = centre.to(points.dtype)
+    # Far from the origin the centre itself is rounded. There the difference is exact, and what
+    # rounding took from the centre is subtracted from it.
+    moved = points - nearest.to(points.device) - (centre - nearest.double()).to(points)
     unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)

@@ -61,7 +61,7 @@ def shapes(options: Options) -> Iterator[tuple[str, Path, Sdf | None]]:
         path = options.out / "meshes" / f"{name}.ply"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_mesh(path, tessellate(shape))
-        yield name, path, shape
+        yield f"analytic-{name}", path, shape
 
 
 def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
@@ -121,6 +121,9 @@ def fitted(path: Path, folder: Path, training: Training) -> dict[str, Any]:
 
 def look(options: Options) -> None:
     """Makes the pictures and the page."""
+    stems = [path.stem for path in options.meshes] + ["bunny"]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(f"two shapes are named {twice[0]}; rename one of the files")
     parts, machine = [], {}
     for name, path, truth in shapes(options):
         folder = options.out / "fits" / name

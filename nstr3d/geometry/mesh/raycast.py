@@ -42,11 +42,14 @@ class MeshCaster:
             again = self._first(origins[leaks] + ASIDE, directions[leaks])
             face[leaks], depth[leaks], at[leaks] = again
         hit = face >= 0
-        weights = np.stack([1 - at.sum(axis=1), at[:, 0], at[:, 1]], axis=1)[hit]
+        at = at[hit]  # on a miss the weights hold whatever was in memory
+        weights = np.stack([1 - at.sum(axis=1), at[:, 0], at[:, 1]], axis=1)
         normals = np.zeros_like(directions)
         mixed = np.einsum("nc,ncd->nd", weights, self._normals[face[hit]])
         normals[hit] = mixed / np.maximum(np.linalg.norm(mixed, axis=1, keepdims=True), 1e-12)
-        return np.where(hit, depth / ENLARGED, np.inf), normals
+        depths = np.full(len(hit), np.inf)
+        depths[hit] = depth[hit] / ENLARGED
+        return depths, normals
 
     def _first(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, ...]:
         """The face ``(n,)`` that each ray meets first, -1 if none, its depth and the weights ``(n,
