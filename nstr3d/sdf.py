@@ -32,11 +32,11 @@ class Sdf:
     contains the surface. ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
     exact distance, more for a fitted one. The optional ``slope`` maps points to the gradient
     ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``.
-    ``below`` maps points to a value ``(n,)`` that, over ``lipschitz``, exceeds the distance to the
-    surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to the depths
-    ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of shading
-    there; without it, pictures are sphere traced. An analytic shape, a baseline and a fitted field
-    are interchangeable as an `Sdf`.
+    ``below`` maps points to a value ``(n,)`` of the same sign that, over ``lipschitz``, exceeds the
+    distance to the surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to
+    the depths ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of
+    shading there; without it, pictures are sphere traced. An analytic shape, a baseline and a
+    fitted field are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
@@ -88,12 +88,14 @@ class Sdf:
             raise ValueError(f"the value of a level set must be finite, not {value}.")
         grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
         bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
+        # A lower bound of the distance would put the level sets outside too far out.
+        bounded = self.below is not None and value <= 0
         return Sdf(
             lambda points: self.distance(points) - value,
             bounds,
             self.lipschitz,
             self.slope,
-            lambda points: self.bound(points) - value,
+            (lambda points: self.bound(points) - value) if bounded else None,
         )
 
     def _repr_png_(self) -> bytes | None:
