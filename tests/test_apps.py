@@ -471,8 +471,19 @@ def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path):
     page = (out / "look.md").read_text()
     assert "![torus: input and fit](look-torus.jpg)" in page
     assert "![analytic-torus: input and fit](look-analytic-torus.jpg)" in page
-    assert look.main([torus, torus, "--out", str(tmp_path / "twice")]) == 1
-    assert not (tmp_path / "twice").exists()
+    for name in ("torus", "bunny", "analytic-torus"):
+        twice = [str(tmp_path / folder / f"{name}.obj") for folder in "ab"]
+        assert look.main([*twice[: 2 if name == "torus" else 1], "--out", str(tmp_path / "x")]) == 1
+    assert not (tmp_path / "x").exists()
+
+
+def test_the_look_frames_the_mesh_whatever_the_bounds_of_its_distance(app):
+    look = app("bench.look")
+    torus = load_mesh(ROOT / "assets" / "torus.obj")
+    tight = look.MeshDistance(torus).sdf()
+    loose = look.replace(tight, bounds=tight.bounds.scaled(2.0))
+    tight, loose = (look.picture((each, each), torus, 64) for each in (tight, loose))
+    assert abs(tight - loose)[:64].mean() < 0.01  # of the whole view
 
 
 def test_fits_are_measured_by_the_protocols_of_papers(app, tmp_path):

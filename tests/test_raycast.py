@@ -5,7 +5,7 @@ import oracles
 import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.raycast import CREASE
+from nstr3d.geometry.mesh.raycast import CREASE, MeshCaster
 from nstr3d.render.camera import Camera
 from nstr3d.render.traced import measure, render
 from nstr3d.types import Frame, Mesh, Rays
@@ -79,6 +79,26 @@ def test_pictures_of_a_mesh_agree_with_sphere_tracing_and_with_the_moved_mesh() 
     there = Camera.around(moved.bounds, 30, 20, width=48, height=40)
     picture = render(distance.placed(moved, frame).sdf(), there)
     assert np.abs(picture - render(distance.sdf(), camera)).mean() < 1e-3
+
+
+def test_what_a_missed_ray_leaves_in_memory_is_not_used(monkeypatch) -> None:
+    mesh = cube()
+    caster = MeshCaster(mesh.vertices, mesh.faces)
+    first = caster._first
+
+    def littered(*rays):
+        face, depth, at = first(*rays)
+        depth[face < 0], at[face < 0] = np.nan, np.finfo(at.dtype).max
+        return face, depth, at
+
+    monkeypatch.setattr(caster, "_first", littered)
+    origins, directions = (
+        np.array([[5.0, 0.3, 0.2], [5.0, 3.0, 0.2]]),
+        np.tile([-1.0, 0, 0], (2, 1)),
+    )
+    depth, normals = caster(origins, directions)  # a warning of numpy would fail the test
+    assert np.allclose(depth, [4.0, np.inf])
+    assert np.allclose(normals, [[1, 0, 0], [0, 0, 0]])
 
 
 def test_an_open_mesh_is_traced_because_its_surface_spans_the_holes() -> None:

@@ -35,6 +35,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.types import Mesh, Up
 
 ROOT = Path(__file__).resolve().parents[2]
+ANALYTIC = "analytic-"  # begins the names of analytic shapes
 ZOOM = 4  # magnification of the second and third view
 QUALITY = 92  # of the JPEG files: a PNG of a shaded surface takes five times the bytes
 
@@ -61,7 +62,7 @@ def shapes(options: Options) -> Iterator[tuple[str, Path, Sdf | None]]:
         path = options.out / "meshes" / f"{name}.ply"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_mesh(path, tessellate(shape))
-        yield f"analytic-{name}", path, shape
+        yield ANALYTIC + name, path, shape
 
 
 def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
@@ -105,7 +106,7 @@ def _zoom(camera: Camera, middle: tuple[float, float]) -> Camera:
 def picture(pair: Sequence[Sdf], mesh: Mesh, size: int, up: Up = "y") -> np.ndarray:
     """Three rows, whole, smooth and detailed, of the surfaces ``pair`` side by side, from the
     direction from which the ``mesh`` shows the most."""
-    camera = Camera.around(pair[0].bounds, *best_view(mesh, up), width=size, height=size, up=up)
+    camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
     views = camera, *zooms(camera, measure(pair[0], camera))
     config = RenderConfig(samples_per_axis=2)
     rows = [side_by_side([render(sdf, view, config) for sdf in pair]) for view in views]
@@ -121,9 +122,10 @@ def fitted(path: Path, folder: Path, training: Training) -> dict[str, Any]:
 
 def look(options: Options) -> None:
     """Makes the pictures and the page."""
-    stems = [path.stem for path in options.meshes] + ["bunny"]
-    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise ValueError(f"two shapes are named {twice[0]}; rename one of the files")
+    names = [path.stem for path in options.meshes]
+    names += ["bunny", *(ANALYTIC + name for name in smooth_shapes())]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two shapes are named {twice[0]}; rename your file of this name")
     parts, machine = [], {}
     for name, path, truth in shapes(options):
         folder = options.out / "fits" / name
