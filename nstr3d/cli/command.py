@@ -42,6 +42,7 @@ COMMANDS = {
     "render": Command("draw a model or a mesh", "render", "render_model", "Render"),
     "export": Command("write a model as a page, mesh or grid", "export", "export_model", "Export"),
     "view": Command("show models, meshes and lines", "view", "view", "View"),
+    "combine": Command("join, intersect or cut models", "combine", "combine", "Combine"),
     "flow": Command("follow the local frequency of a model", "flow", "draw_flow", "Flow"),
     "batch": Command("fit every shape of a data set", "batch", "fit_batch", "Batch"),
     "bench": Command("race fields against others, or measure speed", "bench", "bench"),

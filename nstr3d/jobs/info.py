@@ -18,7 +18,7 @@ from nstr3d.io.atomic import check_readable
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.lines import holds_lines
 from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head, read_faces
-from nstr3d.model.header import load_compressed_header, read_header
+from nstr3d.model.header import load_compressed_header, read_header, read_tree
 from nstr3d.signals.kinds import kind_of
 from nstr3d.system import one_line
 from nstr3d.types import Box, Mesh
@@ -67,6 +67,9 @@ def _kind(path: Path) -> Callable[[Path], dict[str, Any]]:
 
 
 def _about_model(path: Path) -> dict[str, Any]:
+    tree = read_tree(path)
+    if tree is not None:
+        return {"kind": "combination", "subject": "shape", **tree}
     read = read_header(path)
     header, config = read.header, read.header.config
     about = {

@@ -3,10 +3,9 @@ metrics."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import field as dataclass_field
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.autodiff import gradient
+from nstr3d.sdf.above import above
+from nstr3d.sdf.algebra import Algebra
+from nstr3d.sdf.queries import Queries
+from nstr3d.sdf.recipe import Recipe
 from nstr3d.types import Box, Frame, expect
 
 Points = TypeVar("Points", np.ndarray, Tensor)
@@ -23,26 +26,28 @@ ROUNDING = 1e-6  # unit box; a rounding error of a frame's centre below it does 
 
 
 @dataclass(frozen=True)
-class Sdf:
+class Sdf(Queries, Algebra):
     """A signed distance function in world units, negative inside.
 
     ``distance`` maps torch points ``(n, 3)`` to ``(n,)`` and must be differentiable. ``bounds``
     contains the surface. ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
-    exact distance, more for a fitted one. The optional ``slope`` maps points to the gradient
-    ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``. An
-    analytic shape, a baseline and a fitted field are interchangeable as an `Sdf`.
+    exact distance, more for a fitted one. The optional ``both`` maps points to the distance and its
+    gradient ``(n, 3)`` in closed form, detached; without it, autograd differentiates ``distance``.
+    ``recipe`` says how the distance was made, if it can be saved. An analytic shape, a baseline, a
+    fitted field and a combination of them are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
     bounds: Box
     lipschitz: float = 1.0
-    slope: Callable[[Tensor], Tensor] | None = None
+    both: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    recipe: Recipe | None = dataclass_field(default=None, compare=False, repr=False)
 
     def __call__(self, points: Points) -> Points:
         """Signed distance ``(n,)`` at world ``points (n, 3)``: a numpy array for numpy points, a
         torch tensor on the same device for torch points. Raises TypeError for other objects, and
         ValueError for points of another shape."""
-        points = self._checked(points)
+        points = self.checked(points)
         if isinstance(points, np.ndarray):
             with torch.no_grad():
                 return self.distance(torch.from_numpy(points)).detach().cpu().numpy()
@@ -51,12 +56,24 @@ class Sdf:
     def gradient(self, points: Points) -> Points:
         """Spatial gradient ``(n, 3)``, dimensionless. It has length 1 for an exact distance. Raises
         the errors of a call."""
-        points = self._checked(points)
+        points = self.checked(points)
         if isinstance(points, np.ndarray):
             return self.gradient(torch.from_numpy(points)).detach().cpu().numpy()
         if not points.is_floating_point():
             points = points.to(torch.get_default_dtype())
-        return gradient(self.distance, points) if self.slope is None else self.slope(points)
+        if self.both is None:
+            return gradient(self.distance, points)
+        return self.both(points.detach())[1]
+
+    def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Signed distance ``(n,)`` and gradient ``(n, 3)`` at torch points of floats ``(n, 3)``,
+        detached."""
+        if self.both is not None:
+            return self.both(points.detach())
+        with torch.enable_grad():
+            at = points.detach().requires_grad_(True)
+            value = self.distance(at)
+            return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
     def normals(self, points: Points) -> Points:
         """Unit outward normals ``(n, 3)``, zero where the gradient vanishes. Raises the errors of a
@@ -66,23 +83,11 @@ class Sdf:
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
         return slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    def level(self, value: float) -> Sdf:
-        """The signed distance minus ``value``, in world units. Its surface is the level set at
-        ``value``, which grows for a positive ``value`` and shrinks for a negative one. Raises
-        TypeError if it is no number, and ValueError if it is not finite."""
-        expect(value, (int, float, np.number), "the value of a level set")
-        if not math.isfinite(value):
-            raise ValueError(f"the value of a level set must be finite, not {value}.")
-        grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
-        bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
-        return Sdf(lambda points: self.distance(points) - value, bounds, self.lipschitz, self.slope)
-
     def _repr_png_(self) -> bytes | None:
         """A small picture, which a notebook shows; None if there is nothing to draw."""
-        # The package that draws stands above this module, so that only the call imports it.
-        return import_module("nstr3d.view.notebook").png_of(self)
+        return above("view.notebook").png_of(self)
 
-    def _checked(self, points: Points) -> Points:
+    def checked(self, points: Points) -> Points:
         """``points``, as a contiguous array of a type that torch has if they are NumPy's. Raises
         the errors of a call."""
         expect(points, (np.ndarray, Tensor), "points")
@@ -122,7 +127,7 @@ def from_field(
             return world_distance(field, frame, points)
         return torch.cat([world_distance(field, frame, piece) for piece in points.split(chunk)])
 
-    def slope(points: Tensor) -> Tensor:
+    def both(points: Tensor) -> tuple[Tensor, Tensor]:
         unit, inside = _placed(frame, points)
         at = inside.to(next(field.parameters()))
         answer = field.value_and_gradient(at)  # type: ignore[operator]
@@ -133,11 +138,11 @@ def from_field(
         )  # along the other axes the nearest point of the box does not move
         away = beyond + value.clamp_min(0) * steep
         length = (beyond.square().sum(dim=1, keepdim=True) + value.clamp_min(0).square()).sqrt()
-        return torch.where(
-            (beyond == 0).all(dim=1, keepdim=True), steep, away / length.clamp_min(1e-30)
-        )
+        within = (beyond == 0).all(dim=1, keepdim=True)
+        slope = torch.where(within, steep, away / length.clamp_min(1e-30))
+        return torch.where(within, value, length)[:, 0] * frame.scale, slope
 
-    return Sdf(distance, bounds, lipschitz, slope if hasattr(field, "value_and_gradient") else None)
+    return Sdf(distance, bounds, lipschitz, both if hasattr(field, "value_and_gradient") else None)
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
