@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from nstr3d.io.audio import load_sound
 from nstr3d.jobs.direct import fit_image, fit_mesh, fit_sound
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
+from nstr3d.render.colours import BLUE_TO_RED
 from nstr3d.render.framing import contact_sheet, view_of
-from nstr3d.render.frequency import frequency_colours
+from nstr3d.render.frequency import frequency_colours, frequency_range
 from nstr3d.render.ground import Ground
-from nstr3d.render.labels import titled
-from nstr3d.render.panels import comparison, spectrograms
+from nstr3d.render.labels import scale_bar, titled
+from nstr3d.render.panels import beside, comparison, spectrograms
 from nstr3d.render.points import splat
 from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio
 from nstr3d.render.traced import RenderConfig, render, side_by_side
@@ -37,7 +39,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.signals.signal import Signal
 from nstr3d.training.fit import Fit
 from nstr3d.training.sampling import Raster
-from nstr3d.types import PointCloud, Up
+from nstr3d.types import Box, PointCloud, Up
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS, GALLERY, SIDE = ROOT / "assets", ROOT / "assets" / "gallery", 384
@@ -74,13 +76,24 @@ class Gallery:
         return self.of_bunny(Normals())
 
     def bunny_curvature(self) -> np.ndarray:
-        return self.of_bunny(Curvature())
+        # tanh(1) of the largest colour: the curvature at which the colours are nearly full.
+        full = 1 / (Curvature().radius * self.bunny.bounds.diagonal)
+        ends = [(0.5 + 0.5 * np.tanh(at), f"{at * full:.3g}") for at in (-1, 0, 1)]
+        bar = scale_bar(SIDE, ends, "1 / unit", BLUE_TO_RED)
+        return beside([self.of_bunny(Curvature()), bar])
 
     def bunny_depth(self) -> np.ndarray:
-        return self.of_bunny(Depth())
+        bounds = self.bunny.bounds
+        camera = Camera.around(bounds, *self.view, width=SIDE, height=SIDE)
+        near, far = depths(camera, bounds)
+        grey = [(0.10, 0.10, 0.10), (0.95, 0.95, 0.95)]  # as Depth colours them
+        bar = scale_bar(SIDE, [(0, f"{far:.3g}"), (1, f"{near:.3g}")], "units", grey)
+        return beside([self.of_bunny(Depth()), bar])
 
     def bunny_frequency(self) -> np.ndarray:
-        return self.of_bunny(Studio(albedo=frequency_colours(self.bunny)))
+        low, high = frequency_range(self.bunny)
+        bar = scale_bar(SIDE, [(0, f"{low:.3g}"), (1, f"{high:.3g}")], "rad / unit")
+        return beside([self.of_bunny(Studio(albedo=frequency_colours(self.bunny))), bar])
 
     def bunny_level(self) -> np.ndarray:
         return self.of_bunny(Studio(), 0.04 * self.bunny.bounds.diagonal)
@@ -150,6 +163,13 @@ class Gallery:
         return drawn[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
 
 
+def depths(camera: Camera, bounds: Box) -> tuple[float, float]:
+    """The depths of the nearest and the farthest corner of ``bounds``, which `Depth` spans."""
+    corners = np.array(list(product(*zip(bounds.lower, bounds.upper))))
+    reach = np.linalg.norm(corners - camera.eye, axis=1)
+    return float(reach.min()), float(reach.max())
+
+
 def picture(
     sdf: Sdf, shading: Shading, view: tuple[float, float] | None = None, up: Up = "y"
 ) -> np.ndarray:
@@ -166,7 +186,7 @@ TITLES = {
     "bunny_normals": "Normals: `--shading normals`",
     "bunny_curvature": "Mean curvature, blue in hollows and red on ridges: `--shading curvature`",
     "bunny_depth": "Depth: `--shading depth`",
-    "bunny_frequency": "Local frequency, dark where it is low: `--shading frequency`",
+    "bunny_frequency": "Local frequency: `--shading frequency`",
     "bunny_level": "Another level set of the same field: `--iso`",
     "bracket": "A bracket, with z up",
     "gyroid": "A gyroid",

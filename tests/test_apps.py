@@ -467,8 +467,12 @@ def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path):
     words = ["--training.steps", "20", "--training.pool", "8192", "--training.params", "10000"]
     torus, out = str(ROOT / "assets" / "torus.obj"), tmp_path / "look"
     assert look.main([torus, *words, "--size", "64", "--out", str(out)]) == 0
-    assert load_image(out / "look-torus.png").shape == (3 * 64 + 16, 2 * 64 + 8, 3)
-    assert "![torus: input and fit](look-torus.png)" in (out / "look.md").read_text()
+    assert load_image(out / "look-torus.jpg").shape == (3 * 64 + 16, 2 * 64 + 8, 3)
+    page = (out / "look.md").read_text()
+    assert "![torus: input and fit](look-torus.jpg)" in page
+    assert "![analytic-torus: input and fit](look-analytic-torus.jpg)" in page
+    assert look.main([torus, torus, "--out", str(tmp_path / "twice")]) == 1
+    assert not (tmp_path / "twice").exists()
 
 
 def test_fits_are_measured_by_the_protocols_of_papers(app, tmp_path):

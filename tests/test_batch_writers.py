@@ -100,6 +100,7 @@ class Slow(MemoryFileSystem):
         with self.open(path, "wb") as file:
             for byte in Path(source).read_bytes():
                 assert seen_in(self, path) in (None, b"old!")
+                assert all(name == "a[1]*.bin" for name in open_store("slow://set").names(""))
                 file.write(bytes([byte]))
 
     def pipe_file(self, path, value, **_):
@@ -127,6 +128,7 @@ def test_a_reader_sees_whole_files_where_files_are_no_objects(tmp_path, monkeypa
     store.put(tmp_path / "new", name)
     assert store.read(name) == b"new"
     assert store.names("") == [name]
+    assert [path.rpartition("/")[2] for path in store.fs.find(store.root)] == [name]
     assert len(moved) == 2 * renames
 
 
@@ -148,7 +150,22 @@ def test_a_file_that_could_not_be_written_leaves_nothing(monkeypatch) -> None:
         patch.setattr(MemoryFileSystem, "pipe_file", full)
         with pytest.raises(OSError, match="no space left"):
             store.write("report.json", b"{}...")
-    assert store.names("") == []
+    assert store.fs.find(store.root) == []
+
+
+def test_the_catalogue_of_an_earlier_version_gets_its_new_columns(tmp_path) -> None:
+    store = open_store(str(tmp_path))
+    store.write(f"a/{REPORT}", json.dumps(report("a")).encode())
+    with Catalogue(store) as rows:
+        rows.sync()
+    with sqlite3.connect(tmp_path / CATALOGUE) as connection:
+        for column in ("chamfer", "points_gap"):
+            connection.execute(f"ALTER TABLE shapes DROP COLUMN {column}")
+        connection.execute("UPDATE shapes SET status = 'failed'")
+    with Catalogue(store) as rows:
+        rows.sync()
+        assert rows.known()["a"].status == "done"  # the report was read again
+    assert select(tmp_path / CATALOGUE, catalogues.COLUMNS)[0]["chamfer"] is None
 
 
 def test_an_upload_that_another_run_keeps_waiting_says_so(monkeypatch) -> None:

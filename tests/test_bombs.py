@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gltf import Gltf
 from programs import needs_parts
 
 import nstr3d.system as system
@@ -136,7 +137,7 @@ def read(path: Path) -> None:
         load_picture(path)
     elif suffix in (".wav", ".flac", ".aiff", ".au"):
         load_sound(path)
-    elif suffix in (".gltf", ".off", ".stl"):
+    elif suffix in (".gltf", ".glb", ".off", ".stl"):
         load_mesh(path)
     else:
         load_cloud(path)
@@ -215,6 +216,38 @@ def test_las_that_promises_terabytes_is_refused_by_its_header(suffix, tmp_path: 
     room = "promises 1,000,000,000,000 points, which would take 78 TB of memory, but 1 TB are free"
     assert (short if suffix == "las" else room) in said
     assert taken < LEAST
+
+
+def in_draco(data: bytes, path: Path) -> Path:
+    """A glTF file with a mesh whose triangles are in the Draco ``data``."""
+    file = Gltf()
+    extension = {"bufferView": file.view(data), "attributes": {"POSITION": 0}}
+    part = {"attributes": {"POSITION": 0}, "extensions": {"KHR_draco_mesh_compression": extension}}
+    file.tree["accessors"] = [{"componentType": 5126, "count": 4, "type": "VEC3"}]
+    file.tree["meshes"] = [{"primitives": [part]}]
+    return file.save(path)
+
+
+def varint(number: int) -> bytes:
+    low = bytes([number & 127 | (128 if number > 127 else 0)])
+    return low + varint(number >> 7) if number > 127 else low
+
+
+@needs_parts("gltf")
+@pytest.mark.parametrize("method", [0, 1])
+def test_draco_that_promises_much_is_refused_by_its_header(method, tmp_path: Path) -> None:
+    """Faces come first in the sequential code; in the other, vertices after a byte."""
+    head = b"DRACO\2\2\1" + bytes([method, 0, 0]) + bytes(method)
+    counts = [(1 << 32) - 1, 4] if method == 0 else [4, (1 << 32) - 1]
+    data = head + b"".join(map(varint, counts))
+    said, _ = refusal(in_draco(data + bytes(99), tmp_path / "a.glb"))
+    assert "promises 4,294,967,295 faces and 4 vertices by Draco in" in said
+    said, taken = refusal_with(in_draco(data + bytes(1 << 23), tmp_path / "b.glb"), 10**11)
+    assert "promises 4,294,967,295 faces by Draco, which would take 859 GB of memory, but" in said
+    assert taken < 10 * LEAST
+    for damaged in (head, b"DRACO\2\1" + data[7:], b"DRACO\2\2\0" + data[8:], b""):
+        said, _ = refusal(in_draco(damaged + bytes(not damaged), tmp_path / "c.glb"))
+        assert "could not be decompressed by Draco" in said
 
 
 def test_what_fits_into_a_limit_of_pillow_is_compared_with_the_free_memory(tmp_path: Path) -> None:

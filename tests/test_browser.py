@@ -25,7 +25,17 @@ from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Polylines
 from nstr3d.view.browser import Page
 from nstr3d.view.live import LivePage
-from nstr3d.view.scene import Curves, Muted, Shape, error_colours, levels_of, lifted, muted, surface
+from nstr3d.view.scene import (
+    Curves,
+    Muted,
+    Shape,
+    error_colours,
+    levels_of,
+    lifted,
+    literal,
+    muted,
+    surface,
+)
 
 SIZE = {"width": 900, "height": 600}
 PATIENCE = 60.0  # seconds: the longest wait for a browser without a GPU
@@ -90,6 +100,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
             return overlap(drawn[:, :-16], expected[:, :-16]) > threshold
 
         # on a white background, the mesh has the traced silhouette
+        page.server.scene.set_background_image(np.full((4, 4, 3), 255, np.uint8))
         served_until(tab, page, lambda: matches(0.99))
 
         triangles = len(page.meshes[0].faces)
@@ -163,16 +174,23 @@ def test_lines_are_raised_off_their_surface_and_others_stay() -> None:
 @needs_parts("viewer")
 def test_no_surface_is_said_and_not_raised(model: Fit) -> None:
     assert surface(model.sdf(), 32, level=-5.0) is None
-    with Page([Shape("torus", extract_mesh(model.sdf(), 32), model)], port=0) as page:
+    evil = "<img src=x>![](/etc/passwd){1}"
+    with Page([Shape(evil, extract_mesh(model.sdf(), 32), model)], port=0) as page:
         page.controls.iso.value = page.controls.iso.min
         page.controls.resolution.value = 32
         page.controls.cutting.value = True
         page.controls.offset.value = 0.0
         page.refresh()
         assert "all of it is cut away" in page.controls.status.content
+        assert page.controls.status.content.startswith(f"**{literal(evil)}**")
         page.controls.levels[0].value = page.controls.levels[1].value = False
         page.refresh()
         assert "no closed surface" in page.controls.status.content
+
+
+def test_a_name_of_a_file_is_no_markdown() -> None:
+    assert literal("a b.ply") == "a b\\.ply"
+    assert literal("<b>![](x)\n{1}`") == "\\<b\\>\\!\\[\\]\\(x\\) \\{1\\}\\`"
 
 
 @needs_parts("viewer")

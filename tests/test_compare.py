@@ -3,6 +3,7 @@ agree with the rows."""
 
 import math
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from programs import needs_parts
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import MARKS, Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import sized_linear
-from nstr3d.bench.tables import Measure, _main, by_track, plot, summary
+from nstr3d.bench.tables import PICTURE, Measure, _main, by_track, plot, summary
 from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
 from nstr3d.fields.base import Field
 from nstr3d.fields.baselines.ngp import NgpConfig, sized_ngp
@@ -140,6 +141,22 @@ def test_contenders_take_turns() -> None:
     ]
 
 
+def test_a_contender_without_time_for_a_step_has_a_row_that_says_so() -> None:
+    def start(*args) -> Iterator[Progress]:
+        time.sleep(0.02)
+        yield from ()
+
+    config = NstrConfig((LevelConfig(2, plain=3, sparse=False),), hidden=4)
+    late = Contender("late", lambda params, near: config, steps=start)
+    (row,) = race([late], tone(), 1, 0, seconds=0.01, marks=())
+    assert (row.steps, row.done, row.note) == (0, 1.0, "no time for a step")
+    assert row.seconds >= 0.02  # the start is on the clock
+    assert row.gemm > 0
+    assert row.gather > 0
+    assert "| late (no time for a step) |" in summary([row], "late", PICTURE)
+    assert "M rows/s" in summary([row], "late", PICTURE)
+
+
 def test_a_race_repeats_but_for_its_clock(track: MeshTrack) -> None:
     one, two = (
         [
@@ -173,6 +190,16 @@ def test_rows_survive_their_file(tmp_path) -> None:
     write_rows(tmp_path / "new" / "rows.csv", rows)
     assert read_rows(tmp_path / "new" / "rows.csv") == rows
     assert read_rows(tmp_path / "none.csv") == []
+
+
+def test_rows_of_earlier_versions_do_not_say_how_fast_the_machine_is(tmp_path) -> None:
+    write_rows(tmp_path / "rows.csv", [replace(ROW, gemm=60.0, gather=90.0, note="slow")])
+    (new,) = read_rows(tmp_path / "rows.csv")
+    assert (new.gemm, new.gather, new.note) == (60.0, 90.0, "slow")
+    head, line = (tmp_path / "rows.csv").read_text().splitlines()
+    old = [head.replace("gemm,gather,note,", ""), line.replace("60,90,slow,", "")]
+    (tmp_path / "rows.csv").write_text("\n".join(old))
+    assert read_rows(tmp_path / "rows.csv") == [ROW]
 
 
 def test_another_csv_file_is_refused(tmp_path) -> None:

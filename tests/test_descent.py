@@ -18,7 +18,7 @@ from nstr3d.kernels.field.layout import Layout, Part, Weights
 from nstr3d.kernels.step import descentcpu
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.kernels.step.descent import Descent, Loss
-from nstr3d.kernels.threads import team_of
+from nstr3d.kernels.threads import Range, team_of
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.losses import SdfObjective
 from nstr3d.types import Samples
@@ -245,7 +245,8 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 def test_a_step_does_not_wait_for_help_that_is_late() -> None:
     torch.set_num_threads(2)
     go = threading.Event()
-    busy = team_of(1).submit(go.wait)  # occupies the only helper
+    busy = Range(lambda *_: go.wait(), 1, 0, 1)
+    team_of(1).put(busy)  # occupies the only helper
     computed = []
     for _ in range(2):
         parts, weights = trained(DEFAULT, 20, 1, torch.float32)
@@ -256,7 +257,7 @@ def test_a_step_does_not_wait_for_help_that_is_late() -> None:
             step(Samples(*batch(1300, 1, turn)))
         computed.append(parts[0].table.detach().clone())
         go.set()
-        assert busy.result(timeout=10)
+        busy.end()
     assert torch.equal(*computed)  # the result does not depend on which thread did which part
 
 
@@ -392,7 +393,7 @@ def test_it_leaves_to_autograd_what_it_cannot_do() -> None:
         assert field().compiled_steps(0.1, 0.0, AdamW(frozen.rates(), (0.9, 0.99))) is None
 
 
-@pytest.mark.parametrize("kernel", ["descend", "update"])
+@pytest.mark.parametrize("kernel", ["evaluate", "update"])
 def test_what_a_helper_raises_surfaces_and_the_next_step_goes_on(
     kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -170,6 +170,25 @@ def test_tolerances_do_not_depend_on_strays_that_are_left_out() -> None:
     assert beside.repairs == alone.repairs
 
 
+@pytest.mark.parametrize("step", [0.0, 1.0])
+@pytest.mark.parametrize("thickness", [None, lambda bounds: 0.1 * float(bounds.extent.max())])
+def test_a_far_part_without_area_is_degenerate_and_not_far(step, thickness) -> None:
+    line = Mesh(np.array([(0, 0, 0), (step, 0, 0), (2 * step, 0, 0)]), np.array([(0, 1, 2)]))
+    alone, beside = (
+        prepare_mesh(mesh, thickness=thickness)
+        for mesh in (sphere(2), joined(sphere(2), moved(line, 1e3)))
+    )
+    np.testing.assert_array_equal(beside.mesh.faces, alone.mesh.faces)
+    assert beside.thickness == alone.thickness
+    assert (beside.far.parts, beside.dropped) == ((), ())
+    (warning,) = beside.warnings
+    assert "their faces have no area" in str(warning)
+    assert beside.repairs.degenerate_faces == 1
+    account = beside.account
+    assert (account.parts, account.closed, account.degenerate, account.far) == (2, 1, 1, 0)
+    assert account.left_out_share == 0
+
+
 def test_the_default_thickness_is_that_of_what_is_left() -> None:
     sheet = Mesh(np.array([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], float),
                  np.array([(0, 1, 2), (0, 2, 3)]))  # fmt: skip

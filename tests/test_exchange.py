@@ -62,7 +62,10 @@ def test_onnx_computes_what_torch_does(name, tmp_path):
         )
         (distance,) = session.run(["distance"], {"points": points})
         assert distance.shape == (count,)
-        np.testing.assert_allclose(distance, fit.sdf()(points), atol=1e-5)
+        expected = fit.sdf().bound(torch.from_numpy(points)).detach()
+        np.testing.assert_allclose(distance, expected, atol=1e-5)
+        inside = (np.abs(FRAME.to_unit(points)) <= 1).all(axis=1)
+        np.testing.assert_allclose(distance[inside], fit.sdf()(points[inside]), atol=1e-5)
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["bounds"]) == {
         "lower": list(BOUNDS.lower),

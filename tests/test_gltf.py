@@ -359,6 +359,10 @@ def test_draco_is_decoded(tmp_path: Path) -> None:
         "extensionsRequired": ["KHR_draco_mesh_compression"],
     }
     check(file.save(tmp_path / "a.glb"))
+    file.tree["accessors"][1]["count"] = 15
+    _, notes = read_mesh(file.save(tmp_path / "few.glb"))
+    assert len(notes) == 1
+    assert "a Draco part holds 4 triangles where 5 are promised" in notes[0]
     file.tree["accessors"][0] |= {"componentType": 5123, "normalized": True}
     with pytest.raises(ValueError, match=r"positions inside Draco .* that are no floats"):
         load_mesh(file.save(tmp_path / "b.glb"))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from oracles import sphere
+from programs import needs_parts
 
 import nstr3d
 from nstr3d.cli import command as cli
@@ -18,6 +19,7 @@ from nstr3d.jobs.info import describe_file
 from nstr3d.model.codec import load_compressed
 from nstr3d.model.exchange import DistanceGrid, save_grid
 from nstr3d.types import Mesh, Polylines
+from nstr3d.view.page.html import page_html
 
 SAVED = Path(__file__).parent / "fixtures" / "nstr3d-2"
 MODELS = SAVED / "models"
@@ -140,6 +142,9 @@ def damaged(tmp_path: Path, name: str) -> Path:
         "text.json": b"no JSON",
         "grid.npz": b"PK\x03\x04",
         "model.onnx": b"",
+        "text.onnx": b"no network",
+        "page.html": b"<title>a page</title>",
+        "damaged.html": b'<title>a</title><script type="application/json" id="model">{}</script>',
     }
     (tmp_path / name).write_bytes(contents[name])
     return tmp_path / name
@@ -157,7 +162,10 @@ def damaged(tmp_path: Path, name: str) -> Path:
         ("report.json", "is not a report of nstr3d"),
         ("text.json", "could not be read as lines"),
         ("grid.npz", "grid.npz"),
-        ("model.onnx", "model.onnx"),
+        ("page.html", "is no page of nstr3d"),
+        ("damaged.html", "its model is damaged"),
+        ("model.onnx", "model.onnx is empty"),
+        pytest.param("text.onnx", "is no usable ONNX model", marks=needs_parts("export")),
     ],
 )
 def test_a_damaged_file_gets_one_sentence(tmp_path, capsys, name, said):
@@ -168,6 +176,44 @@ def test_a_damaged_file_gets_one_sentence(tmp_path, capsys, name, said):
     assert error.count("\n") == 1
     assert cli.main(["info", str(path), "--json"]) == 1
     assert said in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_page_is_described_as_the_model_that_it_shows(tmp_path):
+    model = nstr3d.load(SAVED / "dataset" / "ball.ply" / "model.safetensors")
+    (tmp_path / "a.html").write_text(page_html(model, "a <ball>"), encoding="utf-8")
+    about = describe_file(tmp_path / "a.html")
+    assert (about["kind"], about["title"], about["level"]) == ("page", "a <ball>", 0.0)
+    assert about["parameters"] == model.field.parameter_count
+    assert np.allclose(about["bounds"]["lower"], model.bounds.lower)
+
+
+@needs_parts("export")
+def test_a_network_is_described_by_its_ends(tmp_path, capsys):
+    from onnx import TensorProto, helper, save
+
+    points = helper.make_tensor_value_info("points", TensorProto.FLOAT, ["n", 3])
+    distance = helper.make_tensor_value_info("distance", TensorProto.FLOAT, ["n"])
+    weights = helper.make_tensor("w", TensorProto.FLOAT, [3, 4], np.zeros(12))
+    graph = helper.make_graph([], "g", [points], [distance], [weights])
+    network = helper.make_model(graph, producer_name="another")
+    save(network, str(tmp_path / "a.onnx"))
+    about = describe_file(tmp_path / "a.onnx")
+    assert (about["producer"], about["parameters"]) == ("another", 12)
+    helper.set_model_props(
+        network,
+        {
+            "producer": "nstr3d",
+            "bounds": '{"lower": [0, 0, 0], "upper": [1, 2, 3]}',
+            "lipschitz": "1.5",
+            "origin": "null",
+        },
+    )
+    save(network, str(tmp_path / "a.onnx"))
+    about = describe_file(tmp_path / "a.onnx")
+    assert (about["producer"], about["lipschitz"]) == ("nstr3d", 1.5)
+    assert about["bounds"]["upper"] == (1, 2, 3)
+    assert cli.main(["info", str(tmp_path / "a.onnx")]) == 0
+    assert "points (n x 3) to distance (n), by nstr3d" in capsys.readouterr().out
 
 
 def test_an_empty_folder_is_no_result(tmp_path, capsys):

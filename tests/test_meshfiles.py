@@ -335,7 +335,10 @@ BAD_STL = {
     "cut": (binary_stl()[:-1], "promises 12 facets but holds 11"),
     "count too small": (binary_stl(count=7), "promises 7 facets, but 250 bytes follow"),
     "text cut in a facet": (text_stl("a", TRIANGLES)[:-60], "begins 12 facets, but 11 are"),
-    "text cut after a facet": (text_stl("a", TRIANGLES).replace("endsolid a", ""), "0 lines say"),
+    "text cut in the last word": (
+        text_stl("a", TRIANGLES).replace("endfacet\nendsolid a\n", "endface"),
+        "0 lines say endsolid",
+    ),
     "word": (text_stl("a", TRIANGLES).replace(" 3\n", " 3,0\n", 1), "'3,0'"),
     "short": (b"\x01" * 40, "could not be read as STL"),
 }
@@ -346,6 +349,13 @@ def test_bad_stl_is_refused(tmp_path: Path, name: str) -> None:
     content, sentence = BAD_STL[name]
     with pytest.raises(ValueError, match=sentence):
         load_mesh(written(tmp_path, "a.stl", content))
+
+
+def test_text_stl_without_its_last_line_is_read_and_noted(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.stl", text_stl("a", TRIANGLES).replace("endsolid a\n", ""))
+    mesh, (note,) = read_mesh(path)
+    assert len(mesh.faces) == 12
+    assert "does not end in endsolid; its 12 facets, all complete" in note
 
 
 ROWS = "".join(f"{x:g} {y:g} {z:g}\n" for x, y, z in POINTS)
@@ -378,7 +388,7 @@ BAD_OFF = {
     "cut in a line": (OFF["plain"][:-3], "face 9 promises 3 vertices but names 2"),
     "more": (OFF["plain"] + "3 0 1 2\n", "8 vertices and 10 faces but holds 19 lines"),
     "four dimensions": (OFF["plain"].replace("OFF", "4OFF"), "in 4 or n dimensions"),
-    "binary": ("OFF BINARY\n8 10 0\n", "is binary OFF"),
+    "binary": (b"OFF BINARY\n" + bytes(12), "is binary OFF"),
     "n dimensions": (OFF["plain"].replace("OFF", "nOFF\n3"), "in 4 or n dimensions"),
     "half an index": (OFF["plain"].replace("4 0 1 3", "4 0 1 2.5"), "index that is no whole"),
     "no index": (OFF["plain"].replace("4 0 1 3", "4 0 1 nan"), "index that is no whole"),
@@ -410,6 +420,15 @@ BAD_OBJ = {
     "long index": (lines(V, [f"f 1 2 {2**64 + 3}"]), "names vertex|not the number"),
     "half index": (lines(V, ["f 1 2 3.5"]), "face on line 9 holds '3.5'"),
     "textured": (lines(V, ["f 1/1 2/1 x/1"]), "face on line 9 holds 'x'"),
+    "two corners at its end": (lines(V, F[:3], ["f 7 8"])[:-1], "ends within a face, 'f 7 8'"),
+    "half a corner at its end": (
+        lines(V, ["f 1/1/1 2/1/1 3/1/1", "f 1/1/1 2/1/1 3/1"])[:-1],
+        "ends within a face",
+    ),
+    "fewer faces than promised": (
+        lines(["# number of triangles: 14"], V, F)[:-1],
+        r"promises 14 faces in its comments but holds 1\d, and its last face has no line end",
+    ),
     "cut index": (lines(V[:7], F), "names vertex 8, but the file has 7 vertices"),
 }
 
@@ -419,6 +438,17 @@ def test_bad_obj_is_refused(tmp_path: Path, name: str) -> None:
     content, sentence = BAD_OBJ[name]
     with pytest.raises(ValueError, match=sentence):
         load_mesh(written(tmp_path, "a.obj", content))
+
+
+def test_signs_of_a_cut_obj_are_noted(tmp_path: Path) -> None:
+    promised = lines(["# Vertices: 8", "# Faces: 40"], V, F)
+    (note,) = read_mesh(written(tmp_path, "a.obj", promised))[1]
+    assert re.search(r"promises 40 faces in its comments but holds 1\d; it may be cut", note)
+    unused = lines(V, ["v 9 9 9"], F)[:-1]
+    (note,) = read_mesh(written(tmp_path, "b.obj", unused))[1]
+    assert "1 of 9 vertices belong to no face; it may be cut short" in note
+    whole = lines(["# Faces: 10", "", "# Vertices: 8"], V, F)
+    assert read_mesh(written(tmp_path, "c.obj", whole[:-1]))[1] == []
 
 
 def test_a_file_of_lines_has_no_faces(tmp_path: Path) -> None:

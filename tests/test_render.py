@@ -10,7 +10,7 @@ import torch
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.shapes.primitives import scale, sphere, torus, translate, union
 from nstr3d.render.camera import Camera
-from nstr3d.render.ground import Ground
+from nstr3d.render.ground import Ground, Shade, _blurred
 from nstr3d.render.projection import project
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import Backdrop, RenderConfig, render, side_by_side
@@ -168,3 +168,25 @@ def test_pictures_of_different_heights_and_none_raise() -> None:
 def test_no_samples_raise() -> None:
     with pytest.raises(ValueError, match="samples_per_axis"):
         render(sphere(), FRONT, RenderConfig(samples_per_axis=0))
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_the_blur_of_the_ground_spreads_a_point_along_an_axis(axis: int) -> None:
+    image = torch.zeros(1, 1, 41, 41, dtype=torch.float64)
+    image[0, 0, 20, 20] = 1
+    spread = _blurred(image, axis, 3.0)
+    line = spread[0, 0, :, 20] if axis == 2 else spread[0, 0, 20]
+    at = torch.arange(41, dtype=torch.float64) - 20
+    assert float(line.sum()) == pytest.approx(1)
+    assert float(spread.sum()) == pytest.approx(1)  # nothing beside the line
+    assert float((line * at**2).sum()) ** 0.5 == pytest.approx(3.0, rel=0.02)
+    assert torch.allclose(_blurred(torch.ones_like(image), axis, 9.0), torch.ones_like(image))
+
+
+def test_the_shadow_on_the_ground_has_no_rim() -> None:
+    ball = Sdf(lambda p: p.norm(dim=1) - 1, Box((-1.0,) * 3, (1.0,) * 3))
+    dark = Shade(Ground(), ball, torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)).dark[0, 0]
+    rim = torch.cat([dark[0], dark[-1], dark[:, 0], dark[:, -1]])
+    assert float(rim.max()) == 0
+    assert float(torch.diff(dark[: len(dark) // 4], dim=0).abs().max()) < 0.02  # no step outside
+    assert float(dark.max()) > 0.5

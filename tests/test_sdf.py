@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
+from nstr3d.geometry.shapes.combinators import rotate, translate, union
+from nstr3d.geometry.shapes.primitives import box, sphere, torus
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.types import Box, Frame
 
@@ -82,20 +84,86 @@ def test_distances_are_in_world_units_wherever_the_frame_is(scale: float) -> Non
     )
 
 
-def test_outside_the_unit_box_the_value_is_positive_and_safe() -> None:
+def beyond(count: int, reach: float) -> np.ndarray:
+    """Points outside the unit box, in unit-box coordinates."""
+    unit = draw(count, reach=reach)
+    return unit[np.abs(unit).max(axis=1) > 1]
+
+
+def test_outside_the_unit_box_the_bound_is_positive_and_safe() -> None:
     frame = Frame((5.0, 0.0, -5.0), 2.0)
-    unit = draw(4000, reach=4.0)
-    unit = unit[np.abs(unit).max(axis=1) > 1]
-    actual = ball_sdf(frame, torch.float64)(frame.to_world(unit))
+    unit = beyond(4000, 4.0)
+    bound = ball_sdf(frame, torch.float64).bound
+    actual = bound(torch.from_numpy(frame.to_world(unit))).detach().numpy()
     exact = (np.linalg.norm(unit, axis=1) - RADIUS) * frame.scale
     to_box = np.linalg.norm(np.maximum(np.abs(unit) - 1, 0), axis=1) * frame.scale
     assert (actual > 0).all()
     assert (actual <= exact * (1 + 1e-12)).all()
     assert (actual >= to_box * (1 - 1e-12)).all()
-    # On an axis, the nearest point of the box lies between the point and the ball. The value is
+    # On an axis, the nearest point of the box lies between the point and the ball. The bound is
     # sqrt(gap^2 + 0.4^2), times the scale.
-    axis = frame.to_world(np.array([[3.0, 0, 0]]))
-    np.testing.assert_allclose(ball_sdf(frame, torch.float64)(axis), 2 * np.hypot(2, 1 - RADIUS))
+    axis = torch.from_numpy(frame.to_world(np.array([[3.0, 0, 0]])))
+    np.testing.assert_allclose(bound(axis).detach(), 2 * np.hypot(2, 1 - RADIUS))
+
+
+class Shape(nn.Module):
+    """An analytic shape as a field in double precision, with one weight that does nothing."""
+
+    in_dim, out_dim = 3, 1
+
+    def __init__(self, shape: Sdf):
+        super().__init__()
+        self.shape, self.weight = shape, nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, points: Tensor) -> Tensor:
+        return self.shape.distance(points)[:, None]
+
+
+PAIR = union(translate(sphere(0.25), (0.6, 0.6, 0.6)), translate(sphere(0.3), (-0.6, -0.5, 0.3)))
+
+
+@pytest.mark.parametrize("reach", [1.05, 1.5, 3.0, 100.0])
+@pytest.mark.parametrize(
+    ("shape", "angle"),  # the gradient jumps where two parts are equally near
+    [
+        (sphere(0.9), 1.0),
+        (translate(sphere(0.2), (0.6, -0.6, 0.5)), 0.1),
+        (box((0.9, 0.3, 0.15)), 0.1),
+        (torus(0.65, 0.2), 0.5),
+        (rotate(box((0.85, 0.02, 0.02)), (1, 1, 0), 30), 0.1),
+        (PAIR, 0.2),
+    ],
+)
+def test_outside_the_unit_box_the_value_is_the_distance(
+    shape: Sdf, angle: float, reach: float
+) -> None:
+    frame = Frame((5.0, 0.0, -5.0), 2.0)
+    sdf = from_field(Shape(shape), frame, BOUNDS, 1.0)
+    unit = beyond(3000, reach)
+    exact = shape(unit) * frame.scale
+    actual = sdf(frame.to_world(unit))
+    assert (actual >= exact * (1 - 1e-9)).all()
+    assert (actual <= exact * 1.004).all()
+    assert (actual - exact).mean() <= 8e-4
+    slope = sdf.gradient(frame.to_world(unit))
+    np.testing.assert_allclose(np.linalg.norm(slope, axis=1), 1.0)
+    turned = np.degrees(np.arccos(np.clip((slope * shape.gradient(unit)).sum(axis=1), -1, 1)))
+    assert turned.mean() < angle
+
+
+def test_a_moved_fit_has_the_gradient_of_its_new_place() -> None:
+    field = NstrConfig(levels=(LevelConfig(2, plain=4),), hidden=8).build(3, 1).double()
+    moved = rotate(from_field(field, Frame.identity(), BOUNDS, 1.0), (0, 0, 1), 90)
+    assert_slope(moved, draw(50, reach=0.7), 1e-6)
+
+
+def test_shapes_made_of_fits_stay_below_the_distance() -> None:
+    part = from_field(Shape(sphere(0.3)), Frame.identity(), BOUNDS, 1.0)
+    points = draw(2000, reach=9.0)
+    far = 4.0 * np.eye(3)[0]
+    whole = union(translate(part, tuple(far)), translate(part, tuple(-far)))
+    exact = np.minimum(*(np.linalg.norm(points - at, axis=1) for at in (far, -far))) - 0.3
+    assert (whole(points) <= exact + 1e-9).all()
 
 
 def test_outside_a_solid_that_fills_the_box_the_value_is_the_gap() -> None:
@@ -108,6 +176,13 @@ def test_outside_a_solid_that_fills_the_box_the_value_is_the_gap() -> None:
     assert (sdf(draw()) < 0).all()
 
 
+def test_the_gradient_is_continuous_across_the_border_of_the_box() -> None:
+    inside = np.concatenate([draw(50), draw(50, seed=1)])
+    inside[:, 0] = 1 - 1e-9
+    sdf = ball_sdf(dtype=torch.float64)
+    np.testing.assert_allclose(sdf.gradient(inside), sdf.gradient(inside + [2e-9, 0, 0]), atol=1e-8)
+
+
 def test_the_value_is_continuous_across_the_border_of_the_box() -> None:
     inside = np.concatenate([draw(50), draw(50, seed=1)])
     inside[:, 0] = 1 - 1e-9
@@ -117,26 +192,27 @@ def test_the_value_is_continuous_across_the_border_of_the_box() -> None:
     )
 
 
-@pytest.mark.parametrize("reach", [1.0, 3.0])
-def test_gradient_is_the_finite_difference_inside_and_outside(reach: float) -> None:
+def assert_slope(sdf: Sdf, points: np.ndarray, tolerance: float) -> None:
+    actual = sdf.gradient(points)
+    for axis in range(3):
+        step = 1e-6 * np.eye(3)[axis]
+        change = (sdf(points + step) - sdf(points - step)) / 2e-6
+        np.testing.assert_allclose(actual[:, axis], change, atol=tolerance)
+
+
+def test_gradient_is_the_finite_difference_inside() -> None:
     frame = Frame((1.0, 2.0, 3.0), 0.5)
     config = NstrConfig(levels=(LevelConfig(2, plain=4),), hidden=8)
     field = config.build(3, 1, generator=torch.Generator().manual_seed(0)).double()
-    sdf = from_field(field, frame, BOUNDS, 1.0)
-    unit = draw(reach=reach)
-    kinks = np.stack([np.abs(unit), np.abs(np.abs(unit) - 1)]).min(axis=(0, 2))
-    points = frame.to_world(unit[(kinks > 1e-3)])
-    value = field(torch.from_numpy(unit[kinks > 1e-3]).clamp(-1, 1))[:, 0].detach().numpy()
-    points = points[np.abs(value) > 1e-3]  # outside the box, max(f, 0) has a kink at 0
-    assert len(points) > 100
-    actual = sdf.gradient(points)
-    assert np.isfinite(actual).all()
-    for axis in range(3):
-        step = np.zeros(3)
-        step[axis] = 1e-6
-        np.testing.assert_allclose(
-            actual[:, axis], (sdf(points + step) - sdf(points - step)) / 2e-6, atol=1e-7
-        )
+    unit = draw()
+    points = frame.to_world(unit[np.abs(unit).min(axis=1) > 1e-3])
+    assert_slope(from_field(field, frame, BOUNDS, 1.0), points, 1e-7)
+
+
+def test_gradient_is_the_finite_difference_outside() -> None:
+    frame = Frame((1.0, 2.0, 3.0), 0.5)
+    sdf = ball_sdf(frame, torch.float64)
+    assert_slope(sdf, frame.to_world(beyond(300, 3.0)), 0.03)
 
 
 def test_gradient_on_the_border_of_the_box_is_finite() -> None:
@@ -161,12 +237,13 @@ def test_chunks_change_nothing() -> None:
             sizes.append(len(points))
             return super().forward(points)
 
-    points = draw(100, reach=2.0)
+    points = draw(100)
     whole, parts = (
         from_field(Watched(), Frame.identity(), BOUNDS, 1.0, chunk) for chunk in (100, 32)
     )
     np.testing.assert_array_equal(whole(points), parts(points))
     assert sizes == [100, 32, 32, 32, 4]
+    np.testing.assert_allclose(whole(3 * points), parts(3 * points), rtol=1e-6)
 
 
 def test_gradients_flow_to_the_points_through_any_number_of_them() -> None:

@@ -58,9 +58,39 @@ def test_nothing_of_a_share_still_runs_when_it_raises() -> None:
 
 def test_helpers_that_are_busy_keep_nobody_waiting() -> None:
     go = threading.Event()
-    busy = threads.team_of(1).submit(go.wait, 10)  # the only helper
+    busy = threads.Range(lambda *_: go.wait(10), 1, 0, 1)
+    threads.team_of(1).put(busy)  # the only helper
     calls = []
     split_work(lambda part, low, high: calls.append((part, threading.get_ident())), 5000)
     assert calls == [(part, threading.get_ident()) for part in (0, 1)]
     go.set()
-    assert busy.result(timeout=10)
+    busy.end()
+    assert busy.error is None
+
+
+def test_a_range_that_nobody_began_is_not_run_after_an_exception() -> None:
+    go, calls = threading.Event(), []
+    busy = threads.Range(lambda *_: go.wait(10), 1, 0, 1)
+    threads.team_of(1).put(busy)
+
+    def kernel(part: int, low: int, high: int) -> None:
+        calls.append(part)
+        raise ArithmeticError("of the first share")
+
+    with pytest.raises(ArithmeticError, match="first share"):
+        split_work(kernel, 5000)
+    go.set()
+    busy.end()
+    split_work(lambda part, low, high: None, 5000)  # the helper takes what is left in its queue
+    assert calls == [0]
+
+
+def test_ranges_may_be_split_again() -> None:
+    calls = []
+
+    def kernel(part: int, low: int, high: int) -> None:
+        split_work(lambda *inner: calls.append((part, *inner)), 1000)
+
+    split_work(kernel, 5000)
+    halves = [(0, 0, 500), (1, 500, 1000)]
+    assert sorted(calls) == [(part, *half) for part in (0, 1) for half in halves]

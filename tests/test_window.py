@@ -41,6 +41,10 @@ with Window([Shape("torus", mesh)], [curves], mesh, (400, 320)) as window:
     for name in ("error", "error", "input", "input", "wireframe"):
         getattr(window, name)()
         shots[name + str(len(shots))] = window.capture()
+    window.error()
+    shots["legend"] = window.capture()
+    window.window.get_view_control().rotate(200.0, 60.0)
+    shots["turned"] = window.capture()
     window.screenshot()
 np.savez(folder / "shots.npz", eye=eye, target=target, **shots)
 """
@@ -81,6 +85,14 @@ def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) ->
         names = [name for name in shots.files if name not in ("eye", "target")]
         pictures = [shots[name] for name in names]
         assert all(np.abs(a - b).max() > 0.05 for a, b in pairwise(pictures[1:]))
+        # The scale is at the left edge, yellow above, and stays when the view turns.
+        for picture in (shots["legend"], shots["turned"]):
+            strip = picture[:, 23]
+            coloured = np.flatnonzero(np.ptp(strip, axis=1) > 0.1)
+            assert 100 < len(coloured) < 150
+            top, bottom = strip[coloured[2]], strip[coloured[-3]]
+            assert top[0] > 0.8 > 0.4 > top[2]
+            assert bottom[2] > bottom[1]
     assert (tmp_path / "view-1.png").exists()
 
 

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import sized_waveless, waveless_levels_for
+from nstr3d.bench.options import add_race_options
 from nstr3d.bench.tables import PICTURE, SURFACE, Measure, summary
-from nstr3d.bench.tracks import TESTS, MeshTrack, RasterTrack
+from nstr3d.bench.tracks import MeshTrack, RasterTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
@@ -33,7 +34,6 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.field.interpolate import gather
 from nstr3d.signals.kinds import kind_of
 from nstr3d.signals.signal import sized_waves
-from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import SdfObjective, TransportPenalty, ValueObjective
 from nstr3d.training.presets import changed, sized_nstr
 
@@ -300,17 +300,7 @@ def main(args: Sequence[str] | None = None) -> int:
         help="kinds of training data of meshes",
     )
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument(
-        "--pool", type=int, default=FitConfig.pool, help="training samples of a mesh"
-    )
-    parser.add_argument(
-        "--tests",
-        type=int,
-        default=TESTS,
-        help="points of each kind at which a mesh's errors are measured",
-    )
-    parser.add_argument("--steps", type=int, default=700)
+    add_race_options(parser, steps=700)
     parser.add_argument(
         "--weights",
         nargs="+",

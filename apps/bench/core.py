@@ -23,15 +23,15 @@ from typing import Any
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import Contender, Row, race, read_rows, write_rows
 from nstr3d.bench.contenders import NGP, sized_waveless
+from nstr3d.bench.options import add_race_options
 from nstr3d.bench.tables import SURFACE, Measure, by_track, final, mean_of, summary
-from nstr3d.bench.tracks import TESTS, MeshTrack
+from nstr3d.bench.tracks import MeshTrack
 from nstr3d.cli.command import guarded
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.shapes.reliefs import RELIEFS
 from nstr3d.io.atomic import atomic_path
-from nstr3d.training.fit import FitConfig
 from nstr3d.training.presets import levels_for, sized_nstr
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # so that this script can import apps
@@ -256,22 +256,7 @@ def _add_measures(parser: argparse.ArgumentParser) -> None:
         "--relief-budget", type=int, default=50_000, help="learned parameters for reliefs"
     )
     parser.add_argument("--budget", type=int, default=100_000, help="learned parameters for meshes")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument(
-        "--pool", type=int, default=FitConfig.pool, help="training samples of a mesh"
-    )
-    parser.add_argument(
-        "--tests",
-        type=int,
-        default=TESTS,
-        help="points of each kind at which errors are measured",
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        help="race for this number of steps, not for seconds; unbent models get it too",
-    )
+    add_race_options(parser, seconds=5.0)
     parser.add_argument(
         "--hole-steps",
         type=int,

@@ -2,8 +2,8 @@
 
 Input and fit stand side by side, once whole and twice magnified 4 times: where the surface is
 smoothest, which shows creases and bands, and where it has the most detail. Both are sphere traced
-with the same light. Without meshes, the shapes are our bunny and smooth analytic ones. Writes
-look.md and a picture per shape to --out.
+with the same light. The shapes are the meshes, our bunny and smooth analytic ones. Writes look.md
+and a picture per shape to --out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import tyro
+from PIL import Image
 
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.smooth import smooth_shapes, tessellate
@@ -24,17 +25,18 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.io.image import save_image
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.options import Extraction, Output, Training
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
+from nstr3d.render.framing import best_view
 from nstr3d.render.traced import Buffers, RenderConfig, measure, render, side_by_side
 from nstr3d.sdf import Sdf
-from nstr3d.types import Up
+from nstr3d.types import Mesh, Up
 
 ROOT = Path(__file__).resolve().parents[2]
 ZOOM = 4  # magnification of the second and third view
+QUALITY = 92  # of the JPEG files: a PNG of a shaded surface takes five times the bytes
 
 
 @dataclass(frozen=True)
@@ -42,28 +44,24 @@ class Options:
     """Picture surfaces before and after a fit."""
 
     meshes: tyro.conf.Positional[tuple[Path, ...]] = ()
-    """Mesh files; without any, our bunny and smooth analytic shapes."""
+    """Mesh files, besides our bunny and smooth analytic shapes."""
     out: Path = Path("out/look")
     """Folder of look.md, the pictures and the fits."""
     training: Training = field(default_factory=Training)
     """Training of each fit."""
     size: int = 480
     """Width and height of a view in pixels."""
-    azimuth: float = 30.0
-    """Angle of the camera about +y from +z, in degrees."""
 
 
 def shapes(options: Options) -> Iterator[tuple[str, Path, Sdf | None]]:
     """Name, mesh file and analytic surface (None for a mesh) of each shape."""
-    if options.meshes:
-        yield from ((path.stem, path, None) for path in options.meshes)
-        return
+    yield from ((path.stem, path, None) for path in options.meshes)
     yield "bunny", ROOT / "assets" / "bunny.obj", None
     for name, shape in smooth_shapes().items():
         path = options.out / "meshes" / f"{name}.ply"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_mesh(path, tessellate(shape))
-        yield name, path, shape
+        yield f"analytic-{name}", path, shape
 
 
 def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
@@ -71,7 +69,7 @@ def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
 
     The smoothest window has the smallest spread of normals, the most detailed one the largest mean
     step between the normals of neighbouring pixels; the two do not overlap if that is possible.
-    Each part of a window that shows no surface counts against the window.
+    What shows no surface counts against a window, most of all more than a quarter of it.
     """
     side, step = camera.height // ZOOM, camera.height // (4 * ZOOM)
     windows = []
@@ -84,7 +82,8 @@ def zooms(camera: Camera, seen: Buffers) -> tuple[Camera, Camera]:
                 detail = np.linalg.norm(np.diff(normals, axis=0), axis=-1)
                 detail = detail[mask[1:] & mask[:-1]].mean() if mask.mean() > 0.1 else 0.0
                 middle = (row + side / 2) / camera.height, (column + side / 2) / camera.width
-                windows.append((4 * missing + spread, missing - 10 * detail, middle))
+                empty = missing + (missing > 0.25)
+                windows.append((4 * missing + spread, empty - 10 * detail, middle))
     smooth = min(windows)[2]
     apart = [
         w for w in windows if max(abs(w[2][0] - smooth[0]), abs(w[2][1] - smooth[1])) * ZOOM >= 1
@@ -103,11 +102,10 @@ def _zoom(camera: Camera, middle: tuple[float, float]) -> Camera:
     return replace(camera, target=(x, y, z), fov=fov)
 
 
-def picture(pair: Sequence[Sdf], options: Options, up: Up = "y") -> np.ndarray:
-    """Three rows, whole, smooth and detailed, of the surfaces ``pair`` side by side."""
-    camera = Camera.around(
-        pair[0].bounds, options.azimuth, width=options.size, height=options.size, up=up
-    )
+def picture(pair: Sequence[Sdf], mesh: Mesh, size: int, up: Up = "y") -> np.ndarray:
+    """Three rows, whole, smooth and detailed, of the surfaces ``pair`` side by side, from the
+    direction from which the ``mesh`` shows the most."""
+    camera = Camera.around(pair[0].bounds, *best_view(mesh, up), width=size, height=size, up=up)
     views = camera, *zooms(camera, measure(pair[0], camera))
     config = RenderConfig(samples_per_axis=2)
     rows = [side_by_side([render(sdf, view, config) for sdf in pair]) for view in views]
@@ -123,6 +121,9 @@ def fitted(path: Path, folder: Path, training: Training) -> dict[str, Any]:
 
 def look(options: Options) -> None:
     """Makes the pictures and the page."""
+    stems = [path.stem for path in options.meshes] + ["bunny"]
+    if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
+        raise ValueError(f"two shapes are named {twice[0]}; rename one of the files")
     parts, machine = [], {}
     for name, path, truth in shapes(options):
         folder = options.out / "fits" / name
@@ -130,14 +131,19 @@ def look(options: Options) -> None:
         mesh, _ = repair(load_mesh(path))
         before = truth or MeshDistance(mesh).sdf()
         pair = before, load(folder / "model.safetensors").sdf()
-        save_image(options.out / f"look-{name}.png", picture(pair, options, report["input"]["up"]))
+        seen = picture(pair, mesh, options.size, report["input"]["up"])
+        pixels = (np.clip(seen, 0, 1) * 255).round().astype(np.uint8)
+        with atomic_path(options.out / f"look-{name}.jpg") as temporary:
+            Image.fromarray(pixels).save(temporary, "JPEG", quality=QUALITY)
         parts.append(section(name, report, truth is not None))
         machine = report["machine"]
         print(parts[-1], file=sys.stderr, flush=True)
+    names = "".join(f" {path.name}" for path in options.meshes)
     head = (
-        "# Before and after\n\n`python apps/bench/look.py`: the input on the left, the fit on the "
-        "right, sphere traced with the same light; whole, then magnified 4 times where the surface "
-        f"is smoothest and where it has the most detail. Preset {options.training.preset}, seed "
+        f"# Before and after\n\n`python apps/bench/look.py{names}`: the input on the left, the "
+        "fit on the right, sphere traced with the same light; whole, then magnified 4 times where "
+        "the surface is smoothest and where it has the most detail. Preset "
+        f"{options.training.preset}, seed "
         f"{options.training.seed}, {machine['threads']} threads on {machine['device']}, commit "
         f"{find_commit(ROOT)}.\n"
     )
@@ -150,8 +156,8 @@ def section(name: str, report: dict[str, Any], analytic: bool) -> str:
     accuracy = report["accuracy"]
     source = "the analytic surface" if analytic else f"{report['input']['faces']:,} faces"
     return (
-        f"## {name}\n\n![{name}: input and fit](look-{name}.png)\n\nInput: {source}. Fit: "
-        f"{report['field']['parameters']:,} parameters in {report['seconds']['fit']:.1f} s; near "
+        f"## {name}\n\n![{name}: input and fit](look-{name}.jpg)\n\nInput: {source}. Fit: "
+        f"{report['field']['parameters']:,} parameters; near "
         f"{accuracy['distance_error_near'] * 1e4:.2f} x 1e-4, normals "
         f"{accuracy['normal_error_field']:.2f} degrees from those of the input's faces, kinks at "
         f"cell faces {accuracy['kink_p99']:.2f} degrees at the 99th percentile against "

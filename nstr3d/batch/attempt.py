@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import json
 import platform
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from nstr3d.batch.options import LOG, ShapeOptions
 from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.slot import Cancelled, Died, Slot
 from nstr3d.batch.store import Folder, Store, open_store, replace_files
+from nstr3d.io.scratch import scratch_folder
 from nstr3d.jobs.publishing import FILES
 from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
@@ -67,8 +67,8 @@ def attempt(task: Task, slot: Slot) -> dict[str, Any]:
     started, number = time.perf_counter(), 0
     while True:
         number += 1
-        with tempfile.TemporaryDirectory(prefix="nstr3d-", ignore_cleanup_errors=True) as scratch:
-            answer = _ask(task, slot, Path(scratch))
+        with scratch_folder() as scratch:
+            answer = _ask(task, slot, scratch)
             if answer["status"] in ("killed", "crashed") and number < task.rules.attempts:
                 continue
             store = open_store(task.out)
@@ -79,7 +79,7 @@ def attempt(task: Task, slot: Slot) -> dict[str, Any]:
                 task, number = replace(task, known_key=""), 0
                 continue
             report = _report(task, answer, number, time.perf_counter() - started)
-            publish(store, task, Path(scratch), report)
+            publish(store, task, scratch, report)
             return report
 
 
@@ -90,8 +90,8 @@ def report_loss(task: Task, reason: str) -> dict[str, Any]:
     """
     answer = {"status": "killed", "error": reason, "key": "", "report": {}, "peak_memory": None}
     report = _report(task, answer, task.rules.attempts, 0.0)
-    with tempfile.TemporaryDirectory(prefix="nstr3d-") as scratch:
-        publish(open_store(task.out), task, Path(scratch), report)
+    with scratch_folder() as scratch:
+        publish(open_store(task.out), task, scratch, report)
     return report
 
 

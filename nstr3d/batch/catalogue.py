@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nstr3d.batch.lock import uploading
 from nstr3d.batch.store import Folder, Store
+from nstr3d.io.scratch import scratch_folder
 
 CATALOGUE, REPORT = "catalog.sqlite", "report.json"
 LARGEST_REPORT = 1 << 22  # bytes; a report has some thousand
@@ -30,26 +30,14 @@ STEPS = 10_000  # instructions of the database between two looks at the clock
 # Columns have the units of report.json: lengths in bounding box diagonals or in units of the unit
 # box, angles in degrees.
 BATCH = (
-    "status",
-    "error",
-    "path",
-    "key",
-    "config",
-    "stamp",
-    "attempts",
-    "seconds",
-    "peak_memory",
-    "finished",
-    "host",
+    *("status", "error", "path", "key", "config", "stamp", "attempts", "seconds"),
+    *("peak_memory", "finished", "host"),
 )
 METRICS = (
-    *(
-        "distance_error_near",
-        "distance_error_surface",
-        "distance_error_volume",
-        "normal_error_field",
-        "normal_error_mesh",
-    ),
+    "distance_error_near",
+    "distance_error_surface",
+    "distance_error_volume",
+    *("normal_error_field", "normal_error_mesh"),
     *("iou_volume", "iou_near", "chamfer", "hausdorff", "f_score"),
 )
 REAL = {"seconds", "fit_seconds", "points_mean", "points_gap", *METRICS}
@@ -80,11 +68,16 @@ COLUMNS = (
     ),
     *("faces", "watertight", *METRICS, "points_mean", "points_gap", "report"),
 )
+# Columns of the first version: a table without them is another program's.
+FIRST = "id", *BATCH, "report"
+
+
+def _type_of(column: str) -> str:
+    return "REAL" if column in REAL else "INTEGER" if column in WHOLE else "TEXT"
+
+
 CREATE = "CREATE TABLE IF NOT EXISTS shapes ({}, PRIMARY KEY (id)) WITHOUT ROWID".format(
-    ", ".join(
-        f"{name} {'REAL' if name in REAL else 'INTEGER' if name in WHOLE else 'TEXT'}"
-        for name in COLUMNS
-    )
+    ", ".join(f"{name} {_type_of(name)}" for name in COLUMNS)
 )
 UPSERT = (
     f"INSERT OR REPLACE INTO shapes ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
@@ -110,30 +103,34 @@ class Catalogue:
 
     def __init__(self, store: Store):
         self.store = store
-        self.copy = None
+        self.copy: Path | None = None
+        with ExitStack() as scratch:
+            self.connection = self._open(store, scratch)
+            self._scratch = scratch.pop_all()
+
+    def _open(self, store: Store, scratch: ExitStack) -> sqlite3.Connection:
         if isinstance(store, Folder):
             self.path = store.path / CATALOGUE
         else:
-            self.copy = tempfile.TemporaryDirectory(prefix="nstr3d-catalog-")
-            self.path = Path(self.copy.name) / CATALOGUE
+            self.copy = scratch.enter_context(scratch_folder())
+            self.path = self.copy / CATALOGUE
             if CATALOGUE in store.names(""):
                 store.get(CATALOGUE, self.path)
         self.place = f"{store.url}/{CATALOGUE}"
         if os.path.lexists(self.path) and not self.path.is_file():
             raise OSError(f"{self.place} is no file; move it away, and run the same command again.")
         with _usable(self.place):
-            self.connection = sqlite3.connect(self.path, timeout=WAIT)
-            with self.connection:
-                self.connection.execute(CREATE)
-                _check_own(self.connection, self.place)
+            connection = scratch.enter_context(closing(sqlite3.connect(self.path, timeout=WAIT)))
+            with connection:
+                connection.execute(CREATE)
+                _adopt(connection, self.place)
+        return connection
 
     def __enter__(self) -> Catalogue:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.connection.close()
-        if self.copy is not None:
-            self.copy.cleanup()
+        self._scratch.close()
 
     def sync(self) -> None:
         """Makes the rows agree with the reports in the store.
@@ -207,18 +204,26 @@ class Catalogue:
         self.connection.execute(UPSERT, tuple(row[column] for column in COLUMNS))
 
 
-def _check_own(connection: sqlite3.Connection, place: str) -> None:
-    """Raises OSError for a database whose ``shapes`` is not the table of a catalogue."""
+def _adopt(connection: sqlite3.Connection, place: str) -> None:
+    """Adds the columns that the catalogue of an earlier version lacks; `Catalogue.sync` fills them.
+
+    Raises OSError for a database whose ``shapes`` is not the table of a catalogue.
+    """
     query = "SELECT type, name FROM sqlite_master WHERE tbl_name = 'shapes'"
     kinds = dict(connection.execute(query).fetchall())
     held = {row[1] for row in connection.execute("PRAGMA table_info(shapes)")}
-    missing = [name for name in COLUMNS if name not in held]
-    if missing or "view" in kinds or "trigger" in kinds:
-        fault = f"lacks the column {missing[0]}" if missing else "is a view or has a trigger"
+    foreign = [name for name in FIRST if name not in held]
+    if foreign or "view" in kinds or "trigger" in kinds:
+        fault = f"lacks the column {foreign[0]}" if foreign else "is a view or has a trigger"
         raise OSError(
             f"{place} is not a catalogue of nstr3d: its table shapes {fault}; move it away, and "
             "the next run makes one from the reports."
         )
+    missing = [name for name in COLUMNS if name not in held]
+    for name in missing:
+        connection.execute(f"ALTER TABLE shapes ADD COLUMN {name} {_type_of(name)}")
+    if missing:
+        connection.execute("UPDATE shapes SET report = NULL")  # no report has been read yet
 
 
 def read_report(store: Store, file: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from nstr3d.batch.ids import stays_inside
 from nstr3d.batch.store import Folder, open_store
 from nstr3d.fields.base import Field
 from nstr3d.fields.level import Level
+from nstr3d.io.scratch import scratch_folder
 from nstr3d.model.checkpoint import load
 from nstr3d.model.tags import encode_config
 from nstr3d.system import Message
@@ -121,8 +121,8 @@ class Dataset:
         if isinstance(self.store, Folder):
             yield self.store.path / name
             return
-        with tempfile.TemporaryDirectory(prefix="nstr3d-") as folder:
-            path = Path(folder) / "file"
+        with scratch_folder() as folder:
+            path = folder / "file"
             self.store.get(name, path)
             yield path
 

@@ -9,8 +9,8 @@ import random
 import time
 from collections.abc import Iterator
 
-from nstr3d.batch.store import Store, open_store
-from nstr3d.io.lock import BEAT, SILENCE, Policy, hold
+from nstr3d.batch.store import Folder, Store, open_store
+from nstr3d.io.lock import BEAT, SILENCE, Policy, hold, remove_empty, remove_unfinished
 from nstr3d.system import Message
 
 UPLOADS = ".uploads"  # the folder of the locks of runs that upload a catalogue
@@ -42,8 +42,14 @@ def working_on(
         beat=beat,
         silence=silence,
     )
-    with hold(store, policy, {"shard": list(shard)}):
-        yield
+    try:
+        with hold(store, policy, {"shard": list(shard)}):
+            if isinstance(store, Folder):
+                remove_unfinished(store.path)
+            yield
+    finally:
+        if isinstance(store, Folder):
+            remove_empty(store.path)
 
 
 @contextlib.contextmanager

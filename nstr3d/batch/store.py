@@ -75,17 +75,18 @@ class Bucket:
                 yield name, remote_stamp(info)
 
     def names(self, under: str) -> list[str]:
-        """Sorted names of the files directly in the folder ``under``; none if it does not exist."""
+        """Sorted names of the files directly in the folder ``under``; none if it does not exist.
+
+        Files whose name starts with a dot are skipped, as they may be half written.
+        """
         self.fs.invalidate_cache()
         try:
             entries = self.fs.ls(self._path_of(under), detail=True)
         except FileNotFoundError:
             return []
-        return sorted(
-            info["name"].rstrip("/").rpartition("/")[2]
-            for info in entries
-            if info["type"] == "file"
-        )
+        files = (info["name"].rstrip("/") for info in entries if info["type"] == "file")
+        names = (path.rpartition("/")[2] for path in files)
+        return sorted(name for name in names if not name.startswith("."))
 
     @contextmanager
     def _whole(self, name: str) -> Iterator[str]:

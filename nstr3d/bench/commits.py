@@ -7,8 +7,10 @@ from pathlib import Path
 
 
 def find_commit(folder: Path) -> str:
-    """The short hash of the commit checked out in ``folder``, empty outside a git repository and
-    where git is not installed."""
+    """The short hash of the commit checked out in ``folder``, empty if that is not the top of a git
+    repository, as for an installed package, and where git is not installed."""
+    if not (folder / ".git").exists():
+        return ""
     command = ["git", "rev-parse", "--short", "HEAD"]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -3,15 +3,18 @@
 A race trains every contender on one track: a signal to fit, with training data and measurements.
 Contenders train in turns of a fraction of a second, so that other load on the machine affects all
 of them equally. Each contender has its own clock, which stops while the others train. Learning
-rates follow that clock, so every contender ends with annealed rates. Drawing data, compilation and
-measuring are not timed.
+rates follow that clock, so every contender ends with annealed rates. A start in closed form is on
+the clock; drawing data, compilation and measuring are not. A contender whose start leaves no time
+for a step is measured as it started, and its row says so.
 """
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import math
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +23,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from nstr3d.bench.options import MARKS
+from nstr3d.bench.roofline import machine_speed
 from nstr3d.fields.base import Field
 from nstr3d.io.atomic import atomic_path
 from nstr3d.model.checkpoint import save
@@ -29,8 +34,7 @@ from nstr3d.training.losses import Objective, SdfObjective
 from nstr3d.types import Box, Frame, Mesh, Samples
 
 TURN = 0.3  # seconds of training in one turn
-# Fractions of a contender's training after which it is measured; it is also measured at the end.
-MARKS = (0.05, 0.1, 0.2, 0.4, 0.7)
+NO_STEP = "no time for a step"  # the note of a row whose contender only started
 
 Training = Callable[[Field, Samples, Objective, FitConfig], Iterator[Progress]]
 
@@ -85,6 +89,8 @@ class Row:
     ``budget`` is the number of parameters allowed; ``limit`` is the length of the race in seconds
     or steps, as text (`limit_of`). ``done`` is the fraction of the training that was completed.
     ``bytes`` is the size of the field's file. ``measures`` are those of the track, by name.
+    ``gemm`` and ``gather`` say how fast the machine is (`machine_speed`), NaN in rows of earlier
+    versions. ``note`` says what was unusual.
     """
 
     commit: str
@@ -101,6 +107,9 @@ class Row:
     steps: int
     seconds: float
     measures: Mapping[str, float]
+    gemm: float = math.nan
+    gather: float = math.nan
+    note: str = ""
 
     @property
     def key(self) -> tuple[str, str, int, str, int]:
@@ -134,14 +143,12 @@ def race(
     samples = track.pool(FitConfig(seed=seed, pool=pool))
     runners = []
     for contender in contenders:
-        generator = torch.Generator().manual_seed(seed)
-        module = contender.config(params, track.near).build(
-            track.in_dim, track.out_dim, track.near, generator
-        )
         batch = min(contender.training.batch, len(samples))
         training = replace(contender.training, seed=seed, batch=batch, **length)
-        module(samples.points[: training.batch]).sum().backward()  # compiles, untimed
-        module.zero_grad(set_to_none=True)
+        once = replace(training, seconds=None, steps=1)
+        trial = _built(contender, track, params, seed)
+        next(contender.steps(trial, samples, contender.objective, once), None)  # compiles, untimed
+        module = _built(contender, track, params, seed)
         steps_left = contender.steps(module, samples, contender.objective, training)
         runners.append(_Runner(contender.name, module, steps_left, marks))
     place = place_of(track, params, seed, limit, commit)
@@ -149,11 +156,18 @@ def race(
     while runners:
         for runner in tuple(runners):
             for moment in runner.turn():
-                rows.append(row_of(runner.field, runner.name, moment, track, place))
+                note = "" if moment.step else NO_STEP
+                rows.append(row_of(runner.field, runner.name, moment, track, place, note))
                 on_row(rows[-1])
             if runner.finished:
                 runners.remove(runner)
     return rows
+
+
+def _built(contender: Contender, track: Track, params: int, seed: int) -> Field:
+    generator = torch.Generator().manual_seed(seed)
+    config = contender.config(params, track.near)
+    return config.build(track.in_dim, track.out_dim, track.near, generator)
 
 
 def limit_of(seconds: float | None, steps: int | None) -> str:
@@ -175,8 +189,11 @@ class _Runner:
         """
         until = self.spent + TURN
         while self.spent < until:
+            started = time.perf_counter()
             progress = next(self.steps, None)
             if progress is None:
+                if self.last is None:
+                    self.last = Progress(0, 1.0, time.perf_counter() - started, math.nan)
                 break
             self.last, self.spent = progress, progress.seconds
             if progress.done >= 1:
@@ -191,7 +208,12 @@ class _Runner:
 
 
 def row_of(
-    field: Field, name: str, moment: Progress, track: Track, place: Mapping[str, Any]
+    field: Field,
+    name: str,
+    moment: Progress,
+    track: Track,
+    place: Mapping[str, Any],
+    note: str = "",
 ) -> Row:
     """The row of a field, measured on ``track`` at ``moment`` of its training.
 
@@ -209,12 +231,13 @@ def row_of(
         "steps": moment.step,
         "seconds": moment.seconds,
     }
-    return Row(**place, field=name, done=moment.done, **numbers, measures=measures)
+    return Row(**place, field=name, done=moment.done, **numbers, measures=measures, note=note)
 
 
 def place_of(track: Track, params: int, seed: int, limit: str, commit: str) -> dict[str, Any]:
     """The columns that are the same for all rows of a race: commit, machine, track and limits."""
-    machine = {"commit": commit, "device": "cpu", "threads": torch.get_num_threads()}
+    threads = torch.get_num_threads()
+    machine = {"commit": commit, "device": "cpu", "threads": threads, **machine_speed(threads)}
     return machine | {"track": track.name, "budget": params, "limit": limit, "seed": seed}
 
 
@@ -226,9 +249,9 @@ def _bytes(field: Field) -> int:
         return (Path(folder) / "model.safetensors").stat().st_size
 
 
-_PLACES = {
-    column.name: str(column.type) for column in dataclasses.fields(Row) if column.name != "measures"
-}
+_COLUMNS = {column.name: column for column in dataclasses.fields(Row) if column.name != "measures"}
+# The columns that every file has; files of earlier versions lack those with a default.
+_PLACES = [name for name, column in _COLUMNS.items() if column.default is dataclasses.MISSING]
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -240,7 +263,7 @@ def read_rows(path: Path) -> list[Row]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        if list(reader.fieldnames or ())[: len(_PLACES)] != list(_PLACES):
+        if list(reader.fieldnames or ())[: len(_PLACES)] != _PLACES:
             raise ValueError(
                 Message(
                     "{} has other columns than a benchmark's; choose another <out> or remove it.",
@@ -256,23 +279,27 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     measures = list(dict.fromkeys(name for row in rows for name in row.measures))
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*_PLACES, *measures], restval="")
+        writer = csv.DictWriter(file, [*_COLUMNS, *measures], restval="")
         writer.writeheader()
         writer.writerows(
-            {name: _text(getattr(row, name)) for name in _PLACES}
+            {name: _text(getattr(row, name)) for name in _COLUMNS}
             | {name: _text(value) for name, value in row.measures.items()}
             for row in rows
         )
 
 
 def _text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
 
 
 def _parsed(line: Mapping[str, str]) -> Row:
     kinds = {"str": str, "int": int, "float": float}
-    place: dict[str, Any] = {name: kinds[kind](line[name]) for name, kind in _PLACES.items()}
-    return Row(
-        **place,
-        measures={name: float(text) for name, text in line.items() if name not in _PLACES and text},
-    )
+    place: dict[str, Any] = {
+        name: kinds[str(column.type)](line[name])
+        for name, column in _COLUMNS.items()
+        if name in _PLACES or line.get(name)
+    }
+    measures = {name: float(text) for name, text in line.items() if name not in _COLUMNS and text}
+    return Row(**place, measures=measures)

@@ -13,15 +13,14 @@ from pathlib import Path
 from nstr3d.model.checkpoint import save
 from nstr3d.training.fit import Fit
 
-BUNNY = Path(__file__).resolve().parents[2] / "assets" / "bunny.obj"
 COMPILE = """
-import time, torch
+import sys, time, torch
 torch.set_num_threads(1)
 from nstr3d import FitConfig, NstrConfig, fit_steps, load_mesh, SdfObjective
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.types import Samples
 field, points = NstrConfig().build(3, 1), torch.rand(64, 3)
-mesh = load_mesh("MESH")
+mesh = load_mesh(sys.argv[1])
 started = time.process_time()
 field(points).sum().backward()
 field.value_and_gradient(points)
@@ -37,14 +36,14 @@ print(json.dumps(memory(nstr3d.load(sys.argv[1]).sdf(), int(sys.argv[2]))))
 """
 
 
-def compile_seconds() -> tuple[float, float]:
+def compile_seconds(mesh: Path) -> tuple[float, float]:
     """Processor seconds of the kernels' first call in a new process: with an empty disk cache,
-    where they compile, and with the disk cache of that run."""
+    where they compile, and with the disk cache of that run. One kernel works on ``mesh``."""
     with tempfile.TemporaryDirectory() as folder:
         where = os.environ | {"NUMBA_CACHE_DIR": folder}
         first, second = (
             subprocess.run(
-                [sys.executable, "-c", COMPILE.replace("MESH", str(BUNNY))],
+                [sys.executable, "-c", COMPILE, str(mesh)],
                 env=where,
                 capture_output=True,
                 text=True,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from nstr3d.bench.commits import find_commit
 from nstr3d.bench.compare import (
-    MARKS,
     Contender,
     Row,
     limit_of,
@@ -22,24 +21,14 @@ from nstr3d.bench.compare import (
     write_rows,
 )
 from nstr3d.bench.contenders import SURFACES, only, rasters, tunings
+from nstr3d.bench.options import ROOT
 from nstr3d.bench.tables import PICTURE, SOUND, SURFACE, Measure, by_track, plot, summary
-from nstr3d.bench.tracks import RESOLUTION, TESTS, MeshTrack, RasterTrack
+from nstr3d.bench.tracks import MeshTrack, RasterTrack
 from nstr3d.fields.closed.cosinefit import fit_cosines
 from nstr3d.io.atomic import atomic_path
 from nstr3d.signals.kinds import IMAGES, SOUNDS
-from nstr3d.training.fit import FitConfig, Progress
+from nstr3d.training.fit import Progress
 
-HELP = """Race our fields against their controls and baselines.
-
-The files are meshes, images and sounds; the default is two of our meshes, which are in the source
-of nstr3d. Each finished race is written at once. A second run continues: it keeps finished rows.
-Results go to --out: benchmark.csv (meshes), images.csv and sounds.csv, with tables (markdown) and
-plots. Plots need matplotlib: pip install nstr3d[bench].
-
-The word speed in place of files measures speed instead, and has its own options.
-"""
-ROOT = Path(__file__).resolve().parents[2]  # the source of nstr3d, if the module is not installed
-OURS = tuple(ROOT / "assets" / f"{name}.obj" for name in ("bunny", "ripple"))
 MESHES = (".obj", ".ply", ".stl", ".off", ".glb", ".gltf")
 CLOSED = "nstr, closed form"
 
@@ -177,86 +166,3 @@ def _tell(row: Row) -> None:
             file=sys.stderr,
             flush=True,
         )
-
-
-def parse(args: Sequence[str], prog: str) -> argparse.Namespace:
-    """The options in the words ``args`` of the program ``prog``. Raises SystemExit for unknown
-    words."""
-    options = _parser(prog).parse_args(args)
-    if options.quick:
-        options.signals, options.budgets, options.marks = list(OURS), [100_000], ()
-        options.seeds, options.seconds, options.mesh = [0, 1], 8.0, False
-    return options
-
-
-def _parser(prog: str) -> argparse.ArgumentParser:
-    """The parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=HELP, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "signals",
-        nargs="*",
-        type=Path,
-        default=list(OURS),
-        help="meshes, images, sounds, and folders of them",
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("out") / "benchmark", help="folder for the results"
-    )
-    parser.add_argument(
-        "--budgets",
-        nargs="+",
-        type=int,
-        help="learned parameters; 25k, 100k and 400k for meshes by default",
-    )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
-    parser.add_argument(
-        "--seconds", type=float, default=15.0, help="training time of each field in each race"
-    )
-    parser.add_argument(
-        "--pool", type=int, default=FitConfig.pool, help="training samples of a mesh"
-    )
-    parser.add_argument(
-        "--tests",
-        type=int,
-        default=TESTS,
-        help="points of each kind at which a mesh's errors are measured",
-    )
-    _add_measures(parser)
-    return parser
-
-
-def _add_measures(parser: argparse.ArgumentParser) -> None:
-    """Adds the options on what is raced, for how long, and how it is measured."""
-    parser.add_argument("--steps", type=int, help="race for this number of steps, not for seconds")
-    parser.add_argument(
-        "--marks",
-        nargs="*",
-        type=float,
-        default=MARKS,
-        help="fractions of the training after which to measure",
-    )
-    parser.add_argument(
-        "--no-mesh",
-        dest="mesh",
-        action="store_false",
-        help="leave out the measures of the extracted mesh",
-    )
-    parser.add_argument(
-        "--resolution",
-        type=int,
-        default=RESOLUTION,
-        help="grid cells per axis of the extracted mesh",
-    )
-    parser.add_argument("--fields", nargs="+", help="only the contenders of these names")
-    parser.add_argument(
-        "--tune",
-        metavar="BASELINE",
-        help="race a baseline's variants on meshes: siren, fourier or ngp",
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="two of our meshes, 100k parameters, two seeds, 8 s: about 8 minutes",
-    )

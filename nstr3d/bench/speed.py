@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from nstr3d.bench.options import TURN, TURNS
 from nstr3d.fields.base import Field
 from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.kernels.step.adam import AdamW
@@ -32,7 +33,6 @@ from nstr3d.types import Mesh, Samples
 
 PLAIN = ", plain torch"  # suffix of the name of a field that runs without fused kernels
 NAMES = (*FIELDS, "nstr" + PLAIN, "ngp" + PLAIN)
-TURNS, TURN = 5, 0.25  # number of turns, and seconds of a turn
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,15 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from nstr3d.bench.commits import find_commit
-from nstr3d.bench.fresh import BUNNY, compile_seconds, memory_rows
+from nstr3d.bench.fresh import compile_seconds, memory_rows
+from nstr3d.bench.options import ROOT
 from nstr3d.bench.roofline import ceilings, costs
 from nstr3d.bench.speed import (
-    TURN,
-    TURNS,
     dense,
     extraction,
     rates,
@@ -33,7 +31,6 @@ from nstr3d.training.presets import FIELDS
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Samples
 
-ROOT = Path(__file__).resolve().parents[2]
 TOGETHER = (1, 4, 16)  # numbers of fields that a GPU trains together
 
 
@@ -51,7 +48,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
     }
     if options.compile:
-        figures["compile"] = compile_seconds()
+        figures["compile"] = compile_seconds(options.mesh)
     figures["rates"] = [
         vars(rate)
         for rate in rates(
@@ -239,57 +236,3 @@ def run(options: argparse.Namespace) -> None:
         with atomic_path(options.out / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
     print(table(figures))
-
-
-def parse(args: Sequence[str], prog: str) -> argparse.Namespace:
-    """The options in the words ``args`` of the program ``prog``. Raises SystemExit for unknown
-    words."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description="Measure speed; write speed.json, roofline.md and speed.md to --out."
-    )
-    parser.add_argument("mesh", nargs="?", type=Path, default=BUNNY)
-    parser.add_argument(
-        "--out", type=Path, default=Path("out") / "speed", help="folder for the results"
-    )
-    parser.add_argument(
-        "--device", default="cpu", help="torch device; cuda measures the GPU's kernels"
-    )
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
-    parser.add_argument("--params", type=int, default=100_000)
-    parser.add_argument("--pool", type=int, default=300_000, help="training samples")
-    parser.add_argument(
-        "--turns", type=int, default=TURNS, help="turns of each field whose rates are compared"
-    )
-    parser.add_argument("--turn", type=float, default=TURN, help="seconds of each turn")
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=1500,
-        help="training steps of the field that is extracted and traced",
-    )
-    parser.add_argument("--resolutions", nargs="+", type=int, default=[256, 512, 1024])
-    parser.add_argument(
-        "--memory",
-        nargs="*",
-        type=int,
-        default=[256, 512, 1024, 2048],
-        help="resolutions at which memory is measured",
-    )
-    parser.add_argument(
-        "--dense", type=int, default=512, help="resolution of the dense evaluation; 0 leaves it out"
-    )
-    parser.add_argument(
-        "--size", type=int, default=512, help="pixels per side of the picture that is traced"
-    )
-    parser.add_argument(
-        "--no-compile",
-        dest="compile",
-        action="store_false",
-        help="do not measure the time to compile the kernels",
-    )
-    parser.add_argument(
-        "--race",
-        action="store_true",
-        help="measure the time to reach the errors of Instant-NGP and SIREN; takes minutes",
-    )
-    return parser.parse_args(args)

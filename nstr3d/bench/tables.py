@@ -85,7 +85,8 @@ def summary(rows: Sequence[Row], base: str, measures: Sequence[Measure] = SURFAC
             *(m.head for m in measures),
         )
         lines += [
-            f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds",
+            f"**{budget:,} parameters, {limit}**, mean over {tracks} signals and {seeds} seeds"
+            f"{_machine(group)}",
             "",
         ]
         lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
@@ -154,6 +155,7 @@ def plot(rows: Sequence[Row], folder: Path, measure: Measure = SURFACE[0]) -> li
     return written
 
 
+EARLY = 0.75  # share of the width; a curve that ends before it has its name beside its end
 Curves = dict[str, list[tuple[float, float]]]  # points by the name of the field
 
 
@@ -182,7 +184,8 @@ def _panels(
 
 
 def _draw(axes: Any, shown: Curves) -> None:
-    """Draws a curve for each field that has one, and its name at its right end.
+    """Draws a curve for each field that has one, and its name, which a thin line ties to the end of
+    the curve.
 
     Ours is strong, its variants are lighter, and the others are grey. A single point is larger.
     """
@@ -197,26 +200,38 @@ def _draw(axes: Any, shown: Curves) -> None:
     for fitted in (axes.get_xlim, axes.get_ylim):
         fitted()  # makes matplotlib fit the limits to the curves now
     ends = axes.transData.transform([points[-1] for points in shown.values()])
-    shares = axes.transAxes.inverted().transform(ends)[:, 1]
-    heights = {name: float(share) for name, share in zip(shown, shares)}
-    names = sorted(heights, key=heights.__getitem__)
+    shares = dict(zip(shown, axes.transAxes.inverted().transform(ends).tolist()))
+    early = [name for name in shown if shares[name][0] < EARLY]
+    for name in early:
+        _name(axes, name, shown[name][-1], (7, 0), textcoords="offset points")
+    names = sorted(shares.keys() - early, key=lambda name: (shares[name][1], name))
     gap = min(0.055, 1 / max(len(names), 1))
     free = -1.0
     for rank, name in enumerate(names):
         # Above the name below, and low enough for the names above.
-        free = min(max(heights[name], free + gap), 1 - gap * (len(names) - 1 - rank))
-        colour, width, _ = _style(name)
-        weight = "bold" if width > 2 else "normal"
-        axes.text(
-            1.02,
-            free,
-            name,
-            color=colour,
-            fontsize=7,
-            fontweight=weight,
-            va="center",
-            transform=axes.transAxes,
-        )
+        free = min(max(shares[name][1], free + gap), 1 - gap * (len(names) - 1 - rank))
+        tie = {"arrowstyle": "-", "color": _style(name)[0], "linewidth": 0.5}
+        tie |= {"relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0}
+        place = {"textcoords": axes.transAxes, "arrowprops": tie}
+        _name(axes, name, shown[name][-1], (1.06, free), **place)
+
+
+def _name(
+    axes: Any, name: str, end: tuple[float, float], at: tuple[float, float], **place: Any
+) -> None:
+    """Writes the name of the curve with this ``end`` in its colour."""
+    colour, width, _ = _style(name)
+    axes.annotate(
+        name,
+        end,
+        at,
+        color=colour,
+        fontsize=7,
+        fontweight="bold" if width > 2 else "normal",
+        va="center",
+        annotation_clip=False,
+        **place,
+    )
 
 
 def _style(name: str) -> tuple[str, float, int]:
@@ -260,6 +275,14 @@ def _curve(rows: Sequence[Row], x: str, measure: Measure) -> list[tuple[float, f
     return sorted(points)
 
 
+def _machine(rows: Sequence[Row]) -> str:
+    """How fast the machine of the ``rows`` is, if they say it."""
+    gemm, gather = mean_of(rows, "gemm"), mean_of(rows, "gather")
+    if math.isnan(gemm + gather):
+        return ""
+    return f"; the machine multiplies at {gemm:.0f} Gflop/s and gathers {gather:.0f} M rows/s"
+
+
 def _line(
     field: str, rows: Sequence[Row], base: Sequence[Row] | None, measures: Sequence[Measure]
 ) -> str:
@@ -268,8 +291,9 @@ def _line(
     value = mean_of(rows, first.name)
     against = mean_of(base, first.name) if base else math.nan
     ratio = (value - against) / first.unit if first.rising else value / against
+    notes = dict.fromkeys(row.note for row in rows if row.note)
     cells = [
-        field,
+        f"{field} ({', '.join(notes)})" if notes else field,
         f"{mean_of(rows, 'parameters'):,.0f}",
         f"{mean_of(rows, 'steps'):,.0f}",
         f"{mean_of(rows, 'seconds'):.1f}",

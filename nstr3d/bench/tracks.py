@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from nstr3d.bench.options import RESOLUTION, TESTS
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.cosines import Cosines
 from nstr3d.fields.nstr import Nstr
@@ -30,9 +31,6 @@ from nstr3d.surface.overlap import iou
 from nstr3d.training.fit import Fit, FitConfig, draw_pool, lipschitz_estimate
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Frame, Lattice, Mesh, Samples
-
-TESTS = 20_000  # test points of each kind for a distance field
-RESOLUTION = 256  # cells per axis of the mesh that is extracted at the end
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 def bench(words: Sequence[str], prog: str = "nstr3d bench") -> None:
     """Runs the benchmark that ``words`` ask for, as the program ``prog``. Raises ValueError or
     OSError with one sentence for the user, and SystemExit for unknown words."""
+    from nstr3d.bench.options import parse, parse_speed
+
     if words[:1] == ["speed"]:
+        options = parse_speed(words[1:], f"{prog} speed")
         from nstr3d.bench import speedreport
 
-        speedreport.run(speedreport.parse(words[1:], f"{prog} speed"))
+        speedreport.run(options)
         return
+    options = parse(words, prog)
     from nstr3d.bench import races
 
-    races.run(races.parse(words, prog))
+    races.run(options)

@@ -82,7 +82,7 @@ def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
         ("watertight", "yes" if about["watertight"] else f"no: edges: {edges}"),
         ("would be repaired", ", ".join(done) or "nothing"),
         ("would be turned", f"{repairs['flipped_faces']:,} faces"),
-        ("would be closed", f"{closed['holes']:,} hole(s), up to {closed['widest']:.3g} wide"),
+        ("would be closed", _holes_words(closed)),
         ("the sign rests on", about["sign"]),
         *place_rows(about),
         ("volume", f"{about['volume']:.4g}, on average {about['mean_thickness']:.3g} thick"),
@@ -91,6 +91,11 @@ def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
         share = f"{far['parts']:,}, which take {far['share_of_box']:.1%} of the box's length"
         rows.append(("far parts", f"{share}; {far['dropped']:,} would be left out"))
     return rows
+
+
+def _holes_words(closed: dict[str, Any]) -> str:
+    holes, width = closed["holes"], closed["widest"]
+    return f"{holes:,} hole(s), up to {width:.3g} wide" if holes else "nothing"
 
 
 def _union_words(union: dict[str, Any]) -> list[str]:

@@ -18,17 +18,17 @@ from nstr3d.cli.guard import guarded
 
 @dataclass(frozen=True)
 class Command:
-    """A command: what it does, and the ``module`` of nstr3d.cli that holds its class of ``options``
-    and the function ``action`` that takes them. Without a class, the action takes the words."""
+    """A command: what it does, the function ``action`` of a module of nstr3d.cli, and the class of
+    ``options`` that it takes. Without a class, the action takes the words."""
 
     summary: str
-    module: str
     action: str
     options: str = ""
 
     def part(self, name: str) -> Any:
-        """The class or function ``name`` of the command's module."""
-        return getattr(import_module(f"nstr3d.cli.{self.module}"), name)
+        """The class or function ``name``, "module.name" in nstr3d.cli."""
+        module, name = name.split(".")
+        return getattr(import_module(f"nstr3d.cli.{module}"), name)
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,21 @@ class _NoOptions:
 
 
 COMMANDS = {
-    "fit": Command("fit a mesh, an image or a sound", "fit", "fit_mesh", "FitMesh"),
-    "points": Command("fit a surface to a point cloud", "fit", "fit_points", "FitPoints"),
-    "render": Command("draw a model or a mesh", "render", "render_model", "Render"),
-    "export": Command("write a model as a page, mesh or grid", "export", "export_model", "Export"),
-    "view": Command("show models, meshes and lines", "view", "view", "View"),
-    "combine": Command("join, intersect or cut models", "combine", "combine", "Combine"),
-    "flow": Command("follow the local frequency of a model", "flow", "draw_flow", "Flow"),
-    "batch": Command("fit every shape of a data set", "batch", "fit_batch", "Batch"),
-    "bench": Command("race fields against others, or measure speed", "bench", "bench"),
-    "info": Command("say what a file or folder of results holds", "info", "info", "Info"),
-    "check": Command("say what a fit would repair in a file", "check", "check", "Check"),
+    "fit": Command("fit a mesh, an image or a sound", "fit.fit_mesh", "fit.FitMesh"),
+    "points": Command("fit a surface to a point cloud", "fit.fit_points", "fit.FitPoints"),
+    "render": Command("draw a model or a mesh", "render.render_model", "looks.Render"),
+    "export": Command(
+        "write a model as a page, mesh or grid", "export.export_model", "looks.Export"
+    ),
+    "view": Command("show models, meshes and lines", "view.view", "looks.View"),
+    "combine": Command("join, intersect or cut models", "combine.combine", "combine.Combine"),
+    "flow": Command("follow the local frequency of a model", "flow.draw_flow", "flow.Flow"),
+    "batch": Command("fit every shape of a data set", "batch.fit_batch", "batch.Batch"),
+    "bench": Command("race fields against others, or measure speed", "bench.bench"),
+    "info": Command("say what a file or folder of results holds", "info.info", "info.Info"),
+    "check": Command("say what a fit would repair in a file", "check.check", "check.Check"),
 }
-SIGNAL = Command("fit an image or a sound", "fit", "fit_signal", "FitSignal")  # a kind of fit
+SIGNAL = Command("fit an image or a sound", "fit.fit_signal", "fit.FitSignal")  # a kind of fit
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -5,23 +5,20 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
+from nstr3d.cli.looks import Export
 from nstr3d.cli.render import check_new, chosen_up, load_shape, need_fit
-from nstr3d.geometry.mesh.decimate import FEWEST, decimate
+from nstr3d.geometry.mesh.decimate import decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
 from nstr3d.jobs.publishing import writing_file
-from nstr3d.jobs.ranges import LARGEST_COUNT, RESOLUTIONS, check_finite, check_range, check_surface
+from nstr3d.jobs.ranges import check_surface
 from nstr3d.model.exchange import (
-    FINEST,
     coordinate_step,
     onnx_origin,
     sample_grid,
@@ -39,42 +36,6 @@ from nstr3d.view.scene import Curves
 MESHES = "glb", "ply", "obj", "stl"
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
-
-
-@dataclass(frozen=True)
-class Export:
-    """Write a model as a web page that traces it, as a mesh, as distances on a grid, or as ONNX."""
-
-    model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape."""
-    to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
-    """html: a page to open in a browser. glb, ply, obj, stl: a mesh. npz: distances on a grid.
-    onnx: the distance as a network."""
-    out: Path | None = None
-    """The file to write; by default beside the model, with the extension of the format."""
-    resolution: int | None = None
-    """For meshes and npz: grid cells along the longest side; 256 by default."""
-    faces: int | None = None
-    """For meshes: the largest number of faces; the mesh is decimated to it."""
-    lod: tuple[int, ...] | None = None
-    """For meshes: the largest numbers of faces of several files, each named by its number."""
-    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] | None = None
-    """For glb and html: the axis that points up; by default what the fit noted."""
-    iso: float | None = None
-    """For meshes and html: the surface is where the distance has this value, in the model's units;
-    0 by default."""
-    title: str | None = None
-    """For html: the name of the shape on the page."""
-    streamlines: Path | None = None
-    """For html: a .ply or .json file of lines to show on the surface, such as the flow app
-    writes."""
-    overwrite: bool = False
-    """Replace a file that is already there."""
-
-    def __post_init__(self):
-        check_range(self, resolution=(2, FINEST if self.to == "npz" else RESOLUTIONS[1]))
-        check_range(self, faces=(FEWEST, LARGEST_COUNT), lod=(FEWEST, LARGEST_COUNT))
-        check_finite(self, "iso")
 
 
 def export_model(options: Export) -> None:

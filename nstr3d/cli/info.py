@@ -96,6 +96,14 @@ def _holds(about: dict[str, Any]) -> str:
         return f"{' x '.join(map(str, about['shape']))} nodes, {about['spacing']:.4g} apart"
     if kind == "combination":
         return ", ".join(f"{count} {tag}" for tag, count in _tags(about.get("tree")).items())
+    if kind == "page":
+        return f"the shape {about['title']!r} at level {about['level']:g}; open it in a browser"
+    if kind == "network":
+        inputs, outputs = (
+            ", ".join(f"{name} ({' x '.join(shape)})" for name, shape in about[side].items())
+            for side in ("inputs", "outputs")
+        )
+        return f"{inputs} to {outputs}, by {about['producer'] or 'an unnamed program'}"
     if kind == "compressed model":
         return f"{' x '.join(map(str, about['shape']))} samples, blocks of {about['hops']}"
     return f"{about['tensors']} tensors of {about['stored_numbers']:,} numbers"
@@ -112,6 +120,8 @@ def _field_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
     """Rows on a fitted field: what it is, where it comes from, and how near it is to its input."""
     rows = []
     field = about.get("field")
+    if field is None and about.get("parameters") is not None:
+        rows.append(("field", f"{_count(about['parameters'])} parameters"))
     if isinstance(field, dict):
         parameters = field.get("parameters")
         rows.append(("field", f"{field.get('name', '')}, {_count(parameters)} parameters"))

@@ -6,18 +6,17 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
-import tyro
 from tqdm import tqdm
 
+from nstr3d.cli.looks import Render
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_mesh, save_image
 from nstr3d.jobs.publishing import writing_file
-from nstr3d.jobs.ranges import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.model.header import read_tree
@@ -38,67 +37,8 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Up
 
 MODEL = ".safetensors"
-PLACES = (-1e15, 1e15)  # coordinates of cameras
 CUSTOM = 30.0, 15.0  # azimuth and elevation of a camera of which only one is named
 GROUNDED = ("studio", "curvature", "frequency")  # shadings that leave a shadow on the ground
-
-
-@dataclass(frozen=True)
-class Render:
-    """Render a picture of a model by sphere tracing, or a quick one of a mesh; a turntable if the
-    output is an animation."""
-
-    model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which needs pip install
-    nstr3d[render]."""
-    out: Path
-    """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
-    normals."""
-    size: tuple[int, int] = (768, 768)
-    """Width and height in pixels."""
-    shading: Literal["studio", "normals", "depth", "curvature", "frequency"] = "studio"
-    """Studio light, or colours for normals, depth, mean curvature or the local frequency of a phase
-    field."""
-    azimuth: float | None = None
-    """Direction of the camera in degrees about the axis that points up: with y up from +z, with z
-    up from -y. Without azimuth and elevation, the direction that shows the most."""
-    elevation: float | None = None
-    """Direction of the camera in degrees: above the horizon."""
-    sheet: bool = False
-    """Draw a contact sheet of six labelled views, each of half the size."""
-    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
-    """The axis that points up; auto takes what the fit noted, and guesses it for a mesh."""
-    fov: float = 35.0
-    """Vertical angle of view in degrees."""
-    orthographic: bool = False
-    """Use parallel rays instead of a perspective camera."""
-    eye: tuple[float, float, float] | None = None
-    """Position of the camera in the model's units, instead of azimuth and elevation."""
-    target: tuple[float, float, float] | None = None
-    """Point to look at; the middle of the shape by default."""
-    samples: int = 3
-    """Rays per pixel and axis where the picture is not smooth; 1 turns off anti-aliasing."""
-    background: str = "studio"
-    """A colour such as white or #203040, studio for grey, or none for transparency."""
-    iso: float = 0.0
-    """Show the surface where the distance has this value, in the model's units."""
-    frames: int = 36
-    """Number of pictures of a turntable."""
-    rate: float = 18.0
-    """Pictures per second of a turntable."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device to trace on."""
-    overwrite: bool = False
-    """Replace a file that is already there."""
-
-    def __post_init__(self):
-        if not all(1 <= side <= LARGEST_PICTURE for side in self.size):
-            text = "<size> is 1 to {} pixels to a side, not {} x {}."
-            raise ValueError(Message(text, LARGEST_PICTURE, *self.size))
-        check_range(self, azimuth=(-1e6, 1e6), elevation=(-90, 90), fov=(0.1, 175))
-        check_range(self, samples=(1, 16), frames=(1, 100_000), rate=(0.1, 100))
-        check_range(self, eye=PLACES, target=PLACES)
-        check_finite(self, "iso")
 
 
 def render_model(options: Render) -> None:

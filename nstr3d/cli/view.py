@@ -4,67 +4,20 @@ browser."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-import tyro
-
+from nstr3d.cli.looks import View
 from nstr3d.cli.render import load_shape
-from nstr3d.cli.words import PORTS
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
-from nstr3d.jobs.ranges import LARGEST_PICTURE, check_finite, check_range
 from nstr3d.jobs.stages import pick_device
 from nstr3d.render.framing import best_view
 from nstr3d.surface.extract import extract_mesh
-from nstr3d.system import Message, with_flags
+from nstr3d.system import with_flags
 from nstr3d.types import Up
 from nstr3d.view.browser import Page
 from nstr3d.view.scene import Curves, Shape, lifted
 from nstr3d.view.window import KEYS, Window, has_display
-
-RESOLUTIONS = (8, 1024)  # fewest and most cells along a model's longest side
-
-
-@dataclass(frozen=True)
-class View:
-    """Show models, meshes and lines in a window, which needs a display, or with --browser on a
-    page."""
-
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """Models (.safetensors) of shapes, meshes (OBJ, PLY, STL ...), and lines that flow wrote (.ply,
-    .json)."""
-    input: Path | None = None
-    """The mesh that a model was fitted to. It is shown beside or over the model, and the model's
-    error is measured against it."""
-    browser: bool = False
-    """Serve a page with sliders instead of opening a window."""
-    resolution: int = 128
-    """Initial number of cells of the extraction grid along a model's longest side."""
-    iso: float = 0.0
-    """Show a model's surface where the distance has this value, in the model's units."""
-    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
-    """The axis that points up; auto takes what the fit noted, and guesses it for a mesh."""
-    size: tuple[int, int] = (1280, 800)
-    """Width and height of the window in pixels."""
-    host: str = "127.0.0.1"
-    """Address of the page, by default for this machine only; 0.0.0.0 lets the network in, without a
-    password."""
-    port: int = 8080
-    """Port of the page; 0 takes a free port."""
-
-    def __post_init__(self):
-        if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
-            raise ValueError(
-                Message("<resolution> is {} to {} cells, not {}.", *RESOLUTIONS, self.resolution)
-            )
-        if not all(16 <= side <= LARGEST_PICTURE for side in self.size):
-            text = "<size> is 16 to {} pixels to a side, not {} x {}."
-            raise ValueError(Message(text, LARGEST_PICTURE, *self.size))
-        check_range(self, port=PORTS)
-        check_finite(self, "iso")
 
 
 def view(options: View) -> None:

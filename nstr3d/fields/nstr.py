@@ -7,7 +7,7 @@ field, the sparse levels and all defaults are this project's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -118,7 +118,8 @@ class NstrConfig:
                     f"tensor levels.{index}.table is {tuple(table.shape)} where its config and its "
                     f"nodes need {shape}"
                 )
-        stored = [unpack_nodes(*each) for each in zip(self.levels, repeat(in_dim), bitmaps)]
+        levels = zip(self.levels, repeat(in_dim), bitmaps)
+        stored = (unpack_nodes(*each) for each in levels)  # one at a time, since each is large
         return Nstr(self, in_dim, out_dim, stored, torch.Generator())
 
 
@@ -142,7 +143,7 @@ class Nstr(Field):
         config: NstrConfig,
         in_dim: int,
         out_dim: int,
-        stored: list[np.ndarray],
+        stored: Iterable[np.ndarray],
         generator: torch.Generator | None,
     ):
         super().__init__()

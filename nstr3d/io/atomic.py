@@ -40,9 +40,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             f"the folder {target.parent} does not exist; create it before saving {target.name}"
         )
     remove_leftovers(target)
-    temporary = target.with_name(
-        f".{target.stem}.{_space()}-{os.getpid()}-{secrets.token_hex(4)}{target.suffix}"
-    )
+    temporary = target.with_name(f".{target.stem}.{owner_mark()}{target.suffix}")
     try:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
@@ -75,14 +73,29 @@ def remove_leftovers(target: Path) -> None:
         for entry in entries:
             if not (entry.name.startswith(start) and entry.name.endswith(end)):
                 continue
-            owner = OWNED.fullmatch(entry.name[len(start) : len(entry.name) - len(end)])
-            if owner is None:
-                continue
-            with suppress(OSError):
-                here = owner[1] == _space()
-                old = time.time() - entry.stat().st_mtime > DAY
-                if process_start(int(owner[2])) == "" if here else old:
+            if is_abandoned(entry.name[len(start) : len(entry.name) - len(end)], entry):
+                with suppress(OSError):
                     os.unlink(entry.path)
+
+
+def owner_mark() -> str:
+    """A part of the name of a temporary file: the system and the process that own it, and a random
+    token."""
+    return f"{_space()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def is_abandoned(mark: str, entry: os.DirEntry[str]) -> bool:
+    """Whether ``mark`` is an `owner_mark` of a process that has ended; on another machine, one of
+    an ``entry`` that has not changed for a day."""
+    owner = OWNED.fullmatch(mark)
+    if owner is None:
+        return False
+    if owner[1] == _space():
+        return process_start(int(owner[2])) == ""
+    try:
+        return time.time() - entry.stat(follow_symlinks=False).st_mtime > DAY
+    except OSError:  # it has been removed
+        return False
 
 
 def _space() -> str:

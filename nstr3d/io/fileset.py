@@ -45,7 +45,8 @@ def replace_set(folder: Path, staged: Path, names: Iterable[str]) -> None:
     ``names`` are the files of the old set; those that the new set lacks disappear at the same
     moment. Raises OSError, and leaves the old set, if the file system refuses a step.
     """
-    every = sorted({*names, *os.listdir(staged)})
+    old = {name for name in names if os.path.lexists(folder / name)}
+    every = sorted({*old, *os.listdir(staged)})
     try:
         try:
             _link(folder, every)

@@ -71,13 +71,15 @@ class Folder:
                         )
 
     def names(self, under: str) -> list[str]:
-        """Sorted names of the files directly in the folder ``under``; none if it does not exist."""
+        """Sorted names of the files directly in the folder ``under``; none if it does not exist.
+
+        Files whose name starts with a dot are skipped, as they may be half written.
+        """
         folder = self.path / under
-        return (
-            sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
-            if folder.is_dir()
-            else []
-        )
+        if not folder.is_dir():
+            return []
+        entries = (entry for entry in os.scandir(folder) if not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if entry.is_file())
 
 
 def local_stamp(path: str | os.PathLike[str]) -> str:

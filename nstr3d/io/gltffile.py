@@ -67,6 +67,7 @@ class GltfFile:
                 )
         self.views: dict[int, np.ndarray] = {}
         self.buffers: dict[int, bytes] = {}
+        self.notes: list[str] = []  # sentences on what parts lack
         self.placed = self.checked = 0  # vertices and triangles of the parts so far
 
     def take(self, rows: int) -> None:

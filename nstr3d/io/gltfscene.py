@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nstr3d.io.draco import decode_draco
 from nstr3d.io.errors import ContentError
 from nstr3d.io.gltffile import DRACO, INSTANCING, VISIBILITY, GltfFile
 from nstr3d.io.polygons import Polygons, fan_triangles, strip_triangles
@@ -40,6 +41,7 @@ def read_gltf(path: Path) -> Polygons:
         raise file.fault(
             "could not be read as glTF: its structure is damaged; export it again"
         ) from error
+    notes += file.notes
     if hidden:
         notes.append(f"{hidden} hidden nodes ({VISIBILITY}) were left out")
     if not parts and file.tree.get("meshes"):
@@ -188,6 +190,7 @@ def _geometry(
                 "export it without compression"
             )
         vertices, indices = _draco(file, primitive["extensions"][DRACO])
+        _compare_counts(file, primitive, mode, len(vertices), len(indices))
         mode = TRIANGLES  # the decoder returns triangles for strips too
     elif "POSITION" not in primitive["attributes"]:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int64)
@@ -230,21 +233,32 @@ def _check_indices(file: GltfFile, indices: np.ndarray, held: int, mode: int) ->
 def _draco(file: GltfFile, extension: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """The vertices and indices that Draco has compressed."""
     try:
-        import DracoPy
+        return decode_draco(file.path, file.view(extension["bufferView"]).tobytes())
     except ModuleNotFoundError as error:
         raise file.fault(
             f"is compressed by Draco ({DRACO}): pip install nstr3d[gltf], or export it without "
             "compression"
         ) from error
-    data = file.view(extension["bufferView"]).tobytes()
-    try:
-        mesh: Any = DracoPy.decode(data)
-        vertices = np.asarray(mesh.points, np.float64).reshape(-1, 3)
-        return vertices, np.asarray(mesh.faces, np.int64).ravel()
-    except Exception as error:  # the decoder raises its own errors for damaged data
+    except ContentError:
+        raise
+    except ValueError as error:
         raise file.fault(
-            f"could not be decompressed by Draco ({DRACO}): it is damaged; export it again"
+            f"could not be decompressed by Draco ({DRACO}): {error}; export it again"
         ) from error
+
+
+def _compare_counts(
+    file: GltfFile, primitive: dict[str, Any], mode: int, vertices: int, indices: int
+) -> None:
+    """Notes a part that holds fewer vertices or triangles than its accessors promise."""
+    entry = file.item("accessors", primitive["attributes"]["POSITION"])
+    counts = [("vertices", file.whole(entry, "count"), vertices)]
+    if mode == TRIANGLES and "indices" in primitive:
+        entry = file.item("accessors", primitive["indices"])
+        counts.append(("triangles", file.whole(entry, "count") // 3, indices // 3))
+    for what, promised, held in counts:
+        if held < promised:
+            file.notes.append(f"a Draco part holds {held} {what} where {promised} are promised")
 
 
 def _joint_moves(

@@ -13,8 +13,10 @@ import numpy as np
 from torch import Tensor
 
 from nstr3d.io.lines import joined
-from nstr3d.sdf import ROUNDING, Sdf
+from nstr3d.sdf import Sdf
 from nstr3d.types import Box, Mesh, PointCloud, Polylines
+
+ROUNDING = 1e-6  # sides of a cube; a smaller rounding error of its points does not show
 
 
 def to_open3d(mesh: Mesh, colours: np.ndarray | None = None) -> Any:

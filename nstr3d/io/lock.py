@@ -17,8 +17,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
+from nstr3d.io.atomic import is_abandoned
 from nstr3d.system import Message, process_space, process_start
 
 RUNS = ".runs"
@@ -125,6 +127,22 @@ def hold(
         pulse.join()
         with contextlib.suppress(OSError):
             records.remove(name)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the records in ``folder`` that killed runs have not finished writing."""
+    with contextlib.suppress(OSError), os.scandir(folder / RUNS) as entries:
+        for entry in entries:
+            mark = entry.name.removesuffix(".json").rpartition(".")[2]
+            if entry.name.startswith(".") and is_abandoned(mark, entry):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+
+def remove_empty(folder: Path) -> None:
+    """Removes the folder of records in ``folder``, unless it holds that of another run."""
+    with contextlib.suppress(OSError):
+        (folder / RUNS).rmdir()
 
 
 def describe(record: Record) -> str:

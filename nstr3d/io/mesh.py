@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 
 from nstr3d.io.atomic import atomic_path, check_readable
+from nstr3d.io.collada import read_collada
 from nstr3d.io.errors import ContentError, NoFacesError
+from nstr3d.io.foreign import beam_notes, check_xaml
 from nstr3d.io.gltfscene import read_gltf
 from nstr3d.io.kinds import unread
 from nstr3d.io.meshformats import ENCODERS, encode_mesh_ply, fits_float32
@@ -146,7 +148,7 @@ def _reader(path: Path) -> Callable[[Path], Polygons]:
     if suffix in READERS:
         return READERS[suffix]
     if suffix in mesh_suffixes():
-        return _read_with_trimesh
+        return read_collada if suffix in (".dae", ".zae") else _read_with_trimesh
     raise ValueError(f"{path}: {unread(suffix)}")
 
 
@@ -155,6 +157,9 @@ def _read_with_trimesh(path: Path) -> Polygons:
     import trimesh
 
     check_archive(path)
+    if path.suffix.lower() == ".xaml":
+        check_xaml(path)
+    notes = beam_notes(path) if path.suffix.lower() == ".3mf" else ()
     kind = path.suffix.lower().removeprefix(".")
     scene = trimesh.load_scene(str(path), file_type=kind, process=False, skip_materials=True)
     parts = list(_placed_parts(scene))
@@ -168,7 +173,7 @@ def _read_with_trimesh(path: Path) -> Polygons:
         [np.zeros((0, 3), np.int64), *(f + start for (_, f), start in zip(meshes, starts))]
     )
     points = np.concatenate([np.zeros((0, 3)), *vertices])
-    return Polygons(points, faces.ravel(), np.full(len(faces), 3))
+    return Polygons(points, faces.ravel(), np.full(len(faces), 3), notes)
 
 
 def mesh_suffixes() -> frozenset[str]:

@@ -19,6 +19,8 @@ from nstr3d.io.textlines import (
     select_lines,
 )
 
+# The counts of Open3D and MeshLab in the comments before the first statement.
+PROMISE = re.compile(rb"(?i)# *(?:number of )?(?:faces|triangles) *: *(\d+)")
 STATEMENT = re.compile(rb"(?:[vf]|fo) ")
 
 
@@ -28,7 +30,7 @@ def read_obj(path: Path) -> Polygons:
     Only the statements ``v``, ``f`` and ``fo`` (an old name of ``f``) count. Numbers after x, y and
     z, such as colours, are ignored, and so are texture coordinates, normals, groups, materials,
     lines and points. Raises `ContentError` for text that is not numbers, a vertex of fewer than 3
-    numbers, and a face with an index of no vertex.
+    numbers, a face with an index of no vertex, and a file that is cut in its last line.
     """
     text = _statements(path)
     buffer = np.frombuffer(text + b"\n", np.uint8).copy()  # the last byte is no line's: a guard
@@ -42,7 +44,59 @@ def read_obj(path: Path) -> Polygons:
     before = np.repeat(np.cumsum(is_vertex)[is_face], counts)  # vertices above the face's line
     resolved = np.where(corners < 0, corners + before, corners - 1)
     _check_indices(corners, resolved, counts, lines[1], len(vertices), path)
-    return Polygons(vertices, resolved, counts, _left_out(text))
+    ended, promised = _edges(path)
+    ended = ended or not is_face[-1]
+    if not ended:
+        _check_last(text[starts[-1] :], path)
+    notes = _cut_notes(ended, promised, resolved, counts, len(vertices), path)
+    return Polygons(vertices, resolved, counts, (*_left_out(text), *notes))
+
+
+def _edges(path: Path) -> tuple[bool, int]:
+    """Whether the last line of a file has an end, and the count of faces that the comments before
+    its first statement promise, 0 if they promise none."""
+    with open(path, "rb") as file:
+        head = file.read(1 << 12)
+        file.seek(-min(2, path.stat().st_size), 2)  # a line end of UTF-16 has two bytes
+        tail = file.read()
+    comments = re.match(rb"(?:\s*(?:#[^\r\n]*)?[\r\n])*", head.removeprefix(b"\xef\xbb\xbf"))
+    promises = PROMISE.findall(comments.group()) if comments else []
+    return b"\n" in tail or b"\r" in tail, sum(map(int, promises))
+
+
+def _check_last(line: bytes, path: Path) -> None:
+    """Raises `ContentError` for a face in a last line without end, where the line says that it is
+    cut: it has fewer than 3 corners, or corners of two forms."""
+    words = line.split()[1:]
+    forms = {re.sub(rb"\d+", b"0", word.replace(b"-", b"")) for word in words}
+    if len(words) < 3 or len(forms) > 1:
+        raise ContentError(
+            f"{path} ends within a face, {line.strip().decode()[-40:]!r}, so it is cut short; "
+            "export it again"
+        )
+
+
+def _cut_notes(
+    ended: bool,
+    promised: int,
+    corners: np.ndarray,
+    counts: np.ndarray,
+    held: int,
+    path: Path,
+) -> list[str]:
+    """Notes on signs that a file is cut short between two faces or two digits. Raises
+    `ContentError` if two of the signs agree."""
+    faces = max(int((counts >= 3).sum()), int((counts - 2).clip(0).sum()))
+    if faces < promised:
+        numbers = f"promises {promised} faces in its comments but holds {faces}"
+        if not ended:
+            raise ContentError(
+                f"{path} {numbers}, and its last face has no line end; export it again"
+            )
+        return [f"it {numbers}; it may be cut short"]
+    unused = held - len(np.unique(corners)) if not ended and len(corners) else 0
+    text = f"its last face has no line end, and {unused} of {held} vertices belong to no face"
+    return [f"{text}; it may be cut short"] if unused else []
 
 
 def _statements(path: Path) -> bytes:

@@ -21,6 +21,7 @@ from nstr3d.io.textlines import (
 
 # Letters before OFF name columns after x, y and z; 4 and n change the meaning of the columns.
 # NOFF has normals and nOFF has n dimensions.
+BINARY = re.compile(rb"(?i)\s*\w*OFF\s+BINARY")
 KEYWORD = re.compile(rb"\s*((?:ST)?C?N?)(4?n?)OFF(?![a-z])", re.IGNORECASE)
 # The counts of vertices, faces and edges, on one line or on three.
 COUNTS = re.compile(rb"(\d+) +(\d+)( +\d+)? *\n|(\d+) *\n(\d+) *\n\d+ *\n")
@@ -33,14 +34,15 @@ def read_off(path: Path) -> Polygons:
     `ContentError` for another count of lines than the file promises, for text that is not numbers,
     and for OFF in 4 or n dimensions and binary OFF.
     """
+    with open(path, "rb") as file:
+        if BINARY.match(file.read(64)):
+            raise ContentError(f"{path} is binary OFF; export it as OFF text or PLY")
     text = clean_text(path, "OFF", b"#")
     keyword = KEYWORD.match(text)
     if keyword:
         if keyword[2] or keyword[0].endswith(b"nOFF"):
             raise ContentError(f"{path} is OFF in 4 or n dimensions; export it in 3 dimensions")
         text = text[keyword.end() :]
-    if text.lstrip()[:6].upper() == b"BINARY":
-        raise ContentError(f"{path} is binary OFF; export it as OFF text or PLY")
     text = re.sub(rb"\n+", b"\n", text.lstrip())
     counts = COUNTS.match(text)
     if not counts:

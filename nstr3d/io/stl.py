@@ -11,6 +11,7 @@ import numpy as np
 from nstr3d.io.errors import ContentError
 from nstr3d.io.polygons import Polygons
 from nstr3d.io.textlines import (
+    BLANK,
     WordError,
     clean_text,
     first_columns,
@@ -28,8 +29,9 @@ def read_stl(path: Path) -> Polygons:
     """The triangles of an STL file, without shared vertices.
 
     Normals, attributes and names are ignored. A binary file may have bytes after its facets and may
-    leave its count unset. Raises `ContentError` for a file that is cut short, in both forms, and
-    for a binary file whose length contradicts its count.
+    leave its count unset. A text may lack its last line if its facets are complete. Raises
+    `ContentError` for a file that is cut short, in both forms, and for a binary file whose length
+    contradicts its count.
     """
     if _is_text(path):
         return _read_text(path)
@@ -115,13 +117,14 @@ def _one_keyword_a_line(text: bytes) -> bytes:
 
 def _facets(text: bytes, path: Path) -> Polygons:
     """The polygons of a text whose keywords begin lines."""
-    buffer = np.frombuffer(text + b"\0" * 8, np.uint8)
-    starts = line_starts(buffer[:-8])
-    is_vertex, is_facet, is_end, is_close = (
-        _begins(buffer, starts, word) for word in (b"vertex ", b"facet", b"endloop", b"endsolid")
+    buffer = np.frombuffer(text + b"\0" * 9, np.uint8)
+    starts = line_starts(buffer[:-9])
+    words = b"vertex ", b"facet", b"endloop", b"endfacet", b"endsolid"
+    is_vertex, is_facet, is_end, is_done, is_close = (
+        _begins(buffer, starts, word) for word in words
     )
     lines = np.flatnonzero(is_vertex)
-    body = buffer[:-8].copy()
+    body = buffer[:-9].copy()
     body[starts[is_vertex][:, None] + np.arange(len(b"vertex"))] = ord(" ")
     try:
         values, widths = parse_rows(select_lines(body, starts, is_vertex))
@@ -135,13 +138,16 @@ def _facets(text: bytes, path: Path) -> Polygons:
     last = np.flatnonzero(is_facet)[-1:]
     is_closed = len(last) == 0 or is_close[last[0] :].any()
     whole = is_facet.sum() == len(counts) and counts.sum() == len(lines) and (widths == 3).all()
-    if not whole or (counts < 3).any() or not is_closed:
+    is_done &= buffer[starts + len(b"endfacet")] <= BLANK
+    if not whole or (counts < 3).any() or not (is_closed or is_done.sum() == len(counts)):
         raise ContentError(
             f"{path} could not be read as STL: it begins {is_facet.sum()} facets, but "
             f"{(counts >= 3).sum()} are complete and {is_close.sum()} lines say endsolid; it is "
             "damaged or cut short"
         )
-    return Polygons(first_columns(values, widths, 3), np.arange(len(lines)), counts)
+    note = f"it does not end in endsolid; its {len(counts)} facets, all complete, were read"
+    notes = () if is_closed else (note,)
+    return Polygons(first_columns(values, widths, 3), np.arange(len(lines)), counts, notes)
 
 
 def _begins(buffer: np.ndarray, starts: np.ndarray, word: bytes) -> np.ndarray:

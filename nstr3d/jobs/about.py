@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -78,3 +79,9 @@ def read_faces(path: Path) -> tuple[Mesh, list[str]] | None:
         if path.suffix.lower() not in CLOUD_SUFFIXES:
             raise
         return None
+
+
+def place_in(bounds: Box) -> dict[str, Any]:
+    """The bounds and the extent, and in 3D the units that the extent suggests, by name."""
+    place = {"bounds": dataclasses.asdict(bounds), "extent": bounds.extent.tolist()}
+    return place | ({"units": guess_units(bounds)} if len(bounds.lower) == 3 else {})

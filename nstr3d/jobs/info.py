@@ -3,7 +3,6 @@ points, lines, pictures and sounds as they are read, without repair."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import zipfile
 import zlib
@@ -17,7 +16,16 @@ from nstr3d.io import load_lines, read_cloud
 from nstr3d.io.atomic import check_readable
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.lines import holds_lines
-from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head, read_faces
+from nstr3d.jobs.about import (
+    about_picture,
+    about_sound,
+    box_of,
+    guess_units,
+    head,
+    place_in,
+    read_faces,
+)
+from nstr3d.jobs.exported import about_network, about_page
 from nstr3d.model.header import load_compressed_header, read_header, read_tree
 from nstr3d.signals.kinds import kind_of
 from nstr3d.system import one_line
@@ -55,6 +63,8 @@ def _kind(path: Path) -> Callable[[Path], dict[str, Any]]:
     suffix = path.suffix.lower()
     if suffix in (".safetensors", ".nstq"):
         return _about_model if suffix == ".safetensors" else _about_compressed
+    if suffix in (".html", ".onnx"):
+        return about_page if suffix == ".html" else about_network
     if path.name == REPORT:
         return _about_report
     if holds_lines(path):
@@ -148,7 +158,7 @@ def _about_lines(path: Path) -> dict[str, Any]:
         "points": len(lines.points),
         "dimensions": lines.points.shape[1],
         "values": None if values is None else [float(values.min()), float(values.max())],
-        **_place(box_of(lines.points)),
+        **place_in(box_of(lines.points)),
     }
 
 
@@ -170,7 +180,7 @@ def _about_grid(path: Path) -> dict[str, Any]:
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is no usable grid of distances: {one_line(error)}.") from error
     about = {"kind": "grid of distances", "shape": list(distance.shape), "spacing": spacing}
-    return about | {"least": least, "most": most, **_place(box)}
+    return about | {"least": least, "most": most, **place_in(box)}
 
 
 def _about_signal(path: Path) -> dict[str, Any]:
@@ -191,7 +201,7 @@ def _about_mesh(path: Path) -> dict[str, Any]:
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
         "closed": _closed(mesh),
-        **_place(mesh.bounds),
+        **place_in(mesh.bounds),
         "notes": notes,
         "command": f"nstr3d fit {path}",
     }
@@ -216,12 +226,7 @@ def _about_points(path: Path) -> dict[str, Any]:
         "points": len(cloud.points),
         "normals": cloud.normals is not None,
         "columns": reading.columns,
-        **_place(box_of(finite)),
+        **place_in(box_of(finite)),
         "notes": list(reading.warnings),
         "command": f"nstr3d points {path}",
     }
-
-
-def _place(bounds: Box) -> dict[str, Any]:
-    place = {"bounds": dataclasses.asdict(bounds), "extent": bounds.extent.tolist()}
-    return place | ({"units": guess_units(bounds)} if len(bounds.lower) == 3 else {})

@@ -178,8 +178,8 @@ class MeshStages(SurfaceStages[MeshJob]):
 
 
 def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up) -> np.ndarray:
-    """The input mesh (left) and the neural surface (right), sphere traced from the same camera,
-    each ``size`` pixels square below its title, with the axis ``up`` upward."""
+    """The input mesh (left) and the neural surface (right) from the same camera, each ``size``
+    pixels square below its title, with the axis ``up`` upward."""
     camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
     config = RenderConfig(ground=Ground())
     views = {"input": distance.sdf(), "neural surface": result.sdf()}

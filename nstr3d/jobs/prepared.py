@@ -49,7 +49,8 @@ def prepare_mesh(
     themselves; `unite_overlap` completes it.
 
     Strays far from the other parts are left out; ``drop_far`` leaves out all far parts. This comes
-    first, because tolerances of repair depend on the size of the mesh. Open surfaces become sheets
+    first, because tolerances of repair depend on the size of the mesh. Far parts without area count
+    as degenerate, as such parts elsewhere do. Open surfaces become sheets
     if ``thickness`` gives their thickness for the box of the mesh; strays are then kept. Raises
     ValueError for a mesh that is too large or too small, for one that encloses nothing, and as
     `repair` does.
@@ -57,8 +58,15 @@ def prepare_mesh(
     check_size(original)
     merged, count = merge_vertices(original)
     merged, far, dropped = _without_far(merged, drop_far, strays=thickness is None)
+    empty = [part for part in dropped if part.empty]
+    dropped = tuple(part for part in dropped if not part.empty)
     thick = thickness and thickness(merged.bounds)
     whole, repairs, part = repair_parts(merged, merged=count)
+    repairs = dataclasses.replace(
+        repairs,
+        degenerate_faces=repairs.degenerate_faces + sum(each.faces for each in empty),
+        lost_parts=repairs.lost_parts + len(empty),
+    )
     solid = _with_far(close_repaired(whole, repairs, part, thick), dropped)
     check_solid(solid)
     mesh, union = unite_repaired(solid.mesh, repairs)
@@ -91,9 +99,9 @@ def _without_far(
     mesh: Mesh, drop_far: bool, strays: bool
 ) -> tuple[Mesh, FarParts, tuple[FarPart, ...]]:
     """``mesh`` without far parts, the far parts that are left, and those that were dropped: all if
-    ``drop_far``, else the strays among them if ``strays``."""
+    ``drop_far``, else the strays among them if ``strays``, and those without area always."""
     far = far_parts(mesh)
-    flags = [drop_far or (strays and each.stray) for each in far.parts]
+    flags = [drop_far or each.empty or (strays and each.stray) for each in far.parts]
     if not any(flags):
         return mesh, far, ()
     dropped = tuple(each for each, flag in zip(far.parts, flags) if flag)

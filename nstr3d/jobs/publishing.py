@@ -16,7 +16,7 @@ from pathlib import Path
 from nstr3d.io.atomic import remove_leftovers
 from nstr3d.io.fileset import discard, replace_set, settle, stage
 from nstr3d.io.folder import Folder
-from nstr3d.io.lock import RUNS, SILENCE, Lock, Policy, hold
+from nstr3d.io.lock import RUNS, SILENCE, Lock, Policy, hold, remove_empty, remove_unfinished
 from nstr3d.jobs.messages import Message, sentence
 from nstr3d.jobs.stages import stop_on_signal
 
@@ -104,8 +104,7 @@ def writing_alone(
                 _clean(out, names)
             yield lock
     finally:
-        with suppress(OSError):  # another run has a record there, or the folder is absent
-            (out / RUNS).rmdir()
+        remove_empty(out)
 
 
 @contextmanager
@@ -127,9 +126,9 @@ def writing_file(path: Path) -> Iterator[None]:
             remove_leftovers(path)
             yield
     finally:
-        for folder in (place / RUNS, place):
-            with suppress(OSError):  # another run has a record there, or the folder is absent
-                folder.rmdir()
+        remove_empty(place)
+        with suppress(OSError):  # another run has a record there, or the folder is absent
+            place.rmdir()
 
 
 def _clean(out: Path, names: Collection[str]) -> None:
@@ -138,10 +137,7 @@ def _clean(out: Path, names: Collection[str]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     for name in (*names, REPORT):
         remove_leftovers(out / name)
-    for entry in os.scandir(out / RUNS):
-        if entry.name.startswith("."):  # a record that a killed run has not finished
-            with suppress(OSError):
-                os.unlink(entry.path)
+    remove_unfinished(out)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ for _symbol, _build in ((operator.add, "fadd"), (operator.sub, "fsub"), (operato
     _arithmetic(_symbol, _build)
 
 
-def _pointer(context, builder, kind, array, value, index, vector):
+def _pointer(context, builder, kind, value, index, vector):
     """The address of element ``index`` of an array, as a pointer to ``vector``."""
     data = context.make_array(kind)(context, builder, value=value).data
     at = builder.gep(data, [index])
@@ -90,13 +90,28 @@ def _loader(lanes: int):
             index = context.cast(builder, args[1], signature.args[1], types.intp)
             vector = ir.VectorType(ir.FloatType(), lanes)
             return builder.load(
-                _pointer(context, builder, signature.args[0], array, args[0], index, vector),
+                _pointer(context, builder, signature.args[0], args[0], index, vector),
                 align=4,
             )
 
         return KINDS[lanes](array, index), build
 
     return load
+
+
+@intrinsic
+def item(typing, array, index):
+    """The element at ``index``, which is not negative, of a flat array of float32 or int32.
+
+    ``array[index]`` tests whether the index is negative, which costs more than a product.
+    """
+
+    def build(context, builder, signature, args):
+        index = context.cast(builder, args[1], signature.args[1], types.intp)
+        scalar = context.get_value_type(signature.args[0].dtype)
+        return builder.load(_pointer(context, builder, signature.args[0], args[0], index, scalar))
+
+    return array.dtype(array, index), build
 
 
 def _splatter(lanes: int):
@@ -128,7 +143,7 @@ def store(typing, array, index, vector):
         index = context.cast(builder, args[1], signature.args[1], types.intp)
         builder.store(
             args[2],
-            _pointer(context, builder, signature.args[0], array, args[0], index, args[2].type),
+            _pointer(context, builder, signature.args[0], args[0], index, args[2].type),
             align=4,
         )
         return context.get_dummy_value()
@@ -303,7 +318,7 @@ def sine_and_cosine(x):
 def decay(x):
     """``exp(-x)`` of a vector of WIDE float32 that are not negative, with a relative error of about
     1e-7."""
-    scaled = largest(x * splat_wide(-1.4426950408889634), splat_wide(-120.0))
+    scaled = largest(x * splat_wide(-1.4426950408889634), splat_wide(-60.0))
     shifted = scaled + splat_wide(_ROUND)
     offset = scaled - (shifted - splat_wide(_ROUND))
     power = fma(fma(splat_wide(_EXP[5]), offset, splat_wide(_EXP[4])), offset, splat_wide(_EXP[3]))

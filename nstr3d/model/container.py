@@ -20,7 +20,7 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.model.header import CHECKSUM, FORMAT, LARGEST_HEADER, TEXT, check_regular
 
 LARGEST_TEXT = 1 << 18  # bytes of the text; in the header, it may take twice as many
-PART = 1 << 20  # elements that are checked at a time
+PART = 1 << 17  # elements that are checked at a time
 
 
 @dataclass(frozen=True)

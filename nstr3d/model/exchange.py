@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.io.atomic import atomic_path
-from nstr3d.sdf import Sdf, world_distance
+from nstr3d.sdf import Sdf, world_bound
 from nstr3d.system import check_memory
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
@@ -102,6 +102,9 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     is added to the points in double precision and is 0 by default. Points relative to the origin
     are precise; world points alone are as precise as float32 can hold them.
 
+    Outside the unit box of the fit the model gives `nstr3d.sdf.world_bound`, a lower bound of the
+    distance, because a graph without derivatives cannot give more.
+
     Its metadata hold ``bounds``, ``lipschitz`` and ``origin`` as JSON; ``origin`` is null, or the
     origin to use. Before the file is published, onnxruntime evaluates it at random points. Raises
     ModuleNotFoundError without the extra ``export``, and ValueError if the results differ from the
@@ -147,8 +150,8 @@ class _Distance(nn.Module):
 
     def forward(self, points: Tensor, origin: Tensor | None = None) -> Tensor:
         if origin is None:
-            return world_distance(self.field, self.frame, points)
-        return world_distance(self.field, self.frame, points.double() + origin).to(points.dtype)
+            return world_bound(self.field, self.frame, points)
+        return world_bound(self.field, self.frame, points.double() + origin).to(points.dtype)
 
 
 def _make_optional(graph: Any, value: np.ndarray) -> None:
@@ -183,7 +186,9 @@ def _compare(path: Path, fit: Fit, origin: tuple[float, ...] | None) -> None:
         for count in (len(at), 1):
             single = inputs | {"points": inputs["points"][:count].astype(np.float32)}
             (distances,) = session.run(None, single)
-            deviation = float(np.abs(np.asarray(distances) - fit.sdf()(at[:count])).max())
+            with torch.no_grad():
+                expected = fit.sdf().bound(torch.from_numpy(at[:count])).cpu().numpy()
+            deviation = float(np.abs(np.asarray(distances) - expected).max())
             if not deviation <= AGREEMENT * fit.bounds.diagonal:
                 raise ValueError(
                     f"The ONNX model differs from the field by up to {deviation:.3g}; this version "

@@ -7,13 +7,14 @@ works with any `Sdf`. Users can add shadings of their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
+from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
 from nstr3d.surface.curvature import curvatures_at
 from nstr3d.surface.trace import EmptySpace
@@ -29,7 +30,9 @@ class Surface:
     gradient. ``directions (n, 3)`` are the unit directions of the rays, and ``depth (n,)`` is along
     them. ``axes (3, 3)`` are the camera's right, up and backward axes, and ``up (3,)`` is the
     world's up. ``span`` is the nearest and the farthest depth of the bounds from the camera, and
-    ``empty`` the empty space of ``sdf``. Lengths are in world units.
+    ``empty`` the empty space of ``sdf``. In a picture, ``light`` keeps what changes slowly over it,
+    ``at (n, 2)`` are the rows and columns of the points, and ``pixel`` is the width of a pixel at
+    depth 1. Lengths are in world units.
     """
 
     sdf: Sdf
@@ -42,6 +45,22 @@ class Surface:
     steepness: Tensor
     directions: Tensor
     depth: Tensor
+    light: SoftLight | None = None
+    at: Tensor | None = None
+    pixel: float = 0.0
+
+    def slowly(self, values: Callable[[Surface], Tensor]) -> Tensor:
+        """``values (n, 2)`` of the points, which change slowly over a picture: where they do, most
+        are interpolated between every other pixel."""
+        if self.light is None or self.at is None:
+            return values(self)
+        place = self.at, self.points, self.facing, self.pixel * self.depth
+        return self.light.spread(*place, lambda which: values(self._part(which)))
+
+    def _part(self, which: Tensor) -> Surface:
+        names = ("points", "normals", "steepness", "directions", "depth")
+        parts = {name: getattr(self, name)[which] for name in names}
+        return replace(self, **parts, light=None, at=None)
 
     @property
     def facing(self) -> Tensor:
@@ -100,11 +119,11 @@ class Studio:
         points, normals, directions = seen.points, seen.facing, seen.directions
         row = points.new_tensor
         albedo = self.albedo(points).to(points) if callable(self.albedo) else row(self.albedo)
-        open_sky = self.openness(seen, normals)[:, None]
+        key = _towards(self.key, seen)
+        soft = seen.slowly(lambda part: self._soft(part, key)).to(points)
+        open_sky, shadow = soft.split(1, dim=1)
         above = 0.5 + 0.5 * (normals @ seen.up)[:, None]
         light = (row(self.ground) * (1 - above) + row(self.sky) * above) * open_sky
-        key = _towards(self.key, seen)
-        shadow = self.shadow(seen, normals, key)[:, None]
         lit = (normals @ key).clamp_min(0)[:, None] * shadow
         light = light + lit * row(self.key.colour)
         # The fill light is a broad panel: it reaches beyond the terminator, and hollows see less of
@@ -118,6 +137,12 @@ class Studio:
         half = half / half.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         shine = (normals * half).sum(dim=-1, keepdim=True).clamp_min(0) ** 48 * lit
         return display(light * albedo + self.gloss * shine * row(self.key.colour))
+
+    def _soft(self, seen: Surface, key: Tensor) -> Tensor:
+        """The shares ``(n, 2)`` of the sky and of the light in the direction ``key`` that reach the
+        points."""
+        normals = seen.facing
+        return torch.stack([self.openness(seen, normals), self.shadow(seen, normals, key)], dim=1)
 
     def openness(self, seen: Surface, normals: Tensor) -> Tensor:
         """The fraction ``(n,)`` of the sky that each point sees, in [0, 1].

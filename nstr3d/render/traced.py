@@ -13,11 +13,12 @@ from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.ground import Ground, Shade
 from nstr3d.render.shading import Shading, Studio, Surface, Vector
+from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
 from nstr3d.surface.trace import EmptySpace, sphere_trace
 from nstr3d.types import Rays, expect
 
-THIN = 0.25  # parts thinner along a ray than this fraction of a pixel may be missed
+THIN = 0.5  # parts thinner along a ray than this fraction of a pixel may be missed
 CHUNK = 1 << 18  # rays that are traced at a time
 
 
@@ -130,6 +131,7 @@ def measure(
 
     Raises ValueError if a pinhole camera stands on or inside the surface, or ``chunk`` is below 1.
     """
+    sdf = replace(sdf, cast=None)  # whose normals are for shading
     view = _View(sdf, camera, RenderConfig(), EmptySpace.of(sdf, device), chunk)
     rays = camera.rays(device)
     depth = torch.full_like(rays.origins[:, 0], torch.inf)
@@ -176,6 +178,7 @@ class _View:
         )
         self.device = empty.origin.device
         self.axes = torch.tensor(camera.axes, device=self.device)
+        self.light = SoftLight(camera.height, camera.width, self.device)
         up = torch.tensor(camera.up, dtype=torch.float64, device=self.device)
         self.up = up / up.norm()
         if camera.span is None:
@@ -198,9 +201,9 @@ class _View:
     def picture(self) -> np.ndarray:
         """The picture: one ray for each pixel, then more rays where neighbours differ."""
         camera, fine = self.camera, self.config.samples_per_axis
-        pixels = self.colours(
-            camera, torch.arange(camera.width * camera.height, device=self.device)
-        )
+        order = self.light.order(camera.width).to(self.device)
+        pixels = torch.empty(len(order), 4, dtype=torch.float64, device=self.device)
+        pixels[order] = self.colours(camera, order)
         if fine > 1 and len(rough := self.rough(pixels)):
             pixels[rough] = self.supersampled(rough, fine)
         if self.config.backdrop is None:
@@ -247,6 +250,7 @@ class _View:
     def _shade(self, camera: Camera, which: Tensor) -> Tensor:
         rays = camera.rays(self.device, which)
         hit, seen = self.trace_surface(rays)
+        seen = replace(seen, light=self.light, at=self._places(camera, which[hit]))
         colours = self._behind(camera, which)
         if self.shade is not None:
             colours[:, :3] *= self.shade.light(rays)[:, None]
@@ -259,26 +263,33 @@ class _View:
     def trace_surface(self, rays: Rays) -> tuple[Tensor, Surface]:
         """Trace ``rays``; return the mask ``(n,)`` of the hits and the surface at the hits."""
         sdf = self.sdf
-        hits = sphere_trace(sdf, rays, footprint=THIN * self.camera.pixel, empty=self.empty)
+        hit, depth, normals, steepness = self._cast(rays) if sdf.cast else self._trace(rays)
+        directions = rays.directions[hit]
+        points = torch.addcmul(rays.origins[hit], depth[:, None], directions)
+        frame = self.axes, self.up, self.span
+        seen = Surface(sdf, self.empty, *frame, points, normals, steepness, directions, depth)
+        return hit, replace(seen, pixel=self.camera.pixel)
+
+    def _cast(self, rays: Rays) -> tuple[Tensor, ...]:
+        """The mask ``(n,)`` of the hits, and their depth, normals and steepness, without steps."""
+        depth, normals = self.sdf.cast(rays)  # type: ignore[misc]
+        hit = depth.isfinite()
+        return hit, depth[hit], normals[hit], torch.ones_like(depth[hit])
+
+    def _trace(self, rays: Rays) -> tuple[Tensor, ...]:
+        """What `_cast` returns, by sphere tracing."""
+        hits = sphere_trace(self.sdf, rays, footprint=THIN * self.camera.pixel, empty=self.empty)
         points, directions = hits.points[hits.mask], rays.directions[hits.mask]
         # An exact distance has no safe gradient on the surface; a little before it, it has one.
-        before = points - 3e-5 * sdf.bounds.diagonal * directions
-        slope = sdf.gradient(before).to(points.dtype) if len(points) else points
+        before = points - 3e-5 * self.sdf.bounds.diagonal * directions
+        slope = self.sdf.gradient(before).to(points.dtype) if len(points) else points
         steepness = slope.norm(dim=-1).clamp_min(1e-12)
-        depth = hits.depth[hits.mask]
-        normals = slope / steepness[:, None]
-        return hits.mask, Surface(
-            sdf,
-            self.empty,
-            self.axes,
-            self.up,
-            self.span,
-            points,
-            normals,
-            steepness,
-            directions,
-            depth,
-        )
+        return hits.mask, hits.depth[hits.mask], slope / steepness[:, None], steepness
+
+    def _places(self, camera: Camera, which: Tensor) -> Tensor:
+        """Rows and columns ``(m, 2)`` in this picture of pixels ``which (m,)`` of ``camera``."""
+        places = torch.stack([which // camera.width, which % camera.width], dim=1).double()
+        return (places + 0.5) / (camera.width / self.camera.width) - 0.5
 
     def _behind(self, camera: Camera, which: Tensor) -> Tensor:
         """The RGBA ``(m, 4)`` of the background at the pixels ``which (m,)``."""

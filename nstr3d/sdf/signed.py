@@ -17,12 +17,14 @@ from nstr3d.sdf.above import above
 from nstr3d.sdf.algebra import Algebra
 from nstr3d.sdf.queries import Queries
 from nstr3d.sdf.recipe import Recipe
-from nstr3d.types import Box, Frame, expect
+from nstr3d.types import Box, Frame, Rays, expect
 
 Points = TypeVar("Points", np.ndarray, Tensor)
 # Points that a field evaluates at once without derivatives. It bounds memory and fits the cache.
 CHUNK = 1 << 16
-ROUNDING = 1e-6  # unit box; a rounding error of a frame's centre below it does not show
+SIDE = 12  # points along a face of the unit box, from which the surface is seen from outside
+TURNS = 3  # corrections of the point at which the way from outside enters the unit box
+PIECE = 1 << 13  # points outside the unit box that are compared with those of its faces at once
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,20 @@ class Sdf(Queries, Algebra):
     contains the surface. ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
     exact distance, more for a fitted one. The optional ``both`` maps points to the distance and its
     gradient ``(n, 3)`` in closed form, detached; without it, autograd differentiates ``distance``.
-    ``recipe`` says how the distance was made, if it can be saved. An analytic shape, a baseline, a
-    fitted field and a combination of them are interchangeable as an `Sdf`.
+    ``below`` maps points to a value ``(n,)`` of the same sign that, over ``lipschitz``, exceeds the
+    distance to the surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to
+    the depths ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of
+    shading there; without it, pictures are sphere traced. ``recipe`` says how the distance was
+    made, if it can be saved. An analytic shape, a baseline, a fitted field and a combination of
+    them are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
     bounds: Box
     lipschitz: float = 1.0
     both: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
+    below: Callable[[Tensor], Tensor] | None = None
+    cast: Callable[[Rays], tuple[Tensor, Tensor]] | None = None
     recipe: Recipe | None = dataclass_field(default=None, compare=False, repr=False)
 
     def __call__(self, points: Points) -> Points:
@@ -70,10 +78,19 @@ class Sdf(Queries, Algebra):
         detached."""
         if self.both is not None:
             return self.both(points.detach())
-        with torch.enable_grad():
-            at = points.detach().requires_grad_(True)
-            value = self.distance(at)
-            return value.detach(), torch.autograd.grad(value.sum(), at)[0]
+        return _differentiated(self.distance, points)
+
+    def bound(self, points: Tensor) -> Tensor:
+        """A value ``(n,)`` at torch ``points (n, 3)`` that, over ``lipschitz``, never exceeds the
+        distance to the surface: what a step along a ray may rely on."""
+        return self.distance(points) if self.below is None else self.below(points)
+
+    def bound_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """`bound` ``(n,)`` and its gradient ``(n, 3)`` at torch points of floats ``(n, 3)``,
+        detached."""
+        if self.below is None:
+            return self.value_and_gradient(points)
+        return _differentiated(self.below, points)
 
     def normals(self, points: Points) -> Points:
         """Unit outward normals ``(n, 3)``, zero where the gradient vanishes. Raises the errors of a
@@ -120,29 +137,32 @@ def from_field(
             f"{field.out_dim}."
         )
 
-    def distance(points: Tensor) -> Tensor:
-        if not points.is_floating_point():
-            points = points.to(torch.get_default_dtype())
-        if len(points) <= chunk or (points.requires_grad and torch.is_grad_enabled()):
-            return world_distance(field, frame, points)
-        return torch.cat([world_distance(field, frame, piece) for piece in points.split(chunk)])
+    def chunked(
+        function: Callable[[nn.Module, Frame, Tensor], Tensor],
+    ) -> Callable[[Tensor], Tensor]:
+        def values(points: Tensor) -> Tensor:
+            if not points.is_floating_point():
+                points = points.to(torch.get_default_dtype())
+            if len(points) <= chunk or (points.requires_grad and torch.is_grad_enabled()):
+                return function(field, frame, points)
+            return torch.cat([function(field, frame, piece) for piece in points.split(chunk)])
+
+        return values
+
+    def closed(points: Tensor) -> tuple[Tensor, Tensor]:
+        unit, inside = _placed(frame, points)
+        value, steep = _value_and_gradient(field, inside)
+        outside = (unit != inside).any(dim=1)
+        if outside.any():
+            value[outside], steep[outside] = _extended(field, unit[outside])
+        return value * frame.scale, steep
 
     def both(points: Tensor) -> tuple[Tensor, Tensor]:
-        unit, inside = _placed(frame, points)
-        at = inside.to(next(field.parameters()))
-        answer = field.value_and_gradient(at)  # type: ignore[operator]
-        value, steep = (tensor.to(unit) for tensor in answer)
-        beyond = unit - inside
-        steep = torch.where(
-            beyond == 0, steep, 0.0
-        )  # along the other axes the nearest point of the box does not move
-        away = beyond + value.clamp_min(0) * steep
-        length = (beyond.square().sum(dim=1, keepdim=True) + value.clamp_min(0).square()).sqrt()
-        within = (beyond == 0).all(dim=1, keepdim=True)
-        slope = torch.where(within, steep, away / length.clamp_min(1e-30))
-        return torch.where(within, value, length)[:, 0] * frame.scale, slope
+        value, slope = zip(*map(closed, points.split(chunk)))
+        return torch.cat(value), torch.cat(slope)
 
-    return Sdf(distance, bounds, lipschitz, both if hasattr(field, "value_and_gradient") else None)
+    made = both if hasattr(field, "value_and_gradient") else None
+    return Sdf(chunked(world_distance), bounds, lipschitz, made, chunked(world_bound))
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
@@ -150,13 +170,39 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
 
     ``frame`` maps the unit box of the field to the world. The frame is applied in the points'
     dtype; the field is evaluated on its own device in its own dtype; the result has the dtype and
-    device of the points. The field is not defined outside the unit box. There the distance is
-    ``sqrt(r^2 + max(f, 0)^2)``, where r is the distance to the box and f is the field at the
-    nearest point of the box. For an exact f, this is at most the distance to any surface in the
-    box, so sphere tracing stays safe.
+    device of the points. The field is not defined outside the unit box. There the distance is the
+    least sum of the way to a point of the box and the field at that point, over the points that a
+    short search finds. For an exact field it is at least the distance, and it is the distance where
+    the search ends at the surface's nearest point. Its derivative there is in the points alone, not
+    in the field's parameters.
+    """
+    unit, inside = _placed(frame, points)
+    outside = (unit != inside).any(dim=1)
+    if not outside.any():
+        return field(inside.to(next(field.parameters()))).to(unit)[:, 0] * frame.scale
+    value = field(inside[~outside].to(next(field.parameters()))).to(unit)[:, 0]
+    beyond, steep = _extended(field, unit[outside].detach())
+    if unit.requires_grad:
+        beyond = beyond + ((unit - unit.detach())[outside] * steep).sum(dim=1)
+    whole = unit.new_zeros(len(unit)).masked_scatter(~outside, value)
+    return whole.masked_scatter(outside, beyond) * frame.scale
+
+
+def world_bound(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
+    """A lower bound ``(n,)`` of the distance in world units: as `world_distance`, but outside the
+    unit box ``sqrt(r^2 + max(f, 0)^2)``, where r is the distance to the box and f is the field at
+    the nearest point of the box.
+
+    For an exact f, this is at most the distance to any surface in the box, so sphere tracing stays
+    safe.
     """
     unit, inside = _placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
+    # Inside the box the rest changes nothing. A GPU would have to wait for the question, and an
+    # exported graph cannot ask it.
+    asked = not (unit.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling())
+    if asked and torch.equal(unit, inside):
+        return value * frame.scale
     gap = (unit - inside).square().sum(dim=1)
     outside = gap > 0
     # The slope of the square root is infinite at 0, so points inside the box get the constant 1.
@@ -164,14 +210,78 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     return torch.where(outside, beyond, value) * frame.scale
 
 
+@torch.no_grad()
+def _extended(field: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The distance ``(n,)`` of a field and its gradient ``(n, 3)`` at ``points (n, 3)`` outside
+    the unit box.
+
+    The straight way from a point to the surface enters the box at some q. There the field knows how
+    far the surface is, and its gradient where. The search starts at the nearest point of the box,
+    and on the way to the part of the surface that is nearest among those seen from the faces.
+    """
+    seen = _foot(field, _faces().to(points))[1]
+    nearest = [torch.cdist(piece, seen).argmin(dim=1) for piece in points.split(PIECE)]
+    best, steep = torch.full_like(points[:, 0], torch.inf), torch.zeros_like(points)
+    for at in (points.clamp(-1, 1), _entry(points, seen[torch.cat(nearest)])):
+        for _ in range(TURNS):
+            value, foot = _foot(field, at)
+            total = (points - at).norm(dim=1) + value
+            better = total < best
+            best = torch.where(better, total, best)
+            away = torch.nn.functional.normalize(points - foot, dim=1)
+            steep = torch.where(better[:, None], away, steep)
+            at = _entry(points, foot)
+    return best, steep
+
+
+def _foot(field: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The distance ``(n,)`` to the surface, and the point of it ``(n, 3)`` that a step of this
+    length along the gradient reaches, clipped to the box."""
+    value, slope = _value_and_gradient(field, points)
+    value = value.clamp_min(0)
+    step = value[:, None] * torch.nn.functional.normalize(slope, dim=1)
+    return value, (points - step).clamp(-1, 1)
+
+
+def _entry(points: Tensor, targets: Tensor) -> Tensor:
+    """Where the ways from ``points (n, 3)`` outside the unit box to ``targets`` in it enter it."""
+    ahead = (points.abs() - 1).clamp_min(0)
+    share = torch.where(ahead > 0, ahead / (points - targets).abs(), 0.0).amax(dim=1, keepdim=True)
+    return torch.lerp(points, targets, share).clamp(-1, 1)
+
+
+def _faces() -> Tensor:
+    """Points ``(6 * SIDE^2, 3)`` on the faces of the unit box, at the centres of squares."""
+    middles = (torch.arange(SIDE, dtype=torch.float64) + 0.5) * (2 / SIDE) - 1
+    sides = torch.tensor([-1.0, 1.0], dtype=torch.float64)
+    face = torch.cartesian_prod(sides, middles, middles)
+    return torch.cat([face.roll(axis, dims=1) for axis in range(3)])
+
+
+def _value_and_gradient(field: nn.Module, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The field ``(n,)`` and its gradient ``(n, 3)`` at points of the unit box, of their dtype."""
+    at = points.to(next(field.parameters()))
+    if hasattr(field, "value_and_gradient"):
+        value, slope = field.value_and_gradient(at)  # type: ignore[operator]
+    else:
+        value, slope = field(at), gradient(field, at)
+    return value[:, 0].detach().to(points), slope.to(points)
+
+
+def _differentiated(function: Callable[[Tensor], Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    """The values ``(n,)`` of ``function`` and their gradient ``(n, 3)``, detached."""
+    with torch.enable_grad():
+        at = points.detach().requires_grad_(True)
+        value = function(at)
+        return value.detach(), torch.autograd.grad(value.sum(), at)[0]
+
+
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
-    moved = points - points.new_tensor(frame.centre)
-    if points.dtype == torch.float32:
-        # Far from the origin the centre itself is rounded. There the difference is exact, and what
-        # rounding took from the centre is subtracted from it.
-        rest = np.subtract(frame.centre, np.asarray(frame.centre, np.float32))
-        if np.abs(rest).max() > ROUNDING * frame.scale:
-            moved = moved - points.new_tensor(rest.tolist())
+    centre = torch.tensor(frame.centre, dtype=torch.float64)
+    nearest = centre.to(points.dtype)
+    # Far from the origin the centre itself is rounded. There the difference is exact, and what
+    # rounding took from the centre is subtracted from it.
+    moved = points - nearest.to(points.device) - (centre - nearest.double()).to(points)
     unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)

@@ -20,7 +20,7 @@ from nstr3d.types import Hits, Rays, expect
 
 MARGIN = 0.01  # enlargement of the bounds on every side, in diagonals of the bounds
 POLISH_STEPS = 24
-EMPTY_CELLS = 32  # cells of the empty space along the longest side of the bounds
+EMPTY_CELLS = 48  # cells of the empty space along the longest side of the bounds
 EMPTY_STEPS = 96
 # Fraction of the step for a flat surface that is tried, since surfaces are not flat.
 FLATNESS = 0.95
@@ -48,7 +48,7 @@ class EmptySpace:
     def of(
         sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
     ) -> EmptySpace:
-        """The empty space in the enlarged bounds of ``sdf``, from at most about 32^3 distances."""
+        """The empty space in the enlarged bounds of ``sdf``, from at most about 48^3 distances."""
         expect(sdf, Sdf, "sdf")
         margin = MARGIN * sdf.bounds.diagonal
         extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin
@@ -58,7 +58,7 @@ class EmptySpace:
         axes = [torch.arange(count, dtype=dtype, device=device) + 0.5 for count in counts]
         centres = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
         with torch.no_grad():
-            distance = sdf(origin + centres * cell).to(dtype)
+            distance = sdf.bound(origin + centres * cell).to(dtype)
         return EmptySpace(origin, cell, (distance / sdf.lipschitz).reshape(counts))
 
     def at(self, points: Tensor) -> Tensor:
@@ -162,7 +162,7 @@ class _Trace:
         points = torch.addcmul(
             self.rays.origins[which], depth[:, None], self.rays.directions[which]
         )
-        return self.sdf(points).to(depth.dtype) / self.sdf.lipschitz
+        return self.sdf.bound(points).to(depth.dtype) / self.sdf.lipschitz
 
     def march(self, relaxation: float, max_steps: int) -> None:
         """Step every ray until it hits the surface or leaves the bounds.

@@ -17,11 +17,13 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io.interop import to_trimesh
 from nstr3d.render.camera import Camera
 from nstr3d.render.contours import cap, contour_colours, contours, cut
+from nstr3d.render.traced import GREY
 from nstr3d.sdf import Sdf
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Box, Mesh, Up
 from nstr3d.view.controls import Controls, Settings
+from nstr3d.view.legend import Scale, picture
 from nstr3d.view.scene import (
     Curves,
     Shape,
@@ -29,6 +31,7 @@ from nstr3d.view.scene import (
     error_colours,
     joint_box,
     levels_of,
+    literal,
     muted,
     surface,
 )
@@ -36,6 +39,8 @@ from nstr3d.view.tracing import BEFORE, camera_of, shown, traced, view_of
 
 CLAY, INK, INSIDE = (176, 168, 156), (60, 92, 140), (158, 184, 212)
 SETTLED = 0.25  # seconds without camera motion before the view is sphere traced
+LEGEND = 120  # height of the scale of the errors in pixels
+BACKDROP = 160, 100  # pixels of the grey behind the shapes
 LIVE_RESOLUTION = 72  # extraction cells of a field in training, along the longest side
 
 
@@ -143,6 +148,10 @@ class Page:
         server.gui.configure_theme(show_logo=False, show_share_button=False)
         server.gui.main_panel.dock_right()
         server.scene.set_up_direction(camera.up)
+        small = replace(camera, width=BACKDROP[0], height=BACKDROP[1])
+        grey = GREY.colours(small, torch.arange(BACKDROP[0] * BACKDROP[1])).numpy()
+        self.backdrop = np.round(255 * grey).astype(np.uint8).reshape(*BACKDROP[::-1], 3)
+        server.scene.set_background_image(self.backdrop, "png")
         server.initial_camera.position, server.initial_camera.look_at = camera.eye, camera.target
         server.initial_camera.up, server.initial_camera.fov = (
             camera.up,
@@ -160,6 +169,7 @@ class Page:
 
     def _draw(self, now: Settings) -> None:
         scene, notes = self.server.scene, []
+        self.controls.legend.visible = now.error and self.distance is not None
         with self.server.atomic():
             for index, (shape, mesh) in enumerate(zip(self.shapes, self.meshes)):
                 notes.append(self._draw_surface(f"/shape{index}", shape, mesh, now))
@@ -214,14 +224,17 @@ class Page:
         if mesh is None or part is None or not len(part.faces):
             self.server.scene.remove_by_name(name)
             reason = "no closed surface at this level" if mesh is None else "all of it is cut away"
-            return f"**{shape.name}**: {reason}"
+            return f"**{literal(shape.name)}**: {reason}"
         vertices, faces = self._place(part.vertices), part.faces.astype(np.uint32)
-        note = f"**{shape.name}**: {len(mesh.faces):,} triangles"
+        note = f"**{literal(shape.name)}**: {len(mesh.faces):,} triangles"
         if now.error and self.distance is not None:
             colours, limit = error_colours(part, self.distance)
             self.server.scene.add_mesh_trimesh(
                 name, to_trimesh(Mesh(vertices.astype(np.float64), part.faces), colours)
             )
+            scale = Scale("distance to the input, world units", "0", f"{limit:.3g} and more")
+            image = picture(scale, LEGEND)
+            self.controls.legend.image = np.round(255 * image).astype(np.uint8)
             return f"{note}; error from violet, 0, to yellow, {limit:.3g}"
         side = "double" if now.plane is not None else "front"
         self.server.scene.add_mesh_simple(
@@ -237,11 +250,11 @@ class Page:
             view = view_of(client.camera)
             if not now.trace or view is None:
                 if seen is not None or number not in self.views:
-                    client.scene.set_background_image(None)
+                    client.scene.set_background_image(self.backdrop, "png")
                     self.views[number] = (None, time.monotonic())
             elif view != seen:
                 if seen is not None or not moved:  # the motion has just begun
-                    client.scene.set_background_image(None)
+                    client.scene.set_background_image(self.backdrop, "png")
                     self.views[number] = (None, time.monotonic())
                 elif time.monotonic() - moved > SETTLED:
                     self.views[number] = (view, moved)
@@ -257,7 +270,7 @@ class Page:
             try:
                 view = next(views, None)
             except ValueError as error:  # the camera is inside the surface
-                self.controls.status.content = str(error)
+                self.controls.status.content = literal(str(error))
                 return
             if view is None:
                 return

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from nstr3d.render.contours import Plane
 from nstr3d.types import Box
 
@@ -48,6 +50,7 @@ class Controls:
     ) -> None:
         self.bounds = bounds
         self.status = gui.add_markdown("")
+        self.legend = gui.add_image(np.full((1, 1, 3), 255, np.uint8), visible=False)
         with gui.add_folder("Surface", visible=models):
             self.resolution = gui.add_slider("Resolution", *RESOLUTIONS, 8, 128)
             step = float(f"{bounds.diagonal / 1000:.0e}")

@@ -3,6 +3,7 @@ from one surface to another as colours."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,12 +17,20 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.render.colours import colour_map
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.surface.extract import extract_mesh
+from nstr3d.system import one_line
 from nstr3d.training.fit import Fit, lipschitz_estimate
 from nstr3d.types import Box, Mesh, Polylines
 
 LIFT = 0.002  # distance, in diagonals, by which lines are raised off their surface
 NEAR = 0.02  # a point of a line within this many diagonals of the surface lies on the surface
+PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
 SAMPLES = 1 << 14  # points at which the Lipschitz bound is estimated
+
+
+def literal(text: str) -> str:
+    """Markdown that shows ``text``, such as the name of a file, letter by letter, so that a name
+    can neither load a picture nor run a program on the page."""
+    return PUNCTUATION.sub(r"\\\1", one_line(text))
 
 
 @dataclass(frozen=True)

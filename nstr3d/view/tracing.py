@@ -86,8 +86,10 @@ def _shown_sdf(sdf: Sdf, now: Settings) -> Sdf:
     plane = now.plane
     if plane is None:
         return level
-    return replace(
-        level, distance=lambda p: torch.maximum(level(p), p[:, plane.axis] - plane.offset)
+    return Sdf(
+        lambda p: torch.maximum(level.bound(p), p[:, plane.axis] - plane.offset),
+        level.bounds,
+        level.lipschitz,
     )
 
 
@@ -107,7 +109,7 @@ def _union(sdfs: Sequence[Sdf]) -> Sdf:
         return sdfs[0]
     bounds = joint_box([sdf.bounds for sdf in sdfs])
     return Sdf(
-        lambda p: torch.stack([sdf(p) for sdf in sdfs]).amin(dim=0),
+        lambda p: torch.stack([sdf.bound(p) for sdf in sdfs]).amin(dim=0),
         bounds,
         max(sdf.lipschitz for sdf in sdfs),
     )

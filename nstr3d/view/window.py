@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
 from nstr3d.render.camera import Camera
 from nstr3d.system import Message
 from nstr3d.types import Box, Mesh, Up
+from nstr3d.view.drawables import drawable, painted
+from nstr3d.view.legend import GREY, Legend, Scale
 from nstr3d.view.scene import Curves, Shape, box_of, error_colours, joint_box
 
 CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)
@@ -96,8 +97,10 @@ class Window:
         )
         self.showing, self.view = Showing(), view
         self.up: Up = up
-        self.meshes = [_drawable(self.open3d, shape.mesh) for shape in shapes]
+        self.meshes = [drawable(self.open3d, shape.mesh) for shape in shapes]
         self.errors: list[np.ndarray] | None = None
+        self.limit = 0.0  # the error of the last colour
+        self.legend: Legend | None = None
         self.window = self.open3d.visualization.VisualizerWithKeyCallback()
         title = ", ".join(shape.name for shape in shapes) or "nstr3d"
         if not self.window.create_window(f"nstr3d: {title}", *size):
@@ -106,11 +109,12 @@ class Window:
                 "nstr3d render."
             )
         options = self.window.get_render_option()
-        options.background_color = np.array([0.93, 0.93, 0.93])
+        options.background_color = np.full(3, GREY)
         options.mesh_shade_option = (
             self.open3d.visualization.MeshShadeOption.Color
         )  # smooth shading by vertex normals
         options.mesh_show_back_face = True
+        options.point_size = 1.0  # a pixel of the legend
         self.camera = Camera.around(self.bounds(), *view, width=size[0], height=size[1], up=up)
         actions = {
             "W": self.wireframe,
@@ -122,6 +126,7 @@ class Window:
         }
         for key, action in actions.items():
             self.window.register_key_callback(ord(key), _quietly(action))
+        self.window.register_animation_callback(self._follow)
         self.draw()
         self.place_camera()
 
@@ -165,6 +170,11 @@ class Window:
         )  # the width holds for all lines, and the many wires of a mesh have to be thin
         for geometry in self._geometries():
             self.window.add_geometry(geometry, reset_bounding_box=True)
+        scale = self._scale()
+        self.legend = scale and Legend(self.open3d, scale, (self.camera.width, self.camera.height))
+        if self.legend is not None:
+            self.legend.place(camera, self._distance())
+            self.window.add_geometry(self.legend.cloud, reset_bounding_box=False)
         self.window.get_view_control().convert_from_pinhole_camera_parameters(
             camera, allow_arbitrary=True
         )
@@ -199,6 +209,7 @@ class Window:
 
     def capture(self) -> np.ndarray:
         """The picture in the window: ``(h, w, 3)`` float32 in [0, 1]."""
+        self._follow(self.window)
         self.window.poll_events()
         self.window.update_renderer()
         return np.array(self.window.capture_screen_float_buffer(do_render=True), np.float32).clip(
@@ -241,7 +252,7 @@ class Window:
         if self.errors is None:
             distance = MeshDistance(self.reference).sdf()
             result = [error_colours(shape.mesh, distance) for shape in self.shapes]
-            limit = max((limit for _, limit in result), default=0.0)
+            limit = self.limit = max((limit for _, limit in result), default=0.0)
             self.errors = [error_colours(shape.mesh, distance, limit)[0] for shape in self.shapes]
             self.say(f"distance to the input: violet 0, yellow {limit:.3g} and more")
         self._show(replace(self.showing, error=not self.showing.error))
@@ -249,6 +260,32 @@ class Window:
     def _show(self, showing: Showing) -> None:
         self.showing = showing
         self.draw()
+
+    def _scale(self) -> Scale | None:
+        """What the colours mean that are shown: errors, or else the values of the lines."""
+        if self.showing.error and self.errors is not None:
+            return Scale("distance to the input, world units", "0", f"{self.limit:.3g} and more")
+        valued = [c.lines.values for c in self.curves if c.lines.values is not None]
+        if not (self.showing.lines and valued):
+            return None
+        values = np.concatenate(valued)
+        lowest, highest = np.quantile(values, [0.02, 0.98])
+        return Scale("local frequency, radians / unit", f"{lowest:.3g}", f"{highest:.3g}")
+
+    def _distance(self) -> float:
+        return float(np.linalg.norm(np.subtract(self.camera.target, self.camera.eye)))
+
+    def _follow(self, window: Any) -> bool:
+        """Keeps the legend in its place; whether anything moved."""
+        if self.legend is None:
+            return False
+        camera = window.get_view_control().convert_to_pinhole_camera_parameters()
+        before = np.array(self.legend.cloud.points)
+        self.legend.place(camera, self._distance())
+        if np.array_equal(before, np.asarray(self.legend.cloud.points)):
+            return False
+        window.update_geometry(self.legend.cloud)
+        return True
 
     def _places(self) -> list[np.ndarray]:
         """The offset ``(3,)`` of each shape and, last, of the mesh beside them. The offsets are
@@ -264,9 +301,7 @@ class Window:
         places, result = self._places(), []
         for index, (mesh, place) in enumerate(zip(self.meshes, places)):
             colours = None if self.errors is None or not self.showing.error else self.errors[index]
-            result.append(
-                _painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place)
-            )
+            result.append(painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place))
         if self.reference is not None and self.showing.input == 1:
             wires = self.open3d.geometry.LineSet.create_from_triangle_mesh(
                 self.open3d.geometry.TriangleMesh(
@@ -276,8 +311,8 @@ class Window:
             )
             result.append(wires.paint_uniform_color(INK))
         if self.reference is not None and self.showing.input == 2:
-            beside = _drawable(self.open3d, self.reference)
-            result.append(_painted(self.open3d, beside, self.reference, None, SLATE, places[-1]))
+            beside = drawable(self.open3d, self.reference)
+            result.append(painted(self.open3d, beside, self.reference, None, SLATE, places[-1]))
         if self.showing.lines:
             result += [line_set(curves.lines, curves.colours) for curves in self.curves]
         return result
@@ -289,36 +324,6 @@ def _quietly(action: Callable[[], None]) -> Callable[[Any], bool]:
         return True  # asks Open3D to draw again
 
     return call
-
-
-def _drawable(open3d: Any, mesh: Mesh) -> Any:
-    """An Open3D mesh with a separate vertex for each face corner. Its `corner_normals` keep sharp
-    edges sharp and shade other edges smoothly."""
-    result = open3d.geometry.TriangleMesh(
-        open3d.utility.Vector3dVector(mesh.corners.reshape(-1, 3)),
-        open3d.utility.Vector3iVector(
-            np.arange(3 * len(mesh.faces), dtype=np.int32).reshape(-1, 3)
-        ),
-    )
-    result.compute_triangle_normals()  # Open3D lights a mesh only if it has triangle normals
-    result.vertex_normals = open3d.utility.Vector3dVector(corner_normals(mesh).reshape(-1, 3))
-    return result
-
-
-def _painted(
-    open3d: Any,
-    drawable: Any,
-    mesh: Mesh,
-    colours: np.ndarray | None,
-    plain: tuple[float, float, float],
-    place: np.ndarray,
-) -> Any:
-    result = open3d.geometry.TriangleMesh(drawable)
-    if colours is None:
-        result.paint_uniform_color(plain)
-    else:
-        result.vertex_colors = open3d.utility.Vector3dVector(colours[mesh.faces.ravel()])
-    return result.translate(place)
 
 
 def _moved(box: Box, by: np.ndarray) -> Box:

@@ -9,11 +9,11 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hostile.mutate import mutated
+from hostile.mutate import hostile_models, mutated
 
 PATIENCE = 20.0  # seconds after which a file counts as one that hangs
 START = 120.0  # seconds for the worker to import what it needs
@@ -23,10 +23,32 @@ FINE = ("refused", "accepted")
 
 @dataclass
 class Outcome:
-    """The ``counts`` of the outcomes of a format's files, and the ``faults``: name and reason."""
+    """The ``counts`` of the outcomes of a format's files, the ``faults``: name and reason, and the
+    most bytes by which the memory of the worker rose."""
 
     counts: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    most: int = 0
+
+
+@dataclass(frozen=True)
+class Target:
+    """A valid file, and ``mutate``, which gives the mutation of a number."""
+
+    name: str
+    seed: Path
+    mutate: Callable[[int], bytes]
+
+
+def targets(seeds: list[Path]) -> list[Target]:
+    """Bytes of every file of ``seeds`` are mutated, and the entries of models besides."""
+    found = []
+    for seed in seeds:
+        data = seed.read_bytes()
+        found.append(Target(seed.name, seed, lambda number, data=data: mutated(data, number)))
+        if seed.suffix == ".safetensors":
+            found.append(Target(f"{seed.name}, entries", seed, hostile_models(seed)))
+    return found
 
 
 class Reader:
@@ -35,8 +57,8 @@ class Reader:
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
 
-    def read(self, path: Path, original: Path) -> tuple[str, str]:
-        """The outcome of reading ``path``, and the reason."""
+    def read(self, path: Path, original: Path) -> tuple[str, str, int]:
+        """The outcome of reading ``path``, the reason, and the rise of the memory in bytes."""
         process = self.process or self._begin()
         assert process.stdin
         try:
@@ -45,14 +67,14 @@ class Reader:
             line = self.lines.get(timeout=PATIENCE)
         except queue.Empty:
             self.close()
-            return "hang", f"more than {PATIENCE:.0f} s"
+            return "hang", f"more than {PATIENCE:.0f} s", 0
         except BrokenPipeError:
             line = ""
         if not line:
             self.close()
-            return "crash", "the process died"
+            return "crash", "the process died", 0
         said = json.loads(line)
-        return said["outcome"], said["error"]
+        return said["outcome"], said["error"], said["rise"]
 
     def close(self) -> None:
         """Ends the process."""
@@ -93,37 +115,45 @@ def _forward(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
 def attack(seeds: list[Path], folder: Path, numbers: Iterator[int], seconds: float) -> dict:
     """Reads mutations of each file of ``seeds`` in turn, as long as there are ``numbers`` and
     ``seconds``. Returns the `Outcome` of each name. Files at fault are kept in ``folder``."""
-    outcomes = {seed.name: Outcome() for seed in seeds}
+    aims = targets(seeds)
+    outcomes = {aim.name: Outcome() for aim in aims}
     folder.mkdir(parents=True, exist_ok=True)
-    contents = {seed: seed.read_bytes() for seed in seeds}
     reader, end = Reader(), time.monotonic() + seconds
     try:
         for number in numbers:
-            for seed, data in contents.items():
+            for place, aim in enumerate(aims):
                 if time.monotonic() > end:
                     return outcomes
-                path = folder / f"{seed.stem}-{number}{seed.suffix}"
-                path.write_bytes(mutated(data, number))
-                before = set(folder.iterdir())
-                kind, reason = reader.read(path, seed)
+                path = folder / f"{aim.seed.stem}-{place}-{number}{aim.seed.suffix}"
+                path.write_bytes(aim.mutate(number))
+                before, outcome = set(folder.iterdir()), outcomes[aim.name]
+                kind, reason, rise = reader.read(path, aim.seed)
                 extra = set(folder.iterdir()) - before
                 if extra:
                     kind, reason = "left files", ", ".join(each.name for each in extra)
-                outcomes[seed.name].counts[kind] += 1
+                outcome.counts[kind] += 1
+                outcome.most = max(outcome.most, rise)
                 if kind in FINE:
                     path.unlink()
                 else:
-                    outcomes[seed.name].faults.append(f"{path.name}: {kind}: {reason}")
+                    outcome.faults.append(f"{path.name}: {kind}: {reason}")
     finally:
         reader.close()
     return outcomes
 
 
 def table(outcomes: dict[str, Outcome]) -> str:
-    """The counts as a table in Markdown."""
+    """The counts as a table in Markdown, with the sums."""
     kinds = ("refused", "accepted", "fault", "hang", "crash", "memory", "left files")
-    lines = ["| file | tried | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 2) + "|"]
+    heads = ("file", "tried", *kinds, "most MB")
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, outcome in outcomes.items():
-        counts = [outcome.counts[kind] for kind in kinds]
-        lines.append(f"| {name} | {sum(counts):,} | " + " | ".join(f"{n:,}" for n in counts) + " |")
+        lines.append(_row(name, [outcome.counts[kind] for kind in kinds], outcome.most))
+    sums = [sum(each.counts[kind] for each in outcomes.values()) for kind in kinds]
+    lines.append(_row("all", sums, max(each.most for each in outcomes.values())))
     return "\n".join(lines) + "\n"
+
+
+def _row(name: str, counts: list[int], most: int) -> str:
+    numbers = " | ".join(f"{count:,}" for count in (sum(counts), *counts))
+    return f"| {name} | {numbers} | {most / 1e6:.0f} |"

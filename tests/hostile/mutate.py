@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+from mutations import contents, mutate_header, mutate_tensors
 
 NUMBERS = (b"-1", b"0", b"1e999", b"nan", b"4294967296", b"99999999999999999999", b"1.5", b"", b"x")
 NUMBER = re.compile(rb"-?\d+(\.\d+)?(e-?\d+)?")
@@ -17,6 +21,20 @@ def mutated(data: bytes, number: int) -> bytes:
         change = CHANGES[int(generator.integers(len(CHANGES)))]
         data = change(data, generator)
     return data
+
+
+def hostile_models(path: Path) -> Callable[[int], bytes]:
+    """A function that gives, for a number, the model at ``path`` with one hostile entry or tensor.
+    It has no checksum, as those of earlier versions, so that only other checks can refuse it."""
+    tensors, metadata = contents(path)
+    header = json.loads(metadata["nstr3d"])
+
+    def mutate(number: int) -> bytes:
+        generator = np.random.default_rng(number)
+        change = mutate_header if number % 2 else mutate_tensors
+        return change(tensors, header, generator)
+
+    return mutate
 
 
 def _flip(data: bytes, generator: np.random.Generator) -> bytes:

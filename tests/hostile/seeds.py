@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from nstr3d import fit_cosines, fit_mesh, save
+from nstr3d.batch.catalogue import CATALOGUE, Catalogue
+from nstr3d.fields.level import LevelConfig
+from nstr3d.fields.nstr import NstrConfig
 from nstr3d.io import Sound, save_image, save_mesh, save_sound
+from nstr3d.io.folder import Folder
+from nstr3d.io.lock import Policy, hold
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.model.codec import compress, save_compressed
-from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Frame, Mesh
+from nstr3d.training.fit import Fit, FitConfig, fit_steps, training_state
+from nstr3d.training.losses import SdfObjective
+from nstr3d.types import Box, Frame, Mesh, Samples
 
 
 def octahedron() -> Mesh:
@@ -28,7 +36,8 @@ def write_seeds(folder: Path) -> list[Path]:
     """Writes a valid file of each format into ``folder`` and returns their paths. Formats of parts
     that are not installed are left out."""
     folder.mkdir(parents=True, exist_ok=True)
-    return [*_meshes(folder), *_clouds(folder), *_signals(folder), *_models(folder)]
+    parts = _meshes, _clouds, _signals, _models, _records
+    return [path for part in parts for path in part(folder)]
 
 
 def _meshes(folder: Path) -> list[Path]:
@@ -74,9 +83,38 @@ def _signals(folder: Path) -> list[Path]:
 
 
 def _models(folder: Path) -> list[Path]:
+    _checkpoint(folder / "run.safetensors")
     save(folder / "shape.safetensors", fit_mesh(octahedron(), cells=4, steps=50, pool=8192))
     picture = np.random.default_rng(2).random((12, 16, 3), np.float32)
     frame, box = Frame.identity(2), Box((0.0, 0.0), (1.0, 1.0))
     save(folder / "picture.safetensors", Fit(fit_cosines(picture, 200), frame, box, 1.0))
     save_compressed(folder / "picture.nstq", compress(picture, 300))
-    return [folder / name for name in ("shape.safetensors", "picture.safetensors", "picture.nstq")]
+    names = ("shape.safetensors", "run.safetensors", "picture.safetensors", "picture.nstq")
+    return [folder / name for name in names]
+
+
+def _checkpoint(path: Path) -> None:
+    """A run on a sphere, stopped after 3 of 6 steps."""
+    points = torch.rand(256, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    pool = Samples(points, points.norm(dim=1, keepdim=True) - 0.5)
+    field = NstrConfig((LevelConfig(3, plain=2, sparse=False),), hidden=5).build(3, 1)
+    steps = fit_steps(field, pool, SdfObjective(), FitConfig(steps=6, batch=64, pool=256))
+    progress = next(progress for progress in steps if progress.step == 3)
+    fit = Fit(field, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1.0, 3, 0.1, True)
+    save(path, fit, training_state(progress))
+
+
+def _records(folder: Path) -> list[Path]:
+    """A report and a catalogue of a data set, a list of shapes, and the lock of a run."""
+    data = folder / "data"
+    paths = [data / "a" / "report.json", folder / "lock.json", folder / "list.lst"]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    batch = {"status": "done", "error": None, "path": "a.ply", "key": "k", "seconds": 1.5}
+    parts = {"accuracy": {"chamfer": 1e-3}, "input": {"faces": 8, "warnings": ["one"]}}
+    paths[0].write_text(json.dumps({"batch": batch} | parts, indent=2))
+    with hold(Folder(folder), Policy(FileExistsError)) as lock:
+        paths[1].write_bytes((folder / lock.name).read_bytes())
+    paths[2].write_text("mesh.ply\nmesh.obj\n# a comment\ncloud.xyz\n")
+    with Catalogue(Folder(data)) as catalogue:
+        catalogue.sync()
+    return [*paths, data / CATALOGUE]

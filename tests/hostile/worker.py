@@ -1,28 +1,35 @@
 """Reads the files that stdin names, one a line, and answers each with a line of JSON.
 
 ``outcome`` is "refused" for one sentence of an expected error, "accepted" for a file that was read,
-"memory" if the limit was met, and "fault" for everything else, with the reason in ``error``.
+"memory" if it took more than twice what the original takes and 200 MB, and "fault" for everything
+else, with the reason in ``error``. ``rise`` is by how many bytes the memory rose.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import sys
-import time
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from nstr3d.batch.catalogue import read_report, row_of, select
+from nstr3d.batch.shapes import find_shapes
 from nstr3d.io import NoFacesError, load_picture, load_sound, read_cloud, read_mesh
 from nstr3d.io.cloud import CLOUD_SUFFIXES
+from nstr3d.io.folder import Folder
+from nstr3d.io.lockschema import read_lock
 from nstr3d.jobs.prepared import prepare_mesh
-from nstr3d.model.checkpoint import load
+from nstr3d.model.checkpoint import load_training
 from nstr3d.model.codec import load_compressed
+from nstr3d.system import forget_peak_memory, peak_memory
+from nstr3d.training.state import check_state
 
 MEMORY = 1 << 30  # bytes beyond those of the program and its imports
+SPARE = 200_000_000  # bytes that a file may take beside twice those of the original
 
 
 def limit_memory() -> None:
@@ -40,8 +47,10 @@ def limit_memory() -> None:
 def read(path: Path, original: Path) -> None:
     """Reads a file as the program would. Raises AssertionError if it was read into nonsense."""
     suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        _same(load(path).field.state_dict(), load(original).field.state_dict())
+    if suffix in (".json", ".sqlite", ".lst"):
+        _read_records(path, original.stem)
+    elif suffix == ".safetensors":
+        _read_model(path, original)
     elif suffix == ".nstq":
         load_compressed(path)
     elif suffix in (".png", ".ppm"):
@@ -52,6 +61,32 @@ def read(path: Path, original: Path) -> None:
         _read_cloud(path)
     else:
         _read_shape(path)
+
+
+def _read_records(path: Path, kind: str) -> None:
+    """Files of a data set and of runs: a report, a lock, a list, a catalogue."""
+    if kind == "report":
+        row_of("shape", read_report(Folder(path.parent), path.name), "")
+    elif kind == "lock":
+        read_lock(path.read_bytes())
+    elif kind == "list":
+        find_shapes(str(path))
+    else:
+        select(path, ("id", "status"), "status <> 'done'")
+
+
+def _read_model(path: Path, original: Path) -> None:
+    """What is accepted has the weights of the original, whatever its header says, and gives finite
+    values."""
+    fit, state = load_training(path)
+    if state:
+        parameters = [each for group in fit.field.rates() for each in group["params"]]
+        check_state(parameters, state)
+    other, expected = load_training(original)
+    _same(fit.field.state_dict(), other.field.state_dict())
+    _same(state, expected)
+    with torch.no_grad():
+        assert torch.isfinite(fit.field(torch.zeros(3, fit.field.in_dim))).all(), "values"
 
 
 def _read_cloud(path: Path) -> None:
@@ -82,7 +117,10 @@ def _same(tensors: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> 
 
 def answer(path: Path, original: Path) -> dict[str, object]:
     """The outcome of reading ``path``, a mutation of ``original``."""
-    started, outcome, error = time.perf_counter(), "accepted", ""
+    honest = _rise_of(original)
+    outcome, error = "accepted", ""
+    forget_peak_memory()
+    before = peak_memory() or 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
@@ -96,8 +134,21 @@ def answer(path: Path, original: Path) -> dict[str, object]:
         outcome = "memory"
     except BaseException as fault:
         outcome, error = "fault", f"{type(fault).__name__}: {fault}"[:300]
-    seconds = time.perf_counter() - started
-    return {"outcome": outcome, "error": error, "seconds": seconds if math.isfinite(seconds) else 0}
+    rise = (peak_memory() or 0) - before
+    if rise > 2 * honest + SPARE and outcome in ("accepted", "refused"):
+        outcome, error = "memory", f"{rise:,} bytes"
+    return {"outcome": outcome, "error": error, "rise": rise}
+
+
+@lru_cache
+def _rise_of(original: Path) -> int:
+    """By how many bytes the memory rises when the valid file is read a second time, without what is
+    imported or compiled."""
+    read(original, original)
+    forget_peak_memory()
+    before = peak_memory() or 0
+    read(original, original)
+    return (peak_memory() or 0) - before
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-UNPACKED = 1 << 18  # entries that are unpacked at a time
+UNPACKED = 1 << 16  # entries that are unpacked at a time
 PART = 1 << 22  # entries of the table that are processed at a time
 
 

@@ -20,12 +20,13 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nstr3d.geometry.mesh.raycast import MeshCaster
 from nstr3d.geometry.mesh.surface import face_normals
 from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.kernels.available import numba_found
 from nstr3d.kernels.geometry.plaintriangles import Nearest
 from nstr3d.sdf import Sdf
-from nstr3d.types import Frame, Mesh, expect
+from nstr3d.types import Frame, Mesh, Rays, expect
 
 # Points per query: few enough to bound temporary memory, enough to keep all threads busy.
 CHUNK = 1 << 20
@@ -133,13 +134,28 @@ class MeshDistance:
         """The mesh as an `Sdf` with Lipschitz bound 1.
 
         It takes torch points and returns distances of the same dtype on the same device. It can be
-        differentiated once.
+        differentiated once. Of a closed mesh, pictures cast rays on the triangles.
         """
 
         def distance(points: Tensor) -> Tensor:
             return _Distance.apply(points, self)  # type: ignore[return-value]
 
-        return Sdf(distance, self.mesh.bounds, lipschitz=1.0)
+        # The surface of an open mesh is also where its holes are, so it cannot be cast on.
+        cast = self._cast if self.closed else None
+        return Sdf(distance, self.mesh.bounds, lipschitz=1.0, cast=cast)
+
+    def _cast(self, rays: Rays) -> tuple[Tensor, Tensor]:
+        """What `Sdf.cast` returns for ``rays``."""
+        origins, directions = (
+            each.detach().cpu().double().numpy() for each in (rays.origins, rays.directions)
+        )
+        depth, normals = self._caster(self._placed(origins), np.ascontiguousarray(directions))
+        depth *= self._scale
+        return torch.from_numpy(depth).to(rays.origins), torch.from_numpy(normals).to(rays.origins)
+
+    @cached_property
+    def _caster(self) -> MeshCaster:
+        return MeshCaster(self._vertices, self._faces)
 
     @cached_property
     def _tree(self) -> Any:

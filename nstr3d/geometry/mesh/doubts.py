@@ -16,6 +16,7 @@ from nstr3d.types import Box, Mesh
 
 # A part is far if the gap to the main parts exceeds this many times the longest side of their box.
 FAR = 2.0
+EMPTY = 1e-12  # fraction of the whole area up to which a part has no area but for rounding
 STRAY = 0.01  # fraction of the whole area below which an open far part counts as a stray
 # Steps of single precision above this fraction of the extent change the shape visibly.
 COARSE_STEP = 1e-4
@@ -41,6 +42,11 @@ class FarPart:
     def stray(self) -> bool:
         """Whether the part is a small open flake, which is no solid."""
         return not self.closed and self.area < STRAY
+
+    @property
+    def empty(self) -> bool:
+        """Whether the part has no area."""
+        return self.area <= EMPTY
 
 
 @dataclass(frozen=True)

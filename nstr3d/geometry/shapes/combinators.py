@@ -2,7 +2,8 @@
 
 Every combinator preserves the two guarantees of `nstr3d.geometry.shapes.primitives`, on the
 Lipschitz bound and on the distance outside the bounds. The parts may be fitted fields too; then
-the guarantees hold as far as they hold for the field.
+the guarantees hold as far as they hold for the field. All but `offset` combine the lower bounds of
+the parts' distances (`Sdf.bound`), so that the result is a lower bound itself.
 """
 
 from __future__ import annotations
@@ -129,7 +130,23 @@ def offset(shape: Sdf, distance: float) -> Sdf:
     if not math.isfinite(distance):
         raise ValueError(f"the distance of an offset must be finite, not {distance}.")
     by = float(distance)
-    return combined((shape,), lambda values: values[0] - by, grown(shape.bounds, max(by, 0.0)))
+
+    def both(points: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = shape.value_and_gradient(points)
+        return value - by, slope
+
+    def below(points: Tensor) -> Tensor:
+        return shape.bound(points) - by
+
+    # A lower bound of the distance would put the level sets outside too far out.
+    bounded = shape.below is not None and by <= 0
+    return Sdf(
+        lambda points: shape.distance(points) - by,
+        grown(shape.bounds, max(by, 0.0)),
+        shape.lipschitz,
+        None if shape.both is None else both,
+        below if bounded else None,
+    )
 
 
 @recorded
@@ -173,7 +190,7 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
     require_positive(amplitude=amplitude, lipschitz=lipschitz)
 
     def distance(points: Tensor) -> Tensor:
-        return shape.distance(points) - amplitude * relief(points)
+        return shape.bound(points) - amplitude * relief(points)
 
     return Sdf(distance, grown(shape.bounds, amplitude), shape.lipschitz + amplitude * lipschitz)
 
@@ -181,17 +198,17 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
 def combined(
     parts: Sequence[Sdf], combine: Combine, bounds: Box, lipschitz: float | None = None
 ) -> Sdf:
-    """The signed distance that ``combine`` makes of the distances of ``parts``, point by point.
+    """The signed distance that ``combine`` makes of the bounds of ``parts``, point by point.
 
     The Lipschitz bound is by default the largest of the parts'. If a part has its gradient in
     closed form, so has the result, by the chain rule.
     """
 
     def distance(points: Tensor) -> Tensor:
-        return combine([part.distance(points) for part in parts])
+        return combine([part.bound(points) for part in parts])
 
     def both(points: Tensor) -> tuple[Tensor, Tensor]:
-        answers = [part.value_and_gradient(points) for part in parts]
+        answers = [part.bound_and_gradient(points) for part in parts]
         with torch.enable_grad():
             values = [value.detach().requires_grad_(True) for value, _ in answers]
             total = combine(values)

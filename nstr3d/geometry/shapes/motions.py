@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -131,8 +130,8 @@ def repeat(shape: Sdf, period: Vector, counts: Sequence[int]) -> Sdf:
         first = torch.minimum(first, last).clamp_min(0)
         return [points - (first + like(each, points)) * like(steps, points) for each in near]
 
-    def distance(points: Tensor) -> Tensor:
-        return torch.stack([shape.distance(each) for each in into(points)]).amin(dim=0)
+    def least(function: Map) -> Map:
+        return lambda points: torch.stack([function(each) for each in into(points)]).amin(dim=0)
 
     def both(points: Tensor) -> tuple[Tensor, Tensor]:
         values, slopes = zip(*(shape.value_and_gradient(each) for each in into(points)))
@@ -141,8 +140,12 @@ def repeat(shape: Sdf, period: Vector, counts: Sequence[int]) -> Sdf:
 
     far = tuple((number - 1) * step for number, step in zip(numbers, steps))
     bounds = hull([shape.bounds, _moved(shape.bounds, far)])
-    return replace(
-        shape, distance=distance, bounds=bounds, both=None if shape.both is None else both
+    return Sdf(
+        least(shape.distance),
+        bounds,
+        shape.lipschitz,
+        None if shape.both is None else both,
+        None if shape.below is None else least(shape.below),
     )
 
 
@@ -176,11 +179,15 @@ def _placed(shape: Sdf, into: Map, back: Map, factor: float, bounds: Box) -> Sdf
         value, slope = shape.value_and_gradient(into(points))
         return value * factor, back(slope) * factor
 
-    return replace(
-        shape,
-        distance=lambda points: shape.distance(into(points)) * factor,
-        bounds=bounds,
-        both=None if shape.both is None else both,
+    def placed(function: Map) -> Map:
+        return lambda points: function(into(points)) * factor
+
+    return Sdf(
+        placed(shape.distance),
+        bounds,
+        shape.lipschitz,
+        None if shape.both is None else both,
+        None if shape.below is None else placed(shape.below),
     )
 
 
@@ -193,23 +200,23 @@ def _walled(shape: Sdf) -> Sdf:
         return away.sign() * (away.abs() - like(half, points)).clamp_min(0)
 
     def distance(points: Tensor) -> Tensor:
-        value, gap = shape.distance(points), beyond(points)
+        value, gap = shape.bound(points), beyond(points)
         outside = (gap != 0).any(dim=1)
         wall = torch.linalg.vector_norm(torch.where(outside[:, None], gap, 1.0), dim=1)
         return torch.where(outside, torch.maximum(value, wall), value)
 
     def both(points: Tensor) -> tuple[Tensor, Tensor]:
-        (value, slope), gap = shape.value_and_gradient(points), beyond(points)
+        (value, slope), gap = shape.bound_and_gradient(points), beyond(points)
         wall = torch.linalg.vector_norm(gap, dim=1)
         walled = (wall > 0) & (wall > value)
         steep = gap / wall.clamp_min(torch.finfo(wall.dtype).tiny)[:, None]
         return torch.where(walled, wall, value), torch.where(walled[:, None], steep, slope)
 
-    return replace(
-        shape,
-        distance=distance,
-        lipschitz=max(shape.lipschitz, 1.0),
-        both=None if shape.both is None else both,
+    return Sdf(
+        distance,
+        shape.bounds,
+        max(shape.lipschitz, 1.0),
+        None if shape.both is None else both,
     )
 
 

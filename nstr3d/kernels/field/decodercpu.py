@@ -15,6 +15,7 @@ from nstr3d.kernels.simd import (
     WIDE,
     decay,
     fma,
+    item,
     load_wide,
     softplus,
     splat_wide,
@@ -45,19 +46,14 @@ def multiply(a, first, row, step, b, c, columns, rows, inner):
             c6, c7 = load_wide(c, at + 6 * columns), load_wide(c, at + 7 * columns)
             for k in range(inner):
                 line, x = load_wide(b, k * columns + j), r + k * step
-                c0, c1 = fma(splat_wide(a[x]), line, c0), fma(splat_wide(a[x + row]), line, c1)
-                c2, c3 = (
-                    fma(splat_wide(a[x + 2 * row]), line, c2),
-                    fma(splat_wide(a[x + 3 * row]), line, c3),
-                )
-                c4, c5 = (
-                    fma(splat_wide(a[x + 4 * row]), line, c4),
-                    fma(splat_wide(a[x + 5 * row]), line, c5),
-                )
-                c6, c7 = (
-                    fma(splat_wide(a[x + 6 * row]), line, c6),
-                    fma(splat_wide(a[x + 7 * row]), line, c7),
-                )
+                c0 = fma(splat_wide(item(a, x)), line, c0)
+                c1 = fma(splat_wide(item(a, x + row)), line, c1)
+                c2 = fma(splat_wide(item(a, x + 2 * row)), line, c2)
+                c3 = fma(splat_wide(item(a, x + 3 * row)), line, c3)
+                c4 = fma(splat_wide(item(a, x + 4 * row)), line, c4)
+                c5 = fma(splat_wide(item(a, x + 5 * row)), line, c5)
+                c6 = fma(splat_wide(item(a, x + 6 * row)), line, c6)
+                c7 = fma(splat_wide(item(a, x + 7 * row)), line, c7)
             store(c, at, c0)
             store(c, at + columns, c1)
             store(c, at + 2 * columns, c2)

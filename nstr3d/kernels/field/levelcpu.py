@@ -11,7 +11,7 @@ import numpy as np
 
 from nstr3d.kernels.compiled import njit
 from nstr3d.kernels.field.layout import LANES, ORDER, RESOLUTION, ROW, STRIDE
-from nstr3d.kernels.simd import fma, load, splat, store
+from nstr3d.kernels.simd import fma, item, load, splat, store
 
 BLOCK = 64  # points
 TAPS = 27  # nodes of a cell of a quadratic level
@@ -65,10 +65,10 @@ def _locate_corners(points, start, count, levels, level, cells):
         low = begin + (i * edge + j) * edge + k
         far, high = low + edge, low + edge * edge
         top = high + edge
-        places[p, 0], places[p, 1] = nodes[low], nodes[low + 1]
-        places[p, 2], places[p, 3] = nodes[far], nodes[far + 1]
-        places[p, 4], places[p, 5] = nodes[high], nodes[high + 1]
-        places[p, 6], places[p, 7] = nodes[top], nodes[top + 1]
+        places[p, 0], places[p, 1] = item(nodes, low), item(nodes, low + 1)
+        places[p, 2], places[p, 3] = item(nodes, far), item(nodes, far + 1)
+        places[p, 4], places[p, 5] = item(nodes, high), item(nodes, high + 1)
+        places[p, 6], places[p, 7] = item(nodes, top), item(nodes, top + 1)
 
 
 @njit(cache=True)
@@ -90,9 +90,9 @@ def _locate_taps(points, start, count, levels, level, cells):
             for b in (b0, b1, b2):
                 weight = a * b
                 places[p, to], places[p, to + 1], places[p, to + 2] = (
-                    nodes[node],
-                    nodes[node + 1],
-                    nodes[node + 2],
+                    item(nodes, node),
+                    item(nodes, node + 1),
+                    item(nodes, node + 2),
                 )
                 weights[p, to], weights[p, to + 1], weights[p, to + 2] = (
                     weight * c0,

@@ -63,7 +63,7 @@ def tangents_of(levels, decoder, points):
 @njit(cache=True)
 def gather_slopes(points, count, levels, decoder, cells, kept, room, values):
     """The values ``(BLOCK, 1)`` and slopes at the first ``count`` of a block's ``points (BLOCK,
-    3)``. ``room`` and ``kept`` keep the inputs of `slope_errors` and `descend_slopes`."""
+    3)``. ``room`` and ``kept`` keep the inputs of `slope_errors` and `slope_gradients`."""
     for level in range(len(levels.meta)):
         locate(points, 0, count, levels, level, cells)
         spectrum, slopes = room.spectra[level], room.slopes[level]
@@ -103,7 +103,7 @@ def slope_errors(count, weight, levels, decoder, room, wanted):
 
 
 @njit(cache=True)
-def descend_slopes(points, along, change, count, levels, decoder, cells, kept, room, sums):
+def slope_gradients(points, along, change, count, levels, decoder, cells, kept, room, sums):
     """Adds to ``sums`` the parameter gradient of a block's loss, whose gradient in f is
     ``change (BLOCK, 1)`` and in grad f ``along (BLOCK, 3)``."""
     columns = len(decoder.back) // len(decoder.bias)

@@ -34,7 +34,7 @@ def _from(address, start, end):
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract"})
-def _descend(rates, grads, values, means, squares):
+def _adamw(rates, grads, values, means, squares):
     """AdamW's update of ``values``, with the ``rates (7,)`` of `kernels.step.adam.rates_of`.
     ``means`` and ``squares`` are the first and the second moment."""
     keep, mean_rate, square_keep, square_rate = rates[0], rates[1], rates[2], rates[3]
@@ -64,7 +64,7 @@ def update(low, high, places, rates):
             continue
         grads, values = _from(places[index, 0], start, end), _from(places[index, 1], start, end)
         means, squares = _from(places[index, 2], start, end), _from(places[index, 3], start, end)
-        _descend(rates[index], grads, values, means, squares)
+        _adamw(rates[index], grads, values, means, squares)
 
 
 @njit(cache=True, inline="always")
@@ -110,7 +110,7 @@ def update_rows(part, segments, rates, reach, sums, state):
             high = min(low + together, end)
             a, b = start + low * stride, start + high * stride
             grads = _add_sums(a, b, reach[:, index], sums, room)
-            _descend(rates[index], grads, values[a:b], means[a:b], squares[a:b])
+            _adamw(rates[index], grads, values[a:b], means[a:b], squares[a:b])
             for row in range(low, high):
                 at, to = start + row * stride, row * to_row
                 # whole vectors write past a row's end; the rows that follow overwrite the excess

@@ -98,7 +98,7 @@ class Descent:
         The batch has points ``(n, 3)``, values ``(n, c)`` and, if c is 1, optionally gradients
         ``(n, 3)``. Raises ValueError for other shapes. The loss of an empty batch is NaN.
         """
-        batch = batch.map(lambda each: each.detach().to(torch.float32).contiguous())
+        batch = batch.map(_plain)
         points, targets, gradients = batch.points, batch.values, batch.gradients
         shapes, outputs = [tuple(each.shape) for each in (points, targets)], len(self.weights.b2)
         if shapes != [(len(points), 3), (len(points), outputs)]:
@@ -120,40 +120,41 @@ class Descent:
             self._prepare(len(points))
         self.steps += 1
         self.rates[...] = [*map(rates_of, self.groups, self.steps.tolist())]
-        self.batch[:3] = len(points), points.data_ptr(), targets.data_ptr()
-        self.batch[3] = 0 if gradients is None else gradients.data_ptr()
+        addresses = [each.data_ptr() for each in (points, targets)]
+        addresses.append(0 if gradients is None else gradients.data_ptr())
+        self.batch[...] = [len(points), *addresses]
         self._work()
-        self.back[...] = self.learned[0].detach().numpy()
         # NaN is also torch's mean of an empty tensor
-        loss = float(self.losses.sum()) / targets.numel() if len(points) else np.nan
-        return torch.tensor(loss, dtype=torch.float32)
+        loss = sum(self.losses.tolist()) / targets.numel() if len(points) else np.nan
+        return torch.from_numpy(np.array(loss, np.float32))
 
     def _work(self) -> None:
         """Does one step on ``batch``: threads evaluate parts of the batch, then update parts of the
         parameters. After an exception, the next step reads the parameters again."""
         try:
-            for kernel in (self._descend, self._update):
+            for kernel in (self._evaluate, self._update):
                 split_work(kernel, len(self.sums.mine), least=1)
         except BaseException:
             self.seen = []
             raise
 
-    def _descend(self, _: int, low: int, high: int) -> None:
+    def _evaluate(self, _: int, low: int, high: int) -> None:
         """Evaluates the parts ``[low, high)`` of the batch."""
-        from nstr3d.kernels.step.descentcpu import descend
+        from nstr3d.kernels.step.descentcpu import evaluate
 
-        descend(low, high, self.batch, *self.field, self.losses, self.reach, self.sums.all)
+        evaluate(low, high, self.batch, *self.field, self.losses, self.reach, self.sums.all)
 
     def _update(self, _: int, low: int, high: int) -> None:
         """Updates the parts ``[low, high)`` of the parameters."""
         from nstr3d.kernels.step.descentcpu import update
 
-        update(low, high, self.field[0], self.reach, self.sums.all, self.state)
+        plan, decoder = self.field[0], self.field[2]
+        update(low, high, plan, decoder, self.reach, self.sums.all, self.state)
 
     def _compile(self) -> None:
         """Compiles or loads the kernels, so that the time of a training's first step does not
         include it."""
-        self._descend(0, 0, 0)
+        self._evaluate(0, 0, 0)
         self._update(0, 0, 0)
 
     def _prepare(self, count: int) -> None:
@@ -197,8 +198,6 @@ class Descent:
             place[:] = content
         self.levels = levels._replace(table=mine[0])
         self.decoder = decoder._replace(first=mine[1], bias=mine[2], last=mine[3], offset=mine[4])
-        hidden, inputs = self.weights.w1.shape
-        self.back = decoder.back.reshape(len(bias), -1)[:hidden, :inputs]
         self.seen = _stamp(self.learned)
 
     def _segments(self) -> np.ndarray:
@@ -243,10 +242,11 @@ class Descent:
             reached[:edge][some] = np.stack([first, last], axis=1)[some]
         return layers
 
-    def _adopt(self, optimizer: AdamW) -> Tensor:
+    def _adopt(self, optimizer: AdamW) -> np.ndarray:
         """Makes the optimiser's state views of the moments of this object, after copying its
         previous contents to them. Returns the number of updates of each parameter."""
-        steps = torch.zeros(len(self.learned))
+        counts = np.zeros(len(self.learned), np.float32)
+        steps = torch.from_numpy(counts)
         for index, (parameter, segment) in enumerate(zip(self.learned, self.segments.tolist())):
             start, _, stride, *_ = segment
             strides = (1, stride) if index == 0 else (stride, 1)[-parameter.dim() :]
@@ -256,7 +256,12 @@ class Descent:
             for name, view in state.items() if before else ():
                 view.copy_(before[name])
             optimizer.state[parameter] = state
-        return steps
+        return counts
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """The tensor as contiguous float32 without a graph."""
+    return tensor.detach().to(torch.float32).contiguous()
 
 
 def _learned(parts: Sequence[Part], weights: Weights) -> list[Tensor]:

@@ -14,15 +14,15 @@ from nstr3d.kernels.field.fusedcpu import Kept, Sums, scatter, scratch
 from nstr3d.kernels.field.layout import LANES, ORDER, RESOLUTION, STRIDE, TABLE
 from nstr3d.kernels.field.levelcpu import BLOCK, corner, gather, locate
 from nstr3d.kernels.field.slopecpu import (
-    descend_slopes,
     gather_slopes,
     slope_errors,
+    slope_gradients,
     tangents_of,
 )
 from nstr3d.kernels.step.adamcpu import floats_at, update_rows
 
 DECODER = 4  # the number of decoder segments, which come before those of the tables
-LAST = 2  # the segment of the decoder's last weights
+FIRST, LAST = 0, 2  # the segments of the decoder's first and last weights
 
 # The data of a field's steps: the loss's delta and the weight of its gradients; the range of the
 # rows of each layer of nodes, see `_reach`; the sizes of a thread's sums; and the segments and the
@@ -35,26 +35,32 @@ Room = namedtuple("Room", "cells spectrum kept values change back tangents")
 
 
 @njit(cache=True, nogil=True)
-def descend(low, high, batch, plan, levels, decoder, losses, reach, sums):
+def evaluate(low, high, batch, plan, levels, decoder, losses, reach, sums):
     """Evaluates the parts ``[low, high)`` of a batch; there are as many parts as rows of ``sums``.
 
     ``batch (4,)`` holds the batch's size and the addresses of points, targets and gradients (0 if
-    there are none). The other arguments are those of `_descend`, for all parts.
+    there are none). The other arguments are those of `_evaluate`, for all parts.
     """
     width, hidden = len(decoder.bias), plan.segments[LAST, 3]
     for part in range(low, high):
         mine, there = _sums(sums[part], plan.sizes), reach[part, DECODER:]
-        _descend(part, len(sums), batch, plan, levels, decoder, losses, there, mine)
+        _evaluate(part, len(sums), batch, plan, levels, decoder, losses, there, mine)
         # the padding of the hidden values is log 2, so the gradient of its weights is set to 0
         for start in range(0, len(mine.last), width):
             mine.last[start + hidden : start + width] = 0
 
 
 @njit(cache=True, nogil=True)
-def update(low, high, plan, reach, sums, state):
+def update(low, high, plan, decoder, reach, sums, state):
     """Updates the parts ``[low, high)`` of the parameters once the whole batch is evaluated."""
+    width = len(decoder.bias)
+    inputs, hidden = plan.segments[FIRST, 1], plan.segments[FIRST, 3]
+    columns = len(decoder.back) // width
     for part in range(low, high):
         update_rows(part, plan.segments, plan.rates, reach, sums, state)
+        for row in range(inputs * part // len(sums), inputs * (part + 1) // len(sums)):
+            for unit in range(hidden):
+                decoder.back[unit * columns + row] = decoder.first[row * width + unit]
 
 
 @njit(cache=True, inline="always")
@@ -66,7 +72,7 @@ def _sums(mine, sizes):
 
 
 @njit(cache=True, inline="always")
-def _descend(part, parts, batch, plan, levels, decoder, losses, reach, sums):
+def _evaluate(part, parts, batch, plan, levels, decoder, losses, reach, sums):
     """Evaluates part ``part`` of ``parts`` of a batch, a block at a time.
 
     Writes the sum of the loss to ``losses[part]``, and the gradient of the loss divided by the
@@ -83,12 +89,19 @@ def _descend(part, parts, batch, plan, levels, decoder, losses, reach, sums):
     )
     sloped = batch[3] != 0
     gradients = carray(floats_at(batch[3] if sloped else batch[1]), (size, 3))
-    plain, steep = _block(outputs), _block(outputs)
-    at, count, steep_count = room_of(levels, decoder, outputs, sloped), 0, 0
+    at = room_of(levels, decoder, outputs, sloped)
     _reach(points[low:high], levels, plan.layers, reach)
     _clear(sums, levels, reach)
+    if not sloped:
+        for start in range(low, high, BLOCK):
+            end = min(start + BLOCK, high)
+            block = Block(points[start:end], targets[start:end], points[start:end])
+            total += _evaluate_values(end - start, block, plan, levels, decoder, at, size, sums)
+        losses[part] = total
+        return
+    plain, steep, count, steep_count = _block(outputs), _block(outputs), 0, 0
     for p in range(low, high):
-        if sloped and _wanted(gradients, p):
+        if _wanted(gradients, p):
             _put(steep, steep_count, points, targets, p)
             steep.gradients[steep_count] = gradients[p]
             steep_count += 1
@@ -96,10 +109,10 @@ def _descend(part, parts, batch, plan, levels, decoder, losses, reach, sums):
             _put(plain, count, points, targets, p)
             count += 1
         if count == BLOCK or (p == high - 1 and count > 0):
-            total += _descend_values(count, plain, plan, levels, decoder, at, size, sums)
+            total += _evaluate_values(count, plain, plan, levels, decoder, at, size, sums)
             count = 0
         if steep_count == BLOCK or (p == high - 1 and steep_count > 0):
-            total += _descend_slopes(steep_count, steep, plan, levels, decoder, at, size, sums)
+            total += _evaluate_slopes(steep_count, steep, plan, levels, decoder, at, size, sums)
             steep_count = 0
     losses[part] = total
 
@@ -147,7 +160,7 @@ def room_of(levels, decoder, outputs, sloped):
 
 
 @njit(cache=True)
-def _descend_values(count, block, plan, levels, decoder, at, size, sums):
+def _evaluate_values(count, block, plan, levels, decoder, at, size, sums):
     """The summed loss of a block without target gradients. Adds its gradient to ``sums``."""
     zero, points, columns = np.int64(0), block.points, len(decoder.back) // len(decoder.bias)
     for level in range(len(levels.meta)):
@@ -178,14 +191,14 @@ def _descend_values(count, block, plan, levels, decoder, at, size, sums):
 
 
 @njit(cache=True)
-def _descend_slopes(count, block, plan, levels, decoder, at, size, sums):
+def _evaluate_slopes(count, block, plan, levels, decoder, at, size, sums):
     """The summed loss of a block with target gradients. Adds its gradient to ``sums`` and
     overwrites ``block.gradients``."""
     gather_slopes(block.points, count, levels, decoder, at.cells, at.kept, at.tangents, at.values)
     total = huber(count, block.targets, plan.delta, size, at.values)
     weight = np.float32(plan.gradient_weight / max(size, 1))
     errors = slope_errors(count, weight, levels, decoder, at.tangents, block.gradients)
-    descend_slopes(
+    slope_gradients(
         block.points,
         block.gradients,
         at.values,

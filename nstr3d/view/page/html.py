@@ -95,6 +95,7 @@ def _model(
 ) -> dict[str, Any]:
     """What main.js knows of the model, but for the camera."""
     return {
+        "parameters": fit.field.parameter_count,
         "centre": fit.frame.centre,
         "scale": fit.frame.scale,
         "lower": unit.lower,

@@ -194,7 +194,7 @@ async function start() {
     await tracer.linked();
     if (painter) painter.stopped = true;
     painter = new Painter(tracer, canvas, scene, () => state.smooth, (share) => {
-      $("progress").style.width = `${100 * share}%`;
+      $("progress").style.setProperty("--done", `${100 * share}%`);
       $("progress").hidden = share >= 1;
     });
     painter.resize();

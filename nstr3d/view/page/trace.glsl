@@ -8,12 +8,14 @@ uniform int shading, steps;
 uniform vec3 key; // towards the key light
 uniform vec2 frequencies; // those that the colour map begins and ends with
 uniform highp sampler3D coarse; // distances at the centres of a coarse grid's cells
+uniform highp sampler2D drawn; // the picture of the first rays
+uniform bool again; // leave pixels alone where that picture is smooth
 
 out vec4 colour;
 
 const int STUDIO = 0, NORMALS = 1;
 const int CUT = 0, MARCH = 1, REFINE = 2, TAPS = 3;
-const float INFINITE = 1e9;
+const float INFINITE = 1e9, CONTRAST = 0.06;
 const vec3 TETRAHEDRON[4] = vec3[](vec3(1, -1, -1), vec3(-1, -1, 1), vec3(-1, 1, -1), vec3(1, 1, 1));
 
 // The field where it is defined; beyond the unit box, no more than the distance to anything inside.
@@ -109,7 +111,20 @@ vec4 contours(float distance, float across, vec3 p) {
   return mix(found, vec4(0.10, 0.10, 0.12, 1.0), edge);
 }
 
+// Whether the picture of the first rays varies little around this pixel.
+bool smoothly() {
+  ivec2 here = ivec2(gl_FragCoord.xy), last = textureSize(drawn, 0) - 1;
+  vec3 least = vec3(1), most = vec3(0);
+  for (int i = 0; i < 9; i++) {
+    vec3 seen = texelFetch(drawn, clamp(here + ivec2(i % 3, i / 3) - 1, ivec2(0), last), 0).rgb;
+    least = min(least, seen), most = max(most, seen);
+  }
+  vec3 range = most - least;
+  return max(range.r, max(range.g, range.b)) < CONTRAST;
+}
+
 void main() {
+  if (again && smoothly()) discard;
   vec2 at = (gl_FragCoord.xy + jitter) / size * 2.0 - 1.0;
   vec3 ray = normalize(at.x * view.x * right + at.y * view.y * above - backward);
   float thin = view.y / size.y; // half a pixel at depth 1

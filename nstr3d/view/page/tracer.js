@@ -2,9 +2,12 @@
 
 const VERTEX = `#version 300 es
 void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
-const SPARE = 3; // the texture unit beside those that the tracer reads
+const SPARE = 3, DRAWN = 4; // texture units: one beside those that the tracer reads, and that of the picture of the first rays
 const BUDGET = 30; // milliseconds that a piece of work should take on the graphics card
-const PATIENCE = 5000; // milliseconds that a smooth picture may take
+const PATIENCE = 5000; // milliseconds that the rays after the first may take
+const QUICK = 500; // milliseconds that a picture may take without a coarser one before it
+const COARSER = 3; // pixels of the picture to one of that coarser one, in rows and columns
+const FIRST = 0.7; // share of the progress that the first rays of all pixels are
 const REST = 180; // milliseconds without a change after which a picture is drawn in full
 // Where the rays of a smooth picture go through a pixel: the middle first, so that one ray alone is right.
 const JITTERS = [[0, 0], [0.125, 0.375], [-0.375, 0.125], [0.375, -0.125], [-0.125, -0.375], [0.3, 0.3], [-0.3, 0.3], [-0.3, -0.3], [0.3, -0.3]];
@@ -40,6 +43,7 @@ class Tracer {
     gl.useProgram(program);
     this.at = locations(gl, program);
     for (const [unit, name] of ["table", "rows", "coarse"].entries()) gl.uniform1i(this.at[name], unit);
+    gl.uniform1i(this.at.drawn, DRAWN);
     this.vertices = gl.createVertexArray();
   }
 
@@ -63,6 +67,8 @@ class Tracer {
     texture(2, gl.TEXTURE_3D, gl.LINEAR);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, ...grid.shape, 0, gl.RED, gl.HALF_FLOAT, coarse);
+    texture(DRAWN, gl.TEXTURE_2D, gl.NEAREST);
+    gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, 1, 1); // until there is a picture
     gl.activeTexture(gl.TEXTURE0 + SPARE);
     if (lines) this.lines = new Lines(gl, lines, this.model.lines.slack);
   }
@@ -89,9 +95,16 @@ class Tracer {
   }
 
   // Traces `count` rows of the picture from `row` on, counted from below; `share` is how much they weigh against what is there.
-  trace(picture, scene, row, count, steps, jitter = [0, 0], share = 1) {
+  // With `drawn`, a copy of the picture, pixels stay where that is smooth; contour lines need their neighbours, so a slice is traced whole.
+  trace(picture, scene, row, count, steps, jitter = [0, 0], share = 1, drawn = null) {
     const { gl, at } = this;
     gl.useProgram(this.program);
+    if (drawn) {
+      gl.activeTexture(gl.TEXTURE0 + DRAWN);
+      gl.bindTexture(gl.TEXTURE_2D, drawn.colour);
+      gl.activeTexture(gl.TEXTURE0 + SPARE);
+    }
+    gl.uniform1i(at.again, drawn && !scene.plane.slice(0, 3).some(Boolean) ? 1 : 0);
     gl.bindVertexArray(this.vertices);
     gl.bindFramebuffer(gl.FRAMEBUFFER, picture.buffer);
     gl.viewport(0, 0, picture.width, picture.height);
@@ -150,7 +163,7 @@ class Painter {
 
   // The scene is another now; `moving` says that it will go on changing.
   changed(moving = true) {
-    Object.assign(this, { row: 0, sample: 0, previewed: false, fullTime: 0 });
+    Object.assign(this, { row: 0, sample: 0, previewed: false, between: 0, secondTime: 0 });
     if (moving) this.movedAt = performance.now();
     this.wake();
   }
@@ -192,7 +205,8 @@ class Painter {
       else for (const resolve of this.waiting.splice(0)) resolve();
       return;
     }
-    this.told((this.sample + this.row / this.full.height) / this.samples());
+    const done = this.row / this.full.height, more = this.samples() - 1;
+    this.told(more ? (this.sample ? FIRST + ((1 - FIRST) * (this.sample - 1 + done)) / more : FIRST * done) : done);
     this.wake();
   }
 
@@ -213,20 +227,46 @@ class Painter {
     }
     if (!resting && (affordable < pixels || this.sample > 0)) return false;
     if (this.sample >= this.samples()) return false;
+    if (this.sample === 0 && this.row === 0 && this.between >= 0 && this.coarser(affordable)) return true;
     const count = Math.min(full.height - this.row, Math.max(4, Math.round((2 * affordable) / full.width)));
     const { row, sample } = this;
     this.row += count;
     return this.start(count * full.width, () => {
       const scene = this.scene();
-      tracer.trace(full, scene, row, count, this.tracer.model.steps, JITTERS[sample], 1 / (sample + 1));
+      tracer.trace(full, scene, row, count, this.tracer.model.steps, JITTERS[sample], 1 / (sample + 1), sample ? this.first : null);
       tracer.show(full, scene);
     });
   }
 
-  // Rays a pixel: as many as a few seconds allow.
+  // Starts some rows of a coarser picture, which is shown once it is complete; false where the full one is quick enough.
+  coarser(affordable) {
+    const { tracer, full } = this;
+    if (this.between === 0 && (full.width * full.height) / this.speed < QUICK) this.between = -1;
+    if (this.between < 0) return false;
+    const width = Math.ceil(full.width / COARSER), height = Math.ceil(full.height / COARSER), row = this.between;
+    if (this.medium?.width !== width || this.medium.height !== height) this.medium = tracer.picture(width, height, this.medium);
+    const count = Math.min(height - row, Math.max(4, Math.round((2 * affordable) / width)));
+    this.between = row + count < height ? row + count : -1;
+    return this.start(count * width, () => {
+      const scene = this.scene();
+      tracer.trace(this.medium, scene, row, count, tracer.model.steps);
+      if (this.between >= 0) return;
+      tracer.copy(this.medium, full);
+      tracer.show(full, scene);
+    });
+  }
+
+  // Rays a pixel where the picture is not smooth: as many as a few seconds allow.
   samples() {
     if (!this.smooth()) return 1;
-    return this.sample === 0 ? JITTERS.length : Math.min(JITTERS.length, Math.max(1, Math.floor(PATIENCE / this.fullTime)));
+    return this.sample < 2 ? JITTERS.length : Math.min(JITTERS.length, Math.max(2, 1 + Math.floor(PATIENCE / this.secondTime)));
+  }
+
+  // Keeps a copy of the picture of the first rays.
+  keep() {
+    const { tracer, full } = this, { width, height } = full;
+    if (this.first?.width !== width || this.first.height !== height) this.first = tracer.picture(width, height, this.first);
+    tracer.copy(full, this.first);
   }
 
   start(pixels, draw) {
@@ -245,10 +285,13 @@ class Painter {
     // Within a frame of the screen there is no telling how much faster it was.
     const rate = pixels / (took < 20 ? took / 3 : took);
     this.speed = rate > this.speed ? rate : 0.5 * this.speed + 0.5 * rate;
-    if (this.sample === 0) this.fullTime += this.row ? took : 0;
+    if (this.sample === 1) this.secondTime += took;
     if (this.row >= this.full.height) {
       this.row = 0;
-      if (++this.sample === 1) this.frames++;
+      if (++this.sample === 1) {
+        this.frames++;
+        if (this.smooth()) this.keep();
+      }
     }
   }
 }
