@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from nstr3d.autodiff import gradient
+from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.geometry.shapes import primitives as P
@@ -191,6 +192,11 @@ def test_parts_that_do_not_overlap_have_an_empty_intersection() -> None:
         (lambda: BALL.rotate((0, 0, 0), 30), "axis must not be the zero vector"),
         (lambda: BALL.rotate((0, 0, 1), math.inf), "degrees must be finite"),
         (lambda: BALL.translate((0, 0, math.nan)), "three finite numbers"),
+        (lambda: BALL.translate(None), "offset must be three finite numbers, not None"),
+        (lambda: BALL.translate("abc"), "offset must be three finite numbers"),
+        (lambda: BALL.scale("2"), "factor must be three finite numbers"),
+        (lambda: BALL.repeat((1, 1, 1), None), "counts must be three whole numbers"),
+        (lambda: BALL.offset(None), "must be of the type"),
         (lambda: BALL.offset(math.inf), "must be finite"),
         (lambda: BALL.shell(0), "thickness must be positive"),
         (lambda: BALL.blend(BLOCK, 1.5), "share must be from 0 to 1"),
@@ -202,3 +208,33 @@ def test_parts_that_do_not_overlap_have_an_empty_intersection() -> None:
 def test_impossible_combinations_are_refused(make, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         make()
+
+
+BOUNDED = {
+    "union": lambda a, b: a | b.translate((1.5, 0.3, 0)),
+    "difference": lambda a, b: a - b.translate((0.6, 0, 0)),
+    "intersection": lambda a, b: a & b.rotate((0, 0, 1), 60),
+    "fillet": lambda a, b: a.union(b.translate((0.7, 0, 0)), radius=0.2),
+    "grown": lambda a, _: a.offset(0.4),
+    "shrunk": lambda a, _: a.offset(-0.05),
+    "wall": lambda a, _: a.shell(0.1),
+    "uneven": lambda a, _: a.scale((1.0, 1.5, 0.8)),
+    "rows": lambda a, _: a.repeat((2.5, 1, 1), (2, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounds_of_combined_fits_exceed_the_distance_nowhere(name: str, torus_fit: Fit) -> None:
+    """Inside and outside the unit boxes of the parts, and with the sign of the distance."""
+    fit = torus_fit.sdf()
+    shape = BOUNDED[name](fit, fit)
+    mesh = extract_mesh(shape, 64)
+    points = torch.from_numpy(draw(1500, 3.0))
+    with torch.no_grad():
+        bound, value = shape.bound(points) / shape.lipschitz, shape.distance(points)
+    exact = torch.from_numpy(MeshDistance(mesh).unsigned(points.numpy()))
+    slack = 0.01 * mesh.bounds.diagonal / 2  # of the mesh and of the fit
+    assert (bound.abs() <= exact + slack).all()
+    assert ((bound <= 0) == (value <= 0)).all()
+    if name in ("grown", "rows"):  # keep the distance itself
+        assert (value[value > 0] >= exact[value > 0] - slack).all()

@@ -13,6 +13,7 @@ from torch import Tensor
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.shapes import primitives as P
 from nstr3d.sdf import Sdf, from_field
+from nstr3d.surface import asking
 from nstr3d.surface.extract import EmptySurface, extract_mesh
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame
@@ -416,3 +417,63 @@ def test_wrong_numbers_are_refused() -> None:
         RING.slice((0, 0, 0), (0, 0, 1), 1)
     with pytest.raises(ValueError, match="resolution"):
         RING.volume(1)
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_strides_whole_numbers_and_derivatives_do_not_matter(name: str) -> None:
+    points = draw(10)
+    wide = np.repeat(points, 2, axis=0)[::2]
+    np.testing.assert_array_equal(ASKED[name](RING, wide), ASKED[name](RING, points))
+    columns = torch.from_numpy(np.ascontiguousarray(points.T)).T.requires_grad_(True)
+    answer = ASKED[name](RING, columns).detach().numpy()
+    np.testing.assert_array_equal(answer, ASKED[name](RING, points))
+    whole = np.array([[1, 0, 0], [0, 2, 1], [-1, 1, 0]])
+    for kind in (np.int64, np.int8):
+        found = ASKED[name](RING, whole.astype(kind))
+        np.testing.assert_array_equal(found, ASKED[name](RING, whole.astype(np.float64)))
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_single_precision_far_from_the_origin_is_that_of_the_points(name: str) -> None:
+    """Coordinates of a map: float32 has steps of 0.06 there, and answers add nothing to that."""
+    shift = np.array([5e5, 4e6, 100.0])
+    far = P.sphere(100.0, tuple(shift))
+    points = (80 * draw(50) + shift).astype(np.float32)
+    ask = {
+        **ASKED,
+        "rays": lambda sdf, at: sdf.raycast(at, 0 * at + 1).points,
+        "crossings": lambda sdf, at: sdf.crossings(at, 0 * at + 1).points,
+    }[name]
+    found, exact = ask(far, points), ask(far, points.astype(np.float64))
+    assert found.dtype == exact.astype(found.dtype).dtype
+    np.testing.assert_array_equal(found, exact.astype(found.dtype))
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_many_points_are_asked_in_pieces(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The distance never sees more points at once than a few times the piece."""
+    monkeypatch.setattr(asking, "CHUNK", 100)
+    most = 0
+
+    def distance(points: Tensor) -> Tensor:
+        nonlocal most
+        most = max(most, len(points))
+        return points.norm(dim=1) - 0.8
+
+    points = draw(1500)
+    answer = ASKED[name](Sdf(distance, P.sphere(0.8).bounds), points)
+    assert most <= 300
+    monkeypatch.setattr(asking, "CHUNK", 1 << 16)
+    np.testing.assert_array_equal(answer, ASKED[name](P.sphere(0.8), points))
+
+
+def test_complex_numbers_truths_and_text_are_no_points() -> None:
+    for wrong in (np.zeros((2, 3), complex), np.zeros((2, 3), bool), np.full((2, 3), "a")):
+        with pytest.raises(TypeError, match="real numbers"):
+            RING.contains(wrong)
+    with pytest.raises(ValueError, match="origins must be finite"):
+        RING.raycast(np.full((1, 3), np.inf), np.ones((1, 3)))
+    with pytest.raises(ValueError, match="directions must be finite"):
+        RING.raycast(np.ones((1, 3)), np.full((1, 3), np.nan))
+    with pytest.raises(ValueError, match="of one kind"):
+        RING.raycast(np.ones((1, 3)), torch.ones(1, 3))

@@ -34,13 +34,13 @@ class Queries:
         """The surface point closest to each of ``points (n, 3)``, and how far it is off.
 
         Newton's method follows the gradient. A point that it does not bring on to the surface, or
-        by a way longer than its distance, starts again from the nearest point of a coarse mesh of
-        the surface. Every residual is at most ``tolerance`` diagonals of the bounds. How much
-        closer another surface point may be depends on the distance: nothing for an exact one, and
-        for a fitted one about its error (docs/queries.md). Between surfaces, on the medial axis,
-        it is one of the closest points. Torch points that require a gradient get the derivative
-        of the closest point, and the parameters of a field theirs. Raises ValueError if the
-        surface is empty.
+        by a way longer than its distance, or in several steps across the normal, starts again from
+        the nearest point of a coarse mesh of the surface. Every residual is at most ``tolerance``
+        diagonals of the bounds. How much closer another surface point may be depends on the
+        distance: nothing for an exact one, and for a fitted one about its error (docs/queries.md).
+        Between surfaces, on the medial axis, it is one of the closest points. Torch points that
+        require a gradient get the derivative of the closest point, and the parameters of a field
+        theirs. Raises ValueError if the surface is empty.
         """
         return above("surface.closest").closest_points(self, points, tolerance)
 
@@ -51,10 +51,11 @@ class Queries:
         any length but zero, with the surface.
 
         A ray that starts in the solid crosses where it leaves. Distances are in world units,
-        accurate to ``tolerance`` diagonals of the bounds. A ray that only touches the surface does
-        not cross it. Parts thinner than the accuracy may be missed, and so may be others if
-        ``lipschitz`` is too small. Torch rays that require a gradient get that of distances and
-        points. Raises ValueError for a direction of length zero.
+        accurate to ``tolerance`` diagonals of the bounds. A ray that is nowhere in the solid by
+        more than the accuracy may be a miss. So may parts within a thousandth of the diagonal of a
+        surface along which the ray runs, and others if ``lipschitz`` is too small. Torch rays that
+        require a gradient get that of distances and points. Raises ValueError for a direction of
+        length zero.
         """
         return above("surface.rays").raycast(self, origins, directions, tolerance)
 

@@ -22,7 +22,7 @@ from nstr3d.surface.asking import asked, check_tolerance, pieces
 from nstr3d.surface.bricks import Grid
 from nstr3d.surface.curvature import hessian
 from nstr3d.surface.extract import EmptySurface, extract
-from nstr3d.surface.roots import between, newton
+from nstr3d.surface.roots import between, newton, stepped
 from nstr3d.types import Mesh
 
 COARSE = 64  # cells along the longest side of the mesh from which points start again
@@ -35,8 +35,11 @@ SHORTEST = 0.01  # share of a step at which a point stays
 def contains(sdf: Sdf, points: Any) -> Any:
     """See `nstr3d.sdf.queries.Queries.contains`."""
     at, back = asked(sdf, points)
+    inside = at.new_empty(len(at), dtype=torch.bool)
     with torch.no_grad():
-        return back(sdf(at) <= 0)
+        for rows in pieces(len(at)):
+            inside[rows] = sdf.bound(at[rows]) <= 0  # which has the sign of the distance
+    return back(inside)
 
 
 def closest_points(sdf: Sdf, points: Any, tolerance: float) -> ClosestPoints:
@@ -58,27 +61,44 @@ def project(sdf: Sdf, points: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:
     for rows in pieces(len(points)):
         piece = points[rows]
         first = sdf.value_and_gradient(piece)
-        at, value, slope = newton(sdf, piece, accuracy, first)
-        short, straight = _believed(piece - at, first[0], slope, accuracy)
-        on = value.abs() <= accuracy
-        if len(slanted := torch.nonzero(on & short & ~straight).squeeze(1)):
-            turned = _slide(
-                sdf, piece[slanted], (at[slanted], value[slanted], slope[slanted]), accuracy
-            )
-            at[slanted], value[slanted], slope[slanted] = turned
-            again = _believed(piece[slanted] - at[slanted], first[0][slanted], turned[2], accuracy)
-            on[slanted], straight[slanted] = turned[1].abs() <= accuracy, again[0] & again[1]
-        found[rows], residual[rows] = at, value.abs()
-        if len(wrong := torch.nonzero(~(on & short & straight)).squeeze(1)):
-            doubtful.append(rows.start + wrong)
-    if doubtful:
-        again = torch.cat(doubtful)
+        # One step brings most points on to the surface. Its way is along the gradient, so a small
+        # distance there says that the surface lies across it.
+        at, value = stepped(sdf, piece, first)
+        longest = first[0].abs() * DETOUR + 2 * accuracy
+        way = piece - at
+        settled = (value <= accuracy) & (torch.linalg.vecdot(way, way) <= longest.square())
+        found[rows], residual[rows] = at, value
+        if len(rest := rows.start + torch.nonzero(~settled).squeeze(1)):
+            here = tuple(each[rest - rows.start] for each in first)
+            at, value, sure = _followed(sdf, points[rest], here, accuracy)
+            found[rest], residual[rest] = at, value
+            doubtful.append(rest[~sure])
+    again = torch.cat(doubtful) if doubtful else points.new_empty(0)
+    if len(again):
         seeds = Seeds.of(sdf, accuracy)
         for rows in pieces(len(again)):
             which = again[rows]
             best = _from_seeds(sdf, seeds, points[which], (found[which], residual[which]), accuracy)
             found[which], residual[which] = best
     return found, residual
+
+
+def _followed(
+    sdf: Sdf, points: Tensor, first: tuple[Tensor, Tensor], accuracy: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Surface points that Newton's method finds from ``points``, their residuals, and whether they
+    are believed. ``first`` holds distance and gradient at ``points``."""
+    at, value, slope = newton(sdf, points, accuracy, first)
+    short, straight = _believed(points - at, first[0], slope, accuracy)
+    on = value.abs() <= accuracy
+    if len(slanted := torch.nonzero(on & short & ~straight).squeeze(1)):
+        turned = _slide(
+            sdf, points[slanted], (at[slanted], value[slanted], slope[slanted]), accuracy
+        )
+        at[slanted], value[slanted], slope[slanted] = turned
+        again = _believed(points[slanted] - at[slanted], first[0][slanted], turned[2], accuracy)
+        on[slanted], straight[slanted] = turned[1].abs() <= accuracy, again[0] & again[1]
+    return at, value.abs(), on & short & straight
 
 
 def _believed(

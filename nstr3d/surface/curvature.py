@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nstr3d.sdf import Sdf
 from nstr3d.sdf.answers import Curvatures
-from nstr3d.surface.asking import asked, check_tolerance
+from nstr3d.surface.asking import asked, check_tolerance, pieces
 
 STEP = 1e-3  # diagonals of the bounds, to each side
 
@@ -19,7 +19,11 @@ def curvatures(sdf: Sdf, points: Any, step: float) -> Curvatures:
     check_tolerance(step, "step")
     at, back = asked(sdf, points)
     at = at.detach()
-    mean, gaussian = curvatures_at(sdf, at, sdf.normals(at), step * sdf.bounds.diagonal)
+    mean, gaussian = torch.empty_like(at[:, 0]), torch.empty_like(at[:, 0])
+    for rows in pieces(len(at)):
+        here = at[rows]
+        answer = curvatures_at(sdf, here, sdf.normals(here), step * sdf.bounds.diagonal)
+        mean[rows], gaussian[rows] = answer
     return Curvatures(back(mean), back(gaussian))
 
 

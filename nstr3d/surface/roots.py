@@ -13,14 +13,22 @@ SMALLEST = 0.1  # share of a step at which a point gives up: it halves where a s
 STEEPEST = 0.25  # least slope that is believed: a step is at most four times the distance
 
 
-def between(sdf: Sdf, inside: Tensor, outside: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:
+@torch.no_grad()
+def between(
+    sdf: Sdf,
+    inside: Tensor,
+    outside: Tensor,
+    accuracy: float,
+    ends: tuple[Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor]:
     """Points of the surface on segments, by the Illinois secant method, and the distances there.
 
     ``inside (n, 3)`` has distances that are not positive, ``outside (n, 3)`` has others. A segment
-    ends at a distance of at most ``accuracy``, in world units, or where its ends meet.
+    ends at a distance of at most ``accuracy``, in world units, or where its ends meet. ``ends``
+    holds the distances of ``inside`` and ``outside``, if they are known.
     """
     low, high = inside.clone(), outside.clone()
-    f_low, f_high = sdf(low).detach(), sdf(high).detach()
+    f_low, f_high = ends or (sdf(low), sdf(high))
     nearer = f_low.abs() <= f_high.abs()
     best = torch.where(nearer[:, None], low, high)
     value = torch.where(nearer, f_low, f_high)
@@ -33,7 +41,7 @@ def between(sdf: Sdf, inside: Tensor, outside: Tensor, accuracy: float) -> tuple
         share = (fa / (fa - fb)).clamp(1e-3, 1 - 1e-3)
         share = torch.where(torch.isfinite(share) & (step % 4 != 3), share, 0.5)
         at = a + share[:, None] * (b - a)
-        here = sdf(at).detach()
+        here = sdf(at)
         better = here.abs() < value[active].abs()
         best[active] = torch.where(better[:, None], at, best[active])
         value[active] = torch.where(better, here, value[active])
@@ -81,6 +89,14 @@ def newton(
         going = (value[active].abs() > accuracy) & (share > SMALLEST)
         active, share = active[going], share[going]
     return at, value, slope
+
+
+def stepped(sdf: Sdf, points: Tensor, first: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """``points (n, 3)`` after one step of Newton's method, and the magnitude of the distance there.
+    ``first`` holds distance and gradient at ``points``."""
+    moved = points - _steps(*first)
+    with torch.no_grad():
+        return moved, sdf.distance(moved).abs().to(moved)
 
 
 def _steps(value: Tensor, slope: Tensor) -> Tensor:

@@ -150,7 +150,7 @@ def repeat(shape: Sdf, period: Vector, counts: Sequence[int]) -> Sdf:
 
 
 def _counts(counts: Sequence[int]) -> tuple[int, ...]:
-    numbers = tuple(counts)
+    numbers = tuple(counts) if isinstance(counts, (Sequence, np.ndarray)) else (counts,)
     if len(numbers) != 3 or not all(
         isinstance(number, (int, np.integer)) and 1 <= number <= 1 << 20 for number in numbers
     ):
