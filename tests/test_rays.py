@@ -70,7 +70,7 @@ def check(shape: Sdf, rays: Rows, enter: np.ndarray, leave: np.ndarray, deep: np
 
 def test_random_and_grazing_rays_cross_a_ball_where_the_closed_form_says() -> None:
     ball = P.sphere(RADIUS)
-    starts, along = rays = both(aimed(20_000), grazing(ball, 20_000))
+    starts, along = rays = both(aimed(5000), grazing(ball, 2000))
     middle = -(starts * along).sum(axis=1)
     apart = np.linalg.norm(starts + middle[:, None] * along, axis=1)
     chord = np.sqrt(np.maximum(RADIUS**2 - apart**2, 0))
@@ -80,7 +80,7 @@ def test_random_and_grazing_rays_cross_a_ball_where_the_closed_form_says() -> No
 @pytest.mark.parametrize("half", [HALF, PLATE], ids=["box", "plate"])
 def test_random_and_grazing_rays_cross_a_box_where_the_closed_form_says(half: np.ndarray) -> None:
     box = P.box(tuple(half))
-    rays = both(aimed(20_000), grazing(box, 10_000))
+    rays = both(aimed(4000), grazing(box, 1500))
     enter, leave = slabs(*rays, half)
     # The deepest sample of a chord, and for a miss at least the closest point of the ray.
     met = enter < leave
@@ -148,10 +148,10 @@ TWINS = {
 @pytest.mark.parametrize("name", TWINS)
 def test_rays_find_every_crossing_that_dense_samples_see(name: str) -> None:
     shape = TWINS[name]
-    rays = both(aimed(1000), grazing(shape, 500))
-    agree(shape, rays, 6.0, 3000)
+    rays = both(aimed(200), grazing(shape, 100))
+    agree(shape, rays, 6.0, 2000)
 
 
 def test_rays_of_a_fit_find_every_crossing_that_dense_samples_see(torus_fit: Fit) -> None:
     sdf = torus_fit.sdf()
-    agree(sdf, both(aimed(200), grazing(sdf, 100)), 6.0, 2000)
+    agree(sdf, both(aimed(100), grazing(sdf, 50)), 6.0, 1500)
