@@ -147,7 +147,9 @@ class March:
         step = ahead - front.depth
         crossed = inside != front.inside
         # Keinert's test: balls that do not touch leave a gap. Go back, and take plain steps.
+        # A plain step itself never fails, so that each ray comes on.
         failed = ~crossed & (step - front.value - value > gap)
+        failed &= front.depth >= front.plain
         moved = replace(
             front,
             depth=ahead,
