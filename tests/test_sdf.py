@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.geometry.shapes.combinators import rotate, translate, union
+from nstr3d.geometry.shapes.combinators import union
+from nstr3d.geometry.shapes.motions import rotate, translate
 from nstr3d.geometry.shapes.primitives import box, sphere, torus
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.types import Box, Frame

@@ -140,16 +140,19 @@ class March:
     def _stepped(self, front: Front) -> tuple[Front, tuple[Front, Front] | None]:
         """The rays that go on, one step further; and those that crossed, before and behind it."""
         front = front.taken(front.depth + front.value < front.far)
-        stride, gap = self._stride(front)
+        stride, gap, aimed = self._stride(front)
         ahead = torch.minimum(front.depth + stride, front.far)
         signed = self._signed(front, ahead)
         value, inside = signed.abs(), signed <= 0
         step = ahead - front.depth
         crossed = inside != front.inside
-        # Keinert's test: balls that do not touch leave a gap. Go back, and take plain steps.
+        # Keinert's test: balls that do not touch leave a gap. Go back, and take plain steps. Behind
+        # a change of sign the gap may hold more of them, unless the step was aimed at this one.
         # A plain step itself never fails, so that each ray comes on.
-        failed = ~crossed & (step - front.value - value > gap)
+        failed = ~(crossed & aimed) & (step - front.value - value > gap)
         failed &= front.depth >= front.plain
+        early = crossed & failed
+        crossed &= ~failed
         moved = replace(
             front,
             depth=ahead,
@@ -173,11 +176,13 @@ class March:
             for name, column in (("depth", front.depth), ("value", front.value),
                                  ("slope", front.slope), ("skip", front.skip)):  # fmt: skip
                 moved = replace(moved, **{name: torch.where(failed, column, getattr(moved, name))})
-            moved = replace(moved, plain=torch.where(failed, ahead, front.plain))
+            until = torch.where(early, front.depth + front.value, ahead)  # one step, if it crossed
+            moved = replace(moved, plain=torch.where(failed, until, front.plain))
         return (moved if bracket is None else moved.taken(~crossed)), bracket
 
-    def _stride(self, front: Front) -> tuple[Tensor, Tensor]:
-        """The next steps, and the gaps between balls that they may leave."""
+    def _stride(self, front: Front) -> tuple[Tensor, Tensor, Tensor]:
+        """The next steps, the gaps between balls that they may leave, and whether they are plain
+        or aimed at a crossing."""
         value, slope = front.value, front.slope
         relaxed = value * (2 * FLATNESS / (1 + slope.clamp(0, 1)))
         predicted = value / slope.clamp_min(1e-9)
@@ -189,7 +194,7 @@ class March:
         )
         plain = front.depth < front.plain
         gap = torch.where(closing | plain, self.accuracy, along)
-        return torch.where(plain, value.clamp_min(self.accuracy), stride), gap
+        return torch.where(plain, value.clamp_min(self.accuracy), stride), gap, closing | plain
 
     def _root(self, before: Front, behind: Front) -> tuple[Tensor, Tensor]:
         """Which brackets may hold several crossings, as the distance bends there, and the depths of
