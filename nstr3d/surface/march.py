@@ -25,6 +25,7 @@ SKIP = 10.0  # accuracies: the step along a surface that is not crossed, which g
 LONGEST = 1e-3  # diagonals of the bounds: the longest of these steps
 GROWTH = 1.3  # of such a step after another
 BENT = 0.1  # share of the values around a crossing by which the distance may differ from a line
+BETWEEN = 0.2, 0.8  # shares of a bracket: where the distance is compared with a line
 FINE = 8.0  # accuracies: a bracket of this width holds one crossing
 FEWEST = 2000  # rays for which a grid of empty space pays
 SHARE = 0.5  # of the number of rays: cells of this grid
@@ -200,10 +201,12 @@ class March:
         """Which brackets may hold several crossings, as the distance bends there, and the depths of
         the crossings of the others."""
         width, whole = behind.depth - before.depth, before.value + behind.value
-        share = torch.where(whole > 0, before.value / whole, 0.5)
+        # Not at an end: where the distance there is tiny, the crossing may still be far away.
+        share = torch.where(whole > 0, before.value / whole, 0.5).clamp(*BETWEEN)
         middle = before.depth + share * width
         signed = self._signed(before, middle)
-        bent = (signed.abs() > BENT * whole) & (width > FINE * self.accuracy)
+        straight = torch.where(before.inside, -1.0, 1.0) * (before.value - share * whole)
+        bent = ((signed - straight).abs() > BENT * whole) & (width > FINE * self.accuracy)
         bent &= before.depth >= before.plain
         good = ~bent
         beyond = (signed <= 0) != before.inside
