@@ -10,7 +10,9 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.geometry.shapes.combinators import union
 from nstr3d.geometry.shapes.motions import rotate, translate
 from nstr3d.geometry.shapes.primitives import box, sphere, torus
+from nstr3d.render.camera import Camera
 from nstr3d.sdf import Sdf, from_field
+from nstr3d.surface.trace import sphere_trace
 from nstr3d.types import Box, Frame
 
 RADIUS = 0.6
@@ -271,3 +273,19 @@ def test_single_precision_points_far_off_are_not_moved_by_the_centre() -> None:
     sdf = from_field(Ball(), frame, BOUNDS, 1.0)
     np.testing.assert_allclose(sdf(points), away - RADIUS * frame.scale, atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(sdf.gradient(points), axis=1), 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [-0.2, 0.9, 2.0])
+def test_a_level_set_is_where_its_bound_changes_sign(value: float) -> None:
+    """Also outside the unit box, where the bound of the field is lower than its distance."""
+    level, points = ball_sdf().offset(value), torch.from_numpy(draw(4000, 3.0))
+    exact = points.norm(dim=1) - RADIUS - value
+    clear = exact.abs() > 0.01
+    with torch.no_grad():
+        assert ((level.bound(points) <= 0) == (exact <= 0))[clear].all()
+        assert (level.bound(points).abs() <= exact.abs() + 0.01).all()
+    rays = Camera.around(level.bounds, 35, 35, width=24, height=24).rays()
+    hits = sphere_trace(level, rays)
+    assert hits.mask.sum() > 10
+    reach = hits.points[hits.mask].norm(dim=1)
+    assert (reach - RADIUS - value).abs().max() < 0.01

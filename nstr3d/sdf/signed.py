@@ -177,9 +177,9 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     in the field's parameters.
     """
     unit, inside = _placed(frame, points)
-    outside = (unit != inside).any(dim=1)
-    if not outside.any():
+    if torch.equal(unit, inside):
         return field(inside.to(next(field.parameters()))).to(unit)[:, 0] * frame.scale
+    outside = (unit != inside).any(dim=1)
     value = field(inside[~outside].to(next(field.parameters()))).to(unit)[:, 0]
     beyond, steep = _extended(field, unit[outside].detach())
     if unit.requires_grad:
@@ -280,8 +280,10 @@ def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
     centre = torch.tensor(frame.centre, dtype=torch.float64)
     nearest = centre.to(points.dtype)
-    # Far from the origin the centre itself is rounded. There the difference is exact, and what
-    # rounding took from the centre is subtracted from it.
-    moved = points - nearest.to(points.device) - (centre - nearest.double()).to(points)
+    moved = points - nearest.to(points.device)
+    if points.dtype != torch.float64:
+        # Far from the origin the centre itself is rounded. There the difference is exact, and what
+        # rounding took from the centre is subtracted from it.
+        moved = moved - (centre - nearest.double()).to(points)
     unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)
