@@ -67,7 +67,7 @@ class Gallery:
 
     def of_bunny(self, shading: Shading, level: float = 0.0) -> np.ndarray:
         sdf = self.bunny.sdf()
-        return picture(sdf.level(level) if level else sdf, shading, self.view)
+        return picture(sdf.offset(level) if level else sdf, shading, self.view)
 
     def bunny_studio(self) -> np.ndarray:
         return self.of_bunny(Studio())

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from nstr3d.jobs.direct import fit_image, fit_mesh, fit_points, fit_sound
     from nstr3d.model.checkpoint import load, save
+    from nstr3d.model.tree import load_sdf, save_sdf
     from nstr3d.render.camera import Camera
     from nstr3d.render.shading import Curvature, Depth, Normals, Studio
     from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable
@@ -94,6 +95,7 @@ __all__ = [
     "load",
     "load_image",
     "load_mesh",
+    "load_sdf",
     "load_sound",
     "measure",
     "normalise",
@@ -102,6 +104,7 @@ __all__ = [
     "save",
     "save_image",
     "save_mesh",
+    "save_sdf",
     "save_sound",
     "score",
     "sdf_objective",
@@ -157,6 +160,7 @@ _HOMES = {
     "load": "model.checkpoint",
     "load_image": "io",
     "load_mesh": "io",
+    "load_sdf": "model.tree",
     "load_sound": "io",
     "measure": "render.traced",
     "normalise": "geometry.mesh.surface",
@@ -165,6 +169,7 @@ _HOMES = {
     "save": "model.checkpoint",
     "save_image": "io",
     "save_mesh": "io",
+    "save_sdf": "model.tree",
     "save_sound": "io",
     "score": "surface.metrics",
     "sdf_objective": "training.losses",

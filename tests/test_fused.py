@@ -245,14 +245,14 @@ def test_a_field_whose_nodes_moved_or_were_copied_lays_them_out_anew() -> None:
 
 def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() -> None:
     sdf = from_field(field(), Frame((0.3, -0.2, 0.1), 2.5), Box((-2.0,) * 3, (2.0,) * 3), 1.0)
-    assert sdf.slope is not None
+    assert sdf.both is not None
     points = (
         torch.rand(2000, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64) * 2 - 1
     ) * 4
     expected, actual = gradient(sdf.distance, points), sdf.gradient(points)
     close = (expected - actual).abs().amax(dim=1) < 1e-3 * expected.norm(dim=1).clamp_min(1)
     assert float(close.float().mean()) > 0.995
-    shifted = sdf.level(0.1)
+    shifted = sdf.offset(0.1)
     assert torch.equal(shifted.gradient(points), actual)
 
 

@@ -182,6 +182,7 @@ HEAVY = ["torch", "numba", "scipy", "pydantic", "trimesh", "igl", "PIL", "skimag
                 ["points"],
                 ["batch"],
                 ["check"],
+                ["combine"],
                 ["flow"],
                 ["info"],
                 ["render"],

@@ -159,7 +159,7 @@ def normals_in(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def agrees(picture: np.ndarray, fit: Fit, at: Camera, level: float = 0.0) -> None:
     mask, normals = normals_in(picture)
-    reference = measure(fit.sdf().level(level), at)
+    reference = measure(fit.sdf().offset(level), at)
     both = mask & reference.mask
     assert both.sum() / (mask | reference.mask).sum() >= 0.99
     cosine = (normals * reference.normals).sum(axis=-1)[both].clip(-1, 1)
@@ -319,7 +319,7 @@ def test_streamlines_are_drawn_where_the_surface_does_not_hide_them(
     )
     expected = draw_lines(bare, camera(model), model.sdf(), curves.lines, colours, 1.5)
     drawn, true = (np.abs(picture - bare).max(axis=-1) > 0.2 for picture in (captured, expected))
-    whole = draw_lines(bare, camera(model), model.sdf().level(-9.0), curves.lines, colours, 1.5)
+    whole = draw_lines(bare, camera(model), model.sdf().offset(-9.0), curves.lines, colours, 1.5)
     # The surface hides many pixels of the lines.
     assert 200 < true.sum() < 0.8 * (np.abs(whole - bare).max(axis=-1) > 0.2).sum()
     assert (drawn & binary_dilation(true)).sum() >= 0.97 * drawn.sum()

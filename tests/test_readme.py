@@ -14,7 +14,18 @@ from nstr3d import load_mesh
 
 ROOT = Path(__file__).resolve().parents[1]
 # A page may use what the blocks of an earlier page define or write.
-ORDER = ("python", "signals", "look", "export", "flow", "points", "datasets", "method", "extend")
+ORDER = (
+    "python",
+    "queries",
+    "signals",
+    "look",
+    "export",
+    "flow",
+    "points",
+    "datasets",
+    "method",
+    "extend",
+)
 README = ROOT / "README.md"
 PAGES = {path: path.read_text() for path in (README, *sorted((ROOT / "docs").glob("*.md")))}
 TEXT = "\n".join(PAGES.values())

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
-from nstr3d.geometry.shapes.combinators import rotate, translate, union
+from nstr3d.geometry.shapes.combinators import union
+from nstr3d.geometry.shapes.motions import rotate, translate
 from nstr3d.geometry.shapes.primitives import box, sphere, torus
 from nstr3d.render.camera import Camera
 from nstr3d.sdf import Sdf, from_field
@@ -277,7 +278,7 @@ def test_single_precision_points_far_off_are_not_moved_by_the_centre() -> None:
 @pytest.mark.parametrize("value", [-0.2, 0.9, 2.0])
 def test_a_level_set_is_where_its_bound_changes_sign(value: float) -> None:
     """Also outside the unit box, where the bound of the field is lower than its distance."""
-    level, points = ball_sdf().level(value), torch.from_numpy(draw(4000, 3.0))
+    level, points = ball_sdf().offset(value), torch.from_numpy(draw(4000, 3.0))
     exact = points.norm(dim=1) - RADIUS - value
     clear = exact.abs() > 0.01
     with torch.no_grad():

@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import j1
-from torch import Tensor
 
 from nstr3d.geometry.shapes.primitives import sphere, torus
-from nstr3d.sdf import Sdf
+from nstr3d.surface.curvature import curvatures_at
 from nstr3d.surface.smoothness import (
     REACH,
-    mean_curvature,
     measure_bands,
     measure_curvature,
     measure_kink,
     measure_normals,
-    project,
 )
 
 TILT = 0.02  # radians
@@ -116,13 +113,14 @@ def test_normals_are_summed_up_by_mean_and_percentile() -> None:
 def test_mean_curvature_of_a_ball_and_of_a_torus() -> None:
     points = torch.from_numpy(0.5 * ball_points(500))
     ball, ring = sphere(0.5), torus(1.0, 0.4)
-    result = mean_curvature(ball, points, ball.normals(points), 1e-3)
+    result, _ = curvatures_at(ball, points, ball.normals(points), 1e-3)
     assert torch.allclose(result, torch.full_like(result, 2.0), rtol=1e-5)
     turn, tube = torch.rand(2, 500, dtype=torch.float64) * 2 * math.pi
     out = 1 + 0.4 * torch.cos(tube)
     at = torch.stack([out * torch.cos(turn), 0.4 * torch.sin(tube), out * torch.sin(turn)], dim=1)
     expected = (1 + 2 * 0.4 * torch.cos(tube)) / (2 * 0.4 * out)
-    assert torch.allclose(mean_curvature(ring, at, ring.normals(at), 1e-3), expected, rtol=1e-4)
+    result, _ = curvatures_at(ring, at, ring.normals(at), 1e-3)
+    assert torch.allclose(result, expected, rtol=1e-4)
 
 
 def test_the_error_of_curvature_of_a_ball_that_is_off_its_place() -> None:
@@ -131,12 +129,3 @@ def test_the_error_of_curvature_of_a_ball_that_is_off_its_place() -> None:
     wrong = np.abs(1 / np.linalg.norm(points - centre, axis=1) - 1)
     assert result.mean == pytest.approx(wrong.mean(), rel=1e-3)
     assert result.p99 == pytest.approx(np.percentile(wrong, 99), rel=1e-3)
-
-
-def test_points_are_projected_on_to_a_surface_whose_gradient_is_not_of_length_1() -> None:
-    def distance(points: Tensor) -> Tensor:
-        return points.square().sum(dim=1) - 0.25
-
-    bowl = Sdf(distance, sphere(0.5).bounds, 2.0)
-    result = project(bowl, 0.55 * ball_points(100))
-    assert np.allclose(result, 0.5 * ball_points(100), atol=1e-9)

@@ -59,7 +59,7 @@ def refuses(call, *args, **options) -> None:
 
 @pytest.mark.parametrize("points", POINTS, ids=lambda value: type(value).__name__)
 def test_queries_refuse_what_are_no_points(points):
-    for query in (SDF, SDF.gradient, SDF.normals, SDF.level(0.1)):
+    for query in (SDF, SDF.gradient, SDF.normals, SDF.offset(0.1)):
         refuses(query, points)
     fitted = nstr3d.Fit(NstrConfig().build(3, 1), Frame.identity(), SDF.bounds, 1.0).sdf()
     for query in (fitted, fitted.gradient, fitted.normals):
@@ -140,8 +140,8 @@ def test_numbers_are_numbers():
     refuses(nstr3d.extract_mesh, SDF, 64.5)
     refuses(nstr3d.extract_mesh, SDF, 64, level="0")
     refuses(nstr3d.extract_mesh, SDF, 64, bounds=(0, 1))
-    refuses(SDF.level, "0.1")
-    refuses(SDF.level, math.nan)
+    refuses(SDF.offset, "0.1")
+    refuses(SDF.offset, math.nan)
     refuses(nstr3d.sphere_trace, SDF, RAYS, tolerance="small")
     refuses(nstr3d.fit_cosines, np.zeros((8, 8, 1), np.float32), "many")
     refuses(nstr3d.fit_cosines, np.zeros((2, 8, 8, 1), np.float32), 100)

@@ -28,13 +28,13 @@ from nstr3d.surface.smoothness import (
     measure_curvature,
     measure_kink,
     measure_normals,
-    project,
 )
 from nstr3d.training.fit import Fit
 from nstr3d.types import Frame, Mesh
 
 RESOLUTION = 320  # cells per axis of the training mesh
 RADIUS = 0.03  # unit box: ripples of the normals within this radius are counted
+EXACT = 1e-10  # diagonals of the bounds: distance of points of the true surface from it
 CURVATURE_STEP = 4e-3  # unit box: of the central differences; 32 cells per axis are 0.0625 wide
 
 
@@ -58,7 +58,7 @@ def smooth_shapes() -> dict[str, Sdf]:
 def tessellate(shape: Sdf, resolution: int = RESOLUTION) -> Mesh:
     """``shape`` as a mesh of ``resolution`` cells per axis, whose vertices lie on the surface."""
     mesh = extract_mesh(shape, resolution)
-    return Mesh(project(shape, mesh.vertices), mesh.faces)
+    return Mesh(shape.closest_points(mesh.vertices, EXACT).points, mesh.faces)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class SmoothTrack(MeshTrack):
         without levels.
         """
         assert self.truth is not None
-        points = project(self.truth, self.surface_points[0])
+        points = self.truth.closest_points(self.surface_points[0], EXACT).points
         sdf = Fit(field, Frame.identity(3), self.near.bounds, 1.0).sdf()
         normals, true_normals = sdf.normals(points), self.truth.normals(points)
         spreads = {

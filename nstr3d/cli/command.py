@@ -44,6 +44,7 @@ COMMANDS = {
         "write a model as a page, mesh or grid", "export.export_model", "looks.Export"
     ),
     "view": Command("show models, meshes and lines", "view.view", "looks.View"),
+    "combine": Command("join, intersect or cut models", "combine.combine", "combine.Combine"),
     "flow": Command("follow the local frequency of a model", "flow.draw_flow", "flow.Flow"),
     "batch": Command("fit every shape of a data set", "batch.fit_batch", "batch.Batch"),
     "bench": Command("race fields against others, or measure speed", "bench.bench"),

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nstr3d.cli.looks import Export
-from nstr3d.cli.render import check_new, chosen_up, load_shape
+from nstr3d.cli.render import check_new, chosen_up, load_shape, need_fit
 from nstr3d.geometry.mesh.decimate import decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
@@ -80,18 +80,20 @@ def _write(
     fit, sdf = load_shape(options.model, iso, "cpu")
     if options.to == "html":
         up = chosen_up(options.up or "auto", fit)
-        page = page_html(fit, _title(options), iso, curves, up, view_of(sdf, up))
+        page = page_html(
+            need_fit(fit, "--to html"), _title(options), iso, curves, up, view_of(sdf, up)
+        )
         with atomic_path(out) as temporary:
             temporary.write_text(page, encoding="utf-8")
     elif options.to == "onnx":
-        save_onnx(out, fit)
+        save_onnx(out, need_fit(fit, "--to onnx"))
     elif options.to == "npz":
         _save_npz(out, sdf, resolution)
     else:
         _save_meshes(levels, sdf, resolution, chosen_up(options.up or "auto", fit))
         return
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
-    if options.to == "onnx" and (origin := onnx_origin(fit)) is not None:
+    if options.to == "onnx" and fit is not None and (origin := onnx_origin(fit)) is not None:
         print(
             f"note: float32 coordinates have steps of {coordinate_step(fit.bounds):.3g} here. For "
             f"full precision pass points relative to the origin {list(origin)}, and that origin as "

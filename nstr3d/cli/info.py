@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,8 @@ def _holds(about: dict[str, Any]) -> str:
         return f"of {about['input'].get('path', 'a fit')}"
     if kind == "grid of distances":
         return f"{' x '.join(map(str, about['shape']))} nodes, {about['spacing']:.4g} apart"
+    if kind == "combination":
+        return ", ".join(f"{count} {tag}" for tag, count in _tags(about.get("tree")).items())
     if kind == "page":
         return f"the shape {about['title']!r} at level {about['level']:g}; open it in a browser"
     if kind == "network":
@@ -104,6 +107,13 @@ def _holds(about: dict[str, Any]) -> str:
     if kind == "compressed model":
         return f"{' x '.join(map(str, about['shape']))} samples, blocks of {about['hops']}"
     return f"{about['tensors']} tensors of {about['stored_numbers']:,} numbers"
+
+
+def _tags(tree: Any) -> Counter[str]:
+    """How often each tag occurs in a combination."""
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    own = [str(tree["tag"])] if isinstance(tree, dict) and "tag" in tree else []
+    return sum(map(_tags, inner), Counter(own))
 
 
 def _field_rows(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -19,6 +19,8 @@ from nstr3d.io import load_mesh, save_image
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
+from nstr3d.model.header import read_tree
+from nstr3d.model.tree import load_sdf
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
@@ -101,9 +103,9 @@ def _is_mesh(path: Path) -> bool:
     return path.suffix.lower() != MODEL
 
 
-def chosen_up(option: str, fit: Fit) -> Up:
-    """The axis ``option``, or for "auto" the one that the fit noted."""
-    return fit.up if option == "auto" else cast(Up, option)
+def chosen_up(option: str, fit: Fit | None) -> Up:
+    """The axis ``option``, or for "auto" the one that the fit noted; y for a combination."""
+    return (fit.up if fit else "y") if option == "auto" else cast(Up, option)
 
 
 def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:
@@ -131,17 +133,26 @@ def check_new(path: Path, suffixes: Sequence[str], overwrite: bool) -> None:
         )
 
 
-def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
-    """The model of a shape, and the signed distance whose zero is the model's level set ``iso`` (in
-    world units).
+def need_fit(fit: Fit | None, what: str) -> Fit:
+    """The ``fit``. Raises ValueError with a sentence about ``what`` for a combination, which has
+    none."""
+    if fit is None:
+        raise ValueError(f"{what} needs the model of a fit, not a combination of models.")
+    return fit
+
+
+def load_shape(path: Path, iso: float, device) -> tuple[Fit | None, Sdf]:
+    """The model of a shape, or None for a combination of models, and the signed distance whose zero
+    is the model's level set ``iso`` (in world units).
 
     Raises ValueError if ``iso`` is not finite, the model is of something else than a shape, or the
     level set is empty.
     """
     if not math.isfinite(iso):
         raise ValueError(Message("<iso> must be finite, not {}.", iso))
-    fit = load(path, device)
-    if (fit.field.in_dim, fit.field.out_dim) != (3, 1):
+    combination = path.suffix.lower() == MODEL and read_tree(path) is not None
+    fit = None if combination else load(path, device)
+    if fit is not None and (fit.field.in_dim, fit.field.out_dim) != (3, 1):
         inputs, outputs = fit.field.in_dim, fit.field.out_dim
         kind = {1: "of a sound", 2: "of an image"}.get(
             inputs, f"with {inputs} coordinates and {outputs} values"
@@ -150,21 +161,22 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit, Sdf]:
             f"{path} is a model {kind}; this needs the model of a shape, with 3 coordinates and 1 "
             "distance."
         )
-    sdf = fit.sdf().level(iso) if iso else fit.sdf()
+    sdf = load_sdf(path, device) if fit is None else fit.sdf()
+    sdf = sdf.offset(iso) if iso else sdf
     empty = EmptySpace.of(sdf, device)
     if not empty.surface or bool((empty.clearance < 0).all()):
         where = (
             f"has no surface where the distance is {iso:g}"
             if iso
-            else "has no surface; fit it for longer"
+            else "has no surface" + ("; fit it for longer" if fit else "")
         )
         raise ValueError(f"{path} {where}.")
     return fit, sdf
 
 
-def _shading(name: str, fit: Fit) -> Shading:
+def _shading(name: str, fit: Fit | None) -> Shading:
     if name == "frequency":
-        return Studio(albedo=frequency_colours(fit))
+        return Studio(albedo=frequency_colours(need_fit(fit, "--shading frequency")))
     return {"studio": Studio(), "normals": Normals(), "depth": Depth(), "curvature": Curvature()}[
         name
     ]

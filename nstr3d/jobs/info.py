@@ -26,7 +26,7 @@ from nstr3d.jobs.about import (
     read_faces,
 )
 from nstr3d.jobs.exported import about_network, about_page
-from nstr3d.model.header import load_compressed_header, read_header
+from nstr3d.model.header import load_compressed_header, read_header, read_tree
 from nstr3d.signals.kinds import kind_of
 from nstr3d.system import one_line
 from nstr3d.types import Box, Mesh
@@ -77,6 +77,9 @@ def _kind(path: Path) -> Callable[[Path], dict[str, Any]]:
 
 
 def _about_model(path: Path) -> dict[str, Any]:
+    tree = read_tree(path)
+    if tree is not None:
+        return {"kind": "combination", "subject": "shape", **tree}
     read = read_header(path)
     header, config = read.header, read.header.config
     about = {

@@ -29,7 +29,7 @@ from nstr3d.model.container import (
     write_container,
 )
 from nstr3d.model.header import FORMAT as FORMAT_KEY
-from nstr3d.model.header import MAGIC, TRAINING
+from nstr3d.model.header import MAGIC, TRAINING, TREE
 from nstr3d.model.header import TEXT as TEXT_KEY
 from nstr3d.model.tags import (
     OTHER_VERSION,
@@ -58,16 +58,32 @@ def save(
     Raises OSError if the file cannot be written, and ValueError for a fit that could not be loaded
     again: a weight that is not finite, or a number out of the range of `nstr3d.model.schema`.
     """
-    from nstr3d.model.schema import check_header
-
     expect(fit, Fit, "fit")
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in fit.field.state_dict().items()
-    }
+    tensors = weights_of(fit)
     tensors |= {
         TRAINING + name: tensor.detach().cpu().contiguous()
         for name, tensor in (training or {}).items()
     }
+    try:
+        header = header_of(fit)
+    except ValueError as error:
+        raise ValueError(f"{path} was not written: {one_line(error)}.") from None
+    # The padding makes the file's length independent of the digits of the seconds.
+    text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
+    write_container(path, Contents({FORMAT_KEY: FORMAT, TEXT_KEY: text}, tensors))
+
+
+def weights_of(fit: Fit) -> dict[str, Tensor]:
+    """The weights of a fit by name, as they are written."""
+    state = fit.field.state_dict()
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+
+
+def header_of(fit: Fit) -> dict[str, Any]:
+    """The header of a fit, as JSON data. Raises ValueError for a fit that could not be loaded
+    again."""
+    from nstr3d.model.schema import check_header
+
     header = {
         "config": encode_config(fit.field.config),
         "in_dim": fit.field.in_dim,
@@ -80,14 +96,9 @@ def save(
         "interrupted": fit.interrupted,
         "provenance": dict(fit.provenance),
     }
-    try:
-        check_config(fit.field.config)
-        check_header(header)
-    except ValueError as error:
-        raise ValueError(f"{path} was not written: {one_line(error)}.") from None
-    # The padding makes the file's length independent of the digits of the seconds.
-    text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
-    write_container(path, Contents({FORMAT_KEY: FORMAT, TEXT_KEY: text}, tensors))
+    check_config(fit.field.config)
+    check_header(header)
+    return header
 
 
 def load(
@@ -166,17 +177,27 @@ def _decode(
         if name.startswith(TRAINING)
     }
     data = json.loads(contents.metadata.get(TEXT_KEY, ""), object_pairs_hook=unique)
-    header = check_header(data)
-    config = decode_config(header.config, configs)
-    field = _rebuild(config, header.in_dim, header.out_dim, weights).to(device)
+    header, fit = check_header(data), fit_of(data, weights, device, configs)
     held = set(option_names(header.config, configs))
-    options = option_names(encode_config(config), configs)
+    options = option_names(encode_config(fit.field.config), configs)
     if resumed and training and (lacking := [name for name in options if name not in held]):
         # A finished model does not need the option, but a resumed run with today's default would
         # differ from the run that began.
         raise ValueError(f"it lacks the option {lacking[0]}; go on with {OTHER_VERSION}")
-    fit = Fit(
-        field,
+    return fit, training
+
+
+def fit_of(
+    data: Any, weights: Mapping[str, Tensor], device: torch.device | str, configs: Sequence[type]
+) -> Fit:
+    """The fit whose header is the JSON ``data``. Raises ValueError, with a clause, for an entry out
+    of range and for weights that do not fit the config."""
+    from nstr3d.model.schema import check_header
+
+    header = check_header(data)
+    config = decode_config(header.config, configs)
+    return Fit(
+        _rebuild(config, header.in_dim, header.out_dim, weights).to(device),
         Frame(header.frame.centre, header.frame.scale),
         Box(header.bounds.lower, header.bounds.upper),
         math.inf if header.lipschitz is None else header.lipschitz,
@@ -185,12 +206,16 @@ def _decode(
         header.interrupted,
         header.provenance,
     )
-    return fit, training
 
 
 def _check_format(path: Path, written: str | None) -> None:
     if written in READ:
         return
+    if written == TREE:
+        raise ValueError(
+            f"{path} is a combination of shapes, not a single fit; read it with "
+            "nstr3d.load_sdf, or name one of its models."
+        )
     if str(written).startswith("nstr3d-"):
         raise ValueError(
             f"{path} is of the format {str(written)[:60]!r}, which this version of nstr3d does not "

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 LARGEST_HEADER = 1 << 20  # bytes; a model's header has some thousand
 FORMAT, TEXT, CHECKSUM = "format", "nstr3d", "sha256"  # the names of the metadata
 TRAINING = "training/"  # prefix of the optimiser's tensors in a resumable checkpoint
+TREE = "nstr3d-tree-1"  # the format of a combination of models and shapes
 MAGIC = b"NSTQ1"  # the first bytes of a compressed model
+FAULTS = AttributeError, LookupError, TypeError, ValueError, RecursionError
 CENTRES = 3  # number of stored decoding offsets: for the magnitudes 1, 2, and 3 or more
 MOST_HEAD = 1 << 20  # bytes; the header of a compressed model has at most 4 (255 + 255^2)
 
@@ -51,6 +53,35 @@ def read_header(path: Path) -> ModelHeader:
     """
     from nstr3d.model.schema import check_header, unique
 
+    metadata, entries = _read_entries(path)
+    try:
+        header = check_header(json.loads(metadata[TEXT], object_pairs_hook=unique))
+        field = [each for name, each in entries.items() if not name.startswith(TRAINING)]
+        elements = sum(math.prod(each["shape"]) for each in field)
+    except FAULTS as error:
+        raise _unusable(path, error) from error
+    resumable = len(field) < len(entries)
+    return ModelHeader(header, metadata[FORMAT], len(field), elements, resumable)
+
+
+def read_tree(path: Path) -> dict[str, Any] | None:
+    """The combination in the model.safetensors at ``path`` as JSON data, not checked further; None
+    if it is a single model. Raises the errors of `read_header`."""
+    from nstr3d.model.schema import unique
+
+    metadata, _ = _read_entries(path)
+    if metadata[FORMAT] != TREE:
+        return None
+    try:
+        return dict(json.loads(metadata[TEXT], object_pairs_hook=unique))
+    except FAULTS as error:
+        raise _unusable(path, error) from error
+
+
+def _read_entries(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """The metadata and the tensors' entries of a safetensors file of nstr3d."""
+    from nstr3d.model.schema import unique
+
     check_regular(path)
     try:
         with open(path, "rb") as file:
@@ -61,14 +92,14 @@ def read_header(path: Path) -> ModelHeader:
         metadata = entries.pop("__metadata__", {})
         if not str(metadata.get(FORMAT)).startswith("nstr3d-"):
             raise ValueError("it is a safetensors file, but not of nstr3d")
-        header = check_header(json.loads(metadata[TEXT], object_pairs_hook=unique))
-        field = [each for name, each in entries.items() if not name.startswith(TRAINING)]
-        elements = sum(math.prod(each["shape"]) for each in field)
-    except (AttributeError, LookupError, TypeError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
-        raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
-    resumable = len(field) < len(entries)
-    return ModelHeader(header, metadata[FORMAT], len(field), elements, resumable)
+    except FAULTS as error:
+        raise _unusable(path, error) from error
+    return metadata, entries
+
+
+def _unusable(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())[:300].rstrip(".")
+    return ValueError(f"{path} is not a usable nstr3d model: {reason}.")
 
 
 def load_compressed_header(path: Path) -> CompressedHeader:

@@ -7,6 +7,7 @@ They are wider than any useful model.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import UnionType
@@ -185,6 +186,15 @@ def check_options(kind: type, tag: str, values: Mapping[str, Any]) -> None:
         raise ValueError(f"{place} is not of the type {types[name]}") from None
 
 
+def check_call(function: Any, values: Mapping[str, Any]) -> None:
+    """Checks the types of the arguments ``values`` of ``function`` by its annotations, and that
+    they are its arguments. Raises ValueError naming the first wrong one."""
+    try:
+        _arguments_of(function).model_validate(values)
+    except ValidationError as error:
+        raise ValueError(first_fault(error, f"its part {function.__name__}")) from None
+
+
 def first_fault(error: ValidationError, place: str) -> str:
     """A clause on the first fault of data that ``place`` names, without a full stop."""
     fault = error.errors(include_url=False)[0]
@@ -221,6 +231,17 @@ def _options_of(kind: type, tag: str) -> type[BaseModel]:
         for name in (field.name for field in dataclasses.fields(kind))
     }
     return create_model(kind.__name__, __config__=STRICT, **fields)
+
+
+@cache
+def _arguments_of(function: Any) -> type[BaseModel]:
+    """The schema of the arguments of a function of shapes. Starred ones are a tuple."""
+    hints, fields = get_type_hints(function), {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        starred = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+        hint: Any = tuple[hints[name], ...] if starred else hints[name]
+        fields[name] = (hint, ...)
+    return create_model(function.__name__, __config__=STRICT, **fields)
 
 
 def _ranged(hint: Any, limits: tuple[float, float] | None) -> Any:

@@ -16,7 +16,7 @@ from torch import Tensor
 from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
 from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
-from nstr3d.surface.smoothness import mean_curvature
+from nstr3d.surface.curvature import curvatures_at
 from nstr3d.surface.trace import EmptySpace
 
 Vector = tuple[float, float, float]
@@ -223,7 +223,7 @@ class Curvature:
     def colours(self, seen: Surface) -> Tensor:
         size = seen.sdf.bounds.diagonal
         step = self.reach * size
-        bend = mean_curvature(seen.sdf, seen.points, seen.normals, step) * self.radius * size
+        bend = curvatures_at(seen.sdf, seen.points, seen.normals, step)[0] * self.radius * size
         light = (0.55 - 0.45 * (seen.facing * seen.directions).sum(dim=-1, keepdim=True)).clamp(
             0, 1
         )

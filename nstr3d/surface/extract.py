@@ -45,6 +45,10 @@ WIDENINGS = (1.0, 2.0, 4.0)
 TOLERATED = 1e-2
 
 
+class EmptySurface(ValueError):
+    """Raised where there is no surface: all samples lie on one side of it."""
+
+
 @dataclass(frozen=True)
 class Extraction:
     """An isosurface, ``mesh`` in world units, and the cost of its extraction.
@@ -87,8 +91,8 @@ def extract(
     counter-clockwise seen from the side of larger distance.
 
     Raises TypeError for objects of other types, and ValueError if the resolution is below 2, the
-    Lipschitz bound is not positive, the bounds have no size, a distance is not finite, the level
-    set is empty, or the surface reaches the padded bounds.
+    Lipschitz bound is not positive, the bounds have no size, a distance is not finite, or the
+    surface reaches the padded bounds; if the level set is empty, this is an `EmptySurface`.
     """
     expect(sdf, Sdf, "sdf")
     expect(resolution, (int, np.integer), "resolution")
@@ -115,7 +119,7 @@ def extract(
         inner = index_triples((per_block, per_block, per_block))
         surface.follow((missed[:, None] * per_block + inner).reshape(-1, 3))
     if not len(surface_bricks := surface.bricks()):
-        raise ValueError(
+        raise EmptySurface(
             f"the level set {level:g} is empty: all samples within the bounds lie on one side of "
             "it; check the bounds"
         )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.sdf import Sdf
+from nstr3d.surface.curvature import curvatures_at
 from nstr3d.surface.metrics import angles
 
 Gradient = Callable[[np.ndarray], np.ndarray]
@@ -23,7 +23,6 @@ Gradient = Callable[[np.ndarray], np.ndarray]
 STEP = 2e-4  # unit box: distance to each side of a face at which the gradient is evaluated
 REACH = 4e-3  # unit box: largest distance by which a point is moved on to a face
 SAME_SIDE = 0.5  # least cosine between the normals of two points that are compared: 60 degrees
-PROJECTIONS = 4  # Newton steps that move a point on to a surface
 
 
 @dataclass(frozen=True)
@@ -124,37 +123,10 @@ def measure_curvature(sdf: Sdf, truth: Sdf, points: np.ndarray, step: float) -> 
     differences over ``step`` to each side.
     """
     at = torch.from_numpy(np.ascontiguousarray(points))
-    measured, expected = (mean_curvature(each, at, each.normals(at), step) for each in (sdf, truth))
+    measured, expected = (
+        curvatures_at(each, at, each.normals(at), step)[0] for each in (sdf, truth)
+    )
     return Spread.of((measured - expected).abs().detach().cpu().numpy())
-
-
-def mean_curvature(sdf: Sdf, points: Tensor, normals: Tensor, step: float) -> Tensor:
-    """Mean curvature ``(n,)`` of ``sdf``, half the divergence of its unit normals, in 1 / length.
-
-    It is 1 / r on a ball of radius r. It is computed by central differences over ``step`` to each
-    side along two tangents at ``points (n, 3)`` with the unit ``normals (n, 3)``.
-    """
-    helper = torch.eye(3, dtype=points.dtype, device=points.device)[normals.abs().argmin(dim=-1)]
-    first = torch.nn.functional.normalize(torch.linalg.cross(normals, helper), dim=-1)
-    total = torch.zeros_like(points[:, 0])
-    for tangent in (first, torch.linalg.cross(normals, first)):
-        ahead, behind = (
-            sdf.normals(points + side * step * tangent).to(tangent) for side in (1, -1)
-        )
-        total += ((ahead - behind) * tangent).sum(dim=-1) / (2 * step)
-    return total / 2
-
-
-def project(sdf: Sdf, points: np.ndarray) -> np.ndarray:
-    """Move ``points (n, 3)`` near the surface of ``sdf`` on to it along its gradient.
-
-    The iteration is Newton's.
-    """
-    for _ in range(PROJECTIONS):
-        slope = sdf.gradient(points)
-        steepness = (slope * slope).sum(axis=1, keepdims=True)
-        points = points - sdf(points)[:, None] * slope / np.maximum(steepness, 1e-12)
-    return points
 
 
 def _on_planes(points: np.ndarray, axis: int, resolution: int, offset: float) -> np.ndarray:

@@ -46,13 +46,17 @@ class EmptySpace:
 
     @staticmethod
     def of(
-        sdf: Sdf, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+        sdf: Sdf,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+        cells: int = EMPTY_CELLS,
     ) -> EmptySpace:
-        """The empty space in the enlarged bounds of ``sdf``, from at most about 48^3 distances."""
+        """The empty space in the enlarged bounds of ``sdf``, from at most about ``cells``^3
+        distances."""
         expect(sdf, Sdf, "sdf")
         margin = MARGIN * sdf.bounds.diagonal
         extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin
-        cell = float(extent.max()) / EMPTY_CELLS
+        cell = float(extent.max()) / cells
         counts = torch.ceil(extent / cell - 1e-6).long().clamp_min(1).tolist()
         origin = torch.tensor(sdf.bounds.lower, dtype=dtype, device=device) - margin
         axes = [torch.arange(count, dtype=dtype, device=device) + 0.5 for count in counts]
@@ -147,7 +151,7 @@ class _Trace:
         self, sdf: Sdf, rays: Rays, accuracy: float, footprint: float, empty: EmptySpace | None
     ) -> None:
         self.sdf, self.rays, self.accuracy, self.footprint = sdf, rays, accuracy, footprint
-        self.depth, self.far = _clip(sdf, rays)
+        self.depth, self.far = clip(sdf, rays)
         if empty is not None:
             self.depth = empty.leave(rays, self.depth, self.far)
         self.before = self.depth.clone()
@@ -269,7 +273,7 @@ class _Trace:
         return Hits(self.hit, depth, torch.where(self.hit[:, None], points, torch.inf), self.steps)
 
 
-def _clip(sdf: Sdf, rays: Rays) -> tuple[Tensor, Tensor]:
+def clip(sdf: Sdf, rays: Rays) -> tuple[Tensor, Tensor]:
     """Depths ``(n,)`` at which the rays enter and leave the enlarged bounds.
 
     The entry is 0 if the ray starts within the bounds. If the ray misses them, entry >= exit.

@@ -82,7 +82,7 @@ def shown(sdfs: Sequence[Sdf], now: Settings) -> Sdf:
 
 
 def _shown_sdf(sdf: Sdf, now: Settings) -> Sdf:
-    level = sdf.level(now.iso) if now.iso else sdf
+    level = sdf.offset(now.iso) if now.iso else sdf
     plane = now.plane
     if plane is None:
         return level

@@ -1,7 +1,9 @@
-"""Combinators of analytic shapes: union, intersection, difference, displacement and motions.
+"""Combinators of shapes: union, intersection, difference, displacement, offset, shell and blend.
 
 Every combinator preserves the two guarantees of `nstr3d.geometry.shapes.primitives`, on the
-Lipschitz bound and on the distance outside the bounds.
+Lipschitz bound and on the distance outside the bounds. The parts may be fitted fields too; then
+the guarantees hold as far as they hold for the field. All but `offset` combine the lower bounds of
+the parts' distances (`Sdf.bound`), so that the result is a lower bound itself.
 """
 
 from __future__ import annotations
@@ -9,69 +11,59 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.geometry.shapes.vectors import (
-    Vector,
-    box_about,
-    grown,
-    hull,
-    like,
-    require_positive,
-    vector,
-)
+from nstr3d.geometry.shapes.vectors import grown, hull, require_positive
 from nstr3d.sdf import Sdf
-from nstr3d.types import Box
+from nstr3d.sdf.recipe import recorded
+from nstr3d.types import Box, expect
 
 Relief = Callable[[Tensor], Tensor]
+Combine = Callable[[Sequence[Tensor]], Tensor]
 
 
+@recorded
 def union(*parts: Sdf) -> Sdf:
     """The union of ``parts``: the smallest of their distances.
 
     It is exact outside where the parts are exact. Raises ``ValueError`` without parts.
     """
     _require_parts("union", parts)
-    return Sdf(_fold(torch.minimum, parts), hull([part.bounds for part in parts]), _steepest(parts))
+    return combined(parts, _fold(torch.minimum), hull([part.bounds for part in parts]))
 
 
+@recorded
 def intersection(*parts: Sdf) -> Sdf:
     """The intersection of ``parts``: the largest of their distances.
 
     It is exact inside where the parts are exact. The bounds are the box of smallest volume among
     the parts' boxes. The overlap of the boxes would break the guarantee on the bounds, because
-    beyond its corners the distance grows too slowly. Raises ``ValueError`` without parts, or if the
-    boxes do not overlap, because the intersection is then empty.
+    beyond its corners the distance grows too slowly. Parts that do not overlap have an empty
+    intersection: its distance is positive everywhere. Raises ``ValueError`` without parts.
     """
     _require_parts("intersection", parts)
-    boxes = [part.bounds for part in parts]
-    lower, upper = (
-        np.max([b.lower for b in boxes], axis=0),
-        np.min([b.upper for b in boxes], axis=0),
-    )
-    if (lower > upper).any():
-        raise ValueError("the intersection is empty: the bounds of its parts do not overlap")
-    smallest = min(boxes, key=lambda b: float(b.extent.prod()))
-    return Sdf(_fold(torch.maximum, parts), smallest, _steepest(parts))
+    return combined(parts, _fold(torch.maximum), _smallest(parts))
 
 
+@recorded
 def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
     """The points of ``whole`` that are in none of the ``cuts``.
 
     Raises ``ValueError`` without cuts.
     """
     _require_parts("difference", cuts)
-    removed = _fold(torch.minimum, cuts)
 
-    def distance(points: Tensor) -> Tensor:
-        return torch.maximum(whole.bound(points), -removed(points))
+    def carve(a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, -b)
 
-    return Sdf(distance, whole.bounds, _steepest((whole, *cuts)))
+    return combined((whole, *cuts), _fold(carve), whole.bounds)
 
 
+@recorded
 def smooth_union(*parts: Sdf, k: float) -> Sdf:
     """The union of ``parts`` with filled creases: the quadratic smooth minimum (Quilez).
 
@@ -84,13 +76,31 @@ def smooth_union(*parts: Sdf, k: float) -> Sdf:
     _require_parts("smooth_union", parts)
     require_positive(k=k)
 
-    def blend(a: Tensor, b: Tensor) -> Tensor:
-        return torch.minimum(a, b) - (k - (a - b).abs()).clamp_min(0).square() / (4 * k)
+    def merge(a: Tensor, b: Tensor) -> Tensor:
+        return torch.minimum(a, b) - _fillet(a - b, k)
 
     bounds = grown(hull([part.bounds for part in parts]), k / 4 * (len(parts) - 1))
-    return Sdf(_fold(blend, parts), bounds, _steepest(parts))
+    return combined(parts, _fold(merge), bounds)
 
 
+@recorded
+def smooth_intersection(*parts: Sdf, k: float) -> Sdf:
+    """The intersection with rounded edges: the smooth maximum, folded from left to right.
+
+    The surface moves only inwards, by at most ``k / 4`` for each fold, and only where distances
+    differ by less than ``k`` (world units). Raises ``ValueError`` without parts, or if ``k`` is not
+    positive and finite.
+    """
+    _require_parts("smooth_intersection", parts)
+    require_positive(k=k)
+
+    def meet(a: Tensor, b: Tensor) -> Tensor:
+        return torch.maximum(a, b) + _fillet(a - b, k)
+
+    return combined(parts, _fold(meet), _smallest(parts))
+
+
+@recorded
 def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
     """The difference with rounded rims: the smooth maximum of ``whole`` and each cut's complement.
 
@@ -103,9 +113,70 @@ def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
     require_positive(k=k)
 
     def carve(a: Tensor, b: Tensor) -> Tensor:
-        return torch.maximum(a, -b) + (k - (a + b).abs()).clamp_min(0).square() / (4 * k)
+        return torch.maximum(a, -b) + _fillet(a + b, k)
 
-    return Sdf(_fold(carve, (whole, *cuts)), whole.bounds, _steepest((whole, *cuts)))
+    return combined((whole, *cuts), _fold(carve), whole.bounds)
+
+
+@recorded
+def offset(shape: Sdf, distance: float) -> Sdf:
+    """``shape`` grown by ``distance`` (world units), or shrunk by a negative one.
+
+    It is the level set of the signed distance at this value. Raises TypeError if it is no number,
+    and ValueError if it is not finite.
+    """
+    expect(shape, Sdf, "shape")
+    expect(distance, (int, float, np.number), "the distance of an offset")
+    if not math.isfinite(distance):
+        raise ValueError(f"the distance of an offset must be finite, not {distance}.")
+    by = float(distance)
+
+    def both(points: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = shape.value_and_gradient(points)
+        return value - by, slope
+
+    def below(points: Tensor) -> Tensor:
+        return shape.bound(points) - by
+
+    # A lower bound of the distance would put the level sets outside too far out.
+    bounded = shape.below is not None and by <= 0
+    return Sdf(
+        lambda points: shape.distance(points) - by,
+        grown(shape.bounds, max(by, 0.0)),
+        shape.lipschitz,
+        None if shape.both is None else both,
+        below if bounded else None,
+    )
+
+
+@recorded
+def shell(shape: Sdf, thickness: float) -> Sdf:
+    """The wall of ``thickness`` (world units) inside the surface of ``shape``.
+
+    Where the distance is only a bound, the wall is thicker. Raises ``ValueError`` if the thickness
+    is not positive and finite.
+    """
+    expect(shape, Sdf, "shape")
+    require_positive(thickness=thickness)
+    half = thickness / 2
+    return combined((shape,), lambda values: (values[0] + half).abs() - half, shape.bounds)
+
+
+@recorded
+def blend(first: Sdf, second: Sdf, share: float) -> Sdf:
+    """The mean of two distances: ``(1 - share) first + share second``.
+
+    Raises ``ValueError`` unless ``share`` is from 0 to 1.
+    """
+    _require_parts("blend", (first, second))
+    expect(share, (int, float, np.number), "share")
+    if not 0 <= share <= 1:
+        raise ValueError(f"share must be from 0 to 1, not {share}")
+    keep, take = 1 - float(share), float(share)
+    bounds = hull([first.bounds, second.bounds])
+    lipschitz = keep * first.lipschitz + take * second.lipschitz
+    mean: Combine = lambda values: keep * values[0] + take * values[1]  # noqa: E731
+    return combined((first, second), mean, bounds, lipschitz)
 
 
 def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> Sdf:
@@ -124,79 +195,47 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
     return Sdf(distance, grown(shape.bounds, amplitude), shape.lipschitz + amplitude * lipschitz)
 
 
-def translate(shape: Sdf, offset: Vector) -> Sdf:
-    """``shape`` moved by ``offset``, in world units.
+def combined(
+    parts: Sequence[Sdf], combine: Combine, bounds: Box, lipschitz: float | None = None
+) -> Sdf:
+    """The signed distance that ``combine`` makes of the bounds of ``parts``, point by point.
 
-    Raises ``ValueError`` unless ``offset`` is three finite numbers.
+    The Lipschitz bound is by default the largest of the parts'. If a part has its gradient in
+    closed form, so has the result, by the chain rule.
     """
-    shift = vector("offset", offset)
-    bounds = Box(
-        *(
-            tuple(np.add(corner, shift).tolist())
-            for corner in (shape.bounds.lower, shape.bounds.upper)
-        )
-    )
-    return _moved(shape, lambda points: points - like(shift, points), bounds)
+
+    def distance(points: Tensor) -> Tensor:
+        return combine([part.bound(points) for part in parts])
+
+    def both(points: Tensor) -> tuple[Tensor, Tensor]:
+        answers = [part.bound_and_gradient(points) for part in parts]
+        with torch.enable_grad():
+            values = [value.detach().requires_grad_(True) for value, _ in answers]
+            total = combine(values)
+            shares = torch.autograd.grad(total.sum(), values)
+        slopes = (share[:, None] * slope for share, (_, slope) in zip(shares, answers))
+        return total.detach(), functools.reduce(torch.add, slopes)
+
+    closed = any(part.both is not None for part in parts)
+    steepest = max(part.lipschitz for part in parts) if lipschitz is None else lipschitz
+    return Sdf(distance, bounds, steepest, both if closed else None)
 
 
-def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
-    """``shape`` rotated by ``degrees`` about ``axis`` through the origin.
-
-    The rotation follows the right-hand rule: it is counter-clockwise for a viewer towards whom the
-    axis points. The bounds are the axis-aligned box of the rotated bounds. Raises ``ValueError`` if
-    the axis is zero or not three finite numbers.
-    """
-    from scipy.spatial.transform import Rotation
-
-    along = np.asarray(vector("axis", axis))
-    if not along.any():
-        raise ValueError("axis must not be the zero vector")
-    turn = math.radians(degrees) * along / np.linalg.norm(along)
-    matrix = Rotation.from_rotvec(turn).as_matrix()
-    rows = tuple(map(tuple, matrix.tolist()))
-    half = np.abs(matrix) @ (shape.bounds.extent / 2)
-    bounds = box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
-    # Points are rows, so a product with the matrix on the right applies the inverse rotation.
-    return _moved(shape, lambda points: points @ like(rows, points), bounds)
-
-
-def scale(shape: Sdf, factor: float) -> Sdf:
-    """``shape`` scaled uniformly about the origin by ``factor``.
-
-    The Lipschitz bound stays the same. Raises ``ValueError`` if ``factor`` is not positive and
-    finite.
-    """
-    require_positive(factor=factor)
-    bounds = Box(
-        *(
-            tuple(np.multiply(corner, factor).tolist())
-            for corner in (shape.bounds.lower, shape.bounds.upper)
-        )
-    )
-    return _moved(shape, lambda points: points / factor, bounds, factor)
-
-
-def _moved(shape: Sdf, back: Callable[[Tensor], Tensor], bounds: Box, factor: float = 1.0) -> Sdf:
-    """``shape`` with the distances of the points ``back(p)``, times ``factor``. Autograd gives the
-    gradient, which turns with the shape."""
-    return Sdf(
-        lambda points: shape.distance(back(points)) * factor,
-        bounds,
-        shape.lipschitz,
-        below=lambda points: shape.bound(back(points)) * factor,
-    )
-
-
-def _require_parts(name: str, parts: Sequence[Sdf]) -> None:
+def _require_parts(name: str, parts: Sequence[Any]) -> None:
     if not parts:
         raise ValueError(f"{name} needs at least one shape to combine")
+    for part in parts:
+        expect(part, Sdf, f"a part of {name}")
 
 
-def _fold(
-    combine: Callable[[Tensor, Tensor], Tensor], parts: Sequence[Sdf]
-) -> Callable[[Tensor], Tensor]:
-    return lambda points: functools.reduce(combine, (part.bound(points) for part in parts))
+def _fold(combine: Callable[[Tensor, Tensor], Tensor]) -> Combine:
+    return lambda values: functools.reduce(combine, values)
 
 
-def _steepest(parts: Sequence[Sdf]) -> float:
-    return max(part.lipschitz for part in parts)
+def _fillet(gap: Tensor, k: float) -> Tensor:
+    """How far the quadratic blend moves a distance where two distances are ``gap`` apart."""
+    return (k - gap.abs()).clamp_min(0).square() / (4 * k)
+
+
+def _smallest(parts: Sequence[Sdf]) -> Box:
+    return min((part.bounds for part in parts), key=lambda box: float(box.extent.prod()))

@@ -18,22 +18,25 @@ distance functions".
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nstr3d.geometry.shapes.combinators import (
+    blend,
     difference,
     displace,
     intersection,
-    rotate,
-    scale,
+    offset,
+    shell,
     smooth_difference,
+    smooth_intersection,
     smooth_union,
-    translate,
     union,
 )
+from nstr3d.geometry.shapes.motions import repeat, rotate, scale, translate
 from nstr3d.geometry.shapes.vectors import (
     Vector,
     box_about,
@@ -44,8 +47,10 @@ from nstr3d.geometry.shapes.vectors import (
     vector,
 )
 from nstr3d.sdf import Sdf
+from nstr3d.sdf.recipe import recorded
 
 __all__ = [
+    "blend",
     "box",
     "bracket",
     "capsule",
@@ -53,13 +58,18 @@ __all__ = [
     "difference",
     "displace",
     "ellipsoid",
+    "gyroid",
     "gyroid_slab",
     "intersection",
+    "offset",
+    "repeat",
     "rotate",
     "rounded_box",
     "scale",
+    "shell",
     "shells",
     "smooth_difference",
+    "smooth_intersection",
     "smooth_union",
     "sphere",
     "thin_plate",
@@ -73,6 +83,7 @@ __all__ = [
 ELLIPSOID_STEPS = 12
 
 
+@recorded
 def sphere(radius: float = 1.0, centre: Vector = (0.0, 0.0, 0.0)) -> Sdf:
     """A ball of ``radius`` about ``centre``; exact."""
     require_positive(radius=radius)
@@ -84,6 +95,7 @@ def sphere(radius: float = 1.0, centre: Vector = (0.0, 0.0, 0.0)) -> Sdf:
     return Sdf(distance, box_about(middle, (radius,) * 3))
 
 
+@recorded
 def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
     """A tube of radius ``minor`` around a circle of radius ``major`` about the y axis; exact.
 
@@ -101,6 +113,7 @@ def torus(major: float = 1.0, minor: float = 0.4) -> Sdf:
     return Sdf(distance, box_about((0.0,) * 3, (major + minor, minor, major + minor)))
 
 
+@recorded
 def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
     """A box about the origin with the given half edge lengths; exact."""
     half = vector("half_extents", half_extents)
@@ -112,6 +125,7 @@ def box(half_extents: Vector = (1.0, 1.0, 1.0)) -> Sdf:
     return Sdf(distance, box_about((0.0,) * 3, half))
 
 
+@recorded
 def rounded_box(half_extents: Vector, radius: float) -> Sdf:
     """A box about the origin whose edges and corners are rounded to ``radius``; exact.
 
@@ -128,11 +142,13 @@ def rounded_box(half_extents: Vector, radius: float) -> Sdf:
     return Sdf(lambda points: core.distance(points) - radius, box_about((0.0,) * 3, half))
 
 
+@recorded
 def thin_plate(size: float = 2.0, thickness: float = 0.02) -> Sdf:
     """A square plate in the xz plane, ``size`` wide and ``thickness`` high; exact."""
     return box((size / 2, thickness / 2, size / 2))
 
 
+@recorded
 def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
     """All points within ``radius`` of the segment from ``a`` to ``b``; exact.
 
@@ -154,6 +170,7 @@ def capsule(a: Vector, b: Vector, radius: float) -> Sdf:
     return Sdf(distance, hull(ends))
 
 
+@recorded
 def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
     """A capped cylinder about the y axis, from ``-half_height`` to ``half_height``; exact."""
     require_positive(radius=radius, half_height=half_height)
@@ -167,6 +184,7 @@ def cylinder(radius: float = 1.0, half_height: float = 1.0) -> Sdf:
     return Sdf(distance, box_about((0.0,) * 3, (radius, half_height, radius)))
 
 
+@recorded
 def ellipsoid(radii: Vector) -> Sdf:
     """An ellipsoid about the origin with semi-axes ``radii``; exact to rounding.
 
@@ -202,6 +220,7 @@ def ellipsoid(radii: Vector) -> Sdf:
     return Sdf(distance, box_about((0.0,) * 3, semi))
 
 
+@recorded
 def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
     """Nested spheres: a ball with a spherical cavity in which a smaller ball floats; exact.
 
@@ -214,6 +233,7 @@ def shells(outer: float = 1.0, cavity: float = 0.8, inner: float = 0.5) -> Sdf:
     return union(difference(sphere(outer), sphere(cavity)), sphere(inner))
 
 
+@recorded
 def gyroid_slab(
     period: float = 1.2, thickness: float = 0.2, radius: float = 1.0, rim: float = 0.15
 ) -> Sdf:
@@ -226,17 +246,36 @@ def gyroid_slab(
     1 and 1.22 times ``thickness`` thick.
     """
     require_positive(period=period, thickness=thickness, radius=radius, rim=rim)
+    ball, emptiness = sphere(radius), _sheet(period, thickness)
+    hollow = Sdf(lambda points: -emptiness(points), ball.bounds)
+    return smooth_difference(ball, hollow, k=rim)
+
+
+@recorded
+def gyroid(
+    period: float = 1.0, thickness: float = 0.2, half_extents: Vector = (1.0, 1.0, 1.0)
+) -> Sdf:
+    """A gyroid sheet of ``thickness`` that fills a box about the origin; a bound with Lipschitz
+    bound 1. It is the sheet of `gyroid_slab`: what prints inside a shell."""
+    half = vector("half_extents", half_extents)
+    require_positive(period=period, thickness=thickness, half_extents=min(half))
+    room = box(half)
+    return intersection(room, Sdf(_sheet(period, thickness), room.bounds))
+
+
+def _sheet(period: float, thickness: float) -> Callable[[Tensor], Tensor]:
+    """The distance bound of an endless gyroid sheet."""
     omega = 2 * math.pi / period
 
-    def emptiness(points: Tensor) -> Tensor:
+    def distance(points: Tensor) -> Tensor:
         sine, cosine = torch.sin(omega * points), torch.cos(omega * points)
         height = (sine * cosine.roll(-1, dims=-1)).sum(dim=-1)
-        return thickness / 2 - height.abs() / (omega * math.sqrt(3))
+        return height.abs() / (omega * math.sqrt(3)) - thickness / 2
 
-    ball = sphere(radius)
-    return smooth_difference(ball, Sdf(emptiness, ball.bounds), k=rim)
+    return distance
 
 
+@recorded
 def bracket() -> Sdf:
     """A machined part with sharp edges, 2 x 1.5 x 1 world units; a bound with Lipschitz bound 1.
 

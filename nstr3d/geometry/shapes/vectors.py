@@ -24,9 +24,13 @@ def require_positive(**sizes: float) -> None:
 def vector(name: str, values: Vector) -> tuple[float, float, float]:
     """``values`` as a tuple of three floats.
 
-    Raises ValueError, with ``name`` in its message, unless they are three finite numbers.
+    Raises TypeError or ValueError, with ``name`` in its message, unless they are three finite
+    numbers.
     """
-    numbers = tuple(float(v) for v in values)
+    try:
+        numbers = tuple(float(v) for v in values)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be three finite numbers, not {values!r}") from None
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} must be three finite numbers, not {numbers}")
     return numbers

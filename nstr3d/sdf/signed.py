@@ -3,10 +3,9 @@ metrics."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from dataclasses import field as dataclass_field
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.autodiff import gradient
+from nstr3d.sdf.above import above
+from nstr3d.sdf.algebra import Algebra
+from nstr3d.sdf.queries import Queries
+from nstr3d.sdf.recipe import Recipe
 from nstr3d.types import Box, Frame, Rays, expect
 
 Points = TypeVar("Points", np.ndarray, Tensor)
@@ -25,32 +28,34 @@ PIECE = 1 << 13  # points outside the unit box that are compared with those of i
 
 
 @dataclass(frozen=True)
-class Sdf:
+class Sdf(Queries, Algebra):
     """A signed distance function in world units, negative inside.
 
     ``distance`` maps torch points ``(n, 3)`` to ``(n,)`` and must be differentiable. ``bounds``
     contains the surface. ``lipschitz`` bounds ``|distance(p) - distance(q)| / |p - q|``: 1 for an
-    exact distance, more for a fitted one. The optional ``slope`` maps points to the gradient
-    ``(n, 3)`` of the distance in closed form; without it, autograd differentiates ``distance``.
+    exact distance, more for a fitted one. The optional ``both`` maps points to the distance and its
+    gradient ``(n, 3)`` in closed form, detached; without it, autograd differentiates ``distance``.
     ``below`` maps points to a value ``(n,)`` of the same sign that, over ``lipschitz``, exceeds the
     distance to the surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to
     the depths ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of
-    shading there; without it, pictures are sphere traced. An analytic shape, a baseline and a
-    fitted field are interchangeable as an `Sdf`.
+    shading there; without it, pictures are sphere traced. ``recipe`` says how the distance was
+    made, if it can be saved. An analytic shape, a baseline, a fitted field and a combination of
+    them are interchangeable as an `Sdf`.
     """
 
     distance: Callable[[Tensor], Tensor]
     bounds: Box
     lipschitz: float = 1.0
-    slope: Callable[[Tensor], Tensor] | None = None
+    both: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     below: Callable[[Tensor], Tensor] | None = None
     cast: Callable[[Rays], tuple[Tensor, Tensor]] | None = None
+    recipe: Recipe | None = dataclass_field(default=None, compare=False, repr=False)
 
     def __call__(self, points: Points) -> Points:
         """Signed distance ``(n,)`` at world ``points (n, 3)``: a numpy array for numpy points, a
         torch tensor on the same device for torch points. Raises TypeError for other objects, and
         ValueError for points of another shape."""
-        points = self._checked(points)
+        points = self.checked(points)
         if isinstance(points, np.ndarray):
             with torch.no_grad():
                 return self.distance(torch.from_numpy(points)).detach().cpu().numpy()
@@ -59,17 +64,33 @@ class Sdf:
     def gradient(self, points: Points) -> Points:
         """Spatial gradient ``(n, 3)``, dimensionless. It has length 1 for an exact distance. Raises
         the errors of a call."""
-        points = self._checked(points)
+        points = self.checked(points)
         if isinstance(points, np.ndarray):
             return self.gradient(torch.from_numpy(points)).detach().cpu().numpy()
         if not points.is_floating_point():
             points = points.to(torch.get_default_dtype())
-        return gradient(self.distance, points) if self.slope is None else self.slope(points)
+        if self.both is None:
+            return gradient(self.distance, points)
+        return self.both(points.detach())[1]
+
+    def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Signed distance ``(n,)`` and gradient ``(n, 3)`` at torch points of floats ``(n, 3)``,
+        detached."""
+        if self.both is not None:
+            return self.both(points.detach())
+        return _differentiated(self.distance, points)
 
     def bound(self, points: Tensor) -> Tensor:
         """A value ``(n,)`` at torch ``points (n, 3)`` that, over ``lipschitz``, never exceeds the
         distance to the surface: what a step along a ray may rely on."""
         return self.distance(points) if self.below is None else self.below(points)
+
+    def bound_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """`bound` ``(n,)`` and its gradient ``(n, 3)`` at torch points of floats ``(n, 3)``,
+        detached."""
+        if self.below is None:
+            return self.value_and_gradient(points)
+        return _differentiated(self.below, points)
 
     def normals(self, points: Points) -> Points:
         """Unit outward normals ``(n, 3)``, zero where the gradient vanishes. Raises the errors of a
@@ -79,31 +100,11 @@ class Sdf:
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
         return slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    def level(self, value: float) -> Sdf:
-        """The signed distance minus ``value``, in world units. Its surface is the level set at
-        ``value``, which grows for a positive ``value`` and shrinks for a negative one. Raises
-        TypeError if it is no number, and ValueError if it is not finite."""
-        expect(value, (int, float, np.number), "the value of a level set")
-        if not math.isfinite(value):
-            raise ValueError(f"the value of a level set must be finite, not {value}.")
-        grown = tuple(np.subtract(self.bounds.lower, max(value, 0.0)).tolist())
-        bounds = Box(grown, tuple(np.add(self.bounds.upper, max(value, 0.0)).tolist()))
-        # A lower bound of the distance would put the level sets outside too far out.
-        bounded = self.below is not None and value <= 0
-        return Sdf(
-            lambda points: self.distance(points) - value,
-            bounds,
-            self.lipschitz,
-            self.slope,
-            (lambda points: self.bound(points) - value) if bounded else None,
-        )
-
     def _repr_png_(self) -> bytes | None:
         """A small picture, which a notebook shows; None if there is nothing to draw."""
-        # The package that draws stands above this module, so that only the call imports it.
-        return import_module("nstr3d.view.notebook").png_of(self)
+        return above("view.notebook").png_of(self)
 
-    def _checked(self, points: Points) -> Points:
+    def checked(self, points: Points) -> Points:
         """``points``, as a contiguous array of a type that torch has if they are NumPy's. Raises
         the errors of a call."""
         expect(points, (np.ndarray, Tensor), "points")
@@ -148,16 +149,20 @@ def from_field(
 
         return values
 
-    def slope(points: Tensor) -> Tensor:
+    def closed(points: Tensor) -> tuple[Tensor, Tensor]:
         unit, inside = _placed(frame, points)
-        steep = _value_and_gradient(field, inside)[1]
+        value, steep = _value_and_gradient(field, inside)
         outside = (unit != inside).any(dim=1)
         if outside.any():
-            steep[outside] = _extended(field, unit[outside])[1]
-        return steep
+            value[outside], steep[outside] = _extended(field, unit[outside])
+        return value * frame.scale, steep
 
-    closed = slope if hasattr(field, "value_and_gradient") else None
-    return Sdf(chunked(world_distance), bounds, lipschitz, closed, chunked(world_bound))
+    def both(points: Tensor) -> tuple[Tensor, Tensor]:
+        value, slope = zip(*map(closed, points.split(chunk)))
+        return torch.cat(value), torch.cat(slope)
+
+    made = both if hasattr(field, "value_and_gradient") else None
+    return Sdf(chunked(world_distance), bounds, lipschitz, made, chunked(world_bound))
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
@@ -261,6 +266,14 @@ def _value_and_gradient(field: nn.Module, points: Tensor) -> tuple[Tensor, Tenso
     else:
         value, slope = field(at), gradient(field, at)
     return value[:, 0].detach().to(points), slope.to(points)
+
+
+def _differentiated(function: Callable[[Tensor], Tensor], points: Tensor) -> tuple[Tensor, Tensor]:
+    """The values ``(n,)`` of ``function`` and their gradient ``(n, 3)``, detached."""
+    with torch.enable_grad():
+        at = points.detach().requires_grad_(True)
+        value = function(at)
+        return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
 
 def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
