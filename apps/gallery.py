@@ -18,7 +18,8 @@ import torch
 
 from nstr3d.fields.closed.cosinefit import local_frequency
 from nstr3d.geometry.mesh.surface import face_normals, sample_surface
-from nstr3d.geometry.shapes.combinators import difference, rotate, smooth_union, translate
+from nstr3d.geometry.shapes.combinators import difference, smooth_union
+from nstr3d.geometry.shapes.motions import rotate, translate
 from nstr3d.geometry.shapes.primitives import box, cylinder, gyroid_slab, shells, sphere, torus
 from nstr3d.geometry.shapes.ripples import drifting_ripple
 from nstr3d.io import load_image, load_mesh, save_image

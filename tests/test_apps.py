@@ -462,8 +462,10 @@ def test_smoothness_is_measured_against_analytic_truth(app, tmp_path, capsys):
     assert (tmp_path / "smoothness.csv").read_bytes() == before
 
 
-def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path):
+def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path, monkeypatch):
     look = app("bench.look")
+    shapes = {"torus": look.smooth_shapes()["torus"]}
+    monkeypatch.setattr(look, "smooth_shapes", lambda: shapes)
     words = ["--training.steps", "20", "--training.pool", "8192", "--training.params", "10000"]
     torus, out = str(ROOT / "assets" / "torus.obj"), tmp_path / "look"
     assert look.main([torus, *words, "--size", "64", "--out", str(out)]) == 0
@@ -490,7 +492,7 @@ def test_fits_are_measured_by_the_protocols_of_papers(app, tmp_path):
     papers = app("bench.papers")
     files = [str(ROOT / "assets" / name) for name in ("torus.obj", "texture.png")]
     words = ["--steps", "5", "--pool", "8192", "--points", "5000", "--samples", "2000", "2000"]
-    words += ["--resolutions", "24", "24", "--out", str(tmp_path)]
+    words += ["--resolutions", "24", "24", "--voxel", "0.1", "--out", str(tmp_path)]
     assert papers.main([*files, *words]) == 0
     rows = json.loads((tmp_path / "papers.json").read_text())
     assert [row["protocol"] for row in rows] == ["neurbf"] * 3 + ["mplicits"] * 2 + ["kodak"] * 4

@@ -38,7 +38,7 @@ from nstr3d.jobs.stages import Interrupted
 APP = Path(__file__).resolve().parents[1] / "apps" / "fit_dataset.py"
 QUICK = {
     "cells": 4,
-    "steps": 120,
+    "steps": 40,
     "pool": 8192,
     "samples": 1000,
     "resolution": 16,
@@ -46,7 +46,7 @@ QUICK = {
     "device": "cpu",
 }
 ENDLESS = changed(ShapeOptions(), **QUICK | {"steps": 10**7})
-GOOD, BAD = 34, 8
+GOOD, BAD = 22, 8
 HEAD = {
     "num_cpus": 1,
     "include_dashboard": False,

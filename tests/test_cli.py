@@ -311,7 +311,7 @@ def test_completion_of_another_shell_is_refused(capsys):
 
 
 def test_the_program_has_every_command_and_each_has_help(capsys):
-    names = "fit points render export view flow batch bench info check"
+    names = "fit points render export view combine flow batch bench info check"
     assert " ".join(cli.COMMANDS) == names
     for name in ("flow", "bench", "check", "points"):
         with pytest.raises(SystemExit) as stop:

@@ -18,6 +18,7 @@ from nstr3d.jobs.signaloptions import SignalJob
 from nstr3d.types import Mesh, PointCloud
 
 TRAINING = {name: value for name, value in QUICK.items() if hasattr(Training, name)}
+TRAINING |= {"params": 6000, "steps": 40}
 SMALL = Extraction(resolution=16, picture=0)
 
 

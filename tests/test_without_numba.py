@@ -48,7 +48,7 @@ one.work(one.Path(sys.argv[1]))
 """
 ROOT = Path(__file__).resolve().parents[1]
 WARNING = "warning: numba could not be imported"
-SMALL = [*WORDS, "--steps", "60", "--params", "6000", "--resolution", "32"]
+SMALL = [*WORDS, "--steps", "30", "--params", "6000", "--resolution", "32"]
 REFUSED = {
     "points": ["points", "cloud.xyz", "--out", "cloud"],
     "bytes": ["fit", "picture.png", "--bytes", "500", "--out", "picture"],

@@ -84,6 +84,8 @@ class Options:
     """Uniform points of NeuRBF's intersection over union."""
     resolutions: tuple[int, int] = (1024, 512)
     """Cells per axis of the extracted meshes by NeuRBF's and by M-plicits' protocol."""
+    voxel: float = 0.01
+    """Edge of the voxels of M-plicits' intersection over union."""
 
 
 def fitted(mesh: Mesh, params: int, options: Options) -> tuple[Fit, float]:
@@ -122,8 +124,8 @@ def mplicits(whole: Mesh, params: int, options: Options) -> Row:
     return about(result, seconds) | {
         "chamfer": squared_chamfer(extracted, mesh, options.samples[1], generator),
         "floor": squared_chamfer(mesh, mesh, options.samples[1], generator),
-        "shell": shell_iou(extracted, mesh, 0.01, generator),
-        "shell_floor": shell_iou(mesh, mesh, 0.01, generator),
+        "shell": shell_iou(extracted, mesh, options.voxel, generator),
+        "shell_floor": shell_iou(mesh, mesh, options.voxel, generator),
     }
 
 

@@ -111,8 +111,10 @@ def _scene(mesh: Mesh) -> Any:
     except ModuleNotFoundError:
         return None
     scene = open3d.t.geometry.RaycastingScene(nthreads=1)
-    tensors = open3d.core.Tensor(mesh.vertices, open3d.core.Dtype.Float32)
-    scene.add_triangles(tensors, open3d.core.Tensor(mesh.faces, open3d.core.Dtype.UInt32))
+    corners, faces = mesh.vertices.astype(np.float32), mesh.faces.astype(np.uint32)
+    scene.add_triangles(
+        open3d.core.Tensor.from_numpy(corners), open3d.core.Tensor.from_numpy(faces)
+    )
     return scene
 
 

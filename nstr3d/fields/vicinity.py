@@ -62,17 +62,22 @@ class Vicinity:
         return nodes.ravel()
 
     def _largest_weights(self, resolution: int, order: int) -> np.ndarray:
-        """The largest weight of each node over the shape. Points are rounded first, which bounds
-        the cost for many points."""
-        steps = resolution * STEPS_PER_CELL
-        shape = (steps,) * self.dim
-        points = self._points(0.5 / resolution)
-        step = np.clip(((points + 1) * (steps / 2)).astype(np.int64), 0, steps - 1)
-        step = np.unravel_index(np.unique(np.ravel_multi_index(tuple(step.T), shape)), shape)
-        rounded = (np.stack(step, axis=1) + 0.5) * (2 / steps) - 1
-        nodes, weights = lattice_nodes(rounded, resolution, order)
-        largest = np.zeros(nodes_per_axis(resolution, order) ** self.dim, np.float32)
-        np.maximum.at(largest, nodes.ravel(), weights.ravel())
+        """The largest weight of each node over the shape. Points are rounded to steps first, so
+        that all cells share one table of weights."""
+        dim, most = self.dim, resolution * STEPS_PER_CELL - 1
+        steps = ((self._points(0.5 / resolution) + 1) * ((most + 1) / 2)).astype(np.int64)
+        cell, inner = np.divmod(np.clip(steps, 0, most), STEPS_PER_CELL)
+        flat, patterns = _flat(cell, resolution), STEPS_PER_CELL**dim
+        touched = np.unique(flat * patterns + _flat(inner, STEPS_PER_CELL))
+        cell, inner = np.divmod(touched, patterns)
+        starts = np.flatnonzero(np.diff(cell, prepend=-1))
+        weights = np.maximum.reduceat(_weights_of_steps(dim, order)[inner], starts)
+        edge = nodes_per_axis(resolution, order)
+        first = _flat(np.stack(np.unravel_index(cell[starts], (resolution,) * dim), axis=1), edge)
+        largest = np.zeros(edge**dim, np.float32)
+        for places, column in zip(np.ndindex(*(order + 1,) * dim), weights.T):
+            nodes = first + _flat(np.array([places]), edge)  # each of them once
+            largest[nodes] = np.maximum(largest[nodes], column)
         return largest
 
     def _points(self, spacing: float) -> np.ndarray:
@@ -82,6 +87,17 @@ class Vicinity:
         return np.asarray(self.shape)
 
 
+def _flat(index: np.ndarray, edge: int) -> np.ndarray:
+    """Flat indices ``(n,)`` of ``index (n, dim)`` in a cube with ``edge`` entries per axis."""
+    return index @ (edge ** np.arange(index.shape[1] - 1, -1, -1))
+
+
+def _weights_of_steps(dim: int, order: int) -> np.ndarray:
+    """The weights of a cell's nodes at the middles of its steps, ``(steps, nodes)`` float32."""
+    steps = np.stack(np.unravel_index(np.arange(STEPS_PER_CELL**dim), (STEPS_PER_CELL,) * dim), 1)
+    return lattice_nodes((steps + 0.5) * (2 / STEPS_PER_CELL) - 1, 1, order)[1]
+
+
 Near: TypeAlias = Mesh | np.ndarray | Vicinity
 
 
@@ -89,16 +105,17 @@ def surface_lattice(mesh: Mesh, spacing: float) -> np.ndarray:
     """Points ``(n, 3)`` on the triangles of ``mesh``, about ``spacing`` (in the mesh's units) apart
     or less, some of them repeated.
 
-    Each triangle is split at its edges' midpoints until no edge is longer than ``spacing``; the
-    points are the corners of all triangles so made.
+    Each triangle is split at its edges' midpoints, and again, until no edge is longer than
+    ``spacing``; the points are the corners of the triangles so made.
     """
-    corners, batches = mesh.corners, []
-    while len(corners):
-        batches.append(corners.reshape(-1, 3))
-        edges = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2)
-        large = corners[edges.max(axis=1) > spacing]
-        a, b, c = large[:, 0], large[:, 1], large[:, 2]
-        ab, bc, ca = (a + b) / 2, (b + c) / 2, (c + a) / 2
-        quarters = [(a, ab, ca), (ab, b, bc), (ca, bc, c), (ab, bc, ca)]
-        corners = np.concatenate([np.stack(q, axis=1) for q in quarters])
+    corners = mesh.corners
+    longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(axis=1, initial=0)
+    halvings = np.ceil(np.log2(np.maximum(longest / spacing, 1))).astype(int)
+    batches = [corners[:0, 0]]
+    for times in np.unique(halvings):
+        parts = 2**times  # of an edge
+        first, second = np.indices((parts + 1, parts + 1)).reshape(2, -1)
+        shares = np.stack([first, second, parts - first - second], axis=1)
+        shares = shares[shares[:, 2] >= 0] / parts
+        batches.append((shares @ corners[halvings == times]).reshape(-1, 3))
     return np.concatenate(batches)

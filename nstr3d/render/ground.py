@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nstr3d.render.clearance import clearance
 from nstr3d.sdf import Sdf
 from nstr3d.types import Rays
 
@@ -71,8 +72,9 @@ class Shade:
         with torch.no_grad():
             for tap in range(1, TAPS + 1):
                 height = self.ground.reach * diagonal * (tap / TAPS) ** 2
-                free = sdf(points + height * self.up).to(points) / height
                 weight = 0.8**tap
+                reach = torch.full_like(points[:, 0], height)
+                free = clearance(sdf, points + height * self.up, reach) / height
                 shade = (1 - free).clamp(0, 1).reshape(1, 1, NODES, NODES)
                 for axis, step in zip((3, 2), spacing):
                     shade = _blurred(shade, axis, WIDTH * height / step)

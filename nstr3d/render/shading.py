@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nstr3d.render.clearance import clearance
 from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
 from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
@@ -20,6 +21,7 @@ from nstr3d.surface.curvature import curvatures_at
 from nstr3d.surface.trace import EmptySpace
 
 Vector = tuple[float, float, float]
+LONGEST = 0.1  # diagonals; step towards a light
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,8 @@ class Studio:
         for tap in range(1, taps + 1):
             height = self.occlusion_reach * seen.sdf.bounds.diagonal * (tap / taps) ** 2
             weight = 0.75**tap
-            free = _distance(seen.sdf, seen.points + height * normals) / (height * seen.steepness)
+            reach = height * seen.steepness
+            free = clearance(seen.sdf, seen.points + height * normals, reach) / reach
             blocked += weight * (1 - free).clamp(0, 1)
             total += weight
         return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
@@ -180,13 +183,14 @@ class Studio:
             # The distance is evaluated only where the coarse grid does not guarantee enough
             # clearance for the whole light.
             clear = seen.empty.at(at)
-            tight = torch.nonzero(
-                clear < torch.clamp(self.shadow_softness * along, min=0.02 * size)
-            ).squeeze(1)
-            clear[tight] = _distance(seen.sdf, at[tight]) / seen.steepness[active[tight]]
-            ratio = 0.5 + 0.5 * clear / (self.shadow_softness * along)
+            wide = self.shadow_softness * along
+            tight = torch.nonzero(clear < wide.clamp_min(0.02 * size)).squeeze(1)
+            steep = seen.steepness[active[tight]]
+            needed = wide[tight].clamp_min(LONGEST * size) * steep  # what changes light or step
+            clear[tight] = clearance(seen.sdf, at[tight], needed) / steep
+            ratio = 0.5 + 0.5 * clear / wide
             lit[active] = torch.minimum(lit[active], ratio.clamp(0, 1))
-            travel[active] = along + clear.clamp(0.01 * size, 0.1 * size)
+            travel[active] = along + clear.clamp(0.01 * size, LONGEST * size)
             active = active[(lit[active] > 0) & (travel[active] < size / 2)]
         return lit * lit * (3 - 2 * lit)
 
@@ -233,8 +237,3 @@ class Curvature:
 def _towards(light: Light, seen: Surface) -> Tensor:
     direction = seen.points.new_tensor(light.direction)
     return direction / direction.norm() @ seen.axes
-
-
-def _distance(sdf: Sdf, points: Tensor) -> Tensor:
-    with torch.no_grad():
-        return sdf(points).to(points.dtype)

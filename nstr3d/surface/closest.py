@@ -69,7 +69,7 @@ def project(sdf: Sdf, points: Tensor, accuracy: float) -> tuple[Tensor, Tensor]:
         settled = (value <= accuracy) & (torch.linalg.vecdot(way, way) <= longest.square())
         found[rows], residual[rows] = at, value
         if len(rest := rows.start + torch.nonzero(~settled).squeeze(1)):
-            here = tuple(each[rest - rows.start] for each in first)
+            here = first[0][rest - rows.start], first[1][rest - rows.start]
             at, value, sure = _followed(sdf, points[rest], here, accuracy)
             found[rest], residual[rest] = at, value
             doubtful.append(rest[~sure])
