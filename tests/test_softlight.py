@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from nstr3d.render.camera import Camera
+from nstr3d.render.clearance import clearance
 from nstr3d.render.softlight import SoftLight
 from nstr3d.render.traced import RenderConfig, render
 from nstr3d.sdf import Sdf
@@ -77,3 +78,32 @@ def test_pictures_are_as_if_all_light_was_computed(monkeypatch) -> None:
     slow = render(sdf, camera, RenderConfig())
     assert np.abs(fast - slow).max() < 0.06
     assert np.abs(fast - slow).mean() < 5e-4
+
+
+def test_clearance_is_the_distance_where_it_matters_and_asks_nothing_else() -> None:
+    asked: list[torch.Tensor] = []
+
+    def distance(points: torch.Tensor) -> torch.Tensor:
+        asked.append(points)
+        return points.norm(dim=1) - 0.5
+
+    ball = Sdf(
+        distance,
+        Box((-0.6,) * 3, (0.6,) * 3),
+        1.0,
+        below=lambda points: (points.norm(dim=1) - 0.5) * 0.8,
+    )
+    generator = torch.Generator().manual_seed(0)
+    points = 4 * torch.rand(500, 3, generator=generator, dtype=torch.float64) - 2
+    enough = torch.rand(500, generator=generator, dtype=torch.float64)
+    exact = points.norm(dim=1) - 0.5
+    got = clearance(ball, points, enough)
+    near = exact < enough
+    assert 30 < near.sum() < 470
+    assert torch.equal(got[near], exact[near])
+    assert (got[~near] >= enough[~near]).all()
+    assert (got <= exact + 1e-12).all()
+    # Outside the bounds nothing is asked that the bounds or the lower bound tell.
+    apart = (points - points.clamp(-0.6, 0.6)).norm(dim=1)
+    needed = (apart < enough) & (0.8 * exact < enough)
+    assert len(torch.cat(asked)) == needed.sum() < 0.3 * len(points)

@@ -195,6 +195,30 @@ def test_points_on_the_far_side_of_the_box_belong_to_the_last_cell() -> None:
     assert stored.tolist() == [True, True, False, True, True]
 
 
+@pytest.mark.parametrize("dim", [1, 2, 3])
+def test_quadratic_levels_store_the_nodes_that_weigh_enough_at_a_point(dim: int) -> None:
+    """Against the definition, a node and a point at a time: B(t) of Cox and de Boor."""
+    cells, steps = 5, 40
+    config = LevelConfig(cells, plain=1, order=2, least_weight=0.1)
+    points = draw(3**dim, dim).numpy()
+    points[0], points[1] = 1.0, -1.0
+    stored = stored_nodes(config, dim, points).reshape((cells + 2,) * dim)
+    middles = (np.clip(np.floor((points + 1) * (steps / 2)), 0, steps - 1) + 0.5) * (cells / steps)
+    for node in np.ndindex(*stored.shape):
+        away = np.abs(middles + 0.5 - node)  # in cells; node i is at (i - 1/2) cells
+        bell = np.where(away < 0.5, 0.75 - away**2, np.maximum(1.5 - away, 0) ** 2 / 2)
+        assert stored[node] == (bell.prod(axis=1).max() >= 0.1)
+    assert 0 < stored.sum() < stored.size
+
+
+def test_the_lattice_of_a_large_triangle_has_no_gaps_and_no_repeats() -> None:
+    mesh = Mesh(np.array([[0.0, 0, 0], [0.8, 0, 0], [0, 0.6, 0]]), np.array([[0, 1, 2]]))
+    lattice = surface_lattice(mesh, 0.26)  # the longest edge, 1, is halved twice
+    expected = [[0.8 * i / 4, 0.6 * j / 4, 0] for i in range(5) for j in range(5 - i)]
+    np.testing.assert_allclose(lattice[np.lexsort(lattice.T[::-1])], expected, atol=1e-12)
+    assert len(surface_lattice(mesh, 1.0)) == 3
+
+
 @pytest.mark.parametrize("config", [LevelConfig(3, plain=1, sparse=False), LevelConfig(3, plain=1)])
 def test_dense_levels_and_levels_near_nothing_store_everything(config: LevelConfig) -> None:
     near = None if config.sparse else np.zeros((1, 3))
