@@ -11,10 +11,15 @@ from nstr3d.types import Lattice, Mesh, Samples
 
 
 def cube_band(
-    surface: float = 0.2, near: float = 0.6, band: float = 0.01, around: float = 0.0
+    surface: float = 0.2,
+    near: float = 0.6,
+    band: float = 0.01,
+    around: float = 0.0,
+    ridges: float = 0.0,
 ) -> SurfaceBand:
     mesh = oracles.cube(0.7)
-    return SurfaceBand(mesh, MeshDistance(mesh), surface, near, around, band, halo=0.2)
+    distance = MeshDistance(mesh)
+    return SurfaceBand(mesh, distance, surface, near, around, band, halo=0.2, ridges=ridges)
 
 
 def cube_distance(points: np.ndarray) -> np.ndarray:
@@ -62,6 +67,23 @@ def test_the_halo_is_a_wider_gaussian_about_the_surface() -> None:
     assert float(halo.abs().max()) > 0.3
 
 
+def test_samples_at_ridges_are_moved_away_from_the_surface_and_have_the_distance_there() -> None:
+    uniform, moved = (
+        draw(cube_band(surface=0, near=0, ridges=ridges), 20_000) for ridges in (0.0, 1.0)
+    )
+    points = moved.points.double().numpy()
+    np.testing.assert_allclose(moved.values[:, 0], cube_distance(points), atol=2e-7)
+    assert np.abs(points).max() <= 1
+    # The ridges inside a cube are where two of the largest coordinates have one magnitude.
+    share = []
+    for samples in (uniform, moved):
+        sizes = np.sort(samples.points.abs().numpy(), axis=1)
+        inside = sizes[:, 2] < 0.7
+        share.append(np.mean(sizes[inside, 2] - sizes[inside, 1] < 0.02))
+    assert share[1] > 1.4 * share[0]
+    assert float(moved.values.abs().mean()) > 1.1 * float(uniform.values.abs().mean())
+
+
 def test_a_share_of_the_near_samples_has_the_gradient_of_the_distance() -> None:
     samples = draw(cube_band(surface=0.2, near=0.6, band=0.05))
     assert samples.gradients is not None
@@ -103,8 +125,10 @@ def test_any_count_is_given(count: int) -> None:
     assert len(draw(cube_band(), count)) == count
 
 
-@pytest.mark.parametrize("shares", [(-0.1, 0.5), (0.5, -0.1), (0.6, 0.5)])
-def test_shares_that_do_not_add_up_raise(shares: tuple[float, float]) -> None:
+@pytest.mark.parametrize(
+    "shares", [(-0.1, 0.5), (0.5, -0.1), (0.6, 0.5), (0.4, 0.5, 0.1, 0.0, 0.2), (0, 0, 0, 0, -0.1)]
+)
+def test_shares_that_do_not_add_up_raise(shares: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="must not be negative, and their sum must not exceed 1"):
         cube_band(*shares)
 

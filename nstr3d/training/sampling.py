@@ -27,9 +27,11 @@ class SurfaceBand:
 
     The fraction ``surface`` of the points is on the surface. The fraction ``near`` is moved off it
     by a Gaussian of standard deviation ``band``, and the fraction ``around`` by a Gaussian of
-    standard deviation ``halo``. The other points are uniform in [-1, 1]^3. ``distance`` is the
-    signed distance of ``mesh``. The fraction ``sloped`` of all samples, but at most the near
-    samples, has the gradient of the distance, which ``distance`` returns with the nearest point.
+    standard deviation ``halo``. The fraction ``ridges`` is uniform in [-1, 1]^3 and then moved away
+    from the surface by a random part of its distance, which takes many of them to the ridges of the
+    distance: coarse cells round these off. The other points are uniform. ``distance`` is the signed
+    distance of ``mesh``. The fraction ``sloped`` of all samples, but at most the near samples, has
+    the gradient of the distance, which ``distance`` returns with the nearest point.
     The halo is as wide as the cells of the finest level: without it, the far corners of these cells
     see too few samples, and the field can cross zero there, off the surface. Raises ValueError if a
     fraction is out of range.
@@ -37,12 +39,13 @@ class SurfaceBand:
 
     mesh: Mesh
     distance: MeshDistance
-    surface: float = 0.2
-    near: float = 0.5
-    around: float = 0.15
+    surface: float = 0.19
+    near: float = 0.47
+    around: float = 0.14
     band: float = 0.01
     halo: float = 0.05
     sloped: float = 0.25
+    ridges: float = 0.06
 
     def __post_init__(self):
         expect(self.mesh, Mesh, "mesh")
@@ -54,11 +57,11 @@ class SurfaceBand:
             raise ValueError(
                 f"The share of samples with a gradient must be from 0 to 1, not {self.sloped}."
             )
-        fractions = (self.surface, self.near, self.around)
+        fractions = (self.surface, self.near, self.around, self.ridges)
         if min(fractions) < 0 or sum(fractions) > 1:
             raise ValueError(
-                f"The shares {fractions} of samples on, near and around the surface must not be "
-                "negative, and their sum must not exceed 1."
+                f"The shares {fractions} of samples on, near and around the surface and at ridges "
+                "must not be negative, and their sum must not exceed 1."
             )
 
     def draw(self, count: int, generator: np.random.Generator) -> Samples:
@@ -74,6 +77,11 @@ class SurfaceBand:
         volume = generator.uniform(-1, 1, (count - len(surface), 3))
         points = np.concatenate([surface.clip(-1, 1), volume])
         distance, slope = self.distance.value_and_gradient(points[on:])
+        if ridges := round(count * self.ridges):
+            away = distance[-ridges:, None] * slope[-ridges:]
+            moved = points[-ridges:] + generator.uniform(0, 1, (ridges, 1)) * away
+            points[-ridges:] = moved.clip(-1, 1)
+            distance[-ridges:] = self.distance(points[-ridges:])
         values, gradients = np.zeros((count, 1)), np.zeros((count, 3))
         values[on:, 0] = distance
         sloped = min(round(count * self.sloped), near)
