@@ -15,10 +15,11 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.geometry.shapes import primitives as P
-from nstr3d.sdf import Sdf
+from nstr3d.geometry.shapes.combinators import displace
+from nstr3d.sdf import Sdf, from_field
 from nstr3d.surface.extract import EmptySurface, extract_mesh
 from nstr3d.training.fit import Fit
-from nstr3d.types import Mesh
+from nstr3d.types import Box, Frame, Mesh
 
 BALL, BLOCK = P.sphere(0.7, (0.1, 0.2, -0.1)), P.box((0.5, 0.8, 0.3))
 
@@ -238,3 +239,47 @@ def test_bounds_of_combined_fits_exceed_the_distance_nowhere(name: str, torus_fi
     assert ((bound <= 0) == (value <= 0)).all()
     if name in ("grown", "rows"):  # keep the distance itself
         assert (value >= exact - 2 * slack)[value > 0].all()  # far from the box, where it adds up
+
+
+class BallField(torch.nn.Module):
+    """The exact distance to a ball of radius 0.6, as a field of double precision."""
+
+    in_dim, out_dim = 3, 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.radius = torch.nn.Parameter(torch.tensor(0.6, dtype=torch.float64))
+
+    def forward(self, points: torch.Tensor) -> torch.Tensor:
+        return points.norm(dim=1, keepdim=True) - self.radius
+
+
+MOVED = {  # surfaces that lie where the distances of the parts are not zero
+    "fillet": lambda a, b: a.union(b, radius=3.0),
+    "blend": lambda a, b: a.offset(1.0).blend(b.offset(1.0), 0.5),
+    "relief": lambda a, _: displace(a, lambda p: torch.sin(2 * p[:, 0]), 0.9, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_what_moves_the_surface_beyond_the_unit_box_puts_it_where_it_is(name: str) -> None:
+    """The unit boxes of the two fields end at x = 1 and at x = 1.4."""
+    fields = [
+        from_field(
+            BallField().requires_grad_(False),
+            Frame((x, 0.0, 0.0), 1.0),
+            Box((x - 0.6, -0.6, -0.6), (x + 0.6, 0.6, 0.6)),
+            1.0,
+        )
+        for x in (0.0, 2.4)
+    ]
+    exact = MOVED[name](*(P.sphere(0.6, (x, 0.0, 0.0)) for x in (0.0, 2.4)))
+    shape = MOVED[name](*fields)
+    points = np.concatenate([draw(1000, 3.5), draw(1000, 0.5) + [1.2, 0, 0]])
+    value = shape(points)
+    np.testing.assert_allclose(value, exact(points), atol=2e-3)
+    between = (points[:, 0] > 1) & (points[:, 0] < 1.4)
+    assert (value[between] < 0).sum() > 50  # the solid is there
+    np.testing.assert_array_equal(
+        shape.bound(torch.from_numpy(points)).detach() <= 0, shape(points) <= 0
+    )

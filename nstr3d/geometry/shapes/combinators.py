@@ -2,8 +2,9 @@
 
 Every combinator preserves the two guarantees of `nstr3d.geometry.shapes.primitives`, on the
 Lipschitz bound and on the distance outside the bounds. The parts may be fitted fields too; then
-the guarantees hold as far as they hold for the field. All but `offset` combine the lower bounds of
-the parts' distances (`Sdf.bound`), so that the result is a lower bound itself.
+the guarantees hold as far as they hold for the field. Where the sign of the result depends on the
+signs of the parts alone, the lower bounds of the parts (`Sdf.bound`) make that of the result. Other
+surfaces lie where the parts' distances are not zero, and bounds would put them elsewhere.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def union(*parts: Sdf) -> Sdf:
     It is exact outside where the parts are exact. Raises ``ValueError`` without parts.
     """
     _require_parts("union", parts)
-    return combined(parts, _fold(torch.minimum), hull([part.bounds for part in parts]))
+    bounds = hull([part.bounds for part in parts])
+    return combined(parts, _fold(torch.minimum), bounds, by_sign=True)
 
 
 @recorded
@@ -46,7 +48,7 @@ def intersection(*parts: Sdf) -> Sdf:
     intersection: its distance is positive everywhere. Raises ``ValueError`` without parts.
     """
     _require_parts("intersection", parts)
-    return combined(parts, _fold(torch.maximum), _smallest(parts))
+    return combined(parts, _fold(torch.maximum), _smallest(parts), by_sign=True)
 
 
 @recorded
@@ -60,7 +62,7 @@ def difference(whole: Sdf, *cuts: Sdf) -> Sdf:
     def carve(a: Tensor, b: Tensor) -> Tensor:
         return torch.maximum(a, -b)
 
-    return combined((whole, *cuts), _fold(carve), whole.bounds)
+    return combined((whole, *cuts), _fold(carve), whole.bounds, by_sign=True)
 
 
 @recorded
@@ -190,25 +192,33 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
     require_positive(amplitude=amplitude, lipschitz=lipschitz)
 
     def distance(points: Tensor) -> Tensor:
-        return shape.bound(points) - amplitude * relief(points)
+        return shape.distance(points) - amplitude * relief(points)
 
     return Sdf(distance, grown(shape.bounds, amplitude), shape.lipschitz + amplitude * lipschitz)
 
 
 def combined(
-    parts: Sequence[Sdf], combine: Combine, bounds: Box, lipschitz: float | None = None
+    parts: Sequence[Sdf],
+    combine: Combine,
+    bounds: Box,
+    lipschitz: float | None = None,
+    by_sign: bool = False,
 ) -> Sdf:
-    """The signed distance that ``combine`` makes of the bounds of ``parts``, point by point.
+    """The signed distance that ``combine`` makes of the distances of ``parts``, point by point.
 
     The Lipschitz bound is by default the largest of the parts'. If a part has its gradient in
-    closed form, so has the result, by the chain rule.
+    closed form, so has the result, by the chain rule. ``by_sign`` says that the sign of the result
+    depends on the signs of the parts alone, so that the bounds of the parts make a bound.
     """
 
     def distance(points: Tensor) -> Tensor:
+        return combine([part.distance(points) for part in parts])
+
+    def below(points: Tensor) -> Tensor:
         return combine([part.bound(points) for part in parts])
 
     def both(points: Tensor) -> tuple[Tensor, Tensor]:
-        answers = [part.bound_and_gradient(points) for part in parts]
+        answers = [part.value_and_gradient(points) for part in parts]
         with torch.enable_grad():
             values = [value.detach().requires_grad_(True) for value, _ in answers]
             total = combine(values)
@@ -218,7 +228,8 @@ def combined(
 
     closed = any(part.both is not None for part in parts)
     steepest = max(part.lipschitz for part in parts) if lipschitz is None else lipschitz
-    return Sdf(distance, bounds, steepest, both if closed else None)
+    bounded = by_sign and any(part.below is not None for part in parts)
+    return Sdf(distance, bounds, steepest, both if closed else None, below if bounded else None)
 
 
 def _require_parts(name: str, parts: Sequence[Any]) -> None:
