@@ -52,20 +52,21 @@ def replaced(data: Any, path: tuple, value: Any) -> Any:
 
 def file_of(tensors: dict[str, Tensor], header: Any, **metadata: str) -> bytes:
     """A model file without a checksum, whose ``header`` may hold what JSON cannot."""
-    text = json.dumps(header)
-    return save(tensors, {"format": "nstr3d-2", "nstr3d": text} | metadata)
+    return save(tensors, {"format": "nstr3d-2", "nstr3d": json.dumps(header)} | metadata)
 
 
-def mutate_header(tensors: dict[str, Tensor], header: Any, generator: np.random.Generator) -> bytes:
+def mutate_header(
+    tensors: dict[str, Tensor], header: Any, generator: np.random.Generator, **metadata: str
+) -> bytes:
     """A file with one hostile entry in its header, without a checksum."""
     found = places(header)
     path = found[generator.integers(len(found))]
     value = HOSTILE[generator.integers(len(HOSTILE))]
-    return file_of(tensors, replaced(header, path, value))
+    return file_of(tensors, replaced(header, path, value), **metadata)
 
 
 def mutate_tensors(
-    tensors: dict[str, Tensor], header: Any, generator: np.random.Generator
+    tensors: dict[str, Tensor], header: Any, generator: np.random.Generator, **metadata: str
 ) -> bytes:
     """A file with one tensor that is missing, is added, has another shape or type, or is not
     finite, without a checksum."""
@@ -88,8 +89,9 @@ def mutate_tensors(
             changes.append({name: wrong})
     chosen = int(generator.integers(len(changes) + 1))
     if chosen == len(changes):
-        return file_of({key: value for key, value in tensors.items() if key != name}, header)
-    return file_of(tensors | changes[chosen], header)
+        rest = {key: value for key, value in tensors.items() if key != name}
+        return file_of(rest, header, **metadata)
+    return file_of(tensors | changes[chosen], header, **metadata)
 
 
 def mutate_bytes(data: bytes, generator: np.random.Generator) -> bytes:

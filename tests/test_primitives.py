@@ -406,6 +406,10 @@ def test_gyroid_wall_is_as_thick_as_stated():
     [
         (lambda: P.sphere(0.0), "radius must be positive"),
         (lambda: P.sphere(math.nan), "radius must be positive"),
+        (lambda: P.sphere(1e31), r"radius must be from 1e-30 to 1e\+30, not 1e\+31"),
+        (lambda: P.sphere(1e-320), "radius must be from 1e-30"),
+        (lambda: P.sphere(1.0, (0.0, -1e31, 0.0)), r"centre must be finite and at most 1e\+30"),
+        (lambda: P.sphere().offset(10**400), r"offset must be finite and at most 1e\+30, not 1000"),
         (lambda: P.sphere(1.0, (0.0, 0.0)), "centre must be three finite numbers"),
         (lambda: P.sphere(1.0, (0.0, math.inf, 0.0)), "centre must be three finite numbers"),
         (lambda: P.torus(0.5, 0.5), "smaller than its major radius"),

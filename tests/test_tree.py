@@ -111,6 +111,13 @@ def dense(depth: int) -> dict:
     return node
 
 
+def scaled(factor: float, times: int) -> dict:
+    node: dict = BALL
+    for _ in range(times):
+        node = {"tag": "scale", "shape": node, "factor": factor}
+    return node
+
+
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
@@ -135,6 +142,10 @@ def dense(depth: int) -> dict:
         (nested(DEEPEST + 1), "deeper than"),
         (dense(5), "evaluations at a point"),
         ({"tag": "sphere", "radius": 1e999, "centre": [0, 0, 0]}, "radius"),
+        (BALL | {"radius": 1 << 60}, "larger than 2"),
+        (BALL | {"centre": [1e-320, 0, 1e31]}, "centre must be finite and at most"),
+        (scaled(1e25, 3), "its part scale is larger than"),
+        (scaled(1e-25, 3), "or smaller"),
     ],
 )
 def test_hostile_trees_are_refused(tree, message: str, tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ SHAPES: dict[str, Callable[..., Sdf]] = {
 STARRED = {"parts", "cuts"}  # arguments that are passed one by one
 DEEPEST, MOST_NODES = 64, 1024
 MOST_COST = 4096  # evaluations of fits and primitives at a point
+MOST_WHOLE = 1 << 53  # number that a float holds
+LARGEST = 1e60  # coordinate of the bounds of a part
 
 
 def save_sdf(path: str | os.PathLike[str], sdf: Sdf) -> None:
@@ -176,6 +178,9 @@ class _Decoder:
         values = {name: value for name, (value, _) in inner.items()}
         cost = sum(cost for _, cost in inner.values()) or 1
         made = _made(tag, values)
+        size = np.abs([made.bounds.lower, made.bounds.upper]).max()
+        if not (size <= LARGEST and made.bounds.diagonal >= 1 / LARGEST):
+            raise ValueError(f"its part {tag} is larger than {LARGEST:g}, or smaller than 1 / that")
         if tag == "repeat":
             cost *= math.prod(reach(values["shape"], values["period"], values["counts"]))
         return made, min(cost, MOST_COST + 1)
@@ -195,6 +200,8 @@ class _Decoder:
             if depth > DEEPEST or len(parts) > MOST_NODES:
                 raise ValueError(f"a list in it has more than {MOST_NODES} entries or is too deep")
             return tuple(value for value, _ in parts), sum(cost for _, cost in parts)
+        if isinstance(data, int) and abs(data) > MOST_WHOLE:
+            raise ValueError(f"its number {str(data)[:20]} is larger than 2^53")
         return data, 0
 
 

@@ -32,7 +32,7 @@ def hostile_models(path: Path) -> Callable[[int], bytes]:
     def mutate(number: int) -> bytes:
         generator = np.random.default_rng(number)
         change = mutate_header if number % 2 else mutate_tensors
-        return change(tensors, header, generator)
+        return change(tensors, header, generator, format=metadata["format"])
 
     return mutate
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nstr3d import fit_cosines, fit_mesh, save
+from nstr3d import fit_cosines, fit_mesh, save, save_sdf
 from nstr3d.batch.catalogue import CATALOGUE, Catalogue
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
+from nstr3d.geometry.shapes import primitives
 from nstr3d.io import Sound, save_image, save_mesh, save_sound
 from nstr3d.io.folder import Folder
 from nstr3d.io.lock import Policy, hold
@@ -84,13 +85,17 @@ def _signals(folder: Path) -> list[Path]:
 
 def _models(folder: Path) -> list[Path]:
     _checkpoint(folder / "run.safetensors")
-    save(folder / "shape.safetensors", fit_mesh(octahedron(), cells=4, steps=50, pool=8192))
+    shape = fit_mesh(octahedron(), cells=4, steps=50, pool=8192)
+    save(folder / "shape.safetensors", shape)
+    hollow = shape.sdf().shell(0.1) | primitives.gyroid(0.5, 0.1, (0.4, 0.4, 0.4))
+    hollow = hollow.difference(primitives.box((0.2, 0.2, 0.2)), radius=0.1)
+    save_sdf(folder / "combined.safetensors", hollow.scale(2.0).repeat((3, 3, 3), (2, 1, 1)))
     picture = np.random.default_rng(2).random((12, 16, 3), np.float32)
     frame, box = Frame.identity(2), Box((0.0, 0.0), (1.0, 1.0))
     save(folder / "picture.safetensors", Fit(fit_cosines(picture, 200), frame, box, 1.0))
     save_compressed(folder / "picture.nstq", compress(picture, 300))
-    names = ("shape.safetensors", "run.safetensors", "picture.safetensors", "picture.nstq")
-    return [folder / name for name in names]
+    names = ("shape", "combined", "run", "picture")
+    return [*(folder / f"{name}.safetensors" for name in names), folder / "picture.nstq"]
 
 
 def _checkpoint(path: Path) -> None:

@@ -25,7 +25,10 @@ from nstr3d.io.lockschema import read_lock
 from nstr3d.jobs.prepared import prepare_mesh
 from nstr3d.model.checkpoint import load_training
 from nstr3d.model.codec import load_compressed
+from nstr3d.model.tree import load_sdf
+from nstr3d.sdf import Sdf
 from nstr3d.system import forget_peak_memory, peak_memory
+from nstr3d.training.fit import Fit
 from nstr3d.training.state import check_state
 
 MEMORY = 1 << 30  # bytes beyond those of the program and its imports
@@ -49,6 +52,8 @@ def read(path: Path, original: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in (".json", ".sqlite", ".lst"):
         _read_records(path, original.stem)
+    elif original.stem == "combined":
+        _read_tree(path, original)
     elif suffix == ".safetensors":
         _read_model(path, original)
     elif suffix == ".nstq":
@@ -87,6 +92,25 @@ def _read_model(path: Path, original: Path) -> None:
     _same(state, expected)
     with torch.no_grad():
         assert torch.isfinite(fit.field(torch.zeros(3, fit.field.in_dim))).all(), "values"
+
+
+def _read_tree(path: Path, original: Path) -> None:
+    """What is accepted has the weights of the original and gives finite values."""
+    sdf = load_sdf(path)
+    (expected,) = _fits(load_sdf(original))
+    for fit in _fits(sdf):
+        _same(fit.field.state_dict(), expected.field.state_dict())
+    values = sdf(np.array([[0.0, 0.0, 0.0], [0.3, -0.2, 0.9], [5.0, 5.0, -5.0]]))
+    assert np.isfinite(values).all(), "values"
+
+
+def _fits(part: object) -> list[Fit]:
+    """The fits in a combination."""
+    if isinstance(part, Fit):
+        return [part]
+    if isinstance(part, Sdf) and part.recipe:
+        part = tuple(part.recipe.arguments.values())
+    return [fit for each in part for fit in _fits(each)] if isinstance(part, tuple) else []
 
 
 def _read_cloud(path: Path) -> None:

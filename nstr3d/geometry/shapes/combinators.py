@@ -10,7 +10,6 @@ surfaces lie where the parts' distances are not zero, and bounds would put them 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.geometry.shapes.vectors import grown, hull, require_positive
+from nstr3d.geometry.shapes.vectors import grown, hull, require_moderate, require_positive
 from nstr3d.sdf import Sdf
 from nstr3d.sdf.recipe import recorded
 from nstr3d.types import Box, expect
@@ -129,8 +128,7 @@ def offset(shape: Sdf, distance: float) -> Sdf:
     """
     expect(shape, Sdf, "shape")
     expect(distance, (int, float, np.number), "the distance of an offset")
-    if not math.isfinite(distance):
-        raise ValueError(f"the distance of an offset must be finite, not {distance}.")
+    require_moderate("the distance of an offset", distance)
     by = float(distance)
 
     def both(points: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,6 +61,7 @@ def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
         raise ValueError("axis must not be the zero vector")
     if not math.isfinite(degrees):
         raise ValueError(f"degrees must be finite, not {degrees}")
+    along = along / np.abs(along).max()  # so that squares of tiny components do not vanish
     turn = math.radians(degrees) * along / np.linalg.norm(along)
     matrix = Rotation.from_rotvec(turn).as_matrix()
     rows, columns = (tuple(map(tuple, each.tolist())) for each in (matrix, matrix.T))

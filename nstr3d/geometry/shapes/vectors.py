@@ -12,13 +12,26 @@ from torch import Tensor
 from nstr3d.types import Box
 
 Vector = Sequence[float]
+LARGEST = 1e30  # length or factor; the least is its inverse: squares of them are numbers too
 
 
 def require_positive(**sizes: float) -> None:
-    """Raises ValueError naming the first of ``sizes`` that is not positive and finite."""
+    """Raises ValueError naming the first of ``sizes`` that is not positive and finite, or beyond
+    the largest or the least length."""
     for name, size in sizes.items():
-        if not (math.isfinite(size) and size > 0):
+        if not 0 < size < math.inf:
             raise ValueError(f"{name} must be positive and finite, not {size}")
+        if not 1 / LARGEST <= size <= LARGEST:
+            raise ValueError(
+                f"{name} must be from {1 / LARGEST:g} to {LARGEST:g}, not {str(size)[:20]}"
+            )
+
+
+def require_moderate(name: str, *values: float) -> None:
+    """Raises ValueError if one of ``values`` is not finite, or larger than the largest length."""
+    if not all(abs(value) <= LARGEST for value in values):
+        shown = ", ".join(str(value)[:20] for value in values)
+        raise ValueError(f"{name} must be finite and at most {LARGEST:g}, not {shown}")
 
 
 def vector(name: str, values: Vector) -> tuple[float, float, float]:
@@ -29,10 +42,11 @@ def vector(name: str, values: Vector) -> tuple[float, float, float]:
     """
     try:
         numbers = tuple(float(v) for v in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name} must be three finite numbers, not {values!r}") from None
     if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
         raise ValueError(f"{name} must be three finite numbers, not {numbers}")
+    require_moderate(name, *numbers)
     return numbers
 
 
