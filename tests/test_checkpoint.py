@@ -5,8 +5,10 @@ import dataclasses
 import importlib
 import json
 import math
+import os
 import pickle
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -511,19 +513,38 @@ def test_what_cannot_be_written_leaves_the_old_file(model: Path) -> None:
     assert [path.name for path in model.parent.iterdir()] == ["model.nstr"]
 
 
-def test_a_write_that_the_system_refuses_is_an_os_error(tmp_path, monkeypatch) -> None:
-    import safetensors.torch
-
-    def refuse(*arguments):
-        raise safetensors.SafetensorError("No space left on device")
-
-    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
-    with pytest.raises(OSError, match="No space left"):
-        save(
-            tmp_path / "model.safetensors",
-            Fit(NstrConfig().build(3, 1), Frame.identity(), Box((0, 0, 0), (1, 1, 1)), 1.0),
-        )
+def test_a_write_that_the_system_refuses_is_an_os_error(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="this system has no limit of file sizes")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save(tmp_path / "model.safetensors", fitted())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_file_is_written_that_the_next_run_would_not_know(tmp_path: Path) -> None:
+    """A run that is killed leaves what it was writing. Names are seen while files are written."""
+    fit = fitted(NstrConfig((LevelConfig(48, plain=8, sparse=False),)))
+    seen: set[str] = set()
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.is_set():
+            seen.update(os.listdir(tmp_path))
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        for _ in range(20):
+            save(tmp_path / "model.safetensors", fit)
+    finally:
+        done.set()
+        watcher.join()
+    assert "model.safetensors" in seen
+    assert {name for name in seen if not name.startswith((".model.", "model."))} == set()
 
 
 def test_the_file_is_as_long_whatever_the_fit_took(tmp_path: Path) -> None:

@@ -47,9 +47,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(
-            mode
-        )  # some writers, such as safetensors, create a file that only its owner may read
+        temporary.chmod(mode)  # some writers create a file that only its owner may read
         os.replace(temporary, target)
     except BaseException as error:
         if (

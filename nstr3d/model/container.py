@@ -38,8 +38,7 @@ def write_container(path: str | os.PathLike[str], contents: Contents) -> None:
     Raises ValueError for metadata that are too long to be read again and for a tensor that is not
     finite, and OSError if the file cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     length = len(contents.metadata[TEXT].encode())
     if length > LARGEST_TEXT:
@@ -51,28 +50,24 @@ def write_container(path: str | os.PathLike[str], contents: Contents) -> None:
         check_finite(contents.tensors)
     except ValueError as error:
         raise ValueError(f"{path} was not written: {error}.") from None
-    with atomic_path(path) as temporary:
-        try:
-            metadata = {**contents.metadata, CHECKSUM: checksum(contents)}
-            save_file(dict(contents.tensors), temporary, metadata)
-            _sort_metadata(temporary)
-        except SafetensorError as error:  # wraps errors of the system, such as a full disk
-            raise OSError(str(error)) from error
+    # The library's own writer leaves a temporary file of its own if the process is killed.
+    data = save(dict(contents.tensors), {**contents.metadata, CHECKSUM: checksum(contents)})
+    length = int.from_bytes(data[:8], "little")
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        file.write(data[:8])
+        file.write(_sorted_metadata(data[8 : 8 + length]))
+        file.write(memoryview(data)[8 + length :])
 
 
-def _sort_metadata(path: Path) -> None:
-    """Writes the entries of the metadata of a safetensors file in the order of their names.
+def _sorted_metadata(header: bytes) -> bytes:
+    """The header of a safetensors file with the metadata in the order of their names.
 
     The library writes them in random order, and equal fits are to give equal files.
     """
-    with open(path, "r+b") as file:
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        if len(text) <= length:
-            file.seek(8)
-            file.write(text.ljust(length))
+    entries = json.loads(header)
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    return text.ljust(len(header)) if len(text) <= len(header) else header
 
 
 def read_container(path: Path) -> Contents:
