@@ -20,7 +20,15 @@ from nstr3d.fields.closed.cosinefit import local_frequency
 from nstr3d.geometry.mesh.surface import face_normals, sample_surface
 from nstr3d.geometry.shapes.combinators import difference, smooth_union
 from nstr3d.geometry.shapes.motions import rotate, translate
-from nstr3d.geometry.shapes.primitives import box, cylinder, gyroid_slab, shells, sphere, torus
+from nstr3d.geometry.shapes.primitives import (
+    box,
+    cylinder,
+    gyroid,
+    gyroid_slab,
+    shells,
+    sphere,
+    torus,
+)
 from nstr3d.geometry.shapes.ripples import drifting_ripple
 from nstr3d.io import load_image, load_mesh, save_image
 from nstr3d.io.audio import load_sound
@@ -110,6 +118,13 @@ class Gallery:
         surface = titled(self.of_bunny(Studio()), "neural surface")
         return side_by_side([titled(splat(cloud, camera), "20,000 points"), surface])
 
+    def bunny_infill(self) -> np.ndarray:
+        sdf = self.bunny.sdf()
+        middle, half = sdf.bounds.centre, sdf.bounds.extent / 2
+        walls = sdf.shell(0.05) | (sdf & gyroid(0.5, 0.06, half).translate(middle))
+        right = box(1.1 * half).translate(middle + [1.1 * half[0], 0.0, 0.0])
+        return picture(walls - right, Studio(albedo=(0.30, 0.42, 0.55)), (70.0, 12.0))
+
     def bracket(self) -> np.ndarray:
         return picture(self.fit("bracket").sdf(), Studio(), up="z")
 
@@ -189,6 +204,7 @@ TITLES = {
     "bunny_depth": "Depth: `--shading depth`",
     "bunny_frequency": "Local frequency: `--shading frequency`",
     "bunny_level": "Another level set of the same field: `--iso`",
+    "bunny_infill": "A shell around a gyroid, cut open: `docs/queries.md`",
     "bracket": "A bracket, with z up",
     "gyroid": "A gyroid",
     "chain": "A formula: three links (`nstr3d.geometry.shapes`)",
