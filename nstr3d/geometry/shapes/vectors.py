@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nstr3d.types import Box
 
-Vector = Sequence[float]
+Vector = Sequence[float] | np.ndarray
 LARGEST = 1e30  # length or factor; the least is its inverse: squares of them are numbers too
 
 
