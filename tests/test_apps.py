@@ -466,7 +466,7 @@ def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path, monkeypat
     look = app("bench.look")
     shapes = {"torus": look.smooth_shapes()["torus"]}
     monkeypatch.setattr(look, "smooth_shapes", lambda: shapes)
-    words = ["--training.steps", "20", "--training.pool", "8192", "--training.params", "10000"]
+    words = ["--training.steps", "60", "--training.pool", "20000", "--training.params", "10000"]
     torus, out = str(ROOT / "assets" / "torus.obj"), tmp_path / "look"
     assert look.main([torus, *words, "--size", "64", "--out", str(out)]) == 0
     assert load_image(out / "look-torus.jpg").shape == (3 * 64 + 16, 2 * 64 + 8, 3)
