@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from nstr3d.io import load_mesh
 from nstr3d.model.checkpoint import load, save
 from nstr3d.model.container import Contents, read_container, write_container
 from nstr3d.model.header import FORMAT, TEXT, TREE
-from nstr3d.model.tree import DEEPEST, MOST_NODES, SHAPES, load_sdf, save_sdf
+from nstr3d.model.tree import DEEPEST, MOST_NODES, SHAPES, fits_of, load_sdf, save_sdf, up_of
 from nstr3d.sdf import Sdf
 from nstr3d.training.fit import Fit
 
@@ -51,6 +52,15 @@ MADE = {
 
 def test_every_tag_is_tried() -> None:
     assert MADE.keys() == SHAPES.keys()
+
+
+def test_a_combination_stands_as_its_first_fit_does(torus_fit: Fit, tmp_path: Path) -> None:
+    upright = dataclasses.replace(torus_fit, provenance={"up": "z"})
+    both = (P.sphere(0.2) | upright.sdf()).scale(2) - torus_fit.sdf()
+    assert [fit.up for fit in fits_of(both)] == ["z", torus_fit.up]
+    save_sdf(tmp_path / "a.safetensors", both)
+    assert up_of(load_sdf(tmp_path / "a.safetensors")) == "z"
+    assert up_of(P.sphere() | P.box()) == "y"
 
 
 @pytest.mark.parametrize("tag", SHAPES)

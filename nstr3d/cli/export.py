@@ -79,7 +79,7 @@ def _write(
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
     if options.to == "html":
-        up = chosen_up(options.up or "auto", fit)
+        up = chosen_up(options.up or "auto", sdf)
         page = page_html(
             need_fit(fit, "--to html"), _title(options), iso, curves, up, view_of(sdf, up)
         )
@@ -90,7 +90,7 @@ def _write(
     elif options.to == "npz":
         _save_npz(out, sdf, resolution)
     else:
-        _save_meshes(levels, sdf, resolution, chosen_up(options.up or "auto", fit))
+        _save_meshes(levels, sdf, resolution, chosen_up(options.up or "auto", sdf))
         return
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
     if options.to == "onnx" and fit is not None and (origin := onnx_origin(fit)) is not None:

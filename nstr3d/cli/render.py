@@ -20,7 +20,7 @@ from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.model.header import read_tree
-from nstr3d.model.tree import load_sdf
+from nstr3d.model.tree import load_sdf, up_of
 from nstr3d.render.animation import ANIMATIONS, BUFFERS, save_animation, save_buffers
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
@@ -67,7 +67,7 @@ def _render_field(options: Render, backdrop: Backdrop | None) -> None:
     fit, sdf = load_shape(options.model, options.iso, device)
     ground = Ground() if options.shading in GROUNDED else None
     config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples, ground=ground)
-    up = chosen_up(options.up, fit)
+    up = chosen_up(options.up, sdf)
     if options.sheet:
         width, height = options.size
         half = max(1, width // 2), max(1, height // 2)
@@ -103,9 +103,9 @@ def _is_mesh(path: Path) -> bool:
     return path.suffix.lower() != MODEL
 
 
-def chosen_up(option: str, fit: Fit | None) -> Up:
-    """The axis ``option``, or for "auto" the one that the fit noted; y for a combination."""
-    return (fit.up if fit else "y") if option == "auto" else cast(Up, option)
+def chosen_up(option: str, sdf: Sdf) -> Up:
+    """The axis ``option``, or for "auto" the one that the first fit of ``sdf`` noted."""
+    return up_of(sdf) if option == "auto" else cast(Up, option)
 
 
 def _animate(options: Render, pictures: Iterable[np.ndarray]) -> None:

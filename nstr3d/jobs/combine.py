@@ -18,7 +18,7 @@ from nstr3d.jobs.ranges import check_surface
 from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import Listener, Outcome, machine, slowness
 from nstr3d.jobs.walk import REPORT, Run, Stages, walk
-from nstr3d.model.tree import load_sdf, save_sdf
+from nstr3d.model.tree import load_sdf, save_sdf, up_of
 from nstr3d.render.camera import Camera
 from nstr3d.render.framing import best_view
 from nstr3d.render.ground import Ground
@@ -95,6 +95,7 @@ class CombineStages(Stages):
                 "paths": [str(path) for path in self.job.paths],
                 "operation": self.job.operation,
                 "radius": self.job.radius,
+                "up": up_of(self.sdf),
                 "warnings": self.run.warnings,
             },
             "field": {"name": "combination", "bytes": (folder / MODEL).stat().st_size},
@@ -112,7 +113,7 @@ class CombineStages(Stages):
         }
 
     def _picture(self) -> Any:
-        size = self.job.picture
-        view = best_view(self.extracted, "y")
-        camera = Camera.around(self.extracted.bounds, *view, width=size, height=size, up="y")
+        size, up = self.job.picture, up_of(self.sdf)
+        view = best_view(self.extracted, up)
+        camera = Camera.around(self.extracted.bounds, *view, width=size, height=size, up=up)
         return render(self.sdf, camera, RenderConfig(ground=Ground()))

@@ -27,7 +27,7 @@ from nstr3d.model.header import FORMAT, TEXT, TREE, read_tree
 from nstr3d.sdf import Sdf
 from nstr3d.system import one_line
 from nstr3d.training.fit import Fit
-from nstr3d.types import expect
+from nstr3d.types import Up, expect
 
 TAG, MODEL, FIT = "tag", "model", "fit"
 # The tags of files. A function may move or be renamed, but its tag must stay.
@@ -79,8 +79,8 @@ def save_sdf(path: str | os.PathLike[str], sdf: Sdf) -> None:
         text = {"tree": _encode(sdf, fits, [0], 0), "fits": [header_of(fit) for fit in fits]}
     except ValueError as error:
         raise ValueError(f"{path} was not written: {one_line(error).rstrip('.')}.") from None
-    tensors = {
-        f"{number}/{name}": tensor
+    tensors = {  # copies, since two fits of one field would share them
+        f"{number}/{name}": tensor.clone()
         for number, fit in enumerate(fits)
         for name, tensor in weights_of(fit).items()
     }
@@ -105,6 +105,21 @@ def load_sdf(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     except FAULTS as error:
         reason = one_line(error)[:400].rstrip(".")
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
+
+
+def fits_of(part: Any) -> list[Fit]:
+    """The fits of which a signed distance is made, from left to right, some of them repeated."""
+    if isinstance(part, Fit):
+        return [part]
+    if isinstance(part, Sdf) and part.recipe:
+        part = tuple(part.recipe.arguments.values())
+    return [fit for each in part for fit in fits_of(each)] if isinstance(part, tuple) else []
+
+
+def up_of(sdf: Sdf) -> Up:
+    """The axis that points up, as the first fit of ``sdf`` notes it; y without a fit."""
+    fits = fits_of(sdf)
+    return fits[0].up if fits else "y"
 
 
 def _encode(value: Any, fits: list[Fit], count: list[int], depth: int) -> Any:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -123,13 +123,18 @@ class Sdf(Queries, Algebra):
 
 
 def from_field(
-    field: nn.Module, frame: Frame, bounds: Box, lipschitz: float, chunk: int = CHUNK
+    field: nn.Module,
+    frame: Frame,
+    bounds: Box,
+    lipschitz: float,
+    chunk: int = CHUNK,
+    fit: Any = None,
 ) -> Sdf:
     """The signed distance in world units of a field ``(n, 3) -> (n, 1)`` on the unit box.
 
     ``frame`` maps the unit box to the world; see `world_distance`. More than ``chunk`` points are
-    evaluated in pieces unless they require a gradient. Raises ValueError for a field of other
-    dimensions.
+    evaluated in pieces unless they require a gradient. ``fit`` is the `nstr3d.training.fit.Fit`
+    that saving writes. Raises ValueError for a field of other dimensions.
     """
     if getattr(field, "in_dim", 3) != 3 or getattr(field, "out_dim", 1) != 1:
         raise ValueError(
@@ -162,7 +167,9 @@ def from_field(
         return torch.cat(value), torch.cat(slope)
 
     made = both if hasattr(field, "value_and_gradient") else None
-    return Sdf(chunked(world_distance), bounds, lipschitz, made, chunked(world_bound))
+    recipe = None if fit is None else Recipe("fit", {"fit": fit})
+    below = chunked(world_bound)
+    return Sdf(chunked(world_distance), bounds, lipschitz, made, below, recipe=recipe)
 
 
 def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from importlib import import_module
 from typing import Any, cast
@@ -18,7 +18,6 @@ from nstr3d.fields.base import Field
 from nstr3d.kernels.field.fused import triton_wanted
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.sdf import Sdf, from_field
-from nstr3d.sdf.recipe import Recipe
 from nstr3d.training.batches import shuffled_batches
 from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import Objective, SdfObjective
@@ -101,8 +100,7 @@ class Fit:
     def sdf(self) -> Sdf:
         """The signed distance in world units. Raises ValueError unless the field maps three
         dimensions to one value."""
-        sdf = from_field(self.field, self.frame, self.bounds, self.lipschitz)
-        return replace(sdf, recipe=Recipe("fit", {"fit": self}))
+        return from_field(self.field, self.frame, self.bounds, self.lipschitz, fit=self)
 
     def page(self, title: str = "", height: int = 480) -> Any:
         """The page on which a shape can be turned, for notebooks: as the result of a cell it shows

@@ -25,10 +25,8 @@ from nstr3d.io.lockschema import read_lock
 from nstr3d.jobs.prepared import prepare_mesh
 from nstr3d.model.checkpoint import load_training
 from nstr3d.model.codec import load_compressed
-from nstr3d.model.tree import load_sdf
-from nstr3d.sdf import Sdf
+from nstr3d.model.tree import fits_of, load_sdf
 from nstr3d.system import forget_peak_memory, peak_memory
-from nstr3d.training.fit import Fit
 from nstr3d.training.state import check_state
 
 MEMORY = 1 << 30  # bytes beyond those of the program and its imports
@@ -97,20 +95,11 @@ def _read_model(path: Path, original: Path) -> None:
 def _read_tree(path: Path, original: Path) -> None:
     """What is accepted has the weights of the original and gives finite values."""
     sdf = load_sdf(path)
-    (expected,) = _fits(load_sdf(original))
-    for fit in _fits(sdf):
+    (expected,) = fits_of(load_sdf(original))
+    for fit in fits_of(sdf):
         _same(fit.field.state_dict(), expected.field.state_dict())
     values = sdf(np.array([[0.0, 0.0, 0.0], [0.3, -0.2, 0.9], [5.0, 5.0, -5.0]]))
     assert np.isfinite(values).all(), "values"
-
-
-def _fits(part: object) -> list[Fit]:
-    """The fits in a combination."""
-    if isinstance(part, Fit):
-        return [part]
-    if isinstance(part, Sdf) and part.recipe:
-        part = tuple(part.recipe.arguments.values())
-    return [fit for each in part for fit in _fits(each)] if isinstance(part, tuple) else []
 
 
 def _read_cloud(path: Path) -> None:

@@ -27,6 +27,7 @@ from nstr3d.sdf.recipe import recorded
 from nstr3d.types import Box, expect
 
 Map = Callable[[Tensor], Tensor]
+Both = Callable[[Tensor], tuple[Tensor, Tensor]]
 MOST_COPIES = 64  # copies of a shape that are evaluated at a point
 
 
@@ -141,13 +142,7 @@ def repeat(shape: Sdf, period: Vector, counts: Sequence[int]) -> Sdf:
 
     far = tuple((number - 1) * step for number, step in zip(numbers, steps))
     bounds = hull([shape.bounds, _moved(shape.bounds, far)])
-    return Sdf(
-        least(shape.distance),
-        bounds,
-        shape.lipschitz,
-        None if shape.both is None else both,
-        None if shape.below is None else least(shape.below),
-    )
+    return _through(shape, least, both, bounds)
 
 
 def _counts(counts: Sequence[int]) -> tuple[int, ...]:
@@ -183,12 +178,18 @@ def _placed(shape: Sdf, into: Map, back: Map, factor: float, bounds: Box) -> Sdf
     def placed(function: Map) -> Map:
         return lambda points: function(into(points)) * factor
 
+    return _through(shape, placed, both, bounds)
+
+
+def _through(shape: Sdf, made: Callable[[Map], Map], both: Both, bounds: Box) -> Sdf:
+    """A signed distance with the Lipschitz bound of ``shape``: ``made`` turns the functions of
+    ``shape`` into its own. ``both`` counts where ``shape`` has its gradient in closed form."""
     return Sdf(
-        placed(shape.distance),
+        made(shape.distance),
         bounds,
         shape.lipschitz,
         None if shape.both is None else both,
-        None if shape.below is None else placed(shape.below),
+        None if shape.below is None else made(shape.below),
     )
 
 
