@@ -67,7 +67,7 @@ def test_pictures_of_a_mesh_agree_with_sphere_tracing_and_with_the_moved_mesh() 
     distance = MeshDistance(mesh)
     camera = Camera.around(mesh.bounds, 30, 20, width=48, height=40)
     rays, buffers = camera.rays(), measure(distance.sdf(), camera)
-    depth, normals = distance._cast(rays)
+    depth, normals = distance.sdf().cast(rays)
     found = depth.numpy().reshape(40, 48)
     both = np.isfinite(found) & buffers.mask
     assert both.sum() > 400

@@ -24,10 +24,11 @@ from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
+from nstr3d.jobs.meshwarnings import check_size
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import PointsJob
 from nstr3d.jobs.stages import Listener, Outcome
-from nstr3d.jobs.surface import SurfaceStages, check_size, extract_surface
+from nstr3d.jobs.surface import SurfaceStages, extract_surface
 from nstr3d.jobs.walk import walk
 from nstr3d.kernels.available import need_numba
 from nstr3d.render.camera import Camera

@@ -27,6 +27,7 @@ from nstr3d.io import Sound, read_cloud, read_mesh
 from nstr3d.io.interop import as_cloud, as_mesh
 from nstr3d.jobs.cloud import first_surface, points_warnings
 from nstr3d.jobs.fitting import draw_samples, new_field, objective_of
+from nstr3d.jobs.meshwarnings import check_size
 from nstr3d.jobs.messages import sentence
 from nstr3d.jobs.options import Parts, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
@@ -34,7 +35,6 @@ from nstr3d.jobs.signal import fit_values
 from nstr3d.jobs.signaloptions import SignalJob
 from nstr3d.jobs.signalsource import load_source
 from nstr3d.jobs.stages import Listener, pick_device
-from nstr3d.jobs.surface import check_size
 from nstr3d.training.fit import Fit, FitConfig, Progress, fit
 from nstr3d.training.sampling import Raster
 from nstr3d.types import Mesh

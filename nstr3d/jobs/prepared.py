@@ -15,9 +15,8 @@ from nstr3d.geometry.mesh.repair import RepairReport, repair_parts, unite_repair
 from nstr3d.geometry.mesh.solid import Account, Solid, close_repaired
 from nstr3d.geometry.mesh.union import Union, inner_share, unite_self
 from nstr3d.jobs.doubts import far_warnings, step_warnings
-from nstr3d.jobs.meshwarnings import check_solid, warnings_of
+from nstr3d.jobs.meshwarnings import check_size, check_solid, warnings_of
 from nstr3d.jobs.solid import turned_warnings, union_warnings
-from nstr3d.jobs.surface import check_size
 from nstr3d.types import Box, Mesh
 
 

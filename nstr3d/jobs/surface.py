@@ -42,7 +42,6 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Mesh, Up
 
 Job = TypeVar("Job", bound=SurfaceJob)
-SIZES = (1e-30, 1e30)  # world units; beyond, squares and cubes of lengths leave double precision
 
 
 class SurfaceStages(Stages, Generic[Job]):
@@ -156,18 +155,6 @@ class SurfaceStages(Stages, Generic[Job]):
             "machine": machine(self.device),
             "seed": self.job.training.seed,
         }
-
-
-def check_size(mesh: Mesh) -> None:
-    """Raises ValueError for a mesh too large or too small for double precision (SIZES); a mesh of
-    size zero is left to `repair`."""
-    limits = f"sizes from {SIZES[0]} to {SIZES[1]} units work, so scale it"
-    reach = float(np.abs(mesh.vertices).max())
-    if reach > SIZES[1]:
-        raise ValueError(f"The mesh reaches out to {reach:.1e}; {limits} down.")
-    size = float(mesh.bounds.extent.max())
-    if 0 < size < SIZES[0]:
-        raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
 
 
 def extract_surface(sdf: Sdf, resolution: int) -> Extraction:

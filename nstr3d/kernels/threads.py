@@ -1,6 +1,7 @@
 """Runs kernels on several threads, each of which works on a contiguous range of the points.
 
-The number of threads is torch's, so that one setting holds for both. The kernels release the GIL,
+The number of threads is torch's, so that one setting holds for both. Torch itself is not imported
+here: that takes a second, and not all programs with kernels need it. The kernels release the GIL,
 so plain Python threads run them. Numba's own threads are not used: they would need a second,
 parallel compilation of each kernel and would change the number of torch's threads.
 """
@@ -8,24 +9,35 @@ parallel compilation of each kernel and would change the number of torch's threa
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from queue import SimpleQueue
 from threading import Lock, Thread
 
-import torch
+from nstr3d.system import count_processors
 
 LEAST = 256  # points per thread, at least: fewer do not repay the thread's overhead
 Kernel = Callable[[int, int, int], object]  # of a part and its range
 
 
+def thread_count() -> int:
+    """Torch's number of threads. Before torch is imported, the number that it would have: that of
+    OMP_NUM_THREADS, else that of the processors."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    named = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(named) if named.isdecimal() and int(named) else count_processors()
+
+
 def parts(count: int, least: int = LEAST) -> int:
     """The number of ranges into which ``count`` points are split.
 
-    It is torch's number of threads, or fewer if a range would hold fewer than ``least`` points; at
+    It is `thread_count`, or fewer if a range would hold fewer than ``least`` points; at
     least 1.
     """
-    return max(1, min(torch.get_num_threads(), count // least))
+    return max(1, min(thread_count(), count // least))
 
 
 def split_work(kernel: Kernel, count: int, block: int = 1, least: int = LEAST) -> None:

@@ -7,12 +7,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nstr3d.kernels.available import numba_found
-from nstr3d.sdf import Sdf
 from nstr3d.types import Box
+
+if TYPE_CHECKING:
+    from nstr3d.sdf import Sdf
 
 PADDING = 0.03  # added to the bounds on every side, as a fraction of their longest side
 BLOCKS = 64  # upper limit of the blocks along the longest axis

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
+
+from nstr3d.kernels.threads import thread_count
 
 
 class Neighbours:
-    """A k-d tree over ``points (n, 3)`` whose queries use as many threads as torch."""
+    """A k-d tree over ``points (n, 3)`` whose queries use `thread_count` threads."""
 
     def __init__(self, points: np.ndarray):
         from scipy.spatial import KDTree
@@ -29,7 +30,7 @@ class Neighbours:
         cloud has fewer than ``size`` points, all of them are used.
         """
         ranks: Any = np.arange(skip + 1, min(size, self.count) + 1)
-        reach, near = self.tree.query(at, k=ranks, workers=torch.get_num_threads())
+        reach, near = self.tree.query(at, k=ranks, workers=thread_count())
         return np.asarray(reach), np.asarray(near)
 
     def nearest(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,20 +13,19 @@ import math
 from collections.abc import Iterator
 from functools import cached_property
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from nstr3d.geometry.mesh.raycast import MeshCaster
 from nstr3d.geometry.mesh.surface import face_normals
 from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.kernels.available import numba_found
 from nstr3d.kernels.geometry.plaintriangles import Nearest
-from nstr3d.sdf import Sdf
-from nstr3d.types import Frame, Mesh, Rays, expect
+from nstr3d.types import Frame, Mesh, expect
+
+if TYPE_CHECKING:
+    from nstr3d.sdf import Sdf
 
 # Points per query: few enough to bound temporary memory, enough to keep all threads busy.
 CHUNK = 1 << 20
@@ -106,8 +105,8 @@ class MeshDistance:
         It is 1 inside, 0 outside, between 0 and 1 near holes, and 2 where two solids overlap.
         """
         points = self._placed(_checked(points))
-        # In Hilbert order, consecutive points visit the same branches of the tree.
-        number, order = np.empty(len(points)), np.argsort(_kernels().along(points))
+        # In this order, consecutive points visit the same branches of the tree.
+        number, order = np.empty(len(points)), np.argsort(_interleaved(points))
         for rows in _chunks(order):
             number[rows] = self._winding_tree.winding_number(points[rows])
         return number
@@ -136,22 +135,18 @@ class MeshDistance:
         It takes torch points and returns distances of the same dtype on the same device. It can be
         differentiated once. Of a closed mesh, pictures cast rays on the triangles.
         """
+        from nstr3d.geometry.mesh.meshsdf import sdf_of  # imports torch, which takes a second
 
-        def distance(points: Tensor) -> Tensor:
-            return _Distance.apply(points, self)  # type: ignore[return-value]
+        return sdf_of(self)
 
-        # The surface of an open mesh is also where its holes are, so it cannot be cast on.
-        cast = self._cast if self.closed else None
-        return Sdf(distance, self.mesh.bounds, lipschitz=1.0, cast=cast)
+    def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where rays first hit the triangles.
 
-    def _cast(self, rays: Rays) -> tuple[Tensor, Tensor]:
-        """What `Sdf.cast` returns for ``rays``."""
-        origins, directions = (
-            each.detach().cpu().double().numpy() for each in (rays.origins, rays.directions)
-        )
+        The rays start at ``origins (n, 3)``, outside the mesh, in the unit ``directions (n, 3)``.
+        Returns depths ``(n,)``, infinite on a miss, and unit normals ``(n, 3)``, zero on a miss.
+        """
         depth, normals = self._caster(self._placed(origins), np.ascontiguousarray(directions))
-        depth *= self._scale
-        return torch.from_numpy(depth).to(rays.origins), torch.from_numpy(normals).to(rays.origins)
+        return depth * self._scale, normals
 
     @cached_property
     def _caster(self) -> MeshCaster:
@@ -225,23 +220,13 @@ def _chunks(points: np.ndarray) -> Iterator[np.ndarray]:
         yield points[start : start + CHUNK]
 
 
-class _Distance(torch.autograd.Function):
-    """`MeshDistance` on tensors, computed on the CPU in double precision."""
-
-    @staticmethod
-    def forward(ctx: Any, points: Tensor, distance: MeshDistance) -> Tensor:
-        at = points.detach().cpu().double().numpy()
-        if not ctx.needs_input_grad[0]:
-            return torch.from_numpy(distance(at)).to(points)
-        value, slope = distance.value_and_gradient(at)
-        ctx.save_for_backward(torch.from_numpy(slope).to(points))
-        return torch.from_numpy(value).to(points)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
-        (slope,) = ctx.saved_tensors
-        return upstream[:, None] * slope, None
+def _interleaved(points: np.ndarray) -> np.ndarray:
+    """The positions ``(n,)`` uint32 of ``points (n, 3)`` along a Morton curve through [-1, 1]^3:
+    the bits of the three coordinates in turn. Points outside are clamped to the cube."""
+    cell = ((points + 1) * 512).clip(0, 1023).astype(np.uint32)
+    for step, kept in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
+        cell = (cell | cell << step) & kept
+    return cell[:, 0] | cell[:, 1] << 1 | cell[:, 2] << 2
 
 
 def _checked(points: np.ndarray) -> np.ndarray:
