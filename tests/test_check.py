@@ -2,11 +2,15 @@
 
 import json
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from oracles import sphere
 
+import nstr3d
 from nstr3d.cli import command as cli
 from nstr3d.io import save_image, save_mesh, save_sound
 from nstr3d.io.audio import Sound
@@ -77,6 +81,30 @@ def test_degrees_and_thin_solids_are_suspicious(tmp_path):
     assert any(
         "encloses no volume" in each for each in check_file(tmp_path / "b.ply")["suspicious"]
     )
+
+
+def test_a_check_loads_nothing_that_it_does_not_use(tmp_path):
+    ball = sphere(3)
+    double = Mesh(np.concatenate([ball.vertices, ball.vertices + (1, 0, 0)]),
+                  np.concatenate([ball.faces, ball.faces + len(ball.vertices)]))  # fmt: skip
+    save_mesh(tmp_path / "double.ply", double)
+    save_mesh(tmp_path / "open.stl", Mesh(ball.vertices, ball.faces[5:]))
+    np.savetxt(tmp_path / "points.xyz", ball.vertices)
+    paths = [str(tmp_path / name) for name in ("double.ply", "open.stl", "points.xyz")]
+    heavy = ("torch", "numba", "trimesh", "PIL", "soundfile", "scipy.sparse.linalg", "scipy.stats")
+    program = (
+        "import sys; from nstr3d.cli import main; "
+        f"codes = [main(['check', path]) for path in {paths}]; "
+        f"print(codes, [name for name in {heavy} if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(nstr3d.__file__).parents[1],
+    )
+    assert result.stdout.splitlines()[-1] == "[0, 0, 0] []"
 
 
 @pytest.mark.parametrize("normals", [False, True])

@@ -162,6 +162,16 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(one, other)
 
 
+def test_codes_interleave_the_bits_of_the_coordinates() -> None:
+    corners = np.array([(x, y, z) for z in (-1, 1) for y in (-1, 1) for x in (-1, 1)], float)
+    eighth = ((1 << 30) - 1) // 7  # all bits of one coordinate
+    codes = distance_module._interleaved(np.concatenate([corners, 2 * corners, corners / 1024]))
+    assert codes[:8].tolist() == [eighth * corner for corner in range(8)]
+    assert codes[8:16].tolist() == codes[:8].tolist()  # points outside are clamped
+    # Beside the centre, the codes of the eight octants are the last and the first of theirs.
+    assert (codes[16:] >> 27).tolist() == list(range(8))
+
+
 def test_float32_and_empty_input() -> None:
     distance = MeshDistance(oracles.cube())
     points = scattered(distance.mesh).astype(np.float32)

@@ -1,5 +1,6 @@
 """Shares of the points: every point is in exactly one share, whichever thread computes it."""
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,7 +9,8 @@ import pytest
 import torch
 
 from nstr3d.kernels import threads
-from nstr3d.kernels.threads import split_work
+from nstr3d.kernels.threads import split_work, thread_count
+from nstr3d.system import count_processors
 
 
 @pytest.fixture(autouse=True)
@@ -18,6 +20,18 @@ def two() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("named", "count"), [("3", 3), ("5,2", 5), ("", None), ("0", None), ("many", None)]
+)
+def test_without_torch_the_environment_or_the_processors_give_the_number(
+    monkeypatch: pytest.MonkeyPatch, named: str, count: int | None
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", named)
+    assert thread_count() == 2  # torch's
+    monkeypatch.delitem(sys.modules, "torch")
+    assert thread_count() == (count or count_processors())
 
 
 @pytest.mark.parametrize("count", [0, 1, 511, 512, 5000])

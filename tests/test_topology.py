@@ -47,6 +47,19 @@ def test_components_are_those_of_networkx(edges):
     components = {frozenset(np.flatnonzero(label == one).tolist()) for one in np.unique(label)}
     assert components == {frozenset(part) for part in networkx.connected_components(graph)}
     assert set(label.tolist()) == set(range(len(components)))
+    first = np.unique(label, return_index=True)[1]
+    assert (np.diff(first) > 0).all()
+
+
+@pytest.mark.parametrize("highest_first", [False, True])
+def test_a_hub_a_path_and_nodes_alone_are_components(highest_first):
+    path = np.random.default_rng(0).permutation(500)
+    start, end = np.append(np.full(400, 900), path[:-1]), np.append(np.arange(500, 900), path[1:])
+    if highest_first:
+        start, end = end, start
+    label = label_components(903, start, end)
+    assert label.tolist() == [0] * 500 + [1] * 401 + [2, 3]
+    assert label_components(0, start[:0], end[:0]).tolist() == []
 
 
 def test_faces_connect_their_vertices():

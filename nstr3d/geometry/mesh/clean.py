@@ -129,7 +129,8 @@ def _degenerate(mesh: Mesh) -> np.ndarray:
     unit = (mesh.vertices - bounds.centre) / extent
     a, b, c = (np.take(unit, mesh.faces[:, corner], axis=0) for corner in range(3))
     sides = b - a, c - b, a - c
-    longest = np.sqrt(np.max([np.einsum("ij,ij->i", side, side) for side in sides], axis=0))
+    one, two, three = (np.einsum("ij,ij->i", side, side) for side in sides)
+    longest = np.sqrt(np.maximum(np.maximum(one, two), three))
     height = np.linalg.norm(np.cross(sides[0], sides[2]), axis=1) <= DEGENERATE_HEIGHT * longest
     i, j, k = mesh.faces.T
     return (i == j) | (j == k) | (k == i) | height
