@@ -151,6 +151,9 @@ def test_pictures_and_sounds_are_described(tmp_path, capsys):
         ("flat.obj", "v 0 0 0\nv 1 0 0\nv 2 0 0\nf 1 2 3\n", "has an area"),
         ("few.xyz", "0 0 0\n1 0 0\n", "at least 100"),
         ("what.unknown", "x", "unknown mesh extension"),
+        ("model.safetensors", "x", "nstr3d info says what it holds"),
+        ("many.zip", "x", "unpack it"),
+        ("far.xyz", "1e300 0 0\n0 1e300 0\n" * 100, "scale it down"),
     ],
 )
 def test_files_that_no_job_can_use_are_refused_with_one_sentence(

@@ -465,6 +465,10 @@ REFUSED = {
     "only 1 of the 200 points are distinct": PointCloud(np.ones((200, 3))),
     "in a plane": PointCloud(GOOD.points * [1, 1, 0]),
     "on a line": PointCloud(GOOD.points * [1, 0, 0]),
+    r"reaches out to 1\.0e\+300; .* scale it down": PointCloud(
+        np.where(np.arange(200)[:, None] < 1, 1e300, GOOD.points)
+    ),
+    r"only 2\.\de-310 long; .* scale it up": PointCloud(GOOD.points * 1e-310),
     "101 of 200 points are not finite": PointCloud(
         np.where(np.arange(200)[:, None] < 101, np.nan, GOOD.points)
     ),

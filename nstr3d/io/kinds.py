@@ -41,6 +41,7 @@ SOUNDS = {
 FILMS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".wmv"}
 # Scans in formats that are not read.
 SCANS = {".e57", ".ptx"}
+ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz"}
 UNREAD_SHAPES = SHAPES.keys() | EXTRAS.keys() | SCANS
 
 
@@ -62,4 +63,8 @@ def unread(suffix: str) -> str:
         return f"films ({suffix}) are not read; convert a frame to PNG, or the sound to WAV"
     if suffix in POINTS:
         return f"'{suffix}' holds points and no faces; fit it with nstr3d points"
+    if suffix in ARCHIVES:
+        return f"archives ({suffix}) are not read; unpack it and name a file in it"
+    if suffix == ".safetensors":
+        return "a model is no input of a fit; nstr3d info says what it holds"
     return f"unknown mesh extension '{suffix}'; {MESHES}"

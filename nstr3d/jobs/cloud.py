@@ -24,7 +24,7 @@ from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
-from nstr3d.jobs.meshwarnings import check_size
+from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import PointsJob
 from nstr3d.jobs.stages import Listener, Outcome
@@ -143,7 +143,7 @@ class PointsStages(SurfaceStages[PointsJob]):
         self.run.warn(self.reading.warnings)
         with self.run.stage("surface"):
             self.first = first_surface(self.cloud, **self.job.surfacing)
-            check_size(self.first.mesh)
+            check_mesh(self.first.mesh)
             self.place(close_holes(repair(self.first.mesh)[0])[0])
         self.run.warn(points_warnings(self.first))
 

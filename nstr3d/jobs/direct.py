@@ -27,7 +27,7 @@ from nstr3d.io import Sound, read_cloud, read_mesh
 from nstr3d.io.interop import as_cloud, as_mesh
 from nstr3d.jobs.cloud import first_surface, points_warnings
 from nstr3d.jobs.fitting import draw_samples, new_field, objective_of
-from nstr3d.jobs.meshwarnings import check_size
+from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
 from nstr3d.jobs.options import Parts, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
@@ -89,7 +89,7 @@ def fit_points(
     else:
         cloud = as_cloud(source)
     first = first_surface(cloud, normals == "estimate", smooth, keep_outliers)
-    check_size(first.mesh)
+    check_mesh(first.mesh)
     _warn(points_warnings(first))
     return _fit_solid(close_holes(repair(first.mesh)[0])[0], training, progress)
 

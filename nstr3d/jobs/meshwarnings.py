@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nstr3d.geometry.mesh.solid import Solid
+from nstr3d.geometry.sizes import check_size
 from nstr3d.jobs.messages import Message
 from nstr3d.surface.coverage import Coverage
 from nstr3d.types import Mesh
 
-SIZES = (1e-30, 1e30)  # world units; beyond, squares and cubes of lengths leave double precision
 MISSING = 0.01  # share of the input's surface that may be missing without a warning
 WIDE = 0.5  # width of a cap, in diagonals, above which the surface may be meant as a sheet
 
 
-def check_size(mesh: Mesh) -> None:
-    """Raises ValueError for a mesh too large or too small for double precision (SIZES); a mesh of
-    size zero is left to `repair`."""
-    limits = f"sizes from {SIZES[0]} to {SIZES[1]} units work, so scale it"
-    reach = float(np.abs(mesh.vertices).max())
-    if reach > SIZES[1]:
-        raise ValueError(f"The mesh reaches out to {reach:.1e}; {limits} down.")
-    size = float(mesh.bounds.extent.max())
-    if 0 < size < SIZES[0]:
-        raise ValueError(f"The mesh is only {size:.1e} long; {limits} up.")
+def check_mesh(mesh: Mesh) -> None:
+    """Raises ValueError for a mesh too large or too small for double precision."""
+    check_size(mesh.vertices, "mesh", float(mesh.bounds.extent.max()))
 
 
 def check_solid(solid: Solid) -> None:

@@ -15,7 +15,7 @@ from nstr3d.geometry.mesh.repair import RepairReport, repair_parts, unite_repair
 from nstr3d.geometry.mesh.solid import Account, Solid, close_repaired
 from nstr3d.geometry.mesh.union import Union, inner_share, unite_self
 from nstr3d.jobs.doubts import far_warnings, step_warnings
-from nstr3d.jobs.meshwarnings import check_size, check_solid, warnings_of
+from nstr3d.jobs.meshwarnings import check_mesh, check_solid, warnings_of
 from nstr3d.jobs.solid import turned_warnings, union_warnings
 from nstr3d.types import Box, Mesh
 
@@ -54,7 +54,7 @@ def prepare_mesh(
     ValueError for a mesh that is too large or too small, for one that encloses nothing, and as
     `repair` does.
     """
-    check_size(original)
+    check_mesh(original)
     merged, count = merge_vertices(original)
     merged, far, dropped = _without_far(merged, drop_far, strays=thickness is None)
     empty = [part for part in dropped if part.empty]

@@ -15,6 +15,7 @@ from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.orient import outward_normals, turn_outward
 from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.surface import UNIT_HALF_EXTENT
+from nstr3d.geometry.sizes import check_size
 from nstr3d.system import Message
 from nstr3d.types import Frame, PointCloud
 
@@ -96,9 +97,9 @@ def prepare(
     ``keep_outliers`` is true. More than ``most`` points are averaged in cells, which also reduces
     noise.
 
-    Raises ValueError if the points are not ``(n, 3)``, fewer than 100 finite and distinct ones, or
-    all in one plane, and if the normals do not match the points or more than a tenth of the normals
-    are not finite or have length zero.
+    Raises ValueError if the points are not ``(n, 3)``, fewer than 100 finite and distinct ones, of
+    a size beyond double precision, or all in one plane. Raises it also if the normals do not match
+    the points, or if more than a tenth of them are not finite or have length zero.
     """
     raw_normals = None if estimate else cloud.normals
     check(PointCloud(cloud.points, raw_normals))
@@ -147,7 +148,8 @@ def _distinct(points: np.ndarray) -> np.ndarray:
 
 
 def check(cloud: PointCloud) -> None:
-    """Raises ValueError unless ``cloud`` has at least 100 finite points."""
+    """Raises ValueError unless ``cloud`` has at least 100 finite points, of a size that double
+    precision can measure."""
     points = cloud.points
     if len(points) < LEAST_POINTS:
         raise ValueError(
@@ -159,6 +161,7 @@ def check(cloud: PointCloud) -> None:
             f"{(~finite).sum()} of {len(points)} points are not finite; a surface needs at least "
             f"{LEAST_POINTS} finite ones"
         )
+    check_size(points[finite], "point cloud")
 
 
 def _usable(
