@@ -38,8 +38,8 @@ DRIVERS = (
 )
 STATE, LEFT_OUT = "nstr3d.json", "left-out.json"
 DEVELOPMENT = "dev"  # the extra with the packages of tests and linters
-# Extras whose tests would need an account (s3, gs) or a compiler (meshopt has no wheels).
-UNTESTED = ("s3", "gs", "meshopt")
+# Extras whose tests would need an account (gs) or a compiler (meshopt has no wheels).
+UNTESTED = ("gs", "meshopt")
 # Its authors publish no wheel. It is pure Python, so pip builds it without a compiler.
 SOURCES = "PyOpenGL"
 NO_WHEEL = ("No matching distribution found", "ResolutionImpossible")  # in pip's messages

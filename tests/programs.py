@@ -33,6 +33,7 @@ PARTS = {
     "las": "laspy",
     "open3d": "open3d",
     "render": "pyrender",
+    "s3": "s3fs",
     "viewer": "viser",
 }
 # Software rendering, without the background activity of a browser.

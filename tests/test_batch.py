@@ -229,9 +229,10 @@ def test_shapes_behind_a_url():
     fsspec.filesystem("memory").store.clear()
 
 
-def test_drivers_that_are_missing_and_protocols_that_are_none():
-    with pytest.raises(ModuleNotFoundError, match=r"pip install nstr3d\[s3\]"):
-        open_store("s3://bucket/x")
+def test_drivers_that_are_missing_and_protocols_that_are_none(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install nstr3d\[gs\]"):
+        open_store("gs://bucket/x")
     with pytest.raises(ValueError, match="nonsense"):
         open_store("nonsense://x")
 

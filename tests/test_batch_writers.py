@@ -4,13 +4,17 @@ programs: no row is lost, and no report stands beside another model."""
 from __future__ import annotations
 
 import json
+import multiprocessing
 import sqlite3
-import threading
+from contextlib import suppress
 from pathlib import Path
+from queue import Empty
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from programs import needs_parts
+from shards import names, report, write_shard
 
 from nstr3d.batch import catalogue as catalogues
 from nstr3d.batch import lock
@@ -29,66 +33,53 @@ def memory():
     fsspec.filesystem("memory").store.clear()
 
 
-def report(name: str, status: str = "done") -> dict:
-    batch = {"status": status, "error": None, "key": f"key of {name}", "config": "c", "stamp": "s"}
-    return {"input": {"path": name}, "batch": batch}
-
-
-def ids_of(folder: Path) -> set[str]:
-    """The ids in the catalogue that is in the store now."""
-    place = folder / f"read-{threading.get_ident()}.sqlite"
-    store = open_store(URL)
-    if CATALOGUE not in store.names(""):
+def ids_of(url: str, place: Path) -> set[str]:
+    """The ids in the catalogue that is in the store now, read by way of the file ``place``."""
+    try:
+        place.write_bytes(open_store(url).read(CATALOGUE))
+    except FileNotFoundError:
         return set()
-    place.write_bytes(store.read(CATALOGUE))  # files of memory:// have one position for all readers
     return {row["id"] for row in select(place, ("id",))}
 
 
+@needs_parts("s3")
 @pytest.mark.parametrize("writers", [2, 4])
-def test_of_runs_that_write_to_one_store_none_loses_a_row_of_another(
-    writers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_of_shards_that_write_to_one_object_store_none_loses_a_row_of_another(
+    writers: int, object_store: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(lock, "PAUSE", (0.001, 0.02))
-    begin, faults, ended = threading.Barrier(writers), [], threading.Event()
+    url, copy = f"{object_store}/of {writers}", tmp_path / CATALOGUE
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["shards", "s3fs"])
+    begin, uploaded = context.Barrier(writers), context.Queue()
+    arguments = [(url, shard, begin, uploaded) for shard in range(writers)]
+    processes = [context.Process(target=write_shard, args=each) for each in arguments]
+    rows = {name for shard in range(writers) for name in names(shard)}
     published: set[str] = set()
-    guard = threading.Lock()
+    for process in processes:
+        process.start()
+    while published != rows:
+        with suppress(Empty):
+            published.add(uploaded.get(timeout=0.05))
+        # Each row that an upload had is in every later catalogue.
+        assert published - ids_of(url, copy) == set()
+        assert {process.exitcode for process in processes} <= {None, 0}
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * writers
+    assert ids_of(url, copy) == rows
+    assert open_store(f"{url}/{lock.UPLOADS}").names(".runs") == []
 
-    def work(number: int) -> None:
-        try:
-            with Catalogue(open_store(URL)) as rows:
-                begin.wait(30)  # all have the same empty copy
-                for shape in range(3):
-                    name = f"{number}/{shape}"
-                    rows.store.write(f"{name}/{REPORT}", json.dumps(report(name)).encode())
-                    rows.add(name, report(name))
-                    rows.publish()
-                    with guard:
-                        published.add(name)
-        except Exception as error:
-            faults.append(error)
 
-    def look() -> None:
-        """Each row that an upload had is in every later catalogue."""
-        while not ended.is_set():
-            with guard:
-                before = set(published)
-            if lost := before - ids_of(tmp_path):
-                faults.append(AssertionError(f"lost {lost}"))
-                return
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(writers)]
-    reader = threading.Thread(target=look)
-    for thread in (*threads, reader):
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    ended.set()
-    reader.join(60)
-    assert faults == []
-    assert ids_of(tmp_path) == {
-        f"{number}/{shape}" for number in range(writers) for shape in (0, 1, 2)
-    }
-    assert open_store(f"{URL}/{lock.UPLOADS}").names(".runs") == []
+@needs_parts("s3")
+def test_a_bucket_that_does_not_exist_costs_one_sentence_and_is_not_made(object_store) -> None:
+    store = open_store("s3://none-such/set")
+    with (
+        pytest.raises(OSError, match="s3://none-such/set cannot be written to"),
+        lock.working_on(store, (1, 1)),
+    ):
+        pass
+    with pytest.raises(FileNotFoundError):
+        store.fs.ls("none-such", refresh=True)
 
 
 class Slow(MemoryFileSystem):

@@ -40,7 +40,7 @@ def test_the_parts_are_those_of_setup_cfg_and_the_list_of_those_left_out_is_read
     parser = configparser.ConfigParser()
     parser.read(Path(__file__).parents[1] / "setup.cfg")
     extras = set(parser["options.extras_require"])
-    assert set(programs.PARTS) == extras - {"dev", "s3", "gs", "meshopt"}
+    assert set(programs.PARTS) == extras - {"dev", "gs", "meshopt"}
     assert programs.left_out_parts(tmp_path) == {}
     (tmp_path / "left-out.json").write_text('{"open3d": "no wheel"}')
     assert programs.left_out_parts(tmp_path) == {"open3d": "no wheel"}

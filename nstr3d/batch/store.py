@@ -94,11 +94,11 @@ class Bucket:
         it that is renamed to ``name`` after the block."""
         path = self._path_of(name)
         folder, _, last = path.rpartition("/")
-        self.fs.makedirs(folder, exist_ok=True)
         protocol = self.fs.protocol
         if OBJECT_STORES & {*((protocol,) if isinstance(protocol, str) else protocol)}:
-            yield path
+            yield path  # has no folders; makedirs would make a bucket of a mistyped name
             return
+        self.fs.makedirs(folder, exist_ok=True)
         aside = f"{folder}/.{last}.{uuid4().hex}"
         try:
             yield aside

@@ -29,7 +29,7 @@ from nstr3d.model.container import (
     write_container,
 )
 from nstr3d.model.header import FORMAT as FORMAT_KEY
-from nstr3d.model.header import MAGIC, TRAINING, TREE
+from nstr3d.model.header import MAGIC, MALFORMED, TRAINING, TREE
 from nstr3d.model.header import TEXT as TEXT_KEY
 from nstr3d.model.tags import (
     OTHER_VERSION,
@@ -46,7 +46,8 @@ from nstr3d.types import Box, Frame, Lattice, expect
 FORMAT = "nstr3d-2"
 # Formats that can be read. In nstr3d-1, configs have import paths instead of tags.
 READ = "nstr3d-1", FORMAT
-FAULTS = ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RuntimeError
+# What a header and tensors that do not fit each other raise where a field is made of them.
+UNFIT = *MALFORMED, ArithmeticError, RuntimeError
 
 
 def save(
@@ -158,7 +159,7 @@ def _load(
     try:
         check_contents(contents)
         return _decode(contents, device, configs, resumed)
-    except FAULTS as error:
+    except UNFIT as error:
         reason = one_line(error)[:400].rstrip(".")
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
 

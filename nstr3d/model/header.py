@@ -17,7 +17,8 @@ FORMAT, TEXT, CHECKSUM = "format", "nstr3d", "sha256"  # the names of the metada
 TRAINING = "training/"  # prefix of the optimiser's tensors in a resumable checkpoint
 TREE = "nstr3d-tree-1"  # the format of a combination of models and shapes
 MAGIC = b"NSTQ1"  # the first bytes of a compressed model
-FAULTS = AttributeError, LookupError, TypeError, ValueError, RecursionError
+# What JSON data of another form than ours raise where they are read.
+MALFORMED = AttributeError, LookupError, TypeError, ValueError, RecursionError
 CENTRES = 3  # number of stored decoding offsets: for the magnitudes 1, 2, and 3 or more
 MOST_HEAD = 1 << 20  # bytes; the header of a compressed model has at most 4 (255 + 255^2)
 
@@ -58,7 +59,7 @@ def read_header(path: Path) -> ModelHeader:
         header = check_header(json.loads(metadata[TEXT], object_pairs_hook=unique))
         field = [each for name, each in entries.items() if not name.startswith(TRAINING)]
         elements = sum(math.prod(each["shape"]) for each in field)
-    except FAULTS as error:
+    except MALFORMED as error:
         raise _unusable(path, error) from error
     resumable = len(field) < len(entries)
     return ModelHeader(header, metadata[FORMAT], len(field), elements, resumable)
@@ -74,7 +75,7 @@ def read_tree(path: Path) -> dict[str, Any] | None:
         return None
     try:
         return dict(json.loads(metadata[TEXT], object_pairs_hook=unique))
-    except FAULTS as error:
+    except MALFORMED as error:
         raise _unusable(path, error) from error
 
 
@@ -92,7 +93,7 @@ def _read_entries(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
         metadata = entries.pop("__metadata__", {})
         if not str(metadata.get(FORMAT)).startswith("nstr3d-"):
             raise ValueError("it is a safetensors file, but not of nstr3d")
-    except FAULTS as error:
+    except MALFORMED as error:
         raise _unusable(path, error) from error
     return metadata, entries
 

@@ -21,7 +21,7 @@ import torch
 
 from nstr3d.geometry.shapes import primitives
 from nstr3d.geometry.shapes.motions import reach
-from nstr3d.model.checkpoint import FAULTS, fit_of, header_of, load, weights_of
+from nstr3d.model.checkpoint import UNFIT, fit_of, header_of, load, weights_of
 from nstr3d.model.container import Contents, check_contents, read_container, write_container
 from nstr3d.model.header import FORMAT, TEXT, TREE, read_tree
 from nstr3d.sdf import Sdf
@@ -102,7 +102,7 @@ def load_sdf(path: str | os.PathLike[str], device: torch.device | str = "cpu") -
     try:
         check_contents(contents)
         return _decode_file(contents, device)
-    except FAULTS as error:
+    except UNFIT as error:
         reason = one_line(error)[:400].rstrip(".")
         raise ValueError(f"{path} is not a usable nstr3d model: {reason}.") from error
 
