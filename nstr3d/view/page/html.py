@@ -225,6 +225,7 @@ def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box, up: Up) -> st
     }
     whole = {
         "WIDTH": WIDTH,
+        "BITS": WIDTH.bit_length() - 1,
         "OCCLUSION_TAPS": studio.occlusion_taps,
         "SHADOW_STEPS": studio.shadow_steps,
     }

@@ -193,8 +193,9 @@ async function start() {
     const tracer = new Tracer(canvas, model, data, $("shader").textContent);
     await tracer.linked();
     if (painter) painter.stopped = true;
-    painter = new Painter(tracer, canvas, scene, () => state.smooth, (share) => {
+    painter = new Painter(tracer, canvas, scene, () => state.smooth, (share, smoothing) => {
       $("progress").style.setProperty("--done", `${100 * share}%`);
+      $("progress-text").textContent = `${smoothing ? "Smoothing edges" : "Tracing"} ... ${Math.round(100 * share)}%`;
       $("progress").hidden = share >= 1;
     });
     painter.resize();

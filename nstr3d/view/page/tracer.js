@@ -7,6 +7,7 @@ const BUDGET = 30; // milliseconds that a piece of work should take on the graph
 const PATIENCE = 5000; // milliseconds that the rays after the first may take
 const QUICK = 500; // milliseconds that a picture may take without a coarser one before it
 const COARSER = 3; // pixels of the picture to one of that coarser one, in rows and columns
+const SHOWN = 400; // milliseconds at least between pictures on the screen: in software each costs as much as hundreds of rays
 const FIRST = 0.7; // share of the progress that the first rays of all pixels are
 const REST = 180; // milliseconds without a change after which a picture is drawn in full
 // Where the rays of a smooth picture go through a pixel: the middle first, so that one ray alone is right.
@@ -110,8 +111,9 @@ class Tracer {
     gl.viewport(0, 0, picture.width, picture.height);
     gl.enable(gl.SCISSOR_TEST);
     gl.scissor(0, row, picture.width, count);
-    if (share < 1) gl.enable(gl.BLEND);
-    else gl.enable(gl.DEPTH_TEST); // depth is written by a pixel's first ray only
+    // The same for the first rays as for others: software compiles the shader anew where this differs.
+    gl.enable(gl.BLEND);
+    gl.enable(gl.DEPTH_TEST);
     gl.depthFunc(gl.ALWAYS);
     gl.blendColor(0, 0, 0, share);
     gl.blendFunc(gl.CONSTANT_ALPHA, gl.ONE_MINUS_CONSTANT_ALPHA);
@@ -163,7 +165,7 @@ class Painter {
 
   // The scene is another now; `moving` says that it will go on changing.
   changed(moving = true) {
-    Object.assign(this, { row: 0, sample: 0, previewed: false, between: 0, secondTime: 0 });
+    Object.assign(this, { row: 0, sample: 0, previewed: false, between: 0, secondTime: 0, shownAt: performance.now() });
     if (moving) this.movedAt = performance.now();
     this.wake();
   }
@@ -200,14 +202,22 @@ class Painter {
     if (this.job) this.finish(now);
     const rest = this.movedAt + REST - now;
     if (!this.next(rest <= 0)) {
+      if (this.unseen) this.reveal(this.scene());
       this.told(1);
       if (rest > 0) setTimeout(() => this.wake(), rest);
       else for (const resolve of this.waiting.splice(0)) resolve();
       return;
     }
-    const done = this.row / this.full.height, more = this.samples() - 1;
-    this.told(more ? (this.sample ? FIRST + ((1 - FIRST) * (this.sample - 1 + done)) / more : FIRST * done) : done);
     this.wake();
+  }
+
+  // The picture so far onto the canvas, and how much of the work it is.
+  reveal(scene) {
+    this.tracer.show(this.full, scene);
+    this.unseen = false;
+    this.shownAt = performance.now();
+    const done = this.row / this.full.height, more = this.samples() - 1;
+    this.told(more ? (this.sample ? FIRST + ((1 - FIRST) * (this.sample - 1 + done)) / more : FIRST * done) : done, this.sample > 0);
   }
 
   // Starts a piece of work; false where there is none.
@@ -222,7 +232,7 @@ class Painter {
         const scene = this.scene();
         tracer.trace(this.small, scene, 0, height, this.tracer.model.steps / 2);
         tracer.copy(this.small, full);
-        tracer.show(full, scene);
+        this.reveal(scene);
       });
     }
     if (!resting && (affordable < pixels || this.sample > 0)) return false;
@@ -234,7 +244,8 @@ class Painter {
     return this.start(count * full.width, () => {
       const scene = this.scene();
       tracer.trace(full, scene, row, count, this.tracer.model.steps, JITTERS[sample], 1 / (sample + 1), sample ? this.first : null);
-      tracer.show(full, scene);
+      this.unseen = true;
+      if (performance.now() - this.shownAt > SHOWN || (sample === 0 && this.row === full.height)) this.reveal(scene);
     });
   }
 
@@ -252,7 +263,7 @@ class Painter {
       tracer.trace(this.medium, scene, row, count, tracer.model.steps);
       if (this.between >= 0) return;
       tracer.copy(this.medium, full);
-      tracer.show(full, scene);
+      this.reveal(scene);
     });
   }
 
@@ -284,7 +295,10 @@ class Painter {
     this.job = null;
     // Within a frame of the screen there is no telling how much faster it was.
     const rate = pixels / (took < 20 ? took / 3 : took);
-    this.speed = rate > this.speed ? rate : 0.5 * this.speed + 0.5 * rate;
+    // Empty rows say little of those that follow, and the first piece waits for the shader to be compiled.
+    const faster = this.timed ? Math.min(rate, 2 * this.speed) : Math.max(rate, this.speed);
+    this.speed = faster > this.speed || !this.timed ? faster : 0.5 * this.speed + 0.5 * rate;
+    this.timed = true;
     if (this.sample === 1) this.secondTime += took;
     if (this.row >= this.full.height) {
       this.row = 0;
