@@ -11,15 +11,17 @@ demo:
 	$(SETUP)
 	$(VENV)/bin/python apps/fit_mesh.py assets/bunny.obj --out out/bunny --overwrite
 
-# A process per core; the tests of a file stay together, which shares what they fit, and the files
-# keep the order of tests/conftest.py.
+# The tests of a file stay together, which shares what they fit, and the files keep the order of
+# tests/conftest.py, which also says how many processes there are.
 test:
 	$(SETUP) --tests
+	$(VENV)/bin/python .ci/kernels.py
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The tests that need no optional part.
 test-core:
 	$(SETUP) --tests --core
+	$(VENV)/bin/python .ci/kernels.py
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint:
