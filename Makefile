@@ -11,8 +11,8 @@ demo:
 	$(SETUP)
 	$(VENV)/bin/python apps/fit_mesh.py assets/bunny.obj --out out/bunny --overwrite
 
-# The tests of a file stay together, which shares what they fit, and the files keep the order of
-# tests/conftest.py, which also says how many processes there are.
+# A process per core; the tests of a file stay together, which shares what they fit, and the files
+# keep the order of tests/conftest.py.
 test:
 	$(SETUP) --tests
 	$(VENV)/bin/python .ci/kernels.py

@@ -40,14 +40,8 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # xdist's processes fill the cores: more threads would only wait for each other.
+    # xdist runs one process a core: more threads would only wait for each other.
     torch.set_num_threads(1)
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """The number of processes of ``-n auto``: one more than cores, as a seventh of the tests' time
-    is spent waiting for servers, workers and browsers."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

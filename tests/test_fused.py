@@ -133,6 +133,22 @@ def test_values_and_gradients_equal_double_precision(
         )
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.usefixtures("threads")
+def test_gradients_do_not_depend_on_what_was_in_memory(workers, monkeypatch) -> None:
+    def gradients() -> list[Tensor | None]:
+        torch.set_num_threads(workers)
+        parts, weights = learned(*model(QUADRATIC, 24, 2), torch.float32)
+        fused(points_of(1300), parts, weights, Layout(parts)).square().sum().backward()
+        return [each.grad for each in leaves(parts, weights)]
+
+    expected, empty = gradients(), torch.empty
+    # Sums of such values overflow, and a warning is an error here.
+    monkeypatch.setattr(torch, "empty", lambda *size, **kind: empty(*size, **kind).fill_(3e38))
+    for actual, wanted in zip(gradients(), expected, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
+
+
 def test_second_derivatives_are_refused() -> None:
     parts, weights = learned(*model(DEFAULT, 8, 1), torch.float32)
     assert weights is not None

@@ -256,7 +256,10 @@ class Sums:
         from nstr3d.kernels.field import fusedcpu as cpu
 
         start, size, width, outputs = self.sizes[0], sum(self.sizes), self.width, self.outputs
-        small = torch.from_numpy(self.all[:, start:size].sum(axis=0))
+        # Rows of features are padded with what was in memory. Nothing reads the gradients there,
+        # but their sum may overflow.
+        with np.errstate(all="ignore"):
+            small = torch.from_numpy(self.all[:, start:size].sum(axis=0))
         first, bias, last, carrier, offset = small.split(list(self.sizes[1:]))
         found: list[Tensor | None] = []
         if self.hidden:
