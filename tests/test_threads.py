@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from nstr3d.kernels import threads
-from nstr3d.kernels.threads import split_work, thread_count, together
+from nstr3d.kernels.threads import split_work, thread_count
 from nstr3d.system import count_processors
 
 
@@ -108,21 +108,3 @@ def test_ranges_may_be_split_again() -> None:
     split_work(kernel, 5000)
     halves = [(0, 0, 500), (1, 500, 1000)]
     assert sorted(calls) == [(part, *half) for part in (0, 1) for half in halves]
-
-
-def test_calls_together_have_their_results_in_order_and_work_on_two_threads() -> None:
-    meeting = threading.Barrier(2, timeout=20)
-
-    def call(name: str) -> str:
-        meeting.wait()  # both calls run at once, or this raises
-        split_work(lambda part, low, high: None, 5000)  # the helper is busy, but no one waits
-        return name
-
-    assert together([lambda: call("a"), lambda: call("b")]) == ["a", "b"]
-    assert together([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
-    with pytest.raises(ArithmeticError, match="here"):
-        together([lambda: 1, _fails])
-
-
-def _fails() -> None:
-    raise ArithmeticError("here")

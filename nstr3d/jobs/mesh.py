@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, u
 from nstr3d.jobs.stages import Listener, Outcome, slowness
 from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
 from nstr3d.jobs.walk import walk
-from nstr3d.kernels.threads import together
 from nstr3d.render.camera import Camera
 from nstr3d.render.framing import best_view
 from nstr3d.render.ground import Ground
@@ -185,9 +183,7 @@ def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up)
     camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
     config = RenderConfig(ground=Ground())
     views = {"input": distance.sdf(), "neural surface": result.sdf()}
-    # One thread takes each picture: their many short operations gain little from two threads each.
-    pictures = together([partial(render, sdf, camera, config) for sdf in views.values()])
-    return side_by_side([titled(*named) for named in zip(pictures, views, strict=True)])
+    return side_by_side([titled(render(sdf, camera, config), name) for name, sdf in views.items()])
 
 
 def _transport(job: MeshJob, result: Fit) -> dict[str, Any]:

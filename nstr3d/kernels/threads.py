@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache, partial
 from queue import SimpleQueue
 from threading import Lock, Thread
-from typing import TypeVar
 
 from nstr3d.system import count_processors
 
 LEAST = 256  # points per thread, at least: fewer do not repay the thread's overhead
 Kernel = Callable[[int, int, int], object]  # of a part and its range
-Result = TypeVar("Result")
 
 
 def thread_count() -> int:
@@ -70,17 +68,6 @@ def split_work(kernel: Kernel, count: int, block: int = 1, least: int = LEAST) -
     for other in others:
         if other.error is not None:
             raise other.error
-
-
-def together(calls: Sequence[Callable[[], Result]]) -> list[Result]:
-    """The results of ``calls``, which run in parallel on at most torch's number of threads."""
-    results: dict[int, Result] = {}
-
-    def run(_: int, low: int, high: int) -> None:
-        results.update((i, calls[i]()) for i in range(low, high))
-
-    split_work(run, len(calls), least=1)
-    return [results[i] for i in range(len(calls))]
 
 
 class Range:
