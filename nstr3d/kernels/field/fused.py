@@ -258,7 +258,7 @@ class Sums:
         start, size, width, outputs = self.sizes[0], sum(self.sizes), self.width, self.outputs
         # Rows of features are padded with what was in memory. Nothing reads the gradients there,
         # but their sum may overflow.
-        with np.errstate(all="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             small = torch.from_numpy(self.all[:, start:size].sum(axis=0))
         first, bias, last, carrier, offset = small.split(list(self.sizes[1:]))
         found: list[Tensor | None] = []
