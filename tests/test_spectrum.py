@@ -29,7 +29,8 @@ def draw(count: int = 60, dim: int = 3, seed: int = 0) -> Tensor:
 
 def dense_level(config: LevelConfig, dim: int = 3, seed: int = 0) -> Level:
     """A level that stores every node, in double precision, with phases that are not zero."""
-    level = Level(config, dim, np.ones((config.resolution + 1) ** dim, bool), seeded(seed)).double()
+    stored = np.ones((config.resolution + 1) ** dim, bool)
+    level = Level(config, dim, np.packbits(stored), seeded(seed)).double()
     with torch.no_grad():
         level.table.copy_(torch.randn(level.table.shape, generator=seeded(seed + 1)) * 0.3)
     return level
@@ -136,9 +137,8 @@ def test_frequencies_fill_their_band_and_every_direction() -> None:
 
 @pytest.mark.parametrize("learned", [True, False])
 def test_frequencies_are_learned_only_when_asked(learned: bool) -> None:
-    level = Level(
-        LevelConfig(2, waves=AmplitudeWaves(3, learned=learned)), 3, np.ones(27, bool), seeded()
-    )
+    config = LevelConfig(2, waves=AmplitudeWaves(3, learned=learned))
+    level = Level(config, 3, np.packbits(np.ones(27, bool)), seeded())
     names = {name for name, _ in level.named_parameters()}
     assert names == ({"table", "omega", "phase"} if learned else {"table"})
     assert {"table", "omega", "phase", "nodes"} == set(level.state_dict())
@@ -244,7 +244,7 @@ def test_the_lattice_lies_on_the_surface_and_is_as_dense_as_asked() -> None:
 def test_node_bitmaps_survive_packing(resolution: int, dim: int, seed: int) -> None:
     stored = np.random.default_rng(seed).random((resolution + 1) ** dim) < 0.4
     config = LevelConfig(resolution, plain=1)
-    level = Level(config, dim, stored, seeded())
+    level = Level(config, dim, np.packbits(stored), seeded())
     assert (unpack_nodes(config, dim, level.nodes.numpy()) == stored).all()
     assert len(level.table) == stored.sum()
     assert level.rows[torch.from_numpy(stored)].tolist() == list(range(stored.sum()))
@@ -262,7 +262,7 @@ def test_node_bitmaps_survive_packing(resolution: int, dim: int, seed: int) -> N
 )
 def test_a_bitmap_of_another_form_or_resolution_raises(bitmap: np.ndarray, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        unpack_nodes(LevelConfig(3, plain=1), 3, bitmap)
+        Level(LevelConfig(3, plain=1), 3, bitmap)
 
 
 @pytest.mark.parametrize("waves", [None, *FORMS])
@@ -273,7 +273,8 @@ def test_sparse_levels_equal_dense_ones_where_stored(
     points = draw(40) * 0.4
     stored = stored_nodes(config, 3, points.numpy())
     assert 8 < stored.sum() < len(stored) / 2
-    sparse, dense = Level(config, 3, stored, seeded()).double(), dense_level(config)
+    sparse = Level(config, 3, np.packbits(stored), seeded()).double()
+    dense = dense_level(config)
     dense.load_state_dict(
         {"omega": sparse.omega, "phase": sparse.phase} if waves else {}, strict=False
     )  # type: ignore[dict-item]
@@ -294,7 +295,8 @@ def test_sparse_levels_equal_dense_ones_where_stored(
 
 
 def test_empty_levels_are_zero_everywhere() -> None:
-    level = Level(LevelConfig(4, plain=1, waves=PhaseWaves(2)), 3, np.zeros(125, bool), seeded())
+    config = LevelConfig(4, plain=1, waves=PhaseWaves(2))
+    level = Level(config, 3, np.zeros(16, np.uint8), seeded())
     assert level.table.shape == (0, 5)
     assert not level(draw().float()).any()
 

@@ -102,14 +102,13 @@ def test_hostile_headers_take_no_memory_and_models_twice_their_size(tmp_path: Pa
     code = b"NSTQ1" + struct.pack("<BBB2I2Hf3B", 2, 3, 0, 20_000, 20_000, 8, 8, 1.0, 0, 0, 0)
     code += np.eye(4, 3, dtype="<f4").tobytes() + bytes(50_000)
     paths[-1].write_bytes(code + struct.pack("<I", zlib.crc32(code)))
-    index = write_large(tmp_path)
-    paths += index
+    models = write_large(tmp_path)
+    paths += models
     for path, (rise, reason) in zip(paths, peaks(tmp_path, paths), strict=True):
-        assert reason.startswith("" if path in index else str(path)), (path, reason)
-        assert (path in index) == (reason == "")
-        most = 2 * path.stat().st_size + index.get(path, 0) + 24 * MEGABYTE
-        assert rise < most, (path, rise, reason)
-    small = {path.stem for path in index if path.stat().st_size < 55 * MEGABYTE}
+        assert reason.startswith("" if path in models else str(path)), (path, reason)
+        assert (path in models) == (reason == "")
+        assert rise < 2 * path.stat().st_size + 24 * MEGABYTE, (path, rise, reason)
+    small = {path.stem for path in models if path.stat().st_size < 55 * MEGABYTE}
     assert small == {"nstr, sparse"}  # of others three times as much would be too much
 
 

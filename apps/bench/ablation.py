@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -63,7 +64,10 @@ class HermiteConfig(NstrConfig):
         """A field of one output; the parameters are those of `NstrConfig.build`."""
         generator = generator or torch.Generator().manual_seed(0)
         return Hermite(
-            self, in_dim, [stored_nodes(level, in_dim, near) for level in self.levels], generator
+            self,
+            in_dim,
+            [np.packbits(stored_nodes(level, in_dim, near)) for level in self.levels],
+            generator,
         )
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Hermite:
@@ -74,11 +78,11 @@ class HermiteConfig(NstrConfig):
 class Hermite(Field):
     """The field of `HermiteConfig`, with one output."""
 
-    def __init__(self, config: HermiteConfig, dim: int, stored: list, generator: torch.Generator):
+    def __init__(self, config: HermiteConfig, dim: int, nodes: list, generator: torch.Generator):
         super().__init__()
         self.config, self.in_dim, self.out_dim = config, dim, 1
         self.levels = nn.ModuleList(
-            Level(level, dim, nodes, generator) for level, nodes in zip(config.levels, stored)
+            Level(level, dim, bitmap, generator) for level, bitmap in zip(config.levels, nodes)
         )
         self.decoder = Decoder(
             sum(level.features for level in config.levels),

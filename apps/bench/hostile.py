@@ -55,8 +55,7 @@ def measure(options: Options) -> None:
     )
     text = (
         f"{head}{table(outcomes)}\n## Memory while a model is loaded\n\nThe rise of the peak of a "
-        "process. The index of a grid is 4 bytes for each node, and 1 for those of the level that "
-        f"is being read.\n\n{memory_table(options.out / 'memory')}"
+        f"process.\n\n{memory_table(options.out / 'memory')}"
     )
     with atomic_path(options.out / "hostile.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -83,28 +83,24 @@ class Level(nn.Module):
 
     ``nodes`` is the bitmap of the stored nodes, ``((resolution + order)^dim,)`` bits packed eight
     to a byte. The rows of the table are the stored nodes in this order, so a saved file needs only
-    the bitmap. ``rows ((resolution + order)^dim,)`` int32 holds each node's row, or -1.
+    the bitmap. Raises the errors of `count_nodes`.
     """
 
     table: nn.Parameter
     nodes: Tensor
-    rows: Tensor
 
     def __init__(
         self,
         config: LevelConfig,
         dim: int,
-        stored: np.ndarray,
+        nodes: np.ndarray,
         generator: torch.Generator | None = None,
     ):
         super().__init__()
         self.config, self.dim = config, dim
-        count = int(np.count_nonzero(stored))
-        rows = np.full(stored.shape, -1, np.int32)
-        rows[stored] = np.arange(count, dtype=np.int32)
-        self.register_buffer("rows", torch.from_numpy(rows), persistent=False)
-        self.register_buffer("nodes", torch.from_numpy(np.packbits(stored)))
-        table, omega, phase = _initial(config, dim, count, generator)
+        self.register_buffer("nodes", torch.from_numpy(nodes))
+        self._index: tuple[Tensor, Tensor] | None = None
+        table, omega, phase = _initial(config, dim, count_nodes(config, dim, nodes), generator)
         if omega is not None and phase is not None:
             if config.waves and config.waves.learned:
                 self.omega, self.phase = nn.Parameter(omega), nn.Parameter(phase)
@@ -123,6 +119,17 @@ class Level(nn.Module):
         return torch.cat(
             [plain, waves.features(local, torch.addmm(self.phase, points, self.omega.T))], dim=1
         )
+
+    @property
+    def rows(self) -> Tensor:
+        """The row of each node, or -1: int32 ``((resolution + order)^dim,)``. Made from ``nodes``
+        at first use, because it is larger than a file and loading needs none of it."""
+        if self._index is None or self._index[0] is not self.nodes:
+            stored = unpack_nodes(self.config, self.dim, self.nodes.cpu().numpy())
+            rows = np.full(stored.shape, -1, np.int32)
+            rows[stored] = np.arange(len(self.table), dtype=np.int32)
+            self._index = self.nodes, torch.from_numpy(rows).to(self.nodes.device)
+        return self._index[1]
 
     @property
     def grid(self) -> NodeGrid:
@@ -218,7 +225,5 @@ def count_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> int:
 
 
 def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
-    """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds. Raises the errors of
-    `count_nodes`."""
-    count_nodes(config, dim, bitmap)
+    """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds."""
     return np.unpackbits(bitmap, count=config.edge**dim).view(bool)

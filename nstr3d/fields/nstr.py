@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.layers import Decoder, linear
-from nstr3d.fields.level import Level, LevelConfig, count_nodes, stored_nodes, unpack_nodes
+from nstr3d.fields.level import Level, LevelConfig, count_nodes, stored_nodes
 from nstr3d.fields.start.linear import LinearStartConfig, start_linear
 from nstr3d.fields.start.placement import PlacementConfig, place_waves
 from nstr3d.fields.vicinity import Near
@@ -98,7 +97,7 @@ class NstrConfig:
             self,
             in_dim,
             out_dim,
-            [stored_nodes(level, in_dim, near) for level in self.levels],
+            [np.packbits(stored_nodes(level, in_dim, near)) for level in self.levels],
             generator,
         )
         field.fresh = True
@@ -118,9 +117,7 @@ class NstrConfig:
                     f"tensor levels.{index}.table is {tuple(table.shape)} where its config and its "
                     f"nodes need {shape}"
                 )
-        levels = zip(self.levels, repeat(in_dim), bitmaps)
-        stored = (unpack_nodes(*each) for each in levels)  # one at a time, since each is large
-        return Nstr(self, in_dim, out_dim, stored, torch.Generator())
+        return Nstr(self, in_dim, out_dim, bitmaps, torch.Generator())
 
 
 def _named(tensors: Mapping[str, Tensor], name: str) -> Tensor:
@@ -143,13 +140,13 @@ class Nstr(Field):
         config: NstrConfig,
         in_dim: int,
         out_dim: int,
-        stored: Iterable[np.ndarray],
+        nodes: Iterable[np.ndarray],
         generator: torch.Generator | None,
     ):
         super().__init__()
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
         self.levels = nn.ModuleList(
-            Level(level, in_dim, nodes, generator) for level, nodes in zip(config.levels, stored)
+            Level(level, in_dim, bitmap, generator) for level, bitmap in zip(config.levels, nodes)
         )
         features = sum(level.features for level in config.levels)
         if config.hidden:

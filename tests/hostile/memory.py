@@ -25,7 +25,7 @@ from nstr3d.types import Box, Frame
 
 LEVELS = LevelConfig(3, plain=2, sparse=False), LevelConfig(4, plain=1, waves=PhaseWaves(2))
 SMALL = NstrConfig(LEVELS, hidden=5)
-SPARSE = NstrConfig((LevelConfig(300, plain=1),))  # its file is small and its index large
+SPARSE = NstrConfig((LevelConfig(300, plain=1),))  # its file is a bitmap of many nodes
 # Models of some 60 to 75 MB, in which a third copy of the tensors would be seen.
 LARGE: dict[str, Any] = {
     "nstr, dense": NstrConfig((LevelConfig(75, plain=40, sparse=False),)),
@@ -35,8 +35,6 @@ LARGE: dict[str, Any] = {
     "ngp": NgpConfig(table=1 << 20, levels=16, finest=512),
     "cosines": CosineConfig((2200, 2200), (8, 8)),
 }
-# Of a grid node: a number of four bytes, and a byte of the level that is being read.
-BYTES_OF_NODE = 5
 # Loads files in a fresh process and prints by how many bytes the peak of the process rose, and the
 # error. Two small models are loaded first, so that imports do not count.
 CHILD = """
@@ -69,17 +67,14 @@ def fit_of(config: Any, dim: int = 3, outputs: int = 1, sparse: bool = False) ->
     return Fit(field, Frame((0.0,) * dim, 1.0), Box((-1.0,) * dim, (1.0,) * dim), 1.0)
 
 
-def write_large(folder: Path) -> dict[Path, int]:
-    """Writes a large model of each kind. Returns the bytes of the index of each path."""
-    sizes = {}
+def write_large(folder: Path) -> list[Path]:
+    """Writes a large model of each kind. Returns the paths."""
+    paths = []
     for name, config in (LARGE | {"nstr, sparse": SPARSE}).items():
-        path = folder / f"{name}.safetensors"
+        paths.append(folder / f"{name}.safetensors")
         dim, outputs = (2, 3) if name == "cosines" else (3, 1)
-        save(path, fit_of(config, dim, outputs, config is SPARSE))
-        levels = getattr(config, "levels", ())
-        nodes = sum(each.edge**dim for each in levels) if isinstance(config, NstrConfig) else 0
-        sizes[path] = BYTES_OF_NODE * nodes
-    return sizes
+        save(paths[-1], fit_of(config, dim, outputs, config is SPARSE))
+    return paths
 
 
 def peaks(folder: Path, paths: list[Path]) -> list[tuple[int, str]]:
@@ -96,11 +91,10 @@ def peaks(folder: Path, paths: list[Path]) -> list[tuple[int, str]]:
 def memory_table(folder: Path) -> str:
     """The memory that loading takes, for each kind of field, as a table in Markdown."""
     folder.mkdir(parents=True, exist_ok=True)
-    index = write_large(folder)
-    lines = ["| field | file, MB | index, MB | memory, MB | of file and index |", "|---" * 5 + "|"]
-    for (path, more), (rise, _) in zip(index.items(), peaks(folder, list(index))):
+    paths = write_large(folder)
+    lines = ["| field | file, MB | memory, MB | of file |", "|---" * 4 + "|"]
+    for path, (rise, _) in zip(paths, peaks(folder, paths)):
         size = path.stat().st_size
-        numbers = f"{size / 1e6:.1f} | {more / 1e6:.1f} | {rise / 1e6:.1f}"
-        lines.append(f"| {path.stem} | {numbers} | {rise / (size + more):.2f} |")
+        lines.append(f"| {path.stem} | {size / 1e6:.1f} | {rise / 1e6:.1f} | {rise / size:.2f} |")
         path.unlink()
     return "\n".join(lines) + "\n"
