@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,17 @@ def process_space() -> str:
     with suppress(OSError):
         words.append(os.readlink("/proc/self/ns/pid"))
     return " ".join(words)
+
+
+def prepare_opengl() -> None:
+    """Loads triton, if it is installed, before a driver of OpenGL.
+
+    Mesa's driver makes the names of its LLVM global. A triton that is loaded later, by
+    ``torch.compile`` or an export, would call them instead of its own, which ends the process.
+    """
+    if sys.platform == "linux" and find_spec("triton"):
+        with suppress(ImportError):
+            import_module("triton")
 
 
 def stop_signals() -> list[signal.Signals]:

@@ -1,6 +1,7 @@
 """The sphere tracer and the OpenGL renderer, which share no code, agree."""
 
 import math
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -37,6 +38,27 @@ def test_traced_depth_is_that_of_the_extracted_mesh_in_opengl(
     assert both.sum() / either.sum() > 0.995
     error = np.abs(traced.depth[both] - drawn[both]) / float(sdf.bounds.extent.max())
     assert np.mean(error < 2e-3) > 0.995
+
+
+@needs_parts("render")
+@needs("egl")
+@pytest.mark.skipif(sys.platform != "linux", reason="triton is for Linux")
+def test_triton_can_be_loaded_after_a_picture() -> None:
+    """Mesa's LLVM has the names of triton's; a process that loaded both in this order crashed."""
+    code = """
+from nstr3d.geometry.shapes.primitives import torus
+from nstr3d.render.camera import Camera
+from nstr3d.render.opengl import rasterise
+from nstr3d.surface.extract import extract_mesh
+
+mesh = extract_mesh(torus(), 8)
+rasterise(mesh, Camera.around(mesh.bounds, width=16, height=16))
+import triton
+rasterise(mesh, Camera.around(mesh.bounds, width=16, height=16))
+print("alive")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ran.stdout == "alive\n", (ran.returncode, ran.stderr[-2000:])
 
 
 @needs_parts("render")

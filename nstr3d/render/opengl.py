@@ -22,7 +22,7 @@ from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.shading import Light
 from nstr3d.render.traced import GREY, STUDIO, Backdrop
-from nstr3d.system import one_line
+from nstr3d.system import one_line, prepare_opengl
 from nstr3d.types import Mesh
 
 NEAREST = 1e-3  # least depth of the near plane, in diagonals of the mesh
@@ -245,6 +245,7 @@ def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | N
 
 
 def _pyrender() -> Any:
+    prepare_opengl()
     if sys.platform == "linux":
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")  # read when OpenGL is first imported
     try:

@@ -18,7 +18,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io import save_image
 from nstr3d.io.interop import import_open3d, line_set
 from nstr3d.render.camera import Camera
-from nstr3d.system import Message
+from nstr3d.system import Message, prepare_opengl
 from nstr3d.types import Box, Mesh, Up
 from nstr3d.view.drawables import drawable, painted
 from nstr3d.view.legend import GREY, Legend, Scale
@@ -87,6 +87,7 @@ class Window:
     ) -> None:
         if not has_display():
             raise OSError("There is no display to open a window on.")
+        prepare_opengl()
         self.open3d = import_open3d()
         self.open3d.utility.set_verbosity_level(self.open3d.utility.VerbosityLevel.Error)
         self.shapes, self.curves, self.reference, self.say = (
