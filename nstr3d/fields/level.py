@@ -88,6 +88,7 @@ class Level(nn.Module):
 
     table: nn.Parameter
     nodes: Tensor
+    _rows: Tensor | None
 
     def __init__(
         self,
@@ -99,7 +100,7 @@ class Level(nn.Module):
         super().__init__()
         self.config, self.dim = config, dim
         self.register_buffer("nodes", torch.from_numpy(nodes))
-        self._index: tuple[Tensor, Tensor] | None = None
+        self.register_buffer("_rows", None, persistent=False)
         table, omega, phase = _initial(config, dim, count_nodes(config, dim, nodes), generator)
         if omega is not None and phase is not None:
             if config.waves and config.waves.learned:
@@ -124,12 +125,12 @@ class Level(nn.Module):
     def rows(self) -> Tensor:
         """The row of each node, or -1: int32 ``((resolution + order)^dim,)``. Made from ``nodes``
         at first use, because it is larger than a file and loading needs none of it."""
-        if self._index is None or self._index[0] is not self.nodes:
+        if self._rows is None:
             stored = unpack_nodes(self.config, self.dim, self.nodes.cpu().numpy())
             rows = np.full(stored.shape, -1, np.int32)
             rows[stored] = np.arange(len(self.table), dtype=np.int32)
-            self._index = self.nodes, torch.from_numpy(rows).to(self.nodes.device)
-        return self._index[1]
+            self._rows = torch.from_numpy(rows).to(self.nodes.device)
+        return self._rows
 
     @property
     def grid(self) -> NodeGrid:

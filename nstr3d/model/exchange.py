@@ -118,6 +118,7 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     points = torch.zeros(7, 3)  # torch would export a length of 1 as a constant
     zero = torch.zeros(3, dtype=torch.float64)
     with _quiet(), torch.no_grad():
+        fit.field(points)  # makes what a field makes at first use, which a trace cannot
         program = torch.onnx.export(
             _Distance(fit.field, fit.frame).eval(),
             (points,) if origin is None else (points, zero),
