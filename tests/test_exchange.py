@@ -81,7 +81,7 @@ def test_onnx_keeps_centimetres_at_map_coordinates(tmp_path):
 
     middle = np.array([512434.25, 5405590.5, 348.75])
     bounds = Box(tuple((middle - 2).tolist()), tuple((middle + 2).tolist()))
-    fit = replace(unfitted("nstr"), frame=Frame(tuple(middle.tolist()), 2.5), bounds=bounds)
+    fit = replace(unfitted("siren"), frame=Frame(tuple(middle.tolist()), 2.5), bounds=bounds)
     save_onnx(tmp_path / "field.onnx", fit)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
@@ -105,12 +105,12 @@ def test_a_model_that_rounds_map_coordinates_is_refused(tmp_path, monkeypatch):
     """The check compares with the field in double precision, so it sees the rounded input."""
     bounds = Box((5405590.0, -2.0, -2.0), (5405594.0, 2.0, 2.0))
     frame = Frame((5405592.0, 0.0, 0.0), 2.5)
-    fit = replace(unfitted("nstr"), frame=frame, bounds=bounds)
+    fit = replace(unfitted("siren"), frame=frame, bounds=bounds)
     assert onnx_origin(fit) == (5405592.0, 0.0, 0.0)
     monkeypatch.setattr(exchange, "onnx_origin", lambda fit: None)
     with pytest.raises(ValueError, match="differs from the field by up to"):
         save_onnx(tmp_path / "field.onnx", fit)
-    assert onnx_origin(unfitted("nstr")) is None
+    assert onnx_origin(unfitted("siren")) is None
 
 
 @needs_parts("export")
