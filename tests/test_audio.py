@@ -2,6 +2,7 @@
 error."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,25 @@ def test_compressed_sounds_become_pcm(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.ogg", np.zeros((100, 1)), 22_050, subtype="VORBIS")
     assert load_sound(tmp_path / "a.flac").subtype == "PCM_24"
     assert load_sound(tmp_path / "a.ogg").subtype == "PCM_16"
+
+
+@needs_parts("audio")
+@pytest.mark.parametrize("kind", ["damaged", "junk"])
+def test_the_library_of_mp3_says_nothing_of_its_own(tmp_path: Path, capfd, kind: str) -> None:
+    """libmpg123 writes to the standard error of the process, past Python's."""
+    import soundfile
+
+    random = np.random.default_rng(0)
+    path = tmp_path / "a.mp3"
+    soundfile.write(path, random.uniform(-1, 1, 40_000).astype(np.float32), 44_100, format="MP3")
+    data = bytearray(path.read_bytes())
+    noise = random.integers(0, 256, len(data), np.uint8).tobytes()
+    start = len(data) // 3 if kind == "damaged" else 8
+    data[start : 2 * start if kind == "damaged" else None] = noise[: len(data) // 3]
+    path.write_bytes(data)
+    with suppress(ValueError):
+        load_sound(path)
+    assert capfd.readouterr().err == ""
 
 
 @needs_parts("audio")

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ WAV_TYPES = {"PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"}
 # Lines of libsndfile's log about the chunk with the samples in WAV, AIFF, AU and W64.
 SIZES = re.compile(r"^ *(?:data|SSND|Data Size|riff) +: (\d+) \(should be (\d+)\)", re.MULTILINE)
 UNKNOWN_SIZE = 0x7FFF0000  # programs that write into a pipe put this length or more
+_NOTES = threading.Lock()  # the standard error is one for all threads
 FRAME = 2304  # samples; two frames of MP3, which encoders add or leave out
 
 
@@ -44,7 +48,7 @@ def load_sound(path: str | os.PathLike[str]) -> Sound:
     check_readable(path)
     library = _library()
     try:
-        with library.SoundFile(path) as file:
+        with _without_notes(), library.SoundFile(path) as file:
             promised = file.frames
             size = 6 * promised * file.channels  # float32, and what is computed from them
             check_room(path, f"{promised:,} x {file.channels} samples", size)
@@ -81,6 +85,25 @@ def save_sound(path: str | os.PathLike[str], sound: Sound) -> None:
     values = sound.values if sound.subtype in ("FLOAT", "DOUBLE") else sound.values.clip(-1, 1)
     with atomic_path(path) as temporary:
         _library().write(temporary, values, sound.rate, subtype=sound.subtype, format="WAV")
+
+
+@contextmanager
+def _without_notes() -> Iterator[None]:
+    """libmpg123 writes notes about damaged files to the standard error of the process."""
+    with _NOTES:
+        try:
+            stderr = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            os.close(null)
 
 
 def _check_length(path: Path, log: str, promised: int, held: int) -> None:
