@@ -17,6 +17,7 @@ from nstr3d.kernels.field.interpolate import (
     gather,
     interpolate,
     interpolate_with_slope,
+    spectrum_with_slope,
     tap_weights,
 )
 
@@ -98,6 +99,24 @@ def test_fused_values_and_table_gradients_equal_double_precision(
     assert exact_table.grad is not None
     np.testing.assert_allclose(fused.detach(), exact.detach(), atol=2e-5)
     np.testing.assert_allclose(table.grad, exact_table.grad, atol=2e-5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("channels", [1, 9])
+def test_fused_values_and_slopes_equal_double_precision(order: int, channels: int) -> None:
+    points = awkward_points(5)
+    grid, table = sparse_level(3, 5, channels, order)
+    exact = interpolate_with_slope(points.double(), grid, table)
+    single = table.float().requires_grad_(True)
+    with torch.no_grad():
+        actual = spectrum_with_slope(points, grid, single)
+    for one, other, size in zip(actual, exact, (1, 5), strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=2e-5 * size)
+    # A derivative in the table or in the points takes the plain form.
+    assert spectrum_with_slope(points, grid, single)[1].requires_grad
+    moving = points.clone().requires_grad_(True)
+    assert spectrum_with_slope(moving, grid, table.float())[1].requires_grad
 
 
 @pytest.mark.parametrize("order", ORDERS)

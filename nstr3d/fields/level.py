@@ -15,8 +15,8 @@ from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves, draw_f
 from nstr3d.kernels.field.interpolate import (
     NodeGrid,
     gather,
-    interpolate_with_slope,
     nodes_per_axis,
+    spectrum_with_slope,
 )
 from nstr3d.kernels.field.layout import Part
 
@@ -168,7 +168,7 @@ class Level(nn.Module):
     def spectrum_and_slope(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """S(x) ``(n, channels)`` and, in closed form, dS/dx ``(n, channels, dim)`` per unit length
         of the unit box, from one gather of the table's rows."""
-        return interpolate_with_slope(points, self.grid, self.table)
+        return spectrum_with_slope(points, self.grid, self.table)
 
 
 def _initial(

@@ -53,6 +53,42 @@ def _forward(low, high, points, rows, resolution, order, table, out):
                             out[n, c] += weight * table[row, c]
 
 
+@njit(cache=True, fastmath=True, inline="always")
+def _turns(u, order):
+    """Derivatives of `_taps`; see `kernels.field.interpolate.tap_slopes`."""
+    one, two = np.float32(1), np.float32(2)
+    if order == 1:
+        return -one, one, np.float32(0)
+    return u - one, one - two * u, u
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _forward_with_slope(low, high, points, rows, resolution, order, table, out, slope):
+    channels, edge, half = out.shape[1], resolution + order, np.float32(resolution * 0.5)
+    for n in range(low, high):
+        i, u = _cell(points[n, 0], resolution)
+        j, v = _cell(points[n, 1], resolution)
+        k, w = _cell(points[n, 2], resolution)
+        across, along, up = _taps(u, order), _taps(v, order), _taps(w, order)
+        turn_x, turn_y, turn_z = _turns(u, order), _turns(v, order), _turns(w, order)
+        out[n], slope[n] = np.float32(0), np.float32(0)
+        base = (i * edge + j) * edge + k
+        for a in range(order + 1):
+            for b in range(order + 1):
+                for d in range(order + 1):
+                    row = rows[base + (a * edge + b) * edge + d]
+                    if row >= 0:
+                        weight = across[a] * along[b] * up[d]
+                        x = half * turn_x[a] * along[b] * up[d]
+                        y = half * across[a] * turn_y[b] * up[d]
+                        z = half * across[a] * along[b] * turn_z[d]
+                        for c in range(channels):
+                            out[n, c] += weight * table[row, c]
+                            slope[n, 0, c] += x * table[row, c]
+                            slope[n, 1, c] += y * table[row, c]
+                            slope[n, 2, c] += z * table[row, c]
+
+
 @njit(cache=True, fastmath=True, nogil=True)
 def _backward(low, high, points, rows, resolution, order, grad, out):
     channels, edge = grad.shape[1], resolution + order
@@ -199,6 +235,24 @@ def gather_forward(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
     )
     split_work(lambda part, low, high: _forward(low, high, *arguments), len(points))
     return out
+
+
+def gather_with_slope(points: Tensor, grid: NodeGrid, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Values ``(n, c)`` and slopes ``(n, c, 3)`` of a sparse level at ``points (n, 3)``, detached;
+    `kernels.field.interpolate.interpolate_with_slope` is the twin."""
+    out = torch.empty(len(points), table.shape[1])
+    slope = torch.empty(len(points), 3, table.shape[1])
+    arguments = (
+        points.detach().contiguous().numpy(),
+        grid.rows.numpy(),
+        grid.resolution,
+        grid.order,
+        table.detach().contiguous().numpy(),
+        out.numpy(),
+        slope.numpy(),
+    )
+    split_work(lambda part, low, high: _forward_with_slope(low, high, *arguments), len(points))
+    return out, slope.transpose(1, 2)
 
 
 def gather_backward(points: Tensor, grid: NodeGrid, grad: Tensor, shape: torch.Size) -> Tensor:

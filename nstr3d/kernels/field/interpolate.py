@@ -148,6 +148,15 @@ def gather(points: Tensor, grid: NodeGrid, table: Tensor) -> Tensor:
     return interpolate(points, grid, table)
 
 
+def spectrum_with_slope(points: Tensor, grid: NodeGrid, table: Tensor) -> tuple[Tensor, Tensor]:
+    """`interpolate_with_slope`, by the CPU kernel if `fused_applies` and no gradient is wanted."""
+    if (torch.is_grad_enabled() and table.requires_grad) or not fused_applies(points, table):
+        return interpolate_with_slope(points, grid, table)
+    from nstr3d.kernels.field.gather import gather_with_slope
+
+    return gather_with_slope(points, grid, table)
+
+
 def fused_applies(points: Tensor, table: Tensor) -> bool:
     """Whether the fused CPU kernels can serve ``points``: 3D, float32, on the CPU, no derivative in
     the points wanted, not inside vmap (whose tensors are no arrays), and not being traced for
