@@ -215,6 +215,30 @@ def test_a_click_changes_the_shading_and_a_slider_the_level(unfolded: Shown, mod
     agrees(unfolded.picture(), model, camera(model), unfolded.tab.evaluate("nstr3d.state.level"))
 
 
+def test_the_page_says_what_it_does_and_how_far_it_is(fresh: Shown) -> None:
+    fresh.tab.evaluate("async () => { await nstr3d.settled(); }")
+    said, hidden = fresh.tab.evaluate(
+        """async () => {
+          const text = document.getElementById("progress-text"), said = [];
+          const watcher = new MutationObserver(() => said.push(text.textContent));
+          watcher.observe(text, { childList: true });
+          nstr3d.setCamera({ azimuth: 77 });
+          await nstr3d.settled();
+          await new Promise((resolve) => setTimeout(resolve));
+          watcher.disconnect();
+          return [said, document.getElementById("progress").hidden];
+        }"""
+    )
+    parts = [re.fullmatch(r"(Tracing|Smoothing edges) \.\.\. (\d+)%", each) for each in said]
+    assert all(parts), said
+    works, shares = zip(*((part[1], int(part[2])) for part in parts))  # type: ignore[index]
+    assert works[0] == "Tracing"
+    assert "Smoothing edges" in works
+    assert list(shares) == sorted(shares)
+    assert shares[-1] == 100
+    assert hidden
+
+
 def test_dragging_turns_the_wheel_zooms_and_keys_do_both(fresh: Shown, model: Fit) -> None:
     tab, before = fresh.tab, fresh.tab.evaluate("nstr3d.state")
     tab.mouse.move(20, 150)

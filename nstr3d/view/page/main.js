@@ -178,7 +178,7 @@ function controls() {
   $("reset").addEventListener("click", reset);
   $("fold").addEventListener("click", fold);
   $("save").addEventListener("click", save);
-  if (innerWidth < 480) fold();
+  if (innerWidth < 640) fold(); // where the panel would hide a third of the shape
   const keys = { r: reset, h: fold, s: save, l: () => model.lines && set({ lines: !state.lines }) };
   SHADINGS.forEach((name, i) => (keys[i + 1] = () => (name !== "frequency" || model.frequencies) && set({ shading: name })));
   addEventListener("keydown", (event) => {
