@@ -13,8 +13,9 @@ from nstr3d.autodiff import gradient
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
+from nstr3d.kernels.field import fused as module
 from nstr3d.kernels.field import interpolate as switch
-from nstr3d.kernels.field.fused import evaluate, fused, fused_with_slope
+from nstr3d.kernels.field.fused import evaluate, fused, fused_with_slope, unchanged
 from nstr3d.kernels.field.interpolate import NodeGrid
 from nstr3d.kernels.field.layout import AMPLITUDE, COMPLEX, PHASE, PLAIN, Layout, Part, Weights
 from nstr3d.sdf import from_field
@@ -257,6 +258,28 @@ def test_a_field_whose_nodes_moved_or_were_copied_lays_them_out_anew() -> None:
         assert not torch.equal(twin(points), before)
         assert torch.equal(one(points), before)
         torch.testing.assert_close(one.double()(points.double()).float(), before, atol=1e-5, rtol=0)
+
+
+def test_unchanged_weights_are_copied_once_and_changed_ones_are_seen(monkeypatch) -> None:
+    copies, copy = [], module.packed_levels
+    monkeypatch.setattr(module, "packed_levels", lambda *each: copies.append(each) or copy(*each))
+    levels = (LevelConfig(4, plain=3), LevelConfig(3, plain=1, waves=PhaseWaves(2), order=2))
+    seeds = (torch.Generator().manual_seed(seed) for seed in range(2))
+    one, other = (NstrConfig(levels, hidden=8).build(3, 1, generator=each) for each in seeds)
+    points = torch.rand(50, 3) * 2 - 1
+    wanted = one(points), other(points), one.value_and_gradient(points)[1]
+    del copies[:]
+    with unchanged():
+        for _ in range(3):
+            assert torch.equal(one(points), wanted[0])
+            assert torch.equal(other(points), wanted[1])
+            assert torch.equal(one.value_and_gradient(points)[1], wanted[2])
+        assert len(copies) == 2
+    with torch.no_grad():
+        one.levels[0].table.add_(0.5)
+    assert not torch.equal(one(points), wanted[0])
+    with unchanged():
+        assert not torch.equal(one(points), wanted[0])
 
 
 def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.kernels.field.fused import unchanged
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.ground import Ground, Shade
@@ -116,14 +117,17 @@ def turntable(
     empty, config = EmptySpace.of(sdf, device), config or RenderConfig()
     shades: dict[tuple[float, ...], Shade] = {}  # by the axis that points up
     for camera in cameras:
-        view = _View(sdf, camera, config, empty, chunk)
-        if config.ground is not None and config.backdrop is not None:
-            if camera.up not in shades:
-                shades[camera.up] = Shade(config.ground, sdf, view.up)
-            view.shade = shades[camera.up]
-        yield view.picture()
+        with unchanged():
+            view = _View(sdf, camera, config, empty, chunk)
+            if config.ground is not None and config.backdrop is not None:
+                if camera.up not in shades:
+                    shades[camera.up] = Shade(config.ground, sdf, view.up)
+                view.shade = shades[camera.up]
+            picture = view.picture()
+        yield picture
 
 
+@unchanged()
 def measure(
     sdf: Sdf, camera: Camera, device: torch.device | str = "cpu", chunk: int = CHUNK
 ) -> Buffers:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.kernels.field.fused import unchanged
 from nstr3d.sdf import Sdf
 from nstr3d.sdf.answers import ClosestPoints
 from nstr3d.surface.asking import asked, check_tolerance, pieces
@@ -32,6 +33,7 @@ TURNS = 16  # steps along the surface towards the point
 SHORTEST = 0.01  # share of a step at which a point stays
 
 
+@unchanged()
 def contains(sdf: Sdf, points: Any) -> Any:
     """See `nstr3d.sdf.queries.Queries.contains`."""
     at, back = asked(sdf, points)
@@ -42,6 +44,7 @@ def contains(sdf: Sdf, points: Any) -> Any:
     return back(inside)
 
 
+@unchanged()
 def closest_points(sdf: Sdf, points: Any, tolerance: float) -> ClosestPoints:
     """See `nstr3d.sdf.queries.Queries.closest_points`."""
     check_tolerance(tolerance)

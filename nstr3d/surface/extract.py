@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nstr3d.geometry.mesh.topology import drop_unused_vertices
+from nstr3d.kernels.field.fused import unchanged
 from nstr3d.sdf import Sdf
 from nstr3d.surface.bricks import (
     BRICK,
@@ -74,6 +75,7 @@ def extract_mesh(
     return extract(sdf, resolution, level, bounds).mesh
 
 
+@unchanged()
 def extract(
     sdf: Sdf,
     resolution: int = 512,

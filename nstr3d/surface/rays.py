@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nstr3d.kernels.field.fused import unchanged
 from nstr3d.sdf import Sdf
 from nstr3d.sdf.answers import Crossings, RayHits
 from nstr3d.surface.asking import Back, asked, check_tolerance, pieces
@@ -21,6 +22,7 @@ from nstr3d.types import Rays
 BELOW = 4.0  # accuracies below the surface, from which the thickness is looked for
 
 
+@unchanged()
 def raycast(sdf: Sdf, origins: Any, directions: Any, tolerance: float) -> RayHits:
     """See `nstr3d.sdf.queries.Queries.raycast`."""
     rays, back, given = _rays(sdf, origins, directions, tolerance)
@@ -40,6 +42,7 @@ def raycast(sdf: Sdf, origins: Any, directions: Any, tolerance: float) -> RayHit
     return RayHits(back(hit), back(distances), back(points), back(normals))
 
 
+@unchanged()
 def crossings(sdf: Sdf, origins: Any, directions: Any, tolerance: float) -> Crossings:
     """See `nstr3d.sdf.queries.Queries.crossings`."""
     rays, back, _ = _rays(sdf, origins, directions, tolerance)
@@ -57,6 +60,7 @@ def crossings(sdf: Sdf, origins: Any, directions: Any, tolerance: float) -> Cros
     return Crossings(back(starts), back(depth), back(_points(rays, which, depth)), back(enters))
 
 
+@unchanged()
 def thickness(sdf: Sdf, points: Any, tolerance: float) -> Any:
     """See `nstr3d.sdf.queries.Queries.thickness`."""
     check_tolerance(tolerance)

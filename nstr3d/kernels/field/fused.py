@@ -8,7 +8,9 @@ CPU. On a GPU, `kernels.field.gpu` does the same where it is turned on.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 import torch
@@ -43,6 +45,21 @@ from nstr3d.kernels.field.layout import (
 # Whether GPUs use `kernels.field.gpu`. Off until the kernels are measured on a GPU;
 # `apps/benchmark.py speed` turns them on.
 TRITON = False
+
+
+# The kernels' arrays of the fields asked within `unchanged`; None outside. Each thread has its own.
+_PACKED: ContextVar[dict[tuple[Layout, bool], tuple] | None] = ContextVar("_PACKED", default=None)
+
+
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """A context, or a decorator, in which the calling thread changes no weights: those of a field
+    are copied into the kernels' arrays once, not at every call."""
+    before = _PACKED.set({})
+    try:
+        yield
+    finally:
+        _PACKED.reset(before)
 
 
 def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> Tensor:
@@ -101,14 +118,13 @@ def fused_with_slope(
     from nstr3d.kernels.field import fusedcpu as cpu
     from nstr3d.kernels.threads import split_work
 
-    levels = packed_levels(
-        layout, [part.table for part in parts], [(part.omega, part.phase) for part in parts]
-    )
+    waves = [(part.omega, part.phase) for part in parts]
+    levels, decoder = _packed(layout, [part.table for part in parts], waves, weights)
     value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
     arguments = (
         points.detach().contiguous().numpy(),
         levels,
-        packed_decoder(weights, layout),
+        decoder,
         value.numpy(),
         slope.numpy(),
     )
@@ -133,6 +149,22 @@ def applies(points: Tensor, parts: Sequence[Part]) -> bool:
 def triton_wanted() -> bool:
     """Whether fields on a GPU use `kernels.field.gpu` and steps captured as a graph."""
     return TRITON and not plain_wanted()
+
+
+def _packed(
+    layout: Layout,
+    tables: Sequence[Tensor],
+    waves: Sequence[tuple[Tensor | None, Tensor | None]],
+    weights: Weights | None,
+) -> tuple:
+    """`packed_levels` and `packed_decoder`, kept within `unchanged`."""
+    kept, key = _PACKED.get(), (layout, weights is None)
+    if kept is not None and key in kept:
+        return kept[key]
+    arrays = packed_levels(layout, tables, waves), packed_decoder(weights, layout)
+    if kept is not None:
+        kept[key] = arrays
+    return arrays
 
 
 def packed_levels(
@@ -193,10 +225,7 @@ class _Fused(torch.autograd.Function):
         if sharpness is not None:
             weights, tensors = Weights._make([*tensors[:4], sharpness]), tensors[4:]
         waves = _pairs(layout, tensors[count:])
-        levels, decoder = (
-            packed_levels(layout, tensors[:count], waves),
-            packed_decoder(weights, layout),
-        )
+        levels, decoder = _packed(layout, tensors[:count], waves, weights)
         kept = n + TILE if any(ctx.needs_input_grad) or weights is None else 0
         features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
         hidden = torch.empty(kept * len(decoder.bias))
