@@ -37,7 +37,7 @@ from nstr3d.view.scene import (
     surface,
 )
 
-SIZE = {"width": 900, "height": 600}
+SIZE = {"width": 800, "height": 400}
 PATIENCE = 60.0  # seconds: the longest wait for a browser without a GPU
 
 

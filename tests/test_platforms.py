@@ -2,6 +2,7 @@
 do."""
 
 import ast
+import gc
 import os
 import subprocess
 import sys
@@ -79,6 +80,15 @@ def test_every_module_imports_without_what_only_linux_has() -> None:
 def test_a_mesh_is_fitted_without_what_only_linux_has(tmp_path: Path) -> None:
     run(FIT, str(ROOT.parent / "assets" / "sphere.obj"), str(tmp_path / "out"))
     assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_imports_run_without_the_collector_which_then_goes_on() -> None:
+    assert gc.isenabled()
+    with system.without_collection():
+        with system.without_collection():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(("name", "unit"), [("darwin", 1), ("freebsd14", 1024)])

@@ -26,6 +26,14 @@ KILLED = -getattr(signal, "SIGKILL", 9)
 SPINS = {} if "OMP_WAIT_POLICY" in os.environ else {"GOMP_SPINCOUNT": "10000"}
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
+# The program of a worker. Its imports are most of its start.
+WORKER = """
+from nstr3d.system import without_collection
+with without_collection():
+    import nstr3d.batch.worker as worker
+worker.main()
+"""
+
 
 class Died(Exception):
     """The worker process ended; the message says how.
@@ -108,7 +116,7 @@ class Slot:
             environment["CUDA_VISIBLE_DEVICES"] = self.device
         with tempfile.TemporaryFile() as stderr_file:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nstr3d.batch.worker", str(self.share)],
+                [sys.executable, "-c", WORKER, str(self.share)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr_file,

@@ -1,4 +1,4 @@
-"""The worker process, which fits one shape after another: ``python -m nstr3d.batch.worker``.
+"""The worker process, which fits one shape after another.
 
 `nstr3d.batch.slot` starts it. The worker reads one request per line, as JSON, from its standard
 input and answers each with one line of JSON. It writes only into the scratch folder that the
@@ -212,7 +212,3 @@ def main() -> None:
     for line in sys.stdin:
         requests.put(json.loads(line))
     os._exit(0)  # the parent has died or is done; do not wait for a fit in progress
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nstr3d.cli.guard import guarded
+from nstr3d.system import without_collection
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Command:
     def part(self, name: str) -> Any:
         """The class or function ``name``, "module.name" in nstr3d.cli."""
         module, name = name.split(".")
-        return getattr(import_module(f"nstr3d.cli.{module}"), name)
+        with without_collection():
+            return getattr(import_module(f"nstr3d.cli.{module}"), name)
 
 
 @dataclass(frozen=True)
