@@ -244,6 +244,27 @@ def test_transport_loss_passes_the_gradient_check() -> None:
     )
 
 
+@pytest.mark.parametrize("asked", [None, 0, 1])
+def test_fields_of_other_nodes_are_stacked_whether_they_were_asked_or_not(
+    asked: int | None,
+) -> None:
+    """The index of the nodes, which a field makes at its first question, is not that of another."""
+    config = NstrConfig((LevelConfig(4, plain=2),), hidden=3)
+    places = np.array([[[0.3, 0.3, 0.3]], [[-0.3, 0.3, -0.3]]])
+    fields = [config.build(3, 1, place, seeded(seed)) for seed, place in enumerate(places)]
+    points = torch.rand(300, 3, generator=seeded(2)) * 2 - 1
+    if asked is not None:
+        fields[asked](points)
+    parameters, buffers = torch.func.stack_module_state(fields)  # type: ignore[arg-type]
+
+    def value(parameters, buffers):
+        return torch.func.functional_call(fields[0], (parameters, buffers), (points,))
+
+    for values, each in zip(torch.vmap(value)(parameters, buffers), fields, strict=True):
+        np.testing.assert_allclose(values.detach(), each(points).detach(), atol=1e-6)
+    assert float((fields[0](points) - fields[1](points)).detach().abs().max()) > 1e-3
+
+
 class Wrapped(torch.nn.Module):
     """A module whose forward pass is the transport loss, for ``functional_call``."""
 

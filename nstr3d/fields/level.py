@@ -88,7 +88,6 @@ class Level(nn.Module):
 
     table: nn.Parameter
     nodes: Tensor
-    _rows: Tensor | None
 
     def __init__(
         self,
@@ -100,7 +99,7 @@ class Level(nn.Module):
         super().__init__()
         self.config, self.dim = config, dim
         self.register_buffer("nodes", torch.from_numpy(nodes))
-        self.register_buffer("_rows", None, persistent=False)
+        self._index: tuple[Tensor, Tensor] | None = None
         table, omega, phase = _initial(config, dim, count_nodes(config, dim, nodes), generator)
         if omega is not None and phase is not None:
             if config.waves and config.waves.learned:
@@ -125,12 +124,13 @@ class Level(nn.Module):
     def rows(self) -> Tensor:
         """The row of each node, or -1: int32 ``((resolution + order)^dim,)``. Made from ``nodes``
         at first use, because it is larger than a file and loading needs none of it."""
-        if self._rows is None:
-            stored = unpack_nodes(self.config, self.dim, self.nodes.cpu().numpy())
-            rows = np.full(stored.shape, -1, np.int32)
-            rows[stored] = np.arange(len(self.table), dtype=np.int32)
-            self._rows = torch.from_numpy(rows).to(self.nodes.device)
-        return self._rows
+        traced = torch.compiler.is_compiling()  # nodes is a stand-in then, of the same content
+        if self._index is not None and (traced or self._index[0] is self.nodes):
+            return self._index[1]
+        rows = _rows_of(self.nodes, self.config.edge**self.dim)
+        if not traced and not torch._C._are_functorch_transforms_active():
+            self._index = self.nodes, rows
+        return rows
 
     @property
     def grid(self) -> NodeGrid:
@@ -225,6 +225,9 @@ def count_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> int:
     return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
 
 
-def unpack_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> np.ndarray:
-    """The bool array ``(edge^dim,)`` from the bitmap that `Level.nodes` holds."""
-    return np.unpackbits(bitmap, count=config.edge**dim).view(bool)
+def _rows_of(nodes: Tensor, count: int) -> Tensor:
+    """The row of each of ``count`` nodes, or -1, from their bitmap, in operations of torch, which
+    also take stacked fields."""
+    shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=nodes.device)
+    stored = (nodes[:, None] >> shifts & 1).reshape(-1)[:count]
+    return torch.where(stored == 1, stored.cumsum(dim=0, dtype=torch.int32) - 1, -1)

@@ -74,7 +74,7 @@ def noise_of(
         unit = np.maximum(reach[:, -1], 1e-300)
         offset, normal = local_coordinates(cloud, rows, near)
         u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
-        height = quadratic_rows(u, v)[0]
+        height = quadratic_rows(u, v)
         free = max(size - TERMS, 1)
         residual = _square_residuals(height, z[..., None]).sum(axis=(1, 2)) * unit**2
         sigma = float(np.sqrt(np.quantile(residual, QUANTILE) / chi2.ppf(QUANTILE, free)))
@@ -114,14 +114,7 @@ def local_coordinates(
     return (cloud.points[near] - cloud.settled[rows, None]) @ frames, cloud.frames[near, 2] @ frames
 
 
-def quadratic_rows(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows of the equations for a height and its two slopes at (u, v).
-
-    Returns three arrays ``(m, k, 6)``; their product with the six coefficients is the height, the
-    slope along u, and the slope along v.
-    """
-    one, zero = np.ones_like(u), np.zeros_like(u)
-    height = np.stack([one, u, v, u * u / 2, u * v, v * v / 2], axis=-1)
-    slope_u = np.stack([zero, one, zero, u, v, zero], axis=-1)
-    slope_v = np.stack([zero, zero, one, zero, u, v], axis=-1)
-    return height, slope_u, slope_v
+def quadratic_rows(u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Rows ``(m, k, 6)`` of the equations for a height at (u, v): their product with the six
+    coefficients is the height. The first three columns are 1, u and v."""
+    return np.stack([np.ones_like(u), u, v, u * u / 2, u * v, v * v / 2], axis=-1)

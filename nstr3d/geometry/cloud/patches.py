@@ -36,6 +36,8 @@ CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
 NOISE_RADII = 2.5
 TOGETHER = 3  # scales whose neighbours are searched in one query
 JUDGED = 3  # leading coefficients that have intervals: the height and two slopes
+# The coefficients that multiply 1, u and v in the slope along u, and in that along v.
+SLOPE_TERMS = np.array([[1, 3, 4], [2, 4, 5]])
 # Edges of the cells in which one point becomes a patch, in standard deviations of the noise: in the
 # preliminary rounds and in the last fit.
 ROUGH, THINNING = 1.8, 1.0
@@ -267,20 +269,21 @@ class _Fitting:
         cloud, unit = self.cloud, self.unit[which]
         offset, normal = local_coordinates(cloud, self.rows[which], near)
         u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
-        height, *slopes = quadratic_rows(u, v)
+        height = quadratic_rows(u, v)
         weight = (normal[..., 2] > FACING).astype(float)
-        equations = [(height, weight, z)]
-        if cloud.tilt is not None:
-            # The weight of a slope relative to that of a height.
-            trust = weight * ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None]
-            flat = np.maximum(normal[..., 2], FACING)
-            equations += [
-                (rows, trust, -normal[..., axis] / flat) for axis, rows in enumerate(slopes)
-            ]
-        for rows, counts, value in equations:
-            weighted = (rows * counts[..., None]).transpose(0, 2, 1)
-            self.matrix[which] += weighted @ rows
-            self.right[which] += (weighted @ value[..., None])[..., 0]
+        weighted = (height * weight[..., None]).transpose(0, 2, 1)
+        self.matrix[which] += weighted @ height
+        self.right[which] += (weighted @ z[..., None])[..., 0]
+        if cloud.tilt is None:
+            return
+        # The weight of a slope relative to that of a height.
+        trust = ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None, None]
+        slopes = -normal[..., :2] / np.maximum(normal[..., 2:], FACING)
+        linear, weighted = height[..., :3], weighted[:, :3] * trust
+        matrix, right = weighted @ linear, weighted @ slopes
+        for axis, terms in enumerate(SLOPE_TERMS):
+            self.matrix[which[:, None, None], terms[:, None], terms] += matrix
+            self.right[which[:, None], terms] += right[..., axis]
 
     def _consistent(self, which: np.ndarray, reach: np.ndarray, size: int) -> np.ndarray:
         """Solves the systems ``which`` and keeps solutions that agree with smaller neighbourhoods.
