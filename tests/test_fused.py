@@ -260,7 +260,7 @@ def test_a_field_whose_nodes_moved_or_were_copied_lays_them_out_anew() -> None:
         torch.testing.assert_close(one.double()(points.double()).float(), before, atol=1e-5, rtol=0)
 
 
-def test_unchanged_weights_are_copied_once_and_changed_ones_are_seen(monkeypatch) -> None:
+def test_weights_are_copied_once_while_unchanged_and_others_are_seen(monkeypatch) -> None:
     copies, copy = [], module.packed_levels
     monkeypatch.setattr(module, "packed_levels", lambda *each: copies.append(each) or copy(*each))
     levels = (LevelConfig(4, plain=3), LevelConfig(3, plain=1, waves=PhaseWaves(2), order=2))
@@ -274,12 +274,20 @@ def test_unchanged_weights_are_copied_once_and_changed_ones_are_seen(monkeypatch
             assert torch.equal(one(points), wanted[0])
             assert torch.equal(other(points), wanted[1])
             assert torch.equal(one.value_and_gradient(points)[1], wanted[2])
+            with unchanged():
+                assert torch.equal(one(points), wanted[0])
         assert len(copies) == 2
-    with torch.no_grad():
-        one.levels[0].table.add_(0.5)
-    assert not torch.equal(one(points), wanted[0])
-    with unchanged():
+        others = {name: each.detach() for name, each in other.state_dict().items()}
+        assert torch.equal(torch.func.functional_call(one, others, (points,)), wanted[1])
+        with torch.no_grad():
+            one.levels[0].table.add_(0.5)
         assert not torch.equal(one(points), wanted[0])
+    with torch.inference_mode():
+        assert not torch.equal(one(points), wanted[0])
+        clones = {name: each.clone() for name, each in one.state_dict().items()}
+        with unchanged():
+            same = torch.func.functional_call(one, clones, (points,))
+            assert torch.equal(same, one(points))
 
 
 def test_the_slope_of_a_world_distance_is_its_derivative_inside_and_outside() -> None:

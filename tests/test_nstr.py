@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nstr3d.autodiff import gradient
-from nstr3d.fields.level import LevelConfig
+from nstr3d.fields.level import Level, LevelConfig, count_nodes
 from nstr3d.fields.nstr import Nstr, NstrConfig, TransportConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 
@@ -249,13 +249,11 @@ def test_fields_of_other_nodes_are_stacked_whether_they_were_asked_or_not(
     asked: int | None,
 ) -> None:
     """The index of the nodes, which a field makes at its first question, is not that of another."""
-    config = NstrConfig((LevelConfig(4, plain=2),), hidden=3)
-    places = np.array([[[0.3, 0.3, 0.3]], [[-0.3, 0.3, -0.3]]])
-    fields = [config.build(3, 1, place, seeded(seed)) for seed, place in enumerate(places)]
+    fields = mirrored_pair()
     points = torch.rand(300, 3, generator=seeded(2)) * 2 - 1
     if asked is not None:
         fields[asked](points)
-    parameters, buffers = torch.func.stack_module_state(fields)  # type: ignore[arg-type]
+    parameters, buffers = torch.func.stack_module_state(list(fields))  # type: ignore[arg-type]
 
     def value(parameters, buffers):
         return torch.func.functional_call(fields[0], (parameters, buffers), (points,))
@@ -263,6 +261,41 @@ def test_fields_of_other_nodes_are_stacked_whether_they_were_asked_or_not(
     for values, each in zip(torch.vmap(value)(parameters, buffers), fields, strict=True):
         np.testing.assert_allclose(values.detach(), each(points).detach(), atol=1e-6)
     assert float((fields[0](points) - fields[1](points)).detach().abs().max()) > 1e-3
+
+
+def mirrored_pair() -> tuple[Nstr, Nstr]:
+    """Fields with the same number of stored nodes in other places."""
+    config = NstrConfig((LevelConfig(4, plain=2),), hidden=3)
+    places = np.array([[[0.3, 0.3, 0.3]], [[-0.3, 0.3, -0.3]]])
+    one, other = (config.build(3, 1, at, seeded(seed)) for seed, at in enumerate(places))
+    return one, other
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_a_field_that_was_asked_and_gets_other_nodes_has_their_values(assign: bool) -> None:
+    one, other = mirrored_pair()
+    points = torch.rand(300, 3, generator=seeded(2)) * 2 - 1
+    wanted = other(points)
+    assert not torch.allclose(one(points), wanted, atol=1e-3)
+    state = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    one.load_state_dict(state, assign=assign)
+    assert torch.equal(one(points), wanted)
+    np.testing.assert_allclose(one.double()(points.double()).detach(), wanted.detach(), atol=1e-6)
+
+
+def test_a_restored_field_has_nodes_of_its_own() -> None:
+    one, other = mirrored_pair()
+    copy = one.config.restore(3, 1, one.state_dict())
+    before = one.levels[0].nodes.clone()
+    copy.load_state_dict(other.state_dict())
+    assert torch.equal(one.levels[0].nodes, before)
+    assert not torch.equal(copy.levels[0].nodes, before)
+
+
+def test_bits_beyond_the_last_node_are_no_nodes() -> None:
+    bitmap = np.full(4, 255, np.uint8)  # 27 nodes and 5 bits more
+    assert count_nodes(LevelConfig(2, plain=1), 3, bitmap) == 27
+    assert Level(LevelConfig(2, plain=1), 3, bitmap).table.shape == (27, 1)
 
 
 class Wrapped(torch.nn.Module):

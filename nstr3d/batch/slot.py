@@ -132,14 +132,14 @@ class Slot:
             try:
                 self._line(READY)
             except (EOFError, TimeoutError) as error:
-                code = self.end()
+                how = _describe_death(self.end())
+                if isinstance(error, TimeoutError):
+                    how = f"it was not ready within {READY:g} s"
                 if self.cancelled.is_set():
                     raise Cancelled from None
                 stderr_file.seek(0)
                 last_line = stderr_file.read().decode(errors="replace").strip().splitlines()[-1:]
-                raise OSError(
-                    f"No worker process starts ({_describe_death(code)}): {' '.join(last_line)}"
-                ) from error
+                raise OSError(f"No worker process starts ({how}): {' '.join(last_line)}") from error
 
     def _line(self, timeout: float) -> bytes:
         """The worker's next line.
@@ -170,5 +170,6 @@ def _describe_death(code: int) -> str:
     if code == KILLED:
         return "its process was killed, as happens when memory runs out"
     if code < 0:
-        return f"its process died of {signal.Signals(-code).name}"
+        known = -code in set(signal.Signals)  # not so the signals of real time
+        return f"its process died of {signal.Signals(-code).name if known else f'signal {-code}'}"
     return f"its process ended with code {code}"

@@ -3,6 +3,9 @@ its waves."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +25,20 @@ from nstr3d.kernels.field.layout import Part
 
 MOST_NODES = 1 << 28  # of a level in a file; the index of that many takes 1 GB
 PART = 1 << 20  # bytes of a bitmap that are counted at a time
+
+
+_FIXED: ContextVar[bool] = ContextVar("_FIXED", default=False)
+
+
+@contextmanager
+def nodes_fixed() -> Iterator[None]:
+    """A context for a trace of a field that has been asked and keeps its nodes: their index is a
+    constant of the trace, which need not be able to make it."""
+    before = _FIXED.set(True)
+    try:
+        yield
+    finally:
+        _FIXED.reset(before)
 
 
 @dataclass(frozen=True)
@@ -98,8 +115,8 @@ class Level(nn.Module):
     ):
         super().__init__()
         self.config, self.dim = config, dim
-        self.register_buffer("nodes", torch.from_numpy(nodes))
-        self._index: tuple[Tensor, Tensor] | None = None
+        self.register_buffer("nodes", torch.from_numpy(nodes.copy()))
+        self._index: tuple[Tensor, int | None, Tensor] | None = None
         table, omega, phase = _initial(config, dim, count_nodes(config, dim, nodes), generator)
         if omega is not None and phase is not None:
             if config.waves and config.waves.learned:
@@ -124,13 +141,20 @@ class Level(nn.Module):
     def rows(self) -> Tensor:
         """The row of each node, or -1: int32 ``((resolution + order)^dim,)``. Made from ``nodes``
         at first use, because it is larger than a file and loading needs none of it."""
-        traced = torch.compiler.is_compiling()  # nodes is a stand-in then, of the same content
-        if self._index is not None and (traced or self._index[0] is self.nodes):
-            return self._index[1]
-        rows = _rows_of(self.nodes, self.config.edge**self.dim)
-        if not traced and not torch._C._are_functorch_transforms_active():
-            self._index = self.nodes, rows
-        return rows
+        count = self.config.edge**self.dim
+        if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+            if _FIXED.get() and self._index is not None:
+                return self._index[2]
+            return _index_rows(self.nodes, count)  # of a stand-in for nodes, or of other nodes
+        version = None if self.nodes.is_inference() else self.nodes._version
+        if (
+            self._index is None
+            or self._index[0] is not self.nodes
+            or self._index[1] != version
+            or self._index[2].device != self.nodes.device
+        ):
+            self._index = self.nodes, version, _index_rows(self.nodes, count)
+        return self._index[2]
 
     @property
     def grid(self) -> NodeGrid:
@@ -222,10 +246,11 @@ def count_nodes(config: LevelConfig, dim: int, bitmap: np.ndarray) -> int:
     if count > MOST_NODES:
         raise ValueError(f"the level has {count:,} nodes and may have {MOST_NODES:,}")
     parts = (bitmap[start : start + PART] for start in range(0, len(bitmap), PART))
-    return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts)
+    padding = np.unpackbits(bitmap[-1:])[(count - 1) % 8 + 1 :]
+    return sum(int(np.count_nonzero(np.unpackbits(part))) for part in parts) - int(padding.sum())
 
 
-def _rows_of(nodes: Tensor, count: int) -> Tensor:
+def _index_rows(nodes: Tensor, count: int) -> Tensor:
     """The row of each of ``count`` nodes, or -1, from their bitmap, in operations of torch, which
     also take stacked fields."""
     shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=nodes.device)

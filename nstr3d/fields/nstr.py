@@ -217,7 +217,7 @@ class Nstr(Field):
         return fused_with_slope(points, parts, self.decoder.weights(), self._layout_of(parts))
 
     def _layout_of(self, parts: list[Part]) -> Layout:
-        if self._layout is None or self._layout.key != Layout.key_of(parts):
+        if self._layout is None or not self._layout.fits(parts):
             self._layout = Layout(parts)
         return self._layout
 

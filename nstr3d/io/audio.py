@@ -96,14 +96,13 @@ def _without_notes() -> Iterator[None]:
         except OSError:  # it is closed
             yield
             return
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
         try:
+            with open(os.devnull, "wb") as null:
+                os.dup2(null.fileno(), 2)
             yield
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
-            os.close(null)
 
 
 def _check_length(path: Path, log: str, promised: int, held: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nstr3d.fields.level import nodes_fixed
 from nstr3d.io.atomic import atomic_path
 from nstr3d.sdf import Sdf, world_bound
 from nstr3d.system import check_memory
@@ -117,8 +118,8 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     length = torch.export.Dim("n", min=1)
     points = torch.zeros(7, 3)  # torch would export a length of 1 as a constant
     zero = torch.zeros(3, dtype=torch.float64)
-    with _quiet(), torch.no_grad():
-        fit.field(points)  # makes what a field makes at first use, which a trace cannot
+    with _quiet(), torch.no_grad(), nodes_fixed():
+        fit.field(points)  # makes the index of the nodes, which ONNX cannot
         program = torch.onnx.export(
             _Distance(fit.field, fit.frame).eval(),
             (points,) if origin is None else (points, zero),

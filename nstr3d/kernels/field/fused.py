@@ -47,15 +47,16 @@ from nstr3d.kernels.field.layout import (
 TRITON = False
 
 
-# The kernels' arrays of the fields asked within `unchanged`; None outside. Each thread has its own.
-_PACKED: ContextVar[dict[tuple[Layout, bool], tuple] | None] = ContextVar("_PACKED", default=None)
+# The weights asked for within `unchanged`, and the kernels' arrays of them; None outside.
+_PACKED: ContextVar[dict[tuple, tuple] | None] = ContextVar("_PACKED", default=None)
 
 
 @contextmanager
 def unchanged() -> Iterator[None]:
-    """A context, or a decorator, in which the calling thread changes no weights: those of a field
-    are copied into the kernels' arrays once, not at every call."""
-    before = _PACKED.set({})
+    """A context, or a decorator, in which no compiled step changes weights: those of a field are
+    copied into the kernels' arrays once, not at every call. Changes by torch are seen."""
+    kept = _PACKED.get()
+    before = _PACKED.set({} if kept is None else kept)
     try:
         yield
     finally:
@@ -158,13 +159,17 @@ def _packed(
     weights: Weights | None,
 ) -> tuple:
     """`packed_levels` and `packed_decoder`, kept within `unchanged`."""
-    kept, key = _PACKED.get(), (layout, weights is None)
-    if kept is not None and key in kept:
-        return kept[key]
-    arrays = packed_levels(layout, tables, waves), packed_decoder(weights, layout)
-    if kept is not None:
-        kept[key] = arrays
-    return arrays
+    kept = _PACKED.get()
+    if kept is None:
+        return packed_levels(layout, tables, waves), packed_decoder(weights, layout)
+    pairs = [each for pair in waves for each in pair if each is not None]
+    tensors = [each.detach() for each in (*tables, *pairs, *(weights[:4] if weights else ()))]
+    versions = (0 if each.is_inference() else each._version for each in tensors)
+    key = layout, weights and weights.sharpness, *map(Tensor.data_ptr, tensors), *versions
+    if key not in kept:  # what is kept holds the tensors, so that their addresses stay theirs
+        arrays = packed_levels(layout, tables, waves), packed_decoder(weights, layout)
+        kept[key] = arrays, tensors
+    return kept[key][0]
 
 
 def packed_levels(

@@ -82,7 +82,7 @@ class Layout:
             )
         # the place of each node's row in the flat table
         self.places = torch.cat(places).int().contiguous()
-        self.key = self.key_of(parts)
+        self.fitted = [(part.grid.rows, len(part.table)) for part in parts]
         self.meta = np.array(lines, np.int64)
         self.radians = np.array([part.radians for part in parts], np.float32)
         self.table_size, self.carrier_size, self.inputs = (
@@ -96,10 +96,12 @@ class Layout:
             local,
         )
 
-    @staticmethod
-    def key_of(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
-        """A key that changes when a layout no longer fits the parts."""
-        return tuple((part.grid.rows.data_ptr(), len(part.table)) for part in parts)
+    def fits(self, parts: Sequence[Part]) -> bool:
+        """Whether ``parts`` have the nodes that the layout was made for."""
+        return all(
+            part.grid.rows is rows and len(part.table) == count
+            for part, (rows, count) in zip(parts, self.fitted, strict=True)
+        )
 
 
 def up(count: int, multiple: int) -> int:
