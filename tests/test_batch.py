@@ -18,18 +18,19 @@ from types import SimpleNamespace
 import fsspec
 import numpy as np
 import pytest
+from hostile.memory import SMALL, fit_of
 from oracles import sphere
 from quick import changed
 
 from nstr3d.batch import shapes as shapes_module
 from nstr3d.batch import worker
 from nstr3d.batch.attempt import Rules, Task, publish
-from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, row_of, select
+from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, Known, row_of, select
 from nstr3d.batch.engines import RayEngine, local_slots, packed
 from nstr3d.batch.lock import meet, working_on
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.overview import OVERVIEW, save_overview
-from nstr3d.batch.run import BatchJob, Standing
+from nstr3d.batch.run import BatchJob, Standing, _lost
 from nstr3d.batch.shapes import ShapeFile, describe_unread, find_shapes, in_shard, printable
 from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape
@@ -38,6 +39,7 @@ from nstr3d.io import save_mesh
 from nstr3d.io.lock import RUNS
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.jobs.options import Parts
+from nstr3d.model.checkpoint import save
 from nstr3d.system import process_space
 from nstr3d.training import presets
 from nstr3d.types import Mesh
@@ -80,6 +82,20 @@ def write_report(store, name: str, **values) -> None:
 
 # ------------------------------------------------------------------------------
 # shapes
+
+
+def test_a_fitted_shape_without_its_whole_model_is_lost(store, tmp_path):
+    model = tmp_path / "whole.safetensors"
+    save(model, fit_of(SMALL))
+    cut = model.read_bytes()[:-1]
+    for name, content in (("whole", model.read_bytes()), ("cut", cut)):
+        store.write(f"{name}/model.safetensors", content)
+    store.write("gone/report.json", b"{}")
+    rows = {name: Known("done", "", "", "") for name in ("whole", "cut", "gone")}
+    rows["failed"] = Known("failed", "", "", "")
+    shapes = [ShapeFile(name, f"/{name}.ply", "") for name in (*rows, "new")]
+    lost = {"gone", "cut"} if isinstance(store, Folder) else {"gone"}
+    assert _lost(store, shapes, rows) == lost
 
 
 def test_ids_are_paths_whatever_they_hold(tmp_path):

@@ -83,6 +83,22 @@ def test_degrees_and_thin_solids_are_suspicious(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["a.stl", "-a.stl", "a b.stl", "it's;touch b.stl", "a\n\x1b[31m$(b)'\\.stl", "ä.stl"]
+)
+def test_the_command_is_one_that_a_shell_takes(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.chdir(tmp_path)
+    save_mesh(tmp_path / "ball.stl", sphere(1))
+    (tmp_path / "ball.stl").rename(tmp_path / name)
+    command = check_file(Path(name))["command"]
+    echoed = ["bash", "-c", f"nstr3d() {{ printf '%s|' \"$@\"; }}; {command}"]
+    words = subprocess.run(echoed, capture_output=True, check=True).stdout.decode().split("|")
+    assert words[0] == "fit"
+    assert words[1] == (f"./{name}" if name.startswith("-") else name)
+    assert cli.main(["check", f"./{name}"]) == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+
+
 def test_a_check_loads_nothing_that_it_does_not_use(tmp_path):
     ball = sphere(3)
     double = Mesh(np.concatenate([ball.vertices, ball.vertices + (1, 0, 0)]),

@@ -5,7 +5,7 @@ import pytest
 from nstr3d.cli import command as cli
 from nstr3d.cli import fit
 from nstr3d.cli.fit import FitMesh, FitSignal
-from nstr3d.cli.words import names_signal
+from nstr3d.cli.words import _whole, names_signal
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,21 @@ def test_one_runs_as_a_signal_and_the_other_as_a_mesh(monkeypatch):
     assert cli.main(["fit", "--overwrite", "photo.png"]) == 0
     assert cli.main(["fit", "--overwrite", "photo.png.obj"]) == 0
     assert [kind for kind, _ in asked] == ["signal", "mesh"]
+
+
+@pytest.mark.parametrize(
+    ("word", "number"), [("1e5", 100_000), ("12", 12), ("2.0", 2), ("1e12", None), ("-1", None)]
+)
+def test_whole_numbers_may_be_written_with_an_exponent(word, number, capsys):
+    """What is out of range gets the sentence of the option."""
+    if number is not None:
+        assert _whole(word) == number
+        return
+    assert cli.main(["fit", "none.obj", "--params", word]) == 1
+    assert capsys.readouterr().err.startswith("error: --params ")
+
+
+@pytest.mark.parametrize("word", ["1.5", "nan", "inf", "many"])
+def test_other_words_are_no_whole_numbers(word):
+    with pytest.raises(ValueError, match=r"whole number|could not convert"):
+        _whole(word)

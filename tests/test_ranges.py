@@ -112,7 +112,7 @@ def test_a_number_out_of_range_is_refused_with_one_sentence(option) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("fit a.obj --params 1e12", None),
+        ("fit a.obj --params 1e12", "--params is 1 to 1,000,000,000, not 1000000000000."),
         ("fit a.obj --params 10000000000000", "--params is 1 to 1,000,000,000, not 1000000000"),
         ("fit a.obj --resolution 100000", "--resolution is 8 to 4096 cells, not 100000."),
         ("fit a.png --noise 1e30", "--noise is 0 to 100, not 1e+30."),

@@ -24,7 +24,9 @@ from nstr3d.batch.slot import Cancelled
 from nstr3d.batch.store import Folder, Store, is_local, local_path, open_store
 from nstr3d.io.fileset import settle
 from nstr3d.jobs.ranges import LARGEST_SECONDS, check_range
+from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
+from nstr3d.model.header import is_whole
 from nstr3d.system import Message, count_processors
 
 POLL = 0.5  # seconds between checks for a stop signal
@@ -128,11 +130,12 @@ def run_batch(
         _settle_all(store, shapes)
         _write_catalogue(catalogue.sync)
         known = catalogue.known()
+        lost = _lost(store, shapes, known)
         chosen = catalogue.ids(job.where) if job.where else None
         tasks = [
             task
             for shape in shapes
-            if (task := _task(job, out, shape, known.get(shape.id), chosen))
+            if (task := _task(job, out, shape, known.get(shape.id), chosen, shape.id in lost))
         ]
         standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks), unread=unread)
         tried = {task.shape.id for task in tasks}
@@ -177,13 +180,27 @@ def _settle_all(store: Store, shapes: Sequence[ShapeFile]) -> None:
             settle(store.path / shape.id)
 
 
+def _lost(store: Store, shapes: Sequence[ShapeFile], known: dict[str, Known]) -> set[str]:
+    """The ids of the shapes that have a row of a fit and no whole model: it is missing, or in a
+    local folder cut short."""
+    fitted = {each.id for each in shapes if each.id in known and known[each.id].status == "done"}
+    if isinstance(store, Folder):
+        return {name for name in fitted if not is_whole(store.path / name / MODEL)}
+    return fitted - {name.removesuffix(f"/{MODEL}") for name, _ in store.stamps()}
+
+
 def _task(
-    job: BatchJob, out: str, shape: ShapeFile, known: Known | None, chosen: set[str] | None
+    job: BatchJob,
+    out: str,
+    shape: ShapeFile,
+    known: Known | None,
+    chosen: set[str] | None,
+    lost: bool,
 ) -> Task | None:
     """The task for a shape, None if there is nothing to do.
 
     ``known`` is the shape's row. ``chosen`` holds the ids that the job's SQL condition selects, or
-    is None without a condition.
+    is None without a condition. The model of a shape that is ``lost`` is made anew.
     """
     if chosen is not None:
         return (
@@ -191,6 +208,8 @@ def _task(
         )
     if known is None:
         return Task(shape, out, job.options, job.rules)
+    if lost:
+        return Task(shape, out, job.options, job.rules, replaces=True)
     if known.config == job.options.digest and known.stamp == shape.stamp:
         return None
     return Task(shape, out, job.options, job.rules, known.key, replaces=True)

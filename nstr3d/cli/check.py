@@ -67,7 +67,15 @@ def check_table(about: dict[str, Any]) -> str:
 def aligned(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values as lines of two columns."""
     width = max(len(name) for name, _ in rows)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+    return "\n".join(f"{name:<{width}}  {_visible(value)}" for name, value in rows)
+
+
+def _visible(text: str) -> str:
+    """``text`` with escapes for the letters that move a terminal's cursor or change its colours,
+    which names of files may hold."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _mesh_rows(about: dict[str, Any]) -> list[tuple[str, str]]:

@@ -15,6 +15,8 @@ from typing import Any, TypeVar, get_type_hints
 import tyro
 from tyro.constructors import (
     ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
     StructConstructorSpec,
     StructTypeInfo,
 )
@@ -71,6 +73,18 @@ def _filled(prog: str, args: Sequence[str] | None) -> Sequence[str]:
 def _registry() -> ConstructorRegistry:
     registry, asked = ConstructorRegistry(), []
 
+    @registry.primitive_rule
+    def whole(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if info.type is not int:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="INT",
+            instance_from_str=lambda words: _whole(words[0]),
+            is_instance=lambda value: isinstance(value, int),
+            str_from_instance=lambda value: [str(value)],
+        )
+
     @registry.struct_rule
     def refuse(info: StructTypeInfo) -> StructConstructorSpec | None:
         if asked or not is_dataclass(info.type):
@@ -90,6 +104,17 @@ def _registry() -> ConstructorRegistry:
         return replace(spec, instantiate=instantiate)
 
     return registry
+
+
+def _whole(word: str) -> int:
+    """A whole number, which may be written as 1e5. Raises ValueError for another word."""
+    try:
+        return int(word)
+    except ValueError:
+        number = float(word)
+        if not number.is_integer():
+            raise ValueError(f"{word} is no whole number") from None
+        return int(number)
 
 
 def names_signal(words: Sequence[str], *classes: type) -> bool:

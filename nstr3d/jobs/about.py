@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,19 @@ def head(path: Path) -> dict[str, Any]:
     }
 
 
+def command(word: str, path: Path) -> str:
+    """The command line ``nstr3d WORD path``, which a shell takes as it is written."""
+    text = os.fspath(path)
+    text = f"./{text}" if text.startswith("-") else text
+    if text.isprintable():
+        return f"nstr3d {word} {shlex.quote(text)}"
+    letters = (
+        "\\" + each if each in "\\'" else each if each.isprintable() else f"\\u{ord(each):04x}"
+        for each in text
+    )
+    return f"nstr3d {word} $'{''.join(letters)}'"  # of bash, zsh and ksh
+
+
 def about_picture(path: Path) -> dict[str, Any]:
     """The properties of a picture."""
     picture = load_picture(path)
@@ -33,7 +47,7 @@ def about_picture(path: Path) -> dict[str, Any]:
         "shape": list(picture.values.shape),
         "bits": picture.bits,
         "suspicious": [f"{note[:1].upper()}{note[1:]}." for note in picture.notes],
-        "command": f"nstr3d fit {path}",
+        "command": command("fit", path),
     }
 
 
@@ -49,7 +63,7 @@ def about_sound(path: Path) -> dict[str, Any]:
         "rate": sound.rate,
         "subtype": sound.subtype,
         "suspicious": [quiet] if not loudest else [loud] if loudest > 1 else [],
-        "command": f"nstr3d fit {path}",
+        "command": command("fit", path),
     }
 
 

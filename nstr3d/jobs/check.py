@@ -19,7 +19,15 @@ from nstr3d.geometry.mesh.doubts import mean_thickness
 from nstr3d.geometry.mesh.surface import volume
 from nstr3d.io import load_cloud
 from nstr3d.io.cloud import CLOUD_SUFFIXES
-from nstr3d.jobs.about import about_picture, about_sound, box_of, guess_units, head, read_faces
+from nstr3d.jobs.about import (
+    about_picture,
+    about_sound,
+    box_of,
+    command,
+    guess_units,
+    head,
+    read_faces,
+)
 from nstr3d.jobs.prepared import (
     Prepared,
     describe_far,
@@ -65,7 +73,7 @@ def _about_shape(path: Path) -> dict[str, Any]:
     mesh, notes = read
     about = _about_mesh(mesh)
     about["suspicious"] = [*notes, *about["suspicious"]]
-    return about | {"command": f"nstr3d fit {path}"}
+    return about | {"command": command("fit", path)}
 
 
 def _about_mesh(mesh: Mesh) -> dict[str, Any]:
@@ -136,7 +144,7 @@ def _about_points(path: Path) -> dict[str, Any]:
         "extent": bounds.extent.tolist(),
         "units": guess_units(bounds),
         "suspicious": suspicious,
-        "command": f"nstr3d points {path}",
+        "command": command("points", path),
     }
 
 

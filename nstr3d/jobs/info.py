@@ -20,6 +20,7 @@ from nstr3d.jobs.about import (
     about_picture,
     about_sound,
     box_of,
+    command,
     guess_units,
     head,
     place_in,
@@ -203,7 +204,7 @@ def _about_mesh(path: Path) -> dict[str, Any]:
         "closed": _closed(mesh),
         **place_in(mesh.bounds),
         "notes": notes,
-        "command": f"nstr3d fit {path}",
+        "command": command("fit", path),
     }
 
 
@@ -228,5 +229,5 @@ def _about_points(path: Path) -> dict[str, Any]:
         "columns": reading.columns,
         **place_in(box_of(finite)),
         "notes": list(reading.warnings),
-        "command": f"nstr3d points {path}",
+        "command": command("points", path),
     }

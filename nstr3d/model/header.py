@@ -79,6 +79,15 @@ def read_tree(path: Path) -> dict[str, Any] | None:
         raise _unusable(path, error) from error
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the model.safetensors at ``path`` is there and as long as its header says."""
+    try:
+        _read_entries(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def _read_entries(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The metadata and the tensors' entries of a safetensors file of nstr3d."""
     from nstr3d.model.schema import unique
@@ -90,7 +99,13 @@ def _read_entries(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
             if not 2 <= length <= min(LARGEST_HEADER, path.stat().st_size - 8):
                 raise ValueError("it is truncated or not a safetensors file")
             entries = json.loads(file.read(length), object_pairs_hook=unique)
-        metadata = entries.pop("__metadata__", {})
+        metadata = entries.pop("__metadata__", {}) if isinstance(entries, dict) else None
+        if not isinstance(metadata, dict):
+            raise ValueError("its header is no table of tensors")
+        ends = [each["data_offsets"][1] for each in entries.values()]
+        size, promised = path.stat().st_size, 8 + length + max(ends, default=0)
+        if size != promised:
+            raise ValueError(f"it holds {size:,} bytes where its header promises {promised:,}")
         if not str(metadata.get(FORMAT)).startswith("nstr3d-"):
             raise ValueError("it is a safetensors file, but not of nstr3d")
     except MALFORMED as error:
