@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,11 @@ def test_degrees_and_thin_solids_are_suspicious(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.stl", "-a.stl", "a b.stl", "it's;touch b.stl", "a\n\x1b[31m$(b)'\\.stl", "ä.stl"]
+    "name",
+    [
+        *("a.stl", "-a.stl", "a b.stl", "it's;touch b.stl", "a\n\x1b[31m$(b)'\\.stl", "ä.stl"),
+        *("a\U000e00412.stl", os.fsdecode(b"a\xff2.stl")),  # neither can be printed
+    ],
 )
 def test_the_command_is_one_that_a_shell_takes(tmp_path, monkeypatch, capsys, name):
     monkeypatch.chdir(tmp_path)
@@ -92,7 +97,8 @@ def test_the_command_is_one_that_a_shell_takes(tmp_path, monkeypatch, capsys, na
     (tmp_path / "ball.stl").rename(tmp_path / name)
     command = check_file(Path(name))["command"]
     echoed = ["bash", "-c", f"nstr3d() {{ printf '%s|' \"$@\"; }}; {command}"]
-    words = subprocess.run(echoed, capture_output=True, check=True).stdout.decode().split("|")
+    words = subprocess.run(echoed, capture_output=True, check=True).stdout
+    words = os.fsdecode(words).split("|")
     assert words[0] == "fit"
     assert words[1] == (f"./{name}" if name.startswith("-") else name)
     assert cli.main(["check", f"./{name}"]) == 0

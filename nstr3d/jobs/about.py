@@ -33,7 +33,9 @@ def command(word: str, path: Path) -> str:
     if text.isprintable():
         return f"nstr3d {word} {shlex.quote(text)}"
     letters = (
-        "\\" + each if each in "\\'" else each if each.isprintable() else f"\\u{ord(each):04x}"
+        each
+        if each.isprintable() and each not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(each))
         for each in text
     )
     return f"nstr3d {word} $'{''.join(letters)}'"  # of bash, zsh and ksh

@@ -54,7 +54,8 @@ _PACKED: ContextVar[dict[tuple, tuple] | None] = ContextVar("_PACKED", default=N
 @contextmanager
 def unchanged() -> Iterator[None]:
     """A context, or a decorator, in which no compiled step changes weights: those of a field are
-    copied into the kernels' arrays once, not at every call. Changes by torch are seen."""
+    copied into the kernels' arrays once, not at every call. Changes by torch are seen, except those
+    of inference tensors, which torch does not count."""
     kept = _PACKED.get()
     before = _PACKED.set({} if kept is None else kept)
     try:
