@@ -115,6 +115,7 @@ def test_the_page_shows_what_the_tracer_sees_and_its_controls_work(model: Fit, t
         tab.get_by_label("Cut", exact=True).check()
         served_until(tab, page, lambda: page.shown.plane is not None)
         tab.get_by_label("Cut", exact=True).uncheck()
+        # a change that came before must not leave the coarse picture
         tab.get_by_label("Sphere traced", exact=True).check()
         served_until(tab, page, lambda: any(view for view, _ in page.views.values()))
         served_until(tab, page, lambda: traced(seen(tab), camera(), model))

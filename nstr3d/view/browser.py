@@ -103,12 +103,12 @@ class Page:
         """Serves the page until interrupted."""
         while True:
             self.changed.wait(0.1)
-            self.changed.clear()
             self.refresh()
 
     def refresh(self) -> None:
         """Applies the changed settings of the controls, then sphere traces the views whose camera
         has stopped."""
+        self.changed.clear()
         now, before = self.controls.settings(), self.shown
         if now != before:
             shaping = [
@@ -257,26 +257,28 @@ class Page:
                     client.scene.set_background_image(self.backdrop, "png")
                     self.views[number] = (None, time.monotonic())
                 elif time.monotonic() - moved > SETTLED:
-                    self.views[number] = (view, moved)
-                    self._show_traced(client, now)
+                    whole = self._show_traced(client, now)
+                    self.views[number] = (view if whole else None, moved)
 
     def camera(self, client: Any) -> Camera:
         """A visitor's camera in world units, whose picture has the aspect ratio of the page."""
         return camera_of(client.camera, self.bounds, self.scale)
 
-    def _show_traced(self, client: Any, now: Settings) -> None:
+    def _show_traced(self, client: Any, now: Settings) -> bool:
+        """Shows a visitor finer and finer pictures. Returns whether the finest is shown: a change
+        of the controls ends the work, even one that is taken back."""
         views = traced(shown(self.sdfs, now), self.camera(client), self.scale)
         while True:
             try:
                 view = next(views, None)
             except ValueError as error:  # the camera is inside the surface
                 self.controls.status.content = literal(str(error))
-                return
+                return True
             if view is None:
-                return
+                return True
             client.scene.set_background_image(view[0], "png", depth=view[1])
             if self.changed.is_set():
-                return
+                return False
 
 
 def free_port(host: str, port: int) -> int:
