@@ -693,6 +693,9 @@ def test_the_summary_counts_and_says_how_to_go_on():
     assert "700 shapes/hour" in text
     assert "a: why" in text
     assert "status <> 'done'" in text
+    listed = summary(Standing(total=3, fitted=1, failed=2, refused=2), "out")
+    assert "2 of the failures are faults of rows of the list or of names: mend them" in listed
+    assert "status <> 'done'" not in listed
 
 
 def test_rows_are_replaced_not_repeated(tmp_path):

@@ -100,7 +100,7 @@ def pcd(kind: str) -> bytes:
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "rows.npy": (lambda: npy(f"({ROWS}, 3)"), "promises an array of 1000000000000 x 3 values in"),
-    "negative.npy": (lambda: npy("(-1, 3)"), "promises an array of -1 x 3 values"),
+    "negative.npy": (lambda: npy("(-1, 3)"), "promises an array of shape (-1, 3); it is damaged"),
     "wrapped.npy": (lambda: npy(f"({2**40}, {2**40})"), "promises an array of 1099511627776 x"),
     "record.npy": (
         lambda: npy(f"({ROWS},)", "[('x', '<f4'), ('y', '<f4'), ('z', '<f4')]"),
@@ -108,18 +108,21 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "large.npz": (lambda: zipped(points_npy=npy("(250000000000, 3)", "'<i1'")), "would take 12"),
     "short.npz": (lambda: zipped(points_npy=npy(f"({ROWS}, 3)", "'<f8'")), "but holds 43980465"),
-    "pixels.png": (lambda: png(2**31 - 1, 2**31 - 1), "promises more than 178,956,970 pixels"),
-    "rows.png": (lambda: png(1, 2**31 - 1), "promises more than 178,956,970 pixels"),
+    "pixels.png": (lambda: png(2**31 - 1, 2**31 - 1), "promises 4,611,686,014,132,420,609 pixels"),
+    "rows.png": (lambda: png(1, 2**31 - 1), "promises 2,147,483,647 pixels; at most 178,956,970"),
     "picture.jpg": (
         lambda: saved_picture("JPEG", b"\0\x10\0\x18", b"\xff\xff\xff\xff"),
-        "promises more than 178,956,970 pixels",
+        "pixels; at most 178,956,970 are read",
     ),
     "picture.bmp": (
         lambda: saved_picture("BMP", bytes([24, 0, 0, 0, 16, 0]), bytes([0, 0, 16, 0, 0, 1])),
-        "promises more than 178,956,970 pixels",
+        "pixels; at most 178,956,970 are read",
     ),
-    "picture.ppm": (lambda: b"P6\n99999999 99999999\n255\n" + bytes(99), "promises more than 178"),
-    "picture.tif": (lambda: tiff(2**31 - 1, 2**31 - 1), "promises more than 178,956,970 pixels"),
+    "picture.ppm": (
+        lambda: b"P6\n99999999 99999999\n255\n" + bytes(99),
+        "promises 9,999,999,800,000,001 pixels",
+    ),
+    "picture.tif": (lambda: tiff(2**31 - 1, 2**31 - 1), "pixels; at most 178,956,970 are read"),
     "text.ply": (lambda: ply("ascii"), "promises 1000000000000 points but holds 9;"),
     "binary.ply": (lambda: ply("binary_little_endian"), "points but holds 4;"),
     "text.pcd": (lambda: pcd("ascii"), "promises 1000000000000 points but holds 9;"),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from nstr3d.geometry.cloud import prepare as module
 from nstr3d.geometry.cloud.distance import LIPSCHITZ, CloudDistance
 from nstr3d.geometry.cloud.orient import estimate_normals, orient, outward_normals, turn_outward
 from nstr3d.geometry.cloud.patches import fit_patches
-from nstr3d.geometry.cloud.prepare import LEAST_POINTS, _averaged, outliers, prepare
+from nstr3d.geometry.cloud.prepare import LEAST_POINTS, _averaged, _distinct, outliers, prepare
 from nstr3d.geometry.cloud.spanning import Spanning
 from nstr3d.geometry.cloud.winding import CloudWinding
 from nstr3d.geometry.mesh.distance import MeshDistance
@@ -379,6 +380,19 @@ def test_scattered_outliers_are_found_and_no_others():
     assert mask[3000:].mean() > 0.95
     first = surface(PointCloud(np.concatenate([cloud.points, far])))
     assert sphere_error(first.mesh).mean() < 0.003
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_the_first_of_equal_points_stays(alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    points = random.integers(-3, 4, (4000, 3)) * np.array([0.1, 1e-30, 1e20])
+    points[random.random(points.shape) < 0.1] *= -1  # some zeros become -0.0
+    if alike:  # different points have one key
+        monkeypatch.setattr(module, "_row_keys", lambda points: np.zeros(len(points), np.uint64))
+    _, first = np.unique(points, axis=0, return_index=True)
+    np.testing.assert_array_equal(_distinct(points), np.sort(first))
+    with pytest.raises(ValueError, match="only 1 of the 5000 points are distinct"):
+        _distinct(np.full((5000, 3), 0.3))
 
 
 def test_the_surface_moves_with_the_points():

@@ -150,6 +150,26 @@ def test_gradients_do_not_depend_on_what_was_in_memory(workers, monkeypatch) -> 
         torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("levels", [DEFAULT, MIXED, QUADRATIC, BOTH])
+def test_a_point_that_is_no_number_has_no_value_and_harms_no_other(levels) -> None:
+    parts, weights = model(levels, 24, 1)
+    points = points_of(1300)
+    bad = torch.arange(len(points)) % 7 == 3
+    spoiled = torch.where(bad[:, None] & (torch.arange(3) == 1), torch.nan, points)
+    mine, my_weights = learned(parts, weights, torch.float32)
+
+    def plain(at: Tensor) -> Tensor:
+        return evaluate(at.double(), parts, weights)
+
+    def kernel(at: Tensor) -> Tensor:
+        return fused(at, mine, my_weights, Layout(mine)).detach()
+
+    for values in (plain, kernel):
+        whole, holed = values(points), values(spoiled)
+        assert holed[bad].isnan().all()
+        torch.testing.assert_close(holed[~bad], whole[~bad], rtol=0, atol=1e-5)
+
+
 def test_second_derivatives_are_refused() -> None:
     parts, weights = learned(*model(DEFAULT, 8, 1), torch.float32)
     assert weights is not None

@@ -205,6 +205,15 @@ def test_the_default_thickness_is_two_cells(tmp_path):
     assert stages.identity["thickness"] == stages.prepared.thickness
 
 
+def test_a_sheet_thinner_than_single_precision_is_refused(tmp_path):
+    square = Mesh(
+        np.array([[0, 0, 0], [2, 0, 0], [2, 2, 0], [0, 2, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])
+    )
+    job = replace(job_for(tmp_path, square, steps=20), parts=Parts(thickness=1e-30))
+    with pytest.raises(ValueError, match=r"thickness 1e-30 is below 1e-06 of the longest side, 2,"):
+        run(job)
+
+
 @pytest.mark.parametrize("thickness", [0.0, -1.0, math.inf])
 def test_a_thickness_must_be_positive_and_finite(tmp_path, thickness):
     with pytest.raises(ValueError, match="thickness must be positive"):

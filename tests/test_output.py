@@ -215,6 +215,21 @@ def test_files_that_appear_during_a_run_are_not_replaced(
     assert set(contents(apart)) == IMAGES
 
 
+def test_a_forged_report_has_no_file_replaced_that_no_job_writes(tmp_path: Path) -> None:
+    job = picture_job(tmp_path)
+    run_signal(job)
+    others = ("thesis.tex", "../a.png", "sub", "unfinished")
+    (job.folder / "thesis.tex").write_text("mine")
+    (job.folder / "sub").mkdir()
+    report = json.loads((job.folder / REPORT).read_text())
+    for files in ([*report["files"], *others], "thesis.tex", {"thesis.tex": 1}, [["thesis.tex"]]):
+        (job.folder / REPORT).write_text(json.dumps(report | {"files": files}))
+        run_signal(changed(job, overwrite=True))
+    assert (job.folder / "thesis.tex").read_text() == "mine"
+    assert (job.folder / "sub").is_dir()
+    assert job.path.is_file()
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_of_two_processes_with_one_output_one_fails_and_says_so(
     tmp_path: Path, overwrite: bool

@@ -60,6 +60,8 @@ def test_a_combination_stands_as_its_first_fit_does(torus_fit: Fit, tmp_path: Pa
     assert [fit.up for fit in fits_of(both)] == ["z", torus_fit.up]
     save_sdf(tmp_path / "a.safetensors", both)
     assert up_of(load_sdf(tmp_path / "a.safetensors")) == "z"
+    save_sdf(tmp_path / "b.safetensors", both, up="-x")
+    assert up_of(load_sdf(tmp_path / "b.safetensors")) == "-x"
     assert up_of(P.sphere() | P.box()) == "y"
 
 
@@ -227,7 +229,9 @@ def test_combine_writes_a_model_that_other_commands_take(models, tmp_path: Path,
     assert cli.main(["export", str(model), "--to", "onnx", "--out", str(tmp_path / "a.onnx")]) == 1
     assert "needs the model of a fit" in capsys.readouterr().err
     again = ["combine", str(model), models[1], "--difference", "--out", str(tmp_path / "b"), *SMALL]
-    assert cli.main(again) == 0
+    assert cli.main([*again, "--up", "z"]) == 0
+    assert json.loads((tmp_path / "b" / "report.json").read_text())["input"]["up"] == "z"
+    assert up_of(load_sdf(tmp_path / "b" / "model.safetensors")) == "z"
 
 
 @pytest.mark.parametrize(

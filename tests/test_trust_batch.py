@@ -228,8 +228,10 @@ def test_a_wrong_lock_is_no_lock(entry: str, tmp_path: Path) -> None:
         store.write(f"{RUNS}/less.json", json.dumps(without).encode())
     for name, data in {"list": b"[]", "text": b"x", "deep": b"[" * 9999, "none": b""}.items():
         store.write(f"{RUNS}/{name}.json", data)
+    store.write(f"{RUNS}/note.txt", b"a file of someone else")
     with working_on(store, (1, 1), silence=60.0):
-        pass
+        assert len(store.names(RUNS)) == 2  # the run's own record and the note
+    assert store.names(RUNS) == ["note.txt"]
     assert tuple(read_lock(json.dumps(LOCKED).encode())["shard"]) == (1, 1)
 
 
@@ -310,7 +312,7 @@ def test_a_run_with_bad_rows_and_a_foreign_report_fits_what_is_good(tmp_path: Pa
     assert not (tmp_path / "up").exists()
     assert (out / OVERVIEW).is_file()
     assert (out / CATALOGUE).is_file()
-    assert run_batch(job) == Standing(total=4, skipped=4, failed_before=3)
+    assert run_batch(job) == Standing(total=4, skipped=4, failed_before=3, refused=3)
     assert Dataset(out).ids == ("good",)
 
 

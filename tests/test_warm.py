@@ -2,6 +2,7 @@
 job starts from it."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,8 @@ def test_what_cannot_be_started_from_is_refused(job, tmp_path) -> None:
         changed(job, params=5000)
     with pytest.raises(FileNotFoundError, match=r"nothing to start from"):
         run(changed(job, start=tmp_path / "none.safetensors"))
+    with pytest.raises(ValueError, match=r"^/dev/zero is no regular file"):
+        run(changed(job, start=Path("/dev/zero")))
     siren = SirenConfig(width=8, depth=1).build(3, 1)
     save(
         tmp_path / "siren.safetensors",

@@ -84,9 +84,10 @@ class Standing:
 
     Of ``total`` shapes, ``skipped`` were up to date, ``fitted`` were fitted by this run, ``failed``
     could not be fitted, and ``running`` are in progress. Of those skipped, ``failed_before`` could
-    not be fitted by an earlier run. ``seconds`` is the time since fitting began. ``errors`` holds
-    the id and the error of the first three failures. ``unread`` names the files of shapes that are
-    in formats that are not read; they do not count as shapes.
+    not be fitted by an earlier run. ``refused`` counts shapes that are never fitted, because of a
+    fault of their row in the list or of their name. ``seconds`` is the time since fitting began.
+    ``errors`` holds the id and the error of the first three failures. ``unread`` names the files of
+    shapes that are in formats that are not read; they do not count as shapes.
     """
 
     total: int = 0
@@ -94,6 +95,7 @@ class Standing:
     fitted: int = 0
     failed: int = 0
     failed_before: int = 0
+    refused: int = 0
     running: int = 0
     seconds: float = 0.0
     errors: list[tuple[str, str]] = field(default_factory=list)
@@ -137,7 +139,12 @@ def run_batch(
             for shape in shapes
             if (task := _task(job, out, shape, known.get(shape.id), chosen, shape.id in lost))
         ]
-        standing = Standing(total=len(shapes), skipped=len(shapes) - len(tasks), unread=unread)
+        standing = Standing(
+            total=len(shapes),
+            skipped=len(shapes) - len(tasks),
+            refused=sum(bool(shape.fault) for shape in shapes),
+            unread=unread,
+        )
         tried = {task.shape.id for task in tasks}
         standing.failed_before = sum(
             shape.id not in tried and shape.id in known and known[shape.id].status != "done"

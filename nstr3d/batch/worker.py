@@ -101,8 +101,6 @@ def _fetch(place: str, scratch: Path) -> Path:
     """
     if is_local(place):
         path = Path(place)
-        if path.exists() and not path.is_file():
-            raise ValueError(f"{path} is no regular file, so there is nothing to read")
         check_readable(path)
         return path
     fs, remote = filesystem(place)

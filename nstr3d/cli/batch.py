@@ -102,7 +102,13 @@ def summary(standing: Standing, out: str) -> str:
     if standing.ended:
         lines.append(f"{standing.seconds:.0f} s, {standing.per_hour:,.0f} shapes/hour")
     lines += [f"  {name}: {reason}" for name, reason in standing.errors]
-    if standing.failed or standing.failed_before:
+    failed = standing.failed + standing.failed_before
+    if standing.refused:
+        lines.append(
+            f"{standing.refused:,} of the failures are faults of rows of the list or of names: "
+            "mend them and run the same command again"
+        )
+    if failed > standing.refused:
         lines.append("""to try them again: the same command with --where "status <> 'done'\"""")
     if standing.unread:
         lines.append(describe_unread(standing.unread))

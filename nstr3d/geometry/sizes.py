@@ -14,7 +14,7 @@ def check_size(points: np.ndarray, what: str, size: float | None = None) -> None
     all of the points belong to it. A shape of size zero is left to other checks.
     """
     limits = f"sizes from {SIZES[0]} to {SIZES[1]} units work, so scale it"
-    reach = float(np.abs(points).max())
+    reach = float(max(points.max(), -points.min()))
     if reach > SIZES[1]:
         raise ValueError(f"The {what} reaches out to {reach:.1e}; {limits} down.")
     size = float(np.ptp(points, axis=0).max()) if size is None else size

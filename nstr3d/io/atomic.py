@@ -120,13 +120,15 @@ def json_text(data: Any, indent: int | None = None) -> str:
 
 def check_readable(path: Path) -> None:
     """Raises ``FileNotFoundError`` if ``path`` does not exist, ``IsADirectoryError`` if it is a
-    folder, and ``ValueError`` if it is an empty file."""
+    folder, and ``ValueError`` if it is a pipe, a device or an empty file."""
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file inside it")
     if not path.exists():
         raise FileNotFoundError(
             f"{path} {'is a link to nothing' if path.is_symlink() else 'does not exist'}"
         )
+    if not path.is_file():
+        raise ValueError(f"{path} is no regular file, so there is nothing to read; name a file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,9 +95,11 @@ def load_picture(path: str | os.PathLike[str]) -> Picture:
     except ContentError:
         raise
     except Image.DecompressionBombError as error:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        pixels = re.search(r"\d+", str(error))  # Pillow's sentence begins with the count
+        promised = f"{int(pixels[0]):,}" if pixels else "too many"
         raise ContentError(
-            f"{path} promises more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which are "
-            "not read; shrink it"
+            f"{path} promises {promised} pixels; at most {most:,} are read, so shrink it"
         ) from error
     except Exception as error:  # decoders raise any exception for a damaged file
         raise ContentError(

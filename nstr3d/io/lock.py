@@ -198,6 +198,9 @@ def _refuse_others(lock: Lock, policy: Policy) -> None:
     records = lock.records
     names = (f"{RUNS}/{entry}" for entry in records.names(RUNS))
     others = {name: read_record(records, name) for name in names if name != lock.name}
+    for name in (name for name, run in others.items() if run is None and name.endswith(".json")):
+        with contextlib.suppress(OSError):  # no run writes there, and the folder could not go
+            records.remove(name)
     rivals = {name: run for name, run in others.items() if run and policy.excludes(run)}
     deadline, warned = time.monotonic() + policy.silence, False
     while rivals:

@@ -222,7 +222,9 @@ def _check_indices(
             f"{path}: the face on line {line} names vertex 0, but OBJ counts from 1; export it "
             "again"
         )
+    is_beyond = abs(float(written[corner])) >= 2.0**62  # the parser ends at 2^63
+    name = "a number beyond 2^62" if is_beyond else f"vertex {written[corner]}"
     raise ContentError(
-        f"{path}: the face on line {line} names vertex {written[corner]}, but the file has {held} "
-        "vertices; it is damaged or cut short"
+        f"{path}: the face on line {line} names {name}, but the file has {held} vertices; it is "
+        "damaged or cut short"
     )

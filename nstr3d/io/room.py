@@ -34,7 +34,9 @@ def read_array(file: IO[bytes], held: int, path: Path) -> np.ndarray:
     read_header = "read_array_header_1_0" if version == (1, 0) else "read_array_header_2_0"
     shape, _, kind = getattr(np.lib.format, read_header)(file)
     count, rest = math.prod(shape), held - file.tell()
-    if not kind.hasobject and (min(shape, default=1) < 0 or count * kind.itemsize > rest):
+    if min(shape, default=1) < 0:
+        raise ContentError(f"{path} promises an array of shape {shape}; it is damaged")
+    if not kind.hasobject and count * kind.itemsize > rest:
         raise ContentError(
             f"{path} promises an array of {' x '.join(map(str, shape)) or 'one'} values in "
             f"{count * kind.itemsize} bytes but holds {rest}; it is cut short or damaged"

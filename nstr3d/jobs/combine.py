@@ -25,6 +25,7 @@ from nstr3d.render.ground import Ground
 from nstr3d.render.traced import RenderConfig, render
 from nstr3d.surface.extract import EmptySurface, extract_mesh
 from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.types import Up
 
 
 def run_combine(job: CombineJob, listener: Listener | None = None) -> Outcome:
@@ -61,6 +62,7 @@ class CombineStages(Stages):
         first, *others = self.parts
         operation = getattr(first, self.job.operation)
         self.sdf = operation(*others, radius=self.job.radius)
+        self.up: Up = up_of(self.sdf) if self.job.up == "auto" else self.job.up
 
     def sample(self) -> None:
         """There is nothing to sample."""
@@ -86,7 +88,7 @@ class CombineStages(Stages):
         self.components, self.watertight = about or (None, None)
 
     def publish(self, folder: Path) -> dict[str, Any]:
-        save_sdf(folder / MODEL, self.sdf)
+        save_sdf(folder / MODEL, self.sdf, None if self.job.up == "auto" else self.up)
         save_mesh(folder / MESH, self.extracted, normals=vertex_normals(self.sdf, self.extracted))
         if self.picture is not None:
             save_image(folder / PICTURE, self.picture)
@@ -95,7 +97,7 @@ class CombineStages(Stages):
                 "paths": [str(path) for path in self.job.paths],
                 "operation": self.job.operation,
                 "radius": self.job.radius,
-                "up": up_of(self.sdf),
+                "up": self.up,
                 "warnings": self.run.warnings,
             },
             "field": {"name": "combination", "bytes": (folder / MODEL).stat().st_size},
@@ -113,7 +115,7 @@ class CombineStages(Stages):
         }
 
     def _picture(self) -> Any:
-        size, up = self.job.picture, up_of(self.sdf)
+        size, up = self.job.picture, self.up
         view = best_view(self.extracted, up)
         camera = Camera.around(self.extracted.bounds, *view, width=size, height=size, up=up)
         return render(self.sdf, camera, RenderConfig(ground=Ground()))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.ranges import (
     LARGEST_PICTURE,
+    check_choice,
     check_not_negative,
     check_range,
     check_resolution,
 )
+from nstr3d.types import Up
 
 MOST = 64  # models of one combination
 
@@ -37,6 +40,8 @@ class CombineJob:
     """Cells of the extraction grid along the longest side."""
     picture: int = 768
     """Width and height in pixels of the picture; 0 makes none."""
+    up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
+    """The axis that points up in pictures, now and later; auto takes what the first model notes."""
     overwrite: bool = False
     """Replace results that are already there."""
 
@@ -48,6 +53,7 @@ class CombineJob:
         if not 2 <= len(self.paths) <= MOST:
             text = "A combination is of 2 to {} models, not of {}."
             raise ValueError(Message(text, MOST, len(self.paths)))
+        check_choice(self, "up", ("auto", *get_args(Up)))
         check_not_negative(self, "radius")
         check_range(self, radius=(0, 1e15), picture=(0, LARGEST_PICTURE))
         check_resolution(self.resolution)

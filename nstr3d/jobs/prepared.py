@@ -17,7 +17,10 @@ from nstr3d.geometry.mesh.union import Union, inner_share, unite_self
 from nstr3d.jobs.doubts import far_warnings, step_warnings
 from nstr3d.jobs.meshwarnings import check_mesh, check_solid, warnings_of
 from nstr3d.jobs.solid import turned_warnings, union_warnings
+from nstr3d.system import Message
 from nstr3d.types import Box, Mesh
+
+THINNEST = 1e-6  # thickness of a sheet in longest sides: what single precision can tell apart
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,15 @@ def prepare_mesh(
     first, because tolerances of repair depend on the size of the mesh. Far parts without area count
     as degenerate, as such parts elsewhere do. Open surfaces become sheets
     if ``thickness`` gives their thickness for the box of the mesh; strays are then kept. Raises
-    ValueError for a mesh that is too large or too small, for one that encloses nothing, and as
-    `repair` does.
+    ValueError for a mesh that is too large or too small, for one that encloses nothing, for a
+    thickness below a millionth of the longest side, and as `repair` does.
     """
     check_mesh(original)
     merged, count = merge_vertices(original)
     merged, far, dropped = _without_far(merged, drop_far, strays=thickness is None)
     empty = [part for part in dropped if part.empty]
     dropped = tuple(part for part in dropped if not part.empty)
-    thick = thickness and thickness(merged.bounds)
+    thick = thickness and _check_thickness(thickness(merged.bounds), merged.bounds)
     whole, repairs, part = repair_parts(merged, merged=count)
     repairs = dataclasses.replace(
         repairs,
@@ -92,6 +95,14 @@ def unite_overlap(prepared: Prepared, distance: MeshDistance) -> Prepared:
         union, share = union.followed_by(later), inner_share(MeshDistance(mesh))
     warnings = (*prepared.warnings, *union_warnings(union, share))
     return dataclasses.replace(prepared, mesh=mesh, union=union, warnings=warnings)
+
+
+def _check_thickness(thickness: float, bounds: Box) -> float:
+    longest = float(bounds.extent.max())
+    if thickness < THINNEST * longest:
+        text = "<thickness> {:.3g} is below {} of the longest side, {:.3g}, so no sheet is left."
+        raise ValueError(Message(text, thickness, THINNEST, longest))
+    return thickness
 
 
 def _without_far(

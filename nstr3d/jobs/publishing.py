@@ -22,6 +22,13 @@ from nstr3d.jobs.stages import stop_on_signal
 
 REPORT = "report.json"
 FILES = "files"  # the report's entry on the names of the set
+# All names that jobs give to files of a set.
+NAMES = {
+    *("model.safetensors", "model.nstq", "checkpoint.safetensors", REPORT),
+    *("mesh.ply", "render.png", "image.png", "sound.wav", "comparison.png"),
+    *("flow.png", "residual.png", "segments.ply"),
+    *("lines.ply", "lines.glb", "lines.vtp", "lines.json"),
+}
 FORMER = ".writing-*"  # hidden folders of earlier versions
 
 
@@ -202,10 +209,14 @@ def publish(
 
 
 def listed(out: Path) -> set[str]:
-    """The files of the set in ``out`` that its report lists; none if it has no such report."""
+    """The files of the set in ``out`` that its report lists; none if it has no such report.
+
+    A report may come from anyone and the files are replaced, so names that no job gives are left
+    out.
+    """
     try:
         names = json.loads((out / REPORT).read_bytes())[FILES]
-        return {name for name in names if Path(name).name == name and (out / name).is_file()}
+        return {name for name in names if name in NAMES and (out / name).is_file()}
     except (OSError, ValueError, LookupError, TypeError):
         return set()
 

@@ -11,6 +11,7 @@ from nstr3d.io.atomic import remove_leftovers
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.publishing import REPORT, check_output
+from nstr3d.model.header import check_regular
 
 MODEL, MESH, PICTURE = "model.safetensors", "mesh.ply", "render.png"
 CHECKPOINT = "checkpoint.safetensors"
@@ -53,11 +54,8 @@ def check_files(job: SurfaceJob, publishing: bool = False) -> None:
     """Raises OSError if a result cannot be written or would replace another, or, before any work,
     if the start model or the checkpoint to resume is missing."""
     folder, present = job.folder, checkpoints(job.folder)
-    if job.start is not None and not publishing and not job.start.is_file():
-        raise FileNotFoundError(
-            f"{job.start} does not exist, so there is nothing to start from; name a "
-            "model.safetensors."
-        )
+    if job.start is not None and not publishing:
+        check_start(job.start)
     if job.output.resume and not publishing and not present:
         raise FileNotFoundError(
             Message(
@@ -76,6 +74,15 @@ def check_files(job: SurfaceJob, publishing: bool = False) -> None:
         else ""
     )
     check_output(folder, OWNED, job.output.overwrite, expected, going_on)
+
+
+def check_start(path: Path) -> None:
+    """Raises FileNotFoundError or ValueError unless there is a file to start from."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} does not exist, so there is nothing to start from; name a model.safetensors."
+        )
+    check_regular(path)
 
 
 def remove_unfinished(place: Unfinished) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from nstr3d.io import save_json
 from nstr3d.jobs.messages import Message, sentence
-from nstr3d.jobs.publishing import FILES, REPORT, publish, writing_alone
+from nstr3d.jobs.publishing import FILES, NAMES, REPORT, publish, writing_alone
 from nstr3d.jobs.stages import Clock, Interrupted, Listener, Outcome
 
 T = TypeVar("T")
@@ -148,6 +148,7 @@ def walk(stages: Stages) -> Outcome:
         with publish(out, stages.owned, lock, check, published) as folder:
             report = stages.publish(folder) | run.failed
             written = {path.name for path in folder.iterdir()} | {REPORT}
+            assert written <= NAMES, written - NAMES
             files = tuple(name for name in stages.names if name in written)
             report |= {FILES: list(files)}
             save_json(folder / REPORT, report)

@@ -13,6 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ MOST_WHOLE = 1 << 53  # number that a float holds
 LARGEST = 1e60  # coordinate of the bounds of a part
 
 
-def save_sdf(path: str | os.PathLike[str], sdf: Sdf) -> None:
+def save_sdf(path: str | os.PathLike[str], sdf: Sdf, up: Up | None = None) -> None:
     """Writes a fit's signed distance, a primitive, or a combination of them to one file,
     atomically.
 
+    The file notes for every fit that the axis ``up`` points up, by default what the fit notes.
     Raises TypeError for another object, OSError if the file cannot be written, and ValueError if a
     part was made by other functions than those of nstr3d, such as `displace`, if the tree is too
     large, or if a fit could not be loaded again.
@@ -76,7 +78,9 @@ def save_sdf(path: str | os.PathLike[str], sdf: Sdf) -> None:
     expect(sdf, Sdf, "sdf")
     fits: list[Fit] = []
     try:
-        text = {"tree": _encode(sdf, fits, [0], 0), "fits": [header_of(fit) for fit in fits]}
+        tree = _encode(sdf, fits, [0], 0)
+        headers = [header_of(_standing(fit, up)) for fit in fits]
+        text = {"tree": tree, "fits": headers}
     except ValueError as error:
         raise ValueError(f"{path} was not written: {one_line(error).rstrip('.')}.") from None
     tensors = {  # copies, since two fits of one field would share them
@@ -120,6 +124,10 @@ def up_of(sdf: Sdf) -> Up:
     """The axis that points up, as the first fit of ``sdf`` notes it; y without a fit."""
     fits = fits_of(sdf)
     return fits[0].up if fits else "y"
+
+
+def _standing(fit: Fit, up: Up | None) -> Fit:
+    return replace(fit, provenance={**fit.provenance, "up": up}) if up else fit
 
 
 def _encode(value: Any, fits: list[Fit], count: list[int], depth: int) -> Any:

@@ -138,13 +138,31 @@ def prepare(
 def _distinct(points: np.ndarray) -> np.ndarray:
     """The first index of each distinct point of ``points (n, 3)``, in order; ValueError if these
     are too few for a surface."""
-    _, first = np.unique(points, axis=0, return_index=True)
+    key = _row_keys(points)
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    again = np.flatnonzero(key[1:] == key[:-1])
+    if (points[order[again]] == points[order[again + 1]]).all():
+        first = np.delete(order, again + 1)
+    else:  # two different points have one key
+        _, first = np.unique(points, axis=0, return_index=True)
     if len(first) < LEAST_POINTS:
         raise ValueError(
             f"only {len(first)} of the {len(points)} points are distinct; a surface needs at "
             f"least {LEAST_POINTS}"
         )
     return np.sort(first)
+
+
+def _row_keys(points: np.ndarray) -> np.ndarray:
+    """A uint64 ``(n,)`` for each of ``points (n, 3)`` float64, equal for equal points. Sorting the
+    keys takes a tenth of the time of sorting the points."""
+    key = np.zeros(len(points), np.uint64)
+    for axis in points.T:
+        key ^= (axis + 0.0).view(np.uint64)  # -0.0 equals 0.0, so the key of both is that of 0.0
+        key *= np.uint64(0x9E3779B97F4A7C15)
+        key ^= key >> np.uint64(32)
+    return key
 
 
 def check(cloud: PointCloud) -> None:
@@ -161,7 +179,7 @@ def check(cloud: PointCloud) -> None:
             f"{(~finite).sum()} of {len(points)} points are not finite; a surface needs at least "
             f"{LEAST_POINTS} finite ones"
         )
-    check_size(points[finite], "point cloud")
+    check_size(points if finite.all() else points[finite], "point cloud")
 
 
 def _usable(
@@ -178,7 +196,8 @@ def _usable(
         origins[:] = False
     kept = finite & ~origins
     if normals is None:
-        return points[kept], None, (int((~finite).sum()), int(origins.sum()), 0)
+        usable = points if kept.all() else points[kept]
+        return usable, None, (int((~finite).sum()), int(origins.sum()), 0)
     with np.errstate(invalid="ignore", over="ignore"):
         length = np.linalg.norm(normals, axis=1)
     without = kept & ~((length > 1e-12) & np.isfinite(length))
