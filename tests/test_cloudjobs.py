@@ -13,7 +13,6 @@ from quick import QUICK, WORDS, changed
 from nstr3d.cli.command import main
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.io import load_image, load_mesh, save_mesh
-from nstr3d.jobs import cloud as cloudjobs
 from nstr3d.jobs import surface
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
@@ -109,8 +108,10 @@ def test_trimming_opens_the_mesh_where_there_were_no_points(tmp_path):
 def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept(
     tmp_path, monkeypatch
 ):
-    def with_bubble(sdf, resolution):
-        extraction, ball = surface.extract_surface(sdf, resolution), sphere(1)
+    real = surface.extract_surface
+
+    def with_bubble(*asked):
+        extraction, ball = real(*asked), sphere(1)
         low = extraction.mesh.bounds.centre
         pieces = [extraction.mesh, Mesh(ball.vertices * 0.01 + low, ball.faces)]
         first = len(pieces[0].vertices)
@@ -120,7 +121,7 @@ def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept
         )
         return replace(extraction, mesh=Mesh(*joined))
 
-    monkeypatch.setattr(cloudjobs, "extract_surface", with_bubble)
+    monkeypatch.setattr(surface, "extract_surface", with_bubble)
     away = np.array([9.0, 0, 0, 0, 0, 0])
     for name, table, components in (
         ("one", points(), 1),

@@ -27,9 +27,10 @@ from nstr3d.model.exchange import (
 )
 from nstr3d.render.framing import view_of
 from nstr3d.sdf import Sdf
-from nstr3d.surface.extract import extract_mesh
+from nstr3d.surface.certified import describe
+from nstr3d.surface.extract import extract
 from nstr3d.surface.vertexnormals import vertex_normals
-from nstr3d.types import Up
+from nstr3d.types import Mesh, Up
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
@@ -49,9 +50,10 @@ def export_model(options: Export) -> None:
         "iso": "html glb ply obj stl",
         "title": "html",
         "streamlines": "html",
+        "certified": "glb ply obj stl",
     }
     for name, formats in allowed.items():
-        if getattr(options, name) is not None and options.to not in formats.split():
+        if getattr(options, name) not in (None, False) and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     out = options.out or options.model.with_suffix(f".{options.to}")
     if options.to in MESHES:
@@ -90,7 +92,8 @@ def _write(
     elif options.to == "npz":
         _save_npz(out, sdf, resolution)
     else:
-        _save_meshes(levels, sdf, resolution, chosen_up(options.up or "auto", sdf))
+        mesh = _surface(sdf, resolution, options.certified)
+        _save_meshes(levels, mesh, sdf, chosen_up(options.up or "auto", sdf))
         return
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
     if options.to == "onnx" and fit is not None and (origin := onnx_origin(fit)) is not None:
@@ -121,10 +124,17 @@ def _levels(options: Export, out: Path) -> dict[Path, int | None]:
     return levels
 
 
-def _save_meshes(levels: dict[Path, int | None], sdf: Sdf, resolution: int, up: Up) -> None:
-    """Writes the surface of ``sdf`` to each file with its largest number of faces, and says how far
-    decimated ones are from the surface."""
-    mesh = extract_mesh(sdf, resolution)
+def _surface(sdf: Sdf, resolution: int, certified: bool) -> Mesh:
+    """The surface of ``sdf``. Prints what is proven of it."""
+    found = extract(sdf, resolution, certified=certified)
+    if found.certificate is not None:
+        print(f"proven: {describe(found.certificate)}")
+    return found.mesh
+
+
+def _save_meshes(levels: dict[Path, int | None], mesh: Mesh, sdf: Sdf, up: Up) -> None:
+    """Writes the surface ``mesh`` of ``sdf`` to each file with its largest number of faces, and
+    says how far decimated ones are from the surface."""
     for path, count in sorted(levels.items(), key=lambda item: -(item[1] or math.inf)):
         note = ""
         if count is not None and count < len(mesh.faces):

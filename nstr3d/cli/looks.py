@@ -98,6 +98,9 @@ class Export:
     """For meshes: the largest number of faces; the mesh is decimated to it."""
     lod: tuple[int, ...] | None = None
     """For meshes: the largest numbers of faces of several files, each named by its number."""
+    certified: bool = False
+    """For meshes: find the surface by proof, so that no part of it is missed, and say what is
+    proven."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] | None = None
     """For glb and html: the axis that points up; by default what the fit noted."""
     iso: float | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nstr3d.jobs.stages import Outcome
+from nstr3d.surface.certified import Certificate, describe
 
 
 def table(outcome: Outcome) -> str:
@@ -15,6 +16,7 @@ def table(outcome: Outcome) -> str:
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
         *_accuracy_rows(report),
         ("mesh", _mesh(report)),
+        *_proven_rows(report),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
     return _aligned(rows, outcome)
@@ -69,6 +71,11 @@ def _mesh(report: dict[str, Any]) -> str:
         return f"{mesh['faces']:,} faces, else not measured: {report['structure_failed']}"
     closed = "" if mesh["watertight"] else "not "
     return f"{mesh['faces']:,} faces, {mesh['components']} component(s), {closed}watertight"
+
+
+def _proven_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    certificate = report["mesh"]["certificate"]
+    return [("proven", describe(Certificate(**certificate)))] if certificate else []
 
 
 def _genera(report: dict[str, Any]) -> str:
@@ -131,6 +138,7 @@ def points_table(outcome: Outcome) -> str:
         ]
     rows += [
         ("mesh", _mesh(report)),
+        *_proven_rows(report),
         ("genus", _genera(report)),
         (
             "seconds",

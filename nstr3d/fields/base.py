@@ -63,6 +63,19 @@ class Field(nn.Module, ABC):
             value = self(at)
             return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
+    def enclose(self, ticks: np.ndarray) -> np.ndarray:
+        """Proven bounds of the value, lower and upper, over the eight halves of boxes: float64
+        ``(n, 8, 2)``.
+
+        ``ticks (n, 3, 3)`` float32 are the rising coordinates in the unit box at which each box
+        begins, is cut and ends along each axis; of the halves, the last axis is the fastest. Raises
+        ValueError for a field without such bounds, which is the default.
+        """
+        raise ValueError(
+            f"{type(self).__name__} has no proven bounds over boxes; the default field of a "
+            "surface has."
+        )
+
     @property
     def parameter_count(self) -> int:
         """Number of trainable scalars."""

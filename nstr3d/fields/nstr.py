@@ -21,6 +21,7 @@ from nstr3d.fields.start.linear import LinearStartConfig, start_linear
 from nstr3d.fields.start.placement import PlacementConfig, place_waves
 from nstr3d.fields.vicinity import Near
 from nstr3d.fields.waves import PhaseWaves
+from nstr3d.kernels.field.enclosure import enclose
 from nstr3d.kernels.field.fused import applies, fused, fused_with_slope
 from nstr3d.kernels.field.layout import Layout, Part
 from nstr3d.kernels.step.adam import AdamW
@@ -215,6 +216,12 @@ class Nstr(Field):
         ):
             return super().value_and_gradient(points)
         return fused_with_slope(points, parts, self.decoder.weights(), self._layout_of(parts))
+
+    def enclose(self, ticks: np.ndarray) -> np.ndarray:
+        if self.in_dim != 3 or self.out_dim != 1 or not isinstance(self.decoder, Decoder):
+            return super().enclose(ticks)
+        parts = [level.part() for level in self.spectra]
+        return enclose(ticks, parts, self.decoder.weights(), self._layout_of(parts))
 
     def _layout_of(self, parts: list[Part]) -> Layout:
         if self._layout is None or not self._layout.fits(parts):

@@ -28,7 +28,7 @@ from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import PointsJob
 from nstr3d.jobs.stages import Listener, Outcome
-from nstr3d.jobs.surface import SurfaceStages, extract_surface
+from nstr3d.jobs.surface import SurfaceStages
 from nstr3d.jobs.walk import walk
 from nstr3d.kernels.available import need_numba
 from nstr3d.render.camera import Camera
@@ -150,7 +150,7 @@ class PointsStages(SurfaceStages[PointsJob]):
     def extract(self) -> None:
         job, self.points = self.job, Neighbours(self.first.cloud.points)
         with self.run.stage("extract"):
-            mesh = extract_surface(self.sdf, job.resolution).mesh
+            mesh = self.extracted_surface()
             self.extracted = supported(mesh, self.points.points, FEW)
             if job.trim is not None:
                 self.extracted = trim(self.extracted, self.points, job.trim * self.first.spacing)

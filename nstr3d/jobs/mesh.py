@@ -19,7 +19,7 @@ from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import MeshJob
 from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
-from nstr3d.jobs.surface import SurfaceStages, cells_of, extract_surface
+from nstr3d.jobs.surface import SurfaceStages, cells_of
 from nstr3d.jobs.walk import walk
 from nstr3d.render.camera import Camera
 from nstr3d.render.framing import best_view
@@ -82,7 +82,7 @@ class MeshStages(SurfaceStages[MeshJob]):
     def extract(self) -> None:
         with self.run.stage("extract"):
             try:
-                self.extracted = extract_surface(self.sdf, self.job.resolution).mesh
+                self.extracted = self.extracted_surface()
             except ValueError as error:
                 causes = far_warnings(self.prepared.far, ())
                 if not causes:

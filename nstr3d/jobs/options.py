@@ -150,6 +150,9 @@ class Extraction:
     """Width and height in pixels of each of the picture's two views; 0 makes no picture."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] = "auto"
     """The axis that points up in pictures; auto guesses it from the format and the shape."""
+    certified: bool = False
+    """Find the surface by proof, so that the mesh misses no part of it; the report says what is
+    proven."""
 
     def __post_init__(self):
         check_positive(self, "samples")
@@ -234,6 +237,9 @@ class SurfaceJob:
                     "<field> and <transport>."
                 )
             )
+        if self.extraction.certified and how.field not in ("nstr", "grid"):
+            text = "<certified> needs <field> nstr or grid; nothing is proven of {}."
+            raise ValueError(Message(text, how.field))
 
     @property
     def folder(self) -> Path:

@@ -3,7 +3,7 @@ publishing."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -136,7 +136,15 @@ class SurfaceStages(Stages, Generic[Job]):
             "components": components,
             "watertight": watertight,
             "resolution": self.job.resolution,
+            "certificate": self.certificate and asdict(self.certificate),
         }
+
+    def extracted_surface(self) -> Mesh:
+        """The field's surface as the options say. Keeps what is proven of it."""
+        job = self.job
+        found = extract_surface(self.sdf, job.resolution, job.extraction.certified)
+        self.certificate = found.certificate
+        return found.mesh
 
     def write(self, folder: Path, picture: np.ndarray | None) -> dict[str, Any]:
         """Writes all files except the report; returns its entries on the field and the mesh."""
@@ -157,11 +165,14 @@ class SurfaceStages(Stages, Generic[Job]):
         }
 
 
-def extract_surface(sdf: Sdf, resolution: int) -> Extraction:
-    """The field's surface. Raises ValueError if there is none or if it does not close within the
-    bounds, as may happen after too little training."""
+def extract_surface(sdf: Sdf, resolution: int, certified: bool = False) -> Extraction:
+    """The field's surface, ``certified`` or not; see `extract`.
+
+    Raises ValueError if there is none or if it does not close within the bounds, as may happen
+    after too little training.
+    """
     try:
-        return extract(sdf, resolution)
+        return extract(sdf, resolution, certified=certified)
     except ValueError as error:
         raise ValueError(
             Message("The field has no closed surface yet; train for more <steps> or <seconds>.")

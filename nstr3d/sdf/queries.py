@@ -138,6 +138,17 @@ class Queries:
         """
         return above("surface.sections").slice_contours(self, origin, normal, resolution)
 
+    def enclose(self, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Proven lower and upper bounds ``(n,)`` of the signed distance over the boxes from
+        ``lower (n, 3)`` to ``upper (n, 3)``.
+
+        They hold in exact arithmetic and for evaluation in float32. For a fit, their gap beyond the
+        range of the distance falls with the square of the box. Raises ValueError for a signed
+        distance of which nothing is proven: that of a mesh, of a baseline, or of a function that is
+        not of nstr3d.
+        """
+        return above("surface.bounds").enclose(self, lower, upper)
+
     def tight_bounds(self, resolution: int = 128) -> Box:
         """The axis-aligned box that the surface fills, to about 1e-5 of its diagonal. It is not
         certified: parts thinner than a cell may lie outside. Raises ValueError if the surface is

@@ -155,6 +155,17 @@ class Nodes:
         flat[new] = self.field(self.positions(new))
         return flat[index].reshape(-1, 3, 3, 3)
 
+    def crossed(self, cells: np.ndarray) -> np.ndarray:
+        """Whether each of ``cells (n, 3)`` has corners on both sides of the surface."""
+        keys = self.grid.keys(cells // BRICK)
+        bricks, which = np.unique(keys, return_inverse=True)
+        inside = self.at(self.grid.coordinates(bricks)) < 0
+        corners = (cells % BRICK)[:, None] + OCTANTS
+        count = inside[which[:, None], corners[..., 0], corners[..., 1], corners[..., 2]].sum(
+            axis=1
+        )
+        return (count > 0) & (count < 8)
+
     def index(self, bricks: np.ndarray) -> np.ndarray:
         """Indices ``(n, 27)`` of the nodes of each brick in the flattened values.
 
@@ -195,9 +206,14 @@ def distinct(keys: np.ndarray) -> np.ndarray:
 
 def without(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The elements of the sorted ``keys`` that are not in the sorted ``known``."""
+    return keys[~is_among(keys, known)]
+
+
+def is_among(keys: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which of ``keys`` are in the sorted ``known``."""
     if not len(known):
-        return keys
-    return keys[known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] != keys]
+        return np.zeros(len(keys), bool)
+    return known[np.minimum(np.searchsorted(known, keys), len(known) - 1)] == keys
 
 
 def merged(known: np.ndarray, new: np.ndarray) -> np.ndarray:

@@ -36,6 +36,7 @@ from nstr3d.surface.bricks import (
     merged,
     without,
 )
+from nstr3d.surface.certified import Certificate, certify, surface_cells
 from nstr3d.types import Box, Mesh, expect
 
 SAFETY = 1.1  # factor on the Lipschitz bound in the selection of blocks and bricks
@@ -57,7 +58,7 @@ class Extraction:
     ``cell`` is the edge length of a grid cell in world units, ``shape`` the number of cells along
     each axis, ``evaluations`` the number of computed distances, and ``lipschitz`` the bound in use
     at the end. ``rounds`` counts the selections of bricks and the passes that added bricks; it is 1
-    where the stated bound was good.
+    where the stated bound was good. ``certificate`` says what is proven, if that was asked for.
     """
 
     mesh: Mesh
@@ -66,6 +67,7 @@ class Extraction:
     evaluations: int
     lipschitz: float
     rounds: int
+    certificate: Certificate | None = None
 
 
 def extract_mesh(
@@ -82,6 +84,7 @@ def extract(
     level: float = 0.0,
     bounds: Box | None = None,
     chunk: int = 1 << 17,
+    certified: bool = False,
 ) -> Extraction:
     """Extract the surface ``sdf(p) = level`` by marching cubes over the cells that it crosses.
 
@@ -92,9 +95,14 @@ def extract(
     unless the surface has no other pieces. The mesh is watertight, and its faces are
     counter-clockwise seen from the side of larger distance.
 
+    With ``certified``, the cells are found by proven bounds of the distance in place of its
+    Lipschitz bound, so that no cell is missed, small pieces stay, and the result has a
+    `Certificate`.
+
     Raises TypeError for objects of other types, and ValueError if the resolution is below 2, the
-    Lipschitz bound is not positive, the bounds have no size, a distance is not finite, or the
-    surface reaches the padded bounds; if the level set is empty, this is an `EmptySurface`.
+    Lipschitz bound is not positive, the bounds have no size, a distance is not finite, the surface
+    reaches the padded bounds, or nothing is proven of a distance that is to be certified; if the
+    level set is empty, this is an `EmptySurface`.
     """
     expect(sdf, Sdf, "sdf")
     expect(resolution, (int, np.integer), "resolution")
@@ -112,14 +120,14 @@ def extract(
     grid = Grid.over(bounds or sdf.bounds, resolution, max(level, 0.0) if bounds is None else 0.0)
     field = Counted(sdf, level, grid, chunk)
     nodes = Nodes(grid, field)
-    coarse = field(index_triples(grid.blocks) * grid.block + grid.block // 2).reshape(grid.blocks)
-    lipschitz, bricks, rounds = _near_surface(sdf.lipschitz, coarse, grid, field, nodes)
-    surface = _Surface(grid, nodes)
-    surface.follow(bricks)
-    while len(missed := _missed_blocks(coarse, surface.bricks(), grid)):
-        per_block = grid.block // BRICK
-        inner = index_triples((per_block, per_block, per_block))
-        surface.follow((missed[:, None] * per_block + inner).reshape(-1, 3))
+    surface, certificate = _Surface(grid, nodes), None
+    if certified:
+        cells = surface_cells(sdf, grid, level)
+        surface.follow(cells // BRICK)
+        certificate = certify(sdf, grid, level, cells, nodes.crossed(cells))
+        lipschitz, rounds = sdf.lipschitz, 1
+    else:
+        lipschitz, rounds = _find(surface, sdf.lipschitz, field)
     if not len(surface_bricks := surface.bricks()):
         raise EmptySurface(
             f"the level set {level:g} is empty: all samples within the bounds lie on one side of "
@@ -127,8 +135,28 @@ def extract(
         )
     mesh = _march(surface_bricks, nodes, grid)
     return Extraction(
-        mesh, grid.cell, grid.shape, field.count, lipschitz, rounds + surface.rounds - 1
+        mesh if certified else _without_grains(mesh),
+        grid.cell,
+        grid.shape,
+        field.count,
+        lipschitz,
+        rounds + surface.rounds - 1,
+        certificate,
     )
+
+
+def _find(surface: _Surface, stated: float, field: Evaluate) -> tuple[float, int]:
+    """Finds the surface by the Lipschitz bound. Returns the bound in use and the number of
+    selections of bricks."""
+    grid, nodes = surface.grid, surface.nodes
+    coarse = field(index_triples(grid.blocks) * grid.block + grid.block // 2).reshape(grid.blocks)
+    lipschitz, bricks, rounds = _near_surface(stated, coarse, grid, field, nodes)
+    surface.follow(bricks)
+    while len(missed := _missed_blocks(coarse, surface.bricks(), grid)):
+        per_block = grid.block // BRICK
+        inner = index_triples((per_block, per_block, per_block))
+        surface.follow((missed[:, None] * per_block + inner).reshape(-1, 3))
+    return lipschitz, rounds
 
 
 class _Surface:
@@ -237,7 +265,7 @@ def _missed_blocks(coarse: np.ndarray, crossed: np.ndarray, grid: Grid) -> np.nd
 def _march(bricks: np.ndarray, nodes: Nodes, grid: Grid) -> Mesh:
     """Marching cubes over ``bricks (n, 3)``: a mesh in world units with shared vertices."""
     vertices, faces = kernels().march(nodes.index(bricks), nodes.values.reshape(-1), bricks * BRICK)
-    return _without_grains(Mesh(grid.origin + vertices * grid.cell, faces))
+    return Mesh(grid.origin + vertices * grid.cell, faces)
 
 
 def _without_grains(mesh: Mesh) -> Mesh:

@@ -78,7 +78,7 @@ def smooth_union(*parts: Sdf, k: float) -> Sdf:
     require_positive(k=k)
 
     def merge(a: Tensor, b: Tensor) -> Tensor:
-        return torch.minimum(a, b) - _fillet(a - b, k)
+        return torch.minimum(a, b) - fillet(a - b, k)
 
     bounds = grown(hull([part.bounds for part in parts]), k / 4 * (len(parts) - 1))
     return combined(parts, _fold(merge), bounds)
@@ -96,7 +96,7 @@ def smooth_intersection(*parts: Sdf, k: float) -> Sdf:
     require_positive(k=k)
 
     def meet(a: Tensor, b: Tensor) -> Tensor:
-        return torch.maximum(a, b) + _fillet(a - b, k)
+        return torch.maximum(a, b) + fillet(a - b, k)
 
     return combined(parts, _fold(meet), _smallest(parts))
 
@@ -114,7 +114,7 @@ def smooth_difference(whole: Sdf, *cuts: Sdf, k: float) -> Sdf:
     require_positive(k=k)
 
     def carve(a: Tensor, b: Tensor) -> Tensor:
-        return torch.maximum(a, -b) + _fillet(a + b, k)
+        return torch.maximum(a, -b) + fillet(a + b, k)
 
     return combined((whole, *cuts), _fold(carve), whole.bounds)
 
@@ -241,7 +241,7 @@ def _fold(combine: Callable[[Tensor, Tensor], Tensor]) -> Combine:
     return lambda values: functools.reduce(combine, values)
 
 
-def _fillet(gap: Tensor, k: float) -> Tensor:
+def fillet(gap: Tensor, k: float) -> Tensor:
     """How far the quadratic blend moves a distance where two distances are ``gap`` apart."""
     return (k - gap.abs()).clamp_min(0).square() / (4 * k)
 

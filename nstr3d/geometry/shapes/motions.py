@@ -53,18 +53,8 @@ def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
     axis points. The bounds are the axis-aligned box of the rotated bounds. Raises ``ValueError`` if
     the axis is zero or not three finite numbers, or the angle is not finite.
     """
-    from scipy.spatial.transform import Rotation
-
     expect(shape, Sdf, "shape")
-    expect(degrees, (int, float, np.number), "degrees")
-    along = np.asarray(vector("axis", axis))
-    if not along.any():
-        raise ValueError("axis must not be the zero vector")
-    if not math.isfinite(degrees):
-        raise ValueError(f"degrees must be finite, not {degrees}")
-    along = along / np.abs(along).max()  # so that squares of tiny components do not vanish
-    turn = math.radians(degrees) * along / np.linalg.norm(along)
-    matrix = Rotation.from_rotvec(turn).as_matrix()
+    matrix = rotation(axis, degrees)
     rows, columns = (tuple(map(tuple, each.tolist())) for each in (matrix, matrix.T))
     half = np.abs(matrix) @ (shape.bounds.extent / 2)
     bounds = box_about(tuple((matrix @ shape.bounds.centre).tolist()), tuple(half.tolist()))
@@ -73,6 +63,21 @@ def rotate(shape: Sdf, axis: Vector, degrees: float) -> Sdf:
         shape, lambda points: points @ like(rows, points),
         lambda slope: slope @ like(columns, slope), 1.0, bounds,
     )  # fmt: skip
+
+
+def rotation(axis: Vector, degrees: float) -> np.ndarray:
+    """The matrix ``(3, 3)`` of a rotation by ``degrees`` about ``axis``; see `rotate`."""
+    from scipy.spatial.transform import Rotation
+
+    expect(degrees, (int, float, np.number), "degrees")
+    along = np.asarray(vector("axis", axis))
+    if not along.any():
+        raise ValueError("axis must not be the zero vector")
+    if not math.isfinite(degrees):
+        raise ValueError(f"degrees must be finite, not {degrees}")
+    along = along / np.abs(along).max()  # so that squares of tiny components do not vanish
+    turn = math.radians(degrees) * along / np.linalg.norm(along)
+    return Rotation.from_rotvec(turn).as_matrix()
 
 
 @recorded

@@ -67,13 +67,18 @@ def unchanged() -> Iterator[None]:
 def evaluate(points: Tensor, parts: Sequence[Part], weights: Weights | None) -> Tensor:
     """Values ``(n, c)`` at ``points (n, 3)`` in plain torch, differentiable to any order. Without
     ``weights``, the features."""
-    features = torch.cat([_features(points, part) for part in parts], dim=1)
+    features = features_of(points, parts)
     if weights is None:
         return features
     hidden = nn.functional.softplus(
         nn.functional.linear(features, weights.w1, weights.b1), beta=weights.sharpness
     )
     return nn.functional.linear(hidden, weights.w2, weights.b2)
+
+
+def features_of(points: Tensor, parts: Sequence[Part]) -> Tensor:
+    """The decoder's inputs ``(n, inputs)`` in plain torch."""
+    return torch.cat([_features(points, part) for part in parts], dim=1)
 
 
 def _features(points: Tensor, part: Part) -> Tensor:
@@ -121,7 +126,7 @@ def fused_with_slope(
     from nstr3d.kernels.threads import split_work
 
     waves = [(part.omega, part.phase) for part in parts]
-    levels, decoder = _packed(layout, [part.table for part in parts], waves, weights)
+    levels, decoder = packed(layout, [part.table for part in parts], waves, weights)
     value, slope = torch.empty(len(points), 1), torch.empty(len(points), 3)
     arguments = (
         points.detach().contiguous().numpy(),
@@ -153,7 +158,7 @@ def triton_wanted() -> bool:
     return TRITON and not plain_wanted()
 
 
-def _packed(
+def packed(
     layout: Layout,
     tables: Sequence[Tensor],
     waves: Sequence[tuple[Tensor | None, Tensor | None]],
@@ -231,7 +236,7 @@ class _Fused(torch.autograd.Function):
         if sharpness is not None:
             weights, tensors = Weights._make([*tensors[:4], sharpness]), tensors[4:]
         waves = _pairs(layout, tensors[count:])
-        levels, decoder = _packed(layout, tensors[:count], waves, weights)
+        levels, decoder = packed(layout, tensors[:count], waves, weights)
         kept = n + TILE if any(ctx.needs_input_grad) or weights is None else 0
         features, local = torch.empty(kept * layout.line), torch.empty(kept * layout.local_line)
         hidden = torch.empty(kept * len(decoder.bias))

@@ -69,10 +69,11 @@ def corners(points: Tensor, grid: NodeGrid) -> tuple[Tensor, Tensor]:
     ``(n, d)`` within the cell in [0, 1].
 
     A point outside the box belongs to the nearest cell and has an offset outside [0, 1]:
-    interpolation becomes extrapolation.
+    interpolation becomes extrapolation. A point that is not a number is in the first cell and has
+    an offset that is none.
     """
     scaled = (points + 1) * (grid.resolution / 2)
-    cell = scaled.detach().floor().clamp(0, grid.resolution - 1)
+    cell = scaled.detach().floor().nan_to_num(0.0).clamp(0, grid.resolution - 1)
     index = torch.zeros_like(cell[:, 0], dtype=torch.int64)
     for axis in range(points.shape[1]):
         index = index * grid.edge + cell[:, axis].long()
