@@ -205,6 +205,25 @@ def test_nothing_is_claimed_of_other_functions() -> None:
             enclose(sdf, corner, corner)
 
 
+def test_nothing_is_claimed_of_fields_that_may_overflow() -> None:
+    fit, corner = fit_of(), np.array([[0.0, -2.0, 10.0]])
+    low, high = enclose(fit.sdf(), corner, corner)
+    assert low <= fit.sdf()(corner) <= high
+    level = fit.field.spectra[1]  # type: ignore[operator]
+    for tensor, value, reason in (
+        (level.table, np.nan, "a field with weights of nan"),
+        (level.table, 1e10, r"a field with weights of 1e\+10"),
+        (level.omega, 1e6, "waves with an angle of 1"),
+    ):
+        before = tensor[0, 0].item()
+        with torch.no_grad():
+            tensor[0, 0] = value
+        with pytest.raises(ValueError, match=reason):
+            enclose(fit.sdf(), corner, corner)
+        with torch.no_grad():
+            tensor[0, 0] = before
+
+
 @pytest.mark.parametrize(
     ("lower", "upper", "error", "reason"),
     [

@@ -56,6 +56,23 @@ def test_levels_of_detail_are_files_named_by_their_faces(
     assert 60 < len(load_mesh(out).faces) <= 100
 
 
+def test_a_certified_mesh_says_what_is_proven(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["export", str(model), "--certified", "--resolution", "24", "--to"]
+    out = tmp_path / "ball.ply"
+    assert cli.main([*words, "ply", "--out", str(out)]) == 0
+    assert "proven of the extracted mesh: all of the surface is within" in capsys.readouterr().out
+    assert cli.main([*words, "npz", "--out", str(tmp_path / "ball.npz")]) == 1
+    assert "--certified is for glb, ply, obj, stl, not for npz" in capsys.readouterr().err
+    siren = SirenConfig(width=8, depth=1).build(3, 1)
+    save(tmp_path / "a.safetensors", Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1))
+    words[1] = str(tmp_path / "a.safetensors")
+    assert cli.main([*words, "ply", "--out", str(tmp_path / "siren.ply")]) == 1
+    assert "Siren has no proven bounds" in capsys.readouterr().err
+    assert {path.name for path in tmp_path.iterdir()} == {"ball.ply", "a.safetensors"}
+
+
 @pytest.mark.parametrize("form", ["glb", "ply", "obj", "stl"])
 def test_a_mesh_is_the_level_set(model: Path, tmp_path: Path, form: str) -> None:
     for iso in (0.0, 0.4):

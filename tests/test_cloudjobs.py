@@ -130,6 +130,11 @@ def test_pieces_of_the_field_that_no_points_support_are_left_out_and_others_kept
         job = job_for(tmp_path, table, out=tmp_path / name)
         assert run_points(job).report["mesh"]["components"] == components
         assert len(genera(load_mesh(tmp_path / name / MESH))) == components
+    said = []
+    job = job_for(tmp_path, points(), out=tmp_path / "proven", certified=True)
+    report = run_points(job, Listener(warn=said.append)).report
+    assert report["mesh"]["certificate"] is None
+    assert any("nothing of it is proven" in each for each in said)
 
 
 def test_a_stopped_run_goes_on_and_ends_as_if_never_stopped(tmp_path, whole):

@@ -205,6 +205,15 @@ def test_the_default_thickness_is_two_cells(tmp_path):
     assert stages.identity["thickness"] == stages.prepared.thickness
 
 
+def test_a_certified_fit_says_what_is_proven(tmp_path):
+    report = run(job_for(tmp_path, certified=True)).report
+    certificate = report["mesh"]["certificate"]
+    assert certificate["hidden"] == certificate["unknown"] == 0
+    assert certificate["cells"] >= certificate["crossed"] > 100
+    with pytest.raises(ValueError, match="certified needs field nstr or grid"):
+        job_for(tmp_path, certified=True, field="siren")
+
+
 def test_a_sheet_thinner_than_single_precision_is_refused(tmp_path):
     square = Mesh(
         np.array([[0, 0, 0], [2, 0, 0], [2, 2, 0], [0, 2, 0.0]]), np.array([[0, 1, 2], [0, 2, 3]])

@@ -128,7 +128,7 @@ def _surface(sdf: Sdf, resolution: int, certified: bool) -> Mesh:
     """The surface of ``sdf``. Prints what is proven of it."""
     found = extract(sdf, resolution, certified=certified)
     if found.certificate is not None:
-        print(f"proven: {describe(found.certificate)}")
+        print(f"proven of the extracted mesh: {describe(found.certificate)}")
     return found.mesh
 
 

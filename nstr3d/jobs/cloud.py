@@ -154,6 +154,9 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.extracted = supported(mesh, self.points.points, FEW)
             if job.trim is not None:
                 self.extracted = trim(self.extracted, self.points, job.trim * self.first.spacing)
+            if self.certificate and len(self.extracted.faces) < len(mesh.faces):
+                self.certificate = None
+                self.run.warn(["Parts of the surface were left out, so nothing of it is proven."])
 
     def measure(self) -> None:
         job, run, mesh = self.job, self.run, self.placed.mesh

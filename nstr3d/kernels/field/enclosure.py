@@ -25,7 +25,8 @@ from nstr3d.kernels.field.ranges import ranges
 from nstr3d.kernels.threads import split_work
 
 HALVES = list(itertools.product((0, 1), repeat=3))
-CHUNK = 1 << 14  # boxes evaluated at once, which bounds memory
+CHUNK, PLAIN_CHUNK = 1 << 14, 1 << 11  # boxes evaluated at once, which bounds memory
+LARGEST, FASTEST = 1e9, 1e5  # weight, and angle of a wave in radians, of which bounds are proven
 EXACT = 1e-12  # relative rounding of the form in double precision, with room
 
 
@@ -36,17 +37,36 @@ def enclose(
 
     ``ticks (n, 3, 3)`` float32 are three rising coordinates of each box along each axis, which cut
     it in eight; the last axis is the fastest. The bounds hold for the field in exact arithmetic and
-    for its evaluation in float32.
+    for its evaluation in float32. Raises ValueError for weights or waves beyond `LARGEST` and
+    `FASTEST`, whose evaluation may overflow.
     """
+    _check(parts, weights)
     single = all(part.table.dtype == torch.float32 and not part.table.is_cuda for part in parts)
+    compiled = single and numba_found()
+    chunk = CHUNK if compiled else PLAIN_CHUNK
     bounds = [np.zeros((0, 8, 2))]
-    for start in range(0, len(ticks), CHUNK):
-        piece = np.ascontiguousarray(ticks[start : start + CHUNK], np.float32)
-        if single and numba_found():
+    for start in range(0, len(ticks), chunk):
+        piece = np.ascontiguousarray(ticks[start : start + chunk], np.float32)
+        if compiled:
             bounds.append(_compiled(piece, parts, weights, layout))
         else:
             bounds.append(plain(piece, parts, weights))
     return np.concatenate(bounds)
+
+
+def _check(parts: Sequence[Part], weights: Weights) -> None:
+    tensors = [*weights[:4], *(part.table for part in parts)]
+    largest = float(np.max([each.detach().abs().max().item() for each in tensors if each.numel()]))
+    if not largest <= LARGEST:  # written so that NaN fails too
+        raise ValueError(f"Nothing is proven of a field with weights of {largest:.3g}.")
+    for part in parts:
+        if part.omega is None or part.phase is None:
+            continue
+        angle = float((part.omega.detach().abs().sum(dim=1) + part.phase.detach().abs()).max())
+        if part.kind == PHASE:
+            angle += part.radians * float(part.table.detach().abs().max())
+        if not angle <= FASTEST:
+            raise ValueError(f"Nothing is proven of waves with an angle of {angle:.3g} radians.")
 
 
 def nodes_of(ticks: np.ndarray) -> np.ndarray:
