@@ -286,6 +286,47 @@ def test_a_fit_is_certified_and_none_of_its_surface_is_missed(torus_fit: Fit) ->
     assert found.certificate.crossed <= found.certificate.cells
 
 
+def test_the_box_and_the_volume_are_enclosed() -> None:
+    shape = P.sphere(0.5, (0.2, 0.0, -1.0)) | P.box((0.1, 0.2, 0.3))
+    box, (low, high) = shape.proven_bounds(64), shape.proven_volume(64)
+    cell = 1.6 * 1.06 / 64
+    for end, exact, side in (
+        (box.lower, (-0.3, -0.5, -1.5), -1),
+        (box.upper, (0.7, 0.5, 0.3), 1),
+    ):
+        beyond = side * (np.array(end) - exact)
+        assert (beyond >= 0).all()
+        assert (beyond < 2.1 * cell).all()
+    exact = 4 / 3 * np.pi * 0.5**3 + 8 * 0.1 * 0.2 * 0.3
+    assert low < exact < high
+    finer = shape.proven_volume(128)
+    assert low < finer[0] < exact < finer[1] < high
+    assert finer[1] - finer[0] < 0.6 * (high - low)
+    empty = P.sphere(0.5, (-1.0, 0, 0)) & P.sphere(0.5, (1.0, 0, 0))
+    assert empty.proven_volume(32) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="the surface is empty"):
+        empty.proven_bounds(32)
+    with pytest.raises(ValueError, match="resolution is 1"):
+        shape.proven_volume(1)
+
+
+def test_solids_are_apart_only_if_that_is_proven(torus_fit: Fit) -> None:
+    ball, torus = P.sphere(), P.torus()
+    assert ball.proven_apart(P.sphere(1.0, (3, 0, 0)))  # their bounds do not meet
+    assert ball.proven_apart(P.sphere(1.0, (1.5, 1.5, 0)))  # their bounds meet
+    assert not ball.proven_apart(P.sphere(1.0, (1.3, 1.3, 0)))
+    assert not ball.proven_apart(P.sphere(1.0, (2.0, 0, 0)))  # they touch
+    assert not ball.proven_apart(P.sphere(0.2))  # one in the other
+    assert torus.proven_apart(P.sphere(0.5))
+    assert not torus.proven_apart(P.sphere(0.61))
+    fitted = torus_fit.sdf()
+    size = fitted.bounds.extent.max() / 2.8  # of the unit torus
+    assert fitted.proven_apart(P.sphere(0.4 * size, fitted.bounds.centre), 48)
+    assert not fitted.proven_apart(P.sphere(0.8 * size, fitted.bounds.centre), 48)
+    with pytest.raises(TypeError, match="other"):
+        ball.proven_apart(torus_fit)  # type: ignore[arg-type]
+
+
 def test_an_empty_surface_is_proven_so() -> None:
     apart = P.sphere(0.5, (-1.0, 0, 0)) & P.sphere(0.5, (1.0, 0, 0))
     with pytest.raises(EmptySurface):

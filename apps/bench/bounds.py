@@ -28,7 +28,7 @@ from nstr3d.jobs.direct import fit_mesh
 from nstr3d.model.checkpoint import load
 from nstr3d.sdf import Sdf
 from nstr3d.surface.bricks import Grid
-from nstr3d.surface.certified import surface_cells
+from nstr3d.surface.certified import divide
 from nstr3d.surface.extract import extract
 from nstr3d.training.fit import Fit
 
@@ -117,7 +117,7 @@ def crossing(sdf: Sdf, grid: Grid, cells: np.ndarray) -> int:
 def cell_rows(sdf: Sdf, options: Options) -> Iterator[str]:
     for resolution in options.resolutions:
         grid = Grid.over(sdf.bounds, resolution, 0.0)
-        cells = surface_cells(sdf, grid, 0.0)
+        cells = divide(sdf, grid, 0.0).cells
         truth = crossing(sdf, grid, cells)
         seconds = {True: np.inf, False: np.inf}
         for _ in range(options.turns):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +11,9 @@ from torch import Tensor
 from nstr3d.sdf.above import above
 from nstr3d.sdf.answers import ClosestPoints, Crossings, Curvatures, RayHits, Solid
 from nstr3d.types import Box, PointCloud, Polylines
+
+if TYPE_CHECKING:
+    from nstr3d.sdf.signed import Sdf
 
 Points = TypeVar("Points", np.ndarray, Tensor)
 TOLERANCE = 3e-5  # of the diagonal of the bounds: below 1e-4 of the unit box of a fit
@@ -148,6 +151,23 @@ class Queries:
         not of nstr3d.
         """
         return above("surface.bounds").enclose(self, lower, upper)
+
+    def proven_bounds(self, resolution: int = 128) -> Box:
+        """A box that all of the surface within the padded ``bounds`` is in, by proof, at most about
+        a cell larger on each side than the smallest. Raises ValueError as `enclose` does, and if
+        the surface is empty."""
+        return above("surface.certified").proven_bounds(self, resolution)
+
+    def proven_volume(self, resolution: int = 128) -> tuple[float, float]:
+        """Bounds of the volume of the solid within the padded ``bounds``, by proof. Their gap is
+        the volume of the cells that may hold surface. Raises ValueError as `enclose` does."""
+        return above("surface.certified").proven_volume(self, resolution)
+
+    def proven_apart(self, other: Sdf, resolution: int = 128) -> bool:
+        """Whether it is proven that this solid and ``other`` have no point in common, within the
+        ``bounds`` of both. False says that it is not proven: they may touch, or be closer than
+        about a cell. Raises ValueError as `enclose` does."""
+        return above("surface.certified").proven_apart(self, other, resolution)
 
     def tight_bounds(self, resolution: int = 128) -> Box:
         """The axis-aligned box that the surface fills, to about 1e-5 of its diagonal. It is not

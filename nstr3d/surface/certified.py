@@ -15,6 +15,7 @@ from nstr3d.kernels.field.enclosure import HALVES
 from nstr3d.sdf import Sdf
 from nstr3d.surface.bounds import enclose_halves
 from nstr3d.surface.bricks import Grid, is_among
+from nstr3d.types import Box, expect
 
 COARSEST = 8  # boxes along the longest axis at which the search begins
 DEEPEST = 4  # times that a cell with all corners on one side is cut
@@ -59,33 +60,40 @@ def describe(certificate: Certificate) -> str:
     return f"{found}, except {' and '.join(rest)}; try a finer resolution" if rest else found
 
 
-def surface_cells(sdf: Sdf, grid: Grid, level: float) -> np.ndarray:
-    """The cells ``(n, 3)`` of a grid that may hold the surface of this ``level``; no other does.
+@dataclass(frozen=True)
+class Division:
+    """A grid divided by proof: the ``cells (n, 3)`` that may hold surface, and the volume of the
+    others that are ``inside``, in world units."""
 
-    Raises ValueError if nothing is proven of the signed distance.
-    """
-    size = 2
+    grid: Grid
+    cells: np.ndarray
+    inside: float
+
+
+def divide(sdf: Sdf, grid: Grid, level: float) -> Division:
+    """Divides a grid by the bounds of a signed distance less ``level``. Raises ValueError if
+    nothing is proven of the signed distance."""
+    size, inside = 2, 0
     while size * COARSEST < max(grid.shape):
         size *= 2
     counts = [-(-cells // size) for cells in grid.shape]
     boxes = np.stack(np.meshgrid(*map(np.arange, counts), indexing="ij"), axis=-1).reshape(-1, 3)
     boxes = boxes * size
-    while True:
-        half = size // 2
-        ticks = boxes[:, :, None] + np.arange(3) * half
-        ticks = np.minimum(ticks, np.array(grid.shape)[:, None])
-        may = _may_hold(sdf, ticks * grid.cell + grid.origin[:, None], level)
-        boxes = (boxes[:, None] + STEPS * half)[may]
-        boxes = boxes[(boxes < grid.shape).all(axis=1)]
-        if half == 1:
-            return boxes
-        size = half
+    while size > 1:
+        size //= 2
+        ticks = np.minimum(boxes[:, :, None] + np.arange(3) * size, np.array(grid.shape)[:, None])
+        bounds = enclose_halves(sdf, ticks * grid.cell + grid.origin[:, None])
+        halves = boxes[:, None] + STEPS * size
+        sides = np.minimum(halves + size, grid.shape) - np.minimum(halves, grid.shape)
+        inside += int(sides.prod(axis=-1)[bounds[..., 1] < level].sum())
+        boxes = halves[_may_hold(bounds, level) & (sides > 0).all(axis=-1)]
+    return Division(grid, boxes, inside * grid.cell**3)
 
 
 def certify(
     sdf: Sdf, grid: Grid, level: float, cells: np.ndarray, crossed: np.ndarray
 ) -> Certificate:
-    """The certificate for the ``cells (n, 3)`` of `surface_cells`, of which ``crossed (n,)`` have
+    """The certificate for the ``cells (n, 3)`` of `divide`, of which ``crossed (n,)`` have
     corners on both sides."""
     beside = _beside(cells[~crossed], cells[crossed], grid)
     hidden, unknown = _searched(sdf, grid, level, cells[~crossed][~beside])
@@ -118,7 +126,7 @@ def _searched(sdf: Sdf, grid: Grid, level: float, cells: np.ndarray) -> tuple[in
             break
         size /= 2
         world = (boxes[:, :, None] + np.arange(3) * size) * grid.cell + grid.origin[:, None]
-        may = _may_hold(sdf, world, level)
+        may = _may_hold(enclose_halves(sdf, world), level)
         boxes, cell = (boxes[:, None] + STEPS * size)[may], np.repeat(cell, may.sum(axis=1))
         sides = [
             sdf(points * grid.cell + grid.origin) < level
@@ -129,7 +137,48 @@ def _searched(sdf: Sdf, grid: Grid, level: float, cells: np.ndarray) -> tuple[in
     return int(hidden.sum()), len(np.unique(cell))
 
 
-def _may_hold(sdf: Sdf, ticks: np.ndarray, level: float) -> np.ndarray:
-    """Which halves ``(n, 8)`` of boxes may hold the surface of a ``level``."""
-    bounds = enclose_halves(sdf, ticks)
+def _may_hold(bounds: np.ndarray, level: float) -> np.ndarray:
+    """Which boxes ``(...)`` may hold the surface of a ``level``, by ``bounds (..., 2)``."""
     return (bounds[..., 0] <= level) & (bounds[..., 1] >= level)
+
+
+# ------------------------------------------------------------------------------
+# questions
+def proven_bounds(sdf: Sdf, resolution: int) -> Box:
+    """See `nstr3d.sdf.queries.Queries.proven_bounds`."""
+    division = divide(sdf, Grid.over(sdf.bounds, _checked(resolution), 0.0), 0.0)
+    if not len(division.cells):
+        raise ValueError("the surface is empty, so it has no bounds")
+    grid, cells = division.grid, division.cells
+    lower, upper = cells.min(axis=0), cells.max(axis=0) + 1
+    ends = (grid.origin + grid.cell * end for end in (lower, upper))
+    return Box(*(tuple(end.tolist()) for end in ends))
+
+
+def proven_volume(sdf: Sdf, resolution: int) -> tuple[float, float]:
+    """See `nstr3d.sdf.queries.Queries.proven_volume`."""
+    division = divide(sdf, Grid.over(sdf.bounds, _checked(resolution), 0.0), 0.0)
+    return division.inside, division.inside + len(division.cells) * division.grid.cell**3
+
+
+def proven_apart(first: Sdf, second: Sdf, resolution: int) -> bool:
+    """See `nstr3d.sdf.queries.Queries.proven_apart`."""
+    expect(second, Sdf, "other")
+    lower, upper = (
+        choose([getattr(sdf.bounds, end) for sdf in (first, second)], axis=0)
+        for choose, end in ((np.max, "lower"), (np.min, "upper"))
+    )
+    if (lower > upper).any():
+        return True  # their bounds do not meet
+    both = first.intersection(second)
+    room = max(first.bounds.diagonal, second.bounds.diagonal) * 1e-6
+    box = Box(tuple((lower - room).tolist()), tuple((upper + room).tolist()))
+    division = divide(both, Grid.over(box, _checked(resolution), 0.0), 0.0)
+    return not len(division.cells) and not division.inside
+
+
+def _checked(resolution: int) -> int:
+    expect(resolution, (int, np.integer), "resolution")
+    if resolution < 2:
+        raise ValueError(f"resolution is {resolution}; bounds need at least 2 cells to an axis")
+    return int(resolution)

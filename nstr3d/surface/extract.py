@@ -36,7 +36,7 @@ from nstr3d.surface.bricks import (
     merged,
     without,
 )
-from nstr3d.surface.certified import Certificate, certify, surface_cells
+from nstr3d.surface.certified import Certificate, certify, divide
 from nstr3d.types import Box, Mesh, expect
 
 SAFETY = 1.1  # factor on the Lipschitz bound in the selection of blocks and bricks
@@ -122,7 +122,7 @@ def extract(
     nodes = Nodes(grid, field)
     surface, certificate = _Surface(grid, nodes), None
     if certified:
-        cells = surface_cells(sdf, grid, level)
+        cells = divide(sdf, grid, level).cells
         surface.follow(cells // BRICK)
         certificate = certify(sdf, grid, level, cells, nodes.crossed(cells))
         lipschitz, rounds = sdf.lipschitz, 1
