@@ -145,8 +145,9 @@ class Queries:
         """Proven lower and upper bounds ``(n,)`` of the signed distance over the boxes from
         ``lower (n, 3)`` to ``upper (n, 3)``.
 
-        They hold in exact arithmetic and for evaluation in float32. For a fit, their gap beyond the
-        range of the distance falls with the square of the box. Raises ValueError for a signed
+        Those of a fit hold in exact arithmetic and for evaluation in the field's own precision,
+        those of others for evaluation in float64. For a fit with quadratic levels, their gap beyond
+        the range of the distance falls with the square of the box. Raises ValueError for a signed
         distance of which nothing is proven: that of a mesh, of a baseline, or of a function that is
         not of nstr3d.
         """

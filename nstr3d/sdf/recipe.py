@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ParamSpec, cast
 
+import numpy as np
+
 P = ParamSpec("P")
 
 
@@ -30,6 +32,14 @@ def recorded(function: Callable[P, Any]) -> Callable[P, Any]:
         made = function(*args, **kwargs)
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        return replace(made, recipe=Recipe(function.__name__, dict(bound.arguments)))
+        arguments = {name: _fixed(value) for name, value in bound.arguments.items()}
+        return replace(made, recipe=Recipe(function.__name__, arguments))
 
     return cast(Callable[P, Any], make)
+
+
+def _fixed(value: Any) -> Any:
+    """Lists and arrays as tuples, since a caller may change them later."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(map(_fixed, value)) if isinstance(value, (list, tuple)) else value

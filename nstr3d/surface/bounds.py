@@ -20,6 +20,8 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import expect
 
 ROOM = 1e-12  # relative rounding in double precision, with room
+FARTHEST = 1e100  # coordinate of a box, whose square is finite
+FLATTEST = 100.0  # ratio of an ellipsoid's radii to which its distance is computed
 # Primitives whose distance has a slope of at most 1.
 EXACT = {
     *("sphere", "torus", "box", "rounded_box", "thin_plate", "capsule", "cylinder"),
@@ -32,7 +34,9 @@ def enclose(sdf: Sdf, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray,
     """Proven lower and upper bounds ``(n,)`` of a signed distance over the boxes from ``lower (n,
     3)`` to ``upper (n, 3)``, in world units.
 
-    The gap of the bounds of a fit falls with the square of the box. Raises TypeError for other
+    The bounds of a fit hold in exact arithmetic and for evaluation in the field's own precision,
+    those of others for evaluation in float64. The gap of the bounds of a fit with quadratic levels,
+    beyond the range of the distance, falls with the square of the box. Raises TypeError for other
     objects, and ValueError for other shapes, for boxes that are not finite or turned inside out,
     and for a signed distance of which nothing is proven: that of a mesh, of another field than the
     default one, or of a function that is not of nstr3d.
@@ -45,9 +49,13 @@ def enclose(sdf: Sdf, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray,
             raise ValueError(f"{name} must be numbers of the shape (n, 3), not {corner.shape}.")
         ends.append(np.asarray(corner, np.float64))
     low, high = ends
-    if low.shape != high.shape or not (np.isfinite(low) & np.isfinite(high) & (low <= high)).all():
-        raise ValueError("lower and upper must be corners of finite boxes, lower first.")
-    halves = enclose_halves(sdf, np.stack([low, (low + high) / 2, high], axis=2))
+    known = low.shape == high.shape and (np.abs([low, high]) <= FARTHEST).all()
+    if not known or not (low <= high).all():
+        raise ValueError(
+            "lower and upper must be corners of finite boxes, lower first, at most "
+            f"{FARTHEST:g} from the origin."
+        )
+    halves = enclose_halves(sdf, np.stack([low, low / 2 + high / 2, high], axis=2))
     return halves[:, :, 0].min(axis=1), halves[:, :, 1].max(axis=1)
 
 
@@ -68,6 +76,9 @@ def enclose_halves(sdf: Sdf, ticks: np.ndarray) -> np.ndarray:
     if recipe.name == "fit":
         return _of_fit(recipe.arguments["fit"], ticks)
     if recipe.name in EXACT:
+        radii = recipe.arguments.get("radii", (1.0,))
+        if max(radii) > FLATTEST * min(radii):
+            raise ValueError(f"Nothing is proven of an ellipsoid with the radii {radii}.")
         return _of_primitive(sdf, ticks)
     return RULES[recipe.name](recipe.arguments, ticks)
 
@@ -103,12 +114,11 @@ def _beyond(bounds: np.ndarray, unit: np.ndarray) -> np.ndarray:
 
 
 def _of_primitive(sdf: Sdf, ticks: np.ndarray) -> np.ndarray:
-    bounds = []
-    for low, high in _halves(ticks):
-        value = sdf((low + high) / 2)
-        reach = max(sdf.lipschitz, 1.0) * np.linalg.norm((high - low) / 2, axis=1)
-        bounds.append(np.stack([value - reach, value + reach], axis=1))
-    return _rounded(np.stack(bounds, axis=1))
+    low, high = (np.stack(ends, axis=1) for ends in zip(*_halves(ticks)))
+    value = sdf((low / 2 + high / 2).reshape(-1, 3)).reshape(len(ticks), len(HALVES))
+    reach = max(sdf.lipschitz, 1.0) * np.linalg.norm(high / 2 - low / 2, axis=2)
+    reach += ROOM * np.linalg.norm(np.maximum(np.abs(low), np.abs(high)), axis=2)
+    return _rounded(np.stack([value - reach, value + reach], axis=2))
 
 
 def _halves(ticks: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -184,8 +194,8 @@ def _rotate(arguments: Arguments, ticks: np.ndarray) -> np.ndarray:
     back = rotation(arguments["axis"], arguments["degrees"]).T
     bounds = []
     for low, high in _halves(ticks):
-        middle, reach = (low + high) / 2 @ back.T, (high - low) / 2 @ np.abs(back).T
-        reach += ROOM * (np.abs(middle) + reach)
+        middle, reach = (low / 2 + high / 2) @ back.T, (high / 2 - low / 2) @ np.abs(back).T
+        reach += ROOM * np.maximum(np.abs(low), np.abs(high)) @ np.abs(back).T
         turned = np.stack([middle - reach, middle, middle + reach], axis=2)
         found = enclose_halves(arguments["shape"], turned)
         bounds.append(np.stack([found[..., 0].min(axis=1), found[..., 1].max(axis=1)], axis=1))

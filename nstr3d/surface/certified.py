@@ -28,12 +28,12 @@ class Certificate:
 
     The surface is within ``cells`` cells: the bounds of the distance exclude it from all others.
     ``crossed`` of them have corners on both sides, so that the mesh passes through them.
-    ``beside`` of them have such a cell among their 26 neighbours: the surface may bulge into them.
-    Of the rest, ``hidden`` hold a part of the surface that is smaller than a cell, which the mesh
-    lacks, and nothing is known of ``unknown`` cells, which were cut ``DEEPEST`` times; the others
-    were proven to be empty by cutting. ``within`` is a length in world units: if the certificate is
-    ``complete``, no point of the surface is farther from the mesh, and none of the mesh farther
-    from the surface.
+    ``beside`` of them have such a cell among their 26 neighbours: the surface may bulge into them,
+    and the mesh may lack thin parts there. Of the rest, ``hidden`` hold a part of the surface that
+    is thinner than a cell, which the mesh lacks, and nothing is known of ``unknown`` cells, which
+    were cut ``DEEPEST`` times; the others were proven to be empty by cutting. ``within`` is a
+    length in world units: if the certificate is ``complete``, no point of the surface, the boundary
+    of the solid, is farther from the mesh, and none of the mesh farther from the surface.
     """
 
     cells: int
@@ -52,9 +52,11 @@ class Certificate:
 def describe(certificate: Certificate) -> str:
     """A sentence on what is proven."""
     found = f"all of the surface is within {certificate.within:.3g} of the mesh"
+    if not certificate.crossed:
+        found = "no cell is crossed"
     rest = []
     if certificate.hidden:
-        rest.append(f"parts smaller than a cell in {certificate.hidden:,} cells")
+        rest.append(f"parts thinner than a cell in {certificate.hidden:,} cells")
     if certificate.unknown:
         rest.append(f"what {certificate.unknown:,} cells may hold")
     return f"{found}, except {' and '.join(rest)}; try a finer resolution" if rest else found
@@ -139,7 +141,7 @@ def _searched(sdf: Sdf, grid: Grid, level: float, cells: np.ndarray) -> tuple[in
 
 def _may_hold(bounds: np.ndarray, level: float) -> np.ndarray:
     """Which boxes ``(...)`` may hold the surface of a ``level``, by ``bounds (..., 2)``."""
-    return (bounds[..., 0] <= level) & (bounds[..., 1] >= level)
+    return ~((bounds[..., 0] > level) | (bounds[..., 1] < level))  # so that NaN proves nothing
 
 
 # ------------------------------------------------------------------------------

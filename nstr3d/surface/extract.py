@@ -36,7 +36,7 @@ from nstr3d.surface.bricks import (
     merged,
     without,
 )
-from nstr3d.surface.certified import Certificate, certify, divide
+from nstr3d.surface.certified import Certificate, certify, describe, divide
 from nstr3d.types import Box, Mesh, expect
 
 SAFETY = 1.1  # factor on the Lipschitz bound in the selection of blocks and bricks
@@ -56,9 +56,10 @@ class Extraction:
     """An isosurface, ``mesh`` in world units, and the cost of its extraction.
 
     ``cell`` is the edge length of a grid cell in world units, ``shape`` the number of cells along
-    each axis, ``evaluations`` the number of computed distances, and ``lipschitz`` the bound in use
-    at the end. ``rounds`` counts the selections of bricks and the passes that added bricks; it is 1
-    where the stated bound was good. ``certificate`` says what is proven, if that was asked for.
+    each axis, ``evaluations`` the number of computed distances but for those of proofs, and
+    ``lipschitz`` the bound in use at the end. ``rounds`` counts the selections of bricks and the
+    passes that added bricks; it is 1 where the stated bound was good. ``certificate`` says what is
+    proven, if that was asked for.
     """
 
     mesh: Mesh
@@ -129,6 +130,11 @@ def extract(
     else:
         lipschitz, rounds = _find(surface, sdf.lipschitz, field)
     if not len(surface_bricks := surface.bricks()):
+        if certificate and not certificate.complete:
+            raise ValueError(
+                "no cell has corners on both sides of the surface, but it is not proven to be "
+                f"empty: {describe(certificate)}"
+            )
         raise EmptySurface(
             f"the level set {level:g} is empty: all samples within the bounds lie on one side of "
             "it; check the bounds"

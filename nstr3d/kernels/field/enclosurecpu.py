@@ -19,6 +19,7 @@ from nstr3d.kernels.field.featurecpu import featurise, padded
 from nstr3d.kernels.field.fusedcpu import scratch
 from nstr3d.kernels.field.layout import (
     COMPLEX,
+    ORDER,
     PHASE,
     RESOLUTION,
     STRIDE,
@@ -53,7 +54,7 @@ from nstr3d.kernels.simd import (
 
 NODES, HALVES = 27, 8
 ROUNDING = 2.0**-24  # of a float32, relative
-SINE = 5e-7  # error of `simd.sine_and_cosine`
+SINE = 9 * ROUNDING  # error of `simd.sine_and_cosine`, with room
 # ``reach``: the sum of |w2 w1| over hidden units, by which a feature moves the value at most,
 # padded to whole vectors. ``constant``: the rounding of the value that no feature causes.
 Rounding = namedtuple("Rounding", "reach constant")
@@ -168,7 +169,8 @@ def _slopes(found, levels, level, k, axis):
     room = 80 * ROUNDING * rate * found[HULL * stride + k]
     slope = max(found[(FALL + axis) * stride + k], found[(RISE + axis) * stride + k])
     curve, jump = found[(BEND + axis) * stride + k], found[(JUMP + axis) * stride + k]
-    return slope + room, curve + 2 * rate * room if curve > 0 else 0.0, jump + room
+    bent = curve + 2 * rate * room if levels.meta[level, ORDER] > 1 else 0.0
+    return slope + room, bent, jump + room
 
 
 @njit(cache=True, inline="always")
@@ -185,7 +187,7 @@ def _speed(found, levels, level, k, axis, at):
 @njit(cache=True, inline="always")
 def _rounded(found, levels, level, k):
     """The rounding of an interpolated channel: of the weights, and of a point's place in its cell,
-    which is ``2 ROUNDING`` in lengths of the unit box."""
+    which is at most ``3 ROUNDING`` in lengths of the unit box."""
     stride, moved = levels.meta[level, STRIDE], 0.0
     for axis in range(3):
         moved += _slopes(found, levels, level, k, axis)[0]
@@ -220,7 +222,7 @@ def _spread(decoder, rounding, bend, noise, spread):
     for s in range(0, width, WIDE):
         store(spread, s, splat_wide(0.0))
     for k in range(len(noise)):
-        remainder = splat_wide(bend[k] * np.float32(1.00001))
+        remainder = splat_wide(bend[k] * (1 + (len(noise) + 8) * ROUNDING))
         for s in range(0, width, WIDE):
             weight = magnitude(load_wide(decoder.first, k * width + s))
             store(spread, s, fma(weight, remainder, load_wide(spread, s)))
@@ -258,7 +260,7 @@ def _moved(half, inner, decoder, reach, bend, spread, tangent):
         least = one - decay(softplus(sharp * (zero - low - wide)))
         change = largest(most - steep, steep - least) + splat_wide(1e-4)
         moved = fma(change * magnitude(weight), wide, moved)
-    columns, tiny = len(bend), splat_wide(1e-5)
+    columns, tiny = len(bend), splat_wide((width + 8) * ROUNDING)
     for k in range(0, columns, WIDE):
         slope = zero
         for j in range(width):

@@ -13,11 +13,13 @@ from nstr3d.kernels.field.interpolate import NodeGrid, tap_slopes
 
 
 class Ranges(NamedTuple):
-    """Of ``c`` channels on ``n`` boxes: the largest ``size (n, c)``; for each axis the largest
+    """Of ``c`` channels on ``n`` boxes: the largest coefficient of a node, ``hull (n, c)``; the
+    largest value, ``size (n, c)``; for each axis the largest
     ``fall``, ``rise`` and second derivative ``bend (n, 3, c)``; the sum over faces of cells
     of the largest jump of the first derivative, ``jump (n, 3, c)``. All but falls and rises are
     absolute values."""
 
+    hull: Tensor
     size: Tensor
     fall: Tensor
     rise: Tensor
@@ -38,7 +40,9 @@ def ranges(lower: Tensor, upper: Tensor, grid: NodeGrid, table: Tensor) -> Range
     padded = torch.cat([table, table.new_zeros(1, table.shape[1])])
     count = len(lower), 3, table.shape[1]
     size, least = table.new_zeros(count[0], count[2]), table.new_full(count, -torch.inf)
-    found = Ranges(size, least, least.clone(), table.new_zeros(count), table.new_zeros(count))
+    found = Ranges(
+        size.clone(), size, least, least.clone(), table.new_zeros(count), table.new_zeros(count)
+    )
     wide = int((last - first).max()) + 1 if len(lower) else 0
     for step in itertools.product(range(wide), repeat=3):
         cell = first + torch.tensor(step, dtype=first.dtype)
@@ -66,6 +70,7 @@ def _join(
         x, y, z = (weights[axis][kind] for axis, kind in enumerate(kinds))
         return torch.einsum("nai,nbj,nck,nijkd->nabcd", x, y, z, taps).flatten(1, 3)
 
+    found.hull[rows] = torch.maximum(found.hull[rows], taps.abs().amax(dim=(1, 2, 3)))
     found.size[rows] = torch.maximum(found.size[rows], product(0, 0, 0).abs().amax(dim=1))
     for axis in range(3):
         slope = product(*(int(axis == other) for other in range(3)))
