@@ -417,7 +417,10 @@ BAD_OBJ = {
     "no numbers": (lines(["v"], V, F), "vertex on line 1 has 0 numbers"),
     "no vertex": (lines(V, ["f 1/1 /1 3/1 4/1"]), "face on line 9 has a corner without"),
     "continued in a corner": (lines(V, ["f 1//\\", "1 2//1 3//1"]), "line 9 ends within a corner"),
-    "long index": (lines(V, [f"f 1 2 {2**64 + 3}"]), "names (vertex|a number beyond)|not the number"),
+    "long index": (
+        lines(V, [f"f 1 2 {2**64 + 3}"]),
+        "names (vertex|a number beyond)|not the number",
+    ),
     "half index": (lines(V, ["f 1 2 3.5"]), "face on line 9 holds '3.5'"),
     "textured": (lines(V, ["f 1/1 2/1 x/1"]), "face on line 9 holds 'x'"),
     "two corners at its end": (lines(V, F[:3], ["f 7 8"])[:-1], "ends within a face, 'f 7 8'"),
