@@ -37,8 +37,8 @@ def enclose(
 
     ``ticks (n, 3, 3)`` float32 are three rising coordinates of each box along each axis, which cut
     it in eight; the last axis is the fastest. The bounds hold for the field in exact arithmetic and
-    for its evaluation in float32. Raises ValueError for weights or waves beyond `LARGEST` and
-    `FASTEST`, whose evaluation may overflow.
+    for its evaluation in its own precision, float32 or float64. Raises ValueError for another
+    precision, and for weights or waves beyond `LARGEST` and `FASTEST`, which may overflow.
     """
     _check(parts, weights)
     single = all(part.table.dtype == torch.float32 and not part.table.is_cuda for part in parts)
