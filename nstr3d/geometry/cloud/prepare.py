@@ -19,6 +19,7 @@ from nstr3d.geometry.sizes import check_size
 from nstr3d.system import Message
 from nstr3d.types import Frame, PointCloud
 
+PIECE = 1 << 20  # points compared at once
 LEAST_POINTS = 100  # distinct points that a surface needs
 FLAT = 1e-9  # thickness, in units of the longest deviation, at which a cloud counts as a plane
 MOST_POINTS = 300_000  # more points are averaged in cells
@@ -141,17 +142,28 @@ def _distinct(points: np.ndarray) -> np.ndarray:
     key = _row_keys(points)
     order = np.argsort(key, kind="stable")
     key = key[order]
-    again = np.flatnonzero(key[1:] == key[:-1])
-    if (points[order[again]] == points[order[again + 1]]).all():
-        first = np.delete(order, again + 1)
+    repeated = np.concatenate([[False], key[1:] == key[:-1]])
+    if _all_equal(points, order, np.flatnonzero(repeated)):
+        first = order[~repeated]
     else:  # two different points have one key
         _, first = np.unique(points, axis=0, return_index=True)
     if len(first) < LEAST_POINTS:
-        raise ValueError(
-            f"only {len(first)} of the {len(points)} points are distinct; a surface needs at "
-            f"least {LEAST_POINTS}"
-        )
+        raise ValueError(_too_few(len(first), len(points)))
     return np.sort(first)
+
+
+def _too_few(distinct: int, count: int) -> str:
+    return (
+        f"only {distinct} of the {count} points are distinct; a surface needs at least "
+        f"{LEAST_POINTS}"
+    )
+
+
+def _all_equal(points: np.ndarray, order: np.ndarray, places: np.ndarray) -> bool:
+    """Whether each point at ``places`` of ``order`` equals the one before it, compared in pieces
+    that take little memory."""
+    pieces = (places[start : start + PIECE] for start in range(0, len(places), PIECE))
+    return all((points[order[each]] == points[order[each - 1]]).all() for each in pieces)
 
 
 def _row_keys(points: np.ndarray) -> np.ndarray:
@@ -179,7 +191,10 @@ def check(cloud: PointCloud) -> None:
             f"{(~finite).sum()} of {len(points)} points are not finite; a surface needs at least "
             f"{LEAST_POINTS} finite ones"
         )
-    check_size(points if finite.all() else points[finite], "point cloud")
+    known = points if finite.all() else points[finite]
+    check_size(known, "point cloud")
+    if (known.min(axis=0) == known.max(axis=0)).all():  # before the search for copies, for speed
+        raise ValueError(_too_few(1, len(points)))
 
 
 def _usable(
