@@ -124,7 +124,7 @@ def by_values(values: np.ndarray, path: Path) -> Columns:
     for other shapes and for values that are not numbers.
     """
     _check_table(values, path)
-    values = values.astype(np.float64)
+    values = values.astype(np.float64, copy=False)  # a scan may be large
     first = 1 if values.shape[1] > 3 and _counts_rows(values[:, 0]) else 0
     at = first + 3
     said = f"no names: columns {_span(first)} are the position"
