@@ -267,3 +267,7 @@ class Hits:
 
 
 Up = Literal["x", "y", "z", "-x", "-y", "-z"]
+
+
+class UnprovenError(ValueError):
+    """Raised where bounds are asked of a function of which nothing is proven."""

@@ -17,6 +17,7 @@ from nstr3d.fields.nstr import NstrConfig
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.shapes import primitives as P
+from nstr3d.jobs.surface import extract_surface
 from nstr3d.kernels.field import enclosure
 from nstr3d.kernels.field.fused import evaluate, fused
 from nstr3d.kernels.field.layout import Layout, Part, Weights
@@ -26,7 +27,7 @@ from nstr3d.surface.bounds import EXACT, RULES, enclose
 from nstr3d.surface.certified import Certificate, describe
 from nstr3d.surface.extract import EmptySurface, extract
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Frame
+from nstr3d.types import Box, Frame, UnprovenError
 
 SIZES = (1.0, 0.2, 0.03, 1e-3, 1e-5)  # half widths of boxes
 
@@ -377,6 +378,14 @@ def test_an_empty_surface_is_proven_so() -> None:
         extract(dust, 32, certified=True, bounds=Box((-1.0,) * 3, (1.0,) * 3))
     with pytest.raises(ValueError, match="Nothing is proven"):
         extract(P.sphere().repeat((3, 3, 3), (2, 1, 1)), 32, certified=True)
+
+
+def test_a_job_does_not_ask_for_more_training_where_nothing_is_proven() -> None:
+    apart = P.sphere().repeat((3, 3, 3), (2, 1, 1))
+    with pytest.raises(UnprovenError, match="Nothing is proven of this signed distance"):
+        extract_surface(apart, 32, certified=True)
+    with pytest.raises(ValueError, match="no closed surface yet"):
+        extract_surface(P.sphere().offset(-2.0), 32, certified=True)
 
 
 def test_a_certificate_is_complete_if_nothing_is_hidden_or_unknown() -> None:

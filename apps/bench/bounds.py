@@ -153,7 +153,7 @@ def run(options: Options) -> None:
         f"A fit of {fit.field.parameter_count:,} parameters, one thread, processor time, best of "
         f"{options.turns} turns. Undecided: cells from which the bounds do not exclude the "
         f"surface. Crossed: cells with samples on both sides, {FINER + 1} along each edge. Hidden: "
-        "cells that hold parts smaller than a cell. Unknown: cells that were cut four times "
+        "cells that hold parts thinner than a cell. Unknown: cells that were cut four times "
         "without an answer."
     )
     head = "| resolution | undecided | crossed | ratio | hidden / unknown "

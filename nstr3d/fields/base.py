@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nstr3d.kernels.step.adam import AdamW
-from nstr3d.types import Samples
+from nstr3d.types import Samples, UnprovenError
 
 
 class Field(nn.Module, ABC):
@@ -69,9 +69,9 @@ class Field(nn.Module, ABC):
 
         ``ticks (n, 3, 3)`` float32 are the rising coordinates in the unit box at which each box
         begins, is cut and ends along each axis; of the halves, the last axis is the fastest. Raises
-        ValueError for a field without such bounds, which is the default.
+        UnprovenError for a field without such bounds, which is the default.
         """
-        raise ValueError(
+        raise UnprovenError(
             f"{type(self).__name__} has no proven bounds over boxes; the default field of a "
             "surface has."
         )

@@ -39,7 +39,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import Extraction, extract
 from nstr3d.surface.vertexnormals import vertex_normals
 from nstr3d.training.fit import Fit
-from nstr3d.types import Mesh, Up
+from nstr3d.types import Mesh, UnprovenError, Up
 
 Job = TypeVar("Job", bound=SurfaceJob)
 
@@ -169,10 +169,12 @@ def extract_surface(sdf: Sdf, resolution: int, certified: bool = False) -> Extra
     """The field's surface, ``certified`` or not; see `extract`.
 
     Raises ValueError if there is none or if it does not close within the bounds, as may happen
-    after too little training.
+    after too little training, and UnprovenError if nothing is proven of the field.
     """
     try:
         return extract(sdf, resolution, certified=certified)
+    except UnprovenError:
+        raise
     except ValueError as error:
         raise ValueError(
             Message("The field has no closed surface yet; train for more <steps> or <seconds>.")

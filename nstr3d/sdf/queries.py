@@ -147,27 +147,27 @@ class Queries:
 
         Those of a fit hold in exact arithmetic and for evaluation in the field's own precision,
         those of others for evaluation in float64. For a fit with quadratic levels, their gap beyond
-        the range of the distance falls with the square of the box. Raises ValueError for a signed
-        distance of which nothing is proven: that of a mesh, of a baseline, or of a function that is
-        not of nstr3d.
+        the range of the distance falls with the square of the box. Raises UnprovenError for a
+        signed distance of which nothing is proven: that of a mesh, of a baseline, or of a function
+        that is not of nstr3d.
         """
         return above("surface.bounds").enclose(self, lower, upper)
 
     def proven_bounds(self, resolution: int = 128) -> Box:
         """A box that all of the surface within the padded ``bounds`` is in, by proof, at most about
-        a cell larger on each side than the smallest. Raises ValueError as `enclose` does, and if
-        the surface is empty."""
+        a cell larger on each side than the smallest. Raises UnprovenError as `enclose` does, and
+        ValueError if the surface is empty."""
         return above("surface.certified").proven_bounds(self, resolution)
 
     def proven_volume(self, resolution: int = 128) -> tuple[float, float]:
         """Bounds of the volume of the solid within the padded ``bounds``, by proof. Their gap is
-        the volume of the cells that may hold surface. Raises ValueError as `enclose` does."""
+        the volume of the cells that may hold surface. Raises UnprovenError as `enclose` does."""
         return above("surface.certified").proven_volume(self, resolution)
 
     def proven_apart(self, other: Sdf, resolution: int = 128) -> bool:
         """Whether it is proven that this solid and ``other`` have no point in common, within the
         ``bounds`` of both. False says that it is not proven: they may touch, or be closer than
-        about a cell. Raises ValueError as `enclose` does."""
+        about a cell. Raises UnprovenError as `enclose` does."""
         return above("surface.certified").proven_apart(self, other, resolution)
 
     def tight_bounds(self, resolution: int = 128) -> Box:

@@ -17,7 +17,7 @@ from nstr3d.geometry.shapes.motions import rotation
 from nstr3d.kernels.field.enclosure import HALVES
 from nstr3d.sdf import Sdf
 from nstr3d.training.fit import Fit
-from nstr3d.types import expect
+from nstr3d.types import UnprovenError, expect
 
 ROOM = 1e-12  # relative rounding in double precision, with room
 FARTHEST = 1e100  # coordinate of a box, whose square is finite
@@ -37,9 +37,9 @@ def enclose(sdf: Sdf, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray,
     The bounds of a fit hold in exact arithmetic and for evaluation in the field's own precision,
     those of others for evaluation in float64. The gap of the bounds of a fit with quadratic levels,
     beyond the range of the distance, falls with the square of the box. Raises TypeError for other
-    objects, and ValueError for other shapes, for boxes that are not finite or turned inside out,
-    and for a signed distance of which nothing is proven: that of a mesh, of another field than the
-    default one, or of a function that is not of nstr3d.
+    objects, ValueError for other shapes and for boxes that are not finite or turned inside out, and
+    UnprovenError for a signed distance of which nothing is proven: that of a mesh, of another field
+    than the default one, or of a function that is not of nstr3d.
     """
     expect(sdf, Sdf, "sdf")
     ends = []
@@ -63,12 +63,12 @@ def enclose_halves(sdf: Sdf, ticks: np.ndarray) -> np.ndarray:
     """Proven bounds, lower and upper, over the eight halves of boxes ``(n, 8, 2)``.
 
     ``ticks (n, 3, 3)`` float64 are the rising coordinates in world units at which each box begins,
-    is cut and ends along each axis. Raises ValueError as `enclose` does.
+    is cut and ends along each axis. Raises UnprovenError as `enclose` does.
     """
     recipe = sdf.recipe
     if recipe is None or recipe.name not in {"fit", *EXACT, *RULES}:
         what = "it was not made by functions of nstr3d" if recipe is None else f"of {recipe.name}"
-        raise ValueError(
+        raise UnprovenError(
             f"Nothing is proven of this signed distance: {what}. Bounds are proven for fits of the "
             "default field, for primitives, and for their unions, intersections, differences, "
             "offsets, shells, blends, translations, rotations and even scalings."
@@ -78,7 +78,7 @@ def enclose_halves(sdf: Sdf, ticks: np.ndarray) -> np.ndarray:
     if recipe.name in EXACT:
         radii = recipe.arguments.get("radii", (1.0,))
         if max(radii) > FLATTEST * min(radii):
-            raise ValueError(f"Nothing is proven of an ellipsoid with the radii {radii}.")
+            raise UnprovenError(f"Nothing is proven of an ellipsoid with the radii {radii}.")
         return _of_primitive(sdf, ticks)
     return RULES[recipe.name](recipe.arguments, ticks)
 
@@ -185,7 +185,9 @@ def _translate(arguments: Arguments, ticks: np.ndarray) -> np.ndarray:
 def _scale(arguments: Arguments, ticks: np.ndarray) -> np.ndarray:
     factors = np.broadcast_to(np.asarray(arguments["factor"], np.float64), 3)
     if factors.min() != factors.max():
-        raise ValueError("Nothing is proven of a shape that is scaled by three different factors.")
+        raise UnprovenError(
+            "Nothing is proven of a shape that is scaled by three different factors."
+        )
     return _rounded(enclose_halves(arguments["shape"], ticks / factors[0]) * factors[0])
 
 

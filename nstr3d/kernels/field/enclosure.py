@@ -23,6 +23,7 @@ from nstr3d.kernels.field.fused import evaluate, features_of, packed
 from nstr3d.kernels.field.layout import COMPLEX, PHASE, ROW_MULTIPLE, Layout, Part, Weights, up
 from nstr3d.kernels.field.ranges import Ranges, ranges
 from nstr3d.kernels.threads import split_work
+from nstr3d.types import UnprovenError
 
 HALVES = list(itertools.product((0, 1), repeat=3))
 CHUNK, PLAIN_CHUNK = 1 << 14, 1 << 11  # boxes evaluated at once, which bounds memory
@@ -37,7 +38,7 @@ def enclose(
 
     ``ticks (n, 3, 3)`` float32 are three rising coordinates of each box along each axis, which cut
     it in eight; the last axis is the fastest. The bounds hold for the field in exact arithmetic and
-    for its evaluation in its own precision, float32 or float64. Raises ValueError for another
+    for its evaluation in its own precision, float32 or float64. Raises UnprovenError for another
     precision, and for weights or waves beyond `LARGEST` and `FASTEST`, which may overflow.
     """
     _check(parts, weights)
@@ -57,12 +58,12 @@ def enclose(
 def _check(parts: Sequence[Part], weights: Weights) -> None:
     tensors = [*weights[:4], *(part.table for part in parts)]
     if any(each.dtype not in (torch.float32, torch.float64) for each in tensors):
-        raise ValueError("Bounds are proven of fields in float32 and float64 only.")
+        raise UnprovenError("Bounds are proven of fields in float32 and float64 only.")
     largest = float(np.max([each.detach().abs().max().item() for each in tensors if each.numel()]))
     if not largest <= LARGEST:  # written so that NaN fails too
-        raise ValueError(f"Nothing is proven of a field with weights of {largest:.3g}.")
+        raise UnprovenError(f"Nothing is proven of a field with weights of {largest:.3g}.")
     if not 1 / LARGEST <= weights.sharpness <= LARGEST:
-        raise ValueError(f"Nothing is proven of a field of sharpness {weights.sharpness:g}.")
+        raise UnprovenError(f"Nothing is proven of a field of sharpness {weights.sharpness:g}.")
     for part in parts:
         if part.omega is None or part.phase is None:
             continue
@@ -70,7 +71,7 @@ def _check(parts: Sequence[Part], weights: Weights) -> None:
         if part.kind == PHASE:
             angle += abs(part.radians) * float(part.table.detach().abs().max())
         if not angle <= FASTEST or not part.radians >= 0:
-            raise ValueError(
+            raise UnprovenError(
                 f"Nothing is proven of waves with an angle of {angle:.3g} radians and phases in "
                 f"units of {part.radians:g}."
             )
