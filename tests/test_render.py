@@ -131,6 +131,15 @@ def test_a_shadow_falls_away_from_the_key_light() -> None:
     assert math.isclose(shaded[mirrored], bright[mirrored], abs_tol=0.02)
 
 
+def test_compiled_and_plain_shadows_are_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = union(torus(), translate(sphere(0.2), (0.5, 0.2, 0.5)))
+    compiled = render(scene, FRONT)
+    monkeypatch.setattr("nstr3d.surface.emptyspace.numba_found", lambda: False)
+    plain = render(scene, FRONT)
+    assert float(np.abs(compiled - plain).max()) < 2e-3
+    assert float(np.abs(compiled - plain).mean()) < 1e-6
+
+
 def test_world_units_do_not_show() -> None:
     large = translate(scale(torus(), 40.0), (500.0, 0.0, -80.0))
     a = render(torus(), Camera.around(torus().bounds, width=64, height=64))

@@ -1,6 +1,7 @@
 """Sphere tracing against closed forms of where rays meet spheres, boxes, planes and tori."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from torch import Tensor
 from nstr3d.geometry.shapes.primitives import box, gyroid_slab, scale, sphere, torus, translate
 from nstr3d.render.camera import Camera
 from nstr3d.sdf import Sdf
-from nstr3d.surface.trace import EmptySpace, sphere_trace
+from nstr3d.surface.emptyspace import EmptySpace
+from nstr3d.surface.trace import sphere_trace
 from nstr3d.types import Box, Rays
 
 TORUS = torus()
@@ -241,6 +243,37 @@ def test_empty_space_changes_the_cost_and_not_the_hits(lipschitz):
         rtol=0,
     )
     assert int(skipping.steps.sum()) < int(plain.steps.sum())
+
+
+@pytest.mark.parametrize("relaxation", [1.0, 2.0])
+def test_compiled_and_plain_rays_take_the_same_steps(relaxation, monkeypatch):
+    # An estimate that is too steep in places makes steps that must be taken back.
+    bumpy = Sdf(lambda p: TORUS.distance(p) + 0.02 * (9 * p).sin().sum(dim=1), TORUS.bounds, 1.2)
+    rays, empty = pencil(), EmptySpace.of(bumpy)
+    options: dict[str, Any] = {"footprint": 1e-3, "relaxation": relaxation}
+    compiled = [sphere_trace(bumpy, rays, **options, empty=each) for each in (None, empty)]
+    monkeypatch.setattr("nstr3d.surface.emptyspace.numba_found", lambda: False)
+    plain = [sphere_trace(bumpy, rays, **options, empty=each) for each in (None, empty)]
+    for one, other in zip(compiled, plain):
+        assert 1000 < int(one.mask.sum()) < 3500
+        # A last digit of a point may decide over a step of a ray that grazes.
+        assert int((one.steps != other.steps).sum()) < 8
+        both = one.mask & other.mask
+        assert int((one.mask != other.mask).sum()) < 4
+        torch.testing.assert_close(one.depth[both], other.depth[both], atol=2e-4, rtol=0)
+        assert float((one.depth - other.depth)[both].abs().median()) < 1e-12
+
+
+def test_compiled_and_plain_empty_space_are_one(monkeypatch):
+    empty, rays = EmptySpace.of(TORUS), pencil()
+    points = (
+        rays.origins + torch.linspace(2, 6, len(rays.origins)).double()[:, None] * rays.directions
+    )
+    near, far = torch.full_like(points[:, 0], 3.0), torch.full_like(points[:, 0], 4.5)
+    compiled = empty.at(points), empty.leave(rays, near, far)
+    monkeypatch.setattr("nstr3d.surface.emptyspace.numba_found", lambda: False)
+    for one, other in zip(compiled, (empty.at(points), empty.leave(rays, near, far))):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=0)
 
 
 def test_empty_space_never_claims_more_than_the_distance():

@@ -22,8 +22,9 @@ from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.render.camera import Camera
 from nstr3d.sdf import CHUNK, Sdf
+from nstr3d.surface.emptyspace import EmptySpace
 from nstr3d.surface.extract import extract
-from nstr3d.surface.trace import EmptySpace, sphere_trace
+from nstr3d.surface.trace import sphere_trace
 from nstr3d.system import peak_memory
 from nstr3d.training.fit import FitConfig, fit_steps
 from nstr3d.training.graphs import CapturedSteps

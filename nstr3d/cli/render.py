@@ -31,7 +31,7 @@ from nstr3d.render.opengl import raster_turntable, rasterise
 from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Vector
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
-from nstr3d.surface.trace import EmptySpace
+from nstr3d.surface.emptyspace import EmptySpace
 from nstr3d.system import Message, check_memory
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Up

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from nstr3d.render.clearance import clearance
 from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
+from nstr3d.render.shadow import Shadow
 from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
 from nstr3d.surface.curvature import curvatures_at
-from nstr3d.surface.trace import EmptySpace
+from nstr3d.surface.emptyspace import EmptySpace
 
 Vector = tuple[float, float, float]
-LONGEST = 0.1  # diagonals; step towards a light
+LIFT = 0.004  # diagonals; height above the surface from which a light is looked for
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,15 @@ class Studio:
         """The shares ``(n, 2)`` of the sky and of the light in the direction ``key`` that reach the
         points."""
         normals = seen.facing
-        return torch.stack([self.openness(seen, normals), self.shadow(seen, normals, key)], dim=1)
+        return torch.stack([self.openness(seen, normals), self._shadow(seen, normals, key)], dim=1)
+
+    def _shadow(self, seen: Surface, normals: Tensor, towards: Tensor) -> Tensor:
+        size = seen.sdf.bounds.diagonal
+        # The start is lifted so that the surface does not shade itself.
+        starts = seen.points + LIFT * size * normals
+        shadow = Shadow(seen.sdf, seen.empty, towards, self.shadow_steps, self.shadow_softness)
+        # Points that face away are dark already.
+        return shadow.light(starts, seen.steepness, normals @ towards > 0)
 
     def openness(self, seen: Surface, normals: Tensor) -> Tensor:
         """The fraction ``(n,)`` of the sky that each point sees, in [0, 1].
@@ -161,38 +170,6 @@ class Studio:
             blocked += weight * (1 - free).clamp(0, 1)
             total += weight
         return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
-
-    def shadow(self, seen: Surface, normals: Tensor, towards: Tensor) -> Tensor:
-        """The fraction ``(n,)`` of a light that each point sees, in [0, 1].
-
-        It is given by the smallest ratio of clearance to travel on the way to the light (Quilez,
-        "Soft shadows in raymarched SDFs").
-        """
-        size = seen.sdf.bounds.diagonal
-        lit = torch.ones_like(seen.depth)
-        # The start is lifted so that the surface does not shade itself. Points that face away are
-        # dark already.
-        start = seen.points + 0.004 * size * normals
-        travel = torch.full_like(lit, 0.01 * size)
-        active = torch.nonzero(normals @ towards > 0).squeeze(1)
-        for _ in range(self.shadow_steps):
-            if not len(active):
-                break
-            along = travel[active]
-            at = start[active] + along[:, None] * towards
-            # The distance is evaluated only where the coarse grid does not guarantee enough
-            # clearance for the whole light.
-            clear = seen.empty.at(at)
-            wide = self.shadow_softness * along
-            tight = torch.nonzero(clear < wide.clamp_min(0.02 * size)).squeeze(1)
-            steep = seen.steepness[active[tight]]
-            needed = wide[tight].clamp_min(LONGEST * size) * steep  # what changes light or step
-            clear[tight] = clearance(seen.sdf, at[tight], needed) / steep
-            ratio = 0.5 + 0.5 * clear / wide
-            lit[active] = torch.minimum(lit[active], ratio.clamp(0, 1))
-            travel[active] = along + clear.clamp(0.01 * size, LONGEST * size)
-            active = active[(lit[active] > 0) & (travel[active] < size / 2)]
-        return lit * lit * (3 - 2 * lit)
 
 
 @dataclass(frozen=True)

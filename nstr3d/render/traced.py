@@ -16,7 +16,8 @@ from nstr3d.render.ground import Ground, Shade
 from nstr3d.render.shading import Shading, Studio, Surface, Vector
 from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
-from nstr3d.surface.trace import EmptySpace, sphere_trace
+from nstr3d.surface.emptyspace import EmptySpace
+from nstr3d.surface.trace import sphere_trace
 from nstr3d.types import Rays, expect
 
 THIN = 0.5  # parts thinner along a ray than this fraction of a pixel may be missed

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from nstr3d.sdf import Sdf
+from nstr3d.surface.emptyspace import EMPTY_CELLS, EmptySpace
 from nstr3d.surface.roots import between
-from nstr3d.surface.trace import EMPTY_CELLS, FLATNESS, EmptySpace, clip
+from nstr3d.surface.trace import FLATNESS, clip
 from nstr3d.types import Rays
 
 NEAR = 4e-3  # diagonals of the bounds: the distance from which a ray steps behind the crossing

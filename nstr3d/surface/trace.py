@@ -10,90 +10,16 @@ would touch if the surface ahead were flat (Balint and Valasek, "Accelerating sp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from nstr3d.sdf import Sdf
+from nstr3d.surface.emptyspace import MARGIN, EmptySpace, array, compiles, marching
 from nstr3d.types import Hits, Rays, expect
 
-MARGIN = 0.01  # enlargement of the bounds on every side, in diagonals of the bounds
 POLISH_STEPS = 24
-EMPTY_CELLS = 48  # cells of the empty space along the longest side of the bounds
-EMPTY_STEPS = 96
 # Fraction of the step for a flat surface that is tried, since surfaces are not flat.
 FLATNESS = 0.95
-
-
-@dataclass(frozen=True)
-class EmptySpace:
-    """Distance over Lipschitz bound at the cell centres of a coarse grid, ``clearance (x, y, z)``.
-
-    ``origin (3,)`` and ``cell``, the edge length of a cell, are in world units. The grid is sampled
-    once for a picture and then moves all rays through empty space at the cost of one lookup a step.
-    The stored cells of a sparse field would clear only part of the same space.
-    """
-
-    origin: Tensor
-    cell: float
-    clearance: Tensor
-
-    @property
-    def surface(self) -> bool:
-        """Whether the zero level set may pass through a cell, by the clearance at its centre."""
-        return bool(self.clearance.min() < self.cell * 3**0.5 / 2)
-
-    @staticmethod
-    def of(
-        sdf: Sdf,
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype = torch.float64,
-        cells: int = EMPTY_CELLS,
-    ) -> EmptySpace:
-        """The empty space in the enlarged bounds of ``sdf``, from at most about ``cells``^3
-        distances."""
-        expect(sdf, Sdf, "sdf")
-        margin = MARGIN * sdf.bounds.diagonal
-        extent = torch.as_tensor(sdf.bounds.extent, dtype=dtype) + 2 * margin
-        cell = float(extent.max()) / cells
-        counts = torch.ceil(extent / cell - 1e-6).long().clamp_min(1).tolist()
-        origin = torch.tensor(sdf.bounds.lower, dtype=dtype, device=device) - margin
-        axes = [torch.arange(count, dtype=dtype, device=device) + 0.5 for count in counts]
-        centres = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 3)
-        with torch.no_grad():
-            distance = sdf.bound(origin + centres * cell).to(dtype)
-        return EmptySpace(origin, cell, (distance / sdf.lipschitz).reshape(counts))
-
-    def at(self, points: Tensor) -> Tensor:
-        """A lower bound ``(n,)`` on distance over Lipschitz bound at ``points (n, 3)``.
-
-        The points are within the enlarged bounds.
-        """
-        upper = torch.tensor(self.clearance.shape, device=points.device) - 1
-        scaled = (points - self.origin) / self.cell
-        index = torch.minimum(scaled.floor().long().clamp_min(0), upper)
-        away = (scaled - index - 0.5).norm(dim=-1) * self.cell
-        return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype) - away
-
-    def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
-        """Depths ``(n,)`` up to which the rays are known to be empty, from ``near`` on.
-
-        A ray stops where less than a quarter of a cell is known to be empty.
-        """
-        depth = near.clone()
-        active = torch.nonzero(near < far).squeeze(1)
-        for _ in range(EMPTY_STEPS):
-            if not len(active):
-                break
-            free = self.at(
-                torch.addcmul(rays.origins[active], depth[active, None], rays.directions[active])
-            )
-            open_ = free > self.cell / 4
-            active, free = active[open_], free[open_]
-            depth[active] += free
-            active = active[depth[active] < far[active]]
-        return depth
 
 
 def sphere_trace(
@@ -169,11 +95,35 @@ class _Trace:
         return self.sdf.bound(points).to(depth.dtype) / self.sdf.lipschitz
 
     def march(self, relaxation: float, max_steps: int) -> None:
-        """Step every ray until it hits the surface or leaves the bounds.
-
-        Each step synchronises host and device once, to drop the finished rays.
-        """
+        """Step every ray until it hits the surface or leaves the bounds."""
         active = torch.nonzero(self.depth < self.far).squeeze(1)
+        if compiles(self.depth):
+            self._march_compiled(active, relaxation, max_steps)
+        else:
+            self._march(active, relaxation, max_steps)
+
+    def _march_compiled(self, active: Tensor, relaxation: float, max_steps: int) -> None:
+        columns = (self.rays.origins, self.rays.directions, self.far, self.depth, self.before)
+        columns += (self.value, self.value_before, self.hit, torch.zeros_like(self.hit), self.steps)
+        kernels = marching()
+        state = kernels.State(*map(array, columns))
+        stepping = kernels.Stepping(
+            float(self.accuracy), float(self.footprint), float(relaxation), FLATNESS
+        )
+        points = torch.addcmul(
+            self.rays.origins[active], self.depth[active, None], self.rays.directions[active]
+        )
+        for _ in range(max_steps):
+            if not len(active):
+                return
+            values = (self.sdf.bound(points).double() / self.sdf.lipschitz).numpy()
+            # The distance may keep the points: the next ones are written to another tensor.
+            points = torch.empty_like(points)
+            left = kernels.advance(active.numpy(), values, state, stepping, points.numpy())
+            active, points = active[:left], points[:left]
+
+    def _march(self, active: Tensor, relaxation: float, max_steps: int) -> None:
+        # Each step synchronises host and device once, to drop the finished rays.
         longer = torch.zeros_like(self.hit)  # whether the latest step was longer than the distance
         for _ in range(max_steps):
             if not len(active):
