@@ -462,6 +462,20 @@ def test_smoothness_is_measured_against_analytic_truth(app, tmp_path, capsys):
     assert (tmp_path / "smoothness.csv").read_bytes() == before
 
 
+def test_files_of_equal_bytes_are_compared_with_draco(app, tmp_path):
+    torus, small = str(ROOT / "assets" / "torus.obj"), ["--samples", "500", "--resolution", "32"]
+    out = ["--out", str(tmp_path)]
+    assert app("bench.bytes").main([torus, "--sizes", "3000", *small, *out]) == 0
+    own, other = (tmp_path / "bytes.md").read_text().splitlines()[-2:]
+    assert own.startswith("| torus | ")
+    assert "| nstr3d | " in own
+    assert "| Draco, " in other
+    sizes = [int(row.split("|")[4].replace(",", "")) for row in (own, other)]
+    means = [float(row.split("|")[5]) for row in (own, other)]
+    assert sizes[1] <= sizes[0] <= 3000
+    assert float(other.split("|")[6]) == pytest.approx(means[0] / means[1], abs=0.006)
+
+
 def test_the_look_of_a_fit_is_pictured_beside_its_input(app, tmp_path, monkeypatch):
     look = app("bench.look")
     shapes = {"torus": look.smooth_shapes()["torus"]}

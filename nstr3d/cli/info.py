@@ -104,6 +104,8 @@ def _holds(about: dict[str, Any]) -> str:
             for side in ("inputs", "outputs")
         )
         return f"{inputs} to {outputs}, by {about['producer'] or 'an unnamed program'}"
+    if kind == "compressed shape":
+        return f"{about['grids']} grids, the finest of {about['cells']} cells per axis"
     if kind == "compressed model":
         return f"{' x '.join(map(str, about['shape']))} samples, blocks of {about['hops']}"
     return f"{about['tensors']} tensors of {about['stored_numbers']:,} numbers"

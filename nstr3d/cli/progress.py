@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from nstr3d.cli.view import serve
 from nstr3d.jobs.messages import with_flags
-from nstr3d.jobs.results import MODEL
+from nstr3d.jobs.results import COMPRESSED, MODEL
 from nstr3d.jobs.stages import Listener
 from nstr3d.model.checkpoint import load
 from nstr3d.training.fit import REPORT_EVERY, Fit, FitConfig, Progress
@@ -55,7 +55,8 @@ class Watch:
     def serve(self, out: Path) -> None:
         """Shows the finished model in the folder ``out`` until Ctrl-C, if there is a page."""
         if self.live is not None:
-            serve(self.live.finished(load(out / MODEL)))
+            compressed = not (out / MODEL).exists()
+            serve(self.live.finished(load(out / (COMPRESSED if compressed else MODEL))))
 
 
 class Display:

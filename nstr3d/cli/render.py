@@ -36,7 +36,7 @@ from nstr3d.system import Message, check_memory
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Up
 
-MODEL = ".safetensors"
+MODELS = ".safetensors", ".nstq"
 CUSTOM = 30.0, 15.0  # azimuth and elevation of a camera of which only one is named
 GROUNDED = ("studio", "curvature", "frequency")  # shadings that leave a shadow on the ground
 
@@ -100,7 +100,7 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
 
 
 def _is_mesh(path: Path) -> bool:
-    return path.suffix.lower() != MODEL
+    return path.suffix.lower() not in MODELS
 
 
 def chosen_up(option: str, sdf: Sdf) -> Up:
@@ -150,7 +150,7 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit | None, Sdf]:
     """
     if not math.isfinite(iso):
         raise ValueError(Message("<iso> must be finite, not {}.", iso))
-    combination = path.suffix.lower() == MODEL and read_tree(path) is not None
+    combination = path.suffix.lower() == MODELS[0] and read_tree(path) is not None
     fit = None if combination else load(path, device)
     if fit is not None and (fit.field.in_dim, fit.field.out_dim) != (3, 1):
         inputs, outputs = fit.field.in_dim, fit.field.out_dim

@@ -13,13 +13,19 @@ def table(outcome: Outcome) -> str:
     report: dict[str, Any] = outcome.report
     seconds, field = report["seconds"], report["field"]
     rows = [
-        ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
+        _size_row(field),
         *_accuracy_rows(report),
         ("mesh", _mesh(report)),
         *_proven_rows(report),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
     return _aligned(rows, outcome)
+
+
+def _size_row(field: dict[str, Any]) -> tuple[str, str]:
+    if field["parameters"] is None:
+        return "cells / bytes on disk", f"{field['config']['cells']} / {field['bytes']:,}"
+    return "parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"
 
 
 def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nstr3d.cli.looks import View
-from nstr3d.cli.render import load_shape
+from nstr3d.cli.render import MODELS, load_shape
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
@@ -76,7 +76,7 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
     for path in options.files:
         if holds_lines(path):
             curves.append(Curves(path.stem, *load_lines(path)))
-        elif path.suffix.lower() == ".safetensors":
+        elif path.suffix.lower() in MODELS:
             fit, sdf = load_shape(path, options.iso, pick_device("cpu"))
             mesh = extract_mesh(sdf, options.resolution)
             shapes.append(Shape(path.parent.name if path.stem == "model" else path.stem, mesh, fit))

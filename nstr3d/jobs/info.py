@@ -28,6 +28,7 @@ from nstr3d.jobs.about import (
 )
 from nstr3d.jobs.exported import about_network, about_page
 from nstr3d.model.header import load_compressed_header, read_header, read_tree
+from nstr3d.model.shapeheader import is_shape, load_shape_header
 from nstr3d.signals.kinds import kind_of
 from nstr3d.system import one_line
 from nstr3d.types import Box, Mesh
@@ -107,6 +108,8 @@ def _about_model(path: Path) -> dict[str, Any]:
 
 
 def _about_compressed(path: Path) -> dict[str, Any]:
+    if is_shape(path):
+        return _about_shape(path)
     header = load_compressed_header(path)
     return {
         "kind": "compressed model",
@@ -115,6 +118,24 @@ def _about_compressed(path: Path) -> dict[str, Any]:
         "shape": [*header.shape, header.channels],
         "hops": list(header.hops),
         "step": header.step,
+    } | _measured(path)
+
+
+def _about_shape(path: Path) -> dict[str, Any]:
+    header = load_shape_header(path)
+    bounds = header.world_bounds
+    return {
+        "kind": "compressed shape",
+        "subject": "shape",
+        "field": "pyramid",
+        "cells": header.plan.cells,
+        "grids": header.plan.depth + 1,
+        "step": header.step * header.frame.scale,
+        "bounds": {"lower": list(bounds.lower), "upper": list(bounds.upper)},
+        "frame": {"centre": list(header.frame.centre), "scale": header.frame.scale},
+        "lipschitz": header.lipschitz,
+        "up": header.up,
+        "units": guess_units(bounds),
     } | _measured(path)
 
 

@@ -51,7 +51,10 @@ def run(
     Raises ValueError, OSError or FloatingPointError with one sentence for the user, and
     `Interrupted` after Ctrl-C.
     """
-    return walk(MeshStages(job, listener, import_seconds, sha256))
+    stages = MeshStages
+    if job.bytes is not None:
+        from nstr3d.jobs.compact import CompactStages as stages
+    return walk(stages(job, listener, import_seconds, sha256))
 
 
 class MeshStages(SurfaceStages[MeshJob]):

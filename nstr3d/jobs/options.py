@@ -268,6 +268,23 @@ class MeshJob(SurfaceJob):
     path: Path
     """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
     parts: Parts = field(default_factory=Parts)
+    bytes: int | None = None
+    """Write a compressed model.nstq of at most this many bytes, in closed form, instead of training
+    a field."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(self, "bytes")
+        check_range(self, bytes=(1, LARGEST_COUNT))
+        how, plain = self.training, Training()
+        names = "preset", "params", "cells", "seconds", "steps", "pool", "field", "transport"
+        trained = [name for name in names if getattr(how, name) != getattr(plain, name)]
+        trained += ["start"] if self.start else []
+        trained += ["resume"] if self.output.resume else []
+        trained += ["certified"] if self.extraction.certified else []
+        if self.bytes is not None and trained:
+            text = f"<bytes> makes a file without training; leave out <{trained[0]}>."
+            raise ValueError(Message(text))
 
 
 @dataclass(frozen=True)

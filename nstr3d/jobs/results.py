@@ -14,9 +14,10 @@ from nstr3d.jobs.publishing import REPORT, check_output
 from nstr3d.model.header import check_regular
 
 MODEL, MESH, PICTURE = "model.safetensors", "mesh.ply", "render.png"
+COMPRESSED = "model.nstq"
 CHECKPOINT = "checkpoint.safetensors"
 UNFINISHED = "unfinished"  # the folder of a run that is to replace the results around it
-OWNED = (MODEL, MESH, PICTURE, REPORT, CHECKPOINT)
+OWNED = (MODEL, COMPRESSED, MESH, PICTURE, REPORT, CHECKPOINT)
 
 
 @dataclass(frozen=True)

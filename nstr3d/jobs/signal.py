@@ -19,8 +19,8 @@ from nstr3d.fields.nstr import TransportConfig
 from nstr3d.io import Picture, save_image, save_picture, save_sound
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.publishing import check_output
-from nstr3d.jobs.results import MODEL
-from nstr3d.jobs.signaloptions import COMPARISON, COMPRESSED, PICTURE, SOUND, SignalJob, budget
+from nstr3d.jobs.results import COMPRESSED, MODEL
+from nstr3d.jobs.signaloptions import COMPARISON, PICTURE, SOUND, SignalJob, budget
 from nstr3d.jobs.signalsource import about_input, check_size, load_mask, load_source
 from nstr3d.jobs.stages import Interrupted, Listener, Outcome, machine, pick_device
 from nstr3d.jobs.walk import Run, Stages, walk

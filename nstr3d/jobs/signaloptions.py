@@ -22,7 +22,6 @@ from nstr3d.signals.kinds import kind_of
 if TYPE_CHECKING:
     from nstr3d.training.fit import FitConfig
 
-COMPRESSED = "model.nstq"
 PICTURE, SOUND, COMPARISON = "image.png", "sound.wav", "comparison.png"
 LARGEST_BYTES = 10**11
 FieldName = Literal["cosines", "nstr", "ngp", "siren", "fourier"]
@@ -127,7 +126,7 @@ class SignalJob:
     def names(self) -> tuple[str, ...]:
         """The names of the files that the job writes, the model first."""
         from nstr3d.jobs.publishing import REPORT
-        from nstr3d.jobs.results import MODEL
+        from nstr3d.jobs.results import COMPRESSED, MODEL
 
         return (
             MODEL if self.bytes is None else COMPRESSED,

@@ -1,1 +1,1 @@
-"""Model files: safetensors with config tags, compressed pictures and sounds, ONNX and NPZ."""
+"""Model files: safetensors with config tags, compressed pictures, sounds and shapes, ONNX, NPZ."""

@@ -31,6 +31,7 @@ from nstr3d.model.container import (
 from nstr3d.model.header import FORMAT as FORMAT_KEY
 from nstr3d.model.header import MAGIC, MALFORMED, TRAINING, TREE
 from nstr3d.model.header import TEXT as TEXT_KEY
+from nstr3d.model.shapeheader import is_shape
 from nstr3d.model.tags import (
     OTHER_VERSION,
     TAGS,
@@ -122,7 +123,7 @@ def load(
 
 def is_compressed(path: Path) -> bool:
     """Whether ``path`` is a compressed model, by its extension or its first bytes."""
-    if path.suffix.lower() == ".nstq":
+    if path.suffix.lower() == ".nstq" or is_shape(path):
         return True
     if not path.is_file():
         return False
@@ -131,9 +132,14 @@ def is_compressed(path: Path) -> bool:
 
 
 def _load_compressed(path: Path, device: torch.device | str) -> Fit:
-    """The fit of a compressed model: its field over the lattice of its samples."""
+    """The fit of a compressed model: a shape, or a field over the lattice of its samples."""
     from nstr3d.model.codec import load_compressed
 
+    if is_shape(path):
+        from nstr3d.model.pyramidcodec import load_shape
+
+        fit = load_shape(path)
+        return dataclasses.replace(fit, field=fit.field.to(device))
     field = load_compressed(path).to(device)
     lattice = Lattice(field.config.shape)
     return Fit(field, lattice.frame, lattice.bounds, math.inf)

@@ -17,6 +17,7 @@ from nstr3d.fields.baselines.fourier import FourierConfig
 from nstr3d.fields.baselines.ngp import NgpConfig
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.closed.cosines import CosineConfig
+from nstr3d.fields.closed.pyramid import PyramidConfig
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.start.linear import LinearStartConfig
@@ -43,6 +44,7 @@ TAGS: dict[str, type] = {
     "fourier": FourierConfig,
     "ngp": NgpConfig,
     "cosines": CosineConfig,
+    "pyramid": PyramidConfig,
     "training": FitConfig,
 }
 # The import paths in files of the format nstr3d-1. They must stay the same when modules move.

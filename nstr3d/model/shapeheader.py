@@ -1,0 +1,119 @@
+"""The header of a compressed shape, which is read without the code and without torch."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from nstr3d.model.header import check_regular
+from nstr3d.types import Box, Frame, Up
+
+MAGIC = b"NSTS1"  # the first bytes of a compressed shape
+FORM = "<6Bf4df6H"  # what follows: plan and up; step; frame; Lipschitz bound; bounds
+LENGTH = len(MAGIC) + struct.calcsize(FORM)
+ROOTS, DEPTHS = range(4, 17), range(1, 6)  # cells per axis of the coarsest grid, and refinements
+MOST_CELLS = 256
+REACH = 32  # in a byte: parts of a cell
+UPS: tuple[Up, ...] = get_args(Up)
+TICKS = 65535  # of the bounds, from -1 to 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The grids of a pyramid: ``root`` cells per axis, refined ``depth`` times.
+
+    All nodes of the first ``whole`` refined grids are corrected, and of the others those of cells
+    whose predicted values come within ``reach`` cells of zero, in parts of 1/32; ``finest`` is the
+    reach in the finest grid.
+    """
+
+    root: int
+    depth: int
+    whole: int
+    reach: int
+    finest: int
+
+    @property
+    def cells(self) -> int:
+        """Cells per axis of the finest grid."""
+        return self.root << self.depth
+
+
+@dataclass(frozen=True)
+class ShapeHeader:
+    """What the header of a compressed shape holds: the ``plan``, the quantisation ``step`` in the
+    unit box, the ``frame`` of the unit box in the world, the ``bounds`` of the surface in the unit
+    box, its ``lipschitz`` bound, and the axis ``up``."""
+
+    plan: Plan
+    step: float
+    frame: Frame
+    bounds: Box
+    lipschitz: float
+    up: Up
+
+    def pack(self) -> bytes:
+        """The header as bytes; the bounds are rounded outward."""
+        plan, lower, upper = self.plan, np.array(self.bounds.lower), np.array(self.bounds.upper)
+        ticks = [
+            *np.floor((lower + 1) / 2 * TICKS).clip(0, TICKS).astype(int).tolist(),
+            *np.ceil((upper + 1) / 2 * TICKS).clip(0, TICKS).astype(int).tolist(),
+        ]
+        numbers = plan.root, plan.depth, plan.whole, plan.reach, plan.finest, UPS.index(self.up)
+        placed = self.step, *self.frame.centre, self.frame.scale
+        return MAGIC + struct.pack(FORM, *numbers, *placed, self.lipschitz, *ticks)
+
+    @property
+    def world_bounds(self) -> Box:
+        """The bounds of the surface in the world."""
+        lower, upper = self.frame.to_world(np.array([self.bounds.lower, self.bounds.upper]))
+        return Box(tuple(lower.tolist()), tuple(upper.tolist()))
+
+
+def unpack(data: bytes) -> ShapeHeader:
+    """The header at the front of ``data``. Raises ValueError with a clause about the first
+    fault."""
+    if len(data) < LENGTH:
+        raise ValueError("it ends within its header")
+    root, depth, whole, reach, finest, up, *rest = struct.unpack_from(FORM, data, len(MAGIC))
+    step, x, y, z, scale, lipschitz, *ticks = rest
+    plan = Plan(root, depth, whole, reach, finest)
+    if root not in ROOTS or depth not in DEPTHS or plan.cells > MOST_CELLS or whole > depth:
+        raise ValueError(f"its grid of {root} cells, refined {depth} times, is none of nstr3d's")
+    numbers = step, x, y, z, scale, lipschitz
+    if not all(map(math.isfinite, numbers)) or min(step, scale, lipschitz) <= 0 or step > 1:
+        raise ValueError("a number of its header is out of range")
+    ends = np.array(ticks).reshape(2, 3) / TICKS * 2 - 1
+    if up >= len(UPS) or not (ends[0] < ends[1]).all():
+        raise ValueError("its bounds or its upward axis are out of range")
+    bounds = Box(tuple(ends[0].tolist()), tuple(ends[1].tolist()))
+    return ShapeHeader(plan, step, Frame((x, y, z), scale), bounds, lipschitz, UPS[up])
+
+
+def is_shape(path: Path) -> bool:
+    """Whether the file at ``path`` begins as a compressed shape does."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+def load_shape_header(path: Path) -> ShapeHeader:
+    """The header of the compressed shape at ``path``. The code is not read or checked.
+
+    Raises FileNotFoundError, IsADirectoryError, and ValueError naming the path for another file.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        data = file.read(LENGTH)
+    if data[: len(MAGIC)] != MAGIC:
+        raise ValueError(f"{path} is not a compressed shape of nstr3d.")
+    try:
+        return unpack(data)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}.") from None
