@@ -24,10 +24,10 @@ from nstr3d.bench.commits import find_commit
 from nstr3d.cli.command import guarded
 from nstr3d.geometry.mesh.decimate import decimate
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import face_normals, normalise, sample_surface
 from nstr3d.io import load_mesh
 from nstr3d.io.atomic import atomic_path
+from nstr3d.jobs.prepared import prepare_mesh
 from nstr3d.model.pyramidcodec import Target, compress_shape, decompress_shape
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.types import Mesh
@@ -145,7 +145,7 @@ def race(options: Options) -> str:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for path in options.meshes:
-        unit, _ = normalise(repair(load_mesh(path))[0])
+        unit, _ = normalise(prepare_mesh(load_mesh(path)).mesh)  # its holes are closed
         judge = Judge(unit, options.samples)
         others = list(decimated(judge))
         for size in options.sizes:

@@ -24,8 +24,8 @@ from nstr3d.kernels.rangecoder import (
 )
 
 FRACTION = 6  # bits of a value behind the quantisation step
-UNIT = 1 << FRACTION
-COARSE = 8 * UNIT  # quantisation step of the coarsest grid, and of nodes far from zero
+UNIT = 1 << FRACTION  # quantisation step of the finest grid; the next have a half and a quarter
+COARSE = 4 * UNIT  # quantisation step of the coarsest grid, and of nodes far from zero
 CLASSES = 9  # of a magnitude, on a roughly logarithmic scale
 DEPTHS = 3  # grids with separate statistics: the finest, the next and all others
 NEAR, FAR = 1, 2  # marks of the nodes that are corrected
@@ -154,7 +154,9 @@ def _contexts(values, marks, chosen, i, j, k, depth):
     else:
         odd, apart = (i & 1) + (j & 1) + (k & 1), 2
         far = chosen[i, j, k] == FAR
-        slot, step = ((DEPTHS if far else depth) * KINDS + odd), (COARSE if far else UNIT)
+        slot = (DEPTHS if far else depth) * KINDS + odd
+        # An error of a coarse node reaches the many fine nodes that it predicts.
+        step = COARSE if far else UNIT >> depth
         predicted, spread = _predict(values, i, j, k)
         if i & 1:
             near += np.int64(marks[i - 1, j, k]) + marks[i + 1, j, k]

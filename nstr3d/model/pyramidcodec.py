@@ -31,12 +31,13 @@ from nstr3d.types import Box, Frame, Up
 CODE = "Compressed shapes (.nstq)"  # the feature that needs numba
 ROUNDING = 0.42  # fraction of a step added before rounding down; 0.5 rounds to the nearest
 GRIDS = ((8, 2), (12, 2), (8, 3), (12, 3), (8, 4), (12, 4), (8, 5))  # roots and depths
-FINE = 0.15  # quantisation step, in cells of the finest grid, that suits most sizes
+FINE = 0.35  # quantisation step, in cells of the finest grid, that suits most sizes
 # Reaches of the corrections in the finest grid and in the others, in parts of a cell; the next pair
 # is used where parts of the surface are lost.
 REACHES = ((5, 16), (16, 32), (32, 64))
 ROOM = 16_000  # bytes from which the second grid is corrected everywhere too
 LOST = 1.5  # cells: a surface point with a larger distance lies on a part that is lost
+GROWTH = 1.4  # cells of the grid that suits a size, over those of one whose code has the size
 STEPS = 7  # largest number of codes made for a grid in the search for the quantisation step
 CLOSE = 0.985  # fraction of the size that ends this search
 SLOPE = -0.75  # d log(bytes) / d log(step), about
@@ -154,7 +155,7 @@ class _Maker:
         whole = 2 if self.size >= ROOM else 1
         plans = [Plan(root, depth, whole, reach, finest) for root, depth in GRIDS]
         first = self.coded(plans[2], FINE * 2 / plans[2].cells)
-        cells = plans[2].cells * math.sqrt(max(self.room, 1) / len(first.code))
+        cells = GROWTH * plans[2].cells * math.sqrt(max(self.room, 1) / len(first.code))
         plans.sort(key=lambda plan: abs(math.log(plan.cells / cells)))
         found = [self.fitting(plan) for plan in plans[:2]]
         fits = [each for each in found if each is not None]
