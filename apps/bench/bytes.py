@@ -49,7 +49,7 @@ class Options:
     """Bytes of the files."""
     samples: int = 50_000
     """Points on each surface."""
-    resolution: int = 256
+    resolution: int = 512
     """Cells of the grid on which our surface is extracted."""
 
 
