@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from oracles import joined
 
 from nstr3d import load, load_mesh, load_sdf, save
 from nstr3d.fields.closed.pyramid import PyramidConfig, interpolate, made_of, pad
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import normalise, sample_surface
+from nstr3d.io import save_mesh
 from nstr3d.jobs.info import describe_file
 from nstr3d.jobs.mesh import run
 from nstr3d.jobs.options import Extraction, MeshJob, Output, Training
@@ -21,7 +23,7 @@ from nstr3d.kernels import pyramid as kernels
 from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.model.pyramidcodec import Target, compress_shape, decompress_shape, load_shape
 from nstr3d.model.shapeheader import LENGTH, Plan, ShapeHeader, load_shape_header, unpack
-from nstr3d.types import Box, Frame
+from nstr3d.types import Box, Frame, Mesh
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BALL = 0.9
@@ -275,7 +277,7 @@ def test_hostile_codes_with_a_right_checksum_end(code):
 
 
 def test_a_saved_shape_is_decoded_to_the_bits_of_the_version_that_wrote_it():
-    fit = load(Path(__file__).parent / "fixtures" / "torus.nstq")
+    fit = load(Path(__file__).parent / "codes" / "torus.nstq")
     digest = hashlib.sha256(fit.field.nodes.detach().numpy().tobytes()).hexdigest()
     assert digest == "adea53097923732b26dfcfe76c92a90d1a7ce3af5031ba39ca424abdc6d0223d"
 
@@ -319,6 +321,20 @@ def test_a_model_in_few_bytes_describes_itself(finished):
     assert (about["kind"], about["field"]) == ("compressed shape", "pyramid")
     assert about["accuracy"]["iou_volume"] > 0.98
     assert about["up"] in ("y", "z")
+
+
+def test_parts_that_are_lost_are_named(tmp_path):
+    ball = load_mesh(ASSETS / "sphere.obj")
+    crumb = Mesh(ball.vertices * 0.004 + (1.5, 0, 0), ball.faces)
+    save_mesh(tmp_path / "both.obj", joined(ball, crumb))
+    extraction = Extraction(resolution=64, samples=500, picture=0)
+    job = MeshJob(
+        tmp_path / "both.obj", extraction=extraction, output=Output(tmp_path / "out"), bytes=900
+    )
+    report = run(job).report
+    assert report["mesh"]["components"] == 1
+    (warning,) = [each for each in report["input"]["warnings"] if "part(s)" in each]
+    assert warning.startswith("The surface has 1 part(s), that of the input 2:")
 
 
 @pytest.mark.parametrize(

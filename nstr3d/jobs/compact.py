@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import save_image, save_mesh
 from nstr3d.jobs.doubts import thin_warnings
@@ -26,6 +27,8 @@ JUDGED = 20_000  # surface points at which grids are compared
 
 class CompactStages(MeshStages):
     """The stages of a `MeshJob` with a size in bytes."""
+
+    title = "compressed surface"
 
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
@@ -46,7 +49,7 @@ class CompactStages(MeshStages):
             self.code = compress_shape(target, self.job.bytes or 0)
         result = decompress_shape(self.code)
         finest = 2 * frame.scale / result.field.config.cells
-        self.run.warn(thin_warnings(self.placed.mesh, finest, self.job.resolution))
+        self.run.warn(thin_warnings(self.placed.mesh, finest, self.job.resolution, "bytes"))
         about = {"input": self.job.path.name, "up": self.up}
         self.result = replace(result, provenance=about)
         self.sdf = self.result.sdf()
@@ -57,6 +60,16 @@ class CompactStages(MeshStages):
         except ValueError as error:
             text = "No closed surface is left in so few bytes; allow more <bytes>."
             raise ValueError(Message(text)) from error
+
+    def describe_mesh(self) -> None:
+        super().describe_mesh()
+        parts, before = self.described["components"], structure(self.placed.mesh)[0]
+        if parts is not None and parts != before:
+            text = (
+                "The surface has {} part(s), that of the input {}: in so few bytes thin parts are "
+                "lost, joined or torn; allow more <bytes>."
+            )
+            self.run.warn([Message(text, parts, before)])
 
     def finish(self) -> None:
         """Nothing is unfinished: there are no checkpoints."""

@@ -42,11 +42,14 @@ def _named(parts: Sequence[FarPart]) -> str:
     return ", ".join(named + more)
 
 
-def thin_warnings(mesh: Mesh, finest: float | None, resolution: int) -> list[str]:
+def thin_warnings(
+    mesh: Mesh, finest: float | None, resolution: int, budget: str = "params"
+) -> list[str]:
     """Warnings if the closed ``mesh`` is on average thinner than a cell and than THIN.
 
     ``finest`` is the edge of the field's finest cells in world units, None for a field without
     cells. ``resolution`` is the number of cells of the extraction along the longest side.
+    ``budget`` is the option that sets the size of the field.
     """
     thickness, longest = mean_thickness(mesh), float(mesh.bounds.extent.max())
     if thickness > THIN * longest:
@@ -56,9 +59,9 @@ def thin_warnings(mesh: Mesh, finest: float | None, resolution: int) -> list[str
     if finest is not None and thickness < finest:
         text = (
             "{}. The finest cells of the field are {:.3g} wide, so the result may be too thick, "
-            "too thin or in pieces; raise <params>, or fit the parts of the solid apart."
+            "too thin or in pieces; raise <{}>, or fit the parts of the solid apart."
         )
-        return [Message(text, part, finest)]
+        return [Message(text.replace("<{}>", f"<{budget}>"), part, finest)]
     if thickness < extracted:
         text = (
             "{}. The cells of the extracted mesh are {:.3g} wide, so the mesh may lack parts; "

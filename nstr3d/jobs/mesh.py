@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from nstr3d.render.framing import best_view
 from nstr3d.render.ground import Ground
 from nstr3d.render.labels import titled
 from nstr3d.render.traced import RenderConfig, render, side_by_side
+from nstr3d.sdf import Sdf
 from nstr3d.surface.coverage import Coverage, measure_coverage
 from nstr3d.surface.metrics import TAU, score
 from nstr3d.surface.smoothness import Kink, measure_kink
@@ -58,7 +60,9 @@ def run(
 
 
 class MeshStages(SurfaceStages[MeshJob]):
-    """The stages of a `MeshJob`."""
+    """The stages of a `MeshJob`. ``title`` names the result in the picture."""
+
+    title = "neural surface"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -98,8 +102,9 @@ class MeshStages(SurfaceStages[MeshJob]):
         with run.stage("render"):
             self.picture = None
             if size:
+                views = {"input": distance.sdf(), self.title: self.sdf}
                 self.picture = run.measure(
-                    "picture", lambda: _picture(self.result, distance, placed.mesh, size, self.up)
+                    "picture", lambda: _picture(views, placed.mesh, size, self.up)
                 )
         with run.stage("score"):
             generator = np.random.default_rng([job.training.seed, 1])
@@ -180,12 +185,11 @@ class MeshStages(SurfaceStages[MeshJob]):
         return self.accuracy.figures | kink
 
 
-def _picture(result: Fit, distance: MeshDistance, mesh: Mesh, size: int, up: Up) -> np.ndarray:
-    """The input mesh (left) and the neural surface (right) from the same camera, each ``size``
-    pixels square below its title, with the axis ``up`` upward."""
+def _picture(views: Mapping[str, Sdf], mesh: Mesh, size: int, up: Up) -> np.ndarray:
+    """The surfaces ``views`` by title from the camera that shows most of ``mesh``, beside each
+    other, each ``size`` pixels square below its title, with the axis ``up`` upward."""
     camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
     config = RenderConfig(ground=Ground())
-    views = {"input": distance.sdf(), "neural surface": result.sdf()}
     return side_by_side([titled(render(sdf, camera, config), name) for name, sdf in views.items()])
 
 

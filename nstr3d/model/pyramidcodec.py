@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nstr3d.fields.closed.pyramid import Pyramid, made_of
+from nstr3d.fields.closed.pyramid import made_of
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.header import check_regular
@@ -42,10 +42,7 @@ STEPS = 7  # largest number of codes made for a grid in the search for the quant
 CLOSE = 0.985  # fraction of the size that ends this search
 SLOPE = -0.75  # d log(bytes) / d log(step), about
 AIM = 0.993  # of the size, that the next guess aims at
-FINEST, WIDEST = (
-    2e-5,
-    0.1,
-)  # quantisation steps; with a finer one, values would not fit into 32 bits
+FINEST, WIDEST = 2e-5, 0.1  # quantisation steps; with a finer one, values take more than 32 bits
 MOST_BYTES = 1 << 26  # a larger size changes nothing
 
 
@@ -118,8 +115,7 @@ def decompress_shape(data: bytes, name: str = "the data") -> Fit:
         nodes = _decode(header, np.frombuffer(data[LENGTH:-4], np.uint8))
     except ValueError as error:
         raise ValueError(f"{name} is damaged: {error}.") from error
-    field: Pyramid = made_of(nodes)
-    about = {"up": header.up}
+    field, about = made_of(nodes), {"up": header.up}
     return Fit(field, header.frame, header.world_bounds, header.lipschitz, provenance=about)
 
 
@@ -209,7 +205,9 @@ class _Maker:
 
     def distances(self, cells: int, places: np.ndarray) -> np.ndarray:
         """The distances at nodes ``places (m, 3)`` of the grid of ``cells`` cells per axis."""
-        table = self.known.setdefault(cells, np.full((cells + 1,) * 3, np.nan, np.float32))
+        if cells not in self.known:
+            self.known[cells] = np.full((cells + 1,) * 3, np.nan, np.float32)
+        table = self.known[cells]
         index = tuple(places.T)
         unknown = np.isnan(table[index])
         if unknown.any():

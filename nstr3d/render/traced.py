@@ -221,7 +221,7 @@ class _View:
     def rough(self, pixels: Tensor) -> Tensor:
         """The pixels ``(m,)`` whose 3 x 3 neighbourhood varies by more than the contrast."""
         height, width = self.camera.height, self.camera.width
-        image = pixels.reshape(1, height, width, 4).permute(0, 3, 1, 2)
+        image = pixels.float().reshape(1, height, width, 4).permute(0, 3, 1, 2)
         padded = torch.nn.functional.pad(image, (1, 1, 1, 1), mode="replicate")
         highest = torch.nn.functional.max_pool2d(padded, 3, 1)
         lowest = -torch.nn.functional.max_pool2d(-padded, 3, 1)
