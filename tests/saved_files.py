@@ -41,8 +41,8 @@ from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Picture, Sound, save_mesh, save_picture, save_sound
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.options import Extraction, Output, Training
-from nstr3d.jobs.results import MODEL
-from nstr3d.jobs.signal import COMPRESSED, SignalJob, run_signal
+from nstr3d.jobs.results import COMPRESSED, MODEL
+from nstr3d.jobs.signal import SignalJob, run_signal
 from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.kernels.field.interpolate import plain_torch
 from nstr3d.model.checkpoint import FORMAT, load, save

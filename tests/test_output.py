@@ -29,9 +29,8 @@ from nstr3d.io.lock import RUNS, Policy, hold
 from nstr3d.jobs import signal as signaljob
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.publishing import writing_alone, writing_file
-from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE, UNFINISHED
+from nstr3d.jobs.results import CHECKPOINT, COMPRESSED, MESH, MODEL, PICTURE, UNFINISHED
 from nstr3d.jobs.signal import COMPARISON, SignalJob, run_signal
-from nstr3d.jobs.signaloptions import COMPRESSED
 from nstr3d.jobs.stages import Interrupted, Listener, stop_on_signal
 from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load

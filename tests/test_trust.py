@@ -17,6 +17,7 @@ from mutations import contents, file_of, mutate_bytes, mutate_header, mutate_ten
 from nstr3d.fields.baselines.ngp import NgpConfig
 from nstr3d.fields.baselines.siren import SirenConfig
 from nstr3d.fields.closed.cosines import CosineConfig
+from nstr3d.fields.closed.pyramid import PyramidConfig
 from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.waves import PhaseWaves
@@ -36,6 +37,7 @@ FIELDS = {
     "siren": SirenConfig(width=6, depth=2),
     "ngp": NgpConfig(table=40, levels=3, coarsest=2, finest=8, width=5),
     "cosines": CosineConfig((12, 16), (4, 4)),
+    "pyramid": PyramidConfig(5),
 }
 
 

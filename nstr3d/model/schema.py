@@ -75,6 +75,7 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
         "mlp_rate": RATE,
     },
     "cosines": {"shape": COUNT, "hops": SIZE, "rate": RATE},
+    "pyramid": {"cells": (4, 512), "rate": RATE},
     "training": {
         "steps": COUNT,
         "batch": COUNT,
