@@ -99,7 +99,7 @@ def numbers() -> str:
             f"- `{preset}`: a bunny of {report['input']['faces']:,} faces becomes a field of "
             f"{report['field']['bytes'] / 1000:.0f} kB in {seconds:.1f} s of training on "
             f"{report['machine']['threads']} CPU threads. Near the surface the distance is off by "
-            f"{accuracy['distance_error_near'] / 2:.1e} of the box, the normals by "
+            f"{accuracy['distance_error_near'] / 2:.1e} of the side of the box, the normals by "
             f"{accuracy['normal_error_field']:.1f} degrees."
         )
     ends = [row for row in read_rows(RESULTS / "smooth.csv") if row.done == 1]

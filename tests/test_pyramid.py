@@ -109,6 +109,21 @@ def test_nodes_that_change_are_seen():
     with torch.no_grad():
         field.nodes += 1
     torch.testing.assert_close(field(at), before + 1)
+    field.load_state_dict({"nodes": field.nodes + 1}, assign=True)
+    torch.testing.assert_close(field(at), before + 2)
+
+
+def test_points_that_are_no_numbers_have_no_value_in_either_form():
+    field, at = made_of(random_grid().numpy()), torch.tensor([[np.nan, 0, 0], [0.1, 0.2, 0.3]])
+    for value in (field(at), field(at.double().requires_grad_()).detach()):
+        assert value[:, 0].isnan().tolist() == [True, False]
+
+
+def test_a_field_that_is_made_for_inference_answers(code):
+    at = somewhere(5)
+    expected = decompress_shape(code).field(at)
+    with torch.inference_mode():
+        assert torch.equal(decompress_shape(code).field(at), expected)
 
 
 @pytest.mark.parametrize("cells", [3, 513])
@@ -181,7 +196,7 @@ def test_a_ball_in_few_bytes_is_a_ball(code):
     world = points.numpy() * 4 + (1, 2, 3)
     assert np.abs(fit.sdf()(world)).mean() < 4 * 2e-4
     assert fit.up == "-z"
-    np.testing.assert_allclose(fit.bounds.lower, np.array([1, 2, 3]) - 4 * BALL, atol=2e-4)
+    np.testing.assert_allclose(fit.bounds.lower, np.array([1, 2, 3]) - 4 * BALL, atol=0.02)
     anywhere = somewhere().numpy()
     far = fit.field(torch.from_numpy(anywhere))[:, 0].numpy() - ball(anywhere)
     assert np.abs(far).mean() < 5e-3
@@ -197,9 +212,11 @@ def test_more_bytes_are_nearer():
     assert errors[0] > 1.5 * errors[1]
 
 
-def test_too_few_bytes_raise():
-    with pytest.raises(ValueError, match="100 bytes are too few for this shape"):
+def test_too_few_bytes_raise_and_the_error_names_a_size_that_suffices():
+    with pytest.raises(ValueError, match=r"100 bytes are too few for this shape; .*") as error:
         compress_shape(target(), 100)
+    least = int(str(error.value).rsplit(" ", 1)[1].rstrip(".").replace(",", ""))
+    assert len(compress_shape(target(), least)) <= least
 
 
 def test_more_bytes_than_the_finest_step_needs_are_not_used():
@@ -240,6 +257,39 @@ def test_a_wrong_header_raises(code, place, value, fault):
     data[place] = value
     with pytest.raises(ValueError, match=f"it is damaged: .*{fault}"):
         decompress_shape(bytes(data) + struct.pack("<I", zlib.crc32(data)), "it")
+
+
+@pytest.mark.parametrize(
+    ("place", "form", "number"),
+    [(11, "<f", 1e-30), (15, "<d", np.inf), (39, "<d", 0.0), (39, "<d", 1e-320), (39, "<d", 1e308),
+     (47, "<f", 1e-40), (47, "<f", 3e38), (47, "<f", np.nan)],
+)  # fmt: skip
+def test_a_number_of_the_header_out_of_range_raises(code, place, form, number):
+    data = bytearray(code[:-4])
+    struct.pack_into(form, data, place, number)
+    with pytest.raises(ValueError, match="a number of its header is out of range"):
+        decompress_shape(bytes(data) + struct.pack("<I", zlib.crc32(data)))
+
+
+def test_the_bounds_enclose_a_surface_that_is_thicker_than_its_input():
+    half = np.array([0.9, 0.002, 0.002])
+
+    def rod(points: np.ndarray) -> np.ndarray:
+        away = np.abs(points) - half
+        return np.linalg.norm(away.clip(0), axis=1) + away.max(axis=1).clip(max=0)
+
+    surface = np.random.default_rng(0).uniform(-1, 1, (500, 3)) * half
+    surface[:, 1] = half[1] * np.sign(surface[:, 1])
+    bounds = Box(tuple((-half).tolist()), tuple(half.tolist()))
+    fit = decompress_shape(
+        compress_shape(target(distance=rod, surface=surface, bounds=bounds), 4000)
+    )
+    at = torch.from_numpy(np.random.default_rng(1).uniform(-1, 1, (200_000, 3)) * (1, 0.03, 0.03))
+    inner = at[(fit.field(at.float()) < 0)[:, 0]].numpy()
+    lower, upper = fit.frame.to_unit(np.array([fit.bounds.lower, fit.bounds.upper]))
+    assert np.abs(inner[:, 1]).max() > 1.5 * half[1]
+    assert (inner > lower).all()
+    assert (inner < upper).all()
 
 
 def test_damaged_and_other_files_are_refused(code, tmp_path):
@@ -287,6 +337,9 @@ def test_a_compressed_shape_can_be_saved_as_any_fit(code, tmp_path):
     save(tmp_path / "model.safetensors", fit)
     again = load(tmp_path / "model.safetensors")
     assert torch.equal(again.field.nodes, fit.field.nodes)
+    assert not again.field(somewhere(5)).requires_grad
+    with pytest.raises(ValueError, match=r"\.nstq is for compressed models"):
+        save(tmp_path / "model.nstq", fit)
     assert again.bounds == fit.bounds
 
 

@@ -29,8 +29,8 @@ class Render:
     output is an animation."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape, or a mesh (OBJ, PLY, STL ...), which needs pip install
-    nstr3d[render]."""
+    """A model.safetensors or model.nstq of a shape, or a mesh (OBJ, PLY, STL ...), which needs pip
+    install nstr3d[render]."""
     out: Path
     """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
     normals."""
@@ -86,7 +86,7 @@ class Export:
     """Write a model as a web page that traces it, as a mesh, as distances on a grid, or as ONNX."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors of a shape."""
+    """A model.safetensors or model.nstq of a shape."""
     to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
     """html: a page to open in a browser. glb, ply, obj, stl: a mesh. npz: distances on a grid.
     onnx: the distance as a network."""

@@ -65,6 +65,6 @@ def unread(suffix: str) -> str:
         return f"'{suffix}' holds points and no faces; fit it with nstr3d points"
     if suffix in ARCHIVES:
         return f"archives ({suffix}) are not read; unpack it and name a file in it"
-    if suffix == ".safetensors":
+    if suffix in (".safetensors", ".nstq"):
         return "a model is no input of a fit; nstr3d info says what it holds"
     return f"unknown mesh extension '{suffix}'; {MESHES}"

@@ -24,7 +24,7 @@ class CombineJob:
     """Which models to combine, how, and where to put the result."""
 
     paths: tuple[Path, ...]
-    """Two model.safetensors of shapes or more; a result of this command is one too."""
+    """Two models of shapes or more (.safetensors, .nstq); a result of this command is one too."""
     out: Path | None = None
     """Folder for the results; out/combination/ by default."""
     union: bool = False

@@ -18,6 +18,7 @@ from nstr3d.jobs.results import COMPRESSED, MESH, PICTURE
 from nstr3d.jobs.walk import REPORT
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.pyramidcodec import CODE, Target, compress_shape, decompress_shape, save_shape
+from nstr3d.model.shapeheader import MOST_CELLS
 from nstr3d.model.tags import encode_config
 from nstr3d.surface.vertexnormals import vertex_normals
 from nstr3d.types import Mesh
@@ -48,8 +49,10 @@ class CompactStages(MeshStages):
         with self.run.clock("fit"):
             self.code = compress_shape(target, self.job.bytes or 0)
         result = decompress_shape(self.code)
-        finest = 2 * frame.scale / result.field.config.cells
-        self.run.warn(thin_warnings(self.placed.mesh, finest, self.job.resolution, "bytes"))
+        cells = result.field.config.cells
+        finest = 2 * frame.scale / cells
+        self.advice = "allow more <bytes>" if cells < MOST_CELLS else "leave out <bytes>"
+        self.run.warn(thin_warnings(self.placed.mesh, finest, self.job.resolution, self.advice))
         about = {"input": self.job.path.name, "up": self.up}
         self.result = replace(result, provenance=about)
         self.sdf = self.result.sdf()
@@ -58,7 +61,7 @@ class CompactStages(MeshStages):
         try:
             return super().extracted_surface()
         except ValueError as error:
-            text = "No closed surface is left in so few bytes; allow more <bytes>."
+            text = f"No closed surface is left in so few bytes; {self.advice}."
             raise ValueError(Message(text)) from error
 
     def describe_mesh(self) -> None:
@@ -67,7 +70,7 @@ class CompactStages(MeshStages):
         if parts is not None and parts != before:
             text = (
                 "The surface has {} part(s), that of the input {}: in so few bytes thin parts are "
-                "lost, joined or torn; allow more <bytes>."
+                f"lost, joined or torn; {self.advice}."
             )
             self.run.warn([Message(text, parts, before)])
 

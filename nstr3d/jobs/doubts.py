@@ -43,13 +43,13 @@ def _named(parts: Sequence[FarPart]) -> str:
 
 
 def thin_warnings(
-    mesh: Mesh, finest: float | None, resolution: int, budget: str = "params"
+    mesh: Mesh, finest: float | None, resolution: int, advice: str = "raise <params>"
 ) -> list[str]:
     """Warnings if the closed ``mesh`` is on average thinner than a cell and than THIN.
 
     ``finest`` is the edge of the field's finest cells in world units, None for a field without
     cells. ``resolution`` is the number of cells of the extraction along the longest side.
-    ``budget`` is the option that sets the size of the field.
+    ``advice`` says how the cells become smaller.
     """
     thickness, longest = mean_thickness(mesh), float(mesh.bounds.extent.max())
     if thickness > THIN * longest:
@@ -59,9 +59,9 @@ def thin_warnings(
     if finest is not None and thickness < finest:
         text = (
             "{}. The finest cells of the field are {:.3g} wide, so the result may be too thick, "
-            "too thin or in pieces; raise <{}>, or fit the parts of the solid apart."
+            "too thin or in pieces; <advice>, or fit the parts of the solid apart."
         )
-        return [Message(text.replace("<{}>", f"<{budget}>"), part, finest)]
+        return [Message(text.replace("<advice>", advice), part, finest)]
     if thickness < extracted:
         text = (
             "{}. The cells of the extracted mesh are {:.3g} wide, so the mesh may lack parts; "

@@ -61,6 +61,11 @@ def save(
     again: a weight that is not finite, or a number out of the range of `nstr3d.model.schema`.
     """
     expect(fit, Fit, "fit")
+    if Path(path).suffix.lower() == ".nstq":
+        raise ValueError(
+            f"{path} was not written: .nstq is for compressed models, which nstr3d fit --bytes "
+            "writes; name a .safetensors."
+        )
     tensors = weights_of(fit)
     tensors |= {
         TRAINING + name: tensor.detach().cpu().contiguous()
@@ -109,10 +114,10 @@ def load(
     """The `Fit` that `save` of this or an earlier version wrote, bit for bit, on ``device``.
 
     A checkpoint and a compressed model (.nstq) are read too. ``configs`` lists config classes from
-    outside nstr3d that the file may use. Raises
-    FileNotFoundError, IsADirectoryError, and ValueError naming the file and the fault if the file
-    is not safetensors, is truncated or changed, is from another program or a newer version, has an
-    entry out of range, or has tensors that are not finite or do not fit its config. A compressed
+    outside nstr3d that the file may use. Raises FileNotFoundError, IsADirectoryError, and
+    ValueError naming the file and the fault if the file is not safetensors, is truncated or
+    changed, is from another program or a newer version, has an entry out of range, or has tensors
+    that are not finite or do not fit its config. A compressed
     model needs numba: without it, raises ModuleNotFoundError.
     """
     path = Path(path)

@@ -24,7 +24,7 @@ from nstr3d.fields.closed.pyramid import made_of
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.header import check_regular
-from nstr3d.model.shapeheader import LENGTH, MAGIC, REACH, Plan, ShapeHeader, unpack
+from nstr3d.model.shapeheader import LENGTH, MAGIC, REACH, STEEP, Plan, ShapeHeader, unpack
 from nstr3d.training.fit import Fit, lipschitz_estimate
 from nstr3d.types import Box, Frame, Up
 
@@ -43,6 +43,7 @@ CLOSE = 0.985  # fraction of the size that ends this search
 SLOPE = -0.75  # d log(bytes) / d log(step), about
 AIM = 0.993  # of the size, that the next guess aims at
 FINEST, WIDEST = 2e-5, 0.1  # quantisation steps; with a finer one, values take more than 32 bits
+SPARE = 0.1  # cells by which the bounds are larger than the surface seems
 MOST_BYTES = 1 << 26  # a larger size changes nothing
 
 
@@ -61,11 +62,13 @@ class Target:
 
 @dataclass(frozen=True)
 class _Coded:
-    """A code with its plan and step, and the integers ``values (n, n, n)`` that it holds."""
+    """A code with its plan and step, and the integers ``values (n, n, n)`` that it holds. The code
+    is cut where it is much longer than the size; ``length`` is its whole length in bytes."""
 
     plan: Plan
     step: float
     code: bytes
+    length: int
     values: np.ndarray
 
     def judged(self, points: Tensor) -> tuple[float, float]:
@@ -93,11 +96,12 @@ def compress_shape(target: Target, size: int) -> bytes:
         still, wider = maker.best(*reaches)
         if still < lost:
             lost, best = still, wider
-    field = made_of(_nodes(best.values, best.step))
+    field, bounds = made_of(_nodes(best.values, best.step)), _enclosing(best.values, target.bounds)
     generator = torch.Generator().manual_seed(0)
     anywhere = torch.rand(len(maker.points), 3, generator=generator) * 2 - 1
     steep = lipschitz_estimate(field, torch.cat([maker.points, anywhere]))
-    header = ShapeHeader(best.plan, best.step, target.frame, target.bounds, steep, target.up)
+    steep = min(max(steep, STEEP[0]), STEEP[1])
+    header = ShapeHeader(best.plan, best.step, target.frame, bounds, steep, target.up)
     data = header.pack() + best.code
     return data + struct.pack("<I", zlib.crc32(data))
 
@@ -151,15 +155,19 @@ class _Maker:
         whole = 2 if self.size >= ROOM else 1
         plans = [Plan(root, depth, whole, reach, finest) for root, depth in GRIDS]
         first = self.coded(plans[2], FINE * 2 / plans[2].cells)
-        cells = GROWTH * plans[2].cells * math.sqrt(max(self.room, 1) / len(first.code))
+        cells = GROWTH * plans[2].cells * math.sqrt(max(self.room, 1) / first.length)
         plans.sort(key=lambda plan: abs(math.log(plan.cells / cells)))
-        found = [self.fitting(plan) for plan in plans[:2]]
+        found = [self.fitting(plan) for plan in plans[:2]] if self.room > 0 else []
         fits = [each for each in found if each is not None]
         smaller = [plan for plan in plans[2:] if plan.cells < min(each.cells for each in plans[:2])]
-        while not fits and smaller:  # the guess was too large
+        while not fits and smaller and self.room > 0:  # the guess was too large
             fits = [each for each in [self.fitting(smaller.pop(0))] if each is not None]
         if not fits:
-            raise ValueError(f"{self.size} bytes are too few for this shape; allow more.")
+            coarsest = min(plans, key=lambda plan: plan.cells)
+            least = LENGTH + 4 + self.coded(coarsest, WIDEST).length
+            raise ValueError(
+                f"{self.size:,} bytes are too few for this shape; allow at least {least:,}."
+            )
         ranked = [(*each.judged(self.points), place) for place, each in enumerate(fits)]
         lost, _, place = min(ranked)
         return lost, fits[place]
@@ -171,7 +179,7 @@ class _Maker:
         guess = math.log(FINE * 2 / plan.cells)
         for _ in range(STEPS):
             coded = self.coded(plan, float(np.float32(math.exp(guess))))
-            length = len(coded.code)
+            length = coded.length
             if length <= self.room:
                 high, best = guess, coded
                 if length > CLOSE * self.room or guess == lowest:
@@ -201,7 +209,7 @@ class _Maker:
 
         values = _walk(plan, step, correct)
         length = kernels.end(coder[0], out)
-        return _Coded(plan, step, out[:length].tobytes(), values)
+        return _Coded(plan, step, out[:length].tobytes(), length, values)
 
     def distances(self, cells: int, places: np.ndarray) -> np.ndarray:
         """The distances at nodes ``places (m, 3)`` of the grid of ``cells`` cells per axis."""
@@ -249,7 +257,7 @@ def _walk(plan: Plan, step: float, correct: Callable[..., bool]) -> np.ndarray:
     values, marks = np.zeros((nodes,) * 3, np.int32), np.zeros((nodes,) * 3, np.uint8)
     chosen = np.full(values.shape, kernels.NEAR, np.uint8)
     places = np.indices(values.shape).reshape(3, -1).T.astype(np.int32)
-    whole = correct(values, marks, chosen, np.ascontiguousarray(places), -1)
+    _need(correct(values, marks, chosen, np.ascontiguousarray(places), -1))
     marks[:] = 0
     for number in range(plan.depth):
         values, marks = kernels.refine(values, marks)
@@ -259,7 +267,35 @@ def _walk(plan: Plan, step: float, correct: Callable[..., bool]) -> np.ndarray:
         chosen = kernels.choose(values, limit, number < plan.whole)
         for odd in (1, 2, 3):
             places = kernels.nodes(chosen, odd)
-            whole = whole and correct(values, marks, chosen, places, min(last, 2))
+            _need(correct(values, marks, chosen, places, min(last, 2)))
+    return values
+
+
+def _need(whole: bool) -> None:
     if not whole:
         raise ValueError("its code ends too early or holds numbers that are too large")
-    return values
+
+
+def _enclosing(values: np.ndarray, bounds: Box) -> Box:
+    """``bounds`` in the unit box, grown to enclose the surface of ``values (n, n, n)``."""
+    cell, lower, upper = 2 / (len(values) - 1), list(bounds.lower), list(bounds.upper)
+    for axis in range(3):
+        planes = np.moveaxis(values, axis, 0)
+        inner = np.flatnonzero((planes < 0).any(axis=(1, 2)))
+        if len(inner):
+            low, high = int(inner[0]), int(inner[-1])
+            first, last = low - _beyond(planes, low, -1), high + _beyond(planes, high, 1)
+            lower[axis] = min(lower[axis], max(first * cell - 1, -1.0))
+            upper[axis] = max(upper[axis], min(last * cell - 1, 1.0))
+    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def _beyond(planes: np.ndarray, last: int, step: int) -> float:
+    """How far the surface lies beyond the ``last`` plane with inner nodes, in cells."""
+    if not 0 <= last + step < len(planes):
+        return 0.0
+    places = np.clip([last - step, last, last + step, last + 2 * step], 0, len(planes) - 1)
+    a, b, c, d = (planes[at][planes[last] < 0].astype(np.float64) for at in places)
+    t = np.linspace(0, 1, 33)[:, None]  # the cubic through the inner nodes of the plane
+    along = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
+    return float((t * (along < 0)).max()) + SPARE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,8 @@ MOST_CELLS = 256
 REACH = 32  # in a byte: parts of a cell
 UPS: tuple[Up, ...] = get_args(Up)
 TICKS = 65535  # of the bounds, from -1 to 1
+# Ranges of the quantisation step, of coordinates in the world, and of the Lipschitz bound.
+STEP, FAR, STEEP = (1e-6, 1.0), 1e100, (0.1, 1e3)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def unpack(data: bytes) -> ShapeHeader:
     if root not in ROOTS or depth not in DEPTHS or plan.cells > MOST_CELLS or whole > depth:
         raise ValueError(f"its grid of {root} cells, refined {depth} times, is none of nstr3d's")
     numbers = step, x, y, z, scale, lipschitz
-    if not all(map(math.isfinite, numbers)) or min(step, scale, lipschitz) <= 0 or step > 1:
+    ranges = STEP, (-FAR, FAR), (-FAR, FAR), (-FAR, FAR), (1 / FAR, FAR), STEEP
+    if not all(low <= number <= high for number, (low, high) in zip(numbers, ranges)):
         raise ValueError("a number of its header is out of range")
     ends = np.array(ticks).reshape(2, 3) / TICKS * 2 - 1
     if up >= len(UPS) or not (ends[0] < ends[1]).all():

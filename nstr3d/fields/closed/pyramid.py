@@ -49,13 +49,15 @@ class PyramidConfig:
         return Pyramid(self, in_dim, out_dim, torch.zeros((self.cells + 1,) * 3))
 
     def restore(self, in_dim: int, out_dim: int, tensors: Mapping[str, Tensor]) -> Pyramid:
-        """A field into which the saved ``tensors`` can be loaded."""
-        return self.build(in_dim, out_dim)
+        """A field into which the saved ``tensors`` can be loaded. It is not to be trained."""
+        field = self.build(in_dim, out_dim)
+        field.nodes.requires_grad_(False)
+        return field
 
 
 class Pyramid(Field):
     """A function on a grid; see `PyramidConfig`. ``nodes (c + 1, c + 1, c + 1)`` float32 are its
-    values at the nodes and its parameters. Beyond the unit box it goes on as at the faces."""
+    values at the nodes and its parameters. It is defined in the unit box."""
 
     def __init__(self, config: PyramidConfig, in_dim: int, out_dim: int, nodes: Tensor):
         super().__init__()
@@ -65,7 +67,7 @@ class Pyramid(Field):
             )
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
         self.nodes = nn.Parameter(nodes)
-        self._padded: tuple[int, Tensor] | None = None
+        self._padded: tuple[Tensor, int, Tensor] | None = None  # of these nodes and their version
 
     def forward(self, points: Tensor) -> Tensor:
         trained = torch.is_grad_enabled() and self.nodes.requires_grad
@@ -95,10 +97,11 @@ class Pyramid(Field):
 
     def _grid(self) -> Tensor:
         """The padded grid, which is made anew when the nodes have changed."""
-        version = self.nodes._version
-        if self._padded is None or self._padded[0] != version:
-            self._padded = version, pad(self.nodes.detach()).contiguous()
-        return self._padded[1]
+        nodes, known = self.nodes, self._padded
+        version = 0 if nodes.is_inference() else nodes._version
+        if known is None or known[0] is not nodes or known[1] != version:
+            known = self._padded = nodes, version, pad(nodes.detach()).contiguous()
+        return known[2]
 
 
 def pad(nodes: Tensor) -> Tensor:
@@ -117,7 +120,7 @@ def interpolate(grid: Tensor, points: Tensor) -> Tensor:
     torch, which is differentiable."""
     cells = grid.shape[0] - 3
     scaled = (points + 1) * (cells / 2)
-    first = scaled.detach().floor().clamp(0, cells - 1)
+    first = scaled.detach().floor().nan_to_num().clamp(0, cells - 1)
     t = scaled - first
     square, cube = t * t, t * t * t
     weights = 0.5 * torch.stack(
