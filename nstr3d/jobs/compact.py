@@ -17,7 +17,8 @@ from nstr3d.jobs.messages import Message
 from nstr3d.jobs.results import COMPRESSED, MESH, PICTURE
 from nstr3d.jobs.walk import REPORT
 from nstr3d.kernels.available import need_numba
-from nstr3d.model.pyramidcodec import CODE, Target, compress_shape, decompress_shape, save_shape
+from nstr3d.model.codec import save_compressed
+from nstr3d.model.pyramidcodec import CODE, Target, compress_shape, decompress_shape
 from nstr3d.model.shapeheader import MOST_CELLS
 from nstr3d.model.tags import encode_config
 from nstr3d.surface.vertexnormals import vertex_normals
@@ -78,7 +79,7 @@ class CompactStages(MeshStages):
         """Nothing is unfinished: there are no checkpoints."""
 
     def write(self, folder: Path, picture: np.ndarray | None) -> dict[str, Any]:
-        save_shape(folder / COMPRESSED, self.code)
+        save_compressed(folder / COMPRESSED, self.code)
         save_mesh(folder / MESH, self.extracted, normals=vertex_normals(self.sdf, self.extracted))
         if picture is not None:
             save_image(folder / PICTURE, picture)

@@ -29,7 +29,7 @@ from nstr3d.model.container import (
     write_container,
 )
 from nstr3d.model.header import FORMAT as FORMAT_KEY
-from nstr3d.model.header import MAGIC, MALFORMED, TRAINING, TREE
+from nstr3d.model.header import MAGIC, MALFORMED, TRAINING, TREE, begins_with
 from nstr3d.model.header import TEXT as TEXT_KEY
 from nstr3d.model.shapeheader import is_shape
 from nstr3d.model.tags import (
@@ -128,12 +128,7 @@ def load(
 
 def is_compressed(path: Path) -> bool:
     """Whether ``path`` is a compressed model, by its extension or its first bytes."""
-    if path.suffix.lower() == ".nstq" or is_shape(path):
-        return True
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return path.suffix.lower() == ".nstq" or is_shape(path) or begins_with(path, MAGIC)
 
 
 def _load_compressed(path: Path, device: torch.device | str) -> Fit:

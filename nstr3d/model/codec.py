@@ -24,7 +24,7 @@ from nstr3d.fields.closed.cosines import CosineConfig, Cosines, analyse_all
 from nstr3d.fields.closed.positions import pack
 from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
-from nstr3d.model.header import CENTRES, MAGIC, Reader, check_regular, read_compressed_header
+from nstr3d.model.header import CENTRES, MAGIC, Reader, read_compressed_header, read_marked
 from nstr3d.system import one_line
 
 CODE = "Compressed models (.nstq)"  # the feature that needs numba
@@ -120,7 +120,7 @@ def _check_size(config: CosineConfig, channels: int) -> None:
 
 
 def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes the ``data`` of `compress`, atomically."""
+    """Writes the ``data`` of `compress` or of `compress_shape`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
@@ -128,12 +128,7 @@ def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
 def load_compressed(path: str | os.PathLike[str]) -> Cosines:
     """The field in a compressed file. Raises FileNotFoundError, IsADirectoryError and the errors of
     `decompress`."""
-    path = Path(path)
-    check_regular(path)
-    with open(path, "rb") as file:
-        magic = file.read(len(MAGIC))
-        # The rest of another file, however long, is not read.
-        return decompress(magic + (file.read() if magic == MAGIC else b""), str(path))
+    return decompress(read_marked(Path(path), MAGIC), str(path))
 
 
 def _finest(

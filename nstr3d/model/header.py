@@ -46,6 +46,24 @@ def check_regular(path: Path) -> None:
         raise ValueError(f"{path} is no regular file, so there is no model in it.")
 
 
+def begins_with(path: Path, magic: bytes) -> bool:
+    """Whether there is a file at ``path`` whose first bytes are ``magic``."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(magic)) == magic
+
+
+def read_marked(path: Path, magic: bytes) -> bytes:
+    """The bytes of the file at ``path`` if it begins with ``magic``, else its first bytes: another
+    file, however long, is not read. Raises FileNotFoundError, IsADirectoryError, and ValueError for
+    a path that is no file of bytes."""
+    check_regular(path)
+    with open(path, "rb") as file:
+        first = file.read(len(magic))
+        return first + file.read() if first == magic else first
+
+
 def read_header(path: Path) -> ModelHeader:
     """The header of the model.safetensors at ``path``. The weights are not read or checked.
 

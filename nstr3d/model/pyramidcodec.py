@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.closed.pyramid import made_of
-from nstr3d.io.atomic import atomic_path
 from nstr3d.kernels.available import need_numba
-from nstr3d.model.header import check_regular
+from nstr3d.model.header import read_marked
 from nstr3d.model.shapeheader import LENGTH, MAGIC, REACH, STEEP, Plan, ShapeHeader, unpack
 from nstr3d.training.fit import Fit, lipschitz_estimate
 from nstr3d.types import Box, Frame, Up
@@ -123,21 +122,10 @@ def decompress_shape(data: bytes, name: str = "the data") -> Fit:
     return Fit(field, header.frame, header.world_bounds, header.lipschitz, provenance=about)
 
 
-def save_shape(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes the ``data`` of `compress_shape`, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(data)
-
-
 def load_shape(path: str | os.PathLike[str]) -> Fit:
     """The fit in a compressed shape. Raises FileNotFoundError, IsADirectoryError and the errors of
     `decompress_shape`."""
-    path = Path(path)
-    check_regular(path)
-    with open(path, "rb") as file:
-        magic = file.read(len(MAGIC))
-        # The rest of another file, however long, is not read.
-        return decompress_shape(magic + (file.read() if magic == MAGIC else b""), str(path))
+    return decompress_shape(read_marked(Path(path), MAGIC), str(path))
 
 
 class _Maker:

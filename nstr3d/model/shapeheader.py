@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 
-from nstr3d.model.header import check_regular
+from nstr3d.model.header import begins_with, check_regular
 from nstr3d.types import Box, Frame, Up
 
 MAGIC = b"NSTS1"  # the first bytes of a compressed shape
@@ -49,7 +49,7 @@ class Plan:
 class ShapeHeader:
     """What the header of a compressed shape holds: the ``plan``, the quantisation ``step`` in the
     unit box, the ``frame`` of the unit box in the world, the ``bounds`` of the surface in the unit
-    box, its ``lipschitz`` bound, and the axis ``up``."""
+    box, the estimate ``lipschitz`` of its Lipschitz bound, and the axis ``up``."""
 
     plan: Plan
     step: float
@@ -99,10 +99,7 @@ def unpack(data: bytes) -> ShapeHeader:
 
 def is_shape(path: Path) -> bool:
     """Whether the file at ``path`` begins as a compressed shape does."""
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return begins_with(path, MAGIC)
 
 
 def load_shape_header(path: Path) -> ShapeHeader:
