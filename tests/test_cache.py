@@ -169,3 +169,25 @@ def test_options_of_numba_are_kept() -> None:
     assert invert(0.0) == np.inf
     assert invert.targetoptions["fastmath"] is True
     assert invert._cache.cache_path is None
+
+
+def test_the_first_compilation_is_told_and_the_next_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def add(a: int, b: int) -> int:
+        return a + b
+
+    ours = njit()(add)
+    ours.py_func.__module__ = "nstr3d.kernels.example"
+    compiled.ANNOUNCEMENT.told = False
+    with caplog.at_level("INFO", "nstr3d"):
+        ours(1, 2)
+        ours(1.0, 2.0)
+    assert [record.message.split(",")[0] for record in caplog.records] == ["Compiling kernels"]
+
+
+def test_what_others_compile_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    compiled.ANNOUNCEMENT.told = False
+    with caplog.at_level("INFO", "nstr3d"):
+        njit()(lambda a: a)(1)
+    assert not caplog.records

@@ -5,7 +5,8 @@ import pytest
 from nstr3d.cli import command as cli
 from nstr3d.cli import fit
 from nstr3d.cli.fit import FitMesh, FitSignal
-from nstr3d.cli.words import _whole, names_signal
+from nstr3d.cli.looks import Render
+from nstr3d.cli.words import _whole, names_signal, parse
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from nstr3d.cli.words import _whole, names_signal
         ("--mask m.png photo.png", True),
         ("photo.png --mask m.png --scale 2", True),
         ("--out a.obj tone.WAV", True),
-        ("--out=a.obj --no-overwrite tone.flac", True),
+        ("--out=a.obj --overwrite tone.flac", True),
         ("mesh.obj", False),
         ("photo.png.obj", False),
         ("--start x.safetensors mesh.obj", False),
@@ -104,3 +105,23 @@ def test_whole_numbers_may_be_written_with_an_exponent(word, number, capsys):
 def test_other_words_are_no_whole_numbers(word):
     with pytest.raises(ValueError, match=r"whole number|could not convert"):
         _whole(word)
+
+
+@pytest.mark.parametrize("name", [name for name, each in cli.COMMANDS.items() if each.options])
+def test_help_lists_an_option_once_and_without_the_word_for_nothing(capsys, name):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--help"])
+    told = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "--" in told
+    assert "{None}" not in told
+    assert "--no-" not in told
+
+
+def test_an_option_that_is_left_out_is_none_and_refuses_the_word(capsys):
+    options = parse(Render, "render", ["m.nstq", "--out", "a.png", "--eye", "1", "2", "3"])
+    assert options.azimuth is None
+    assert options.eye == (1.0, 2.0, 3.0)
+    with pytest.raises(SystemExit):
+        parse(Render, "render", ["m.nstq", "--out", "a.png", "--azimuth", "None"])
+    assert "azimuth" in capsys.readouterr().err

@@ -5,7 +5,8 @@ import oracles
 import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
-from nstr3d.geometry.mesh.raycast import CREASE, MeshCaster
+from nstr3d.geometry.mesh.normals import CREASE
+from nstr3d.geometry.mesh.raycast import MeshCaster
 from nstr3d.render.camera import Camera
 from nstr3d.render.traced import measure, render
 from nstr3d.types import Frame, Mesh, Rays

@@ -69,6 +69,10 @@ def test_numpy_points_may_be_strided_or_integer() -> None:
     )
 
 
+def test_what_is_printed_says_where_the_shape_is() -> None:
+    assert repr(sphere(1.0)) == ("<Sdf in the box (-1 -1 -1) to (1 1 1), Lipschitz bound 1>")
+
+
 def test_no_points_no_distances() -> None:
     assert ball_sdf()(np.zeros((0, 3))).shape == (0,)
     assert ball_sdf().gradient(np.zeros((0, 3))).shape == (0, 3)

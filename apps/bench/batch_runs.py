@@ -105,7 +105,7 @@ def batch(shapes: Path, out: Path, options: ShapeOptions, *more: str) -> list[st
     """The command that fits the shapes of the folder ``shapes`` into ``out``; ``more`` are further
     options."""
     values = vars(options.training) | vars(options.extraction)
-    words = ["--device", "cpu", "--mesh" if options.mesh else "--no-mesh"]
+    words = ["--device", "cpu", *(["--mesh"] if options.mesh else [])]
     for name in (
         "preset",
         "params",

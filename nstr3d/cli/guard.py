@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -30,7 +31,7 @@ def guarded(command: Callable[[], None]) -> int:
     reader of stdout ends before the command does, as ``head``, the code says how the command
     itself went. Another failure to write to stdout gives 1.
     """
-    with lasting_streams() as out, own_words():
+    with lasting_streams() as out, own_words(), _notices():
         code = _exit_code(command)
         out.flush()
         if out.fault is None or isinstance(out.fault, BrokenPipeError):
@@ -62,6 +63,23 @@ def _exit_code(command: Callable[[], None]) -> int:
         print(f"error: {sentence(error, flags=True)}", file=sys.stderr)
         return 1
     return 0
+
+
+@contextmanager
+def _notices() -> Iterator[None]:
+    """In the block, what nstr3d logs on long work goes to stderr if it is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    logger, handler = logging.getLogger("nstr3d"), logging.StreamHandler()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 @contextmanager

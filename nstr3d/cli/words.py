@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from types import UnionType
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -41,6 +42,7 @@ def parse(options: type[T], prog: str, args: Sequence[str] | None = None) -> T:
         description=inspect.getdoc(options),
         args=_filled(prog, args),
         registry=_registry(),
+        config=(tyro.conf.FlagCreatePairsOff,),  # a flag has the form that changes its default
     )
 
 
@@ -83,6 +85,24 @@ def _registry() -> ConstructorRegistry:
             instance_from_str=lambda words: _whole(words[0]),
             is_instance=lambda value: isinstance(value, int),
             str_from_instance=lambda value: [str(value)],
+        )
+
+    @registry.primitive_rule
+    def optional(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        # tyro's own rule also takes the word None, which is what leaving the option out means.
+        kinds = [kind for kind in get_args(info.type) if kind is not type(None)]
+        if get_origin(info.type) not in (Union, UnionType) or len(kinds) != 1:
+            return None
+        inner = PrimitiveTypeInfo.make(kinds[0], info.markers)
+        spec = ConstructorRegistry.get_primitive_spec(inner)
+        if not isinstance(spec, PrimitiveConstructorSpec):
+            return None
+        return replace(
+            spec,
+            is_instance=lambda value: value is None or spec.is_instance(value),
+            str_from_instance=lambda value: (
+                ["none"] if value is None else spec.str_from_instance(value)
+            ),
         )
 
     @registry.struct_rule
@@ -146,7 +166,11 @@ def _positionals(words: Sequence[str], classes: Sequence[type]) -> Sequence[str]
     known = [word for word in words if word not in ("-h", "--help")]
     try:
         parsed, unknown = tyro.cli(
-            lenient, args=known, return_unknown_args=True, console_outputs=False
+            lenient,
+            args=known,
+            return_unknown_args=True,
+            console_outputs=False,
+            config=(tyro.conf.FlagCreatePairsOff,),
         )
     except SystemExit:
         return words

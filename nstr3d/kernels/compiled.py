@@ -6,6 +6,7 @@ file of the cache ends a program. Here the function is then compiled without its
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import tempfile
@@ -17,11 +18,13 @@ from typing import Any
 
 import numba
 from numba.core import config as numba_config
+from numba.core import event
 from numba.core.caching import FunctionCache
 from numba.misc.appdirs import AppDirs
 
 config: Any = numba_config  # its names are made when it is imported
 KERNELS = Path(__file__).parent
+LOG = logging.getLogger(__name__)
 ADVICE = "set NUMBA_CACHE_DIR to a folder that can be written to"
 
 
@@ -79,6 +82,26 @@ def temporary_cache() -> str | None:
         if stat.S_ISDIR(about.st_mode) and private and _writable(path):
             return path
     return None
+
+
+class _Announcement(event.Listener):
+    """Says when the first kernel is compiled, as what is cached is not. Users wait for it."""
+
+    told = False
+
+    def on_start(self, event: Any) -> None:
+        """Logs the sentence if the event is the first compilation of a function of ours."""
+        function = event.data["dispatcher"].py_func
+        if not self.told and function.__module__.startswith("nstr3d"):
+            self.told = True
+            LOG.info("Compiling kernels, once for this installation; it may take a minute ...")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing: later compilations follow."""
+
+
+ANNOUNCEMENT = _Announcement()
+event.register("numba:compile", ANNOUNCEMENT)
 
 
 class _Cache(FunctionCache):

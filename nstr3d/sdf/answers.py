@@ -31,6 +31,11 @@ class RayHits(Generic[Array]):
     points: Array
     normals: Array
 
+    def __repr__(self) -> str:
+        count, total = int(self.hit.sum()), len(self.hit)
+        nearest = f", the nearest at {float(self.distances.min()):.4g}" if count else ""
+        return f"<RayHits: {count} of {total} rays hit{nearest}>"
+
 
 @dataclass(frozen=True)
 class Crossings(Generic[Array]):

@@ -100,6 +100,13 @@ class Sdf(Queries, Algebra):
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
         return slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
+    def __repr__(self) -> str:
+        lower, upper = (
+            " ".join(f"{float(value):.4g}" for value in corner)
+            for corner in (self.bounds.lower, self.bounds.upper)
+        )
+        return f"<Sdf in the box ({lower}) to ({upper}), Lipschitz bound {self.lipschitz:.3g}>"
+
     def _repr_png_(self) -> bytes | None:
         """A small picture, which a notebook shows; None if there is nothing to draw."""
         return above("view.notebook").png_of(self)

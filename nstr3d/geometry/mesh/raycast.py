@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-CREASE = 30.0  # degrees; edges that turn by more stay edges in pictures
+from nstr3d.geometry.mesh.normals import corner_normals
+from nstr3d.types import Mesh
+
 # libigl takes a ray for parallel to a triangle if the volume that they span is below 1e-6. Larger
 # coordinates keep small triangles that are seen from the side.
 ENLARGED = 2.0**20
@@ -23,9 +25,7 @@ class MeshCaster:
         self._tree.init(*self._mesh)
         a, b, c = (self._mesh[0][faces[:, corner]] for corner in range(3))
         self._outward = np.cross(b - a, c - a)
-        self._normals = np.asarray(igl.per_corner_normals(vertices, faces, CREASE)).reshape(
-            -1, 3, 3
-        )
+        self._normals = corner_normals(Mesh(vertices, faces))
 
     def __call__(
         self, origins: np.ndarray, directions: np.ndarray
@@ -34,7 +34,7 @@ class MeshCaster:
         from ``origins (n, 3)``, outside the mesh, along unit ``directions (n, 3)``.
 
         The normals are interpolated between the corners of a face, across edges that turn by less
-        than CREASE.
+        than CREASE of `nstr3d.geometry.mesh.normals`.
         """
         face, depth, at = self._first(origins, directions)
         behind = np.einsum("nd,nd->n", self._outward[face], directions) > 0
