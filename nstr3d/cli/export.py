@@ -16,6 +16,7 @@ from nstr3d.geometry.mesh.decimate import decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
+from nstr3d.io.meshformats import COLOURED
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.ranges import check_surface
 from nstr3d.model.exchange import (
@@ -29,7 +30,7 @@ from nstr3d.render.framing import view_of
 from nstr3d.sdf import Sdf
 from nstr3d.surface.certified import describe
 from nstr3d.surface.extract import extract
-from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.surface.vertices import vertex_colours, vertex_normals
 from nstr3d.types import Mesh, Up
 from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
@@ -145,7 +146,8 @@ def _save_meshes(levels: dict[Path, int | None], mesh: Mesh, sdf: Sdf, up: Up) -
                 f"; its distance to the field is {error.mean():.1e} of the diagonal on average, "
                 f"{error.max():.1e} at most"
             )
-        save_mesh(path, mesh, normals=vertex_normals(sdf, mesh), up=up)
+        colours = vertex_colours(sdf, mesh) if path.suffix.lower() in COLOURED else None
+        save_mesh(path, mesh, colours, vertex_normals(sdf, mesh), up)
         size = path.stat().st_size
         print(f"wrote {path} ({len(mesh.faces):,} faces, {size:,} bytes){note}")
 

@@ -17,6 +17,7 @@ def table(outcome: Outcome) -> str:
         *_accuracy_rows(report),
         ("mesh", _mesh(report)),
         *_proven_rows(report),
+        *_colour_rows(report),
         ("seconds", ", ".join(f"{name} {value:.1f}" for name, value in seconds.items() if value)),
     ]
     return _aligned(rows, outcome)
@@ -82,6 +83,16 @@ def _mesh(report: dict[str, Any]) -> str:
 def _proven_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     certificate = report["mesh"]["certificate"]
     return [("proven", describe(Certificate(**certificate)))] if certificate else []
+
+
+def _colour_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    if "colour_failed" in report:
+        return [("colours", f"not measured: {report['colour_failed']}")]
+    colour = report.get("colour")
+    if not colour:
+        return []
+    words = f"{colour['psnr']:.1f} dB at points held out, {colour['parameters']:,} parameters"
+    return [(f"colours of {colour['source']}", words)]
 
 
 def _genera(report: dict[str, Any]) -> str:

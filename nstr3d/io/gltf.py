@@ -11,7 +11,7 @@ import numpy as np
 
 # Codes of glTF for the target of a buffer view, the type of a number, and the drawing mode.
 VERTICES, INDICES = 34962, 34963
-FLOAT32, UINT8, UINT32 = 5126, 5121, 5125
+FLOAT32, UINT8, UINT16, UINT32 = 5126, 5121, 5123, 5125
 MODES = {2: 1, 3: 4}  # rows of 2 indices are drawn as lines, rows of 3 as triangles
 # Rounding errors of float32 above this fraction of the extent would be visible in the geometry.
 FLOAT32_TOLERANCE = 1e-6
@@ -51,8 +51,8 @@ def encode_glb(
     """A scene with one node ``name`` of lines or triangles between ``points (n, 3)``.
 
     Points are stored as float32. The rows of ``indices`` are lines ``(m, 2)`` or triangles
-    ``(m, 3)``. ``colours (n, 3)`` uint8 are colours of the points, and ``normals (n, 3)`` their
-    unit normals. ``placement (4, 4)`` maps the
+    ``(m, 3)``. ``colours (n, 3)`` are linear colours of the points in uint8 or uint16, and
+    ``normals (n, 3)`` their unit normals. ``placement (4, 4)`` maps the
     points to world coordinates; glTF stores it as decimal text, so it keeps double precision.
     ``material`` is a glTF material dictionary.
     """
@@ -102,8 +102,9 @@ def _attributes(
     vectors = _accessor(FLOAT32, len(points), "VEC3")
     parts, attributes = [(points.tobytes(), VERTICES, vectors | box)], {"POSITION": 0}
     if colours is not None:
-        shades = np.column_stack([colours, np.full(len(colours), 255, np.uint8)])
-        accessor = _accessor(UINT8, len(points), "VEC4") | {"normalized": True}
+        full, kind = (255, UINT8) if colours.dtype == np.uint8 else (65535, UINT16)
+        shades = np.column_stack([colours, np.full(len(colours), full, colours.dtype)])
+        accessor = _accessor(kind, len(points), "VEC4") | {"normalized": True}
         attributes["COLOR_0"] = len(parts)
         parts.append((shades.tobytes(), VERTICES, accessor))
     if normals is not None:

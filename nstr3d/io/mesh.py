@@ -19,7 +19,7 @@ from nstr3d.io.errors import ContentError, NoFacesError
 from nstr3d.io.foreign import beam_notes, check_xaml
 from nstr3d.io.gltfscene import read_gltf
 from nstr3d.io.kinds import unread
-from nstr3d.io.meshformats import ENCODERS, encode_mesh_ply, fits_float32
+from nstr3d.io.meshformats import COLOURED, ENCODERS, fits_float32
 from nstr3d.io.obj import read_obj
 from nstr3d.io.off import read_off
 from nstr3d.io.plymesh import read_ply_mesh
@@ -80,14 +80,15 @@ def save_mesh(
 ) -> None:
     """Writes ``mesh``, atomically. The extension gives the format: .ply, .obj, .stl, .off or .glb.
 
-    ``colours (v, 3)`` in [0, 1] of the vertices can be written to .ply only. ``normals (v, 3)`` of
+    Display RGB ``colours (v, 3)`` in [0, 1] of the vertices are written to .ply, .obj and .glb.
+    ``normals (v, 3)`` of
     unit length are written to .ply, .obj and .glb. In glTF y is up, so .glb turns the axis ``up``
     to y by a node; the other formats do not say which axis is up. Coordinates are
     written in single precision unless that would move a vertex by more than 1e-6 of the extent, as
     it does far from the origin or at an extreme scale. Then PLY stores doubles, OBJ and OFF have 17
     digits, STL is ASCII with 17 digits, and GLB has a node transform. Raises ``ValueError`` for an
-    unknown extension, a mesh without faces, non-finite vertices, faces out of range, and colours of
-    another shape, range or format than .ply, and normals of another shape or length.
+    unknown extension, a mesh without faces, non-finite vertices, faces out of range, colours of
+    another shape, range or format, and normals of another shape or length.
     """
     expect(mesh, Mesh, "mesh")
     path = Path(path)
@@ -104,20 +105,16 @@ def save_mesh(
         and bool((np.abs(np.linalg.norm(normals, axis=1) - 1) < 1e-3).all())
     ):
         raise ValueError(f"{path}: the normals to save must be unit vectors of the vertices")
-    if colours is not None:
-        if (
-            encode is not encode_mesh_ply
-            or colours.shape != mesh.vertices.shape
-            or not (colours.min() >= 0 and colours.max() <= 1)
-        ):
-            raise ValueError(
-                f"{path}: only .ply stores colours, and needs colours (v, 3) in [0, 1], not "
-                f"{colours.shape}"
-            )
-        shades = np.round(colours * 255).astype(np.uint8)
-        data = encode_mesh_ply(mesh, fits_float32(mesh), normals, up, shades)
-    else:
-        data = encode(mesh, fits_float32(mesh), normals, up)
+    if colours is not None and (
+        path.suffix.lower() not in COLOURED
+        or colours.shape != mesh.vertices.shape
+        or not (colours.min() >= 0 and colours.max() <= 1)
+    ):
+        raise ValueError(
+            f"{path}: only {', '.join(COLOURED)} store colours, and need colours (v, 3) in [0, 1], "
+            f"not {colours.shape}"
+        )
+    data = encode(mesh, fits_float32(mesh), normals, up, colours)
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nstr3d.io.gltf import encode_glb, placed_points, points_fit_float32
+from nstr3d.io.light import to_linear
 from nstr3d.io.ply import encode_ply, table_of
 from nstr3d.types import Mesh, Up
 
@@ -32,21 +33,32 @@ def encode_mesh_ply(
     up: Up = "y",
     colours: np.ndarray | None = None,
 ) -> bytes:
-    """Binary PLY with float32 coordinates if ``single``, float64 otherwise. ``colours (v, 3)``
-    uint8 and ``normals (v, 3)`` are optional, of the vertices. PLY does not say which axis is
-    ``up``."""
+    """Binary PLY with float32 coordinates if ``single``, float64 otherwise. Display RGB ``colours
+    (v, 3)`` in [0, 1] and ``normals (v, 3)`` are optional, of the vertices. PLY does not say which
+    axis is ``up``."""
     columns = dict(zip("xyz", mesh.vertices.astype("<f4" if single else "<f8").T))
     if normals is not None:
         columns |= dict(zip(("nx", "ny", "nz"), normals.astype("<f4").T))
     if colours is not None:
-        columns |= dict(zip(("red", "green", "blue"), colours.T))
+        shades = np.round(colours * 255).astype(np.uint8)
+        columns |= dict(zip(("red", "green", "blue"), shades.T))
     faces = np.empty(len(mesh.faces), [("vertex_indices", "<i4", 3)])
     faces["vertex_indices"] = mesh.faces
     return encode_ply(vertex=table_of(columns), face=faces)
 
 
-def _encode_obj(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
+def _encode_obj(
+    mesh: Mesh,
+    single: bool,
+    normals: np.ndarray | None,
+    up: Up,
+    colours: np.ndarray | None = None,
+) -> bytes:
     text, faces = _lines("v {} {} {}\n", mesh.vertices, single), mesh.faces + 1
+    if colours is not None:  # no standard, but what most programs read
+        shades = _lines("{} {} {}\n", np.round(colours, 4), True)
+        pairs = zip(text.splitlines(), shades.splitlines())
+        text = "".join(f"{place} {shade}\n" for place, shade in pairs)
     if normals is None:
         return (text + _lines("f {} {} {}\n", faces, single)).encode("ascii")
     text += _lines("vn {} {} {}\n", normals.astype(np.float32), True)
@@ -54,7 +66,13 @@ def _encode_obj(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) ->
     return (text + _lines("f {}//{} {}//{} {}//{}\n", twice, single)).encode("ascii")
 
 
-def _encode_off(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
+def _encode_off(
+    mesh: Mesh,
+    single: bool,
+    normals: np.ndarray | None,
+    up: Up,
+    colours: np.ndarray | None = None,
+) -> bytes:
     header = f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n"
     return (
         header
@@ -63,7 +81,13 @@ def _encode_off(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) ->
     ).encode("ascii")
 
 
-def _encode_stl(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
+def _encode_stl(
+    mesh: Mesh,
+    single: bool,
+    normals: np.ndarray | None,
+    up: Up,
+    colours: np.ndarray | None = None,
+) -> bytes:
     corners = mesh.corners
     if not single:  # binary STL has no doubles
         vertex = "vertex {} {} {}\n"
@@ -80,7 +104,13 @@ def _encode_stl(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) ->
     )
 
 
-def _encode_glb(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) -> bytes:
+def _encode_glb(
+    mesh: Mesh,
+    single: bool,
+    normals: np.ndarray | None,
+    up: Up,
+    colours: np.ndarray | None = None,
+) -> bytes:
     vertices, placement = (mesh.vertices, np.eye(4)) if single else placed_points(mesh.vertices)
     turn = np.eye(4)
     turn[:3, :3] = UPRIGHT[up]  # in glTF y is up
@@ -88,7 +118,7 @@ def _encode_glb(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) ->
     # Without a material, viewers assume metal and show the mesh black.
     material = {
         "pbrMetallicRoughness": {
-            "baseColorFactor": [*CLAY, 1.0],
+            "baseColorFactor": [*(CLAY if colours is None else (1.0, 1.0, 1.0)), 1.0],
             "metallicFactor": 0.0,
             "roughnessFactor": 0.6,
         },
@@ -100,11 +130,14 @@ def _encode_glb(mesh: Mesh, single: bool, normals: np.ndarray | None, up: Up) ->
         vertices,
         mesh.faces,
         material,
+        # The colours of glTF are linear; 16 bits keep dark ones apart.
+        colours=None if colours is None else np.round(to_linear(colours) * 65535).astype(np.uint16),
         placement=None if plain else placement,
         normals=normals,
     )
 
 
+COLOURED = ".ply", ".obj", ".glb"  # the formats that hold colours
 ENCODERS = {
     ".ply": encode_mesh_ply,
     ".obj": _encode_obj,

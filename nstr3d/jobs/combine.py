@@ -24,7 +24,7 @@ from nstr3d.render.framing import best_view
 from nstr3d.render.ground import Ground
 from nstr3d.render.traced import RenderConfig, render
 from nstr3d.surface.extract import EmptySurface, extract_mesh
-from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.surface.vertices import vertex_normals
 from nstr3d.types import Up
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import save_image, save_mesh
+from nstr3d.io.paint import Paint
 from nstr3d.jobs.doubts import thin_warnings
 from nstr3d.jobs.mesh import MeshStages
 from nstr3d.jobs.messages import Message
@@ -21,7 +22,7 @@ from nstr3d.model.codec import save_compressed
 from nstr3d.model.pyramidcodec import CODE, Target, compress_shape, decompress_shape
 from nstr3d.model.shapeheader import MOST_CELLS
 from nstr3d.model.tags import encode_config
-from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.surface.vertices import vertex_normals
 from nstr3d.types import Mesh
 
 JUDGED = 20_000  # surface points at which grids are compared
@@ -38,6 +39,12 @@ class CompactStages(MeshStages):
         pictures = (PICTURE,) if self.job.extraction.picture else ()
         self.names = (COMPRESSED, MESH, *pictures, REPORT)
 
+    def read_paint(self) -> tuple[Paint | None, list[str]]:
+        paint, told = super().read_paint()
+        if paint is not None:
+            told = [Message("The colours of the input were left out: <bytes> keeps the shape.")]
+        return None, told
+
     def sample(self) -> None:
         self.run.listener.stage("fit")
         with self.run.clock("sample"):
@@ -45,6 +52,7 @@ class CompactStages(MeshStages):
             self.judged, _ = sample_surface(self.placed.unit, JUDGED, generator)
 
     def fit(self) -> None:
+        self.coloured = None
         unit, frame = self.placed.unit, self.placed.frame
         target = Target(self.distance, self.judged, unit.bounds, frame, self.up)
         with self.run.clock("fit"):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,14 @@ import torch
 
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.paint import NearestPaint
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import read_mesh
+from nstr3d.io.paint import Paint, read_paint
+from nstr3d.jobs.colour import Coloured, away_warnings, fit_colours
 from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
-from nstr3d.jobs.messages import Message
+from nstr3d.jobs.messages import Message, sentence
 from nstr3d.jobs.options import MeshJob
 from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
@@ -63,6 +68,7 @@ class MeshStages(SurfaceStages[MeshJob]):
     """The stages of a `MeshJob`. ``title`` names the result in the picture."""
 
     title = "neural surface"
+    colours: Mapping[str, Any] = MappingProxyType({})  # the report's entry on colours, if any
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -74,7 +80,14 @@ class MeshStages(SurfaceStages[MeshJob]):
     def read(self) -> None:
         with self.run.stage("load"):
             self.original, notes = read_mesh(self.job.path)
-        self.run.warn(notes)
+            self.paint, told = self.read_paint()
+        self.run.warn([*notes, *told])
+
+    def read_paint(self) -> tuple[Paint | None, list[str]]:
+        """The colours of the file, None if there are none or they are to be left out, and what is
+        to be said of them."""
+        colours = self.job.colours
+        return (None, []) if colours.colour == "off" else read_paint(self.job.path, colours.texture)
 
     def prepare(self) -> None:
         with self.run.clock("load"):
@@ -85,6 +98,27 @@ class MeshStages(SurfaceStages[MeshJob]):
             if self.prepared.mesh is not prepared.mesh:
                 self.place(self.prepared.mesh)
         self.run.warn([*slowness(), *self.prepared.warnings])
+
+    def fit(self) -> None:
+        super().fit()
+        self.coloured: Coloured | None = None
+        if self.paint is not None:
+            with self.run.stage("colour"):
+                self.run.warn(self._fit_colours(self.paint))
+
+    def _fit_colours(self, paint: Paint) -> list[str]:
+        """Adds a field of the colours of ``paint`` to the result; returns warnings. A shape whose
+        colours cannot be fitted stays without."""
+        job, device = self.job, self.device
+        try:
+            self.coloured = fit_colours(
+                paint, self.placed, self.distance, job.colours, job.training, device
+            )
+        except (ValueError, FloatingPointError) as error:
+            return [f"The colours were not fitted: {sentence(error)}."]
+        self.result = replace(self.result, colours=self.coloured.field)
+        self.sdf = self.result.sdf()
+        return away_warnings(self.coloured)
 
     def extract(self) -> None:
         with self.run.stage("extract"):
@@ -102,7 +136,7 @@ class MeshStages(SurfaceStages[MeshJob]):
         with run.stage("render"):
             self.picture = None
             if size:
-                views = {"input": distance.sdf(), self.title: self.sdf}
+                views = {"input": self._input(distance), self.title: self.sdf}
                 self.picture = run.measure(
                     "picture", lambda: _picture(views, placed.mesh, size, self.up)
                 )
@@ -126,6 +160,10 @@ class MeshStages(SurfaceStages[MeshJob]):
         run.warn(missing_warnings(self.coverage))
         self.describe_mesh()
         self.transport = run.measure("transport", lambda: _transport(job, self.result))
+        coloured = self.coloured
+        if coloured is not None:
+            about = run.measure("colour", lambda: coloured.describe(self.sdf))
+            self.colours = {"colour": about}
 
     def publish(self, folder: Path) -> dict[str, Any]:
         described = self.write(folder, self.picture)
@@ -147,6 +185,7 @@ class MeshStages(SurfaceStages[MeshJob]):
                 "warnings": self.run.warnings,
             },
             **described,
+            **self.colours,
             "seconds": about["seconds"],
             "accuracy": self._about_accuracy(),
             "transport": self.transport,
@@ -162,6 +201,12 @@ class MeshStages(SurfaceStages[MeshJob]):
         generator = np.random.default_rng([job.training.seed, 4])
         samples = job.extraction.scored
         return measure_coverage(self.original, self.own, distance, tolerance, generator, samples)
+
+    def _input(self, distance: MeshDistance) -> Sdf:
+        """The input as it is drawn, with its colours if they were fitted."""
+        if self.coloured is None or self.paint is None:
+            return distance.sdf()
+        return replace(distance.sdf(), colour=NearestPaint(self.paint).colour)
 
     def _kink(self) -> Kink | None:
         """The angles by which the field's gradient turns where cells meet; None without cells."""

@@ -215,6 +215,35 @@ class Parts:
 
 
 @dataclass(frozen=True)
+class Colours:
+    """Whether the colours of a file are fitted, and how."""
+
+    colour: Literal["auto", "off"] = "auto"
+    """auto: fit the colours of vertices, faces, materials and textures, if the file has any. off:
+    leave them out."""
+    texture: Path | None = None
+    """A picture to take the colours from, by the texture coordinates of the file, in place of the
+    textures that the file names."""
+    colour_params: int | None = None
+    """Budget of learned parameters of the colours, in addition to those of the shape; half of the
+    shape's by default."""
+
+    def __post_init__(self):
+        check_choice(self, "colour", ("auto", "off"))
+        check_positive(self, "colour_params")
+        check_range(self, colour_params=(1, LARGEST_COUNT))
+        if self.colour == "off" and (self.texture or self.colour_params):
+            name = "texture" if self.texture else "colour_params"
+            raise ValueError(Message(f"<colour> off leaves the colours out; leave out <{name}>."))
+
+    def budget(self, training: Training) -> int:
+        """The number of learned parameters of the colours beside a shape with ``training``."""
+        from nstr3d.training.presets import PRESETS
+
+        return self.colour_params or (training.params or PRESETS[training.preset].params) // 2
+
+
+@dataclass(frozen=True)
 class SurfaceJob:
     """What to fit a surface to, the file at ``path``, and how: groups of options."""
 
@@ -268,6 +297,7 @@ class MeshJob(SurfaceJob):
     path: Path
     """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
     parts: Parts = field(default_factory=Parts)
+    colours: Colours = field(default_factory=Colours)
     bytes: int | None = None
     """Write a compressed model.nstq of at most this many bytes, in closed form, instead of training
     a field."""
@@ -282,7 +312,8 @@ class MeshJob(SurfaceJob):
         trained += ["start"] if self.start else []
         trained += ["resume"] if self.output.resume else []
         trained += ["certified"] if self.extraction.certified else []
-        if self.bytes is not None and trained:
+        named = [name for name in ("texture", "colour_params") if getattr(self.colours, name)]
+        if self.bytes is not None and (trained := trained + named):
             text = f"<bytes> makes a file without training; leave out <{trained[0]}>."
             raise ValueError(Message(text))
 

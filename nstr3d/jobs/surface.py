@@ -37,7 +37,7 @@ from nstr3d.model.checkpoint import save
 from nstr3d.model.tags import encode_config
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import Extraction, extract
-from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.surface.vertices import vertex_colours, vertex_normals
 from nstr3d.training.fit import Fit
 from nstr3d.types import Mesh, UnprovenError, Up
 
@@ -150,7 +150,7 @@ class SurfaceStages(Stages, Generic[Job]):
         """Writes all files except the report; returns its entries on the field and the mesh."""
         save(folder / MODEL, self.result)
         normals = vertex_normals(self.sdf, self.extracted)
-        save_mesh(folder / MESH, self.extracted, normals=normals)
+        save_mesh(folder / MESH, self.extracted, vertex_colours(self.sdf, self.extracted), normals)
         if picture is not None:
             save_image(folder / PICTURE, picture)
         size = (folder / MODEL).stat().st_size

@@ -28,8 +28,8 @@ from nstr3d.model.container import (
     read_container,
     write_container,
 )
+from nstr3d.model.header import COLOUR, MAGIC, MALFORMED, TRAINING, TREE, begins_with
 from nstr3d.model.header import FORMAT as FORMAT_KEY
-from nstr3d.model.header import MAGIC, MALFORMED, TRAINING, TREE, begins_with
 from nstr3d.model.header import TEXT as TEXT_KEY
 from nstr3d.model.shapeheader import is_shape
 from nstr3d.model.tags import (
@@ -82,7 +82,9 @@ def save(
 
 def weights_of(fit: Fit) -> dict[str, Tensor]:
     """The weights of a fit by name, as they are written."""
-    state = fit.field.state_dict()
+    state = dict(fit.field.state_dict())
+    if fit.colours is not None:
+        state |= {COLOUR + name: tensor for name, tensor in fit.colours.state_dict().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -104,6 +106,9 @@ def header_of(fit: Fit) -> dict[str, Any]:
         "provenance": dict(fit.provenance),
     }
     check_config(fit.field.config)
+    if fit.colours is not None:  # absent without colours, so that other versions read the file
+        header["colours"] = encode_config(fit.colours.config)
+        check_config(fit.colours.config)
     check_header(header)
     return header
 
@@ -203,8 +208,9 @@ def fit_of(
 
     header = check_header(data)
     config = decode_config(header.config, configs)
+    own = {name: tensor for name, tensor in weights.items() if not name.startswith(COLOUR)}
     return Fit(
-        _rebuild(config, header.in_dim, header.out_dim, weights).to(device),
+        _rebuild(config, header.in_dim, header.out_dim, own).to(device),
         Frame(header.frame.centre, header.frame.scale),
         Box(header.bounds.lower, header.bounds.upper),
         math.inf if header.lipschitz is None else header.lipschitz,
@@ -212,7 +218,24 @@ def fit_of(
         header.seconds,
         header.interrupted,
         header.provenance,
+        _colours(header.colours, weights, device, configs),
     )
+
+
+def _colours(
+    data: Any, weights: Mapping[str, Tensor], device: torch.device | str, configs: Sequence[type]
+) -> Field | None:
+    """The field of colours whose config is the JSON ``data``; None if both are absent."""
+    own = {
+        name.removeprefix(COLOUR): tensor
+        for name, tensor in weights.items()
+        if name.startswith(COLOUR)
+    }
+    if data is None:
+        if own:
+            raise ValueError(f"tensor {COLOUR}{min(own)} does not belong to it")
+        return None
+    return _rebuild(decode_config(data, configs), 3, 3, own).to(device)
 
 
 def _check_format(path: Path, written: str | None) -> None:

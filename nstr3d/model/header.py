@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LARGEST_HEADER = 1 << 20  # bytes; a model's header has some thousand
 FORMAT, TEXT, CHECKSUM = "format", "nstr3d", "sha256"  # the names of the metadata
 TRAINING = "training/"  # prefix of the optimiser's tensors in a resumable checkpoint
+COLOUR = "colours/"  # prefix of the tensors of the field of colours
 TREE = "nstr3d-tree-1"  # the format of a combination of models and shapes
 MAGIC = b"NSTQ1"  # the first bytes of a compressed model
 # What JSON data of another form than ours raise where they are read.

@@ -130,9 +130,12 @@ class Header(BaseModel):
     seconds: float = Field(ge=0)
     interrupted: bool
     provenance: dict[str, Any]
+    colours: Any = None
 
     @model_validator(mode="after")
     def _same_axes(self) -> Header:
+        if self.colours is not None and (self.in_dim, self.out_dim) != (3, 1):
+            raise ValueError("colours belong to a shape, from 3 coordinates to 1 distance")
         for name, numbers in (("frame.centre", self.frame.centre), ("bounds", self.bounds.lower)):
             if len(numbers) != self.in_dim:
                 raise ValueError(f"{name} needs {self.in_dim} numbers, one for each axis")

@@ -18,6 +18,7 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.normals import corner_normals
+from nstr3d.io.meshformats import CLAY
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import GAMMA
 from nstr3d.render.shading import Light
@@ -230,8 +231,7 @@ def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | N
         if colours is None
         else np.column_stack([colours[flat] ** GAMMA, np.ones(len(flat))]).astype(np.float32)
     )
-    albedo = STUDIO.albedo if colours is None else (1.0, 1.0, 1.0)
-    base = (*albedo, 1.0)  # type: ignore[misc]
+    base = (*(CLAY if colours is None else (1.0, 1.0, 1.0)), 1.0)
     material = pyrender.MetallicRoughnessMaterial(
         baseColorFactor=base, metallicFactor=0.0, roughnessFactor=0.6, doubleSided=True
     )

@@ -13,8 +13,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from nstr3d.io.meshformats import CLAY
 from nstr3d.render.clearance import clearance
-from nstr3d.render.colours import BLUE_TO_RED, colour_map, display
+from nstr3d.render.colours import BLUE_TO_RED, GAMMA, colour_map, display
 from nstr3d.render.shadow import Shadow
 from nstr3d.render.softlight import SoftLight
 from nstr3d.sdf import Sdf
@@ -100,13 +101,14 @@ class Studio:
 
     Colours are linear RGB. The lights turn with the camera; the sky and the ground do not.
     ``albedo`` is the surface's colour, or a function from world points ``(n, 3)`` to colours
-    ``(n, 3)``. ``occlusion_taps`` distances along the normal, up to ``occlusion_reach`` diagonals
-    of the bounds, darken hollows. ``shadow_steps`` steps towards the key light find its shadow. The
-    shadow is softer for a larger ``shadow_softness``, the tangent of the light's half angle. 0 taps
-    or 0 steps turn the effect off.
+    ``(n, 3)``; None takes the colours of the shape, and `CLAY` if it has none.
+    ``occlusion_taps`` distances along the normal, up to ``occlusion_reach`` diagonals of the
+    bounds, darken hollows. ``shadow_steps`` steps towards the key light find its shadow. The shadow
+    is softer for a larger ``shadow_softness``, the tangent of the light's half angle. 0 taps or 0
+    steps turn the effect off.
     """
 
-    albedo: Vector | Callable[[Tensor], Tensor] = (0.66, 0.62, 0.57)
+    albedo: Vector | Callable[[Tensor], Tensor] | None = None
     key: Light = Light((-0.55, 0.75, 0.70), (1.00, 0.95, 0.88))
     fill: Light = Light((0.90, 0.15, 0.55), (0.17, 0.20, 0.25))
     rim: Light = Light((0.45, 0.55, -0.80), (0.42, 0.45, 0.50))
@@ -121,7 +123,7 @@ class Studio:
     def colours(self, seen: Surface) -> Tensor:
         points, normals, directions = seen.points, seen.facing, seen.directions
         row = points.new_tensor
-        albedo = self.albedo(points).to(points) if callable(self.albedo) else row(self.albedo)
+        albedo = self._albedo(seen)
         key = _towards(self.key, seen)
         soft = seen.slowly(lambda part: self._soft(part, key)).to(points)
         open_sky, shadow = soft.split(1, dim=1)
@@ -140,6 +142,15 @@ class Studio:
         half = half / half.norm(dim=-1, keepdim=True).clamp_min(1e-12)
         shine = (normals * half).sum(dim=-1, keepdim=True).clamp_min(0) ** 48 * lit
         return display(light * albedo + self.gloss * shine * row(self.key.colour))
+
+    def _albedo(self, seen: Surface) -> Tensor:
+        chosen, points = self.albedo, seen.points
+        if chosen is None and seen.sdf.colour is not None:
+            with torch.no_grad():
+                return seen.sdf.colour(points) ** GAMMA
+        if callable(chosen):
+            return chosen(points).to(points)
+        return points.new_tensor(CLAY if chosen is None else chosen)
 
     def _soft(self, seen: Surface, key: Tensor) -> Tensor:
         """The shares ``(n, 2)`` of the sky and of the light in the direction ``key`` that reach the

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from importlib import import_module
 from typing import Any, cast
@@ -17,7 +17,7 @@ from torch import Tensor
 from nstr3d.fields.base import Field
 from nstr3d.kernels.field.fused import triton_wanted
 from nstr3d.kernels.step.adam import AdamW
-from nstr3d.sdf import Sdf, from_field
+from nstr3d.sdf import CHUNK, Points, Sdf, from_field
 from nstr3d.training.batches import shuffled_batches
 from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import Objective, SdfObjective
@@ -81,7 +81,11 @@ class Progress:
 @dataclass(frozen=True)
 class Fit:
     """A trained field, the frame that places it in the world, the world ``bounds`` of its surface,
-    its Lipschitz bound (an estimate over samples), and its provenance."""
+    its Lipschitz bound (an estimate over samples), and its provenance.
+
+    ``colours``, if the shape has colours, is a field from the unit box to display RGB, of use on
+    the surface.
+    """
 
     field: Field
     frame: Frame
@@ -91,6 +95,7 @@ class Fit:
     seconds: float = 0.0
     interrupted: bool = False
     provenance: Mapping[str, object] = dataclass_field(default_factory=dict)
+    colours: Field | None = None
 
     @property
     def up(self) -> Up:
@@ -98,9 +103,24 @@ class Fit:
         return cast(Up, self.provenance.get("up", "y"))
 
     def sdf(self) -> Sdf:
-        """The signed distance in world units. Raises ValueError unless the field maps three
-        dimensions to one value."""
-        return from_field(self.field, self.frame, self.bounds, self.lipschitz, fit=self)
+        """The signed distance in world units, with the colours if there are any. Raises ValueError
+        unless the field maps three dimensions to one value."""
+        sdf = from_field(self.field, self.frame, self.bounds, self.lipschitz, fit=self)
+        return sdf if self.colours is None else replace(sdf, colour=self._colour)
+
+    def _colour(self, points: Tensor) -> Tensor:
+        assert self.colours is not None
+        weights = next(self.colours.parameters())
+        centre = torch.as_tensor(self.frame.centre).to(points)
+        unit = ((points - centre) / self.frame.scale).to(weights)
+        parts = [self.colours(part) for part in unit.split(CHUNK)]
+        return torch.cat(parts or [unit]).clamp(0, 1).to(points)
+
+    def colour(self, points: Points) -> Points:
+        """Display RGB ``(n, 3)`` in [0, 1] at the surface points closest to world ``points (n,
+        3)``, so that it is constant along normals. Raises ValueError if the fit has no colours,
+        and the errors of `Sdf.closest_points`."""
+        return self.sdf().colours(points)
 
     def page(self, title: str = "", height: int = 480) -> Any:
         """The page on which a shape can be turned, for notebooks: as the result of a cell it shows

@@ -33,6 +33,11 @@ FINE = Preset(400_000, FitConfig(steps=20000, pool=4_000_000))
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
+# A field of colours has no distance to start from, and its waves keep their random frequencies.
+COLOURS = NstrConfig(start=None, placement=None)
+COLOUR_STEPS = FitConfig(steps=2000, batch=4096, pool=500_000)
+
+
 def levels_for(finest: int) -> tuple[LevelConfig, ...]:
     """The levels of the default field, with ``finest`` cells per axis on the finest level.
 
@@ -70,12 +75,14 @@ def sized_nstr(
     near: Near,
     levels_for: Callable[[int], tuple[LevelConfig, ...]] = levels_for,
     template: NstrConfig | None = None,
+    out_dim: int = 1,
 ) -> NstrConfig:
     """Fill ``template`` with the finest levels whose learned parameters do not exceed ``params``.
 
     ``template`` defaults to the default field. ``near`` is the shape near which sparse levels store
-    nodes. ``levels_for`` gives the levels for a number of cells per axis. Raises ValueError if the
-    budget is below that of the coarsest field; the message names the smallest budget.
+    nodes. ``levels_for`` gives the levels for a number of cells per axis, and ``out_dim`` is the
+    number of values. Raises ValueError if the budget is below that of the coarsest field; the
+    message names the smallest budget.
     """
     template, vicinity = template or NstrConfig(), Vicinity.of(near)
 
@@ -84,7 +91,8 @@ def sized_nstr(
         stored = [int(stored_nodes(level, vicinity.dim, vicinity).sum()) for level in levels]
         tables = sum(nodes * level.channels for nodes, level in zip(stored, levels))
         features = sum(level.features for level in levels)
-        return tables + ((features + 2) * template.hidden + 1 if template.hidden else 0)
+        decoder = (features + 1 + out_dim) * template.hidden + out_dim
+        return tables + (decoder if template.hidden else 0)
 
     if params < cost(SMALLEST):
         raise ValueError(
@@ -99,6 +107,21 @@ def sized_nstr(
         low, high = (guess, high) if spent <= params else (low, guess)
         guess = min(max(round(guess * math.sqrt(params / spent)), low + 1), high - 1)
     return replace(template, levels=levels_for(low))
+
+
+def colour_levels_for(finest: int) -> tuple[LevelConfig, ...]:
+    """The levels of a field of colours, with ``finest`` cells per axis on the finest level. All
+    are sparse, as colours are asked for on the surface alone."""
+    return (
+        LevelConfig(max(2, round(finest / 4)), plain=4, order=2),
+        LevelConfig(max(3, round(finest / 2)), plain=4, order=2),
+        LevelConfig(finest, plain=2, waves=PhaseWaves(4), order=2),
+    )
+
+
+def sized_colours(params: int, near: Near) -> NstrConfig:
+    """A field of three colours on the surface of ``near``; raises as `sized_nstr`."""
+    return sized_nstr(params, near, colour_levels_for, COLOURS, out_dim=3)
 
 
 def sized_grid(params: int, near: Near) -> NstrConfig:

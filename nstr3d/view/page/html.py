@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.io.meshformats import CLAY
 from nstr3d.render.camera import MARGIN, Camera
 from nstr3d.render.colours import GAMMA, VIRIDIS
 from nstr3d.render.drawing import BEFORE
@@ -193,7 +194,6 @@ def _upright(up: Up) -> np.ndarray:
 def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box, up: Up) -> str:
     """The complete fragment shader: constants, the generated field, and the tracer."""
     studio, backdrop = Studio(), Backdrop()
-    assert not callable(studio.albedo)
     diagonal, scale = unit.diagonal, fit.frame.scale
     numbers = {
         "LIPSCHITZ": max(1.0, fit.lipschitz if math.isfinite(fit.lipschitz) else 1.0),
@@ -212,7 +212,7 @@ def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box, up: Up) -> st
         "COARSE_LOWER": coarse.origin,
         "COARSE_EXTENT": [count * coarse.cell for count in coarse.shape],
         "UP": _upright(up)[1],
-        "ALBEDO": studio.albedo,
+        "ALBEDO": CLAY,
         "SKY": studio.sky,
         "GROUND": studio.ground,
         "KEY_COLOUR": studio.key.colour,

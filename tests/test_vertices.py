@@ -14,7 +14,7 @@ from nstr3d.geometry.shapes.primitives import box, sphere
 from nstr3d.io import load_mesh, save_mesh
 from nstr3d.io.cloud import load_cloud
 from nstr3d.sdf import Sdf
-from nstr3d.surface.vertexnormals import vertex_normals
+from nstr3d.surface.vertices import vertex_normals
 from nstr3d.types import Mesh
 
 

@@ -1,8 +1,9 @@
-"""Normals at the vertices of a mesh, by the distance whose surface it is."""
+"""Normals and colours at the vertices of a mesh, by the distance whose surface it is."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from nstr3d.geometry.mesh.surface import face_normals
 from nstr3d.sdf import Sdf
@@ -23,6 +24,15 @@ def vertex_normals(sdf: Sdf, mesh: Mesh) -> np.ndarray:
     good = np.isfinite(normals).all(axis=1) & (length[:, 0] > 1e-6)
     good &= (np.where(good[:, None], normals, 0.0) * around).sum(axis=1) > 0
     return np.where(good[:, None], normals, around)
+
+
+def vertex_colours(sdf: Sdf, mesh: Mesh) -> np.ndarray | None:
+    """Display RGB ``(v, 3)`` in [0, 1] at the vertices of ``mesh``, a surface of ``sdf``; None if
+    the shape has no colours."""
+    if sdf.colour is None:
+        return None
+    with torch.no_grad():
+        return sdf.colour(torch.from_numpy(mesh.vertices)).cpu().numpy()
 
 
 def _mean_normals(mesh: Mesh) -> np.ndarray:

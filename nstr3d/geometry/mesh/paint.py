@@ -1,0 +1,84 @@
+"""The colours of a painted surface: samples of them, and those at the nearest places."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.io.paint import Paint
+from nstr3d.types import Mesh
+
+
+def sample_paint(
+    paint: Paint, count: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """``count`` points ``(n, 3)`` spread evenly over the area of a painted surface, and their
+    display RGB ``(n, 3)``. Raises ValueError if the surface has no area."""
+    corners = [part.mesh.corners for part in paint.parts]
+    areas = [
+        np.linalg.norm(np.cross(each[:, 1] - each[:, 0], each[:, 2] - each[:, 0]), axis=1)
+        for each in corners
+    ]
+    shares = np.array([area[np.isfinite(area)].sum() for area in areas])
+    if not shares.sum() > 0:
+        raise ValueError("The painted surface has no area.")
+    points, colours = [], []
+    for part, own, area, number in zip(
+        paint.parts, corners, areas, generator.multinomial(count, shares / shares.sum())
+    ):
+        if number:
+            area = np.where(np.isfinite(area), area, 0.0)
+            faces = generator.choice(len(area), number, p=area / area.sum())
+            a, b = np.sqrt(generator.random(number)), generator.random(number)
+            weights = np.stack([1 - a, a * (1 - b), a * b], axis=1)
+            points.append(np.einsum("nc,ncd->nd", weights, own[faces]))
+            colours.append(part.at(faces, weights))
+    order = generator.permutation(count)
+    return np.concatenate(points)[order], np.concatenate(colours)[order]
+
+
+class NearestPaint:
+    """The colours of the places of a painted surface that are nearest to given points."""
+
+    def __init__(self, paint: Paint) -> None:
+        meshes = [part.mesh for part in paint.parts]
+        sizes = [len(mesh.vertices) for mesh in meshes]
+        starts = np.cumsum([0, *sizes[:-1]])
+        faces = [mesh.faces + start for mesh, start in zip(meshes, starts)]
+        joined = Mesh(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))
+        self._paint, self._distance = paint, MeshDistance(joined)
+        self._ends = np.cumsum([len(mesh.faces) for mesh in meshes])
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        """Display RGB ``(n, 3)`` for ``points (n, 3)``."""
+        _, face, closest = self._distance.nearest(points)
+        weights = _barycentric(self._distance.mesh.corners[face], closest)
+        colours, owner = np.empty((len(points), 3)), np.searchsorted(self._ends, face, "right")
+        for index, part in enumerate(self._paint.parts):
+            own = owner == index
+            first = self._ends[index] - len(part.mesh.faces)
+            colours[own] = part.at(face[own] - first, weights[own])
+        return colours
+
+    def colour(self, points: Tensor) -> Tensor:
+        """What a call returns, for torch ``points (n, 3)``: the ``colour`` of an `Sdf`."""
+        return torch.from_numpy(self(points.detach().cpu().double().numpy())).to(points)
+
+
+def _barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The weights ``(n, 3)`` of the ``corners (n, 3, 3)`` of triangles at ``points (n, 3)`` on
+    them; those of triangles without area are even."""
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    at = points - corners[:, 0]
+    aa, ab, bb, ca, cb = (
+        np.einsum("nd,nd->n", *pair) for pair in ((a, a), (a, b), (b, b), (at, a), (at, b))
+    )
+    area = aa * bb - ab * ab
+    flat = ~(area > 0)
+    area = np.where(flat, 1.0, area)
+    second, third = (bb * ca - ab * cb) / area, (aa * cb - ab * ca) / area
+    weights = np.stack([1 - second - third, second, third], axis=1).clip(0, 1)
+    weights[flat] = 1 / 3
+    return weights / weights.sum(axis=1, keepdims=True)
