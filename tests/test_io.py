@@ -509,7 +509,7 @@ def test_json_refuses_what_it_cannot_hold(tmp_path: Path, data: object, sentence
     assert list(tmp_path.iterdir()) == []
 
 
-def test_colours_of_vertices_go_into_ply_only(tmp_path):
+def test_colours_of_vertices_go_into_files_that_hold_them(tmp_path):
     vertices = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0]])
     mesh, colours = (
         Mesh(vertices, np.array([[0, 1, 2]])),
@@ -520,6 +520,6 @@ def test_colours_of_vertices_go_into_ply_only(tmp_path):
     np.testing.assert_array_equal(loaded.vertices, vertices)
     np.testing.assert_array_equal(loaded.visual.vertex_colors[:, :3], colours * 255)
     np.testing.assert_array_equal(load_mesh(tmp_path / "a.ply").faces, mesh.faces)
-    for name, wrong in (("b.obj", colours), ("b.ply", colours[:2]), ("b.ply", colours * 2)):
+    for name, wrong in (("b.stl", colours), ("b.ply", colours[:2]), ("b.ply", colours * 2)):
         with pytest.raises(ValueError, match=r"colours \(v, 3\) in \[0, 1\]"):
             save_mesh(tmp_path / name, mesh, wrong)

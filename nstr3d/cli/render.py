@@ -16,6 +16,7 @@ from tqdm import tqdm
 from nstr3d.cli.looks import Render
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_mesh, save_image
+from nstr3d.io.meshformats import CLAY
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
@@ -38,7 +39,12 @@ from nstr3d.types import Box, Up
 
 MODELS = ".safetensors", ".nstq"
 CUSTOM = 30.0, 15.0  # azimuth and elevation of a camera of which only one is named
-GROUNDED = ("studio", "curvature", "frequency")  # shadings that leave a shadow on the ground
+GROUNDED = (
+    "studio",
+    "clay",
+    "curvature",
+    "frequency",
+)  # shadings that leave a shadow on the ground
 
 
 def render_model(options: Render) -> None:
@@ -177,9 +183,8 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit | None, Sdf]:
 def _shading(name: str, fit: Fit | None) -> Shading:
     if name == "frequency":
         return Studio(albedo=frequency_colours(need_fit(fit, "--shading frequency")))
-    return {"studio": Studio(), "normals": Normals(), "depth": Depth(), "curvature": Curvature()}[
-        name
-    ]
+    shadings = {"clay": Studio(albedo=CLAY), "normals": Normals(), "depth": Depth()}
+    return {**shadings, "studio": Studio(), "curvature": Curvature()}[name]
 
 
 def _backdrop(name: str) -> Backdrop | None:

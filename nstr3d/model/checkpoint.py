@@ -235,7 +235,10 @@ def _colours(
         if own:
             raise ValueError(f"tensor {COLOUR}{min(own)} does not belong to it")
         return None
-    return _rebuild(decode_config(data, configs), 3, 3, own).to(device)
+    try:
+        return _rebuild(decode_config(data, configs), 3, 3, own).to(device)
+    except UNFIT as error:
+        raise ValueError(f"its field of colours is no field: {one_line(error)}") from error
 
 
 def _check_format(path: Path, written: str | None) -> None:

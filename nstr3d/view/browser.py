@@ -15,6 +15,7 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io.interop import to_trimesh
+from nstr3d.io.light import to_linear
 from nstr3d.render.camera import Camera
 from nstr3d.render.contours import cap, contour_colours, contours, cut
 from nstr3d.render.traced import GREY
@@ -237,6 +238,11 @@ class Page:
             self.controls.legend.image = np.round(255 * image).astype(np.uint8)
             return f"{note}; error from violet, 0, to yellow, {limit:.3g}"
         side = "double" if now.plane is not None else "front"
+        paint = None if now.wireframe else shape.colours(part)
+        if paint is not None:  # the page takes the colours of vertices for linear light
+            placed = Mesh(vertices.astype(np.float64), part.faces)
+            self.server.scene.add_mesh_trimesh(name, to_trimesh(placed, to_linear(paint)))
+            return note
         self.server.scene.add_mesh_simple(
             name, vertices, faces, color=CLAY, wireframe=now.wireframe, side=side
         )

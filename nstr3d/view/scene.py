@@ -45,6 +45,13 @@ class Shape:
         """The signed distance of the surface in world units."""
         return MeshDistance(self.mesh).sdf() if self.fit is None else self.fit.sdf()
 
+    def colours(self, mesh: Mesh) -> np.ndarray | None:
+        """Display RGB ``(v, 3)`` of the vertices of ``mesh``, a level set of the model; None if
+        there is no model with colours."""
+        if self.fit is None or self.fit.colours is None:
+            return None
+        return self.fit.sdf().colours(mesh.vertices)
+
 
 @dataclass(frozen=True)
 class Curves:

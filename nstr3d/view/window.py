@@ -99,6 +99,7 @@ class Window:
         self.showing, self.view = Showing(), view
         self.up: Up = up
         self.meshes = [drawable(self.open3d, shape.mesh) for shape in shapes]
+        self.paints = [shape.colours(shape.mesh) for shape in shapes]
         self.errors: list[np.ndarray] | None = None
         self.limit = 0.0  # the error of the last colour
         self.legend: Legend | None = None
@@ -301,7 +302,8 @@ class Window:
     def _geometries(self) -> list[Any]:
         places, result = self._places(), []
         for index, (mesh, place) in enumerate(zip(self.meshes, places)):
-            colours = None if self.errors is None or not self.showing.error else self.errors[index]
+            wrong = self.errors is not None and self.showing.error
+            colours = self.errors[index] if wrong else self.paints[index]  # type: ignore[index]
             result.append(painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place))
         if self.reference is not None and self.showing.input == 1:
             wires = self.open3d.geometry.LineSet.create_from_triangle_mesh(

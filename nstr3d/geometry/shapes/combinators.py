@@ -22,6 +22,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.sdf.recipe import recorded
 from nstr3d.types import Box, expect
 
+GREY = 0.8  # display value of parts without colours beside coloured ones
 Relief = Callable[[Tensor], Tensor]
 Combine = Callable[[Sequence[Tensor]], Tensor]
 
@@ -146,6 +147,7 @@ def offset(shape: Sdf, distance: float) -> Sdf:
         shape.lipschitz,
         None if shape.both is None else both,
         below if bounded else None,
+        colour=joint_colour([shape]),
     )
 
 
@@ -227,7 +229,32 @@ def combined(
     closed = any(part.both is not None for part in parts)
     steepest = max(part.lipschitz for part in parts) if lipschitz is None else lipschitz
     bounded = by_sign and any(part.below is not None for part in parts)
-    return Sdf(distance, bounds, steepest, both if closed else None, below if bounded else None)
+    return Sdf(
+        distance,
+        bounds,
+        steepest,
+        both if closed else None,
+        below if bounded else None,
+        colour=joint_colour(parts),
+    )
+
+
+def joint_colour(parts: Sequence[Sdf]) -> Callable[[Tensor], Tensor] | None:
+    """The ``colour`` of a combination: at each point that of the part whose surface is nearest,
+    grey if this part has no colours. None if no part has."""
+    if all(part.colour is None for part in parts):
+        return None
+
+    def colour(points: Tensor) -> Tensor:
+        nearest = torch.stack([part.distance(points).abs() for part in parts]).argmin(dim=0)
+        result = points.new_full((len(points), 3), GREY)
+        for index, part in enumerate(parts):
+            own = nearest == index
+            if part.colour is not None and own.any():
+                result[own] = part.colours(points[own]).to(result)
+        return result
+
+    return colour
 
 
 def _require_parts(name: str, parts: Sequence[Any]) -> None:

@@ -1,0 +1,202 @@
+"""Fields of colours: fits of painted shapes, their files, and colours through the algebra."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from oracles import sphere
+from torch import Tensor
+
+import nstr3d
+from nstr3d.cli import command as cli
+from nstr3d.geometry.shapes.primitives import sphere as ball
+from nstr3d.io import load_image, load_mesh, save_mesh
+from nstr3d.io.paint import read_paint
+from nstr3d.model.checkpoint import load
+from nstr3d.render.camera import Camera
+from nstr3d.render.shading import Studio
+from nstr3d.render.traced import RenderConfig, render
+from nstr3d.surface.vertices import vertex_colours
+from nstr3d.training.presets import sized_colours
+from nstr3d.types import Mesh
+
+RED, BLUE = (0.8, 0.2, 0.2), (0.2, 0.3, 0.9)
+
+
+def shade(points: np.ndarray) -> np.ndarray:
+    """A smooth colour of the places on the unit sphere."""
+    unit = points / np.linalg.norm(points, axis=1, keepdims=True)
+    return 0.5 + 0.4 * np.sin(3 * unit[:, [1, 2, 0]] + [0.0, 1.0, 2.0])
+
+
+def painted(path: Path, level: int = 5) -> Mesh:
+    mesh = sphere(level)
+    save_mesh(path, mesh, shade(mesh.vertices))
+    return mesh
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a short fit of a painted sphere."""
+    place = tmp_path_factory.mktemp("colour")
+    painted(place / "ball.ply")
+    words = "--steps 60 --params 12000 --pool 20000 --samples 2000 --picture 64 --resolution 48"
+    out = ["--out", str(place / "out")]
+    assert cli.main(["fit", str(place / "ball.ply"), *words.split(), *out]) == 0
+    return place / "out"
+
+
+def test_a_painted_shape_gets_a_field_of_colours(folder: Path) -> None:
+    report = json.loads((folder / "report.json").read_text())
+    about = report["colour"]
+    assert about["source"] == "vertices"
+    assert about["psnr"] > 38
+    assert about["away"] == 0
+    assert about["parameters"] <= 6000
+    assert report["seconds"]["colour"] > 0
+    fit = nstr3d.load(folder / "model.safetensors")
+    at = np.random.default_rng(0).standard_normal((500, 3))
+    at *= np.random.default_rng(1).uniform(0.8, 1.2, (500, 1)) / np.linalg.norm(
+        at, axis=1, keepdims=True
+    )
+    assert np.abs(fit.colour(at) - shade(at)).mean() < 0.02
+    np.testing.assert_allclose(fit.colour(torch.tensor(at)).detach().numpy(), fit.colour(at), atol=1e-6)
+
+
+def test_colours_are_constant_along_normals(folder: Path) -> None:
+    sdf = nstr3d.load(folder / "model.safetensors").sdf()
+    at = sphere(2).vertices
+    on = sdf.closest_points(at).points
+    out = on + 0.03 * sdf.normals(on)
+    np.testing.assert_allclose(sdf.colours(out), sdf.colours(on), atol=0.01)
+
+
+def test_the_mesh_and_the_picture_have_the_colours(folder: Path, tmp_path: Path) -> None:
+    sdf = nstr3d.load(folder / "model.safetensors").sdf()
+    mesh = load_mesh(folder / "mesh.ply")
+    paint, _ = read_paint(folder / "mesh.ply")
+    assert paint is not None
+    stored = paint.parts[0].shades
+    wanted = vertex_colours(sdf, mesh)
+    assert wanted is not None
+    assert np.abs(stored - wanted[mesh.faces]).mean() < 2 / 255
+    left, right = np.split(load_image(folder / "render.png")[:, :136], [64], axis=1)
+    assert np.abs(left[-64:] - right[-64:, 8:]).mean() < 0.02
+    saturation = np.ptp(left[-44:-20, 20:44], axis=2).mean()
+    words = ["render", str(folder / "model.safetensors"), "--size", "48", "48", "--samples", "1"]
+    for shading in ("studio", "clay"):
+        out = ["--shading", shading, "--out", str(tmp_path / f"{shading}.png")]
+        assert cli.main([*words, *out]) == 0
+    grey = np.ptp(load_image(tmp_path / "clay.png")[16:32, 16:32], axis=2).mean()
+    assert saturation > 3 * grey
+
+
+@pytest.mark.parametrize("kind", ["glb", "obj", "ply"])
+def test_exports_hold_the_colours(folder: Path, tmp_path: Path, kind: str) -> None:
+    out = tmp_path / f"ball.{kind}"
+    words = ["export", str(folder / "model.safetensors"), "--to", kind, "--out", str(out)]
+    assert cli.main([*words, "--resolution", "48"]) == 0
+    paint, notes = read_paint(out)
+    assert paint is not None
+    assert not notes
+    part = paint.parts[0]
+    sdf = nstr3d.load(folder / "model.safetensors").sdf()
+    wanted = vertex_colours(sdf, part.mesh)
+    assert wanted is not None
+    assert np.abs(part.shades - wanted[part.mesh.faces]).mean() < 2 / 255
+
+
+def test_colours_are_saved_bit_for_bit(folder: Path, tmp_path: Path) -> None:
+    fit = load(folder / "model.safetensors")
+    nstr3d.save(tmp_path / "again.safetensors", fit)
+    again = load(tmp_path / "again.safetensors")
+    assert fit.colours is not None
+    assert again.colours is not None
+    own, other = fit.colours.state_dict(), again.colours.state_dict()
+    assert own.keys() == other.keys()
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    bare = replace(fit, colours=None)
+    nstr3d.save(tmp_path / "bare.safetensors", bare)
+    assert load(tmp_path / "bare.safetensors").colours is None
+    with pytest.raises(ValueError, match="has no colours"):
+        bare.colour(np.zeros((1, 3)))
+
+
+def test_the_distance_is_that_of_a_fit_without_colours(folder: Path, tmp_path: Path) -> None:
+    painted(tmp_path / "ball.ply")
+    words = "--steps 60 --params 12000 --pool 20000 --samples 2000 --picture 0 --resolution 48"
+    out = ["--colour", "off", "--out", str(tmp_path / "out")]
+    assert cli.main(["fit", str(tmp_path / "ball.ply"), *words.split(), *out]) == 0
+    fits = [load(place / "model.safetensors") for place in (folder, tmp_path / "out")]
+    assert fits[1].colours is None
+    own, other = (fit.field.state_dict() for fit in fits)
+    assert all(torch.equal(own[name], other[name]) for name in own)
+    assert "colour" not in json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_the_budget_of_colours_is_kept() -> None:
+    mesh = sphere(4)
+    for budget in (4000, 20_000):
+        config = sized_colours(budget, mesh)
+        count = config.build(3, 3, near=mesh).parameter_count
+        assert 0.6 * budget < count <= budget
+    with pytest.raises(ValueError, match="too small"):
+        sized_colours(10, mesh)
+
+
+def plain(colour: tuple[float, float, float]):
+    def of(points: Tensor) -> Tensor:
+        return points.new_tensor(colour).expand(len(points), 3)
+
+    return of
+
+
+def test_combinations_keep_the_colours_of_their_parts() -> None:
+    red = replace(ball(1.0), colour=plain(RED))
+    blue = replace(ball(1.0), colour=plain(BLUE)).translate((1.5, 0, 0))
+    both = red | blue
+    ends = np.array([[-1.0, 0, 0], [2.5, 0, 0]])
+    np.testing.assert_allclose(both.colours(ends), [RED, BLUE], atol=1e-6)
+    cut = red - blue
+    np.testing.assert_allclose(cut.colours(np.array([[0.5, 0, 0]])), [BLUE], atol=1e-6)
+    grey = red | ball(1.0).translate((1.5, 0, 0))
+    assert np.ptp(grey.colours(ends)[1]) == 0
+    assert (ball(1.0) | ball(2.0)).colour is None
+    wide = red.offset(0.2)
+    np.testing.assert_allclose(wide.colours(np.array([[0, 1.2, 0]])), [RED], atol=1e-6)
+    rows = (red | blue).repeat((5.0, 5.0, 5.0), (2, 1, 1))
+    np.testing.assert_allclose(rows.colours(ends + [5.0, 0, 0]), [RED, BLUE], atol=1e-6)
+    turned = both.rotate((0, 0, 1), 90.0)
+    np.testing.assert_allclose(turned.colours(np.array([[0, 2.5, 0]])), [BLUE], atol=1e-6)
+
+
+def test_a_picture_shows_the_colours_of_the_shape() -> None:
+    red = replace(ball(1.0), colour=plain(RED))
+    camera = Camera.around(red.bounds, width=24, height=24)
+    own, given = (
+        render(sdf, camera, RenderConfig(Studio(albedo=albedo)))
+        for sdf, albedo in ((red, None), (ball(1.0), tuple(float(v**2.2) for v in RED)))
+    )
+    np.testing.assert_allclose(own, given, atol=1e-6)
+    assert own[12, 12, 0] > own[12, 12, 1] + 0.1
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, capsys) -> None:
+    painted(tmp_path / "ball.ply", 3)
+    for words, sentence in (
+        (["--colour", "off", "--colour-params", "9"], "leave out --colour-params"),
+        (["--bytes", "9000", "--colour-params", "9"], "leave out --colour-params"),
+        (["--colour-params", "0"], "--colour-params"),
+    ):
+        assert cli.main(["fit", str(tmp_path / "ball.ply"), *words]) == 1
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_compressed_shape_says_that_it_has_no_colours(tmp_path: Path, capsys) -> None:
+    painted(tmp_path / "ball.ply", 4)
+    words = ["--bytes", "6000", "--out", str(tmp_path / "out"), "--picture", "0"]
+    assert cli.main(["fit", str(tmp_path / "ball.ply"), *words, "--samples", "2000"]) == 0
+    assert "colours of the input were left out" in capsys.readouterr().err
