@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from oracles import sphere
 from torch import Tensor
 
@@ -14,7 +15,8 @@ import nstr3d
 from nstr3d.cli import command as cli
 from nstr3d.geometry.shapes.primitives import sphere as ball
 from nstr3d.io import load_image, load_mesh, save_mesh
-from nstr3d.io.paint import read_paint
+from nstr3d.io.interop import import_open3d, to_open3d
+from nstr3d.io.paint import paint_of, read_paint
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
 from nstr3d.render.shading import Studio
@@ -63,7 +65,9 @@ def test_a_painted_shape_gets_a_field_of_colours(folder: Path) -> None:
         at, axis=1, keepdims=True
     )
     assert np.abs(fit.colour(at) - shade(at)).mean() < 0.02
-    np.testing.assert_allclose(fit.colour(torch.tensor(at)).detach().numpy(), fit.colour(at), atol=1e-6)
+    np.testing.assert_allclose(
+        fit.colour(torch.tensor(at)).detach().numpy(), fit.colour(at), atol=1e-6
+    )
 
 
 def test_colours_are_constant_along_normals(folder: Path) -> None:
@@ -200,3 +204,27 @@ def test_a_compressed_shape_says_that_it_has_no_colours(tmp_path: Path, capsys) 
     words = ["--bytes", "6000", "--out", str(tmp_path / "out"), "--picture", "0"]
     assert cli.main(["fit", str(tmp_path / "ball.ply"), *words, "--samples", "2000"]) == 0
     assert "colours of the input were left out" in capsys.readouterr().err
+
+
+def test_objects_of_other_programs_bring_their_colours() -> None:
+    mesh = sphere(3)
+    other = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+    shades = np.round(255 * shade(mesh.vertices)).astype(np.uint8)
+    other.visual.vertex_colors = np.column_stack([shades, np.full(len(shades), 255, np.uint8)])
+    fit = nstr3d.fit_mesh(other, steps=20, params=12000, pool=20_000, colour_params=5000)
+    assert fit.colours is not None
+    assert np.abs(fit.colour(mesh.vertices) - shade(mesh.vertices)).mean() < 0.03
+    bare = nstr3d.fit_mesh(other, steps=5, params=12000, pool=20_000, colour="off")
+    assert bare.colours is None
+
+
+def test_a_mesh_of_open3d_brings_its_colours() -> None:
+    open3d = import_open3d()
+    mesh = sphere(3)
+    other = to_open3d(mesh, shade(mesh.vertices))
+    assert isinstance(other, open3d.geometry.TriangleMesh)
+    paint = paint_of(other)
+    assert paint is not None
+    np.testing.assert_allclose(paint.parts[0].shades, shade(mesh.vertices)[mesh.faces], atol=1e-6)
+    assert paint_of(to_open3d(mesh)) is None
+    assert paint_of((mesh.vertices, mesh.faces)) is None

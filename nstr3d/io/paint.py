@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 
 from nstr3d.io.atomic import check_readable
 from nstr3d.io.image import load_image
+from nstr3d.io.interop import as_mesh
 from nstr3d.io.light import to_display, to_linear
 from nstr3d.types import Mesh
 
@@ -77,23 +78,35 @@ def read_paint(
         return None, []
     notes: list[str] = []
     try:
-        parts, sources = _parts(path, image, notes)
+        painted = _parts(path, image, notes)
     except Exception as error:  # damaged files may raise anything in any decoder
         notes.append(f"its colours could not be read ({type(error).__name__})")
-        parts, sources = [], set()
-    if image is not None and "texture" not in sources:
+        painted = []
+    if image is not None and all(source != "texture" for _, source in painted):
         raise ValueError(f"{path} has no texture coordinates, which {picture} would need.")
-    if bare := [part for part, named in parts if not named]:
+    bare = [part for part, source in painted if not source]
+    if bare and len(bare) < len(painted):
         faces = sum(len(part.mesh.faces) for part in bare)
-        if len(bare) < len(parts):
-            notes.append(
-                f"{len(bare)} of its {len(parts)} parts, with {faces} faces, have no "
-                "colour and are grey"
-            )
-    told = [f"{path}: {note}." for note in dict.fromkeys(notes)]
-    if len(bare) == len(parts) or _is_grey([part for part, _ in parts]):
-        return None, told
-    return Paint(tuple(part for part, _ in parts), " and ".join(sorted(sources))), told
+        notes.append(
+            f"{len(bare)} of its {len(painted)} parts, with {faces} faces, have no colour and are "
+            "grey"
+        )
+    return _whole(painted), [f"{path}: {note}." for note in dict.fromkeys(notes)]
+
+
+def paint_of(source: Any) -> Paint | None:
+    """The colours of a mesh or scene of trimesh, or a mesh of Open3D; None if it has none, or is
+    of another kind."""
+    if hasattr(source, "graph"):
+        painted = [_painted(mesh, visual, None, False, []) for mesh, visual in _placed(source)]
+    elif hasattr(source, "visual"):
+        painted = [_painted(as_mesh(source), source.visual, None, False, [])]
+    elif len(colours := getattr(source, "vertex_colors", ())):
+        mesh = as_mesh(source)
+        painted = [(PaintedPart(mesh, _values(colours, False, [])[mesh.faces]), "vertices")]
+    else:
+        return None
+    return _whole(painted)
 
 
 def bilinear(picture: np.ndarray, uv: np.ndarray) -> np.ndarray:
@@ -132,23 +145,24 @@ def _may_have_colours(path: Path) -> bool:
         return b"mtllib" in head or NUMBERS.search(head) is not None
 
 
-def _parts(
-    path: Path, image: np.ndarray | None, notes: list[str]
-) -> tuple[list[tuple[PaintedPart, bool]], set[str]]:
-    """The parts with whether they have colours of their own, and where these were."""
+def _whole(painted: Sequence[tuple[PaintedPart, str]]) -> Paint | None:
+    """The paint of all parts, which come with the places of their colours; None if no part has
+    any, or all have one grey."""
+    parts, sources = tuple(part for part, _ in painted), {source for _, source in painted}
+    if not sources - {""} or _is_grey(parts):
+        return None
+    return Paint(parts, " and ".join(sorted(sources - {""})))
+
+
+def _parts(path: Path, image: np.ndarray | None, notes: list[str]) -> list[tuple[PaintedPart, str]]:
+    """The parts of a file, with where their colours were, "" if they have none."""
     import trimesh
 
     linear = path.suffix.lower() in (".glb", ".gltf")
     if path.suffix.lower() == ".obj":
         notes += _missing_files(path)
     scene = trimesh.load_scene(str(path), process=False)
-    parts, sources = [], set()
-    for mesh, visual in _placed(scene):
-        source, shades, uv, picture = _of_visual(visual, mesh, image, linear, notes)
-        if source:
-            sources.add(source)
-        parts.append((PaintedPart(mesh, shades, uv, picture), bool(source)))
-    return parts, sources
+    return [_painted(mesh, visual, image, linear, notes) for mesh, visual in _placed(scene)]
 
 
 def _placed(scene: Any) -> Iterator[tuple[Mesh, Any]]:
@@ -163,20 +177,19 @@ def _placed(scene: Any) -> Iterator[tuple[Mesh, Any]]:
             yield Mesh(placed, faces), geometry.visual
 
 
-def _of_visual(
-    visual: Any, mesh: Mesh, image: np.ndarray | None, linear: bool, notes: list[str]
-) -> tuple[str, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Where the colours of a part were ("" if it has none), its shades, its texture coordinates and
-    its picture. ``linear`` says that the numbers of vertices and materials are linear light."""
+def _painted(
+    mesh: Mesh, visual: Any, image: np.ndarray | None, linear: bool, notes: list[str]
+) -> tuple[PaintedPart, str]:
+    """A part and where its colours were, "" if it has none. ``linear`` says that the numbers of
+    vertices and materials are linear light, and ``image`` takes the place of textures."""
     faces, kind = mesh.faces, getattr(visual, "kind", None)
-    blank = np.full((len(faces), 3, 3), BLANK)
     if kind == "face":
         shades = _values(visual.face_colors, linear, notes)
-        return "faces", np.repeat(shades[:, None], 3, axis=1), None, None
+        return PaintedPart(mesh, np.repeat(shades[:, None], 3, axis=1)), "faces"
     if kind == "vertex":
-        return "vertices", _values(visual.vertex_colors, linear, notes)[faces], None, None
+        return PaintedPart(mesh, _values(visual.vertex_colors, linear, notes)[faces]), "vertices"
     if kind != "texture":
-        return "", blank, None, None
+        return PaintedPart(mesh, np.full((len(faces), 3, 3), BLANK)), ""
     source, factor, picture = _material(visual.material, linear)
     uv = _coordinates(visual.uv, mesh, notes)
     if image is not None and uv is not None:
@@ -189,7 +202,7 @@ def _of_visual(
         values = _values(colours, linear, notes)[faces]
         shades = to_display(to_linear(values) * to_linear(shades)) if source else values
         source = "vertices" if source in ("", "materials") else source
-    return source, shades, None if uv is None else uv[faces], picture
+    return PaintedPart(mesh, shades, None if uv is None else uv[faces], picture), source
 
 
 def _material(material: Any, linear: bool) -> tuple[str, np.ndarray, np.ndarray | None]:
@@ -237,7 +250,7 @@ def _picture(values: np.ndarray) -> np.ndarray:
     return np.round(colours * 255).astype(np.uint8)
 
 
-def _is_grey(parts: list[PaintedPart]) -> bool:
+def _is_grey(parts: Sequence[PaintedPart]) -> bool:
     """Whether the parts have no picture and one grey."""
     shades = [part.shades.reshape(-1, 3) for part in parts if part.picture is None]
     if len(shades) < len(parts):

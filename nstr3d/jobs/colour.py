@@ -84,9 +84,9 @@ def fit_colours(
     count = COLOUR_STEPS.pool + HELD_OUT
     points, colours = sample_paint(paint, count, np.random.default_rng([seed, 5]))
     unit = placed.frame.to_unit(points)
-    on = np.isfinite(unit).all(axis=1)
-    on[on] = distance.unsigned(unit[on]) < 2 * AWAY
-    if on.sum() < 2 * COLOUR_STEPS.batch:
+    on = np.flatnonzero(np.isfinite(unit).all(axis=1))
+    on = on[distance.unsigned(unit[on]) < 2 * AWAY]
+    if len(on) < 2 * COLOUR_STEPS.batch:
         raise ValueError("hardly any of the coloured surface is on the fitted one")
     points, colours, unit = points[on], colours[on], unit[on]
     held = len(points) * HELD_OUT // count
@@ -100,7 +100,7 @@ def fit_colours(
         trained.field,
         paint.source,
         (points[:held], colours[:held]),
-        1 - float(on.mean()),
+        1 - len(on) / count,
         len(pool),
         time.perf_counter() - started,
     )

@@ -41,9 +41,8 @@ class CompactStages(MeshStages):
 
     def read_paint(self) -> tuple[Paint | None, list[str]]:
         paint, told = super().read_paint()
-        if paint is not None:
-            told = [Message("The colours of the input were left out: <bytes> keeps the shape.")]
-        return None, told
+        left = Message("The colours of the input were left out: <bytes> keeps the shape.")
+        return None, told if paint is None else [left]
 
     def sample(self) -> None:
         self.run.listener.stage("fit")

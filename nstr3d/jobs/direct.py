@@ -25,11 +25,13 @@ from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Sound, read_cloud, read_mesh
 from nstr3d.io.interop import as_cloud, as_mesh
+from nstr3d.io.paint import paint_of, read_paint
 from nstr3d.jobs.cloud import first_surface, points_warnings
-from nstr3d.jobs.fitting import draw_samples, new_field, objective_of
+from nstr3d.jobs.colour import away_warnings, fit_colours
+from nstr3d.jobs.fitting import Placed, draw_samples, new_field, objective_of
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
-from nstr3d.jobs.options import Parts, Training
+from nstr3d.jobs.options import Colours, Parts, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
 from nstr3d.jobs.signal import fit_values
 from nstr3d.jobs.signaloptions import SignalJob
@@ -46,21 +48,34 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     """Fits a signed distance field to the solid that a mesh bounds.
 
     ``source`` is a path, a `Mesh`, a pair of vertices ``(v, 3)`` and faces ``(f, 3)``, or a mesh of
-    trimesh or Open3D. The options are those of `Training` and `Parts`, such as ``preset="fast"``,
-    ``steps``, ``seed`` or ``open=True``. The result equals the model that ``nstr3d fit`` writes.
+    trimesh or Open3D. The options are those of `Training`, `Parts` and `Colours`, such as
+    ``preset="fast"``, ``steps``, ``seed``, ``open=True`` or ``colour="off"``. The result equals the
+    model that ``nstr3d fit`` writes, with the colours of the source if it has any.
     ``progress`` shows a bar; by default it does in a terminal or a notebook. Ctrl-C ends training
     early with the best field so far.
 
     Raises TypeError for an unknown option or another source, ValueError for options out of range
     and for a mesh that bounds no solid, and the errors of `read_mesh` for a file.
     """
-    training, parts = _split(options, Training, Parts)
+    training, parts, colours = _split(options, Training, Parts, Colours)
     mesh, notes = read_mesh(source) if _is_path(source) else (as_mesh(source), [])
+    paint = None
+    if colours.colour != "off" and _is_path(source):
+        paint, told = read_paint(source, colours.texture)
+        notes = [*notes, *told]
+    elif colours.colour != "off":
+        paint = paint_of(source)
     prepared = prepare_mesh(mesh, parts.drop_far, parts.sheets(1 / training.resolution))
     prepared = unite_overlap(prepared, MeshDistance(prepared.mesh))
     _warn([*notes, *prepared.warnings])
     suffix = Path(source).suffix if _is_path(source) else ""
-    return _fit_solid(prepared.mesh, training, progress, suffix)
+    result, placed, distance = _fit_solid(prepared.mesh, training, progress, suffix)
+    if paint is None:
+        return result
+    device = pick_device(training.device)
+    coloured = fit_colours(paint, placed, distance, colours, training, device)
+    _warn(away_warnings(coloured))
+    return replace(result, colours=coloured.field)
 
 
 def fit_points(
@@ -91,7 +106,7 @@ def fit_points(
     first = first_surface(cloud, normals == "estimate", smooth, keep_outliers)
     check_mesh(first.mesh)
     _warn(points_warnings(first))
-    return _fit_solid(close_holes(repair(first.mesh)[0])[0], training, progress)
+    return _fit_solid(close_holes(repair(first.mesh)[0])[0], training, progress)[0]
 
 
 def fit_image(source: Any, **options: Any) -> Fit:
@@ -128,16 +143,20 @@ def fit_sound(source: Any, **options: Any) -> Fit:
     return _fit_signal(values.reshape(len(values), -1).astype(np.float32), "sound.wav", options)
 
 
-def _fit_solid(mesh: Mesh, training: Training, progress: bool | None, suffix: str = "") -> Fit:
-    """The fit to the closed ``mesh`` in world units, from a file that ends in ``suffix``."""
+def _fit_solid(
+    mesh: Mesh, training: Training, progress: bool | None, suffix: str = ""
+) -> tuple[Fit, Placed, MeshDistance]:
+    """The fit to the closed ``mesh`` in world units, from a file that ends in ``suffix``, the
+    placed mesh, and the distance to it in the unit box."""
     unit, frame = normalise(mesh)
-    vicinity, config = Vicinity(unit), training.config
-    template = training.architecture(vicinity)
-    pool = draw_samples(unit, MeshDistance(unit), config)
-    field = new_field(training, template, vicinity, pick_device(training.device))
+    placed, distance = Placed(mesh, unit, frame, Vicinity(unit)), MeshDistance(unit)
+    config = training.config
+    template = training.architecture(placed.vicinity)
+    pool = draw_samples(unit, distance, config)
+    field = new_field(training, template, placed.vicinity, pick_device(training.device))
     with _bar(config, progress) as step:
         result = fit(field, pool, objective_of(training), config, frame, mesh.bounds, step)
-    return replace(result, provenance={"up": guess_up(mesh, suffix)})
+    return replace(result, provenance={"up": guess_up(mesh, suffix)}), placed, distance
 
 
 def _fit_signal(values: np.ndarray, name: str, options: dict[str, Any]) -> Fit:
