@@ -24,9 +24,11 @@ from nstr3d.render.drawing import draw_lines
 from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, measure, render
+from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import Fit, FitConfig, fit
 from nstr3d.training.losses import SdfObjective
-from nstr3d.types import Box, Frame, Polylines, Samples
+from nstr3d.training.presets import sized_colours
+from nstr3d.types import Box, Frame, Mesh, Polylines, Samples
 from nstr3d.view.page.html import page_html
 from nstr3d.view.page.shader import field_code
 from nstr3d.view.scene import Curves
@@ -395,3 +397,25 @@ def test_what_has_no_page_is_refused(model: Fit) -> None:
         page_html(replace(model, field=siren), "siren")
     with pytest.raises(ValueError, match="shows levels between"):
         page_html(model, "far", level=100.0)
+
+
+def test_the_colours_are_those_of_render(browser, tmp_path: Path, model: Fit) -> None:
+    """The field of colours of another fit stands in: what counts is that both draw it alike."""
+    mesh = extract_mesh(model.sdf(), 24)
+    unit = Mesh(model.frame.to_unit(mesh.vertices), mesh.faces)
+    colours = sized_colours(6000, unit).build(3, 3, near=unit)
+    with torch.no_grad():
+        for parameter in colours.parameters():
+            parameter.mul_(3.0)
+        colours.decoder.out.bias[:] = torch.tensor([0.8, 0.5, 0.3])
+    painted = replace(model, colours=colours)
+    (tmp_path / "page.html").write_text(page_html(painted, "colours"), encoding="utf-8")
+    shown = Shown(browser, tmp_path / "page.html")
+    expected = render(painted.sdf(), camera(model), RenderConfig(Studio(), samples_per_axis=1))
+    plain = render(model.sdf(), camera(model), RenderConfig(Studio(), samples_per_axis=1))
+    mask = measure(model.sdf(), camera(model)).mask
+    drawn = shown.picture("nstr3d.set({shading: 'studio'})")
+    assert np.abs(drawn - expected)[mask].mean() < 0.03
+    assert np.abs(plain - expected)[mask].mean() > 0.06
+    assert shown.errors == []
+    shown.tab.close()

@@ -53,7 +53,8 @@ def page_html(
     ValueErrors of `field_code` and `line_code`, and ValueError for distances that are not finite
     and for a level outside the page's range.
     """
-    code, drawn = field_code(fit.field), line_code(fit, curves) if curves else None
+    code = field_code(fit.field, fit.colours)
+    drawn = line_code(fit, curves) if curves else None
     unit = Box(
         *(
             tuple(fit.frame.to_unit(np.array([corner]))[0].tolist())
@@ -232,6 +233,7 @@ def _shader(fit: Fit, code: FieldCode, coarse: _Coarse, unit: Box, up: Up) -> st
     lines = [
         "#version 300 es",
         *(["#define FREQUENCY"] if code.frequency else []),
+        *(["#define COLOURED"] if code.coloured else []),
         "precision highp float;",
         "precision highp int;",
         *(f"const int {name} = {value};" for name, value in whole.items()),

@@ -27,7 +27,8 @@ class FieldCode:
     """A field as GLSL code and tables.
 
     ``glsl`` defines ``float decoded(vec3 x)``, the field at a point of the unit box. If there are
-    phase waves (``frequency``), it also defines ``float meanFrequency(vec3 x)``. ``texels (n, 4)``
+    phase waves (``frequency``), it also defines ``float meanFrequency(vec3 x)``, and with a field
+    of colours (``coloured``) ``vec3 colourOf(vec3 x)``, display RGB. ``texels (n, 4)``
     int16 hold the tables; the code contains the unit of each channel. ``bitmaps`` has a bool array
     for each sparse level that is true at stored nodes. The code looks nodes up in a list of table
     rows, which the page makes from the bitmaps, with -1 for a node that is not stored.
@@ -37,22 +38,23 @@ class FieldCode:
     texels: np.ndarray
     bitmaps: tuple[np.ndarray, ...]
     frequency: bool
+    coloured: bool = False
 
 
-def field_code(source: Field) -> FieldCode:
-    """The code of ``source``. Raises ValueError for a field that is not an `Nstr`, and for a field
-    that is too large for a texture."""
-    if not isinstance(source, Nstr):
-        raise ValueError(
-            f"The page traces NSTR and grid fields, not a {type(source).__name__}; export it as "
-            "glb or onnx, or fit the field nstr."
-        )
+def field_code(source: Field, colours: Field | None = None) -> FieldCode:
+    """The code of ``source`` and its field of ``colours``. Raises ValueError for a field that is
+    not an `Nstr`, and for fields that are too large for a texture."""
+    for each in (source, colours):
+        if each is not None and not isinstance(each, Nstr):
+            raise ValueError(
+                f"The page traces NSTR and grid fields, not a {type(each).__name__}; export it as "
+                "glb or onnx, or fit the field nstr."
+            )
+    assert isinstance(source, Nstr)
     writer = _Writer()
-    features: list[str] = []
-    for number, level in enumerate(source.spectra):
-        features += writer.level(number, level)
-    body = [*writer.lines, *_decoder(source, features)]
-    parts = [_function("float decoded(vec3 x)", body)]
+    parts = [_function("float decoded(vec3 x)", writer.field(source, 0))]
+    if isinstance(colours, Nstr):
+        parts.append(_function("vec3 colourOf(vec3 x)", writer.field(colours, len(source.spectra))))
     frequencies = [
         line
         for number, level in enumerate(source.spectra)
@@ -69,7 +71,8 @@ def field_code(source: Field) -> FieldCode:
                 f"The model is too large for a page: {count:,} texels, where a texture holds "
                 f"{WIDTH * WIDTH:,}."
             )
-    return FieldCode("\n\n".join(parts) + "\n", texels, tuple(writer.bitmaps), bool(frequencies))
+    glsl, bitmaps = "\n\n".join(parts) + "\n", tuple(writer.bitmaps)
+    return FieldCode(glsl, texels, bitmaps, bool(frequencies), colours is not None)
 
 
 @dataclass
@@ -80,6 +83,14 @@ class _Writer:
     texels: list[np.ndarray] = field(default_factory=list)
     bitmaps: list[np.ndarray] = field(default_factory=list)
     places: dict[int, tuple[int, int | None, np.ndarray]] = field(default_factory=dict)
+
+    def field(self, source: Nstr, first: int) -> list[str]:
+        """The lines that return the values of ``source``, whose levels are numbered from
+        ``first``."""
+        self.lines, features = [], []
+        for number, level in enumerate(source.spectra, first):
+            features += self.level(number, level)
+        return [*self.lines, *_decoder(source, features)]
 
     def level(self, number: int, level: Level) -> list[str]:
         """Adds the spectrum of a level to the code. Returns a GLSL expression for each feature."""
@@ -192,7 +203,8 @@ class _Writer:
 
 
 def _decoder(source: Nstr, features: Sequence[str]) -> list[str]:
-    """The GLSL lines that return the decoder g of the features, or their sum without a decoder."""
+    """The GLSL lines that return the decoder g of the features, one value or a vector of three, or
+    their sum without a decoder."""
     decoder = source.decoder
     if not isinstance(decoder, Decoder):
         return [f"return {' + '.join(f'({feature})' for feature in features)};"]
@@ -205,14 +217,20 @@ def _decoder(source: Nstr, features: Sequence[str]) -> list[str]:
     lines = [f"vec4 f{j} = vec4({', '.join(padded[4 * j : 4 * j + 4])});" for j in range(fours)]
     hidden = -(-len(bias) // 4) * 4
     into = np.pad(into, [(0, hidden - len(bias)), (0, 4 * fours - len(features))])
-    bias, out = (np.pad(row, (0, hidden - len(row))) for row in (bias, out[0]))
-    lines.append(f"float sum = {_number(float(decoder.out.bias.detach()[0]))};")
+    bias = np.pad(bias, (0, hidden - len(bias)))
+    out = np.pad(out, [(0, 0), (0, hidden - out.shape[1])])
+    single, offset = source.out_dim == 1, decoder.out.bias.detach().double().cpu().numpy()
+    start = f"float sum = {_number(offset[0])};" if single else f"vec3 sum = {_vector(offset)};"
+    lines.append(start)
     for i in range(0, hidden, 4):
         terms = "".join(
             f" + mat4({_list(into[i : i + 4, 4 * j : 4 * j + 4].T)}) * f{j}" for j in range(fours)
         )
         softened = f"softplus({_vector(bias[i : i + 4])}{terms}, {_number(decoder.sharpness)})"
-        lines.append(f"sum += dot({_vector(out[i : i + 4])}, {softened});")
+        if single:
+            lines.append(f"sum += dot({_vector(out[0, i : i + 4])}, {softened});")
+        else:
+            lines.append(f"sum += mat4x3({_list(out[:, i : i + 4].T)}) * {softened};")
     return [*lines, "return sum;"]
 
 

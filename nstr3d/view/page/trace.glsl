@@ -182,7 +182,14 @@ void main() {
   if (hit && !capped) {
     vec3 normal = normalize(slope);
     if (shading == NORMALS) shown = 0.5 + 0.5 * normal;
-    else shown = studio(p, dot(normal, ray) > 0.0 ? reflect(normal, ray) : normal, ray, albedoAt(p));
+    else {
+      vec3 albedo = albedoAt(p);
+#ifdef COLOURED
+      // The colours are those of the surface, also where another level is shown.
+      if (shading < NORMALS) albedo = pow(clamp(colourOf(clamp(p - iso * normal, -1.0, 1.0)), 0.0, 1.0), vec3(GAMMA));
+#endif
+      shown = studio(p, dot(normal, ray) > 0.0 ? reflect(normal, ray) : normal, ray, albedo);
+    }
   }
   if (cut < INFINITE) {
     float across = length(steep);
