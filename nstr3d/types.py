@@ -68,20 +68,23 @@ class Mesh:
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Points ``(n, 3)`` float64 and, if known, unit outward ``normals (n, 3)``.
+    """Points ``(n, 3)`` float64 and, if known, unit outward ``normals (n, 3)`` and display RGB
+    ``colours (n, 3)`` in [0, 1], NaN where unknown.
 
     Raises TypeError for other objects than arrays of numbers, and ValueError for another shape.
     """
 
     points: np.ndarray
     normals: np.ndarray | None = None
+    colours: np.ndarray | None = None
 
     def __post_init__(self):
         _expect_rows(self.points, "points")
-        if self.normals is not None:
-            _expect_rows(self.normals, "normals")
-            if len(self.normals) != len(self.points):
-                raise ValueError(f"{len(self.points)} points have {len(self.normals)} normals.")
+        for name, rows in (("normals", self.normals), ("colours", self.colours)):
+            if rows is not None:
+                _expect_rows(rows, name)
+                if len(rows) != len(self.points):
+                    raise ValueError(f"{len(self.points)} points have {len(rows)} {name}.")
 
 
 @dataclass(frozen=True)

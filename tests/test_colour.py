@@ -228,3 +228,23 @@ def test_a_mesh_of_open3d_brings_its_colours() -> None:
     np.testing.assert_allclose(paint.parts[0].shades, shade(mesh.vertices)[mesh.faces], atol=1e-6)
     assert paint_of(to_open3d(mesh)) is None
     assert paint_of((mesh.vertices, mesh.faces)) is None
+
+
+def test_the_colours_of_points_are_fitted(tmp_path: Path) -> None:
+    at = np.random.default_rng(0).standard_normal((20_000, 3))
+    at /= np.linalg.norm(at, axis=1, keepdims=True)
+    noisy = at * (1 + 0.003 * np.random.default_rng(1).standard_normal((len(at), 1)))
+    rows = np.hstack([noisy, at, np.round(255 * shade(at))])
+    np.savetxt(tmp_path / "ball.xyz", rows, "%.6f")
+    words = "--steps 60 --params 12000 --pool 20000 --samples 2000 --picture 64 --resolution 48"
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["points", str(tmp_path / "ball.xyz"), *words.split(), *out]) == 0
+    about = json.loads((tmp_path / "out" / "report.json").read_text())["colour"]
+    assert about["source"] == "points"
+    assert about["psnr"] > 32
+    fit = nstr3d.load(tmp_path / "out" / "model.safetensors")
+    assert np.abs(fit.colour(at[:500]) - shade(at[:500])).mean() < 0.03
+    direct = nstr3d.fit_points(
+        tmp_path / "ball.xyz", steps=5, params=12000, pool=20_000, colour="off"
+    )
+    assert direct.colours is None

@@ -10,6 +10,7 @@ import pytest
 from nstr3d.io import ContentError, load_cloud, read_cloud
 from nstr3d.io.numbers import number
 from nstr3d.io.pcd import expand_lzf
+from nstr3d.io.ply import encode_ply, table_of
 
 RANDOM = np.random.default_rng(3)
 COUNT = 60
@@ -90,10 +91,10 @@ def test_names_are_separated_as_the_rows(tmp_path: Path, separator: str) -> None
 UNNAMED = {
     "position": ((POINTS,), False, "none is a normal"),
     "normals": ((POINTS, NORMALS), True, "columns 1 to 3 are the position, 4 to 6 the normal"),
-    "colours": ((POINTS, COLOURS), False, "not used: 4 to 6 (colours or counts)"),
+    "colours": ((POINTS, COLOURS), False, "none is a normal, 4 to 6 the colours"),
     "bright colours": ((POINTS, COLOURS / 255), False, "not used: 4 to 6 (colours or counts)"),
     "intensity": ((POINTS, BRIGHTNESS), False, "not used: 4"),
-    "Leica": ((POINTS, BRIGHTNESS, COLOURS), False, "not used: 4, 5 to 7 (colours or counts)"),
+    "Leica": ((POINTS, BRIGHTNESS, COLOURS), False, "5 to 7 the colours; not used: 4"),
     "nine": ((POINTS, NORMALS, COLOURS), True, "4 to 6 the normal, because their lengths are"),
     "colours first": ((POINTS, COLOURS, NORMALS), True, "7 to 9 the normal"),
     "intensity first": ((POINTS, BRIGHTNESS, NORMALS), True, "5 to 7 the normal"),
@@ -335,3 +336,56 @@ def test_repetitions_are_expanded() -> None:
     for packed in (b"\x20", b"\x01ab\x20\x05", b"\x01ab", b"\xe0"):
         with pytest.raises(ValueError, match=r"cut short|before the first byte|came out"):
             expand_lzf(packed, 3)
+
+
+@pytest.mark.parametrize(
+    ("head", "tables"),
+    [
+        ("", (POINTS, COLOURS)),
+        ("", (POINTS, NORMALS, COLOURS)),
+        ("", (POINTS, BRIGHTNESS, COLOURS)),
+        ("x y z red green blue\n", (POINTS, COLOURS)),
+        ("x y z r g b\n", (POINTS, COLOURS / 255)),
+        ("X Y Z R G B\n", (POINTS, COLOURS * 257)),
+    ],
+)
+def test_colours_are_read_in_any_range(tmp_path: Path, head: str, tables: tuple) -> None:
+    cloud = load_cloud(written(tmp_path / "a.txt", head + text(*tables)))
+    assert cloud.colours is not None
+    np.testing.assert_allclose(cloud.colours, COLOURS / 255, atol=1e-5)
+
+
+def test_counts_and_intensities_are_no_colours(tmp_path: Path) -> None:
+    for tables in ((POINTS,), (POINTS, NORMALS), (POINTS, BRIGHTNESS), (POINTS, COLOURS / 255)):
+        assert load_cloud(written(tmp_path / "a.txt", text(*tables))).colours is None
+
+
+@pytest.mark.parametrize("kind", ["f4", "u4"])
+def test_packed_colours_of_pcd_are_unpacked(tmp_path: Path, kind: str) -> None:
+    red, green, blue = COLOURS.astype(np.uint32).T
+    packed = (red << 16 | green << 8 | blue).astype("<u4")
+    rows = np.zeros(len(POINTS), [(axis, "<f4") for axis in "xyz"] + [("rgb", f"<{kind}")])
+    for axis, values in zip("xyz", POINTS.T):
+        rows[axis] = values
+    rows["rgb"] = packed.view(f"<{kind}")
+    head = "VERSION .7\nFIELDS x y z rgb\nSIZE 4 4 4 4\n"
+    head += f"TYPE F F F {kind[0].upper()}\nCOUNT 1 1 1 1\nWIDTH {len(rows)}\nHEIGHT 1\n"
+    head += f"VIEWPOINT 0 0 0 1 0 0 0\nPOINTS {len(rows)}\nDATA binary\n"
+    (tmp_path / "a.pcd").write_bytes(head.encode() + rows.tobytes())
+    cloud = load_cloud(tmp_path / "a.pcd")
+    assert cloud.colours is not None
+    np.testing.assert_allclose(cloud.colours, COLOURS / 255, atol=1e-6)
+
+
+def test_colours_of_ply_and_npz_are_read(tmp_path: Path) -> None:
+    columns = dict(zip("xyz", POINTS.T))
+    columns |= dict(zip(("red", "green", "blue"), COLOURS.astype(np.uint8).T))
+    (tmp_path / "a.ply").write_bytes(encode_ply(vertex=table_of(columns)))
+    np.savez(tmp_path / "a.npz", points=POINTS, colors=COLOURS / 255)
+    for name in ("a.ply", "a.npz"):
+        colours = load_cloud(tmp_path / name).colours
+        assert colours is not None
+        np.testing.assert_allclose(colours, COLOURS / 255, atol=1e-6)
+    np.savez(tmp_path / "b.npz", points=POINTS, colors=COLOURS[:-1])
+    with pytest.raises(ValueError, match="colors, of shape"):
+        load_cloud(tmp_path / "b.npz")

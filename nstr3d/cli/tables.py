@@ -130,6 +130,7 @@ def points_table(outcome: Outcome) -> str:
             else f"not measured: {report['points_failed']}",
         ),
         ("parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"),
+        *_colour_rows(report),
     ]
     if "accuracy_failed" in report:
         rows += _accuracy_rows(report)

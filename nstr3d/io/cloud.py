@@ -8,13 +8,15 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from nstr3d.io.atomic import check_readable
 from nstr3d.io.cloudtext import read_cloud_text
-from nstr3d.io.columns import Columns, Reading, by_names, by_values
+from nstr3d.io.columns import Columns, Reading, by_names, by_values, shades
 from nstr3d.io.errors import ContentError
 from nstr3d.io.pcd import read_pcd
 from nstr3d.io.ply import read_ply
@@ -29,13 +31,14 @@ def load_cloud(path: str | os.PathLike[str]) -> PointCloud:
 
 
 def read_cloud(path: str | os.PathLike[str]) -> tuple[PointCloud, Reading]:
-    """The points of a file, the normals if the file has them, and how the columns were read.
+    """The points of a file, the normals and colours if it has them, and how the columns were read.
 
     Points and normals are float64 and as stored: coordinates may be non-finite and normals of any
     length. The formats are PLY (ASCII or binary; faces are ignored), PCD (ASCII, binary or
     compressed), text (XYZ, TXT, CSV, PTS, ASC), NPY, NPZ with an array ``points`` and optionally
-    ``normals``, LAS and LAZ. The names of columns say which are positions and normals. Without
-    names the values do: see `by_values`. Raises ``FileNotFoundError``, ``IsADirectoryError``,
+    ``normals`` and ``colors``, LAS and LAZ. The names of columns say which are positions, normals
+    and colours. Without names the values do: see `by_values`. Raises ``FileNotFoundError``,
+    ``IsADirectoryError``,
     ``ModuleNotFoundError`` if LAS needs laspy, and ``ValueError`` for an empty file or, as
     `ContentError`, any other fault of the file.
     """
@@ -47,7 +50,7 @@ def read_cloud(path: str | os.PathLike[str]) -> tuple[PointCloud, Reading]:
             f"{path}: unknown extension '{path.suffix}' for points; {', '.join(_READERS)} work"
         )
     try:
-        points, normals, reading = _READERS[kind](path)
+        columns = _READERS[kind](path)
     except (ContentError, ModuleNotFoundError):
         raise
     except (ValueError, OSError) as error:
@@ -58,9 +61,9 @@ def read_cloud(path: str | os.PathLike[str]) -> tuple[PointCloud, Reading]:
         raise ContentError(
             f"{path} could not be read as {kind[1:].upper()}: it is damaged; export it again"
         ) from error
-    if len(points) == 0:
+    if len(columns.points) == 0:
         raise ContentError(f"{path} holds no points")
-    return PointCloud(points, normals), reading
+    return PointCloud(columns.points, columns.normals, columns.colours), columns.reading
 
 
 def _from_npy(path: Path) -> Columns:
@@ -83,16 +86,21 @@ def _from_npz(path: Path) -> Columns:
             with archive.open(arrays[name]) as file:
                 return read_array(file, arrays[name].file_size, path)
 
-        points, normals, reading = by_values(read("points"), path)
-        if "normals" not in arrays:
-            return points, normals, reading
-        stored = read("normals")
-    if stored.shape != points.shape:
-        raise ContentError(
-            f"{path} has {len(points)} points but {len(stored)} normals, of shape {stored.shape}"
-        )
-    normals, _, _ = by_values(stored, path)
-    return points, normals, Reading("by name: position points, normal normals")
+        columns = by_values(read("points"), path)
+        points = columns.points
+        stored = {name: read(name) for name in ("normals", "colors") if name in arrays}
+    for name, values in stored.items():
+        if values.shape != points.shape:
+            raise ContentError(
+                f"{path} has {len(points)} points but {len(values)} {name}, of shape {values.shape}"
+            )
+    if "colors" in stored:
+        columns = replace(columns, colours=shades(list(stored["colors"].T)))
+    if "normals" not in stored:
+        return columns
+    normals = by_values(stored["normals"], path).points
+    reading = Reading("by name: position points, normal normals")
+    return replace(columns, normals=normals, reading=reading)
 
 
 def _from_ply(path: Path) -> Columns:
@@ -120,11 +128,20 @@ def _from_las(path: Path) -> Columns:
         if held >= promised:
             size = promised * (head.point_format.size + 6 * 8)  # the file's numbers and ours, twice
             check_room(path, f"{promised:,} points", size)
-            points = np.asarray(file.read().xyz, np.float64)
-            held = len(points)
+            read = file.read()
+            points, held = np.asarray(read.xyz, np.float64), len(read)
+            colours = _las_colours(read)
     if held < promised:
         raise ContentError(f"{path} promises {promised} points but holds {held}; it is cut short")
-    return points, None, Reading("LAS: position X Y Z, no normal")
+    return Columns(points, None, Reading("LAS: position X Y Z, no normal"), colours)
+
+
+def _las_colours(read: Any) -> np.ndarray | None:
+    """Display RGB ``(n, 3)`` of the records of a LAS file; None without them or if all are 0."""
+    if not {"red", "green", "blue"} <= set(read.point_format.dimension_names):
+        return None
+    columns = [np.asarray(read[name]) for name in ("red", "green", "blue")]
+    return shades(columns) if any(column.any() for column in columns) else None
 
 
 _READERS: dict[str, Callable[[Path], Columns]] = {

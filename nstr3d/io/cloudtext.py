@@ -6,7 +6,7 @@ import codecs
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nstr3d.io.columns import Columns, by_names, by_values, find_roles, names_an_axis
@@ -70,14 +70,15 @@ def read_cloud_text(path: Path) -> Columns:
         )
     if names is None:
         separation.check_decimals(values, path)
-        points, normals, reading = by_values(values, path)
+        columns = by_values(values, path)
     else:
-        points, normals, reading = by_names(values.T, names, path)
+        columns = by_names(values.T, names, path)
+    reading = columns.reading
     if promised is not None and len(values) > promised:
         reading = reading.warned(
             f"{path} promises {promised} points but holds {len(values)}; all are used."
         )
-    return points, normals, reading.warned(*separation.warnings)
+    return replace(columns, reading=reading.warned(*separation.warnings))
 
 
 def _decode(data: bytes) -> str:

@@ -22,6 +22,8 @@ PLACES = (("x", "y"), ("easting", "northing"), ("east", "north"), ("e", "n"))
 PLACES += (("rechtswert", "hochwert"),)
 LATITUDES, LONGITUDES = {"lat", "latitude"}, {"lon", "long", "lng", "longitude"}
 COLOURS = {"r", "g", "b", "a", "red", "green", "blue", "alpha", "rgb", "rgba"}
+SHADES = [("red", "green", "blue"), ("r", "g", "b"), ("diffusered", "diffusegreen", "diffuseblue")]
+PACKED = "rgb", "rgba"  # names of columns of 32 bits that hold three colours
 
 
 def _triples(prefixes: Sequence[str], suffixes: Sequence[str] = ()) -> list[tuple[str, ...]]:
@@ -67,7 +69,15 @@ class Roles:
         return self.position + (self.normal or ())
 
 
-Columns = tuple[np.ndarray, np.ndarray | None, Reading]
+@dataclass(frozen=True)
+class Columns:
+    """The ``points (n, 3)`` of a table, float64, its ``normals (n, 3)`` and its ``colours (n, 3)``,
+    display RGB in [0, 1], if it has them, and how it was read."""
+
+    points: np.ndarray
+    normals: np.ndarray | None
+    reading: Reading
+    colours: np.ndarray | None = None
 
 
 def find_roles(names: Sequence[str], path: Path) -> Roles | None:
@@ -94,7 +104,7 @@ def names_an_axis(names: Sequence[str]) -> bool:
 
 
 def by_names(columns: Sequence[np.ndarray], names: Sequence[str], path: Path) -> Columns:
-    """The points and normals among ``columns`` of shape ``(n,)`` with ``names``, both float64.
+    """The points, normals and colours among ``columns`` of shape ``(n,)`` with ``names``.
 
     Raises `ContentError` if the names have no position.
     """
@@ -103,7 +113,10 @@ def by_names(columns: Sequence[np.ndarray], names: Sequence[str], path: Path) ->
         raise ContentError(f"{path} has the columns {', '.join(names)}; points need x, y and z")
     said = f"by name: position {_listed(names, roles.position)}"
     said += f", normal {_listed(names, roles.normal)}" if roles.normal else ", no normal"
-    others = [name for index, name in enumerate(names) if index not in roles.needed]
+    colours, group = _named_colours(columns, names, path)
+    said += f", colours {_listed(names, group)}" if colours is not None else ""
+    used = roles.needed + (group if colours is not None else ())
+    others = [name for index, name in enumerate(names) if index not in used]
     said += f"; not used: {', '.join(others)}" if others else ""
     points, normals = (
         None
@@ -112,15 +125,47 @@ def by_names(columns: Sequence[np.ndarray], names: Sequence[str], path: Path) ->
         for group in (roles.position, roles.normal)
     )
     assert points is not None
-    return points, normals, Reading(said)
+    return Columns(points, normals, Reading(said), colours)
+
+
+def _named_colours(
+    columns: Sequence[np.ndarray], names: Sequence[str], path: Path
+) -> tuple[np.ndarray | None, tuple[int, ...]]:
+    """Display RGB ``(n, 3)`` of the columns with the names of colours, and their indices; None
+    without them."""
+    plain = [_plain(name) for name in names]
+    group = next((group for group in SHADES if all(plain.count(name) == 1 for name in group)), None)
+    if group is not None:
+        indices = tuple(plain.index(name) for name in group)
+        return shades([columns[index] for index in indices]), indices
+    packed = next((index for index, name in enumerate(plain) if name in PACKED), None)
+    if packed is None or np.asarray(columns[packed]).dtype.itemsize != 4:
+        return None, ()
+    bits = np.ascontiguousarray(columns[packed]).view(np.uint32)
+    return np.stack([bits >> shift & 255 for shift in (16, 8, 0)], axis=1) / 255, (packed,)
+
+
+def shades(columns: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Display RGB ``(n, 3)`` in [0, 1] of the columns of red, green and blue, which are in [0, 1],
+    or whole numbers up to 255 or 65535. None for other numbers."""
+    values = np.stack(columns, axis=1)
+    eight = values.dtype == np.uint8
+    values = values.astype(np.float64)
+    known = np.isfinite(values.sum(axis=1))
+    if not known.any() or not _is_colour(values[known]):
+        return None
+    most = float(values[known].max())
+    full = 255.0 if eight or 1 < most <= 255 else 65535.0 if most > 255 else 1.0
+    return np.where(known[:, None], values / full, np.nan)
 
 
 def by_values(values: np.ndarray, path: Path) -> Columns:
-    """The points and normals of the array ``values (n, c)`` without names, both float64.
+    """The points, normals and colours of the array ``values (n, c)`` without names.
 
     Columns 1 to 3 are the position, or 2 to 4 if there are more than 3 and column 1 counts the
     rows. Of the other columns the first 3 in succession with lengths of about 1 are the normal.
-    Six columns of which the last three are zero have normals of length zero. Raises `ContentError`
+    Six columns of which the last three are zero have normals of length zero. The first 3 others in
+    succession that are whole numbers up to 255 are colours. Raises `ContentError`
     for other shapes and for values that are not numbers.
     """
     _check_table(values, path)
@@ -140,6 +185,10 @@ def by_values(values: np.ndarray, path: Path) -> Columns:
         for index in range(values.shape[1])
         if index >= at and (normal is None or not normal <= index < normal + 3)
     ]
+    painted = _colour_column(values, spare)
+    if painted is not None:
+        said += f", {_span(painted)} the colours"
+        spare = [index for index in spare if not painted <= index < painted + 3]
     said += "; column 1 counts the rows" if first else ""
     said += f"; not used: {_describe_spare(values, spare)}" if spare else ""
     reading = Reading(said)
@@ -149,7 +198,20 @@ def by_values(values: np.ndarray, path: Path) -> Columns:
             "not unit normals, and they are not colours; a line with the columns' names says what "
             "they are."
         )
-    return points, None if normal is None else values[:, normal : normal + 3], reading
+    normals = None if normal is None else values[:, normal : normal + 3]
+    colours = None if painted is None else shades(list(values[:, painted : painted + 3].T))
+    return Columns(points, normals, reading, colours)
+
+
+def _colour_column(values: np.ndarray, spare: list[int]) -> int | None:
+    """The first of the first three successive columns among ``spare`` that are whole numbers up to
+    255; None if there are none."""
+    for place, index in enumerate(spare):
+        own = values[:, index : index + 3]
+        successive = spare[place : place + 3] == [index, index + 1, index + 2]
+        if successive and _is_colour(own) and 1 < own[np.isfinite(own)].max() <= 255:
+            return index
+    return None
 
 
 def _check_table(values: np.ndarray, path: Path) -> None:

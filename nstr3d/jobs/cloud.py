@@ -24,6 +24,7 @@ from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
+from nstr3d.jobs.colour import Shades
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import PointsJob
@@ -147,6 +148,11 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.place(close_holes(repair(self.first.mesh)[0])[0])
         self.run.warn(points_warnings(self.first))
 
+    def shades(self) -> Shades | None:
+        if self.job.colours.colour == "off":
+            return None
+        return Shades.of_cloud(self.cloud, self.job.training.seed)
+
     def extract(self) -> None:
         job, self.points = self.job, Neighbours(self.first.cloud.points)
         with self.run.stage("extract"):
@@ -178,6 +184,7 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.accuracy = run.measure("accuracy", self._accuracy)
         self.describe_mesh()
         self.described["genus"] = run.measure("genus", lambda: genera(self.extracted))
+        self.colours = self.about_colours()
 
     def publish(self, folder: Path) -> dict[str, Any]:
         described = self.write(folder, self.picture)
@@ -188,6 +195,7 @@ class PointsStages(SurfaceStages[PointsJob]):
                 "up": self.up,
             },
             **described,
+            **self.colours,
             "seconds": about["seconds"],
             "points": self.fidelity,
             "accuracy": self.accuracy,

@@ -1,4 +1,4 @@
-"""The colours of a shape: a second field on its frame, trained on its painted surface."""
+"""The colours of a shape: a second field on its frame, trained on coloured points."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from nstr3d.signals.ratios import psnr
 from nstr3d.training.fit import fit
 from nstr3d.training.losses import ValueObjective
 from nstr3d.training.presets import COLOUR_STEPS, sized_colours
-from nstr3d.types import Samples
+from nstr3d.types import PointCloud, Samples
 
-HELD_OUT = 50_000  # surface samples that are measured and not trained on
+HELD_OUT = 50_000  # surface samples that are measured and not trained on, at most a tenth
+DRAWN = COLOUR_STEPS.pool + HELD_OUT
+FEWEST = 100  # coloured points on the surface, with which a field can be trained
 AWAY = 0.01  # sides of the box; paint that is farther from the fitted surface is not on it
 HIDDEN = 0.02  # share of the paint that may be off the fitted surface without a warning
 
@@ -31,8 +33,8 @@ HIDDEN = 0.02  # share of the paint that may be off the fitted surface without a
 class Coloured:
     """The trained ``field`` of colours, with what the report says of it.
 
-    ``held_out`` are world points ``(n, 3)`` on the painted surface and their display RGB ``(n,
-    3)``. ``away`` is the share of the paint that is not on the fitted surface.
+    ``held_out`` are coloured world points ``(n, 3)`` and their display RGB ``(n, 3)``. ``away`` is
+    the share of the coloured points that are not on the fitted surface.
     """
 
     field: Field
@@ -67,40 +69,66 @@ def away_warnings(coloured: Coloured) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Shades:
+    """World ``points (n, 3)`` on or near a surface, their display ``colours (n, 3)``, and a few
+    words on where the colours were."""
+
+    points: np.ndarray
+    colours: np.ndarray
+    source: str
+
+    @staticmethod
+    def of_paint(paint: Paint, seed: int) -> Shades:
+        """Samples of a painted surface."""
+        generator = np.random.default_rng([seed, 5])
+        return Shades(*sample_paint(paint, DRAWN, generator), paint.source)
+
+    @staticmethod
+    def of_cloud(cloud: PointCloud, seed: int) -> Shades | None:
+        """The points of a cloud whose colours are known, at most as many as are used; None if
+        there are none, or all have one grey."""
+        if cloud.colours is None:
+            return None
+        known = np.isfinite(cloud.points).all(axis=1) & np.isfinite(cloud.colours).all(axis=1)
+        which = np.random.default_rng([seed, 5]).permutation(np.flatnonzero(known))[:DRAWN]
+        if not len(which) or np.ptp(cloud.colours[which]) < 1 / 255:
+            return None
+        return Shades(cloud.points[which], cloud.colours[which], "points")
+
+
 def fit_colours(
-    paint: Paint,
+    shades: Shades,
     placed: Placed,
     distance: MeshDistance,
     options: Colours,
     training: Training,
     device: torch.device,
 ) -> Coloured:
-    """Trains a field of colours on samples of ``paint`` that lie on the fitted surface ``placed``,
-    to which ``distance`` is measured in the unit box.
+    """Trains a field of colours on the ``shades`` that lie on the fitted surface ``placed``, to
+    which ``distance`` is measured in the unit box.
 
-    Raises ValueError if no paint is on the surface or the budget is too small.
+    Raises ValueError if hardly any of them is on the surface or the budget is too small.
     """
     started, seed = time.perf_counter(), training.seed
-    count = COLOUR_STEPS.pool + HELD_OUT
-    points, colours = sample_paint(paint, count, np.random.default_rng([seed, 5]))
-    unit = placed.frame.to_unit(points)
-    on = np.flatnonzero(np.isfinite(unit).all(axis=1))
-    on = on[distance.unsigned(unit[on]) < 2 * AWAY]
-    if len(on) < 2 * COLOUR_STEPS.batch:
-        raise ValueError("hardly any of the coloured surface is on the fitted one")
-    points, colours, unit = points[on], colours[on], unit[on]
-    held = len(points) * HELD_OUT // count
+    unit = placed.frame.to_unit(shades.points)
+    far, _, closest = distance.nearest(unit)
+    on = np.flatnonzero(far < 2 * AWAY)
+    if len(on) < FEWEST:
+        raise ValueError("hardly any of the coloured points is on the fitted surface")
+    points, colours, unit = shades.points[on], shades.colours[on], closest[on]
+    held = min(HELD_OUT, len(on) // 10)
     pool = Samples(*(torch.tensor(each[held:], dtype=torch.float32) for each in (unit, colours)))
     size = sized_colours(options.budget(training), placed.vicinity)
     generator = torch.Generator().manual_seed(seed)
     field = size.build(3, 3, near=placed.vicinity, generator=generator).to(device)
-    config = replace(COLOUR_STEPS, seed=seed)
+    config = replace(COLOUR_STEPS, seed=seed, batch=min(COLOUR_STEPS.batch, len(pool)))
     trained = fit(field, pool, ValueObjective(), config)
     return Coloured(
         trained.field,
-        paint.source,
+        shades.source,
         (points[:held], colours[:held]),
-        1 - len(on) / count,
+        1 - len(on) / len(far),
         len(pool),
         time.perf_counter() - started,
     )

@@ -51,7 +51,6 @@ class CompactStages(MeshStages):
             self.judged, _ = sample_surface(self.placed.unit, JUDGED, generator)
 
     def fit(self) -> None:
-        self.coloured = None
         unit, frame = self.placed.unit, self.placed.frame
         target = Target(self.distance, self.judged, unit.bounds, frame, self.up)
         with self.run.clock("fit"):

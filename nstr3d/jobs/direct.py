@@ -27,11 +27,11 @@ from nstr3d.io import Sound, read_cloud, read_mesh
 from nstr3d.io.interop import as_cloud, as_mesh
 from nstr3d.io.paint import paint_of, read_paint
 from nstr3d.jobs.cloud import first_surface, points_warnings
-from nstr3d.jobs.colour import away_warnings, fit_colours
+from nstr3d.jobs.colour import Shades, away_warnings, fit_colours
 from nstr3d.jobs.fitting import Placed, draw_samples, new_field, objective_of
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
-from nstr3d.jobs.options import Colours, Parts, Training
+from nstr3d.jobs.options import Colours, MeshColours, Parts, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
 from nstr3d.jobs.signal import fit_values
 from nstr3d.jobs.signaloptions import SignalJob
@@ -48,7 +48,7 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     """Fits a signed distance field to the solid that a mesh bounds.
 
     ``source`` is a path, a `Mesh`, a pair of vertices ``(v, 3)`` and faces ``(f, 3)``, or a mesh of
-    trimesh or Open3D. The options are those of `Training`, `Parts` and `Colours`, such as
+    trimesh or Open3D. The options are those of `Training`, `Parts` and `MeshColours`, such as
     ``preset="fast"``, ``steps``, ``seed``, ``open=True`` or ``colour="off"``. The result equals the
     model that ``nstr3d fit`` writes, with the colours of the source if it has any.
     ``progress`` shows a bar; by default it does in a terminal or a notebook. Ctrl-C ends training
@@ -57,7 +57,7 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     Raises TypeError for an unknown option or another source, ValueError for options out of range
     and for a mesh that bounds no solid, and the errors of `read_mesh` for a file.
     """
-    training, parts, colours = _split(options, Training, Parts, Colours)
+    training, parts, colours = _split(options, Training, Parts, MeshColours)
     mesh, notes = read_mesh(source) if _is_path(source) else (as_mesh(source), [])
     paint = None
     if colours.colour != "off" and _is_path(source):
@@ -69,13 +69,8 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     prepared = unite_overlap(prepared, MeshDistance(prepared.mesh))
     _warn([*notes, *prepared.warnings])
     suffix = Path(source).suffix if _is_path(source) else ""
-    result, placed, distance = _fit_solid(prepared.mesh, training, progress, suffix)
-    if paint is None:
-        return result
-    device = pick_device(training.device)
-    coloured = fit_colours(paint, placed, distance, colours, training, device)
-    _warn(away_warnings(coloured))
-    return replace(result, colours=coloured.field)
+    shades = None if paint is None else Shades.of_paint(paint, training.seed)
+    return _fit_solid(prepared.mesh, training, progress, suffix, shades, colours)
 
 
 def fit_points(
@@ -92,10 +87,11 @@ def fit_points(
     ``source`` is a path, a `PointCloud`, points ``(n, 3)`` or points with normals ``(n, 6)``, a
     pair of these, or a cloud of trimesh or Open3D. ``normals`` is "given" or "estimate", which
     ignores normals of the source; ``smooth`` is the standard deviation of the noise in the points'
-    units, by default estimated. The other options are those of `Training`. The result equals the
-    model that ``nstr3d points`` writes. For ``progress`` and errors see `fit_mesh`.
+    units, by default estimated. The other options are those of `Training` and `Colours`. The
+    result equals the model that ``nstr3d points`` writes. For ``progress`` and errors see
+    `fit_mesh`.
     """
-    (training,) = _split(options, Training)
+    training, colours = _split(options, Training, Colours)
     if normals not in ("given", "estimate"):
         raise ValueError(f"normals is 'given' or 'estimate', not {normals!r}.")
     if _is_path(source):
@@ -106,7 +102,9 @@ def fit_points(
     first = first_surface(cloud, normals == "estimate", smooth, keep_outliers)
     check_mesh(first.mesh)
     _warn(points_warnings(first))
-    return _fit_solid(close_holes(repair(first.mesh)[0])[0], training, progress)[0]
+    shades = None if colours.colour == "off" else Shades.of_cloud(cloud, training.seed)
+    mesh = close_holes(repair(first.mesh)[0])[0]
+    return _fit_solid(mesh, training, progress, "", shades, colours)
 
 
 def fit_image(source: Any, **options: Any) -> Fit:
@@ -144,19 +142,29 @@ def fit_sound(source: Any, **options: Any) -> Fit:
 
 
 def _fit_solid(
-    mesh: Mesh, training: Training, progress: bool | None, suffix: str = ""
-) -> tuple[Fit, Placed, MeshDistance]:
-    """The fit to the closed ``mesh`` in world units, from a file that ends in ``suffix``, the
-    placed mesh, and the distance to it in the unit box."""
+    mesh: Mesh,
+    training: Training,
+    progress: bool | None,
+    suffix: str,
+    shades: Shades | None,
+    colours: Colours,
+) -> Fit:
+    """The fit to the closed ``mesh`` in world units, from a file that ends in ``suffix``, with the
+    colours of the ``shades`` if there are any."""
     unit, frame = normalise(mesh)
     placed, distance = Placed(mesh, unit, frame, Vicinity(unit)), MeshDistance(unit)
-    config = training.config
+    config, device = training.config, pick_device(training.device)
     template = training.architecture(placed.vicinity)
     pool = draw_samples(unit, distance, config)
-    field = new_field(training, template, placed.vicinity, pick_device(training.device))
+    field = new_field(training, template, placed.vicinity, device)
     with _bar(config, progress) as step:
         result = fit(field, pool, objective_of(training), config, frame, mesh.bounds, step)
-    return replace(result, provenance={"up": guess_up(mesh, suffix)}), placed, distance
+    result = replace(result, provenance={"up": guess_up(mesh, suffix)})
+    if shades is None:
+        return result
+    coloured = fit_colours(shades, placed, distance, colours, training, device)
+    _warn(away_warnings(coloured))
+    return replace(result, colours=coloured.field)
 
 
 def _fit_signal(values: np.ndarray, name: str, options: dict[str, Any]) -> Fit:

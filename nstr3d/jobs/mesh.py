@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,10 @@ from nstr3d.geometry.mesh.paint import NearestPaint
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import read_mesh
 from nstr3d.io.paint import Paint, read_paint
-from nstr3d.jobs.colour import Coloured, away_warnings, fit_colours
+from nstr3d.jobs.colour import Shades
 from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
-from nstr3d.jobs.messages import Message, sentence
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import MeshJob
 from nstr3d.jobs.prepared import describe_far, describe_repairs, prepare_mesh, unite_overlap
 from nstr3d.jobs.stages import Listener, Outcome, slowness
@@ -68,7 +67,6 @@ class MeshStages(SurfaceStages[MeshJob]):
     """The stages of a `MeshJob`. ``title`` names the result in the picture."""
 
     title = "neural surface"
-    colours: Mapping[str, Any] = MappingProxyType({})  # the report's entry on colours, if any
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,26 +97,8 @@ class MeshStages(SurfaceStages[MeshJob]):
                 self.place(self.prepared.mesh)
         self.run.warn([*slowness(), *self.prepared.warnings])
 
-    def fit(self) -> None:
-        super().fit()
-        self.coloured: Coloured | None = None
-        if self.paint is not None:
-            with self.run.stage("colour"):
-                self.run.warn(self._fit_colours(self.paint))
-
-    def _fit_colours(self, paint: Paint) -> list[str]:
-        """Adds a field of the colours of ``paint`` to the result; returns warnings. A shape whose
-        colours cannot be fitted stays without."""
-        job, device = self.job, self.device
-        try:
-            self.coloured = fit_colours(
-                paint, self.placed, self.distance, job.colours, job.training, device
-            )
-        except (ValueError, FloatingPointError) as error:
-            return [f"The colours were not fitted: {sentence(error)}."]
-        self.result = replace(self.result, colours=self.coloured.field)
-        self.sdf = self.result.sdf()
-        return away_warnings(self.coloured)
+    def shades(self) -> Shades | None:
+        return None if self.paint is None else Shades.of_paint(self.paint, self.job.training.seed)
 
     def extract(self) -> None:
         with self.run.stage("extract"):
@@ -160,10 +140,7 @@ class MeshStages(SurfaceStages[MeshJob]):
         run.warn(missing_warnings(self.coverage))
         self.describe_mesh()
         self.transport = run.measure("transport", lambda: _transport(job, self.result))
-        coloured = self.coloured
-        if coloured is not None:
-            about = run.measure("colour", lambda: coloured.describe(self.sdf))
-            self.colours = {"colour": about}
+        self.colours = self.about_colours()
 
     def publish(self, folder: Path) -> dict[str, Any]:
         described = self.write(folder, self.picture)

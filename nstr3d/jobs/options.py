@@ -219,11 +219,8 @@ class Colours:
     """Whether the colours of a file are fitted, and how."""
 
     colour: Literal["auto", "off"] = "auto"
-    """auto: fit the colours of vertices, faces, materials and textures, if the file has any. off:
-    leave them out."""
-    texture: Path | None = None
-    """A picture to take the colours from, by the texture coordinates of the file, in place of the
-    textures that the file names."""
+    """auto: fit the colours of the file, if it has any: of points, vertices, faces, materials or
+    textures. off: leave them out."""
     colour_params: int | None = None
     """Budget of learned parameters of the colours, in addition to those of the shape; half of the
     shape's by default."""
@@ -232,15 +229,29 @@ class Colours:
         check_choice(self, "colour", ("auto", "off"))
         check_positive(self, "colour_params")
         check_range(self, colour_params=(1, LARGEST_COUNT))
-        if self.colour == "off" and (self.texture or self.colour_params):
-            name = "texture" if self.texture else "colour_params"
-            raise ValueError(Message(f"<colour> off leaves the colours out; leave out <{name}>."))
+        if self.colour == "off" and self.colour_params:
+            text = "<colour> off leaves the colours out; leave out <colour_params>."
+            raise ValueError(Message(text))
 
     def budget(self, training: Training) -> int:
         """The number of learned parameters of the colours beside a shape with ``training``."""
         from nstr3d.training.presets import PRESETS
 
         return self.colour_params or (training.params or PRESETS[training.preset].params) // 2
+
+
+@dataclass(frozen=True)
+class MeshColours(Colours):
+    """Whether the colours of a mesh are fitted, and how."""
+
+    texture: Path | None = None
+    """A picture to take the colours from, by the texture coordinates of the file, in place of the
+    textures that the file names."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.colour == "off" and self.texture:
+            raise ValueError(Message("<colour> off leaves the colours out; leave out <texture>."))
 
 
 @dataclass(frozen=True)
@@ -251,6 +262,7 @@ class SurfaceJob:
     training: Training = field(default_factory=Training)
     extraction: Extraction = field(default_factory=Extraction)
     output: Output = field(default_factory=Output)
+    colours: Colours = field(default_factory=Colours)
     start: Path | None = None
     """Start from the model.safetensors of a similar shape, which needs fewer steps. The field has
     the size of that model."""
@@ -297,7 +309,7 @@ class MeshJob(SurfaceJob):
     path: Path
     """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
     parts: Parts = field(default_factory=Parts)
-    colours: Colours = field(default_factory=Colours)
+    colours: MeshColours = field(default_factory=MeshColours)
     bytes: int | None = None
     """Write a compressed model.nstq of at most this many bytes, in closed form, instead of training
     a field."""

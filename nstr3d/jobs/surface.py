@@ -18,6 +18,7 @@ from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import save_image, save_mesh
+from nstr3d.jobs.colour import Coloured, Shades, away_warnings, fit_colours
 from nstr3d.jobs.doubts import thin_warnings
 from nstr3d.jobs.fitting import (
     Beginning,
@@ -28,7 +29,7 @@ from nstr3d.jobs.fitting import (
     identity_of,
     train,
 )
-from nstr3d.jobs.messages import Message
+from nstr3d.jobs.messages import Message, sentence
 from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.results import MESH, MODEL, OWNED, PICTURE, check_files, remove_unfinished
 from nstr3d.jobs.stages import Listener, machine, pick_device
@@ -67,6 +68,7 @@ class SurfaceStages(Stages, Generic[Job]):
 
     extracted: Mesh
     begun: Beginning
+    coloured: Coloured | None = None
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -125,6 +127,34 @@ class SurfaceStages(Stages, Generic[Job]):
         self.sdf = self.result.sdf()
         del self.pool  # it may be large
         self.begun = replace(self.begun, resumed=None, state={})
+        if (shades := self.shades()) is not None:
+            with self.run.stage("colour"):
+                self.run.warn(self._fit_colours(shades))
+
+    def shades(self) -> Shades | None:
+        """The coloured points of the input; None if there are none or they are to be left out."""
+        return None
+
+    def _fit_colours(self, shades: Shades) -> list[str]:
+        """Adds a field of colours to the result; returns warnings. A shape whose colours cannot be
+        fitted stays without."""
+        job, device = self.job, self.device
+        try:
+            self.coloured = fit_colours(
+                shades, self.placed, self.distance, job.colours, job.training, device
+            )
+        except (ValueError, FloatingPointError) as error:
+            return [f"The colours were not fitted: {sentence(error).rstrip('.')}."]
+        self.result = replace(self.result, colours=self.coloured.field)
+        self.sdf = self.result.sdf()
+        return away_warnings(self.coloured)
+
+    def about_colours(self) -> dict[str, Any]:
+        """The report's entry on colours; empty for a shape without."""
+        coloured = self.coloured
+        if coloured is None:
+            return {}
+        return {"colour": self.run.measure("colour", lambda: coloured.describe(self.sdf))}
 
     def describe_mesh(self) -> None:
         """Makes the report's entry on the extracted mesh, with None for what cannot be measured."""

@@ -78,12 +78,16 @@ def page_html(
         _text("page.html"),
         title=title,
         css=_text("page.css"),
-        facts=f"{fit.field.parameter_count:,} parameters, sphere traced as they are: no mesh.",
+        facts=f"{_parameters(fit):,} parameters, sphere traced as they are: no mesh.",
         model=json.dumps(model, allow_nan=False),
         data=base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
         shader=_shader(fit, code, coarse, unit, up),
         scripts="\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
     )
+
+
+def _parameters(fit: Fit) -> int:
+    return fit.field.parameter_count + (fit.colours.parameter_count if fit.colours else 0)
 
 
 def _model(
@@ -97,7 +101,7 @@ def _model(
 ) -> dict[str, Any]:
     """What main.js knows of the model, but for the camera."""
     return {
-        "parameters": fit.field.parameter_count,
+        "parameters": _parameters(fit),
         "centre": fit.frame.centre,
         "scale": fit.frame.scale,
         "lower": unit.lower,
