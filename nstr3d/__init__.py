@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nstr3d.model.checkpoint import load, save
     from nstr3d.model.tree import load_sdf, save_sdf
     from nstr3d.render.camera import Camera
-    from nstr3d.render.shading import Curvature, Depth, Normals, Studio
+    from nstr3d.render.shading import Curvature, Depth, Flat, Normals, Studio
     from nstr3d.render.traced import Backdrop, RenderConfig, measure, render, turntable
     from nstr3d.sdf import Sdf
     from nstr3d.surface.extract import extract_mesh
@@ -62,6 +62,7 @@ __all__ = [
     "Depth",
     "Fit",
     "FitConfig",
+    "Flat",
     "Frame",
     "Hits",
     "Lattice",
@@ -126,6 +127,7 @@ _HOMES = {
     "Depth": "render.shading",
     "Fit": "training.fit",
     "FitConfig": "training.fit",
+    "Flat": "render.shading",
     "Frame": "types",
     "Hits": "types",
     "Lattice": "types",

@@ -36,9 +36,12 @@ class Render:
     normals."""
     size: tuple[int, int] = (768, 768)
     """Width and height in pixels."""
-    shading: Literal["studio", "clay", "normals", "depth", "curvature", "frequency"] = "studio"
-    """Studio light on the colours of the shape, if it has any, or on clay; or colours for normals,
-    depth, mean curvature or the local frequency of a phase field."""
+    shading: Literal["studio", "clay", "flat", "normals", "depth", "curvature", "frequency"] = (
+        "studio"
+    )
+    """Studio light on the colours of the shape, if it has any, or on clay; flat: these colours
+    without light; or colours for normals, depth, mean curvature or the local frequency of a phase
+    field."""
     azimuth: float | None = None
     """Direction of the camera in degrees about the axis that points up: with y up from +z, with z
     up from -y. Without azimuth and elevation, the direction that shows the most."""

@@ -29,7 +29,7 @@ from nstr3d.render.framing import best_view, contact_sheet, view_of
 from nstr3d.render.frequency import frequency_colours
 from nstr3d.render.ground import Ground
 from nstr3d.render.opengl import raster_turntable, rasterise
-from nstr3d.render.shading import Curvature, Depth, Normals, Shading, Studio, Vector
+from nstr3d.render.shading import Curvature, Depth, Flat, Normals, Shading, Studio, Vector
 from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.surface.emptyspace import EmptySpace
@@ -183,8 +183,8 @@ def load_shape(path: Path, iso: float, device) -> tuple[Fit | None, Sdf]:
 def _shading(name: str, fit: Fit | None) -> Shading:
     if name == "frequency":
         return Studio(albedo=frequency_colours(need_fit(fit, "--shading frequency")))
-    shadings = {"clay": Studio(albedo=CLAY), "normals": Normals(), "depth": Depth()}
-    return {**shadings, "studio": Studio(), "curvature": Curvature()}[name]
+    lit = {"studio": Studio(), "clay": Studio(albedo=CLAY), "curvature": Curvature()}
+    return {**lit, "flat": Flat(), "normals": Normals(), "depth": Depth()}[name]
 
 
 def _backdrop(name: str) -> Backdrop | None:

@@ -71,7 +71,7 @@ def raster_turntable(
             f"A mesh of {len(mesh.vertices)} vertices takes colours (v, 3) in [0, 1], not "
             f"{colours.shape}."
         )
-    pyrender = _pyrender()
+    pyrender = import_pyrender()
     # Centred and scaled to its size, the mesh needs only single precision, wherever it lies in the
     # world.
     place = _Place(tuple(mesh.bounds.centre.tolist()), max(mesh.bounds.diagonal, 1e-300))
@@ -244,7 +244,7 @@ def _primitive(pyrender: Any, mesh: Mesh, place: _Place, colours: np.ndarray | N
     )
 
 
-def _pyrender() -> Any:
+def import_pyrender() -> Any:
     prepare_opengl()
     if sys.platform == "linux":
         os.environ.setdefault("PYOPENGL_PLATFORM", "egl")  # read when OpenGL is first imported

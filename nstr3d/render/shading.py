@@ -66,6 +66,14 @@ class Surface:
         parts = {name: getattr(self, name)[which] for name in names}
         return replace(self, **parts, light=None, at=None)
 
+    def paint(self) -> Tensor:
+        """The display RGB ``(n, 3)`` of the shape at the points; that of `CLAY` without colours."""
+        if self.sdf.colour is None:
+            clay = self.points.new_tensor(CLAY) ** (1 / GAMMA)
+            return clay.expand(len(self.points), 3)
+        with torch.no_grad():
+            return self.sdf.colour(self.points)
+
     @property
     def facing(self) -> Tensor:
         """The normals, mirrored towards the eye where they point away from it.
@@ -144,13 +152,11 @@ class Studio:
         return display(light * albedo + self.gloss * shine * row(self.key.colour))
 
     def _albedo(self, seen: Surface) -> Tensor:
-        chosen, points = self.albedo, seen.points
-        if chosen is None and seen.sdf.colour is not None:
-            with torch.no_grad():
-                return seen.sdf.colour(points) ** GAMMA
-        if callable(chosen):
-            return chosen(points).to(points)
-        return points.new_tensor(CLAY if chosen is None else chosen)
+        if self.albedo is None:
+            return seen.paint() ** GAMMA
+        if callable(self.albedo):
+            return self.albedo(seen.points).to(seen.points)
+        return seen.points.new_tensor(self.albedo)
 
     def _soft(self, seen: Surface, key: Tensor) -> Tensor:
         """The shares ``(n, 2)`` of the sky and of the light in the direction ``key`` that reach the
@@ -181,6 +187,14 @@ class Studio:
             blocked += weight * (1 - free).clamp(0, 1)
             total += weight
         return (1 - blocked / total).clamp(0, 1) ** 1.5 if taps else torch.ones_like(blocked)
+
+
+@dataclass(frozen=True)
+class Flat:
+    """The colours of the shape as they are, without light."""
+
+    def colours(self, seen: Surface) -> Tensor:
+        return seen.paint()
 
 
 @dataclass(frozen=True)
