@@ -16,7 +16,7 @@ from nstr3d.cli import command as cli
 from nstr3d.geometry.shapes.primitives import sphere as ball
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.io.interop import import_open3d, to_open3d
-from nstr3d.io.paint import paint_of, read_paint
+from nstr3d.io.paintfile import paint_of, read_paint
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
 from nstr3d.render.shading import Studio
@@ -96,6 +96,13 @@ def test_the_mesh_and_the_picture_have_the_colours(folder: Path, tmp_path: Path)
         assert cli.main([*words, *out]) == 0
     grey = np.ptp(load_image(tmp_path / "clay.png")[16:32, 16:32], axis=2).mean()
     assert saturation > 3 * grey
+
+
+def test_info_says_that_there_are_colours(folder: Path, capsys) -> None:
+    assert cli.main(["info", str(folder / "model.safetensors")]) == 0
+    assert "colours" in capsys.readouterr().out
+    assert cli.main(["export", str(folder / "model.safetensors"), "--to", "stl"]) == 0
+    assert "stl holds the shape alone" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["glb", "obj", "ply"])

@@ -22,7 +22,8 @@ from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.surface import normalise, sample_surface
 from nstr3d.geometry.shapes.primitives import sphere
 from nstr3d.io import load_image, load_mesh
-from nstr3d.io.paint import bilinear, read_paint
+from nstr3d.io.paint import bilinear
+from nstr3d.io.paintfile import read_paint
 from nstr3d.signals.ratios import psnr
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import FitConfig

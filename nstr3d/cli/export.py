@@ -36,6 +36,7 @@ from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
 MESHES = "glb", "ply", "obj", "stl"
+UNCOLOURED = "stl", "npz", "onnx"  # formats that hold no colours of ours
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
 
@@ -81,6 +82,8 @@ def _write(
     path = options.streamlines
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
+    if sdf.colour is not None and options.to in UNCOLOURED:
+        print(f"note: {options.to} holds the shape alone; glb, ply, obj and html hold its colours.")
     if options.to == "html":
         up = chosen_up(options.up or "auto", sdf)
         page = page_html(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,31 @@ def read_gltf(path: Path) -> Polygons:
     `ContentError` as `GltfFile` does, and if a decoder of compressed parts is not installed.
     """
     file = GltfFile(path)
+    parts, notes = read_parts(file)
+    if not parts and file.tree.get("meshes"):
+        raise file.fault("has meshes, but no node of its scene places them; export its scene again")
+    meshes = [part for part in parts if len(part.faces)]
+    vertices = [part.vertices for part in meshes or parts]
+    starts = np.cumsum([0] + [len(part) for part in vertices])
+    faces = [part.faces + start for part, start in zip(meshes, starts)]
+    corners = np.concatenate([np.zeros((0, 3), np.int64), *faces])
+    points = np.concatenate([np.zeros((0, 3)), *vertices])
+    return Polygons(points, corners.ravel(), np.full(len(corners), 3), tuple(notes))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A placed primitive: its ``vertices (v, 3)`` in scene coordinates, its triangles ``faces (f,
+    3)``, and its entry in the file."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    primitive: dict[str, Any]
+
+
+def read_parts(file: GltfFile) -> tuple[list[Part], list[str]]:
+    """The placed primitives of the default scene, and sentences on what was left out. Raises the
+    errors of `read_gltf`."""
     try:
         roots, notes = _roots(file)
         placed = list(_nodes(file, roots))
@@ -44,15 +70,7 @@ def read_gltf(path: Path) -> Polygons:
     notes += file.notes
     if hidden:
         notes.append(f"{hidden} hidden nodes ({VISIBILITY}) were left out")
-    if not parts and file.tree.get("meshes"):
-        raise file.fault("has meshes, but no node of its scene places them; export its scene again")
-    meshes = [part for part in parts if len(part[1])]
-    vertices = [part[0] for part in meshes or parts]
-    starts = np.cumsum([0] + [len(part) for part in vertices])
-    faces = [part[1] + start for part, start in zip(meshes, starts)]
-    corners = np.concatenate([np.zeros((0, 3), np.int64), *faces])
-    points = np.concatenate([np.zeros((0, 3)), *vertices])
-    return Polygons(points, corners.ravel(), np.full(len(corners), 3), tuple(notes))
+    return parts, notes
 
 
 def _roots(file: GltfFile) -> tuple[list[int], list[str]]:
@@ -130,8 +148,8 @@ def _placements(shift: np.ndarray, turn: np.ndarray, scale: np.ndarray) -> np.nd
 
 def _parts(
     file: GltfFile, index: int, place: np.ndarray, places: dict[int, np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Vertices in scene coordinates and triangles of the primitives and instances of a node."""
+) -> Iterator[Part]:
+    """The primitives and instances of a node."""
     node = file.item("nodes", index)
     if "mesh" not in node:
         return
@@ -145,17 +163,18 @@ def _parts(
             moves = _joint_moves(file, primitive, skin, len(vertices), places)
             moved = np.einsum("nij,nj->ni", moves[:, :3, :3], vertices) + moves[:, :3, 3]
             mirrors = np.linalg.det(moves[:, :3, :3]) < 0
-            yield moved, faces[:, ::-1] if 2 * mirrors.sum() > len(mirrors) else faces
+            turned = 2 * mirrors.sum() > len(mirrors)
+            yield Part(moved, faces[:, ::-1] if turned else faces, primitive)
             continue
         file.take(len(copies) * (len(vertices) + len(faces)))
         for copy in copies:
             if (copy == np.eye(4)).all():
-                yield vertices, faces
+                yield Part(vertices, faces, primitive)
                 continue
             with np.errstate(invalid="ignore", over="ignore"):  # non-finite vertices are told later
                 moved = vertices @ copy[:3, :3].T + copy[:3, 3]
                 is_mirror = np.linalg.det(copy[:3, :3]) < 0
-            yield moved, faces[:, ::-1] if is_mirror else faces
+            yield Part(moved, faces[:, ::-1] if is_mirror else faces, primitive)
 
 
 def _instances(file: GltfFile, node: dict[str, Any]) -> np.ndarray:

@@ -34,6 +34,13 @@ def read_off(path: Path) -> Polygons:
     `ContentError` for another count of lines than the file promises, for text that is not numbers,
     and for OFF in 4 or n dimensions and binary OFF.
     """
+    return read_off_colours(path)[0]
+
+
+def read_off_colours(path: Path) -> tuple[Polygons, np.ndarray | None, np.ndarray | None]:
+    """The polygons of `read_off`, and the colours ``(v, 3)`` of the vertices, if the keyword
+    promises them, and ``(f, 3)`` of the faces, if there are three or four numbers behind each: as
+    they are written, None if there are none. Raises the errors of `read_off`."""
     with open(path, "rb") as file:
         if BINARY.match(file.read(64)):
             raise ContentError(f"{path} is binary OFF; export it as OFF text or PLY")
@@ -51,17 +58,22 @@ def read_off(path: Path) -> Polygons:
             "faces; it is damaged, or of another format"
         )
     points, faces = (int(counts[k] or counts[k + 3]) for k in (1, 2))
-    return _body(text[counts.end() :], points, faces, path)
+    letters = keyword[1].upper() if keyword else b""
+    before = 3 + 3 * (b"N" in letters) if b"C" in letters else 0
+    return _body(text[counts.end() :], points, faces, path, before)
 
 
-def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
-    """The polygons of the lines after the counts of ``points`` and ``faces``."""
+def _body(
+    text: bytes, points: int, faces: int, path: Path, before: int
+) -> tuple[Polygons, np.ndarray | None, np.ndarray | None]:
+    """The polygons and colours of the lines after the counts of ``points`` and ``faces``. The
+    colour of a vertex is ``before`` numbers from the start of its line, 0 for no colour."""
     buffer = np.frombuffer(text, np.uint8)
     starts = line_starts(buffer) if text else np.zeros(0, np.int64)
     rows = np.arange(len(starts))
     if len(rows) != points + faces:
         if free := _free_form(text, points, faces, path):
-            return free
+            return free, None, None
         fault = "it is cut short" if len(rows) < points + faces else "its counts are wrong"
         raise ContentError(
             f"{path} promises {points} vertices and {faces} faces but holds {len(rows)} lines of "
@@ -91,7 +103,15 @@ def _body(text: bytes, points: int, faces: int, path: Path) -> Polygons:
     places = np.arange(len(indices)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     is_index = (places > 0) & (places <= np.repeat(counts, sizes))
     corners = whole_numbers(indices[is_index], "a vertex index", path)
-    return Polygons(first_columns(values, widths, 3), corners, counts)
+    content = Polygons(first_columns(values, widths, 3), corners, counts)
+    vertex = None
+    if before and points and (widths >= before + 3).all():
+        vertex = first_columns(values, widths, before + 3)[:, before:]
+    extra, face = sizes - counts - 1, None
+    if faces and np.isin(extra, (3, 4)).all():
+        first = np.cumsum(sizes) - sizes + counts + 1
+        face = indices[first[:, None] + np.arange(3)]
+    return content, vertex, face
 
 
 def _free_form(text: bytes, points: int, faces: int, path: Path) -> Polygons | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,30 +26,49 @@ def read_ply_mesh(path: Path) -> Polygons:
     become triangles. Raises `ContentError` for a file that is not PLY, is cut short, holds text
     that is not numbers, has no x, y and z, or has faces without vertex indices.
     """
+    tables, left = _read(path)[:2]
+    content = polygons_of(tables, path)
+    if left <= PADDING:
+        return content
+    note = f"{left} bytes after the end of its elements were left out"
+    return replace(content, notes=(*content.notes, note))
+
+
+def read_tables(path: Path) -> tuple[dict[str, Columns], list[Element], list[str]]:
+    """The columns of each element of a PLY file, its elements, and the comments of its header.
+    Raises the errors of `read_ply_mesh`."""
+    tables, _, elements, comments = _read(path)
+    return tables, elements, comments
+
+
+def _read(path: Path) -> tuple[dict[str, Columns], int, list[Element], list[str]]:
+    """What `read_tables` returns, and the bytes after the last element."""
     with open(path, "rb") as file:
         order, elements = read_header(file, path)
+        start = file.tell()
         body = file.read()
+        file.seek(0)
+        header = file.read(start).decode("utf-8", "replace")
     source = _Text(body, path) if order is None else BinaryRows(body, order, path)
-    tables: dict[str, Columns] = {}
-    for element in elements:
-        tables[element.name] = source.columns(element)
+    tables = {element.name: source.columns(element) for element in elements}
     if source.left and order is None:
         raise ContentError(
             f"{path} holds {source.left} numbers more than its header promises; export it again"
         )
+    comments = re.findall(r"^comment[ \t]+([^\r\n]*)", header, re.MULTILINE)
+    return tables, source.left if order is not None else 0, elements, comments
+
+
+def polygons_of(tables: dict[str, Columns], path: Path) -> Polygons:
+    """The vertices and polygons in the tables of a PLY file. Raises the errors of
+    `read_ply_mesh`."""
     if "vertex" not in tables:
         raise ContentError(f"{path} has no points")
     points = tables["vertex"]
     if not {"x", "y", "z"} <= points.keys() or any(points[n][1] is not None for n in "xyz"):
         raise ContentError(f"{path} has the columns {', '.join(points)}; points need x, y and z")
     vertices = np.stack([points[n][0] for n in "xyz"], axis=1).astype(np.float64)
-    corners, counts = _polygons(tables, path)
-    notes = (
-        [f"{source.left} bytes after the end of its elements were left out"]
-        if source.left > PADDING
-        else []
-    )
-    return Polygons(vertices, corners, counts, tuple(notes))
+    return Polygons(vertices, *_polygons(tables, path))
 
 
 def _polygons(tables: dict[str, Columns], path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import Sound, read_cloud, read_mesh
 from nstr3d.io.interop import as_cloud, as_mesh
-from nstr3d.io.paint import paint_of, read_paint
+from nstr3d.io.paintfile import paint_of, read_paint
 from nstr3d.jobs.cloud import first_surface, points_warnings
 from nstr3d.jobs.colour import Shades, away_warnings, fit_colours
 from nstr3d.jobs.fitting import Placed, draw_samples, new_field, objective_of

@@ -102,6 +102,8 @@ def _about_model(path: Path) -> dict[str, Any]:
         "interrupted": header.interrupted,
         "provenance": header.provenance,
     }
+    if header.colours is not None:
+        about["colours"] = header.colours
     if header.in_dim == 3:
         about["units"] = guess_units(Box(header.bounds.lower, header.bounds.upper))
     return about | _measured(path)

@@ -16,7 +16,8 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.paint import NearestPaint
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import read_mesh
-from nstr3d.io.paint import Paint, read_paint
+from nstr3d.io.paint import Paint
+from nstr3d.io.paintfile import read_paint
 from nstr3d.jobs.colour import Shades
 from nstr3d.jobs.doubts import far_warnings
 from nstr3d.jobs.meshwarnings import missing_warnings
