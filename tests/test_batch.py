@@ -38,7 +38,7 @@ from nstr3d.cli.batch import summary
 from nstr3d.io import save_mesh
 from nstr3d.io.lock import RUNS
 from nstr3d.io.ply import encode_ply, table_of
-from nstr3d.jobs.options import Parts
+from nstr3d.jobs.options import Colours, Parts
 from nstr3d.model.checkpoint import save
 from nstr3d.system import process_space
 from nstr3d.training import presets
@@ -710,6 +710,12 @@ def test_rows_are_replaced_not_repeated(tmp_path):
         "SELECT DISTINCT report FROM shapes"
     ).fetchall() == [("1",)]
     assert np.isclose(select(tmp_path / CATALOGUE, ("chamfer",), limit=1)[0]["chamfer"], 1e-3)
+
+
+def test_colours_are_options_of_a_data_set(tmp_path):
+    options = ShapeOptions(colours=Colours("off"))
+    assert ShapeOptions.from_dict(asdict(options)) == options
+    assert options.digest != ShapeOptions().digest
 
 
 def test_the_parts_that_are_kept_are_options_of_a_data_set(tmp_path):

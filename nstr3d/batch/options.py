@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nstr3d.jobs.options import Extraction, Output, Parts, SurfaceJob, Training
+from nstr3d.jobs.options import Colours, Extraction, Output, Parts, SurfaceJob, Training
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # the output of a shape's worker
@@ -30,6 +30,7 @@ class ShapeOptions:
     training: Training = field(default_factory=lambda: Training(preset="fast"))
     extraction: Extraction = field(default_factory=lambda: Extraction(resolution=128, picture=128))
     parts: Parts = field(default_factory=Parts)
+    colours: Colours = field(default_factory=Colours)
     mesh: bool = False
     """Keep each extracted surface as mesh.ply."""
 
@@ -40,13 +41,14 @@ class ShapeOptions:
             Training(**values["training"]),
             Extraction(**values["extraction"]),
             Parts(**values["parts"]),
+            Colours(**values["colours"]),
             values["mesh"],
         )
 
     def job(self, kind: type[Job], path: Path, out: Path) -> Job:
         """The job, of class ``kind``, that fits the file ``path`` into the folder ``out``.
 
-        ``parts`` are for the job on a mesh, which has them.
+        ``parts`` and ``colours`` are not in it, as kinds of jobs have their own.
         """
         return kind(path, self.training, self.extraction, Output(out))
 
@@ -62,7 +64,7 @@ class ShapeOptions:
         configs = how.config, how.architecture(np.zeros((1, 3)))
         defaults = [encode_config(each) for each in configs]
         options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
-        options |= asdict(self.parts)
+        options |= asdict(self.parts) | asdict(self.colours)
         options |= {"format": FORMAT, "defaults": defaults}
         del options["device"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]

@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from nstr3d.io.atomic import check_readable, json_text
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence
+from nstr3d.jobs.options import MeshColours
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.system import forget_peak_memory, limit_memory, peak_memory, stop_signals
 
@@ -79,8 +80,10 @@ def _fit(path: Path, out: Path, options: ShapeOptions, sha256: str | None) -> Ou
         warn=lambda message: print("warning:", message, flush=True),
     )
     if path.suffix.lower() in CLOUDS or (path.suffix.lower() == ".ply" and _has_no_faces(path)):
-        return run_points(options.job(PointsJob, path, out), listener, sha256=sha256)
-    job = replace(options.job(MeshJob, path, out), parts=options.parts)
+        points = replace(options.job(PointsJob, path, out), colours=options.colours)
+        return run_points(points, listener, sha256=sha256)
+    colours = MeshColours(**asdict(options.colours))
+    job = replace(options.job(MeshJob, path, out), parts=options.parts, colours=colours)
     return run(job, listener, sha256=sha256)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,11 +28,17 @@ from nstr3d.signals.ratios import psnr
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.training.fit import FitConfig
 from nstr3d.training.losses import ValueObjective
-from nstr3d.training.presets import COLOURS, colour_levels_for, sized_colours, sized_nstr
+from nstr3d.training.presets import (
+    COLOURS,
+    changed,
+    colour_levels_for,
+    sized_colours,
+    sized_nstr,
+)
 from nstr3d.types import Mesh, Samples
 
 BALL_CELLS = 64  # cells of the extraction of the ball that formulas paint
-LARGE, SMALL = FitConfig(batch=8192, settle=None), FitConfig(batch=1024, settle=None)
+SMALL = FitConfig(batch=1024, settle=None)  # larger batches are worse here
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,8 @@ class PaintTrack:
 
 
 def stripes(unit: np.ndarray) -> np.ndarray:
-    """Stripes whose pitch drifts from 0.5 to 0.07 along the axis of the ball."""
-    phase = 25 * np.exp(0.9 * (unit[:, 2] + 0.15 * unit[:, 0]))
+    """Stripes whose wavelength drifts from 0.17 to 0.03 radii along the axis of the ball."""
+    phase = 100 * np.exp(0.9 * (unit[:, 2] + 0.15 * unit[:, 0]))
     return 0.5 + 0.4 * np.sin(phase[:, None] + [0.0, 0.8, 1.6])
 
 
@@ -151,11 +157,15 @@ def contenders() -> list[Contender]:
     """The default field of colours, its controls, and the baselines with several settings."""
     loss = ValueObjective()
 
-    def levels(make: Callable[[int], tuple[LevelConfig, ...]]) -> Callable[[int, Near], NstrConfig]:
-        return lambda params, near: sized_nstr(params, near, make, COLOURS, out_dim=3)
+    def levels(
+        make: Callable[[int], tuple[LevelConfig, ...]], template: NstrConfig = COLOURS
+    ) -> Callable[[int, Near], NstrConfig]:
+        return lambda params, near: sized_nstr(params, near, make, template, out_dim=3)
 
+    random = replace(COLOURS, placement=None)
     result = [
         Contender("nstr", sized_colours, loss),
+        Contender("nstr, random waves", levels(colour_levels_for, random), loss),
         Contender("nstr without waves", levels(waveless_levels_for), loss),
         Contender("grid", levels(plain_levels_for), loss),
     ]
@@ -163,5 +173,7 @@ def contenders() -> list[Contender]:
         template = NgpConfig(levels=8, finest=finest, table_rate=2e-2)
         size = partial(sized_ngp, out_dim=3, template=template)
         result.append(Contender(f"ngp, {finest} cells", size, loss, SMALL))
-        result.append(Contender(f"ngp, {finest} cells, batches of 8,192", size, loss, LARGE))
-    return [*result, Contender("siren", partial(sized_siren, out_dim=3), loss, SMALL)]
+    for omega in (30.0, 60.0):
+        siren = changed(partial(sized_siren, out_dim=3), rate=1e-3, first_omega=omega)
+        result.append(Contender(f"siren, omega {omega:g}", siren, loss, SMALL))
+    return result

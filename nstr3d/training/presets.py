@@ -33,8 +33,7 @@ FINE = Preset(400_000, FitConfig(steps=20000, pool=4_000_000))
 PRESETS = {"fast": FAST, "standard": STANDARD, "fine": FINE}
 
 
-# A field of colours has no distance to start from, and its waves keep their random frequencies.
-COLOURS = NstrConfig(start=None, placement=None)
+COLOURS = NstrConfig(start=None)  # there is no distance to start from
 COLOUR_STEPS = FitConfig(steps=2000, batch=4096, pool=500_000)
 
 
@@ -114,8 +113,8 @@ def colour_levels_for(finest: int) -> tuple[LevelConfig, ...]:
     are sparse, as colours are asked for on the surface alone."""
     return (
         LevelConfig(max(2, round(finest / 4)), plain=4, order=2),
-        LevelConfig(max(3, round(finest / 2)), plain=4, order=2),
-        LevelConfig(finest, plain=2, waves=PhaseWaves(4), order=2),
+        LevelConfig(max(3, round(finest / 2)), plain=3, order=2),
+        LevelConfig(finest, plain=1, waves=PhaseWaves(8), order=2),
     )
 
 
