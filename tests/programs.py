@@ -34,6 +34,7 @@ PARTS = {
     "open3d": "open3d",
     "render": "pyrender",
     "s3": "s3fs",
+    "texture": "xatlas",
     "viewer": "viser",
 }
 # Software rendering, without the background activity of a browser.

@@ -9,10 +9,12 @@ import pytest
 import torch
 import trimesh
 from oracles import sphere
+from programs import needs_parts
 from torch import Tensor
 
 import nstr3d
 from nstr3d.cli import command as cli
+from nstr3d.geometry.mesh.paint import sample_paint
 from nstr3d.geometry.shapes.primitives import sphere as ball
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.io.interop import import_open3d, to_open3d
@@ -22,6 +24,7 @@ from nstr3d.render.camera import Camera
 from nstr3d.render.shading import Studio
 from nstr3d.render.traced import RenderConfig, render
 from nstr3d.surface.vertices import vertex_colours
+from nstr3d.training.losses import ValueObjective
 from nstr3d.training.presets import sized_colours
 from nstr3d.types import Mesh
 
@@ -255,3 +258,51 @@ def test_the_colours_of_points_are_fitted(tmp_path: Path) -> None:
         tmp_path / "ball.xyz", steps=5, params=12000, pool=20_000, colour="off"
     )
     assert direct.colours is None
+
+
+def test_a_stop_while_colours_are_fitted_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    painted(tmp_path / "ball.ply", 3)
+
+    def stopped(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ValueObjective, "__call__", stopped)
+    words = "--steps 20 --params 12000 --pool 20000 --resolution 32 --picture 0"
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["fit", str(tmp_path / "ball.ply"), *words.split(), *out]) == 130
+    assert not (tmp_path / "out" / "report.json").exists()
+
+
+def test_colours_far_from_the_surface_are_left_out_with_a_word(tmp_path: Path, capsys) -> None:
+    """A painted ball within a painted ball: what is inside is no surface of the solid."""
+    outer, inner = sphere(4), sphere(3)
+    vertices = np.concatenate([outer.vertices, 0.5 * inner.vertices])
+    both = Mesh(vertices, np.concatenate([outer.faces, inner.faces + len(outer.vertices)]))
+    save_mesh(tmp_path / "two.ply", both, shade(both.vertices))
+    words = "--steps 20 --params 12000 --pool 20000 --samples 2000 --resolution 32 --picture 0"
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["fit", str(tmp_path / "two.ply"), *words.split(), *out]) == 0
+    assert "of the coloured surface is not on the fitted one" in capsys.readouterr().err
+    about = json.loads((tmp_path / "out" / "report.json").read_text())["colour"]
+    assert about["away"] == pytest.approx(0.2, abs=0.02)
+    assert about["psnr"] > 35
+
+
+@needs_parts("texture")
+def test_an_export_with_a_texture_is_read_again(folder: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "ball.glb"
+    words = ["export", str(folder / "model.safetensors"), "--to", "glb", "--out", str(out)]
+    words += ["--resolution", "48", "--texture", "256"]
+    assert cli.main([*words, "--faces", "2000", "--up", "y"]) == 0
+    paint, notes = read_paint(out)
+    assert paint is not None
+    assert not notes
+    assert paint.source == "texture"
+    points, shown = sample_paint(paint, 5000, np.random.default_rng(0))
+    sdf = nstr3d.load(folder / "model.safetensors").sdf()
+    assert np.abs(shown - sdf.colours(points)).mean() < 2 / 255
+    words[words.index("glb")] = "ply"
+    assert cli.main(words) == 1
+    assert "--texture is for glb" in capsys.readouterr().err

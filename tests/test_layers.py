@@ -57,6 +57,7 @@ OWNERS = {
     "OpenEXR": ("render.animation",),
     "pyrender": ("render.opengl",),
     "viser": ("view.browser",),
+    "xatlas": ("surface.atlas",),
     "jinja2": ("view.page.template",),
     "numba": ("kernels",),
     "llvmlite": ("kernels",),

@@ -146,12 +146,14 @@ def flat_pictures(
     import trimesh
     from PIL import Image
     from trimesh.visual import TextureVisuals
+    from trimesh.visual.material import PBRMaterial
 
     scene = trimesh.load_scene(str(path), process=False)
     if picture is not None:
         image = Image.fromarray(np.round(load_image(picture)[:, :, :3] * 255).astype(np.uint8))
+        white = PBRMaterial(baseColorTexture=image, baseColorFactor=[255] * 4)
         for mesh in scene.geometry.values():
-            mesh.visual = TextureVisuals(mesh.visual.uv, image=image)
+            mesh.visual = TextureVisuals(mesh.visual.uv, white)
     drawn = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
     for mesh in scene.geometry.values():
         drawn.add(pyrender.Mesh.from_trimesh(mesh, smooth=False))

@@ -16,7 +16,8 @@ from nstr3d.geometry.mesh.decimate import decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
-from nstr3d.io.meshformats import COLOURED
+from nstr3d.io.image import encode_png
+from nstr3d.io.meshformats import COLOURED, encode_mesh_glb, fits_float32
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.ranges import check_surface
 from nstr3d.model.exchange import (
@@ -28,6 +29,7 @@ from nstr3d.model.exchange import (
 )
 from nstr3d.render.framing import view_of
 from nstr3d.sdf import Sdf
+from nstr3d.surface.atlas import bake
 from nstr3d.surface.certified import describe
 from nstr3d.surface.extract import extract
 from nstr3d.surface.vertices import vertex_colours, vertex_normals
@@ -36,6 +38,7 @@ from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
 MESHES = "glb", "ply", "obj", "stl"
+TEXTURED = 20_000  # faces of a mesh with a texture, unless the user says otherwise
 UNCOLOURED = "stl", "npz", "onnx"  # formats that hold no colours of ours
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
@@ -48,6 +51,7 @@ def export_model(options: Export) -> None:
         "resolution": "glb ply obj stl npz",
         "faces": "glb ply obj stl",
         "lod": "glb ply obj stl",
+        "texture": "glb",
         "up": "html glb",
         "iso": "html glb ply obj stl",
         "title": "html",
@@ -96,8 +100,10 @@ def _write(
     elif options.to == "npz":
         _save_npz(out, sdf, resolution)
     else:
+        if options.texture and sdf.colour is None:
+            raise ValueError(f"{options.model} has no colours, so there is no texture to bake.")
         mesh = _surface(sdf, resolution, options.certified)
-        _save_meshes(levels, mesh, sdf, chosen_up(options.up or "auto", sdf))
+        _save_meshes(levels, mesh, sdf, chosen_up(options.up or "auto", sdf), options.texture)
         return
     print(f"wrote {out} ({out.stat().st_size:,} bytes)")
     if options.to == "onnx" and fit is not None and (origin := onnx_origin(fit)) is not None:
@@ -136,11 +142,14 @@ def _surface(sdf: Sdf, resolution: int, certified: bool) -> Mesh:
     return found.mesh
 
 
-def _save_meshes(levels: dict[Path, int | None], mesh: Mesh, sdf: Sdf, up: Up) -> None:
+def _save_meshes(
+    levels: dict[Path, int | None], mesh: Mesh, sdf: Sdf, up: Up, texture: int | None
+) -> None:
     """Writes the surface ``mesh`` of ``sdf`` to each file with its largest number of faces, and
-    says how far decimated ones are from the surface."""
+    with a ``texture`` of so many pixels squared, and says how far decimated ones are from the
+    surface."""
     for path, count in sorted(levels.items(), key=lambda item: -(item[1] or math.inf)):
-        note = ""
+        note, count = "", count or (TEXTURED if texture else None)
         if count is not None and count < len(mesh.faces):
             mesh = decimate(mesh, count)
             points, _ = sample_surface(mesh, SAMPLES, np.random.default_rng(0))
@@ -149,10 +158,22 @@ def _save_meshes(levels: dict[Path, int | None], mesh: Mesh, sdf: Sdf, up: Up) -
                 f"; its distance to the field is {error.mean():.1e} of the diagonal on average, "
                 f"{error.max():.1e} at most"
             )
-        colours = vertex_colours(sdf, mesh) if path.suffix.lower() in COLOURED else None
-        save_mesh(path, mesh, colours, vertex_normals(sdf, mesh), up)
+        if texture:
+            _save_textured(path, mesh, sdf, up, texture)
+        else:
+            colours = vertex_colours(sdf, mesh) if path.suffix.lower() in COLOURED else None
+            save_mesh(path, mesh, colours, vertex_normals(sdf, mesh), up)
         size = path.stat().st_size
         print(f"wrote {path} ({len(mesh.faces):,} faces, {size:,} bytes){note}")
+
+
+def _save_textured(path: Path, mesh: Mesh, sdf: Sdf, up: Up, size: int) -> None:
+    atlas = bake(sdf, mesh, size)
+    normals, picture = vertex_normals(sdf, atlas.mesh), encode_png(atlas.picture)
+    single = fits_float32(atlas.mesh)
+    data = encode_mesh_glb(atlas.mesh, single, normals, up, texture=(atlas.uv, picture))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _save_npz(out: Path, sdf: Sdf, resolution: int) -> None:

@@ -20,6 +20,7 @@ from nstr3d.jobs.ranges import (
 from nstr3d.system import Message
 
 PLACES = (-1e15, 1e15)  # coordinates of cameras
+LARGEST_TEXTURE = 8192  # pixels to a side
 SHOWN = (8, 1024)  # fewest and most cells of the viewers along a model's longest side
 
 
@@ -101,6 +102,10 @@ class Export:
     """For meshes: the largest number of faces; the mesh is decimated to it."""
     lod: tuple[int, ...] | None = None
     """For meshes: the largest numbers of faces of several files, each named by its number."""
+    texture: int | None = None
+    """For glb: width and height in pixels of a texture with the colours of the shape, instead of
+    colours of vertices; the mesh has at most 20,000 faces unless --faces says otherwise. Needs pip
+    install nstr3d[texture]."""
     certified: bool = False
     """For meshes: find the surface by proof, so that no part of it is missed, and say what is
     proven."""
@@ -123,6 +128,7 @@ class Export:
 
         check_range(self, resolution=(2, FINEST if self.to == "npz" else RESOLUTIONS[1]))
         check_range(self, faces=(FEWEST, LARGEST_COUNT), lod=(FEWEST, LARGEST_COUNT))
+        check_range(self, texture=(16, LARGEST_TEXTURE))
         check_finite(self, "iso")
 
 

@@ -47,6 +47,7 @@ def encode_glb(
     colours: np.ndarray | None = None,
     placement: np.ndarray | None = None,
     normals: np.ndarray | None = None,
+    texture: tuple[np.ndarray, bytes] | None = None,
 ) -> bytes:
     """A scene with one node ``name`` of lines or triangles between ``points (n, 3)``.
 
@@ -54,10 +55,15 @@ def encode_glb(
     ``(m, 3)``. ``colours (n, 3)`` are linear colours of the points in uint8 or uint16, and
     ``normals (n, 3)`` their unit normals. ``placement (4, 4)`` maps the
     points to world coordinates; glTF stores it as decimal text, so it keeps double precision.
-    ``material`` is a glTF material dictionary.
+    ``material`` is a glTF material dictionary. ``texture`` holds texture coordinates ``(n, 2)``
+    with v upward and the bytes of a PNG, the texture 0 of the material.
     """
     rows = indices.astype("<u4")
     parts, attributes = _attributes(points.astype("<f4"), colours, normals)
+    if texture is not None:
+        attributes["TEXCOORD_0"] = len(parts)
+        uv = np.stack([texture[0][:, 0], 1 - texture[0][:, 1]], axis=1).astype("<f4")
+        parts.append((uv.tobytes(), VERTICES, _accessor(FLOAT32, len(uv), "VEC2")))
     parts.append((rows.tobytes(), INDICES, _accessor(UINT32, rows.size, "SCALAR")))
     primitive = {
         "attributes": attributes,
@@ -69,7 +75,7 @@ def encode_glb(
     if placement is not None:
         node["matrix"] = placement.T.ravel().tolist()  # glTF stores matrices by columns
     body = b"".join(data for data, _, _ in parts)  # each part is a multiple of 4 bytes long
-    tree = {
+    tree: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "nstr3d"},
         "scene": 0,
         "scenes": [{"nodes": [0]}],
@@ -89,6 +95,13 @@ def encode_glb(
         ],
         "buffers": [{"byteLength": len(body)}],
     }
+    if texture is not None:
+        view = {"buffer": 0, "byteOffset": len(body), "byteLength": len(texture[1])}
+        tree["images"] = [{"bufferView": len(parts), "mimeType": "image/png"}]
+        tree["textures"] = [{"source": 0}]
+        tree["bufferViews"].append(view)
+        body += texture[1] + bytes(-len(texture[1]) % 4)
+        tree["buffers"][0]["byteLength"] = len(body)
     if not tree["extensionsUsed"]:
         del tree["extensionsUsed"]  # glTF forbids an empty list
     return _container(json.dumps(tree, allow_nan=False).encode("ascii"), body)

@@ -104,26 +104,25 @@ def _encode_stl(
     )
 
 
-def _encode_glb(
+def encode_mesh_glb(
     mesh: Mesh,
     single: bool,
     normals: np.ndarray | None,
     up: Up,
     colours: np.ndarray | None = None,
+    texture: tuple[np.ndarray, bytes] | None = None,
 ) -> bytes:
+    """GLB whose node turns the axis ``up`` upward. Display RGB ``colours (v, 3)``, ``normals (v,
+    3)`` and ``texture``, as `encode_glb` takes it, are optional."""
     vertices, placement = (mesh.vertices, np.eye(4)) if single else placed_points(mesh.vertices)
     turn = np.eye(4)
     turn[:3, :3] = UPRIGHT[up]  # in glTF y is up
     placement = turn @ placement
     # Without a material, viewers assume metal and show the mesh black.
-    material = {
-        "pbrMetallicRoughness": {
-            "baseColorFactor": [*(CLAY if colours is None else (1.0, 1.0, 1.0)), 1.0],
-            "metallicFactor": 0.0,
-            "roughnessFactor": 0.6,
-        },
-        "doubleSided": False,
-    }
+    base = CLAY if colours is None and texture is None else (1.0, 1.0, 1.0)
+    surface = {"baseColorFactor": [*base, 1.0], "metallicFactor": 0.0, "roughnessFactor": 0.6}
+    shown = {} if texture is None else {"baseColorTexture": {"index": 0}}
+    material = {"pbrMetallicRoughness": surface | shown, "doubleSided": False}
     plain = np.array_equal(placement, np.eye(4))
     return encode_glb(
         "mesh",
@@ -134,6 +133,7 @@ def _encode_glb(
         colours=None if colours is None else np.round(to_linear(colours) * 65535).astype(np.uint16),
         placement=None if plain else placement,
         normals=normals,
+        texture=texture,
     )
 
 
@@ -143,7 +143,7 @@ ENCODERS = {
     ".obj": _encode_obj,
     ".stl": _encode_stl,
     ".off": _encode_off,
-    ".glb": _encode_glb,
+    ".glb": encode_mesh_glb,
 }
 
 

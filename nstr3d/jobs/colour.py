@@ -31,7 +31,8 @@ HIDDEN = 0.02  # share of the paint that may be off the fitted surface without a
 
 @dataclass(frozen=True)
 class Coloured:
-    """The trained ``field`` of colours, with what the report says of it.
+    """The trained ``field`` of colours, with what the report says of it, and whether training was
+    ``interrupted``.
 
     ``held_out`` are coloured world points ``(n, 3)`` and their display RGB ``(n, 3)``. ``away`` is
     the share of the coloured points that are not on the fitted surface.
@@ -43,6 +44,7 @@ class Coloured:
     away: float
     samples: int
     seconds: float
+    interrupted: bool
 
     def describe(self, sdf: Sdf) -> dict[str, Any]:
         """The report's entry for the fitted shape ``sdf`` with its colours. The ratio ``psnr`` in
@@ -131,4 +133,5 @@ def fit_colours(
         1 - len(on) / len(far),
         len(pool),
         time.perf_counter() - started,
+        trained.interrupted,
     )

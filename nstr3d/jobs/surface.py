@@ -145,6 +145,8 @@ class SurfaceStages(Stages, Generic[Job]):
             )
         except (ValueError, FloatingPointError) as error:
             return [f"The colours were not fitted: {sentence(error).rstrip('.')}."]
+        if self.coloured.interrupted:
+            raise KeyboardInterrupt
         self.result = replace(self.result, colours=self.coloured.field)
         self.sdf = self.result.sdf()
         return away_warnings(self.coloured)

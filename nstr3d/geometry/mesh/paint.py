@@ -54,7 +54,7 @@ class NearestPaint:
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Display RGB ``(n, 3)`` for ``points (n, 3)``."""
         _, face, closest = self._distance.nearest(points)
-        weights = _barycentric(self._distance.mesh.corners[face], closest)
+        weights = barycentric(self._distance.mesh.corners[face], closest)
         colours, owner = np.empty((len(points), 3)), np.searchsorted(self._ends, face, "right")
         for index, part in enumerate(self._paint.parts):
             own = owner == index
@@ -67,7 +67,7 @@ class NearestPaint:
         return torch.from_numpy(self(points.detach().cpu().double().numpy())).to(points)
 
 
-def _barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
+def barycentric(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The weights ``(n, 3)`` of the ``corners (n, 3, 3)`` of triangles at ``points (n, 3)`` on
     them; those of triangles without area are even."""
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
