@@ -25,7 +25,7 @@ def painted() -> Sdf:
     def colour(points: Tensor) -> Tensor:
         return 0.5 + 0.4 * (4 * points).sin()
 
-    return replace(sphere(1.0), colour=colour)
+    return replace(sphere(1.0), paint=colour)
 
 
 def test_the_texture_shows_the_colours_of_the_shape() -> None:
@@ -37,7 +37,7 @@ def test_the_texture_shows_the_colours_of_the_shape() -> None:
         atlas.mesh, np.ones((len(faces), 3, 3)), "texture", atlas.uv[faces], atlas.picture
     )
     points, shown = sample_paint(Paint((part,), "texture"), 20_000, np.random.default_rng(0))
-    error = np.abs(shown - shape.colours(points))
+    error = np.abs(shown - shape.colour(points))
     assert error.mean() < 1 / 255
     assert np.quantile(error, 0.999) < 6 / 255  # also beside the seams
 
@@ -79,4 +79,4 @@ def test_far_from_the_origin_the_texture_is_as_fine(tmp_path: Path) -> None:
         atlas.mesh, np.ones((len(faces), 3, 3)), "texture", atlas.uv[faces], atlas.picture
     )
     points, shown = sample_paint(Paint((part,), "texture"), 2000, np.random.default_rng(0))
-    assert np.abs(shown - shape.colours(points)).mean() < 3 / 255
+    assert np.abs(shown - shape.colour(points)).mean() < 3 / 255

@@ -78,7 +78,7 @@ def test_colours_are_constant_along_normals(folder: Path) -> None:
     at = sphere(2).vertices
     on = sdf.closest_points(at).points
     out = on + 0.03 * sdf.normals(on)
-    np.testing.assert_allclose(sdf.colours(out), sdf.colours(on), atol=0.01)
+    np.testing.assert_allclose(sdf.colour(out), sdf.colour(on), atol=0.01)
 
 
 def test_the_mesh_and_the_picture_have_the_colours(folder: Path, tmp_path: Path) -> None:
@@ -127,14 +127,14 @@ def test_colours_are_saved_bit_for_bit(folder: Path, tmp_path: Path) -> None:
     fit = load(folder / "model.safetensors")
     nstr3d.save(tmp_path / "again.safetensors", fit)
     again = load(tmp_path / "again.safetensors")
-    assert fit.colours is not None
-    assert again.colours is not None
-    own, other = fit.colours.state_dict(), again.colours.state_dict()
+    assert fit.colour_field is not None
+    assert again.colour_field is not None
+    own, other = fit.colour_field.state_dict(), again.colour_field.state_dict()
     assert own.keys() == other.keys()
     assert all(torch.equal(own[name], other[name]) for name in own)
-    bare = replace(fit, colours=None)
+    bare = replace(fit, colour_field=None)
     nstr3d.save(tmp_path / "bare.safetensors", bare)
-    assert load(tmp_path / "bare.safetensors").colours is None
+    assert load(tmp_path / "bare.safetensors").colour_field is None
     with pytest.raises(ValueError, match="has no colours"):
         bare.colour(np.zeros((1, 3)))
 
@@ -145,7 +145,7 @@ def test_the_distance_is_that_of_a_fit_without_colours(folder: Path, tmp_path: P
     out = ["--colour", "off", "--out", str(tmp_path / "out")]
     assert cli.main(["fit", str(tmp_path / "ball.ply"), *words.split(), *out]) == 0
     fits = [load(place / "model.safetensors") for place in (folder, tmp_path / "out")]
-    assert fits[1].colours is None
+    assert fits[1].colour_field is None
     own, other = (fit.field.state_dict() for fit in fits)
     assert all(torch.equal(own[name], other[name]) for name in own)
     assert "colour" not in json.loads((tmp_path / "out" / "report.json").read_text())
@@ -169,26 +169,26 @@ def plain(colour: tuple[float, float, float]):
 
 
 def test_combinations_keep_the_colours_of_their_parts() -> None:
-    red = replace(ball(1.0), colour=plain(RED))
-    blue = replace(ball(1.0), colour=plain(BLUE)).translate((1.5, 0, 0))
+    red = replace(ball(1.0), paint=plain(RED))
+    blue = replace(ball(1.0), paint=plain(BLUE)).translate((1.5, 0, 0))
     both = red | blue
     ends = np.array([[-1.0, 0, 0], [2.5, 0, 0]])
-    np.testing.assert_allclose(both.colours(ends), [RED, BLUE], atol=1e-6)
+    np.testing.assert_allclose(both.colour(ends), [RED, BLUE], atol=1e-6)
     cut = red - blue
-    np.testing.assert_allclose(cut.colours(np.array([[0.5, 0, 0]])), [BLUE], atol=1e-6)
+    np.testing.assert_allclose(cut.colour(np.array([[0.5, 0, 0]])), [BLUE], atol=1e-6)
     grey = red | ball(1.0).translate((1.5, 0, 0))
-    assert np.ptp(grey.colours(ends)[1]) == 0
-    assert (ball(1.0) | ball(2.0)).colour is None
+    assert np.ptp(grey.colour(ends)[1]) == 0
+    assert (ball(1.0) | ball(2.0)).paint is None
     wide = red.offset(0.2)
-    np.testing.assert_allclose(wide.colours(np.array([[0, 1.2, 0]])), [RED], atol=1e-6)
+    np.testing.assert_allclose(wide.colour(np.array([[0, 1.2, 0]])), [RED], atol=1e-6)
     rows = (red | blue).repeat((5.0, 5.0, 5.0), (2, 1, 1))
-    np.testing.assert_allclose(rows.colours(ends + [5.0, 0, 0]), [RED, BLUE], atol=1e-6)
+    np.testing.assert_allclose(rows.colour(ends + [5.0, 0, 0]), [RED, BLUE], atol=1e-6)
     turned = both.rotate((0, 0, 1), 90.0)
-    np.testing.assert_allclose(turned.colours(np.array([[0, 2.5, 0]])), [BLUE], atol=1e-6)
+    np.testing.assert_allclose(turned.colour(np.array([[0, 2.5, 0]])), [BLUE], atol=1e-6)
 
 
 def test_a_picture_shows_the_colours_of_the_shape() -> None:
-    red = replace(ball(1.0), colour=plain(RED))
+    red = replace(ball(1.0), paint=plain(RED))
     camera = Camera.around(red.bounds, width=24, height=24)
     own, given = (
         render(sdf, camera, RenderConfig(Studio(albedo=albedo)))
@@ -222,10 +222,10 @@ def test_objects_of_other_programs_bring_their_colours() -> None:
     shades = np.round(255 * shade(mesh.vertices)).astype(np.uint8)
     other.visual.vertex_colors = np.column_stack([shades, np.full(len(shades), 255, np.uint8)])
     fit = nstr3d.fit_mesh(other, steps=20, params=12000, pool=20_000, colour_params=5000)
-    assert fit.colours is not None
+    assert fit.colour_field is not None
     assert np.abs(fit.colour(mesh.vertices) - shade(mesh.vertices)).mean() < 0.03
     bare = nstr3d.fit_mesh(other, steps=5, params=12000, pool=20_000, colour="off")
-    assert bare.colours is None
+    assert bare.colour_field is None
 
 
 def test_a_mesh_of_open3d_brings_its_colours() -> None:
@@ -257,7 +257,7 @@ def test_the_colours_of_points_are_fitted(tmp_path: Path) -> None:
     direct = nstr3d.fit_points(
         tmp_path / "ball.xyz", steps=5, params=12000, pool=20_000, colour="off"
     )
-    assert direct.colours is None
+    assert direct.colour_field is None
 
 
 def test_a_stop_while_colours_are_fitted_stops_the_run(
@@ -302,7 +302,7 @@ def test_an_export_with_a_texture_is_read_again(folder: Path, tmp_path: Path, ca
     assert paint.source == "texture"
     points, shown = sample_paint(paint, 5000, np.random.default_rng(0))
     sdf = nstr3d.load(folder / "model.safetensors").sdf()
-    assert np.abs(shown - sdf.colours(points)).mean() < 2 / 255
+    assert np.abs(shown - sdf.colour(points)).mean() < 2 / 255
     words[words.index("glb")] = "ply"
     assert cli.main(words) == 1
     assert "--texture is for glb" in capsys.readouterr().err

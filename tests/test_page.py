@@ -408,7 +408,7 @@ def test_the_colours_are_those_of_render(browser, tmp_path: Path, model: Fit) ->
         for parameter in colours.parameters():
             parameter.mul_(3.0)
         colours.decoder.out.bias[:] = torch.tensor([0.8, 0.5, 0.3])
-    painted = replace(model, colours=colours)
+    painted = replace(model, colour_field=colours)
     (tmp_path / "page.html").write_text(page_html(painted, "colours"), encoding="utf-8")
     shown = Shown(browser, tmp_path / "page.html")
     expected = render(painted.sdf(), camera(model), RenderConfig(Studio(), samples_per_axis=1))

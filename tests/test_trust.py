@@ -137,7 +137,7 @@ def test_a_wrong_entry_of_the_header_is_refused(entry: str, files, path: Path) -
     del inner[place[-1]]
     path.write_bytes(file_of(tensors, without))
     if entry == "colours":  # which most shapes do not have
-        assert load(path).colours is None
+        assert load(path).colour_field is None
     else:
         assert f"lacks '{entry}'" in refusal(path)
     path.write_bytes(file_of(tensors, replaced(header, (*place[:-1], "other"), 3)))

@@ -86,7 +86,7 @@ def _write(
     path = options.streamlines
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
-    if sdf.colour is not None and options.to in UNCOLOURED:
+    if sdf.paint is not None and options.to in UNCOLOURED:
         print(f"note: {options.to} holds the shape alone; glb, ply, obj and html hold its colours.")
     if options.to == "html":
         up = chosen_up(options.up or "auto", sdf)
@@ -100,7 +100,7 @@ def _write(
     elif options.to == "npz":
         _save_npz(out, sdf, resolution)
     else:
-        if options.texture and sdf.colour is None:
+        if options.texture and sdf.paint is None:
             raise ValueError(f"{options.model} has no colours, so there is no texture to bake.")
         mesh = _surface(sdf, resolution, options.certified)
         _save_meshes(levels, mesh, sdf, chosen_up(options.up or "auto", sdf), options.texture)

@@ -54,7 +54,7 @@ class Coloured:
         return {
             "source": self.source,
             "parameters": self.field.parameter_count,
-            "psnr": psnr(sdf.colours(points), wanted, 1.0),
+            "psnr": psnr(sdf.colour(points), wanted, 1.0),
             "away": self.away,
             "samples": self.samples,
             "seconds": self.seconds,

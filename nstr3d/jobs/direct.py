@@ -164,7 +164,7 @@ def _fit_solid(
         return result
     coloured = fit_colours(shades, placed, distance, colours, training, device)
     _warn(away_warnings(coloured))
-    return replace(result, colours=coloured.field)
+    return replace(result, colour_field=coloured.field)
 
 
 def _fit_signal(values: np.ndarray, name: str, options: dict[str, Any]) -> Fit:

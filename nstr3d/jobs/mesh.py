@@ -184,7 +184,7 @@ class MeshStages(SurfaceStages[MeshJob]):
         """The input as it is drawn, with its colours if they were fitted."""
         if self.coloured is None or self.paint is None:
             return distance.sdf()
-        return replace(distance.sdf(), colour=NearestPaint(self.paint).colour)
+        return replace(distance.sdf(), paint=NearestPaint(self.paint).colour)
 
     def _kink(self) -> Kink | None:
         """The angles by which the field's gradient turns where cells meet; None without cells."""

@@ -147,7 +147,7 @@ class SurfaceStages(Stages, Generic[Job]):
             return [f"The colours were not fitted: {sentence(error).rstrip('.')}."]
         if self.coloured.interrupted:
             raise KeyboardInterrupt
-        self.result = replace(self.result, colours=self.coloured.field)
+        self.result = replace(self.result, colour_field=self.coloured.field)
         self.sdf = self.result.sdf()
         return away_warnings(self.coloured)
 

@@ -83,8 +83,8 @@ def save(
 def weights_of(fit: Fit) -> dict[str, Tensor]:
     """The weights of a fit by name, as they are written."""
     state = dict(fit.field.state_dict())
-    if fit.colours is not None:
-        state |= {COLOUR + name: tensor for name, tensor in fit.colours.state_dict().items()}
+    if fit.colour_field is not None:
+        state |= {COLOUR + name: tensor for name, tensor in fit.colour_field.state_dict().items()}
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
@@ -106,9 +106,9 @@ def header_of(fit: Fit) -> dict[str, Any]:
         "provenance": dict(fit.provenance),
     }
     check_config(fit.field.config)
-    if fit.colours is not None:  # absent without colours, so that other versions read the file
-        header["colours"] = encode_config(fit.colours.config)
-        check_config(fit.colours.config)
+    if fit.colour_field is not None:  # absent without colours, so that other versions read the file
+        header["colours"] = encode_config(fit.colour_field.config)
+        check_config(fit.colour_field.config)
     check_header(header)
     return header
 

@@ -68,11 +68,11 @@ class Surface:
 
     def paint(self) -> Tensor:
         """The display RGB ``(n, 3)`` of the shape at the points; that of `CLAY` without colours."""
-        if self.sdf.colour is None:
+        if self.sdf.paint is None:
             clay = self.points.new_tensor(CLAY) ** (1 / GAMMA)
             return clay.expand(len(self.points), 3)
         with torch.no_grad():
-            return self.sdf.colour(self.points)
+            return self.sdf.paint(self.points)
 
     @property
     def facing(self) -> Tensor:

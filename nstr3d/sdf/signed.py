@@ -38,7 +38,7 @@ class Sdf(Queries, Algebra):
     ``below`` maps points to a value ``(n,)`` of the same sign that, over ``lipschitz``, exceeds the
     distance to the surface nowhere; without it, ``distance`` is such a value. ``cast`` maps rays to
     the depths ``(n,)`` of their first hits, infinite on a miss, and to the normals ``(n, 3)`` of
-    shading there; without it, pictures are sphere traced. ``colour`` maps points on the surface to
+    shading there; without it, pictures are sphere traced. ``paint`` maps points on the surface to
     their display RGB ``(n, 3)`` in [0, 1], if the shape has colours. ``recipe`` says how the
     distance was made, if it can be saved. An analytic shape, a baseline, a fitted field and a
     combination of them are interchangeable as an `Sdf`.
@@ -50,7 +50,7 @@ class Sdf(Queries, Algebra):
     both: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     below: Callable[[Tensor], Tensor] | None = None
     cast: Callable[[Rays], tuple[Tensor, Tensor]] | None = None
-    colour: Callable[[Tensor], Tensor] | None = None
+    paint: Callable[[Tensor], Tensor] | None = None
     recipe: Recipe | None = dataclass_field(default=None, compare=False, repr=False)
 
     def __call__(self, points: Points) -> Points:
@@ -102,17 +102,17 @@ class Sdf(Queries, Algebra):
             return slope / np.maximum(np.linalg.norm(slope, axis=-1, keepdims=True), 1e-12)
         return slope / slope.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
-    def colours(self, points: Points) -> Points:
+    def colour(self, points: Points) -> Points:
         """Display RGB ``(n, 3)`` in [0, 1] at the surface points closest to ``points (n, 3)``, so
         that it is constant along normals. Raises ValueError if the shape has no colours, and the
         errors of `closest_points`."""
-        if self.colour is None:
+        if self.paint is None:
             raise ValueError("This shape has no colours; fit a file that has them.")
         on = self.closest_points(self.checked(points)).points
         if isinstance(on, Tensor):
-            return self.colour(on)
+            return self.paint(on)
         with torch.no_grad():
-            return self.colour(torch.from_numpy(on)).cpu().numpy()
+            return self.paint(torch.from_numpy(on)).cpu().numpy()
 
     def __repr__(self) -> str:
         lower, upper = (

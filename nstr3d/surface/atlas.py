@@ -34,7 +34,7 @@ def bake(sdf: Sdf, mesh: Mesh, size: int) -> Atlas:
     triangle of the atlas shows it, so the gaps between the pieces continue them. Raises ValueError
     for a shape without colours, and ModuleNotFoundError without xatlas.
     """
-    if sdf.colour is None:
+    if sdf.paint is None:
         raise ValueError("This shape has no colours to bake; fit a file that has them.")
     cut, uv = unwrap(mesh)
     flat = MeshDistance(Mesh(np.column_stack([uv, np.zeros(len(uv))]), cut.faces))
@@ -47,7 +47,7 @@ def bake(sdf: Sdf, mesh: Mesh, size: int) -> Atlas:
         _, face, closest = flat.nearest(places)
         weights = barycentric(flat.mesh.corners[face], closest)
         points = np.einsum("nc,ncd->nd", weights, cut.corners[face])
-        colours = sdf.colour(_onto(sdf, torch.from_numpy(points))).detach().cpu().numpy()
+        colours = sdf.paint(_onto(sdf, torch.from_numpy(points))).detach().cpu().numpy()
         rows = np.round(colours * 255).astype(np.uint8)
         picture[top : top + ROWS] = rows.reshape(len(down), size, 3)
     return Atlas(cut, uv, picture)

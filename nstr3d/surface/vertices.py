@@ -29,10 +29,10 @@ def vertex_normals(sdf: Sdf, mesh: Mesh) -> np.ndarray:
 def vertex_colours(sdf: Sdf, mesh: Mesh) -> np.ndarray | None:
     """Display RGB ``(v, 3)`` in [0, 1] at the vertices of ``mesh``, a surface of ``sdf``; None if
     the shape has no colours."""
-    if sdf.colour is None:
+    if sdf.paint is None:
         return None
     with torch.no_grad():
-        return sdf.colour(torch.from_numpy(mesh.vertices)).cpu().numpy()
+        return sdf.paint(torch.from_numpy(mesh.vertices)).cpu().numpy()
 
 
 def _mean_normals(mesh: Mesh) -> np.ndarray:

@@ -83,8 +83,8 @@ class Fit:
     """A trained field, the frame that places it in the world, the world ``bounds`` of its surface,
     its Lipschitz bound (an estimate over samples), and its provenance.
 
-    ``colours``, if the shape has colours, is a field from the unit box to display RGB, of use on
-    the surface.
+    ``colour_field``, if the shape has colours, is a field from the unit box to display RGB. It
+    means something on the surface alone.
     """
 
     field: Field
@@ -95,7 +95,7 @@ class Fit:
     seconds: float = 0.0
     interrupted: bool = False
     provenance: Mapping[str, object] = dataclass_field(default_factory=dict)
-    colours: Field | None = None
+    colour_field: Field | None = None
 
     @property
     def up(self) -> Up:
@@ -106,21 +106,21 @@ class Fit:
         """The signed distance in world units, with the colours if there are any. Raises ValueError
         unless the field maps three dimensions to one value."""
         sdf = from_field(self.field, self.frame, self.bounds, self.lipschitz, fit=self)
-        return sdf if self.colours is None else replace(sdf, colour=self._colour)
+        return sdf if self.colour_field is None else replace(sdf, paint=self._paint)
 
-    def _colour(self, points: Tensor) -> Tensor:
-        assert self.colours is not None
-        weights = next(self.colours.parameters())
+    def _paint(self, points: Tensor) -> Tensor:
+        assert self.colour_field is not None
+        weights = next(self.colour_field.parameters())
         centre = torch.as_tensor(self.frame.centre).to(points)
         unit = ((points - centre) / self.frame.scale).to(weights)
-        parts = [self.colours(part) for part in unit.split(CHUNK)]
+        parts = [self.colour_field(part) for part in unit.split(CHUNK)]
         return torch.cat(parts or [unit]).clamp(0, 1).to(points)
 
     def colour(self, points: Points) -> Points:
         """Display RGB ``(n, 3)`` in [0, 1] at the surface points closest to world ``points (n,
         3)``, so that it is constant along normals. Raises ValueError if the fit has no colours,
         and the errors of `Sdf.closest_points`."""
-        return self.sdf().colours(points)
+        return self.sdf().colour(points)
 
     def page(self, title: str = "", height: int = 480) -> Any:
         """The page on which a shape can be turned, for notebooks: as the result of a cell it shows

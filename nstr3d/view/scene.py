@@ -48,9 +48,9 @@ class Shape:
     def colours(self, mesh: Mesh) -> np.ndarray | None:
         """Display RGB ``(v, 3)`` of the vertices of ``mesh``, a level set of the model; None if
         there is no model with colours."""
-        if self.fit is None or self.fit.colours is None:
+        if self.fit is None or self.fit.colour_field is None:
             return None
-        return self.fit.sdf().colours(mesh.vertices)
+        return self.fit.sdf().colour(mesh.vertices)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from nstr3d.geometry.shapes.combinators import joint_colour
+from nstr3d.geometry.shapes.combinators import joint_paint
 from nstr3d.render.camera import Camera
 from nstr3d.render.traced import GREY, RenderConfig, measure, render
 from nstr3d.sdf import Sdf
@@ -91,7 +91,7 @@ def _shown_sdf(sdf: Sdf, now: Settings) -> Sdf:
         lambda p: torch.maximum(level.bound(p), p[:, plane.axis] - plane.offset),
         level.bounds,
         level.lipschitz,
-        colour=level.colour,
+        paint=level.paint,
     )
 
 
@@ -114,5 +114,5 @@ def _union(sdfs: Sequence[Sdf]) -> Sdf:
         lambda p: torch.stack([sdf.bound(p) for sdf in sdfs]).amin(dim=0),
         bounds,
         max(sdf.lipschitz for sdf in sdfs),
-        colour=joint_colour(sdfs),
+        paint=joint_paint(sdfs),
     )

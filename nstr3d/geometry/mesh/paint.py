@@ -43,27 +43,28 @@ class NearestPaint:
     """The colours of the places of a painted surface that are nearest to given points."""
 
     def __init__(self, paint: Paint) -> None:
-        meshes = [part.mesh for part in paint.parts]
-        sizes = [len(mesh.vertices) for mesh in meshes]
-        starts = np.cumsum([0, *sizes[:-1]])
-        faces = [mesh.faces + start for mesh, start in zip(meshes, starts)]
-        joined = Mesh(np.concatenate([mesh.vertices for mesh in meshes]), np.concatenate(faces))
-        self._paint, self._distance = paint, MeshDistance(joined)
-        self._ends = np.cumsum([len(mesh.faces) for mesh in meshes])
+        corners = np.concatenate([part.mesh.corners for part in paint.parts])
+        sizes = [len(part.mesh.faces) for part in paint.parts]
+        self._owner = np.repeat(np.arange(len(sizes)), sizes)
+        self._face = np.concatenate([np.arange(size) for size in sizes])
+        self._paint = paint
+        self._kept = np.flatnonzero(np.isfinite(corners).all(axis=(1, 2)))
+        soup = corners[self._kept].reshape(-1, 3)
+        self._distance = MeshDistance(Mesh(soup, np.arange(len(soup)).reshape(-1, 3)))
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Display RGB ``(n, 3)`` for ``points (n, 3)``."""
-        _, face, closest = self._distance.nearest(points)
-        weights = barycentric(self._distance.mesh.corners[face], closest)
-        colours, owner = np.empty((len(points), 3)), np.searchsorted(self._ends, face, "right")
+        _, nearest, closest = self._distance.nearest(points)
+        weights = barycentric(self._distance.mesh.corners[nearest], closest)
+        face = self._kept[nearest]
+        colours = np.empty((len(points), 3))
         for index, part in enumerate(self._paint.parts):
-            own = owner == index
-            first = self._ends[index] - len(part.mesh.faces)
-            colours[own] = part.at(face[own] - first, weights[own])
+            own = self._owner[face] == index
+            colours[own] = part.at(self._face[face[own]], weights[own])
         return colours
 
     def colour(self, points: Tensor) -> Tensor:
-        """What a call returns, for torch ``points (n, 3)``: the ``colour`` of an `Sdf`."""
+        """What a call returns, for torch ``points (n, 3)``: the ``paint`` of an `Sdf`."""
         return torch.from_numpy(self(points.detach().cpu().double().numpy())).to(points)
 
 

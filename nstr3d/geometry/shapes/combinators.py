@@ -147,7 +147,7 @@ def offset(shape: Sdf, distance: float) -> Sdf:
         shape.lipschitz,
         None if shape.both is None else both,
         below if bounded else None,
-        colour=joint_colour([shape]),
+        paint=joint_paint([shape]),
     )
 
 
@@ -235,14 +235,14 @@ def combined(
         steepest,
         both if closed else None,
         below if bounded else None,
-        colour=joint_colour(parts),
+        paint=joint_paint(parts),
     )
 
 
-def joint_colour(parts: Sequence[Sdf]) -> Callable[[Tensor], Tensor] | None:
-    """The ``colour`` of a combination: at each point that of the part whose surface is nearest,
+def joint_paint(parts: Sequence[Sdf]) -> Callable[[Tensor], Tensor] | None:
+    """The ``paint`` of a combination: at each point that of the part whose surface is nearest,
     grey if this part has no colours. None if no part has."""
-    if all(part.colour is None for part in parts):
+    if all(part.paint is None for part in parts):
         return None
 
     def colour(points: Tensor) -> Tensor:
@@ -250,8 +250,8 @@ def joint_colour(parts: Sequence[Sdf]) -> Callable[[Tensor], Tensor] | None:
         result = points.new_full((len(points), 3), GREY)
         for index, part in enumerate(parts):
             own = nearest == index
-            if part.colour is not None and own.any():
-                result[own] = part.colours(points[own]).to(result)
+            if part.paint is not None and own.any():
+                result[own] = part.colour(points[own]).to(result)
         return result
 
     return colour

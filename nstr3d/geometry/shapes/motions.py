@@ -145,14 +145,14 @@ def repeat(shape: Sdf, period: Vector, counts: Sequence[int]) -> Sdf:
         value, which = torch.stack(values).min(dim=0)
         return value, torch.stack(slopes)[which, torch.arange(len(points), device=which.device)]
 
-    def colour(points: Tensor) -> Tensor:
+    def paint(points: Tensor) -> Tensor:
         copies = into(points)
         which = torch.stack([shape.distance(each).abs() for each in copies]).argmin(dim=0)
-        return shape.colour(torch.stack(copies)[which, torch.arange(len(points))])  # type: ignore[misc]
+        return shape.paint(torch.stack(copies)[which, torch.arange(len(points))])  # type: ignore[misc]
 
     far = tuple((number - 1) * step for number, step in zip(numbers, steps))
     bounds = hull([shape.bounds, _moved(shape.bounds, far)])
-    return _through(shape, least, both, bounds, None if shape.colour is None else colour)
+    return _through(shape, least, both, bounds, None if shape.paint is None else paint)
 
 
 def _counts(counts: Sequence[int]) -> tuple[int, ...]:
@@ -188,15 +188,15 @@ def _placed(shape: Sdf, into: Map, back: Map, factor: float, bounds: Box) -> Sdf
     def placed(function: Map) -> Map:
         return lambda points: function(into(points)) * factor
 
-    own = shape.colour
-    colour = None if own is None else lambda points: own(into(points))
-    return _through(shape, placed, both, bounds, colour)
+    own = shape.paint
+    paint = None if own is None else lambda points: own(into(points))
+    return _through(shape, placed, both, bounds, paint)
 
 
 def _through(
-    shape: Sdf, made: Callable[[Map], Map], both: Both, bounds: Box, colour: Map | None = None
+    shape: Sdf, made: Callable[[Map], Map], both: Both, bounds: Box, paint: Map | None = None
 ) -> Sdf:
-    """A signed distance with the Lipschitz bound of ``shape`` and the ``colour``: ``made`` turns
+    """A signed distance with the Lipschitz bound of ``shape`` and the ``paint``: ``made`` turns
     the functions of ``shape`` into its own. ``both`` counts where ``shape`` has its gradient in
     closed form."""
     return Sdf(
@@ -205,7 +205,7 @@ def _through(
         shape.lipschitz,
         None if shape.both is None else both,
         None if shape.below is None else made(shape.below),
-        colour=colour,
+        paint=paint,
     )
 
 

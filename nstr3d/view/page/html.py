@@ -53,7 +53,7 @@ def page_html(
     ValueErrors of `field_code` and `line_code`, and ValueError for distances that are not finite
     and for a level outside the page's range.
     """
-    code = field_code(fit.field, fit.colours)
+    code = field_code(fit.field, fit.colour_field)
     drawn = line_code(fit, curves) if curves else None
     unit = Box(
         *(
@@ -87,7 +87,7 @@ def page_html(
 
 
 def _parameters(fit: Fit) -> int:
-    return fit.field.parameter_count + (fit.colours.parameter_count if fit.colours else 0)
+    return fit.field.parameter_count + (fit.colour_field.parameter_count if fit.colour_field else 0)
 
 
 def _model(
