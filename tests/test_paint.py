@@ -1,6 +1,7 @@
 """Colours of mesh files: what is read, sampled and looked up, against closed forms."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,12 @@ def test_a_missing_texture_leaves_the_material_and_a_warning(
     assert paint is not None
     assert sentence in notes[0]
     np.testing.assert_allclose(NearestPaint(paint)(QUAD), [[0.5, 0.25, 0.75]] * 4, atol=0.003)
+
+
+def test_a_file_whose_faces_have_no_corners_has_no_colours(tmp_path: Path) -> None:
+    path = textured(tmp_path)
+    path.write_text(re.sub(r"(?m)^f .*$", "f 1/1 2/2", path.read_text()))
+    assert read_paint(path)[0] is None
 
 
 def test_missing_materials_are_told(tmp_path: Path) -> None:

@@ -39,14 +39,14 @@ class PaintedPart:
     def at(self, faces: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Display RGB ``(n, 3)`` at the points with the barycentric ``weights (n, 3)`` in the
         ``faces (n,)``."""
-        shade = np.einsum("nc,ncd->nd", weights, self.shades[faces])
+        shade = np.einsum("nc,ncd->nd", weights, self.shades[faces]).clip(0, 1)
         if self.uv is None or self.picture is None:
             return shade
         uv = np.einsum("nc,ncd->nd", weights, self.uv[faces])
         texel = bilinear(self.picture, uv, self.wrap)
         if (self.shades == 1).all():
             return texel
-        return to_display(to_linear(shade) * to_linear(texel))
+        return to_display(to_linear(shade) * to_linear(texel)).clip(0, 1)
 
     @staticmethod
     def blank(mesh: Mesh) -> PaintedPart:
@@ -64,6 +64,7 @@ class Paint:
     @staticmethod
     def of(parts: Sequence[PaintedPart]) -> Paint | None:
         """The paint of ``parts``; None if none has colours, or all have one grey."""
+        parts = [part for part in parts if len(part.mesh.faces)]
         sources = sorted({part.source for part in parts} - {""})
         if not sources or _is_grey(parts):
             return None
@@ -95,7 +96,7 @@ def bilinear(
         picture[row, columns[0]] * (1 - part[:, 1]) + picture[row, columns[1]] * part[:, 1]
         for row in rows
     )
-    return (top * (1 - part[:, 0]) + bottom * part[:, 0]) / 255
+    return (top * (1 - part[:, 0]) + bottom * part[:, 0]).clip(0, 255) / 255
 
 
 def _wrapped(index: np.ndarray, size: int, kind: int) -> np.ndarray:
