@@ -32,6 +32,7 @@ from nstr3d.geometry.shapes.primitives import (
 from nstr3d.geometry.shapes.ripples import drifting_ripple
 from nstr3d.io import load_image, load_mesh, save_image
 from nstr3d.io.audio import load_sound
+from nstr3d.io.interop import to_trimesh
 from nstr3d.jobs.direct import fit_image, fit_mesh, fit_sound
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
@@ -163,6 +164,11 @@ class Gallery:
         core = difference(gyroid_slab(0.8, 0.16), cylinder(0.3, 2.0))
         return picture(core, Normals(), (30.0, 25.0))
 
+    def bunny_painted(self) -> np.ndarray:
+        mesh = load_mesh(ASSETS / "bunny.obj")
+        painted = to_trimesh(mesh, calico(mesh.vertices))
+        return picture(fit_mesh(painted, preset="fast", progress=False).sdf(), Studio(), self.view)
+
     def image(self) -> np.ndarray:
         target = load_image(ASSETS / "texture.png")
         found = fit_image(target, bpp=2.0)
@@ -177,6 +183,18 @@ class Gallery:
         drawn = spectrograms(sounds, heard.rate)
         height, width = (side // 2 * 2 for side in drawn.shape[:2])
         return drawn[:height, :width].reshape(height // 2, 2, width // 2, 2, 3).mean(axis=(1, 3))
+
+
+def calico(points: np.ndarray) -> np.ndarray:
+    """The coat of a cat: display RGB ``(n, 3)`` of black and ginger patches on white."""
+    patches = []
+    for seed, pitch in ((1, 4.5), (5, 3.5)):
+        waves = pitch * np.random.default_rng(seed).standard_normal((8, 3))
+        height = np.cos(points @ waves.T + np.arange(8)).sum(axis=1)
+        patches.append(1 / (1 + np.exp(-12 * (height - 1.6))))
+    black, ginger = (each[:, None] for each in patches)
+    coat = ginger * [0.85, 0.50, 0.22] + (1 - ginger) * [0.95, 0.92, 0.87]
+    return (black * [0.16, 0.14, 0.14] + (1 - black) * coat).clip(0, 1)
 
 
 def depths(camera: Camera, bounds: Box) -> tuple[float, float]:
@@ -203,6 +221,7 @@ TITLES = {
     "bunny_curvature": "Mean curvature, blue in hollows and red on ridges: `--shading curvature`",
     "bunny_depth": "Depth: `--shading depth`",
     "bunny_frequency": "Local frequency: `--shading frequency`",
+    "bunny_painted": "Colours of vertices, fitted as a second field",
     "bunny_level": "Another level set of the same field: `--iso`",
     "bunny_infill": "A shell around a gyroid, cut open: `docs/queries.md`",
     "bracket": "A bracket, with z up",

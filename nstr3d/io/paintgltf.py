@@ -37,9 +37,20 @@ def paint_gltf(path: Path, image: np.ndarray | None, notes: list[str]) -> list[P
     """The parts of a glTF or GLB file; ``image`` takes the place of the textures. The numbers of
     vertices and materials are linear light. Raises the errors of `read_gltf`."""
     file = GltfFile(path)
+    if not _may_have_colours(file):
+        return []
     pictures: dict[int, np.ndarray | None] = {}
     parts = [part for part in read_parts(file)[0] if len(part.faces)]
     return [_painted(file, part, image, pictures, notes) for part in parts]
+
+
+def _may_have_colours(file: GltfFile) -> bool:
+    """Whether a primitive has a material or colours of vertices."""
+    return any(
+        "material" in primitive or "COLOR_0" in primitive["attributes"]
+        for mesh in file.tree.get("meshes", [])
+        for primitive in mesh["primitives"]
+    )
 
 
 def _painted(

@@ -24,13 +24,15 @@ from nstr3d.io.polygons import Polygons
 from nstr3d.io.textlines import clean_text
 
 LINE = re.compile(rb"^(vt|v|fo|f|usemtl|mtllib)[ \t]+([^\n]*)$", re.MULTILINE)
+NUMBERS = re.compile(rb"^v(?:[ \t]+[^\s]+){6}", re.MULTILINE)
+HEAD = 1 << 16  # bytes in which the first vertices are
 CONTINUED = re.compile(rb"\\ *\n")
 
 
 def may_have_colours(path: Path) -> bool:
-    """Whether an OBJ file names materials or has vertices of more than 4 numbers."""
+    """Whether an OBJ file names materials, or one of its first vertices has six numbers."""
     text = path.read_bytes()
-    return b"usemtl" in text or re.search(rb"^v(?:[ \t]+[^\s]+){6}", text, re.MULTILINE) is not None
+    return b"usemtl" in text or NUMBERS.search(text[:HEAD]) is not None
 
 
 def paint_obj(path: Path, image: np.ndarray | None, notes: list[str]) -> list[PaintedPart]:
