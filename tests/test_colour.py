@@ -290,6 +290,21 @@ def test_colours_far_from_the_surface_are_left_out_with_a_word(tmp_path: Path, c
     assert about["psnr"] > 35
 
 
+@needs_parts("export")
+def test_a_network_has_the_colours_as_a_second_output(folder: Path, tmp_path: Path) -> None:
+    import onnxruntime
+
+    out = tmp_path / "ball.onnx"
+    words = ["export", str(folder / "model.safetensors"), "--to", "onnx", "--out", str(out)]
+    assert cli.main(words) == 0
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    sdf = nstr3d.load(folder / "model.safetensors").sdf()
+    at = sdf.closest_points(sphere(3).vertices).points
+    distance, colour = session.run(["distance", "colour"], {"points": at.astype(np.float32)})
+    assert np.abs(np.asarray(distance)).max() < 1e-3
+    np.testing.assert_allclose(np.asarray(colour), sdf.colour(at), atol=0.01)
+
+
 @needs_parts("texture")
 def test_an_export_with_a_texture_is_read_again(folder: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "ball.glb"

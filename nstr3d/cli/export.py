@@ -39,7 +39,7 @@ from nstr3d.view.scene import Curves
 
 MESHES = "glb", "ply", "obj", "stl"
 TEXTURED = 20_000  # faces of a mesh with a texture, unless the user says otherwise
-UNCOLOURED = "stl", "npz", "onnx"  # formats that hold no colours of ours
+UNCOLOURED = "stl", "npz"  # formats that hold no colours of ours
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
 
@@ -87,7 +87,9 @@ def _write(
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
     if sdf.paint is not None and options.to in UNCOLOURED:
-        print(f"note: {options.to} holds the shape alone; glb, ply, obj and html hold its colours.")
+        print(
+            f"note: {options.to} holds the shape alone; glb, ply, obj, html, onnx have its colours."
+        )
     if options.to == "html":
         up = chosen_up(options.up or "auto", sdf)
         page = page_html(

@@ -22,12 +22,13 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.sdf import Sdf, world_bound
 from nstr3d.system import check_memory
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Frame
+from nstr3d.types import Box
 
 PADDING = 0.03  # margin on every side of a grid, per longest side of the bounds
 FINEST = 1024  # largest number of cells along the longest side of a grid: 4 GB
 OPSET = 18  # version of the ONNX operators, from 2022
 ORIGIN = "origin"  # name of the optional input of ONNX models far from the origin
+SHADE = 0.02  # greatest difference of a colour, which single precision of the points may cause
 AGREEMENT = 1e-5  # largest difference between ONNX and torch, in diagonals of the bounds
 
 
@@ -103,6 +104,10 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     is added to the points in double precision and is 0 by default. Points relative to the origin
     are precise; world points alone are as precise as float32 can hold them.
 
+    With a field of colours there is a second output, ``colour (n, 3)``: display RGB in [0, 1] at
+    the points, of use for points on the surface. It is the field's value there, not that of the
+    closest surface point, which a graph cannot find.
+
     Outside the unit box of the fit the model gives `nstr3d.sdf.world_bound`, a lower bound of the
     distance, because a graph without derivatives cannot give more.
 
@@ -119,14 +124,16 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
     points = torch.zeros(7, 3)  # torch would export a length of 1 as a constant
     zero = torch.zeros(3, dtype=torch.float64)
     with _quiet(), torch.no_grad(), nodes_fixed():
-        fit.field(points)  # makes the index of the nodes, which ONNX cannot
+        for field in (fit.field, fit.colour_field):
+            if field is not None:
+                field(points)  # makes the index of the nodes, which ONNX cannot
         program = torch.onnx.export(
-            _Distance(fit.field, fit.frame).eval(),
+            _Distance(fit).eval(),
             (points,) if origin is None else (points, zero),
             dynamo=True,
             opset_version=OPSET,
             input_names=["points"] if origin is None else ["points", ORIGIN],
-            output_names=["distance"],
+            output_names=["distance"] if fit.colour_field is None else ["distance", "colour"],
             dynamic_shapes={"points": {0: length}} | ({} if origin is None else {ORIGIN: None}),
             verbose=False,
         )
@@ -146,14 +153,22 @@ def save_onnx(path: str | os.PathLike[str], fit: Fit) -> None:
 
 
 class _Distance(nn.Module):
-    def __init__(self, field: nn.Module, frame: Frame):
-        super().__init__()
-        self.field, self.frame = field, frame
+    """The distance of a fit, and its colours if it has any."""
 
-    def forward(self, points: Tensor, origin: Tensor | None = None) -> Tensor:
-        if origin is None:
-            return world_bound(self.field, self.frame, points)
-        return world_bound(self.field, self.frame, points.double() + origin).to(points.dtype)
+    def __init__(self, fit: Fit):
+        super().__init__()
+        self.field, self.frame, self.colours = fit.field, fit.frame, fit.colour_field
+
+    def forward(
+        self, points: Tensor, origin: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        world = points if origin is None else points.double() + origin
+        distance = world_bound(self.field, self.frame, world).to(points.dtype)
+        if self.colours is None:
+            return distance
+        centre = torch.tensor(self.frame.centre, dtype=world.dtype)
+        unit = ((world - centre) / self.frame.scale).clamp(-1, 1)
+        return distance, self.colours(unit.to(points.dtype)).clamp(0, 1)
 
 
 def _make_optional(graph: Any, value: np.ndarray) -> None:
@@ -187,7 +202,7 @@ def _compare(path: Path, fit: Fit, origin: tuple[float, ...] | None) -> None:
     for at, inputs in checks:
         for count in (len(at), 1):
             single = inputs | {"points": inputs["points"][:count].astype(np.float32)}
-            (distances,) = session.run(None, single)
+            distances, *colours = session.run(None, single)
             with torch.no_grad():
                 expected = fit.sdf().bound(torch.from_numpy(at[:count])).cpu().numpy()
             deviation = float(np.abs(np.asarray(distances) - expected).max())
@@ -196,6 +211,23 @@ def _compare(path: Path, fit: Fit, origin: tuple[float, ...] | None) -> None:
                     f"The ONNX model differs from the field by up to {deviation:.3g}; this version "
                     "of torch exports it wrongly."
                 )
+            if colours:
+                _compare_colours(np.asarray(colours[0]), fit, at[:count])
+
+
+def _compare_colours(got: np.ndarray, fit: Fit, points: np.ndarray) -> None:
+    """Raises ValueError if the colours ``got (n, 3)`` are not those of the field at ``points``."""
+    near = np.abs(fit.frame.to_unit(points)).max(axis=1) <= 1
+    paint = fit.sdf().paint
+    assert paint is not None
+    with torch.no_grad():
+        expected = paint(torch.from_numpy(points[near])).cpu().numpy()
+    deviation = float(np.abs(got[near] - expected).max(initial=0))
+    if not deviation <= SHADE:
+        raise ValueError(
+            f"The ONNX model's colours differ from the field's by up to {deviation:.3g}; this "
+            "version of torch exports them wrongly."
+        )
 
 
 @contextmanager
