@@ -91,7 +91,8 @@ def _colour_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     colour = report.get("colour")
     if not colour:
         return []
-    words = f"{colour['psnr']:.1f} dB at points held out, {colour['parameters']:,} parameters"
+    ratio = "exact" if colour["psnr"] is None else f"{colour['psnr']:.1f} dB"
+    words = f"{ratio} at points held out, {colour['parameters']:,} parameters"
     return [(f"colours of {colour['source']}", words)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import Any
@@ -49,12 +50,13 @@ class Coloured:
     def describe(self, sdf: Sdf) -> dict[str, Any]:
         """The report's entry for the fitted shape ``sdf`` with its colours. The ratio ``psnr`` in
         dB is of the colours at the points of the fitted surface that are closest to the held out
-        ones."""
+        ones, None if they are equal."""
         points, wanted = self.held_out
+        ratio = psnr(sdf.colour(points), wanted, 1.0)
         return {
             "source": self.source,
             "parameters": self.field.parameter_count,
-            "psnr": psnr(sdf.colour(points), wanted, 1.0),
+            "psnr": ratio if math.isfinite(ratio) else None,
             "away": self.away,
             "samples": self.samples,
             "seconds": self.seconds,
