@@ -19,6 +19,7 @@ from nstr3d.geometry.shapes.primitives import sphere as ball
 from nstr3d.io import load_image, load_mesh, save_mesh
 from nstr3d.io.interop import import_open3d, to_open3d
 from nstr3d.io.paintfile import paint_of, read_paint
+from nstr3d.jobs.colour import poor_warnings
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
 from nstr3d.render.shading import Studio
@@ -290,6 +291,28 @@ def test_colours_far_from_the_surface_are_left_out_with_a_word(tmp_path: Path, c
     assert about["psnr"] > 35
 
 
+def test_a_painted_mesh_is_drawn_and_described_with_its_colours(
+    folder: Path, tmp_path: Path, capsys
+) -> None:
+    for name, suffix in (("model.safetensors", "model"), ("mesh.ply", "mesh")):
+        words = ["render", str(folder / name), "--size", "64", "64", "--samples", "1"]
+        words += ["--azimuth", "30", "--elevation", "15"]
+        assert cli.main([*words, "--out", str(tmp_path / f"{suffix}.png")]) == 0
+    model, mesh = (load_image(tmp_path / f"{name}.png") for name in ("model", "mesh"))
+    assert np.abs(model - mesh).mean() < 0.01
+    assert np.ptp(mesh[24:40, 24:40], axis=2).mean() > 0.1
+    capsys.readouterr()
+    assert cli.main(["info", str(folder / "mesh.ply")]) == 0
+    assert "of vertices" in capsys.readouterr().out
+
+
+def test_samples_of_the_surface_have_its_colours(folder: Path) -> None:
+    sdf = nstr3d.load(folder / "model.safetensors").sdf()
+    cloud = sdf.sample_surface(500)
+    assert cloud.colours is not None
+    np.testing.assert_allclose(cloud.colours, sdf.colour(cloud.points), atol=1e-3)
+
+
 @needs_parts("export")
 def test_a_network_has_the_colours_as_a_second_output(folder: Path, tmp_path: Path) -> None:
     import onnxruntime
@@ -321,3 +344,65 @@ def test_an_export_with_a_texture_is_read_again(folder: Path, tmp_path: Path, ca
     words[words.index("glb")] = "ply"
     assert cli.main(words) == 1
     assert "--texture is for glb" in capsys.readouterr().err
+
+
+QUICK = ["--steps", "20", "--params", "12000", "--pool", "20000", "--samples", "2000"]
+QUICK += ["--resolution", "48", "--picture", "0"]
+
+
+def test_far_from_the_origin_colours_are_as_right(tmp_path: Path) -> None:
+    """The centre is no number of single precision, which would move it by half the shape."""
+    mesh, centre = sphere(4), np.array([1234567.33, 2345678.77, -3456789.11])
+    far = Mesh(0.05 * mesh.vertices + centre, mesh.faces)
+    save_mesh(tmp_path / "far.ply", far, shade(mesh.vertices))
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["fit", str(tmp_path / "far.ply"), *QUICK, *out]) == 0
+    fit = nstr3d.load(tmp_path / "out" / "model.safetensors")
+    assert np.abs(fit.colour(far.vertices) - shade(mesh.vertices)).mean() < 0.02
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["colour"]["psnr"] > 30
+
+
+def test_both_sides_of_a_sheet_have_the_colours_of_the_surface(tmp_path: Path, capsys) -> None:
+    across = np.linspace(-1, 1, 31)
+    x, y = (each.ravel() for each in np.meshgrid(across, across, indexing="ij"))
+    vertices = np.stack([x, y, 0.1 * np.sin(3 * x)], axis=1)
+    low = (31 * np.arange(30)[:, None] + np.arange(30)).ravel()
+    faces = np.concatenate(
+        [np.stack([low, low + 31, low + 32], axis=1), np.stack([low, low + 32, low + 1], axis=1)]
+    )
+    colours = np.stack([0.5 + 0.4 * x, 0.5 + 0.4 * y, 0.5 + 0 * x], axis=1)
+    save_mesh(tmp_path / "sheet.ply", Mesh(vertices, faces), colours)
+    words = [*QUICK, "--open", "--thickness", "0.15", "--out", str(tmp_path / "out")]
+    assert cli.main(["fit", str(tmp_path / "sheet.ply"), *words]) == 0
+    assert "coloured surface" not in capsys.readouterr().err
+    fit = nstr3d.load(tmp_path / "out" / "model.safetensors")
+    inner = (np.abs(vertices[:, :2]) < 0.8).all(axis=1)
+    for side in (-0.08, 0.08):
+        error = fit.colour(vertices[inner] + [0, 0, side]) - colours[inner]
+        assert np.abs(error).mean() < 0.03
+
+
+def test_what_is_wrong_with_the_colours_is_told(tmp_path: Path, capsys) -> None:
+    at = np.random.default_rng(0).standard_normal((3000, 3))
+    at /= np.linalg.norm(at, axis=1, keepdims=True)
+    for kept, sentence in (
+        (30, "30 points have colours; 100 are needed"),
+        (1500, "1,500 of 3,000"),
+    ):
+        colours = shade(at)
+        colours[kept:] = np.nan
+        table = np.hstack([at, at, colours])
+        np.savetxt(
+            tmp_path / "a.csv",
+            table,
+            "%.6f",
+            ",",
+            header="x,y,z,nx,ny,nz,red,green,blue",
+            comments="",
+        )
+        words = [*QUICK, "--overwrite", "--out", str(tmp_path / "out")]
+        assert cli.main(["points", str(tmp_path / "a.csv"), *words]) == 0
+        assert sentence in capsys.readouterr().err
+    assert poor_warnings({"psnr": 5.2})
+    assert not poor_warnings({"psnr": 30.0})
+    assert not poor_warnings({"psnr": None})

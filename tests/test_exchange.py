@@ -117,7 +117,7 @@ def test_a_model_that_rounds_map_coordinates_is_refused(tmp_path, monkeypatch):
 def test_onnx_that_computes_something_else_is_not_published(tmp_path, monkeypatch):
     fit = unfitted("siren")
     monkeypatch.setattr(
-        exchange, "_Distance", lambda field, frame: wrong(field, replace(frame, scale=2.0))
+        exchange, "_Distance", lambda fit: wrong(replace(fit, frame=replace(fit.frame, scale=2.0)))
     )
     with pytest.raises(ValueError, match="differs from the field by up to"):
         save_onnx(tmp_path / "field.onnx", fit)

@@ -60,7 +60,9 @@ def info_table(about: dict[str, Any]) -> str:
         ("holds", _holds(about)),
     ]
     rows += _field_rows(about)
-    rows += [("colours", "a field of display RGB")] if "colours" in about else []
+    if "colours" in about:
+        ours = not isinstance(about["colours"], str)
+        rows.append(("colours", "a field of display RGB" if ours else f"of {about['colours']}"))
     if "units" in about:
         lower, upper = (about["bounds"][side] for side in ("lower", "upper"))
         extent = [high - low for low, high in zip(lower, upper)]

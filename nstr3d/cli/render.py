@@ -14,9 +14,13 @@ import numpy as np
 from tqdm import tqdm
 
 from nstr3d.cli.looks import Render
+from nstr3d.geometry.mesh.clean import merge_vertices
+from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.paint import NearestPaint
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_mesh, save_image
 from nstr3d.io.meshformats import CLAY
+from nstr3d.io.paintfile import read_paint
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
@@ -35,7 +39,7 @@ from nstr3d.sdf import Sdf
 from nstr3d.surface.emptyspace import EmptySpace
 from nstr3d.system import Message, check_memory
 from nstr3d.training.fit import Fit
-from nstr3d.types import Box, Up
+from nstr3d.types import Box, Mesh, Up
 
 MODELS = ".safetensors", ".nstq"
 CUSTOM = 30.0, 15.0  # azimuth and elevation of a camera of which only one is named
@@ -98,11 +102,38 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
     mesh = load_mesh(options.model)
     up = guess_up(mesh, options.model.suffix) if options.up == "auto" else options.up
     camera = _camera(options, mesh.bounds, up, lambda: best_view(mesh, up))
+    painted = _painted(options.model, mesh)
+    if painted is not None:
+        config = RenderConfig(Studio(), backdrop, options.samples, ground=Ground())
+        if suffix == ".png":
+            save_image(options.out, next(turntable(painted, [camera], config)))
+        else:
+            _animate(options, turntable(painted, camera.orbit(options.frames), config))
+        return
     if suffix == ".png":
         save_image(options.out, rasterise(mesh, camera, backdrop=backdrop).picture)
     else:
         drawn = raster_turntable(mesh, camera.orbit(options.frames), backdrop=backdrop)
         _animate(options, (raster.picture for raster in drawn))
+
+
+def _painted(path: Path, mesh: Mesh) -> Sdf | None:
+    """The ``mesh`` of a file with its colours, to be traced; None if it has none. What cannot be
+    drawn is told."""
+    paint, notes = read_paint(path)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+    if paint is None:
+        return None
+    distance = MeshDistance(merge_vertices(mesh)[0])
+    if not distance.closed:
+        print(
+            f"warning: {path} is drawn without its colours, as its surface is open; nstr3d fit "
+            "closes it.",
+            file=sys.stderr,
+        )
+        return None
+    return replace(distance.sdf(), paint=NearestPaint(paint).colour)
 
 
 def _is_mesh(path: Path) -> bool:

@@ -24,7 +24,7 @@ from nstr3d.geometry.mesh.solid import solid_distance
 from nstr3d.geometry.mesh.topology import genera
 from nstr3d.geometry.mesh.trim import supported, trim
 from nstr3d.io import Reading, load_mesh, read_cloud
-from nstr3d.jobs.colour import Shades
+from nstr3d.jobs.colour import Shades, unknown_warnings
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import PointsJob
@@ -151,6 +151,7 @@ class PointsStages(SurfaceStages[PointsJob]):
     def shades(self) -> Shades | None:
         if self.job.colours.colour == "off":
             return None
+        self.run.warn(unknown_warnings(self.cloud))
         return Shades.of_cloud(self.cloud, self.job.training.seed)
 
     def extract(self) -> None:

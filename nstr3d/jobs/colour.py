@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.paint import sample_paint
 from nstr3d.io.paint import Paint
 from nstr3d.jobs.fitting import Placed
+from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import Colours, Training
 from nstr3d.sdf import Sdf
 from nstr3d.signals.ratios import psnr
@@ -27,6 +29,7 @@ HELD_OUT = 50_000  # surface samples that are measured and not trained on, at mo
 DRAWN = COLOUR_STEPS.pool + HELD_OUT
 FEWEST = 100  # coloured points on the surface, with which a field can be trained
 AWAY = 0.01  # sides of the box; paint that is farther from the fitted surface is not on it
+POOR = 20.0  # dB; a worse ratio is told
 HIDDEN = 0.02  # share of the paint that may be off the fitted surface without a warning
 
 
@@ -61,6 +64,25 @@ class Coloured:
             "samples": self.samples,
             "seconds": self.seconds,
         }
+
+
+def unknown_warnings(cloud: PointCloud) -> list[str]:
+    """A warning if some points of ``cloud`` have colours and others do not."""
+    if cloud.colours is None:
+        return []
+    unknown = int((~np.isfinite(cloud.colours.sum(axis=1))).sum())
+    if not unknown:
+        return []
+    return [f"{unknown:,} of {len(cloud.points):,} points have no finite colour; others stand in."]
+
+
+def poor_warnings(about: Mapping[str, Any] | None) -> list[str]:
+    """A warning if the report's entry ``about`` colours says that they are far from the input's."""
+    ratio = None if about is None else about["psnr"]
+    if ratio is None or ratio >= POOR:
+        return []
+    text = "The colours are {:.1f} dB from those of the input only; allow more <colour_params>."
+    return [Message(text, ratio)]
 
 
 def away_warnings(coloured: Coloured) -> list[str]:
@@ -108,21 +130,29 @@ def fit_colours(
     options: Colours,
     training: Training,
     device: torch.device,
+    thickness: float = 0.0,
 ) -> Coloured:
     """Trains a field of colours on the ``shades`` that lie on the fitted surface ``placed``, to
-    which ``distance`` is measured in the unit box.
+    which ``distance`` is measured in the unit box. ``thickness``, in world units, is that of open
+    surfaces that became sheets: both of their sides have the colours of the middle.
 
     Raises ValueError if hardly any of them is on the surface or the budget is too small.
     """
-    started, seed = time.perf_counter(), training.seed
+    started, seed, half = time.perf_counter(), training.seed, thickness / 2 / placed.frame.scale
+    if len(shades.points) < FEWEST:
+        raise ValueError(f"{len(shades.points)} points have colours; {FEWEST} are needed")
     unit = placed.frame.to_unit(shades.points)
     far, _, closest = distance.nearest(unit)
-    on = np.flatnonzero(far < 2 * AWAY)
+    on = np.flatnonzero(far < 2 * AWAY + half)
     if len(on) < FEWEST:
         raise ValueError("hardly any of the coloured points is on the fitted surface")
-    points, colours, unit = shades.points[on], shades.colours[on], closest[on]
+    points, colours, places = shades.points[on], shades.colours[on], closest[on]
     held = min(HELD_OUT, len(on) // 10)
-    pool = Samples(*(torch.tensor(each[held:], dtype=torch.float32) for each in (unit, colours)))
+    known, trained_on = places[held:], colours[held:]
+    if half:
+        known = np.concatenate([known, 2 * unit[on][held:] - known])
+        trained_on = np.concatenate([trained_on, trained_on])
+    pool = Samples(*(torch.tensor(each, dtype=torch.float32) for each in (known, trained_on)))
     size = sized_colours(options.budget(training), placed.vicinity)
     generator = torch.Generator().manual_seed(seed)
     field = size.build(3, 3, near=placed.vicinity, generator=generator).to(device)

@@ -27,7 +27,7 @@ from nstr3d.io import Sound, read_cloud, read_mesh
 from nstr3d.io.interop import as_cloud, as_mesh
 from nstr3d.io.paintfile import paint_of, read_paint
 from nstr3d.jobs.cloud import first_surface, points_warnings
-from nstr3d.jobs.colour import Shades, away_warnings, fit_colours
+from nstr3d.jobs.colour import Shades, away_warnings, fit_colours, unknown_warnings
 from nstr3d.jobs.fitting import Placed, draw_samples, new_field, objective_of
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
@@ -70,7 +70,8 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     _warn([*notes, *prepared.warnings])
     suffix = Path(source).suffix if _is_path(source) else ""
     shades = None if paint is None else Shades.of_paint(paint, training.seed)
-    return _fit_solid(prepared.mesh, training, progress, suffix, shades, colours)
+    thickness = prepared.thickness or 0.0
+    return _fit_solid(prepared.mesh, training, progress, suffix, shades, colours, thickness)
 
 
 def fit_points(
@@ -103,6 +104,7 @@ def fit_points(
     check_mesh(first.mesh)
     _warn(points_warnings(first))
     shades = None if colours.colour == "off" else Shades.of_cloud(cloud, training.seed)
+    _warn([] if shades is None else unknown_warnings(cloud))
     mesh = close_holes(repair(first.mesh)[0])[0]
     return _fit_solid(mesh, training, progress, "", shades, colours)
 
@@ -148,9 +150,10 @@ def _fit_solid(
     suffix: str,
     shades: Shades | None,
     colours: Colours,
+    thickness: float = 0.0,
 ) -> Fit:
     """The fit to the closed ``mesh`` in world units, from a file that ends in ``suffix``, with the
-    colours of the ``shades`` if there are any."""
+    colours of the ``shades`` if there are any. ``thickness`` is that of sheets."""
     unit, frame = normalise(mesh)
     placed, distance = Placed(mesh, unit, frame, Vicinity(unit)), MeshDistance(unit)
     config, device = training.config, pick_device(training.device)
@@ -162,7 +165,7 @@ def _fit_solid(
     result = replace(result, provenance={"up": guess_up(mesh, suffix)})
     if shades is None:
         return result
-    coloured = fit_colours(shades, placed, distance, colours, training, device)
+    coloured = fit_colours(shades, placed, distance, colours, training, device, thickness)
     _warn(away_warnings(coloured))
     return replace(result, colour_field=coloured.field)
 

@@ -16,6 +16,7 @@ from nstr3d.io import load_lines, read_cloud
 from nstr3d.io.atomic import check_readable
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.lines import holds_lines
+from nstr3d.io.paintfile import read_paint
 from nstr3d.jobs.about import (
     about_picture,
     about_sound,
@@ -220,13 +221,16 @@ def _about_mesh(path: Path) -> dict[str, Any]:
     if read is None:
         return _about_points(path)
     mesh, notes = read
+    paint, told = read_paint(path)
+    colours = {} if paint is None else {"colours": paint.source}
     return {
         "kind": "mesh",
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
         "closed": _closed(mesh),
+        **colours,
         **place_in(mesh.bounds),
-        "notes": notes,
+        "notes": [*notes, *told],
         "command": command("fit", path),
     }
 

@@ -96,6 +96,7 @@ class MeshStages(SurfaceStages[MeshJob]):
             self.prepared = unite_overlap(prepared, self.distance)
             if self.prepared.mesh is not prepared.mesh:
                 self.place(self.prepared.mesh)
+        self.thickness = self.prepared.thickness or 0.0
         self.run.warn([*slowness(), *self.prepared.warnings])
 
     def shades(self) -> Shades | None:

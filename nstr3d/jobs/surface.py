@@ -18,7 +18,7 @@ from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import normalise
 from nstr3d.io import save_image, save_mesh
-from nstr3d.jobs.colour import Coloured, Shades, away_warnings, fit_colours
+from nstr3d.jobs.colour import Coloured, Shades, away_warnings, fit_colours, poor_warnings
 from nstr3d.jobs.doubts import thin_warnings
 from nstr3d.jobs.fitting import (
     Beginning,
@@ -69,6 +69,7 @@ class SurfaceStages(Stages, Generic[Job]):
     extracted: Mesh
     begun: Beginning
     coloured: Coloured | None = None
+    thickness = 0.0  # of open surfaces that became sheets, in world units
 
     @property
     def owned(self) -> tuple[str, ...]:
@@ -141,7 +142,13 @@ class SurfaceStages(Stages, Generic[Job]):
         job, device = self.job, self.device
         try:
             self.coloured = fit_colours(
-                shades, self.placed, self.distance, job.colours, job.training, device
+                shades,
+                self.placed,
+                self.distance,
+                job.colours,
+                job.training,
+                device,
+                self.thickness,
             )
         except (ValueError, FloatingPointError) as error:
             return [f"The colours were not fitted: {sentence(error).rstrip('.')}."]
@@ -156,7 +163,9 @@ class SurfaceStages(Stages, Generic[Job]):
         coloured = self.coloured
         if coloured is None:
             return {}
-        return {"colour": self.run.measure("colour", lambda: coloured.describe(self.sdf))}
+        about = self.run.measure("colour", lambda: coloured.describe(self.sdf))
+        self.run.warn(poor_warnings(about))
+        return {"colour": about}
 
     def describe_mesh(self) -> None:
         """Makes the report's entry on the extracted mesh, with None for what cannot be measured."""

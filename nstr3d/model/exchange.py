@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nstr3d.fields.level import nodes_fixed
 from nstr3d.io.atomic import atomic_path
-from nstr3d.sdf import Sdf, world_bound
+from nstr3d.sdf import Sdf, placed, world_bound
 from nstr3d.system import check_memory
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box
@@ -166,9 +166,8 @@ class _Distance(nn.Module):
         distance = world_bound(self.field, self.frame, world).to(points.dtype)
         if self.colours is None:
             return distance
-        centre = torch.tensor(self.frame.centre, dtype=world.dtype)
-        unit = ((world - centre) / self.frame.scale).clamp(-1, 1)
-        return distance, self.colours(unit.to(points.dtype)).clamp(0, 1)
+        inside = placed(self.frame, world)[1].to(points.dtype)
+        return distance, self.colours(inside).clamp(0, 1)
 
 
 def _make_optional(graph: Any, value: np.ndarray) -> None:

@@ -176,7 +176,7 @@ def from_field(
         return values
 
     def closed(points: Tensor) -> tuple[Tensor, Tensor]:
-        unit, inside = _placed(frame, points)
+        unit, inside = placed(frame, points)
         value, steep = _value_and_gradient(field, inside)
         outside = (unit != inside).any(dim=1)
         if outside.any():
@@ -204,7 +204,7 @@ def world_distance(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     the search ends at the surface's nearest point. Its derivative there is in the points alone, not
     in the field's parameters.
     """
-    unit, inside = _placed(frame, points)
+    unit, inside = placed(frame, points)
     if torch.equal(unit, inside):
         return field(inside.to(next(field.parameters()))).to(unit)[:, 0] * frame.scale
     outside = (unit != inside).any(dim=1)
@@ -224,7 +224,7 @@ def world_bound(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     For an exact f, this is at most the distance to any surface in the box, so sphere tracing stays
     safe.
     """
-    unit, inside = _placed(frame, points)
+    unit, inside = placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
     # Inside the box the rest changes nothing. A GPU would have to wait for the question, and an
     # exported graph cannot ask it.
@@ -304,7 +304,7 @@ def _differentiated(function: Callable[[Tensor], Tensor], points: Tensor) -> tup
         return value.detach(), torch.autograd.grad(value.sum(), at)[0]
 
 
-def _placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
+def placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
     centre = torch.tensor(frame.centre, dtype=torch.float64)
     nearest = centre.to(points.dtype)

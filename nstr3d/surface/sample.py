@@ -28,4 +28,6 @@ def sample_points(sdf: Sdf, count: Any, seed: Any, resolution: int) -> PointClou
         raise EmptySurface("the surface is empty, so it has no points; check the bounds") from None
     flat, _ = sample_surface(mesh, int(count), np.random.default_rng(seed))
     points, _ = project(sdf, torch.from_numpy(flat), accuracy)
-    return PointCloud(points.numpy(), sdf.normals(points.numpy()))
+    with torch.no_grad():
+        colours = None if sdf.paint is None else sdf.paint(points).cpu().numpy()
+    return PointCloud(points.numpy(), sdf.normals(points.numpy()), colours)

@@ -17,7 +17,7 @@ from torch import Tensor
 from nstr3d.fields.base import Field
 from nstr3d.kernels.field.fused import triton_wanted
 from nstr3d.kernels.step.adam import AdamW
-from nstr3d.sdf import CHUNK, Points, Sdf, from_field
+from nstr3d.sdf import CHUNK, Points, Sdf, from_field, placed
 from nstr3d.training.batches import shuffled_batches
 from nstr3d.training.graphs import CapturedSteps
 from nstr3d.training.losses import Objective, SdfObjective
@@ -111,8 +111,7 @@ class Fit:
     def _paint(self, points: Tensor) -> Tensor:
         assert self.colour_field is not None
         weights = next(self.colour_field.parameters())
-        centre = torch.as_tensor(self.frame.centre).to(points)
-        unit = ((points - centre) / self.frame.scale).to(weights)
+        unit = placed(self.frame, points)[1].to(weights)
         parts = [self.colour_field(part) for part in unit.split(CHUNK)]
         return torch.cat(parts or [unit]).clamp(0, 1).to(points)
 

@@ -194,7 +194,8 @@ def displace(shape: Sdf, relief: Relief, amplitude: float, lipschitz: float) -> 
     def distance(points: Tensor) -> Tensor:
         return shape.distance(points) - amplitude * relief(points)
 
-    return Sdf(distance, grown(shape.bounds, amplitude), shape.lipschitz + amplitude * lipschitz)
+    steepest = shape.lipschitz + amplitude * lipschitz
+    return Sdf(distance, grown(shape.bounds, amplitude), steepest, paint=joint_paint([shape]))
 
 
 def combined(
