@@ -306,6 +306,17 @@ def test_a_painted_mesh_is_drawn_and_described_with_its_colours(
     assert "of vertices" in capsys.readouterr().out
 
 
+def test_a_grid_has_the_colours_near_the_surface(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "ball.npz"
+    words = ["export", str(folder / "model.safetensors"), "--to", "npz", "--out", str(out)]
+    assert cli.main([*words, "--resolution", "20"]) == 0
+    grid = np.load(out)
+    near = np.abs(grid["distance"]) < 1.9 * grid["spacing"]
+    at = grid["origin"] + grid["spacing"] * np.argwhere(near)
+    assert np.abs(grid["colour"][near] / 255 - shade(at)).mean() < 0.02
+    assert not grid["colour"][np.abs(grid["distance"]) > 2.1 * grid["spacing"]].any()
+
+
 def test_samples_of_the_surface_have_its_colours(folder: Path) -> None:
     sdf = nstr3d.load(folder / "model.safetensors").sdf()
     cloud = sdf.sample_surface(500)

@@ -39,7 +39,6 @@ from nstr3d.view.scene import Curves
 
 MESHES = "glb", "ply", "obj", "stl"
 TEXTURED = 20_000  # faces of a mesh with a texture, unless the user says otherwise
-UNCOLOURED = "stl", "npz"  # formats that hold no colours of ours
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
 
@@ -86,10 +85,8 @@ def _write(
     path = options.streamlines
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
-    if sdf.paint is not None and options.to in UNCOLOURED:
-        print(
-            f"note: {options.to} holds the shape alone; glb, ply, obj, html, onnx have its colours."
-        )
+    if sdf.paint is not None and options.to == "stl":
+        print("note: stl holds the shape alone; the other formats hold its colours too.")
     if options.to == "html":
         up = chosen_up(options.up or "auto", sdf)
         page = page_html(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +37,7 @@ def read_materials(path: Path, notes: list[str]) -> dict[str, Material]:
     result: dict[str, Material] = {}
     current: Material | None = None
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        words = (
-            line.split("#")[0].split()
-            if not line.strip().lower().startswith("map_")
-            else (line.split())
-        )
+        words = list(takewhile(lambda word: not word.startswith("#"), line.split()))
         if not words:
             continue
         key = words[0].lower()

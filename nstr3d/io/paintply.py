@@ -9,7 +9,7 @@ import numpy as np
 
 from nstr3d.io.columns import SHADES
 from nstr3d.io.off import read_off_colours
-from nstr3d.io.paint import PaintedPart, checked_uv, display_values, painted_part, texels
+from nstr3d.io.paint import BLANK, PaintedPart, checked_uv, display_values, painted_part, texels
 from nstr3d.io.ply import read_header
 from nstr3d.io.plymesh import polygons_of, read_tables
 from nstr3d.io.plyrows import TYPES, Columns, Element
@@ -38,7 +38,7 @@ def paint_ply(path: Path, image: np.ndarray | None, notes: list[str]) -> list[Pa
         if pictures and image is None:
             notes.append("it names a texture but has no texture coordinates")
         if shades is None:
-            shades = np.full((len(whole.corners), 3), 0.8)
+            shades = np.full((len(whole.corners), 3), BLANK)
         return [painted_part(whole, source, shades)]
     return _textured(whole, tables, shades, checked_uv(uv, notes), pictures)
 
@@ -148,4 +148,4 @@ def paint_off(path: Path, image: np.ndarray | None, notes: list[str]) -> list[Pa
                 else np.repeat(shades, whole.counts, axis=0)
             )
             return [painted_part(whole, source, each)]
-    return [painted_part(whole, "", np.full((len(whole.corners), 3), 0.8))]
+    return [painted_part(whole, "", np.full((len(whole.corners), 3), BLANK))]

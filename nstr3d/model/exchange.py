@@ -25,6 +25,7 @@ from nstr3d.training.fit import Fit
 from nstr3d.types import Box
 
 PADDING = 0.03  # margin on every side of a grid, per longest side of the bounds
+SHELL = 2.0  # spacings from the surface within which a grid holds colours
 FINEST = 1024  # largest number of cells along the longest side of a grid: 4 GB
 OPSET = 18  # version of the ONNX operators, from 2022
 ORIGIN = "origin"  # name of the optional input of ONNX models far from the origin
@@ -35,11 +36,16 @@ AGREEMENT = 1e-5  # largest difference between ONNX and torch, in diagonals of t
 @dataclass(frozen=True)
 class DistanceGrid:
     """Signed distances ``(x, y, z)`` float32 in world units. Entry (i, j, k) is the distance at the
-    world point ``origin + spacing * (i, j, k)``."""
+    world point ``origin + spacing * (i, j, k)``.
+
+    ``colour (x, y, z, 3)``, display RGB uint8, is the colour of the closest surface point where
+    that is within `SHELL` spacings, and zero elsewhere; None for a shape without colours.
+    """
 
     distance: np.ndarray
     origin: np.ndarray
     spacing: float
+    colour: np.ndarray | None = None
 
 
 def sample_grid(
@@ -68,15 +74,22 @@ def sample_grid(
         slab[:, 0] = x[i]
         distance[i] = sdf(slab).reshape(len(y), len(z))
         on_slab(i + 1, len(x))
-    return DistanceGrid(distance, origin, spacing)
+    if sdf.paint is None:
+        return DistanceGrid(distance, origin, spacing)
+    near = np.argwhere(np.abs(distance) <= SHELL * spacing)
+    colour = np.zeros((*distance.shape, 3), np.uint8)
+    colour[tuple(near.T)] = np.round(255 * sdf.colour(origin + spacing * near))
+    return DistanceGrid(distance, origin, spacing, colour)
 
 
 def save_grid(path: str | os.PathLike[str], grid: DistanceGrid) -> None:
-    """Writes NPZ arrays ``distance (x, y, z)``, ``origin (3,)`` and ``spacing ()``, atomically."""
+    """Writes NPZ arrays ``distance (x, y, z)``, ``origin (3,)`` and ``spacing ()``, and ``colour
+    (x, y, z, 3)`` if there are colours, atomically."""
+    arrays: dict[str, Any] = {"distance": grid.distance, "origin": grid.origin}
+    arrays |= {"spacing": np.float64(grid.spacing)}
+    arrays |= {} if grid.colour is None else {"colour": grid.colour}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(
-            file, distance=grid.distance, origin=grid.origin, spacing=np.float64(grid.spacing)
-        )
+        np.savez_compressed(file, **arrays)
 
 
 def onnx_origin(fit: Fit) -> tuple[float, ...] | None:
