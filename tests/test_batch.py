@@ -38,7 +38,8 @@ from nstr3d.cli.batch import summary
 from nstr3d.io import save_mesh
 from nstr3d.io.lock import RUNS
 from nstr3d.io.ply import encode_ply, table_of
-from nstr3d.jobs.options import Colours, Parts
+from nstr3d.jobs.colouroptions import Colours
+from nstr3d.jobs.options import Parts
 from nstr3d.model.checkpoint import save
 from nstr3d.system import process_space
 from nstr3d.training import presets

@@ -289,6 +289,25 @@ def test_textures_of_ply_are_read(tmp_path: Path) -> None:
     assert "texture sheet.png is not there" in notes[0]
 
 
+def test_faces_of_ply_keep_the_numbers_of_their_textures(tmp_path: Path) -> None:
+    """The first texture is missing, and a face names one that does not exist."""
+    save_image(tmp_path / "blue.png", np.broadcast_to(BLUE, (4, 4, 3)).copy())
+    head = "ply\nformat ascii 1.0\ncomment TextureFile lost.png\ncomment TextureFile blue.png\n"
+    head += "element vertex 4\n" + "".join(f"property float {axis}\n" for axis in "xyz")
+    head += "element face 2\nproperty list uchar int vertex_indices\n"
+    head += "property list uchar float texcoord\nproperty int texnumber\nend_header\n"
+    rows = "".join(f"{x} {y} {z}\n" for x, y, z in QUAD)
+    at = np.array([[0.7, 0.2, 0], [0.2, 0.7, 0]])
+    for first in (0, 5):
+        faces = f"3 0 1 2 6 0 0 1 0 1 1 {first}\n3 0 2 3 6 0 0 1 1 0 1 1\n"
+        (tmp_path / "two.ply").write_text(head + rows + faces)
+        paint, notes = read_paint(tmp_path / "two.ply")
+        assert paint is not None
+        assert "lost.png is not there" in notes[0]
+        assert "1 of its 2 parts, with 1 faces, have no colour" in notes[1]
+        np.testing.assert_allclose(NearestPaint(paint)(at), [[0.8] * 3, BLUE], atol=0.003)
+
+
 @pytest.mark.parametrize("scale", [1, 255])
 def test_colours_of_off_are_read(tmp_path: Path, scale: int) -> None:
     number = "{:.1f}" if scale == 1 else "{:.0f}"

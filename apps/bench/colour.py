@@ -24,8 +24,9 @@ from nstr3d.bench.tables import Measure, by_track, summary
 from nstr3d.cli.command import guarded
 from nstr3d.io import load_image
 from nstr3d.io.atomic import atomic_path
+from nstr3d.jobs.colouroptions import MeshColours
 from nstr3d.jobs.mesh import MeshJob, run
-from nstr3d.jobs.options import MeshColours, Output, Training
+from nstr3d.jobs.options import Output, Training
 from nstr3d.model.checkpoint import load
 from nstr3d.render.camera import Camera
 from nstr3d.render.opengl import import_pyrender

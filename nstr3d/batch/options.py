@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nstr3d.jobs.options import Colours, Extraction, Output, Parts, SurfaceJob, Training
+from nstr3d.jobs.colouroptions import Colours
+from nstr3d.jobs.options import Extraction, Output, Parts, SurfaceJob, Training
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # the output of a shape's worker

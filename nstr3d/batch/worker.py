@@ -30,9 +30,9 @@ from nstr3d.batch.store import filesystem, is_local
 from nstr3d.io import NoFacesError, load_mesh
 from nstr3d.io.atomic import check_readable, json_text
 from nstr3d.jobs.cloud import PointsJob, run_points
+from nstr3d.jobs.colouroptions import MeshColours
 from nstr3d.jobs.mesh import MeshJob, run
 from nstr3d.jobs.messages import memory_errors, sentence
-from nstr3d.jobs.options import MeshColours
 from nstr3d.jobs.stages import Listener, Outcome
 from nstr3d.system import forget_peak_memory, limit_memory, peak_memory, stop_signals
 

@@ -17,7 +17,7 @@ from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
 from nstr3d.io.image import encode_png
-from nstr3d.io.meshformats import COLOURED, encode_mesh_glb, fits_float32
+from nstr3d.io.meshformats import COLOURED, Extras, encode_mesh_glb, fits_float32
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.ranges import check_surface
 from nstr3d.model.exchange import (
@@ -170,7 +170,7 @@ def _save_textured(path: Path, mesh: Mesh, sdf: Sdf, up: Up, size: int) -> None:
     atlas = bake(sdf, mesh, size)
     normals, picture = vertex_normals(sdf, atlas.mesh), encode_png(atlas.picture)
     single = fits_float32(atlas.mesh)
-    data = encode_mesh_glb(atlas.mesh, single, normals, up, texture=(atlas.uv, picture))
+    data = encode_mesh_glb(atlas.mesh, single, Extras(normals, up=up, texture=(atlas.uv, picture)))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

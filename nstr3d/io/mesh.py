@@ -19,7 +19,7 @@ from nstr3d.io.errors import ContentError, NoFacesError
 from nstr3d.io.foreign import beam_notes, check_xaml
 from nstr3d.io.gltfscene import read_gltf
 from nstr3d.io.kinds import unread
-from nstr3d.io.meshformats import COLOURED, ENCODERS, fits_float32
+from nstr3d.io.meshformats import COLOURED, ENCODERS, Extras, fits_float32
 from nstr3d.io.obj import read_obj
 from nstr3d.io.off import read_off
 from nstr3d.io.plymesh import read_ply_mesh
@@ -114,7 +114,7 @@ def save_mesh(
             f"{path}: only {', '.join(COLOURED)} store colours, and need colours (v, 3) in [0, 1], "
             f"not {colours.shape}"
         )
-    data = encode(mesh, fits_float32(mesh), normals, up, colours)
+    data = encode(mesh, fits_float32(mesh), Extras(normals, colours, up))
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from nstr3d.io.gltf import encode_glb, placed_points, points_fit_float32
@@ -26,16 +28,21 @@ def fits_float32(mesh: Mesh) -> bool:
     return points_fit_float32(mesh.vertices)
 
 
-def encode_mesh_ply(
-    mesh: Mesh,
-    single: bool,
-    normals: np.ndarray | None = None,
-    up: Up = "y",
-    colours: np.ndarray | None = None,
-) -> bytes:
-    """Binary PLY with float32 coordinates if ``single``, float64 otherwise. Display RGB ``colours
-    (v, 3)`` in [0, 1] and ``normals (v, 3)`` are optional, of the vertices. PLY does not say which
-    axis is ``up``."""
+@dataclass(frozen=True)
+class Extras:
+    """What a mesh file may hold besides triangles: ``normals (v, 3)`` and display RGB ``colours (v,
+    3)`` in [0, 1] of the vertices, the axis that is ``up``, and a ``texture`` as `encode_glb` takes
+    it. A format leaves out what it cannot hold."""
+
+    normals: np.ndarray | None = None
+    colours: np.ndarray | None = None
+    up: Up = "y"
+    texture: tuple[np.ndarray, bytes] | None = None
+
+
+def _encode_ply(mesh: Mesh, single: bool, extras: Extras) -> bytes:
+    """Binary PLY with float32 coordinates if ``single``, float64 otherwise."""
+    normals, colours = extras.normals, extras.colours
     columns = dict(zip("xyz", mesh.vertices.astype("<f4" if single else "<f8").T))
     if normals is not None:
         columns |= dict(zip(("nx", "ny", "nz"), normals.astype("<f4").T))
@@ -47,13 +54,8 @@ def encode_mesh_ply(
     return encode_ply(vertex=table_of(columns), face=faces)
 
 
-def _encode_obj(
-    mesh: Mesh,
-    single: bool,
-    normals: np.ndarray | None,
-    up: Up,
-    colours: np.ndarray | None = None,
-) -> bytes:
+def _encode_obj(mesh: Mesh, single: bool, extras: Extras) -> bytes:
+    normals, colours = extras.normals, extras.colours
     text, faces = _lines("v {} {} {}\n", mesh.vertices, single), mesh.faces + 1
     if colours is not None:  # no standard, but what most programs read
         shades = _lines("{} {} {}\n", np.round(colours, 4), True)
@@ -66,13 +68,7 @@ def _encode_obj(
     return (text + _lines("f {}//{} {}//{} {}//{}\n", twice, single)).encode("ascii")
 
 
-def _encode_off(
-    mesh: Mesh,
-    single: bool,
-    normals: np.ndarray | None,
-    up: Up,
-    colours: np.ndarray | None = None,
-) -> bytes:
+def _encode_off(mesh: Mesh, single: bool, extras: Extras) -> bytes:
     header = f"OFF\n{len(mesh.vertices)} {len(mesh.faces)} 0\n"
     return (
         header
@@ -81,13 +77,7 @@ def _encode_off(
     ).encode("ascii")
 
 
-def _encode_stl(
-    mesh: Mesh,
-    single: bool,
-    normals: np.ndarray | None,
-    up: Up,
-    colours: np.ndarray | None = None,
-) -> bytes:
+def _encode_stl(mesh: Mesh, single: bool, extras: Extras) -> bytes:
     corners = mesh.corners
     if not single:  # binary STL has no doubles
         vertex = "vertex {} {} {}\n"
@@ -104,19 +94,12 @@ def _encode_stl(
     )
 
 
-def encode_mesh_glb(
-    mesh: Mesh,
-    single: bool,
-    normals: np.ndarray | None,
-    up: Up,
-    colours: np.ndarray | None = None,
-    texture: tuple[np.ndarray, bytes] | None = None,
-) -> bytes:
-    """GLB whose node turns the axis ``up`` upward. Display RGB ``colours (v, 3)``, ``normals (v,
-    3)`` and ``texture``, as `encode_glb` takes it, are optional."""
+def encode_mesh_glb(mesh: Mesh, single: bool, extras: Extras) -> bytes:
+    """GLB whose node turns the axis that is up upward."""
+    colours, texture = extras.colours, extras.texture
     vertices, placement = (mesh.vertices, np.eye(4)) if single else placed_points(mesh.vertices)
     turn = np.eye(4)
-    turn[:3, :3] = UPRIGHT[up]  # in glTF y is up
+    turn[:3, :3] = UPRIGHT[extras.up]  # in glTF y is up
     placement = turn @ placement
     # Without a material, viewers assume metal and show the mesh black.
     base = CLAY if colours is None and texture is None else (1.0, 1.0, 1.0)
@@ -132,14 +115,14 @@ def encode_mesh_glb(
         # The colours of glTF are linear; 16 bits keep dark ones apart.
         colours=None if colours is None else np.round(to_linear(colours) * 65535).astype(np.uint16),
         placement=None if plain else placement,
-        normals=normals,
+        normals=extras.normals,
         texture=texture,
     )
 
 
 COLOURED = ".ply", ".obj", ".glb"  # the formats that hold colours
 ENCODERS = {
-    ".ply": encode_mesh_ply,
+    ".ply": _encode_ply,
     ".obj": _encode_obj,
     ".stl": _encode_stl,
     ".off": _encode_off,

@@ -19,8 +19,8 @@ COORDINATES = ("s", "t"), ("u", "v"), ("texture_u", "texture_v"), ("s0", "t0"), 
 
 
 def paint_ply(path: Path, image: np.ndarray | None, notes: list[str]) -> list[PaintedPart]:
-    """The part of a PLY file with its colours; ``image`` takes the place of its textures. Raises
-    the errors of `read_ply_mesh`."""
+    """The parts of a PLY file with its colours; ``image`` takes the place of its textures, and a
+    texture that of all other colours. Raises the errors of `read_ply_mesh`."""
     tables, elements, comments = read_tables(path)
     whole = polygons_of(tables, path)
     kinds = {element.name: element for element in elements}
@@ -33,35 +33,44 @@ def paint_ply(path: Path, image: np.ndarray | None, notes: list[str]) -> list[Pa
     elif face is not None and len(face) == len(whole.counts):
         shades, source = np.repeat(face, whole.counts, axis=0), "faces"
     uv = _coordinates(tables, whole)
-    pictures = _pictures(path, comments, notes) if image is None else [image]
-    if uv is None or not pictures:
-        if pictures and image is None:
+    pictures: Sequence[np.ndarray | None] = (
+        _pictures(path, comments, notes) if image is None else [image]
+    )
+    if uv is None or all(picture is None for picture in pictures):
+        if any(picture is not None for picture in pictures) and image is None:
             notes.append("it names a texture but has no texture coordinates")
         if shades is None:
             shades = np.full((len(whole.corners), 3), BLANK)
         return [painted_part(whole, source, shades)]
-    return _textured(whole, tables, shades, checked_uv(uv, notes), pictures)
+    return _textured(whole, tables, shades, source, checked_uv(uv, notes), pictures)
 
 
 def _textured(
     whole: Polygons,
     tables: dict[str, Columns],
     shades: np.ndarray | None,
+    source: str,
     uv: np.ndarray,
-    pictures: Sequence[np.ndarray],
+    pictures: Sequence[np.ndarray | None],
 ) -> list[PaintedPart]:
-    """A part for each picture; the column texnumber of the faces chooses it."""
+    """A part for each picture, None for one that could not be read; the column texnumber of the
+    faces chooses it. Faces without a picture have the ``shades`` of the ``source``, or no
+    colour."""
     number = tables.get("face", {}).get("texnumber", (None, None))[0]
     if number is None or len(pictures) == 1:
-        return [painted_part(whole, "texture", shades, uv, pictures[0])]
-    parts = []
+        number = np.zeros(len(whole.counts))
+    parts, rest = [], np.ones(len(whole.counts), bool)
     for index, picture in enumerate(pictures):
         chosen = np.asarray(number) == index
-        rows = np.repeat(chosen, whole.counts)
-        piece = Polygons(whole.vertices, whole.corners[rows], whole.counts[chosen])
-        if chosen.any():
-            own = None if shades is None else shades[rows]
-            parts.append(painted_part(piece, "texture", own, uv[rows], picture))
+        if picture is not None and chosen.any():
+            rows, rest = np.repeat(chosen, whole.counts), rest & ~chosen
+            piece = Polygons(whole.vertices, whole.corners[rows], whole.counts[chosen])
+            parts.append(painted_part(piece, "texture", None, uv[rows], picture))
+    if rest.any():
+        rows = np.repeat(rest, whole.counts)
+        piece = Polygons(whole.vertices, whole.corners[rows], whole.counts[rest])
+        own = np.full((int(rows.sum()), 3), BLANK) if shades is None else shades[rows]
+        parts.append(painted_part(piece, source, own))
     return parts
 
 
@@ -102,9 +111,10 @@ def _coordinates(tables: dict[str, Columns], whole: Polygons) -> np.ndarray | No
     return None
 
 
-def _pictures(path: Path, comments: Sequence[str], notes: list[str]) -> list[np.ndarray]:
-    """The pictures that the comments TextureFile name."""
-    pictures = []
+def _pictures(path: Path, comments: Sequence[str], notes: list[str]) -> list[np.ndarray | None]:
+    """The pictures that the comments TextureFile name, None for each that cannot be read: the faces
+    count them all."""
+    pictures: list[np.ndarray | None] = []
     for comment in comments:
         key, _, name = comment.partition(" ")
         if key.lower() != "texturefile":
@@ -112,11 +122,13 @@ def _pictures(path: Path, comments: Sequence[str], notes: list[str]) -> list[np.
         place = path.parent / name.strip().replace("\\", "/")
         if not place.is_file():
             notes.append(f"its texture {name.strip()} is not there")
+            pictures.append(None)
             continue
         try:
             pictures.append(texels(place))
         except ValueError:
             notes.append(f"its texture {name.strip()} could not be read")
+            pictures.append(None)
     return pictures
 
 

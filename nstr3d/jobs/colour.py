@@ -15,9 +15,10 @@ from nstr3d.fields.base import Field
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.paint import sample_paint
 from nstr3d.io.paint import Paint
+from nstr3d.jobs.colouroptions import Colours
 from nstr3d.jobs.fitting import Placed
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import Colours, Training
+from nstr3d.jobs.options import Training
 from nstr3d.sdf import Sdf
 from nstr3d.signals.ratios import psnr
 from nstr3d.training.fit import fit

@@ -28,10 +28,11 @@ from nstr3d.io.interop import as_cloud, as_mesh
 from nstr3d.io.paintfile import paint_of, read_paint
 from nstr3d.jobs.cloud import first_surface, points_warnings
 from nstr3d.jobs.colour import Shades, away_warnings, fit_colours, unknown_warnings
+from nstr3d.jobs.colouroptions import Colours, MeshColours
 from nstr3d.jobs.fitting import Placed, draw_samples, new_field, objective_of
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
-from nstr3d.jobs.options import Colours, MeshColours, Parts, Training
+from nstr3d.jobs.options import Parts, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
 from nstr3d.jobs.signal import fit_values
 from nstr3d.jobs.signaloptions import SignalJob

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from nstr3d.jobs.colouroptions import Colours, MeshColours
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.ranges import (
     LARGEST_COUNT,
@@ -212,46 +213,6 @@ class Parts:
         if not (self.open or self.thickness):
             return None
         return lambda bounds: self.thickness or SHEET_CELLS * cell * float(bounds.extent.max())
-
-
-@dataclass(frozen=True)
-class Colours:
-    """Whether the colours of a file are fitted, and how."""
-
-    colour: Literal["auto", "off"] = "auto"
-    """auto: fit the colours of the file, if it has any: of points, vertices, faces, materials or
-    textures. off: leave them out."""
-    colour_params: int | None = None
-    """Budget of learned parameters of the colours, in addition to those of the shape; half of the
-    shape's by default."""
-
-    def __post_init__(self):
-        check_choice(self, "colour", ("auto", "off"))
-        check_positive(self, "colour_params")
-        check_range(self, colour_params=(1, LARGEST_COUNT))
-        if self.colour == "off" and self.colour_params:
-            text = "<colour> off leaves the colours out; leave out <colour_params>."
-            raise ValueError(Message(text))
-
-    def budget(self, training: Training) -> int:
-        """The number of learned parameters of the colours beside a shape with ``training``."""
-        from nstr3d.training.presets import PRESETS
-
-        return self.colour_params or (training.params or PRESETS[training.preset].params) // 2
-
-
-@dataclass(frozen=True)
-class MeshColours(Colours):
-    """Whether the colours of a mesh are fitted, and how."""
-
-    texture: Path | None = None
-    """A picture to take the colours from, by the texture coordinates of the file, in place of the
-    textures that the file names."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        if self.colour == "off" and self.texture:
-            raise ValueError(Message("<colour> off leaves the colours out; leave out <texture>."))
 
 
 @dataclass(frozen=True)

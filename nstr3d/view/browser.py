@@ -15,11 +15,12 @@ import torch
 
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.io.interop import to_trimesh
-from nstr3d.io.light import to_linear
+from nstr3d.io.meshformats import Extras, encode_mesh_glb
 from nstr3d.render.camera import Camera
 from nstr3d.render.contours import cap, contour_colours, contours, cut
 from nstr3d.render.traced import GREY
 from nstr3d.sdf import Sdf
+from nstr3d.surface.vertices import vertex_normals
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Box, Mesh, Up
@@ -239,9 +240,10 @@ class Page:
             return f"{note}; error from violet, 0, to yellow, {limit:.3g}"
         side = "double" if now.plane is not None else "front"
         paint = None if now.wireframe else shape.colours(part)
-        if paint is not None:  # the page takes the colours of vertices for linear light
+        if paint is not None:
             placed = Mesh(vertices.astype(np.float64), part.faces)
-            self.server.scene.add_mesh_trimesh(name, to_trimesh(placed, to_linear(paint)))
+            extras = Extras(vertex_normals(shape.sdf(), part), paint)
+            self.server.scene.add_glb(name, encode_mesh_glb(placed, True, extras))
             return note
         self.server.scene.add_mesh_simple(
             name, vertices, faces, color=CLAY, wireframe=now.wireframe, side=side
