@@ -379,7 +379,13 @@ def test_a_request_that_makes_no_sense_fails_at_once(tmp_path):
     ],
 )
 def test_a_report_is_plain_json_or_its_shape_fails(tmp_path, monkeypatch, figure, status, reason):
-    answer = {"status": "done", "error": None, "key": "", "report": {"figure": figure}}
+    answer = {
+        "status": "done",
+        "error": None,
+        "key": "",
+        "beside": "",
+        "report": {"figure": figure},
+    }
     monkeypatch.setattr(worker, "fit_shape", lambda request: answer)
     monkeypatch.setattr(worker.os, "dup2", lambda log, stream: None)
     said = json.loads(worker._answer(request_in(tmp_path)))

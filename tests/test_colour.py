@@ -27,7 +27,7 @@ from nstr3d.render.traced import RenderConfig, render
 from nstr3d.surface.vertices import vertex_colours
 from nstr3d.training.losses import ValueObjective
 from nstr3d.training.presets import sized_colours
-from nstr3d.types import Mesh
+from nstr3d.types import Mesh, PointCloud
 
 RED, BLUE = (0.8, 0.2, 0.2), (0.2, 0.3, 0.9)
 
@@ -259,6 +259,16 @@ def test_the_colours_of_points_are_fitted(tmp_path: Path) -> None:
         tmp_path / "ball.xyz", steps=5, params=12000, pool=20_000, colour="off"
     )
     assert direct.colour_field is None
+
+
+def test_few_points_are_not_learnt_by_heart() -> None:
+    at = np.random.default_rng(0).standard_normal((2000 + 500, 3))
+    at /= np.linalg.norm(at, axis=1, keepdims=True)
+    known, asked = at[:2000], at[2000:]
+    cloud = PointCloud(known, known, colours=shade(known))
+    fit = nstr3d.fit_points(cloud, steps=5, params=12_000, pool=20_000, colour_params=20_000)
+    # Trained on the points alone, this field is off by 0.08.
+    assert np.sqrt(np.mean((fit.colour(asked) - shade(asked)) ** 2)) < 0.03
 
 
 def test_a_stop_while_colours_are_fitted_stops_the_run(

@@ -27,6 +27,8 @@ from nstr3d.jobs.publishing import FILES
 from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
 
+NOTHING = {"key": "", "beside": "", "report": {}, "peak_memory": None}  # of a worker that is gone
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -73,7 +75,7 @@ def attempt(task: Task, slot: Slot) -> dict[str, Any]:
                 continue
             store = open_store(task.out)
             if answer["status"] == "same":
-                renewed = _renew_report(store, task, answer["key"])
+                renewed = _renew_report(store, task, answer)
                 if renewed is not None:
                     return renewed
                 task, number = replace(task, known_key=""), 0
@@ -88,7 +90,7 @@ def report_loss(task: Task, reason: str) -> dict[str, Any]:
 
     ``reason`` becomes the report's error. Raises OSError if the data set cannot be written.
     """
-    answer = {"status": "killed", "error": reason, "key": "", "report": {}, "peak_memory": None}
+    answer = {"status": "killed", "error": reason} | NOTHING
     report = _report(task, answer, task.rules.attempts, 0.0)
     with scratch_folder() as scratch:
         publish(open_store(task.out), task, scratch, report)
@@ -150,20 +152,19 @@ def _ask(task: Task, slot: Slot, scratch: Path) -> dict[str, Any]:
         "options": asdict(task.options),
         "memory": task.rules.memory,
     }
-    answer = {"key": "", "report": {}, "peak_memory": None}
     if task.shape.fault:
-        return answer | {"status": "failed", "error": task.shape.fault}
+        return NOTHING | {"status": "failed", "error": task.shape.fault}
     try:
         return slot.ask(request, task.rules.timeout)
     except TimeoutError:
-        return answer | {
+        return NOTHING | {
             "status": "timeout",
             "error": f"it took longer than {task.rules.timeout:g} s{_last_stage(scratch)}",
         }
     except Died as death:
         if slot.cancelled.is_set():
             raise Cancelled from None
-        return answer | {
+        return NOTHING | {
             "status": "killed" if death.killed else "crashed",
             "error": f"{death}{_last_stage(scratch)}",
         }
@@ -193,7 +194,7 @@ def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float
             "path": task.shape.place,
             "key": answer["key"],
             "config": task.options.digest,
-            "stamp": task.shape.stamp,
+            "stamp": task.shape.stamp + answer["beside"],
             "attempts": attempts,
             "seconds": seconds,
             "peak_memory": answer["peak_memory"],
@@ -203,8 +204,8 @@ def _report(task: Task, answer: Mapping[str, Any], attempts: int, seconds: float
     }
 
 
-def _renew_report(store: Store, task: Task, key: str) -> dict[str, Any] | None:
-    """Updates the existing report of a shape whose file has a new stamp but the same content.
+def _renew_report(store: Store, task: Task, answer: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Updates the existing report of a shape whose files have new stamps but the same content.
 
     The report also gets the current key, because an earlier version may have computed another one.
     Returns None if there is no such report any more; the shape has to be fitted then.
@@ -215,9 +216,9 @@ def _renew_report(store: Store, task: Task, key: str) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     now = {
-        "stamp": task.shape.stamp,
+        "stamp": task.shape.stamp + answer["beside"],
         "path": task.shape.place,
-        "key": key,
+        "key": answer["key"],
         "config": task.options.digest,
     }
     report["batch"] |= now

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from nstr3d.batch.attempt import Rules, Task
+from nstr3d.batch.beside import is_current
 from nstr3d.batch.catalogue import Catalogue, Known
 from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots
 from nstr3d.batch.lock import working_on
@@ -217,7 +218,7 @@ def _task(
         return Task(shape, out, job.options, job.rules)
     if lost:
         return Task(shape, out, job.options, job.rules, replaces=True)
-    if known.config == job.options.digest and known.stamp == shape.stamp:
+    if known.config == job.options.digest and is_current(known.stamp, shape.stamp, shape.place):
         return None
     return Task(shape, out, job.options, job.rules, known.key, replaces=True)
 

@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,11 +25,13 @@ from typing import Any
 
 import torch
 
+from nstr3d.batch.beside import is_below, name_of, stamps
 from nstr3d.batch.options import LOG, ShapeOptions, key_of
 from nstr3d.batch.shapes import CLOUDS
 from nstr3d.batch.store import filesystem, is_local
 from nstr3d.io import NoFacesError, load_mesh
 from nstr3d.io.atomic import check_readable, json_text
+from nstr3d.io.companions import companions
 from nstr3d.jobs.cloud import PointsJob, run_points
 from nstr3d.jobs.colouroptions import MeshColours
 from nstr3d.jobs.mesh import MeshJob, run
@@ -46,7 +49,8 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
 
     ``request`` holds ``place``, ``scratch``, ``known_key``, ``options`` (a dict, see
     `ShapeOptions.from_dict`) and ``memory`` (bytes, or None for no limit). The answer holds
-    ``status``, ``error``, ``key`` and the job's ``report``. The status is "done", "failed", or
+    ``status``, ``error``, ``key``, the lines of the stamp for files ``beside`` the shape's, and the
+    job's ``report``. The status is "done", "failed", or
     "same" if the shape's key equals ``known_key``; nothing is fitted then. Errors are returned as
     status "failed", not raised.
     """
@@ -55,13 +59,16 @@ def fit_shape(request: dict[str, Any]) -> dict[str, Any]:
     path = Path(request["place"])
     try:
         limit_memory(request["memory"])
-        path = _fetch(request["place"], scratch)
-        digest = _digest(path)
+        colours = options.colours.colour != "off"
+        path = _fetch(request["place"], scratch, colours)
+        beside = companions(path, colours)
+        answer["beside"] = stamps(request["place"], [name_of(each, path) for each in beside])
+        digest = _digest((path, *beside))
         answer["key"] = key_of(digest, path.suffix, options)
         if request["known_key"] == answer["key"]:
             return answer | {"status": "same"}
         with memory_errors():
-            outcome = _fit(path, scratch / "out", options, None if _buffers(path) else digest)
+            outcome = _fit(path, scratch / "out", options, None if beside else digest)
         return answer | {"status": "done", "report": outcome.report}
     except EXPECTED as error:
         answer["error"] = sentence(error)
@@ -97,10 +104,11 @@ def _has_no_faces(path: Path) -> bool:
     return False
 
 
-def _fetch(place: str, scratch: Path) -> Path:
+def _fetch(place: str, scratch: Path, colours: bool) -> Path:
     """The local path of a shape's file.
 
-    A file behind a URL is downloaded, with the buffer files that a glTF names, into ``scratch``.
+    A file behind a URL is downloaded into ``scratch``, with the files that it names and that lie in
+    its folder or below.
     """
     if is_local(place):
         path = Path(place)
@@ -111,41 +119,25 @@ def _fetch(place: str, scratch: Path) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / remote.rpartition("/")[2]
     fs.get_file(remote, str(path))
-    for name in _buffers(path):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        fs.get_file(f"{remote.rpartition('/')[0]}/{name}", str(folder / name))
+    tried: set[str] = set()
+    while new := {name_of(each, path) for each in companions(path, colours)} - tried:
+        for name in filter(is_below, new):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(OSError):  # the reader says what it lacks
+                fs.get_file(f"{remote.rpartition('/')[0]}/{name}", str(folder / name))
+        tried |= new
     return path
 
 
-def _digest(path: Path) -> str:
-    """The SHA-256 of a shape's file followed by the buffer files that a glTF names."""
+def _digest(parts: Iterable[Path]) -> str:
+    """The SHA-256 of files, one after the other; those that are not there count as empty."""
     digest = hashlib.sha256()
-    for part in (path, *(path.parent / name for name in _buffers(path))):
-        with open(part, "rb") as file:
-            while block := file.read(CHUNK):
-                digest.update(block)
+    for part in parts:
+        if part.is_file():
+            with open(part, "rb") as file:
+                while block := file.read(CHUNK):
+                    digest.update(block)
     return digest.hexdigest()
-
-
-def _buffers(path: Path) -> list[str]:
-    """The relative paths of the buffer files that a .gltf file names.
-
-    The list is empty for another format or a damaged file. Paths out of the folder are omitted.
-    """
-    if path.suffix.lower() != ".gltf":
-        return []
-    try:
-        names = [
-            buffer.get("uri", "data:")
-            for buffer in json.loads(path.read_bytes()).get("buffers", [])
-        ]
-    except (ValueError, AttributeError, TypeError):
-        return []
-    return [
-        name
-        for name in names
-        if not name.startswith("data:") and ".." not in name and not os.path.isabs(name)
-    ]
 
 
 def _work(requests: queue.SimpleQueue, replies: Any, fraction: float) -> None:
@@ -185,7 +177,7 @@ def _answer(request: dict[str, Any]) -> str:
 
 
 def _failure(reason: str | None = None) -> dict[str, Any]:
-    return {"status": "failed", "error": reason, "key": "", "report": {}}
+    return {"status": "failed", "error": reason, "key": "", "beside": "", "report": {}}
 
 
 def _describe(error: Exception) -> str:

@@ -16,6 +16,7 @@ OPTIONS = {
     "-blendu": 1, "-blendv": 1, "-boost": 1, "-mm": 2, "-o": 3, "-s": 3, "-t": 3, "-texres": 1,
     "-clamp": 1, "-bm": 1, "-imfchan": 1, "-type": 1, "-cc": 1,
 }  # fmt: skip
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _with_map(material: Material, words: list[str], folder: Path) -> Material:
         option = rest.pop(0).lower()
         values: list[str] = []
         while rest[1:] and len(values) < OPTIONS[option]:  # the last word is the file
-            if option in ("-o", "-s", "-t") and not re.fullmatch(r"[-+.\deE]+", rest[0]):
+            if option in ("-o", "-s", "-t") and not NUMBER.fullmatch(rest[0]):
                 break
             values.append(rest.pop(0))
         given[option] = values

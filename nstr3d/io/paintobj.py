@@ -99,14 +99,19 @@ def _materials(path: Path, libraries: Sequence[str], notes: list[str]) -> dict[s
     """The materials of all files that the lines ``libraries`` name."""
     result: dict[str, Material] = {}
     for line in dict.fromkeys(libraries):
-        names = [line] if (path.parent / line).is_file() else line.split()
-        for name in names:
-            place = path.parent / name.strip('"').replace("\\", "/")
+        for place in library_places(path, line):
             if place.is_file():
                 result = read_materials(place, notes) | result
             else:
-                notes.append(f"its materials are in {name}, which is not there")
+                notes.append(f"its materials are in {place.name}, which is not there")
     return result
+
+
+def library_places(path: Path, line: str) -> list[Path]:
+    """The places of the files that a ``line`` mtllib names: one whose name may have blanks, if it
+    is there, or several."""
+    names = [line] if (path.parent / line).is_file() else line.split()
+    return [path.parent / name.strip('"').replace("\\", "/") for name in names]
 
 
 def _parts(

@@ -12,8 +12,11 @@ import numpy as np
 import torch
 
 from nstr3d.fields.base import Field
+from nstr3d.fields.nstr import NstrConfig
+from nstr3d.geometry.cloud.shades import between
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.paint import sample_paint
+from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io.paint import Paint
 from nstr3d.jobs.colouroptions import Colours
 from nstr3d.jobs.fitting import Placed
@@ -21,16 +24,19 @@ from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import Training
 from nstr3d.sdf import Sdf
 from nstr3d.signals.ratios import psnr
+from nstr3d.training.detail import suited_colours
 from nstr3d.training.fit import fit
 from nstr3d.training.losses import ValueObjective
-from nstr3d.training.presets import COLOUR_STEPS, sized_colours
-from nstr3d.types import PointCloud, Samples
+from nstr3d.training.presets import COLOUR_STEPS, PRESETS, sized_colours
+from nstr3d.types import Mesh, PointCloud, Samples
 
 HELD_OUT = 50_000  # surface samples that are measured and not trained on, at most a tenth
 DRAWN = COLOUR_STEPS.pool + HELD_OUT
 FEWEST = 100  # coloured points on the surface, with which a field can be trained
 AWAY = 0.01  # sides of the box; paint that is farther from the fitted surface is not on it
 POOR = 20.0  # dB; a worse ratio is told
+SPARSE = 30_000  # scattered points, of which fewer are learnt by heart, and not between them
+FILLERS = 100_000  # interpolated samples that are added to them, a quarter of all
 HIDDEN = 0.02  # share of the paint that may be off the fitted surface without a warning
 
 
@@ -99,11 +105,13 @@ def away_warnings(coloured: Coloured) -> list[str]:
 @dataclass(frozen=True)
 class Shades:
     """World ``points (n, 3)`` on or near a surface, their display ``colours (n, 3)``, and a few
-    words on where the colours were."""
+    words on where the colours were. ``scattered`` points are all there is of the colours; others
+    were drawn from a painted surface."""
 
     points: np.ndarray
     colours: np.ndarray
     source: str
+    scattered: bool = False
 
     @staticmethod
     def of_paint(paint: Paint, seed: int) -> Shades:
@@ -121,7 +129,7 @@ class Shades:
         which = np.random.default_rng([seed, 5]).permutation(np.flatnonzero(known))[:DRAWN]
         if not len(which) or np.ptp(cloud.colours[which]) < 1 / 255:
             return None
-        return Shades(cloud.points[which], cloud.colours[which], "points")
+        return Shades(cloud.points[which], cloud.colours[which], "points", scattered=True)
 
 
 def fit_colours(
@@ -153,8 +161,11 @@ def fit_colours(
     if half:
         known = np.concatenate([known, 2 * unit[on][held:] - known])
         trained_on = np.concatenate([trained_on, trained_on])
+    size = _sized(options, training, placed, known, trained_on)
+    count = len(known)
+    if shades.scattered and count < SPARSE:
+        known, trained_on = _filled(known, trained_on, distance.mesh, seed)
     pool = Samples(*(torch.tensor(each, dtype=torch.float32) for each in (known, trained_on)))
-    size = sized_colours(options.budget(training), placed.vicinity)
     generator = torch.Generator().manual_seed(seed)
     field = size.build(3, 3, near=placed.vicinity, generator=generator).to(device)
     config = replace(COLOUR_STEPS, seed=seed, batch=min(COLOUR_STEPS.batch, len(pool)))
@@ -164,7 +175,30 @@ def fit_colours(
         shades.source,
         (points[:held], colours[:held]),
         1 - len(on) / len(far),
-        len(pool),
+        count,
         time.perf_counter() - started,
         trained.interrupted,
+    )
+
+
+def _sized(
+    options: Colours, training: Training, placed: Placed, points: np.ndarray, colours: np.ndarray
+) -> NstrConfig:
+    """The field of as many parameters as ``options`` ask for, or as the detail asks for."""
+    if options.colour_params:
+        return sized_colours(options.colour_params, placed.vicinity)
+    most = training.params or PRESETS[training.preset].params
+    return suited_colours(most, placed.vicinity, points, colours)
+
+
+def _filled(
+    points: np.ndarray, colours: np.ndarray, surface: Mesh, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Repeated ``points (n, 3)`` with their ``colours``, and, a quarter of all, places of the
+    ``surface`` between them with interpolated colours."""
+    places, _ = sample_surface(surface, FILLERS, np.random.default_rng([seed, 6]))
+    times = math.ceil(3 * FILLERS / len(points))
+    return (
+        np.concatenate([*[points] * times, places]),
+        np.concatenate([*[colours] * times, between(points, colours, places)]),
     )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.ranges import LARGEST_COUNT, check_choice, check_positive, check_range
-
-if TYPE_CHECKING:
-    from nstr3d.jobs.options import Training
 
 
 @dataclass(frozen=True)
@@ -21,8 +18,8 @@ class Colours:
     """auto: fit the colours of the file, if it has any: of points, vertices, faces, materials or
     textures. off: leave them out."""
     colour_params: int | None = None
-    """Budget of learned parameters of the colours, in addition to those of the shape; half of the
-    shape's by default."""
+    """Budget of learned parameters of the colours, in addition to those of the shape; by default
+    an eighth of the shape's to as many, by the detail of the colours."""
 
     def __post_init__(self):
         check_choice(self, "colour", ("auto", "off"))
@@ -31,12 +28,6 @@ class Colours:
         if self.colour == "off" and self.colour_params:
             text = "<colour> off leaves the colours out; leave out <colour_params>."
             raise ValueError(Message(text))
-
-    def budget(self, training: Training) -> int:
-        """The number of learned parameters of the colours beside a shape with ``training``."""
-        from nstr3d.training.presets import PRESETS
-
-        return self.colour_params or (training.params or PRESETS[training.preset].params) // 2
 
 
 @dataclass(frozen=True)
