@@ -24,6 +24,8 @@ import sys
 import numpy as np
 from pathlib import Path
 from nstr3d.io import load_mesh
+from nstr3d.geometry.mesh.paint import NearestPaint
+from nstr3d.io.paintfile import read_paint
 from nstr3d.view.scene import Curves, Shape
 from nstr3d.types import Polylines
 from nstr3d.view.window import Window
@@ -46,6 +48,9 @@ with Window([Shape("torus", mesh)], [curves], mesh, (400, 320)) as window:
     window.window.get_view_control().rotate(200.0, 60.0)
     shots["turned"] = window.capture()
     window.screenshot()
+paint = NearestPaint(read_paint(folder / "red.ply")[0])
+with Window([Shape("red", mesh, paint=paint)], size=(400, 320)) as window:
+    shots["red"] = window.capture()
 np.savez(folder / "shots.npz", eye=eye, target=target, **shots)
 """
 
@@ -55,6 +60,8 @@ np.savez(folder / "shots.npz", eye=eye, target=target, **shots)
 def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) -> None:
     mesh = torus(48, 24)
     save_mesh(tmp_path / "torus.ply", mesh)
+    shades = np.where(mesh.vertices[:, :1] > 0, (1.0, 0.0, 0.0), (0.8, 0.0, 0.0))
+    save_mesh(tmp_path / "red.ply", mesh, shades)
     read, write = os.pipe()
     display = subprocess.Popen(
         ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"],
@@ -82,7 +89,7 @@ def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) ->
         assert (drawn & expected).sum() / (drawn | expected).sum() > 0.98
         red = (shots["lines"] * (1, -1, -1)).sum(axis=2) > 0.5
         assert 20 < red.sum() < 4000
-        names = [name for name in shots.files if name not in ("eye", "target")]
+        names = [name for name in shots.files if name not in ("eye", "target", "red")]
         pictures = [shots[name] for name in names]
         assert all(np.abs(a - b).max() > 0.05 for a, b in pairwise(pictures[1:]))
         # The scale is at the left edge, yellow above, and stays when the view turns.
@@ -93,6 +100,9 @@ def test_the_window_shows_the_silhouette_that_the_tracer_sees(tmp_path: Path) ->
             top, bottom = strip[coloured[2]], strip[coloured[-3]]
             assert top[0] > 0.8 > 0.4 > top[2]
             assert bottom[2] > bottom[1]
+        drawn = (np.abs(shots["red"] - 0.93) > 2 / 255).any(axis=2)
+        assert 0.9 < drawn.sum() / expected.sum() < 1.1
+        assert (shots["red"] * (1, -1, -1)).sum(axis=2)[drawn].mean() > 0.3
     assert (tmp_path / "view-1.png").exists()
 
 

@@ -26,6 +26,7 @@ from nstr3d.training.fit import Fit, Progress
 from nstr3d.types import Box, Mesh, Up
 from nstr3d.view.controls import Controls, Settings
 from nstr3d.view.legend import Scale, picture
+from nstr3d.view.painting import paint_finely
 from nstr3d.view.scene import (
     Curves,
     Shape,
@@ -239,10 +240,9 @@ class Page:
             self.controls.legend.image = np.round(255 * image).astype(np.uint8)
             return f"{note}; error from violet, 0, to yellow, {limit:.3g}"
         side = "double" if now.plane is not None else "front"
-        paint = None if now.wireframe else shape.colours(part)
-        if paint is not None:
-            placed = Mesh(vertices.astype(np.float64), part.faces)
-            extras = Extras(vertex_normals(shape.sdf(), part), paint)
+        if not now.wireframe and (coloured := _coloured(shape, part)) is not None:
+            drawn, extras = coloured
+            placed = Mesh(self._place(drawn.vertices).astype(np.float64), drawn.faces)
             self.server.scene.add_glb(name, encode_mesh_glb(placed, True, extras))
             return note
         self.server.scene.add_mesh_simple(
@@ -318,3 +318,12 @@ def import_viser() -> Any:
             "The page in the browser needs viser: pip install 'nstr3d[viewer]'."
         ) from error
     return viser
+
+
+def _coloured(shape: Shape, part: Mesh) -> tuple[Mesh, Extras] | None:
+    """What is drawn of ``part`` of a shape with colours; None for one without."""
+    if shape.paint is not None:
+        fine, normals, colours = paint_finely(part, shape.paint)
+        return fine, Extras(normals, colours)
+    colours = shape.colours(part)
+    return None if colours is None else (part, Extras(vertex_normals(shape.sdf(), part), colours))

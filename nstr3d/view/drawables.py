@@ -10,9 +10,10 @@ from nstr3d.geometry.mesh.normals import corner_normals
 from nstr3d.types import Mesh
 
 
-def drawable(open3d: Any, mesh: Mesh) -> Any:
-    """An Open3D mesh with a separate vertex for each face corner. Its `corner_normals` keep sharp
-    edges sharp and shade other edges smoothly."""
+def drawable(open3d: Any, mesh: Mesh, normals: np.ndarray | None = None) -> Any:
+    """An Open3D mesh with a separate vertex for each face corner, with the ``normals (3 f, 3)`` of
+    the corners. By default they are `corner_normals`, which keep sharp edges sharp and shade other
+    edges smoothly."""
     result = open3d.geometry.TriangleMesh(
         open3d.utility.Vector3dVector(mesh.corners.reshape(-1, 3)),
         open3d.utility.Vector3iVector(
@@ -20,7 +21,8 @@ def drawable(open3d: Any, mesh: Mesh) -> Any:
         ),
     )
     result.compute_triangle_normals()  # Open3D lights a mesh only if it has triangle normals
-    result.vertex_normals = open3d.utility.Vector3dVector(corner_normals(mesh).reshape(-1, 3))
+    normals = corner_normals(mesh).reshape(-1, 3) if normals is None else normals
+    result.vertex_normals = open3d.utility.Vector3dVector(normals)
     return result
 
 

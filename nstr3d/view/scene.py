@@ -14,6 +14,7 @@ from torch import Tensor
 from nstr3d.fields.base import Field
 from nstr3d.fields.nstr import Nstr
 from nstr3d.geometry.mesh.distance import MeshDistance
+from nstr3d.geometry.mesh.paint import NearestPaint
 from nstr3d.render.colours import colour_map
 from nstr3d.sdf import Sdf, from_field
 from nstr3d.surface.extract import extract_mesh
@@ -35,15 +36,20 @@ def literal(text: str) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """A surface to show, in world units. ``fit`` is the model of the surface, if there is one."""
+    """A surface to show, in world units. ``fit`` is the model of the surface, if there is one, and
+    ``paint`` the colours of a mesh, if it has any."""
 
     name: str
     mesh: Mesh
     fit: Fit | None = None
+    paint: NearestPaint | None = None
 
     def sdf(self) -> Sdf:
         """The signed distance of the surface in world units."""
-        return MeshDistance(self.mesh).sdf() if self.fit is None else self.fit.sdf()
+        if self.fit is not None:
+            return self.fit.sdf()
+        sdf = MeshDistance(self.mesh).sdf()
+        return sdf if self.paint is None else replace(sdf, paint=self.paint.colour)
 
     def colours(self, mesh: Mesh) -> np.ndarray | None:
         """Display RGB ``(v, 3)`` of the vertices of ``mesh``, a level set of the model; None if

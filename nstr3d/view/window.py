@@ -22,6 +22,7 @@ from nstr3d.system import Message, prepare_opengl
 from nstr3d.types import Box, Mesh, Up
 from nstr3d.view.drawables import drawable, painted
 from nstr3d.view.legend import GREY, Legend, Scale
+from nstr3d.view.painting import paint_finely
 from nstr3d.view.scene import Curves, Shape, box_of, error_colours, joint_box
 
 CLAY, SLATE, INK = (0.70, 0.66, 0.61), (0.40, 0.50, 0.63), (0.13, 0.25, 0.45)
@@ -99,7 +100,7 @@ class Window:
         self.showing, self.view = Showing(), view
         self.up: Up = up
         self.meshes = [drawable(self.open3d, shape.mesh) for shape in shapes]
-        self.paints = [shape.colours(shape.mesh) for shape in shapes]
+        self.coloured = [self._coloured(shape) for shape in shapes]
         self.errors: list[np.ndarray] | None = None
         self.limit = 0.0  # the error of the last colour
         self.legend: Legend | None = None
@@ -299,11 +300,24 @@ class Window:
         width = max((mesh.bounds.diagonal for mesh in meshes), default=0.0) * GAP * 0.7
         return [right * width * n for n in range(len(self.shapes) + 1)]
 
+    def _coloured(self, shape: Shape) -> tuple[Any, Mesh, np.ndarray] | None:
+        """What is drawn of a shape with colours: the `drawable` of a mesh, the mesh and the colours
+        of its vertices. None for a shape without."""
+        if shape.paint is not None:
+            fine, normals, colours = paint_finely(shape.mesh, shape.paint)
+            return drawable(self.open3d, fine, normals), fine, colours
+        colours = shape.colours(shape.mesh)
+        return None if colours is None else (drawable(self.open3d, shape.mesh), shape.mesh, colours)
+
     def _geometries(self) -> list[Any]:
         places, result = self._places(), []
+        wrong = self.errors is not None and self.showing.error
         for index, (mesh, place) in enumerate(zip(self.meshes, places)):
-            wrong = self.errors is not None and self.showing.error
-            colours = self.errors[index] if wrong else self.paints[index]  # type: ignore[index]
+            coloured = self.coloured[index]
+            if coloured is not None and not wrong and not self.showing.wireframe:
+                result.append(painted(self.open3d, *coloured, CLAY, place))
+                continue
+            colours = self.errors[index] if wrong else None  # type: ignore[index]
             result.append(painted(self.open3d, mesh, self.shapes[index].mesh, colours, CLAY, place))
         if self.reference is not None and self.showing.input == 1:
             wires = self.open3d.geometry.LineSet.create_from_triangle_mesh(
