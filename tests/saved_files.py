@@ -23,8 +23,9 @@ import numpy as np
 import torch
 from oracles import sphere
 
+from nstr3d.batch.job import BatchJob
 from nstr3d.batch.options import ShapeOptions
-from nstr3d.batch.run import BatchJob, run_batch
+from nstr3d.batch.run import run_batch
 from nstr3d.fields.base import Field
 from nstr3d.fields.baselines.finer import FinerConfig
 from nstr3d.fields.baselines.fourier import FourierConfig

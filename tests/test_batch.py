@@ -24,13 +24,14 @@ from quick import changed
 
 from nstr3d.batch import shapes as shapes_module
 from nstr3d.batch import worker
-from nstr3d.batch.attempt import Rules, Task, publish
+from nstr3d.batch.attempt import Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, Catalogue, Known, row_of, select
 from nstr3d.batch.engines import RayEngine, local_slots, packed
+from nstr3d.batch.job import BatchJob, Rules
 from nstr3d.batch.lock import meet, working_on
 from nstr3d.batch.options import ShapeOptions, key_of
 from nstr3d.batch.overview import OVERVIEW, save_overview
-from nstr3d.batch.run import BatchJob, Standing, _lost
+from nstr3d.batch.run import Standing, _lost
 from nstr3d.batch.shapes import ShapeFile, describe_unread, find_shapes, in_shard, printable
 from nstr3d.batch.store import Bucket, Folder, open_store
 from nstr3d.batch.worker import fit_shape

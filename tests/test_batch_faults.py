@@ -29,8 +29,9 @@ from quick import changed
 from nstr3d import load
 from nstr3d.batch import options, worker
 from nstr3d.batch.catalogue import CATALOGUE, select
+from nstr3d.batch.job import BatchJob
 from nstr3d.batch.options import ShapeOptions, key_of
-from nstr3d.batch.run import BatchJob, Standing, run_batch
+from nstr3d.batch.run import Standing, run_batch
 from nstr3d.batch.slot import Cancelled, Slot
 from nstr3d.io import save_mesh
 from nstr3d.jobs.stages import Interrupted

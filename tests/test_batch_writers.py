@@ -18,8 +18,9 @@ from shards import names, report, write_shard
 
 from nstr3d.batch import catalogue as catalogues
 from nstr3d.batch import lock
-from nstr3d.batch.attempt import Rules, Task, publish
+from nstr3d.batch.attempt import Task, publish
 from nstr3d.batch.catalogue import CATALOGUE, REPORT, Catalogue, select
+from nstr3d.batch.job import Rules
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.store import Bucket, open_store, replace_files

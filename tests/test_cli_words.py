@@ -1,5 +1,8 @@
 """``nstr3d fit`` takes the options of the fitted file's kind, wherever the file name stands."""
 
+from itertools import pairwise
+from pathlib import Path
+
 import pytest
 
 from nstr3d.cli import command as cli
@@ -116,6 +119,25 @@ def test_help_lists_an_option_once_and_without_the_word_for_nothing(capsys, name
     assert "--" in told
     assert "{None}" not in told
     assert "--no-" not in told
+
+
+@pytest.mark.parametrize("name", [name for name, each in cli.COMMANDS.items() if each.options])
+def test_help_breaks_lines_at_the_width_only_and_names_no_field(capsys, monkeypatch, name):
+    monkeypatch.setenv("COLUMNS", "2000")
+    with pytest.raises(SystemExit):
+        cli.main([name, "--help"])
+    _, _, told = capsys.readouterr().out.partition("-h, --help")
+    for box in told.split("╰")[:-1]:
+        assert "job" not in box.partition("╮")[0]
+        rows = [line.strip("│ ") for line in box.splitlines() if line.startswith("│")]
+        assert not [b for a, b in pairwise(rows) if not a.startswith("-") and not b.startswith("-")]
+
+
+def test_the_place_of_results_has_a_short_form(capsys):
+    assert parse(Render, "render", ["m.nstq", "-o", "a.png"]).out == Path("a.png")
+    assert names_signal(["mesh.obj", "-o", "a.png"], FitMesh, FitSignal) is False
+    assert cli.main(["fit", "none.obj", "-o", ""]) == 1
+    assert "The value after -o is empty" in capsys.readouterr().err
 
 
 def test_an_option_that_is_left_out_is_none_and_refuses_the_word(capsys):

@@ -15,7 +15,7 @@ from mutations import replaced
 from quick import changed
 
 from nstr3d import Dataset
-from nstr3d.batch.attempt import Rules, Task, _renew_report
+from nstr3d.batch.attempt import Task, _renew_report
 from nstr3d.batch.catalogue import (
     CATALOGUE,
     COLUMNS,
@@ -36,10 +36,11 @@ from nstr3d.batch.ids import (
     id_of_path,
     stays_inside,
 )
+from nstr3d.batch.job import BatchJob, Rules
 from nstr3d.batch.lock import working_on
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import OVERVIEW, SHOWN, save_overview
-from nstr3d.batch.run import BatchJob, Standing, run_batch
+from nstr3d.batch.run import Standing, run_batch
 from nstr3d.batch.schema import Report
 from nstr3d.batch.shapes import ShapeFile, find_shapes
 from nstr3d.batch.store import Folder

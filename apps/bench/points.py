@@ -22,6 +22,8 @@ import numpy as np
 import torch
 import tyro
 
+from nstr3d.bench.commits import find_commit
+from nstr3d.bench.srb import Result, deviation, scans, srb_table
 from nstr3d.cli.command import guarded
 from nstr3d.fields.nstr import TransportConfig
 from nstr3d.geometry.mesh.distance import MeshDistance
@@ -41,6 +43,7 @@ from nstr3d.training.presets import FAST, sized_nstr
 from nstr3d.training.sampling import SurfaceBand
 from nstr3d.types import Mesh, PointCloud
 
+ROOT = Path(__file__).resolve().parents[2]
 SETTING = ("shape", "points", "noise", "normals", "missing", "method", "seed")
 COLUMNS: tuple[str, ...] = (*SETTING, "chamfer", "normal_error", "f_score", "seconds")
 Method = Callable[[PointCloud], Mesh]
@@ -50,8 +53,11 @@ Method = Callable[[PointCloud], Mesh]
 class Race:
     """Compare our surfaces from points with Open3D's screened Poisson reconstruction."""
 
-    shapes: tyro.conf.Positional[tuple[Path, ...]]
+    shapes: tyro.conf.Positional[tuple[Path, ...]] = ()
     """Closed meshes to sample."""
+    srb: Path | None = None
+    """Folder of the Surface Reconstruction Benchmark: scans scan_NAME.ply and true surfaces
+    NAME.off. They are measured in place of shapes, and srb.md is written."""
     out: Path = Path("out/points")
     """Folder of points.csv, whose rows are not measured again, and of points.md, the table."""
     counts: tuple[int, ...] = (5000, 20_000, 100_000)
@@ -176,6 +182,28 @@ def races(
                 yield dict(zip(COLUMNS, (*key, *(f"{figure:.6g}" for figure in figures))))
 
 
+def run_srb(options: Race, folder: Path, methods: dict[str, Method]) -> None:
+    """Measures the scans of ``folder``, with their normals and without, and writes srb.md."""
+    results = []
+    for scan in scans(folder):
+        for normals in options.normals:
+            cloud = scan.cloud if normals else PointCloud(scan.cloud.points)
+            for name, method in methods.items():
+                started = time.perf_counter()
+                mesh = method(cloud)
+                seconds = time.perf_counter() - started
+                result = Result(scan.name, normals, name, deviation(mesh, scan.truth), seconds)
+                print(result.row(), flush=True)
+                results.append(result)
+        floor = deviation(scan.truth, scan.truth)
+        results.append(Result(scan.name, True, "the truth", floor, 0.0))
+    text = srb_table(results, "python apps/bench/points.py --srb DIR", find_commit(ROOT))
+    options.out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(options.out / "srb.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(text)
+
+
 def run(options: Race) -> None:
     """Measures all settings, writes points.csv after each row and points.md at the end, and prints
     the table."""
@@ -186,6 +214,9 @@ def run(options: Race) -> None:
             name: fitted(options.steps, kind, options.transport) for name, kind in kinds.items()
         }
     methods |= {f"poisson {depth}": poisson(depth) for depth in options.depths}
+    if options.srb is not None:
+        run_srb(options, options.srb, methods)
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "points.csv"
     rows: list[dict[str, Any]] = []

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from nstr3d.batch.catalogue import REPORT, read_report
+from nstr3d.batch.job import Rules
 from nstr3d.batch.options import LOG, ShapeOptions
 from nstr3d.batch.shapes import ShapeFile
 from nstr3d.batch.slot import Cancelled, Died, Slot
@@ -28,19 +29,6 @@ from nstr3d.jobs.results import MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
 
 NOTHING = {"key": "", "beside": "", "report": {}, "peak_memory": None}  # of a worker that is gone
-
-
-@dataclass(frozen=True)
-class Rules:
-    """Limits for each shape.
-
-    ``timeout`` is in seconds; ``memory`` is in bytes, None for no limit. A shape is tried at most
-    ``attempts`` times if its worker dies, because the shape need not be the cause.
-    """
-
-    timeout: float = 3600.0
-    memory: int | None = None
-    attempts: int = 2
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from nstr3d.batch.attempt import Task, attempt, report_loss
 from nstr3d.batch.slot import Slot
 from nstr3d.system import Message, count_processors
 
-GIGABYTE = 1 << 30
 NODE_LOSSES = 3  # machine losses after which a shape is retried; the next loss fails it
 
 

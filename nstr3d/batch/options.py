@@ -13,15 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from nstr3d.jobs.colouroptions import Colours
 from nstr3d.jobs.options import Extraction, Output, Parts, SurfaceJob, Training
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # the output of a shape's worker
 # Part of every key. Raise it when the same configs lead to different fits: all shapes are refitted.
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,8 @@ class ShapeOptions:
 
         It covers the options and the default configs that they select, but not the device.
         """
+        import numpy as np
+
         from nstr3d.model.tags import encode_config
 
         how = replace(self.training, params=None)  # each shape reports a budget that is too small

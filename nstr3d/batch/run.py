@@ -13,70 +13,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from nstr3d.batch.attempt import Rules, Task
+from nstr3d.batch.attempt import Task
 from nstr3d.batch.beside import is_current
 from nstr3d.batch.catalogue import Catalogue, Known
-from nstr3d.batch.engines import GIGABYTE, LocalEngine, RayEngine, local_slots
+from nstr3d.batch.engines import LocalEngine, RayEngine, local_slots
+from nstr3d.batch.job import GIGABYTE, BatchJob
 from nstr3d.batch.lock import working_on
-from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.overview import save_overview
 from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard
 from nstr3d.batch.slot import Cancelled
 from nstr3d.batch.store import Folder, Store, is_local, local_path, open_store
 from nstr3d.io.fileset import settle
-from nstr3d.jobs.ranges import LARGEST_SECONDS, check_range
 from nstr3d.jobs.results import MODEL
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.model.header import is_whole
-from nstr3d.system import Message, count_processors
+from nstr3d.system import count_processors
 
 POLL = 0.5  # seconds between checks for a stop signal
 REFRESH = 60.0  # seconds between updates of the overview and of a remote store's catalogue
 Engine = LocalEngine | RayEngine
-
-
-@dataclass(frozen=True)
-class BatchJob:
-    """The shapes to fit, the place of the results, and how to fit them.
-
-    The command line's help describes each option. ``memory`` and ``gpu_memory`` are in gigabytes
-    (2^30 bytes), ``timeout`` and ``grace`` in seconds. ``shard`` is part i of n, counted from 1.
-    ``address`` is that of a Ray cluster, or None to fit on this machine. Raises ValueError for an
-    option out of range.
-    """
-
-    source: str
-    out: str
-    options: ShapeOptions = field(default_factory=ShapeOptions)
-    workers: int | None = None
-    address: str | None = None
-    shard: tuple[int, int] = (1, 1)
-    timeout: float = 3600.0
-    memory: float | None = None
-    gpu_memory: float = 4.0
-    attempts: int = 2
-    grace: float = 20.0
-    where: str = ""
-
-    def __post_init__(self):
-        index, count = self.shard
-        if not 1 <= index <= count:
-            raise ValueError(Message("<shard> is i/n with i from 1 to n, not {}/{}.", index, count))
-        for name in ("timeout", "memory", "gpu_memory", "attempts", "workers"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(Message(f"<{name}> must be positive and finite, not {{}}.", value))
-        if not self.grace >= 0:
-            raise ValueError(Message("<grace> must not be negative, not {}.", self.grace))
-        check_range(self, timeout=(0, LARGEST_SECONDS), grace=(0, LARGEST_SECONDS))
-        check_range(self, workers=(1, 4096), attempts=(1, 1000), memory=(0, 1e9))
-        check_range(self, gpu_memory=(0, 1e9))
-
-    @property
-    def rules(self) -> Rules:
-        """The limits for each shape."""
-        memory = None if self.memory is None else int(self.memory * GIGABYTE)
-        return Rules(self.timeout, memory, self.attempts)
 
 
 @dataclass

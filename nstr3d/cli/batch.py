@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
-from tqdm import tqdm
 
+from nstr3d.batch.job import BatchJob
 from nstr3d.batch.options import ShapeOptions
-from nstr3d.batch.run import BatchJob, Standing, run_batch
-from nstr3d.batch.shapes import describe_unread
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from nstr3d.batch.run import Standing
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def fit_batch(options: Batch) -> None:
 
     Raises ValueError if a shape failed, now or in an earlier run.
     """
+    from nstr3d.batch.run import run_batch
+
     with _Bar() as bar:
         standing = run_batch(options.job(), bar.show)
     print(summary(standing, options.out))
@@ -93,6 +98,8 @@ def _shard(text: str) -> tuple[int, int]:
 
 def summary(standing: Standing, out: str) -> str:
     """A few lines on what a run has done."""
+    from nstr3d.batch.shapes import describe_unread
+
     lines = [
         f"{standing.total:,} shapes: {standing.skipped - standing.failed_before:,} up to date, "
         f"{standing.fitted:,} fitted, {standing.failed:,} failed"
@@ -132,6 +139,8 @@ class _Bar:
     def show(self, standing: Standing) -> None:
         """Draws the bar for the progress ``standing``."""
         if self.bar is None:
+            from tqdm import tqdm
+
             form = "{desc} {percentage:3.0f}%|{bar}| {n}/{total} {elapsed}<{remaining}{postfix}"
             start = standing.skipped  # skipped shapes do not count towards the pace
             self.bar = tqdm(

@@ -6,12 +6,12 @@ from __future__ import annotations
 import inspect
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, field, fields, is_dataclass, make_dataclass, replace
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
 from tyro.constructors import (
@@ -28,9 +28,13 @@ from nstr3d.signals.kinds import kind_of
 PORTS = (0, 65535)
 SHELLS = ("bash", "zsh")
 T = TypeVar("T")
+SHORT = {"out": tyro.conf.arg(aliases=("-o",))}
 MAY_BE_EMPTY = "--where", "--title"
-# A job's options on the command line: without prefixes; those without a default are positional.
-Options = tyro.conf.OmitArgPrefixes[tyro.conf.PositionalRequiredArgs[T]]
+# A job's options on the command line: without prefixes, in help too; those without a default are
+# positional.
+Options = Annotated[
+    tyro.conf.OmitArgPrefixes[tyro.conf.PositionalRequiredArgs[T]], tyro.conf.arg(name="")
+]
 
 
 def parse(options: type[T], prog: str, args: Sequence[str] | None = None) -> T:
@@ -121,9 +125,28 @@ def _registry() -> ConstructorRegistry:
             except ValueError as error:
                 raise Refused(error) from error
 
-        return replace(spec, instantiate=instantiate)
+        options = []
+        for each in spec.fields:
+            text = _one_paragraph(each.helptext)
+            options.append(replace(each, type=_with_short(each.name, each.type), helptext=text))
+        return replace(spec, instantiate=instantiate, fields=tuple(options))
 
     return registry
+
+
+def _with_short(name: str, kind: Any) -> Any:
+    """The type of the option ``name``, with its short form if it has one."""
+    return Annotated[kind, SHORT[name]] if name in SHORT else kind
+
+
+def _one_paragraph(text: str | Callable[[], str | None] | None) -> Callable[[], str | None]:
+    """The help ``text`` without the line breaks of the docstring, at which tyro would break."""
+
+    def joined() -> str | None:
+        found = text() if callable(text) else text
+        return None if found is None else " ".join(found.split())
+
+    return joined
 
 
 def _whole(word: str) -> int:
@@ -158,7 +181,7 @@ def _positionals(words: Sequence[str], classes: Sequence[type]) -> Sequence[str]
         [
             ("paths", tyro.conf.Positional[tuple[str, ...]]),
             *(
-                (name, bool if flag else str, field(default=not flag and ""))
+                (name, bool if flag else _with_short(name, str), field(default=not flag and ""))
                 for name, flag in options.items()
             ),
         ],
