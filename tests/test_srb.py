@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oracles import sphere
+from scipy.spatial.transform import Rotation
 
-from nstr3d.bench.srb import Result, deviation, independent, scans, srb_table
+from nstr3d.bench.srb import Result, deviation, independent, registration, scans, srb_table
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import save_mesh
 from nstr3d.io.ply import encode_ply, table_of
@@ -37,7 +38,8 @@ def test_independent_samples_are_on_the_surface_by_area() -> None:
     mesh = sphere(3)
     points = independent(mesh, COUNT, np.random.default_rng(0))
     even, _ = sample_surface(mesh, COUNT, np.random.default_rng(0))
-    assert np.abs(np.linalg.norm(points, axis=1).mean() - np.linalg.norm(even, axis=1).mean()) < 1e-4
+    radii, wanted = (np.linalg.norm(each, axis=1).mean() for each in (points, even))
+    assert abs(radii - wanted) < 1e-4
     assert np.abs(points.mean(axis=0)).max() < 0.02
 
 
@@ -54,8 +56,21 @@ def test_scans_are_placed_in_the_box_of_the_truth(tmp_path: Path) -> None:
     assert scan.name == "ball"
     np.testing.assert_allclose(np.abs(scan.truth.vertices).max(axis=0), 1, atol=1e-6)
     np.testing.assert_allclose(scan.cloud.points, scan.truth.vertices, atol=1e-5)
-    result = Result("ball", False, "ours", deviation(scan.truth, scan.truth, samples=1000), 1.0)
+    far = deviation(scan.truth, scan.truth, samples=1000)
+    result = Result("ball", False, "ours", far, far, 1.0)
     text = srb_table([result], "the command", "abc")
     assert "`the command`" in text
     assert text.count("| ball | no | ours |") == 1
     assert "| mean | no | ours |" in text
+
+
+def test_registration_finds_the_similarity_that_a_scan_was_moved_by() -> None:
+    truth = Mesh(sphere(4).vertices * [1.0, 0.7, 0.4] + [0.1, 0.0, 0.0], sphere(4).faces)
+    points = independent(truth, 5000, np.random.default_rng(0))
+    turn = Rotation.from_rotvec([0.01, -0.02, 0.015]).as_matrix()
+    moved = 1.01 * points @ turn.T + [0.01, -0.005, 0.002]
+    moved[:100] += np.random.default_rng(1).uniform(-0.3, 0.3, (100, 3))  # outliers
+    found = registration(moved, truth)
+    np.testing.assert_allclose(found[:3, :3] @ (1.01 * turn), np.eye(3), atol=1e-3)
+    back = moved[100:] @ found[:3, :3].T + found[:3, 3]
+    np.testing.assert_allclose(back, points[100:], atol=2e-3)
