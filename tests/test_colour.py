@@ -104,7 +104,9 @@ def test_the_mesh_and_the_picture_have_the_colours(folder: Path, tmp_path: Path)
 
 def test_info_says_that_there_are_colours(folder: Path, capsys) -> None:
     assert cli.main(["info", str(folder / "model.safetensors")]) == 0
-    assert "colours" in capsys.readouterr().out
+    about = json.loads((folder / "report.json").read_text())["colour"]
+    told = f"{about['parameters']:,} parameters, {about['psnr']:.1f} dB at points held out"
+    assert told in capsys.readouterr().out
     assert cli.main(["export", str(folder / "model.safetensors"), "--to", "stl"]) == 0
     assert "stl holds the shape alone" in capsys.readouterr().out
 
@@ -253,6 +255,9 @@ def test_the_colours_of_points_are_fitted(tmp_path: Path) -> None:
     about = json.loads((tmp_path / "out" / "report.json").read_text())["colour"]
     assert about["source"] == "points"
     assert about["psnr"] > 32
+    picture = load_image(tmp_path / "out" / "render.png")
+    left = picture[40:, : picture.shape[1] // 2]
+    assert (np.ptp(left, axis=2) > 0.2).mean() > 0.2  # the points have their colours
     fit = nstr3d.load(tmp_path / "out" / "model.safetensors")
     assert np.abs(fit.colour(at[:500]) - shade(at[:500])).mean() < 0.03
     direct = nstr3d.fit_points(

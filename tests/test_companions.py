@@ -11,6 +11,7 @@ from PIL import Image
 
 import nstr3d
 from nstr3d.batch import beside
+from nstr3d.batch.catalogue import select
 from nstr3d.batch.options import ShapeOptions
 from nstr3d.batch.worker import fit_shape
 from nstr3d.cli import command as cli
@@ -124,6 +125,8 @@ def test_a_data_set_notices_another_texture(tmp_path: Path, capsys) -> None:
 
     assert cli.main(words) == 0
     assert red() > 0.8
+    (row,) = select(tmp_path / "out" / "catalog.sqlite", ("colour_psnr",))
+    assert row["colour_psnr"] > 20
     capsys.readouterr()
     assert cli.main(words) == 0
     assert "1 up to date" in capsys.readouterr().out
@@ -165,3 +168,12 @@ def test_a_shape_behind_a_url_comes_with_its_texture(tmp_path: Path) -> None:
         "cube.mtl",
         "skin.png",
     ]
+
+
+def test_info_hints_at_a_picture_for_coordinates_without_one(tmp_path: Path, capsys) -> None:
+    paint(tmp_path, (255, 0, 0))
+    assert cli.main(["info", str(tmp_path / "cube.obj")]) == 0
+    assert "--texture" not in capsys.readouterr().out
+    (tmp_path / "cube.mtl").write_text("newmtl skin\n")
+    assert cli.main(["info", str(tmp_path / "cube.obj")]) == 0
+    assert "nstr3d fit --texture PICTURE" in capsys.readouterr().out

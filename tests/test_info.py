@@ -96,7 +96,7 @@ def test_meshes_points_and_lines_are_counted_and_placed(tmp_path):
     )
     assert about["closed"]
     np.testing.assert_allclose(about["extent"], ball.bounds.extent, atol=1e-6)
-    assert not describe_file(tmp_path / "a.stl")["closed"]  # its corners are not merged
+    assert describe_file(tmp_path / "a.stl")["closed"]  # corners at one place are one
     save_mesh(tmp_path / "b.ply", Mesh(ball.vertices, ball.faces[1:]))
     assert not describe_file(tmp_path / "b.ply")["closed"]
     np.savetxt(tmp_path / "c.xyz", ball.vertices + (1, 2, 3))

@@ -40,7 +40,7 @@ METRICS = (
     *("normal_error_field", "normal_error_mesh"),
     *("iou_volume", "iou_near", "chamfer", "hausdorff", "f_score"),
 )
-REAL = {"seconds", "fit_seconds", "points_mean", "points_gap", *METRICS}
+REAL = {"seconds", "fit_seconds", "points_mean", "points_gap", "colour_psnr", *METRICS}
 WHOLE = {
     "attempts",
     "peak_memory",
@@ -66,7 +66,7 @@ COLUMNS = (
         "input_faces",
         "input_points",
     ),
-    *("faces", "watertight", *METRICS, "points_mean", "points_gap", "report"),
+    *("faces", "watertight", *METRICS, "points_mean", "points_gap", "colour_psnr", "report"),
 )
 # Columns of the first version: a table without them is another program's.
 FIRST = "id", *BATCH, "report"
@@ -305,6 +305,7 @@ def row_of(name: str, report: Mapping[str, Any], stamp: str) -> dict[str, Any]:
         "watertight": mesh.get("watertight"),
         "points_mean": part("points").get("mean"),
         "points_gap": part("points").get("gap"),
+        "colour_psnr": part("colour").get("psnr"),
         "report": stamp,
     }
 

@@ -39,6 +39,7 @@ FieldPart = _part("FieldPart", "parameters", "bytes", "steps", name=(Text, None)
 Seconds = _part("Seconds", fit=(Real, None))
 Mesh = _part("Mesh", "faces", "watertight")
 Points = _part("Points", mean=(Real, None), gap=(Real, None))
+Colour = _part("Colour", psnr=(Real, None))
 Versions = _part("Versions", nstr3d=(Text, None))
 Machine = _part("Machine", versions=(Versions | None, None))
 
@@ -54,6 +55,7 @@ class Report(BaseModel):
     mesh: Mesh | None = None  # type: ignore[valid-type]
     accuracy: Accuracy | None = None  # type: ignore[valid-type]
     points: Points | None = None  # type: ignore[valid-type]
+    colour: Colour | None = None  # type: ignore[valid-type]
     machine: Machine | None = None  # type: ignore[valid-type]
 
 

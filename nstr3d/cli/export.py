@@ -29,7 +29,7 @@ from nstr3d.model.exchange import (
 )
 from nstr3d.render.framing import view_of
 from nstr3d.sdf import Sdf
-from nstr3d.surface.atlas import bake
+from nstr3d.surface.atlas import bake, need_xatlas
 from nstr3d.surface.certified import describe
 from nstr3d.surface.extract import extract
 from nstr3d.surface.vertices import vertex_colours, vertex_normals
@@ -60,6 +60,8 @@ def export_model(options: Export) -> None:
     for name, formats in allowed.items():
         if getattr(options, name) not in (None, False) and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
+    if options.texture:
+        need_xatlas()
     out = options.out or options.model.with_suffix(f".{options.to}")
     if options.to in MESHES:
         check_surface(options.resolution or RESOLUTION)

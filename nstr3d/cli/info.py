@@ -61,8 +61,7 @@ def info_table(about: dict[str, Any]) -> str:
     ]
     rows += _field_rows(about)
     if "colours" in about:
-        ours = not isinstance(about["colours"], str)
-        rows.append(("colours", "a field of display RGB" if ours else f"of {about['colours']}"))
+        rows.append(("colours", _colours(about)))
     if "units" in about:
         lower, upper = (about["bounds"][side] for side in ("lower", "upper"))
         extent = [high - low for low, high in zip(lower, upper)]
@@ -152,6 +151,18 @@ def _field_rows(about: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     rows.append(("median accuracy" if "medians" in about else "accuracy", ", ".join(named)))
     return rows
+
+
+def _colours(about: dict[str, Any]) -> str:
+    """What is known of the colours of a mesh, or of a model by its report."""
+    if isinstance(about["colours"], str):
+        return f"of {about['colours']}"
+    known = about.get("colour")
+    if not isinstance(known, dict):
+        return "a field of display RGB"
+    ratio = known.get("psnr")
+    near = f", {ratio:.1f} dB at points held out" if isinstance(ratio, int | float) else ""
+    return f"a field of display RGB, {_count(known.get('parameters'))} parameters{near}"
 
 
 def _levels(config: Any) -> str:

@@ -35,6 +35,11 @@ def may_have_colours(path: Path) -> bool:
     return b"usemtl" in text or NUMBERS.search(text[:HEAD]) is not None
 
 
+def has_coordinates(path: Path) -> bool:
+    """Whether a file is OBJ and has texture coordinates."""
+    return path.suffix.lower() == ".obj" and b"\nvt " in path.read_bytes()
+
+
 def paint_obj(path: Path, image: np.ndarray | None, notes: list[str]) -> list[PaintedPart]:
     """The parts of an OBJ file, one for each material; ``image`` takes the place of the textures.
 

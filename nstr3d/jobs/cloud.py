@@ -8,7 +8,7 @@ surface. The field is then fitted to the exact signed distance of that surface, 
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +172,7 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.picture = None
             if size:
                 self.picture = run.measure(
-                    "picture", lambda: _picture(self.first.cloud, self.sdf, mesh, size, self.up)
+                    "picture", lambda: _picture(self._drawn(), self.sdf, mesh, size, self.up)
                 )
         with run.stage("score"):
             generator = np.random.default_rng([job.training.seed, 1])
@@ -203,6 +203,15 @@ class PointsStages(SurfaceStages[PointsJob]):
             "machine": about["machine"],
             "seed": about["seed"],
         }
+
+    def _drawn(self) -> PointCloud:
+        """The prepared points, with the colours of the nearest points that were read."""
+        drawn, read = self.first.cloud, self.cloud
+        if read.colours is None or self.job.colours.colour == "off":
+            return drawn
+        finite = np.isfinite(read.points).all(axis=1)
+        _, nearest = Neighbours(read.points[finite]).nearest(drawn.points)
+        return replace(drawn, colours=read.colours[finite][nearest])
 
     def _accuracy(self) -> dict[str, Any] | None:
         """The figures of `score` and of `one_sided` against the reference; None without one."""

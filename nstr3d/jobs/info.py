@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from nstr3d.geometry.mesh.clean import merge_vertices
 from nstr3d.io import load_lines, read_cloud
 from nstr3d.io.atomic import check_readable
 from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.lines import holds_lines
 from nstr3d.io.paintfile import read_paint
+from nstr3d.io.paintobj import has_coordinates
 from nstr3d.jobs.about import (
     about_picture,
     about_sound,
@@ -35,6 +37,7 @@ from nstr3d.system import one_line
 from nstr3d.types import Box, Mesh
 
 REPORT = "report.json"
+WITHOUT = "it has texture coordinates and no texture; nstr3d fit --texture PICTURE names one"
 LARGEST_REPORT = 1 << 22  # bytes; a report has some thousand
 MODELS = ("model.safetensors", "model.nstq", "checkpoint.safetensors")
 SUBJECTS = {1: "sound", 2: "image", 3: "shape"}
@@ -143,14 +146,18 @@ def _about_shape(path: Path) -> dict[str, Any]:
 
 
 def _measured(model: Path) -> dict[str, Any]:
-    """Parameters and accuracy from the report beside a ``model``, None if there is no report of
-    this model: the report notes its size in bytes."""
-    nothing = {"parameters": None, "accuracy": None}
+    """Parameters, accuracy and colours from the report beside a ``model``, None if there is no
+    report of this model: the report notes its size in bytes."""
+    nothing = {"parameters": None, "accuracy": None, "colour": None}
     try:
         report = _load_report(model.parent / REPORT)
         if report["field"]["bytes"] != model.stat().st_size:
             return nothing
-        return {"parameters": report["field"]["parameters"], "accuracy": report["accuracy"]}
+        return {
+            "parameters": report["field"]["parameters"],
+            "accuracy": report["accuracy"],
+            "colour": report.get("colour"),
+        }
     except (OSError, KeyError, TypeError, ValueError):
         return nothing
 
@@ -170,7 +177,7 @@ def _load_report(path: Path) -> dict[str, Any]:
 
 def _about_report(path: Path) -> dict[str, Any]:
     report = _load_report(path)
-    parts = ("input", "field", "accuracy", "mesh", "seconds", "files")
+    parts = ("input", "field", "accuracy", "mesh", "colour", "seconds", "files")
     return {"kind": "report"} | {name: report.get(name) for name in parts}
 
 
@@ -223,11 +230,13 @@ def _about_mesh(path: Path) -> dict[str, Any]:
     mesh, notes = read
     paint, told = read_paint(path)
     colours = {} if paint is None else {"colours": paint.source}
+    if paint is None and has_coordinates(path):
+        notes = [*notes, WITHOUT]
     return {
         "kind": "mesh",
         "vertices": len(mesh.vertices),
         "faces": len(mesh.faces),
-        "closed": _closed(mesh),
+        "closed": _closed(merge_vertices(mesh)[0]),
         **colours,
         **place_in(mesh.bounds),
         "notes": [*notes, *told],
@@ -237,7 +246,7 @@ def _about_mesh(path: Path) -> dict[str, Any]:
 
 def _closed(mesh: Mesh) -> bool:
     """Whether every edge has as many faces in one direction as in the other, and none is
-    repeated."""
+    repeated. Vertices at one place must be one, as files have several at the seams of textures."""
     edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     size = len(mesh.vertices)
     there, back = edges[:, 0] * size + edges[:, 1], edges[:, 1] * size + edges[:, 0]

@@ -4,6 +4,7 @@ shape."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -53,13 +54,18 @@ def bake(sdf: Sdf, mesh: Mesh, size: int) -> Atlas:
     return Atlas(cut, uv, picture)
 
 
+def need_xatlas() -> None:
+    """Raises ModuleNotFoundError, with one sentence, without xatlas."""
+    if find_spec("xatlas") is None:
+        raise ModuleNotFoundError(MISSING)
+
+
 def unwrap(mesh: Mesh) -> tuple[Mesh, np.ndarray]:
     """``mesh`` cut along seams, with texture coordinates ``(v, 2)`` in [0, 1]. Raises
     ModuleNotFoundError without xatlas."""
-    try:
-        import xatlas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(MISSING) from error
+    need_xatlas()
+    import xatlas
+
     centred = (mesh.vertices - mesh.bounds.centre) / max(mesh.bounds.diagonal, 1e-300)
     kept, faces, uv = xatlas.parametrize(
         np.ascontiguousarray(centred, np.float32), np.ascontiguousarray(mesh.faces, np.uint32)
