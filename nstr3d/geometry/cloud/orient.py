@@ -45,6 +45,17 @@ OPPOSED = -0.5
 INVERTED = -0.1  # a component with a lower mean winding number is inside out: -1/2 if closed
 SMALLEST = 50  # points of the smallest component that can be classified as inside out
 PROBES = 2000  # points at which the winding number of a component is averaged
+# Layers of a thin plate: the nearest ``AROUND`` points, up to ``NEAR`` spacings, are searched for
+# points above each other by more than ``BEYOND`` standard deviations of the noise.
+AROUND, NEAR, BEYOND = 256, 8.0, 6.0
+UPRIGHT, LAYERED = 0.8, 0.3  # least cosine to the normal; least share of points with a layer
+# An isle is a patch of wrong signs: its points agree with each other, with links of at least
+# ``LINKED``, and oppose those around them, which belong to a patch ``LARGER`` times as large. The
+# links to the latter sum up to ``OPPOSING`` times those that agree, and to ``RIM`` for each point
+# along a side of the isle.
+LINKED, LARGER, OPPOSING, RIM = 0.25, 4, 4.0, 0.5
+LARGEST_ISLE, SMALLEST_ISLE = 0.05, 8  # of the points; points
+PASSES = 3
 CHUNK = 1 << 14  # points at a time: bounds memory
 
 
@@ -76,14 +87,71 @@ def outward_normals(points: np.ndarray | Neighbours) -> np.ndarray:
     chosen, leaders = _representatives(tree)
     noise, spacing = _scales(leaders, normals[chosen])
     some = winding_normals(leaders.points, _width(noise, spacing))
-    if _discord(leaders, some) > SEAMS and CloudWinding(leaders, some).side(_probes(chosen)) < OPEN:
+    open_sheet = (
+        _discord(leaders, some) > SEAMS
+        and CloudWinding(leaders, some).side(_probes(chosen)) < OPEN
+        and not has_layers(leaders, normals[chosen], noise, spacing)
+    )
+    if open_sheet:
         sheet = spread_signs(leaders, normals[chosen])
         some = min(some, sheet, key=lambda candidate: _discord(leaders, candidate))
     result = _follow(tree.points, normals, leaders, some)
     doubtful = np.einsum("nd,nd->n", result[chosen], some) < AGREED
     better = chosen if noise > FUZZY * spacing else chosen[doubtful]
     result[better] = some[np.searchsorted(chosen, better)]
+    return without_isles(tree, result)
+
+
+def has_layers(tree: Neighbours, normals: np.ndarray, noise: float, spacing: float) -> bool:
+    """Whether many points face another layer of points, as on a thin plate: one that lies along
+    their normals, of any sign, within `NEAR` spacings and beyond the noise, and is about parallel.
+    """
+    probes = _probes(normals)
+    reach, near = tree(tree.points[probes], AROUND + 1, skip=1)
+    step = tree.points[near] - tree.points[probes, None]
+    height = np.abs(np.einsum("nkd,nd->nk", step, normals[probes]))
+    parallel = np.abs(np.einsum("nkd,nd->nk", normals[near], normals[probes])) > UPRIGHT
+    above = (height > UPRIGHT * reach) & (height > BEYOND * noise) & (reach < NEAR * spacing)
+    return bool((above & parallel).any(axis=1).mean() > LAYERED)
+
+
+def without_isles(points: np.ndarray | Neighbours, normals: np.ndarray) -> np.ndarray:
+    """``normals (n, 3)`` of ``points (n, 3)`` with isles turned over: patches of wrong signs.
+
+    The winding number takes the wall of a cavity that is seen in part for the other side of a thin
+    sheet. There the signs change from one point to the next along the surface; on thin parts and at
+    sharp edges they change across it, or between patches of like size.
+    """
+    tree, result = Neighbours.of(points), normals
+    for _ in range(PASSES):
+        start, end, weight = _links_along(tree, result)
+        same = weight >= LINKED
+        label = label_components(tree.count, start[same], end[same])
+        size = np.bincount(label)
+        apart = label[start] != label[end]
+        own, other, weight = label[start[apart]], label[end[apart]], weight[apart]
+        agree = np.bincount(own, np.maximum(weight, 0), len(size))
+        much_larger = size[other] >= LARGER * size[own]
+        oppose = np.bincount(own, np.maximum(-weight, 0) * much_larger, len(size))
+        isle = (size >= SMALLEST_ISLE) & (size <= LARGEST_ISLE * tree.count)
+        isle &= (oppose > OPPOSING * agree) & (oppose > RIM * np.sqrt(size))
+        if not isle.any():
+            break
+        result = np.where(isle[label][:, None], -result, result)
     return result
+
+
+def _links_along(tree: Neighbours, normals: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The ends ``(m,)`` of the edges between neighbours, in both directions, and their weights:
+    the cube of the cosine between their normals, less where an edge does not lie along the
+    surface."""
+    start, end = _links(tree)
+    step = tree.points[end] - tree.points[start]
+    step /= np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-300)
+    across = [np.einsum("md,md->m", normals[side], step) for side in (start, end)]
+    cosine = np.einsum("md,md->m", normals[start], normals[end])
+    weight = cosine**3 * np.prod([np.maximum(1 - each**2, 0) ** 2 for each in across], axis=0) / 2
+    return np.append(start, end), np.append(end, start), np.append(weight, weight)
 
 
 def orient(points: np.ndarray | Neighbours, normals: np.ndarray) -> tuple[np.ndarray, int]:
