@@ -54,7 +54,7 @@ UPRIGHT, LAYERED = 0.8, 0.3  # least cosine to the normal; least share of points
 # links to the latter sum up to ``OPPOSING`` times those that agree, and to ``RIM`` for each point
 # along a side of the isle.
 LINKED, LARGER, OPPOSING, RIM = 0.25, 4, 4.0, 0.5
-LARGEST_ISLE, SMALLEST_ISLE = 0.05, 8  # of the points; points
+LARGEST_ISLE, SMALLEST_ISLE = 0.05, 2  # of the points; points
 PASSES = 3
 CHUNK = 1 << 14  # points at a time: bounds memory
 
