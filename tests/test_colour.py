@@ -14,6 +14,8 @@ from torch import Tensor
 
 import nstr3d
 from nstr3d.cli import command as cli
+from nstr3d.cli.looks import View
+from nstr3d.cli.view import load_scene
 from nstr3d.geometry.mesh.paint import sample_paint
 from nstr3d.geometry.shapes.primitives import sphere as ball
 from nstr3d.io import load_image, load_mesh, save_mesh
@@ -124,6 +126,18 @@ def test_exports_hold_the_colours(folder: Path, tmp_path: Path, kind: str) -> No
     wanted = vertex_colours(sdf, part.mesh)
     assert wanted is not None
     assert np.abs(part.shades - wanted[part.mesh.faces]).mean() < 2 / 255
+
+
+def test_a_folder_of_results_stands_for_its_model(folder: Path, tmp_path: Path) -> None:
+    for place, name in ((folder, "a"), (folder / "model.safetensors", "b")):
+        words = ["export", str(place), "--to", "npz", "--resolution", "16"]
+        assert cli.main([*words, "-o", str(tmp_path / f"{name}.npz")]) == 0
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    (shape,), _ = load_scene(View((folder,), resolution=32))
+    assert shape.fit is not None
+    picture = tmp_path / "a.png"
+    assert cli.main(["render", str(folder), "-o", str(picture), "--size", "32", "32"]) == 0
+    assert cli.main(["export", str(tmp_path), "--to", "npz"]) == 1
 
 
 def test_colours_are_saved_bit_for_bit(folder: Path, tmp_path: Path) -> None:

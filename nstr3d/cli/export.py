@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from nstr3d.cli.looks import Export
-from nstr3d.cli.render import check_new, chosen_up, load_shape, need_fit
+from nstr3d.cli.render import check_new, chosen_up, load_shape, model_in, need_fit
 from nstr3d.geometry.mesh.decimate import decimate
 from nstr3d.geometry.mesh.surface import sample_surface
 from nstr3d.io import load_lines, save_mesh
@@ -46,6 +47,7 @@ SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
 def export_model(options: Export) -> None:
     """Exports a model as ``options`` say. Raises ValueError, OSError or ModuleNotFoundError with
     one sentence for the user."""
+    options = replace(options, model=model_in(options.model))
     allowed = {
         "resolution": "glb ply obj stl npz",
         "faces": "glb ply obj stl",

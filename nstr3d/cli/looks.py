@@ -30,8 +30,8 @@ class Render:
     output is an animation."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors or model.nstq of a shape, or a mesh (OBJ, PLY, STL ...), which needs pip
-    install nstr3d[render]."""
+    """A model.safetensors or model.nstq of a shape or the folder of it, or a mesh (OBJ, PLY, STL
+    ...), which needs pip install nstr3d[render]."""
     out: Path
     """.png for a picture, .gif or .mp4 for a turntable, .npz or .exr for depth along the rays and
     normals."""
@@ -90,7 +90,7 @@ class Export:
     """Write a model as a web page that traces it, as a mesh, as distances on a grid, or as ONNX."""
 
     model: tyro.conf.Positional[Path]
-    """A model.safetensors or model.nstq of a shape."""
+    """A model.safetensors or model.nstq of a shape, or the folder of it."""
     to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
     """html: a page to open in a browser. glb, ply, obj, stl: a mesh. npz: distances on a grid.
     onnx: the distance as a network."""
@@ -138,8 +138,8 @@ class View:
     page."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Models (.safetensors) of shapes, meshes (OBJ, PLY, STL ...), and lines that flow wrote (.ply,
-    .json)."""
+    """Models (.safetensors) of shapes or their folders, meshes (OBJ, PLY, STL ...), and lines that
+    flow wrote (.ply, .json)."""
     input: Path | None = None
     """The mesh that a model was fitted to. It is shown beside or over the model, and the model's
     error is measured against it."""

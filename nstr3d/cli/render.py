@@ -53,6 +53,7 @@ GROUNDED = (
 
 def render_model(options: Render) -> None:
     """Renders as ``options`` say. Raises ValueError or OSError with one sentence for the user."""
+    options = replace(options, model=model_in(options.model))
     suffix, suffixes = options.out.suffix.lower(), (".png", *ANIMATIONS, *BUFFERS)
     check_new(options.out, suffixes, options.overwrite)
     kept = options.frames if suffix == ".gif" else 1  # pictures in memory at a time
@@ -69,6 +70,12 @@ def render_model(options: Render) -> None:
         draw = _render_mesh if _is_mesh(options.model) else _render_field
         draw(options, backdrop)
     print(f"wrote {options.out}")
+
+
+def model_in(path: Path) -> Path:
+    """The model of a folder of results; ``path`` itself if it is none."""
+    found = [path / f"model{suffix}" for suffix in MODELS]
+    return next((each for each in found if each.is_file()), path)
 
 
 def _render_field(options: Render, backdrop: Backdrop | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nstr3d.cli.looks import View
-from nstr3d.cli.render import MODELS, load_shape
+from nstr3d.cli.render import MODELS, load_shape, model_in
 from nstr3d.geometry.mesh.paint import NearestPaint
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
@@ -56,7 +56,7 @@ def _up(options: View, shapes: Sequence[Shape]) -> Up:
         return "y"
     if shapes[0].fit is not None:
         return shapes[0].fit.up
-    first = next(path for path in options.files if not holds_lines(path))
+    first = next(path for path in map(model_in, options.files) if not holds_lines(path))
     return guess_up(shapes[0].mesh, first.suffix)
 
 
@@ -85,7 +85,7 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
     """The shapes and the lines in the files; the lines are lifted off the surface of the first
     shape. Raises ValueError or OSError, which names the file."""
     shapes, curves = [], []
-    for path in options.files:
+    for path in map(model_in, options.files):
         if holds_lines(path):
             curves.append(Curves(path.stem, *load_lines(path)))
         elif path.suffix.lower() in MODELS:
