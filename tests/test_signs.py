@@ -39,6 +39,16 @@ def test_a_thin_shape_with_a_sharp_rim_has_two_sides(
     assert wrong[2 * np.abs(points[:, 2]) > 2 * spacing].mean() < 0.005
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_a_plate_as_thin_as_the_spacing_has_two_sides(noise: float) -> None:
+    generator = np.random.default_rng(0)
+    side = generator.choice([0.0, 1.0], 20_000)  # the spacing on each is 0.01
+    points = np.column_stack([generator.random((20_000, 2)), 0.01 * side])
+    points += noise * generator.standard_normal(points.shape)
+    wrong = outward_normals(points)[:, 2] * (2 * side - 1) < 0
+    assert wrong.mean() < 0.05
+
+
 @pytest.mark.parametrize("noise", [0.0, 0.002, 0.02])
 def test_an_open_sheet_is_turned_alike(noise: float) -> None:
     points = wave(4000, noise)

@@ -46,8 +46,9 @@ INVERTED = -0.1  # a component with a lower mean winding number is inside out: -
 SMALLEST = 50  # points of the smallest component that can be classified as inside out
 PROBES = 2000  # points at which the winding number of a component is averaged
 # Layers of a thin plate: the nearest ``AROUND`` points, up to ``NEAR`` spacings, are searched for
-# points above each other by more than ``BEYOND`` standard deviations of the noise.
-AROUND, NEAR, BEYOND = 256, 8.0, 6.0
+# points above each other by more than ``BEYOND`` standard deviations of the noise, or ``ABOVE``
+# if these are less than half a spacing: then chance puts no two points above each other.
+AROUND, NEAR, BEYOND, ABOVE = 256, 8.0, 6.0, 3.0
 UPRIGHT, LAYERED = 0.8, 0.3  # least cosine to the normal; least share of points with a layer
 # An isle is a patch of wrong signs: its points agree with each other, with links of at least
 # ``LINKED``, and oppose those around them, which belong to a patch ``LARGER`` times as large. The
@@ -87,14 +88,15 @@ def outward_normals(points: np.ndarray | Neighbours) -> np.ndarray:
     chosen, leaders = _representatives(tree)
     noise, spacing = _scales(leaders, normals[chosen])
     some = winding_normals(leaders.points, _width(noise, spacing))
-    open_sheet = (
-        _discord(leaders, some) > SEAMS
-        and CloudWinding(leaders, some).side(_probes(chosen)) < OPEN
-        and not has_layers(leaders, normals[chosen], noise, spacing)
-    )
-    if open_sheet:
-        sheet = spread_signs(leaders, normals[chosen])
-        some = min(some, sheet, key=lambda candidate: _discord(leaders, candidate))
+    probes = _probes(chosen)
+    if _discord(leaders, some) > SEAMS and CloudWinding(leaders, some).side(probes) < OPEN:
+        if has_layers(leaders, normals[chosen], noise, spacing):
+            # The other layer counts as noise, so that the width may exceed the thickness.
+            sharp = winding_normals(leaders.points, _width(0.0, spacing))
+            some = max(some, sharp, key=lambda each: CloudWinding(leaders, each).side(probes))
+        else:
+            sheet = spread_signs(leaders, normals[chosen])
+            some = min(some, sheet, key=lambda candidate: _discord(leaders, candidate))
     result = _follow(tree.points, normals, leaders, some)
     doubtful = np.einsum("nd,nd->n", result[chosen], some) < AGREED
     better = chosen if noise > FUZZY * spacing else chosen[doubtful]
@@ -111,7 +113,8 @@ def has_layers(tree: Neighbours, normals: np.ndarray, noise: float, spacing: flo
     step = tree.points[near] - tree.points[probes, None]
     height = np.abs(np.einsum("nkd,nd->nk", step, normals[probes]))
     parallel = np.abs(np.einsum("nkd,nd->nk", normals[near], normals[probes])) > UPRIGHT
-    above = (height > UPRIGHT * reach) & (height > BEYOND * noise) & (reach < NEAR * spacing)
+    least = (ABOVE if noise < 0.5 * spacing else BEYOND) * noise
+    above = (height > UPRIGHT * reach) & (height > least) & (reach < NEAR * spacing)
     return bool((above & parallel).any(axis=1).mean() > LAYERED)
 
 
