@@ -124,12 +124,18 @@ def _render_mesh(options: Render, backdrop: Backdrop | None) -> None:
         _animate(options, (raster.picture for raster in drawn))
 
 
-def _painted(path: Path, mesh: Mesh) -> Sdf | None:
-    """The ``mesh`` of a file with its colours, to be traced; None if it has none. What cannot be
-    drawn is told."""
+def paint_in(path: Path) -> NearestPaint | None:
+    """The colours of a mesh file, if it has any. What could not be read of them is told."""
     paint, notes = read_paint(path)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
+    return None if paint is None else NearestPaint(paint)
+
+
+def _painted(path: Path, mesh: Mesh) -> Sdf | None:
+    """The ``mesh`` of a file with its colours, to be traced; None if it has none. What cannot be
+    drawn is told."""
+    paint = paint_in(path)
     if paint is None:
         return None
     distance = MeshDistance(merge_vertices(mesh)[0])
@@ -140,7 +146,7 @@ def _painted(path: Path, mesh: Mesh) -> Sdf | None:
             file=sys.stderr,
         )
         return None
-    return replace(distance.sdf(), paint=NearestPaint(paint).colour)
+    return replace(distance.sdf(), paint=paint.colour)
 
 
 def _is_mesh(path: Path) -> bool:

@@ -3,17 +3,13 @@ browser."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from nstr3d.cli.looks import View
-from nstr3d.cli.render import MODELS, load_shape, model_in
-from nstr3d.geometry.mesh.paint import NearestPaint
+from nstr3d.cli.render import MODELS, load_shape, model_in, paint_in
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
-from nstr3d.io.paintfile import read_paint
 from nstr3d.jobs.stages import pick_device
 from nstr3d.render.framing import best_view
 from nstr3d.surface.extract import extract_mesh
@@ -73,14 +69,6 @@ def serve(page: Page) -> None:
         print("ended")
 
 
-def _paint(path: Path) -> NearestPaint | None:
-    """The colours of a mesh file, if it has any. What could not be read of them is told."""
-    paint, notes = read_paint(path)
-    for note in notes:
-        print(f"warning: {note}", file=sys.stderr)
-    return None if paint is None else NearestPaint(paint)
-
-
 def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
     """The shapes and the lines in the files; the lines are lifted off the surface of the first
     shape. Raises ValueError or OSError, which names the file."""
@@ -93,7 +81,7 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
             mesh = extract_mesh(sdf, options.resolution)
             shapes.append(Shape(path.parent.name if path.stem == "model" else path.stem, mesh, fit))
         else:
-            shapes.append(Shape(path.stem, load_mesh(path), paint=_paint(path)))
+            shapes.append(Shape(path.stem, load_mesh(path), paint=paint_in(path)))
     flat = next((one for one in curves if one.lines.points.shape[1] != 3), None)
     if flat is not None:
         raise ValueError(
