@@ -50,6 +50,8 @@ def test_an_obj_names_its_materials_and_their_textures(tmp_path: Path) -> None:
     path.write_text("  mtllib a.mtl my b.mtl\r\nmtllib gone.mtl")
     (tmp_path / "a.mtl").write_text("newmtl x\nmap_Kd -o 1 - ../up.png\nnewmtl y\nKd 1 0 0\n")
     assert names(path) == ["a.mtl", "my", "b.mtl", "gone.mtl", "- ../up.png"]
+    path.write_bytes("mtllib \\\n a.mtl # of old\n".encode("utf-16"))
+    assert names(path)[0] == "a.mtl"
     path.write_text("mtllib my own.mtl\n")
     (tmp_path / "my own.mtl").write_text("newmtl x\nmap_Kd t.png\nnewmtl y\nmap_Kd t.png")
     assert names(path) == ["my own.mtl", "t.png"]

@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import unquote
 
 from nstr3d.io.mtl import read_materials
-from nstr3d.io.paintobj import library_places
+from nstr3d.io.paintobj import library_places, plain_text
 
-LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+([^\r\n]*)", re.MULTILINE)
+LIBRARY = re.compile(rb"^mtllib +([^\n]*)", re.MULTILINE)
 TEXTURE = re.compile(rb"^comment[ \t]+TextureFile[ \t]+([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 HEADER = 1 << 16  # bytes of a PLY file that are searched for its header
 
@@ -42,7 +42,10 @@ def _name(written: bytes) -> str:
 
 
 def _of_obj(path: Path) -> list[Path]:
-    lines = [os.fsdecode(line.strip()) for line in LIBRARY.findall(path.read_bytes())]
+    try:
+        lines = [os.fsdecode(line.strip()) for line in LIBRARY.findall(plain_text(path))]
+    except ValueError:
+        return []
     libraries = [place for line in dict.fromkeys(lines) for place in library_places(path, line)]
     result = list(libraries)
     for place in libraries:

@@ -47,7 +47,7 @@ def paint_obj(path: Path, image: np.ndarray | None, notes: list[str]) -> list[Pa
     colours. Raises the errors of `read_obj`.
     """
     whole = read_obj(path)
-    text = CONTINUED.sub(b" ", clean_text(path, "OBJ", b"#"))
+    text = plain_text(path)
     libraries: list[str] = []
     shades: list[list[float]] = []
     coordinates: list[list[float]] = []
@@ -110,6 +110,11 @@ def _materials(path: Path, libraries: Sequence[str], notes: list[str]) -> dict[s
             else:
                 notes.append(f"its materials are in {place.name}, which is not there")
     return result
+
+
+def plain_text(path: Path) -> bytes:
+    """The lines of an OBJ file, whole and without comments. Raises the errors of `clean_text`."""
+    return CONTINUED.sub(b" ", clean_text(path, "OBJ", b"#"))
 
 
 def library_places(path: Path, line: str) -> list[Path]:

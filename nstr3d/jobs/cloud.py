@@ -17,7 +17,7 @@ import numpy as np
 from nstr3d.geometry.cloud.distance import CloudDistance
 from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.patches import fit_patches
-from nstr3d.geometry.cloud.prepare import FEW, Preparation, prepare
+from nstr3d.geometry.cloud.prepare import FEW, MOST_POINTS, Preparation, prepare
 from nstr3d.geometry.mesh.holes import close_holes
 from nstr3d.geometry.mesh.repair import repair
 from nstr3d.geometry.mesh.solid import solid_distance
@@ -209,9 +209,10 @@ class PointsStages(SurfaceStages[PointsJob]):
         drawn, read = self.first.cloud, self.cloud
         if read.colours is None or self.job.colours.colour == "off":
             return drawn
-        finite = np.isfinite(read.points).all(axis=1)
-        _, nearest = Neighbours(read.points[finite]).nearest(drawn.points)
-        return replace(drawn, colours=read.colours[finite][nearest])
+        known = np.flatnonzero(np.isfinite(read.points).all(axis=1))
+        known = known[:: len(known) // MOST_POINTS + 1]  # a search among all would take long
+        _, nearest = Neighbours(read.points[known]).nearest(drawn.points)
+        return replace(drawn, colours=read.colours[known[nearest]])
 
     def _accuracy(self) -> dict[str, Any] | None:
         """The figures of `score` and of `one_sided` against the reference; None without one."""

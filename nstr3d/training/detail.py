@@ -9,7 +9,7 @@ from nstr3d.fields.vicinity import Near
 from nstr3d.training.presets import sized_colours
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1)  # of the largest budget, which are tried in turn
-WANTED = 10 ** (-27 / 20)  # of the residual; trained fields were at 37 to 50 dB (docs/surfaces.md)
+WANTED = 10 ** (-27 / 20)  # of the residual, chosen on the paints of nstr3d.bench.painted
 FEWEST = 8  # points in a cell that tell its residual
 COVERED = 0.9  # share of the points in such cells, below which points are too few for the cells
 

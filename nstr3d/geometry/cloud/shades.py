@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+
+from nstr3d.geometry.cloud.neighbours import Neighbours
 
 NEIGHBOURS = 8
 RIDGE = 3e-3  # of the slopes; the neighbours of a place may lie on a line, or all at one place
@@ -18,11 +18,7 @@ def between(points: np.ndarray, colours: np.ndarray, at: np.ndarray) -> np.ndarr
     weight for nearer ones (moving least squares, Lancaster and Salkauskas 1981). The result is kept
     within the range of their colours.
     """
-    from scipy.spatial import KDTree
-
-    # A list of ranks, so that one neighbour gives a column too; the stubs allow a number only.
-    ranks: Any = list(range(1, min(NEIGHBOURS, len(points)) + 1))
-    far, which = KDTree(points).query(at, k=ranks)
+    far, which = Neighbours(points)(at, NEIGHBOURS)
     reach = np.where(far[:, -1:] > 0, 1.05 * far[:, -1:], 1.0)
     near = (far / reach) ** 2
     weights = (1 - near) ** 2 / (near + 0.01)
