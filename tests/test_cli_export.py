@@ -64,7 +64,7 @@ def test_a_certified_mesh_says_what_is_proven(
     assert cli.main([*words, "ply", "--out", str(out)]) == 0
     assert "proven of the extracted mesh: all of the surface is within" in capsys.readouterr().out
     assert cli.main([*words, "npz", "--out", str(tmp_path / "ball.npz")]) == 1
-    assert "--certified is for glb, ply, obj, stl, not for npz" in capsys.readouterr().err
+    assert "--certified is for glb, ply, obj, stl, mujoco, not for npz" in capsys.readouterr().err
     siren = SirenConfig(width=8, depth=1).build(3, 1)
     save(tmp_path / "a.safetensors", Fit(siren, Frame.identity(3), Box((-1.0,) * 3, (1.0,) * 3), 1))
     words[1] = str(tmp_path / "a.safetensors")
@@ -169,12 +169,12 @@ def test_a_page_lies_beside_the_model_and_is_named_after_its_folder(
         (["--to", "npz", "--out", "ball.npz", "--resolution", "0"], "--resolution is 2 to 1,024"),
         (
             ["--to", "npz", "--out", "ball.npz", "--iso", "0.1"],
-            "--iso is for html, glb, ply, obj, stl, not for npz",
+            "--iso is for html, glb, ply, obj, stl, mujoco, not for npz",
         ),
         (["--to", "html", "--out", "ball.html", "--resolution", "9"], "--resolution is for"),
         (["--to", "html", "--out", "ball.html", "--iso", "nan"], "nan"),
         (["--to", "onnx", "--out", "ball.onnx", "--title", "ball"], "--title is for html"),
-        (["--to", "html", "--faces", "100"], "--faces is for glb, ply, obj, stl"),
+        (["--to", "html", "--faces", "100"], "--faces is for glb, ply, obj, stl, mujoco"),
         (["--to", "ply", "--faces", "2"], "--faces is 4 to"),
         (["--to", "ply", "--faces", "9", "--lod", "9"], "name one of them"),
         (["--to", "ply", "--lod", "9", "9"], "each once"),

@@ -19,6 +19,7 @@ from nstr3d.io import load_lines, save_mesh
 from nstr3d.io.atomic import atomic_path
 from nstr3d.io.image import encode_png
 from nstr3d.io.meshformats import COLOURED, Extras, encode_mesh_glb, fits_float32
+from nstr3d.io.mjcf import encode_mjcf
 from nstr3d.jobs.publishing import writing_file
 from nstr3d.jobs.ranges import check_surface
 from nstr3d.model.exchange import (
@@ -39,6 +40,8 @@ from nstr3d.view.page.html import page_html
 from nstr3d.view.scene import Curves
 
 MESHES = "glb", "ply", "obj", "stl"
+SUFFIXES = {"mujoco": ".xml"}  # of formats that are not named by their suffix
+SIMULATED = 20_000  # faces of a mesh for a simulator, unless the user says otherwise
 TEXTURED = 20_000  # faces of a mesh with a texture, unless the user says otherwise
 RESOLUTION = 256  # cells along the longest side, by default
 SAMPLES = 50_000  # points of a decimated mesh whose distance is reported
@@ -49,27 +52,28 @@ def export_model(options: Export) -> None:
     one sentence for the user."""
     options = replace(options, model=model_in(options.model))
     allowed = {
-        "resolution": "glb ply obj stl npz",
-        "faces": "glb ply obj stl",
+        "resolution": "glb ply obj stl mujoco npz",
+        "faces": "glb ply obj stl mujoco",
         "lod": "glb ply obj stl",
         "texture": "glb",
         "up": "html glb",
-        "iso": "html glb ply obj stl",
+        "iso": "html glb ply obj stl mujoco",
         "title": "html",
         "streamlines": "html",
-        "certified": "glb ply obj stl",
+        "certified": "glb ply obj stl mujoco",
     }
     for name, formats in allowed.items():
         if getattr(options, name) not in (None, False) and options.to not in formats.split():
             raise ValueError(f"--{name} is for {formats.replace(' ', ', ')}, not for {options.to}.")
     if options.texture:
         need_xatlas()
-    out = options.out or options.model.with_suffix(f".{options.to}")
-    if options.to in MESHES:
+    suffix = SUFFIXES.get(options.to, f".{options.to}")
+    out = options.out or options.model.with_suffix(suffix)
+    if options.to in (*MESHES, "mujoco"):
         check_surface(options.resolution or RESOLUTION)
     levels = _levels(options, out)
     for path in levels:
-        check_new(path, (f".{options.to}",), options.overwrite)
+        check_new(path, (suffix,), options.overwrite)
     iso, resolution = (
         options.iso or 0.0,
         RESOLUTION if options.resolution is None else options.resolution,
@@ -78,7 +82,7 @@ def export_model(options: Export) -> None:
         for path in levels:
             outputs.enter_context(writing_file(path))
             # another run may have ended by now
-            check_new(path, (f".{options.to}",), options.overwrite)
+            check_new(path, (suffix,), options.overwrite)
         _write(options, out, levels, iso, resolution)
 
 
@@ -89,8 +93,8 @@ def _write(
     path = options.streamlines
     curves = Curves(path.name, *load_lines(path)) if path else None
     fit, sdf = load_shape(options.model, iso, "cpu")
-    if sdf.paint is not None and options.to == "stl":
-        print("note: stl holds the shape alone; the other formats hold its colours too.")
+    if sdf.paint is not None and options.to in ("stl", "mujoco"):
+        print(f"note: {options.to} holds the shape alone; the other formats hold its colours too.")
     if options.to == "html":
         up = chosen_up(options.up or "auto", sdf)
         page = page_html(
@@ -102,6 +106,13 @@ def _write(
         save_onnx(out, need_fit(fit, "--to onnx"))
     elif options.to == "npz":
         _save_npz(out, sdf, resolution)
+    elif options.to == "mujoco":
+        mesh = _surface(sdf, resolution, options.certified)
+        mesh, note = _decimated(mesh, options.faces or SIMULATED, sdf)
+        with atomic_path(out) as temporary:
+            temporary.write_bytes(encode_mjcf(mesh, _title(options)))
+        print(f"wrote {out} ({len(mesh.faces):,} faces, {out.stat().st_size:,} bytes){note}")
+        return
     else:
         if options.texture and sdf.paint is None:
             raise ValueError(f"{options.model} has no colours, so there is no texture to bake.")
@@ -152,15 +163,7 @@ def _save_meshes(
     with a ``texture`` of so many pixels squared, and says how far decimated ones are from the
     surface."""
     for path, count in sorted(levels.items(), key=lambda item: -(item[1] or math.inf)):
-        note, count = "", count or (TEXTURED if texture else None)
-        if count is not None and count < len(mesh.faces):
-            mesh = decimate(mesh, count)
-            points, _ = sample_surface(mesh, SAMPLES, np.random.default_rng(0))
-            error = np.abs(sdf(points)) / sdf.bounds.diagonal
-            note = (
-                f"; its distance to the field is {error.mean():.1e} of the diagonal on average, "
-                f"{error.max():.1e} at most"
-            )
+        mesh, note = _decimated(mesh, count or (TEXTURED if texture else math.inf), sdf)
         if texture:
             _save_textured(path, mesh, sdf, up, texture)
         else:
@@ -168,6 +171,19 @@ def _save_meshes(
             save_mesh(path, mesh, colours, vertex_normals(sdf, mesh), up)
         size = path.stat().st_size
         print(f"wrote {path} ({len(mesh.faces):,} faces, {size:,} bytes){note}")
+
+
+def _decimated(mesh: Mesh, count: float, sdf: Sdf) -> tuple[Mesh, str]:
+    """``mesh`` with at most ``count`` faces, and what a user should know of its error."""
+    if count >= len(mesh.faces):
+        return mesh, ""
+    mesh = decimate(mesh, int(count))
+    points, _ = sample_surface(mesh, SAMPLES, np.random.default_rng(0))
+    error = np.abs(sdf(points)) / sdf.bounds.diagonal
+    return mesh, (
+        f"; its distance to the field is {error.mean():.1e} of the diagonal on average, "
+        f"{error.max():.1e} at most"
+    )
 
 
 def _save_textured(path: Path, mesh: Mesh, sdf: Sdf, up: Up, size: int) -> None:

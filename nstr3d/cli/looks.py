@@ -87,19 +87,21 @@ class Render:
 
 @dataclass(frozen=True)
 class Export:
-    """Write a model as a web page that traces it, as a mesh, as distances on a grid, or as ONNX."""
+    """Write a model as a web page that traces it, as a mesh, as distances on a grid, as ONNX, or
+    for the simulator MuJoCo."""
 
     model: tyro.conf.Positional[Path]
     """A model.safetensors or model.nstq of a shape, or the folder of it."""
-    to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx"]
+    to: Literal["html", "glb", "ply", "obj", "stl", "npz", "onnx", "mujoco"]
     """html: a page to open in a browser. glb, ply, obj, stl: a mesh. npz: distances on a grid.
-    onnx: the distance as a network."""
+    onnx: the distance as a network. mujoco: a rigid body for the simulator MuJoCo (.xml)."""
     out: Path | None = None
     """The file to write; by default beside the model, with the extension of the format."""
     resolution: int | None = None
-    """For meshes and npz: grid cells along the longest side; 256 by default."""
+    """For meshes, mujoco and npz: grid cells along the longest side; 256 by default."""
     faces: int | None = None
-    """For meshes: the largest number of faces; the mesh is decimated to it."""
+    """For meshes and mujoco: the largest number of faces; the mesh is decimated to it. For mujoco
+    20,000 by default."""
     lod: tuple[int, ...] | None = None
     """For meshes: the largest numbers of faces of several files, each named by its number."""
     texture: int | None = None
@@ -107,13 +109,13 @@ class Export:
     colours of vertices; the mesh has at most 20,000 faces unless --faces says otherwise. Needs pip
     install nstr3d[texture]."""
     certified: bool = False
-    """For meshes: find the surface by proof, so that no part of it is missed, and say what is
-    proven."""
+    """For meshes and mujoco: find the surface by proof, so that no part of it is missed, and say
+    what is proven."""
     up: Literal["auto", "x", "y", "z", "-x", "-y", "-z"] | None = None
     """For glb and html: the axis that points up; by default what the fit noted."""
     iso: float | None = None
-    """For meshes and html: the surface is where the distance has this value, in the model's units;
-    0 by default."""
+    """For meshes, mujoco and html: the surface is where the distance has this value, in the model's
+    units; 0 by default."""
     title: str | None = None
     """For html: the name of the shape on the page."""
     streamlines: Path | None = None

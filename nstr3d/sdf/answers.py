@@ -50,6 +50,25 @@ class Crossings(Generic[Array]):
 
 
 @dataclass(frozen=True)
+class Contacts:
+    """Contacts of two solids, the deepest first: ``depth (n,)``, negative for a gap; ``points (n,
+    3)``, in the middle between both surfaces; and unit ``normals (n, 3)`` from the first solid to
+    the second one, which is free of the contact after a translation by ``depth`` along it. World
+    units of the first solid."""
+
+    depth: np.ndarray
+    points: np.ndarray
+    normals: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.depth)
+
+    def __repr__(self) -> str:
+        deepest = f", the deepest {self.depth.max():.4g}" if len(self) else ""
+        return f"<Contacts: {len(self)}{deepest}>"
+
+
+@dataclass(frozen=True)
 class Solid:
     """Measures of a solid of density 1: ``volume``, ``area``, ``centroid (3,)``, and ``inertia
     (3, 3)`` about the centroid, in world units.

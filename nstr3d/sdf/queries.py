@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from nstr3d.sdf.above import above
-from nstr3d.sdf.answers import ClosestPoints, Crossings, Curvatures, RayHits, Solid
+from nstr3d.sdf.answers import ClosestPoints, Contacts, Crossings, Curvatures, RayHits, Solid
 from nstr3d.types import Box, PointCloud, Polylines
 
 if TYPE_CHECKING:
@@ -77,6 +77,25 @@ class Queries:
         ``tolerance`` diagonals of the bounds. Raises ValueError if the surface is empty.
         """
         return above("surface.rays").thickness(self, points, tolerance)
+
+    def contacts(
+        self,
+        other: Sdf,
+        pose: Any = None,
+        margin: float = 0.0,
+        most: int = 64,
+        resolution: int = 64,
+    ) -> Contacts:
+        """Where this solid and ``other``, moved by the rigid motion ``pose (4, 4)``, touch.
+
+        A contact is a point of one surface whose signed distance to the other solid is a local
+        minimum along the surface, or one of a flat minimum: at most ``most`` points, spread over
+        it. Those up to ``margin`` apart have a negative depth. Depths are distances to the closest
+        point, accurate to 1e-6 diagonals of the bounds for exact distances. There are none if the
+        solids do not touch. `nstr3d.surface.contact.Body` keeps what many poses have in common.
+        Raises ValueError for a pose that is no rigid motion.
+        """
+        return above("surface.contact").contacts(self, other, pose, margin, most, resolution)
 
     def solid(self, resolution: int = 128) -> Solid:
         """Volume, area, centroid and inertia at once, each from the same surface, with estimates
@@ -169,6 +188,14 @@ class Queries:
         ``bounds`` of both. False says that it is not proven: they may touch, or be closer than
         about a cell. Raises UnprovenError as `enclose` does."""
         return above("surface.certified").proven_apart(self, other, resolution)
+
+    def proven_gap(self, other: Sdf, resolution: int = 128) -> float:
+        """A lower bound of the distance between this solid and ``other``, by proof, in world units,
+        within the ``bounds`` of both; 0 if it is not proven that they are apart, and inf if one of
+        them is proven to be empty. It falls short of the distance by a small part of a cell, or by
+        more where much of both surfaces is about equally near. Raises UnprovenError as `enclose`
+        does."""
+        return above("surface.gap").proven_gap(self, other, resolution)
 
     def tight_bounds(self, resolution: int = 128) -> Box:
         """The axis-aligned box that the surface fills, to about 1e-5 of its diagonal. It is not

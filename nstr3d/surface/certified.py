@@ -88,7 +88,7 @@ def divide(sdf: Sdf, grid: Grid, level: float) -> Division:
         halves = boxes[:, None] + STEPS * size
         sides = np.minimum(halves + size, grid.shape) - np.minimum(halves, grid.shape)
         inside += int(sides.prod(axis=-1)[bounds[..., 1] < level].sum())
-        boxes = halves[_may_hold(bounds, level) & (sides > 0).all(axis=-1)]
+        boxes = halves[may_hold(bounds, level) & (sides > 0).all(axis=-1)]
     return Division(grid, boxes, inside * grid.cell**3)
 
 
@@ -128,7 +128,7 @@ def _searched(sdf: Sdf, grid: Grid, level: float, cells: np.ndarray) -> tuple[in
             break
         size /= 2
         world = (boxes[:, :, None] + np.arange(3) * size) * grid.cell + grid.origin[:, None]
-        may = _may_hold(enclose_halves(sdf, world), level)
+        may = may_hold(enclose_halves(sdf, world), level)
         boxes, cell = (boxes[:, None] + STEPS * size)[may], np.repeat(cell, may.sum(axis=1))
         sides = [
             sdf(points * grid.cell + grid.origin) < level
@@ -139,7 +139,7 @@ def _searched(sdf: Sdf, grid: Grid, level: float, cells: np.ndarray) -> tuple[in
     return int(hidden.sum()), len(np.unique(cell))
 
 
-def _may_hold(bounds: np.ndarray, level: float) -> np.ndarray:
+def may_hold(bounds: np.ndarray, level: float) -> np.ndarray:
     """Which boxes ``(...)`` may hold the surface of a ``level``, by ``bounds (..., 2)``."""
     return ~((bounds[..., 0] > level) | (bounds[..., 1] < level))  # so that NaN proves nothing
 
@@ -148,7 +148,7 @@ def _may_hold(bounds: np.ndarray, level: float) -> np.ndarray:
 # questions
 def proven_bounds(sdf: Sdf, resolution: int) -> Box:
     """See `nstr3d.sdf.queries.Queries.proven_bounds`."""
-    division = divide(sdf, Grid.over(sdf.bounds, _checked(resolution), 0.0), 0.0)
+    division = divide(sdf, Grid.over(sdf.bounds, checked_resolution(resolution), 0.0), 0.0)
     if not len(division.cells):
         raise ValueError("the surface is empty, so it has no bounds")
     grid, cells = division.grid, division.cells
@@ -159,7 +159,7 @@ def proven_bounds(sdf: Sdf, resolution: int) -> Box:
 
 def proven_volume(sdf: Sdf, resolution: int) -> tuple[float, float]:
     """See `nstr3d.sdf.queries.Queries.proven_volume`."""
-    division = divide(sdf, Grid.over(sdf.bounds, _checked(resolution), 0.0), 0.0)
+    division = divide(sdf, Grid.over(sdf.bounds, checked_resolution(resolution), 0.0), 0.0)
     return division.inside, division.inside + len(division.cells) * division.grid.cell**3
 
 
@@ -175,11 +175,12 @@ def proven_apart(first: Sdf, second: Sdf, resolution: int) -> bool:
     both = first.intersection(second)
     room = max(first.bounds.diagonal, second.bounds.diagonal) * 1e-6
     box = Box(tuple((lower - room).tolist()), tuple((upper + room).tolist()))
-    division = divide(both, Grid.over(box, _checked(resolution), 0.0), 0.0)
+    division = divide(both, Grid.over(box, checked_resolution(resolution), 0.0), 0.0)
     return not len(division.cells) and not division.inside
 
 
-def _checked(resolution: int) -> int:
+def checked_resolution(resolution: int) -> int:
+    """``resolution`` as an int. Raises TypeError or ValueError unless it is at least 2."""
     expect(resolution, (int, np.integer), "resolution")
     if resolution < 2:
         raise ValueError(f"resolution is {resolution}; bounds need at least 2 cells to an axis")

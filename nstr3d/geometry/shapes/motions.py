@@ -80,6 +80,16 @@ def rotation(axis: Vector, degrees: float) -> np.ndarray:
     return Rotation.from_rotvec(turn).as_matrix()
 
 
+def moved(shape: Sdf, pose: np.ndarray) -> Sdf:
+    """``shape`` moved by the rigid motion ``pose (4, 4)``: a rotation, then a translation."""
+    from scipy.spatial.transform import Rotation
+
+    turn = Rotation.from_matrix(pose[:3, :3]).as_rotvec()
+    angle = float(np.linalg.norm(turn))
+    turned = rotate(shape, tuple(turn.tolist()), math.degrees(angle)) if angle else shape
+    return translate(turned, tuple(pose[:3, 3].tolist()))
+
+
 @recorded
 def scale(shape: Sdf, factor: float | Sequence[float]) -> Sdf:
     """``shape`` scaled about the origin by ``factor``, one number or one for each axis.
