@@ -19,12 +19,11 @@ import numpy as np
 from nstr3d.fields.closed.codedpyramid import CodedConfig, CodedPyramid, coded
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.header import read_marked
-from nstr3d.model.shapeheader import LENGTH, MAGIC, STEEP, ShapeHeader, unpack
+from nstr3d.model.shapeheader import CHECK, LENGTH, MAGIC, STEEP, ShapeHeader, is_intact, unpack
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box
 
 CODE = "Compressed shapes (.nstq)"  # the feature that needs numba
-CHECK = 4  # bytes of the checksum
 FIXED = LENGTH + CHECK  # bytes of a file besides the code
 
 
@@ -47,7 +46,7 @@ def decompress_shape(data: bytes, name: str = "the data") -> Fit:
     other data, and ModuleNotFoundError if numba is missing."""
     if data[: len(MAGIC)] != MAGIC:
         raise ValueError(f"{name} is not a compressed shape of nstr3d.")
-    if len(data) < FIXED or zlib.crc32(data[:-CHECK]) != struct.unpack("<I", data[-CHECK:])[0]:
+    if not is_intact(data):
         raise ValueError(f"{name} is damaged: it is truncated or was changed.")
     need_numba(CODE)
     try:

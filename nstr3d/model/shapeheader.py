@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -10,12 +11,13 @@ from typing import get_args
 import numpy as np
 
 from nstr3d.kernels.pyramidwalk import Plan
-from nstr3d.model.header import begins_with, check_regular
+from nstr3d.model.header import begins_with, check_regular, read_marked
 from nstr3d.types import Box, Frame, Up
 
 MAGIC = b"NSTS1"  # the first bytes of a compressed shape
 FORM = "<6Bf4df6H"  # what follows: plan and up; step; frame; Lipschitz bound; bounds
 LENGTH = len(MAGIC) + struct.calcsize(FORM)
+CHECK = 4  # bytes of the checksum at the end of the file
 UPS: tuple[Up, ...] = get_args(Up)
 TICKS = 65535  # of the bounds, from -1 to 1
 SLACK = 1e-3  # ticks: bounds that were read are written as they were, despite rounding
@@ -73,6 +75,22 @@ def unpack(data: bytes) -> ShapeHeader:
         raise ValueError("its bounds or its upward axis are out of range")
     bounds = Box(tuple(ends[0].tolist()), tuple(ends[1].tolist()))
     return ShapeHeader(plan, step, Frame((x, y, z), scale), bounds, lipschitz, UPS[up])
+
+
+def is_intact(data: bytes) -> bool:
+    """Whether the checksum at the end of a compressed shape's ``data`` is right."""
+    if len(data) < LENGTH + CHECK:
+        return False
+    return zlib.crc32(data[:-CHECK]) == struct.unpack("<I", data[-CHECK:])[0]
+
+
+def is_whole_shape(path: Path) -> bool:
+    """Whether the compressed shape at ``path`` is there, and its checksum right."""
+    try:
+        data = read_marked(path, MAGIC)
+    except (OSError, ValueError):
+        return False
+    return data[: len(MAGIC)] == MAGIC and is_intact(data)
 
 
 def is_shape(path: Path) -> bool:
