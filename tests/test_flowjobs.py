@@ -14,6 +14,7 @@ from programs import needs_parts
 
 from apps import flow
 from apps.bench import flow as flow_race
+from nstr3d import fit_mesh, save
 from nstr3d.cli import command as cli
 from nstr3d.fields.base import Field
 from nstr3d.jobs.flowshape import _curvature_correlation
@@ -30,12 +31,24 @@ SMALL = [
     "--resolution",
     "64",
 ]
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
 FITTED = ["--params", "9000", "--steps", "150", "--resolution", "24"]
 
 
 @pytest.fixture(scope="module")
 def shape(fitted: Callable[..., Path]) -> Path:
     return fitted("ripple.obj", *FITTED)
+
+
+def test_a_compressed_shape_has_a_relief_and_no_waves_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "ripple.nstq"
+    save(path, fit_mesh(ASSETS / "ripple.obj", bytes=8000))
+    assert flow.main([str(path), "--out", str(tmp_path / "flow"), *SMALL]) == 0
+    assert json.loads((tmp_path / "flow" / "report.json").read_text())["lines"]["count"] > 0
+    assert flow.main([str(path), "--out", str(tmp_path / "own"), "--phases", *SMALL]) == 1
+    assert "without phase waves" in capsys.readouterr().err
 
 
 def test_a_shape_gives_lines_segments_and_a_report(shape: Path, tmp_path: Path) -> None:

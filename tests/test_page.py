@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from nstr3d.fields.level import LevelConfig
 from nstr3d.fields.nstr import Nstr, NstrConfig
 from nstr3d.fields.waves import AmplitudeWaves, ComplexWaves, PhaseWaves
 from nstr3d.geometry.shapes.primitives import smooth_union, sphere, torus
+from nstr3d.kernels.pyramidwalk import Plan
+from nstr3d.model.pyramidsearch import Maker, Target, compress_shape
 from nstr3d.render.camera import Camera
 from nstr3d.render.colours import colour_map
 from nstr3d.render.drawing import draw_lines
@@ -29,6 +32,7 @@ from nstr3d.training.fit import Fit, FitConfig, fit
 from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import sized_colours
 from nstr3d.types import Box, Frame, Mesh, Polylines, Samples
+from nstr3d.view.page.grid import grid_code
 from nstr3d.view.page.html import page_html
 from nstr3d.view.page.shader import field_code
 from nstr3d.view.scene import Curves
@@ -397,6 +401,54 @@ def test_what_has_no_page_is_refused(model: Fit) -> None:
         page_html(replace(model, field=siren), "siren")
     with pytest.raises(ValueError, match="shows levels between"):
         page_html(model, "far", level=100.0)
+
+
+@pytest.fixture(scope="module")
+def ring() -> Fit:
+    """A compressed ball blended with a torus, in a frame away from the origin."""
+    shape = smooth_union(torus(0.55, 0.18), sphere(0.32, (0.3, 0.25, 0.1)), k=0.1)
+    frame = Frame((3.0, -2.0, 1.0), 2.5)
+    surface = extract_mesh(shape, 64).vertices
+
+    def distance(points: np.ndarray) -> np.ndarray:
+        return shape(torch.from_numpy(points)).numpy()
+
+    return compress_shape(Target(distance, surface, shape.bounds, frame), 5000)
+
+
+def test_a_compressed_shape_is_decoded_and_traced_on_the_page(browser, tmp_path, ring) -> None:
+    path = tmp_path / "page.html"
+    path.write_text(page_html(ring, "ring"), encoding="utf-8")
+    assert path.stat().st_size < 200_000  # the decoded grid takes 8 MB
+    shown = Shown(browser, path)
+    agrees(shown.picture("nstr3d.set({shading: 'normals'})"), ring, camera(ring))
+    picture = shown.picture("nstr3d.set({shading: 'normals', level: 0.05})")
+    agrees(picture, ring, camera(ring), level=0.05)
+    assert shown.errors == []
+    assert "bytes, decoded here" in shown.tab.content()
+    shown.tab.close()
+
+
+@pytest.mark.parametrize("whole", [1, 2])
+def test_the_page_decodes_the_same_numbers(browser, ring, whole) -> None:
+    maker = Maker(Target(lambda at: np.abs(at).max(axis=1) - 0.7, np.full((1, 3), 0.7),
+                         Box((-0.7,) * 3, (0.7,) * 3), Frame.identity()))  # fmt: skip
+    box = maker.fit(maker.coded(Plan(5, 2, whole, 40, 20), 3e-4, 10**5))
+    script = (files("nstr3d.view.page") / "pyramid.js").read_text(encoding="utf-8")
+    tab = browser.new_page()
+    for each in (ring, box):
+        code = grid_code(each.field)
+        values = tab.evaluate(
+            f"async ([about, bytes]) => {{ {script}; "
+            "return Array.from(await decodePyramid(about, Uint8Array.from(bytes))); }",
+            [code.about, list(code.stream)],
+        )
+        expected = each.field.nodes.numpy().ravel()
+        np.testing.assert_array_equal(np.array(values, np.float32), expected)
+    broken = f"async ([about, bytes]) => {{ {script}; await decodePyramid(about, bytes); }}"
+    with pytest.raises(Exception, match="This page is damaged"):
+        tab.evaluate(broken, [code.about, list(code.stream[:-3])])
+    tab.close()
 
 
 def test_the_colours_are_those_of_render(browser, tmp_path: Path, model: Fit) -> None:

@@ -3,27 +3,31 @@
 import hashlib
 import struct
 import zlib
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from oracles import joined
 
-from nstr3d import load, load_mesh, load_sdf, save
-from nstr3d.fields.closed.pyramid import PyramidConfig, interpolate, made_of, pad
+from nstr3d import load, load_mesh, save
+from nstr3d.fields.closed.codedpyramid import CodedConfig
+from nstr3d.fields.closed.pyramid import PyramidConfig, interpolate, made_of
 from nstr3d.geometry.mesh.distance import MeshDistance
 from nstr3d.geometry.mesh.surface import normalise, sample_surface
-from nstr3d.io import save_mesh
-from nstr3d.jobs.info import describe_file
-from nstr3d.jobs.mesh import run
-from nstr3d.jobs.options import Extraction, MeshJob, Output, Training
 from nstr3d.kernels import pyramid as kernels
 from nstr3d.kernels.field.interpolate import plain_torch
-from nstr3d.model.pyramidcodec import Target, compress_shape, decompress_shape, load_shape
+from nstr3d.model.pyramidcodec import decompress_shape, load_shape, pack_shape
+from nstr3d.model.pyramidsearch import (
+    Maker,
+    Target,
+    compress_instantly,
+    compress_shape,
+    compress_to_error,
+)
 from nstr3d.model.shapeheader import LENGTH, Plan, ShapeHeader, load_shape_header, unpack
-from nstr3d.types import Box, Frame, Mesh
+from nstr3d.types import Box, Frame
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 BALL = 0.9
@@ -46,7 +50,7 @@ def target(**changes) -> Target:
 
 @pytest.fixture(scope="module")
 def code() -> bytes:
-    return compress_shape(target(up="-z"), 3000)
+    return pack_shape(compress_shape(target(up="-z"), 3000))
 
 
 def random_grid(cells: int = 6) -> torch.Tensor:
@@ -91,7 +95,7 @@ def test_compiled_and_plain_values_and_gradients_are_one():
 
 def test_the_plain_gradient_is_right_and_the_nodes_learn():
     grid, at = random_grid(4).double().requires_grad_(), somewhere(7).double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda g, p: interpolate(pad(g), p), (grid, at))
+    assert torch.autograd.gradcheck(interpolate, (grid, at))
 
 
 def test_the_gradient_is_continuous_across_cells():
@@ -205,9 +209,9 @@ def test_a_ball_in_few_bytes_is_a_ball(code):
 def test_more_bytes_are_nearer():
     errors = []
     for size in (1200, 3000):
-        code = compress_shape(target(), size)
-        assert size / 2 < len(code) <= size
-        values = decompress_shape(code).field(torch.from_numpy(on_ball(seed=3)).float())
+        fit = compress_shape(target(), size)
+        assert size / 2 < len(pack_shape(fit)) <= size
+        values = fit.field(torch.from_numpy(on_ball(seed=3)).float())
         errors.append(float(values.abs().mean()))
     assert errors[0] > 1.5 * errors[1]
 
@@ -216,20 +220,20 @@ def test_too_few_bytes_raise_and_the_error_names_a_size_that_suffices():
     with pytest.raises(ValueError, match=r"100 bytes are too few for this shape; .*") as error:
         compress_shape(target(), 100)
     least = int(str(error.value).rsplit(" ", 1)[1].rstrip(".").replace(",", ""))
-    assert len(compress_shape(target(), least)) <= least
+    assert len(pack_shape(compress_shape(target(), least))) <= least
 
 
 def test_more_bytes_than_the_finest_step_needs_are_not_used():
-    assert len(compress_shape(target(), 10**15)) < 10**6
+    assert len(pack_shape(compress_shape(target(), 10**15))) < 10**6
 
 
 def test_a_thin_plate_is_not_lost():
     mesh, frame = normalise(load_mesh(ASSETS / "plate.obj"))
     distance = MeshDistance(mesh)
     surface, _ = sample_surface(mesh, 5000, np.random.default_rng(0))
-    code = compress_shape(Target(distance, surface, mesh.bounds, frame), 6000)
-    error = decompress_shape(code).field(torch.from_numpy(surface).float()).abs()
-    assert float(error.max()) < 1.5 * 2 / unpack(code).plan.cells
+    fit = compress_shape(Target(distance, surface, mesh.bounds, frame), 6000)
+    error = fit.field(torch.from_numpy(surface).float()).abs()
+    assert float(error.max()) < 1.5 * 2 / fit.field.config.plan.cells
 
 
 def test_a_header_is_read_as_it_was_written(tmp_path):
@@ -281,9 +285,7 @@ def test_the_bounds_enclose_a_surface_that_is_thicker_than_its_input():
     surface = np.random.default_rng(0).uniform(-1, 1, (500, 3)) * half
     surface[:, 1] = half[1] * np.sign(surface[:, 1])
     bounds = Box(tuple((-half).tolist()), tuple(half.tolist()))
-    fit = decompress_shape(
-        compress_shape(target(distance=rod, surface=surface, bounds=bounds), 4000)
-    )
+    fit = compress_shape(target(distance=rod, surface=surface, bounds=bounds), 4000)
     at = torch.from_numpy(np.random.default_rng(1).uniform(-1, 1, (200_000, 3)) * (1, 0.03, 0.03))
     inner = at[(fit.field(at.float()) < 0)[:, 0]].numpy()
     lower, upper = fit.frame.to_unit(np.array([fit.bounds.lower, fit.bounds.upper]))
@@ -332,84 +334,106 @@ def test_a_saved_shape_is_decoded_to_the_bits_of_the_version_that_wrote_it():
     assert digest == "adea53097923732b26dfcfe76c92a90d1a7ce3af5031ba39ca424abdc6d0223d"
 
 
-def test_a_compressed_shape_can_be_saved_as_any_fit(code, tmp_path):
-    fit = decompress_shape(code)
-    save(tmp_path / "model.safetensors", fit)
-    again = load(tmp_path / "model.safetensors")
+def test_a_fit_equals_that_of_its_file():
+    fit = compress_shape(target(up="-z"), 2000)
+    data = pack_shape(fit)
+    again = decompress_shape(data)
     assert torch.equal(again.field.nodes, fit.field.nodes)
-    assert not again.field(somewhere(5)).requires_grad
-    with pytest.raises(ValueError, match=r"\.nstq is for compressed models"):
-        save(tmp_path / "model.nstq", fit)
-    assert again.bounds == fit.bounds
+    assert (again.frame, again.bounds, again.lipschitz) == (fit.frame, fit.bounds, fit.lipschitz)
+    assert again.up == fit.up
+    assert pack_shape(again) == data
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("compact") / "torus"
-    job = MeshJob(
-        ASSETS / "torus.obj",
-        extraction=Extraction(resolution=48, samples=5000, picture=48),
-        output=Output(folder),
-        bytes=4000,
-    )
-    outcome = run(job)
-    assert {path.name for path in outcome.files} == {
-        "model.nstq", "mesh.ply", "render.png", "report.json"
-    }  # fmt: skip
-    assert outcome.report["field"]["bytes"] == (folder / "model.nstq").stat().st_size <= 4000
-    assert outcome.report["accuracy"]["distance_error_near"] < 1e-3
-    assert outcome.report["mesh"]["watertight"]
-    return folder
+def test_all_grids_share_the_distances_at_their_nodes():
+    asked = []
+
+    def counted(points: np.ndarray) -> np.ndarray:
+        asked.append(len(points))
+        return ball(points)
+
+    maker = Maker(target(distance=counted))
+    coarse, fine = np.argwhere(np.ones((5, 5, 5))), np.argwhere(np.ones((9, 9, 9)))
+    for cells, places in ((4, coarse), (8, fine), (4, coarse)):
+        expected = ball(places * (2 / cells) - 1)
+        np.testing.assert_allclose(maker.distances(cells, places), expected, atol=1e-7)
+    assert asked == [125, 729 - 125]
 
 
-def test_a_job_writes_a_model_of_so_many_bytes(finished):
-    sdf = load_sdf(finished / "model.nstq")
-    mesh = load_mesh(ASSETS / "torus.obj")
-    points, _ = sample_surface(mesh, 2000, np.random.default_rng(0))
-    assert np.abs(sdf(points)).mean() < 1e-3 * mesh.bounds.extent.max()
+@pytest.mark.parametrize("offset", [0.0, 0.02])
+def test_the_error_of_a_code_is_the_distance_in_both_directions(offset):
+    maker = Maker(target(distance=lambda at: ball(at) + offset))
+    code = maker.coded(Plan(4, 4, 2, 16, 5), 1e-3, 10**6)
+    assert Maker(target()).error(code) == pytest.approx(offset, abs=1e-3)
 
 
-def test_a_model_in_few_bytes_describes_itself(finished):
-    about = describe_file(finished)
-    assert (about["kind"], about["field"]) == ("compressed shape", "pyramid")
-    assert about["accuracy"]["iou_volume"] > 0.98
-    assert about["up"] == "y"
+@pytest.mark.parametrize("error", [5e-4, 2e-4])
+def test_a_file_of_an_error_is_hardly_larger_than_it_must_be(error):
+    fit = compress_to_error(target(), error)
+    at = torch.from_numpy(on_ball(seed=5)).float()
+    value, slope = fit.field.value_and_gradient(at)
+    there = at - value * slope / slope.square().sum(dim=1, keepdim=True)
+    ways = float(value.abs().mean()), float((there.norm(dim=1) - BALL).abs().mean())
+    assert 0.5 * error < sum(ways) / 2 < 1.05 * error
+    smaller = compress_shape(target(), round(0.8 * len(pack_shape(fit))))
+    assert float(smaller.field(at).abs().mean()) > error
 
 
-def test_parts_that_are_lost_are_named(tmp_path):
-    ball = load_mesh(ASSETS / "sphere.obj")
-    crumb = Mesh(ball.vertices * 0.004 + (1.5, 0, 0), ball.faces)
-    save_mesh(tmp_path / "both.obj", joined(ball, crumb))
-    extraction = Extraction(resolution=64, samples=500, picture=0)
-    job = MeshJob(
-        tmp_path / "both.obj", extraction=extraction, output=Output(tmp_path / "out"), bytes=900
-    )
-    report = run(job).report
-    assert report["mesh"]["components"] == 1
-    (warning,) = [each for each in report["input"]["warnings"] if "part(s)" in each]
-    assert warning.startswith("The surface has 1 part(s), that of the input 2:")
+def test_an_error_that_no_grid_reaches_raises():
+    with pytest.raises(ValueError, match=r"An error of 1e-09 cannot be reached: .* allow more"):
+        compress_to_error(target(), 1e-9)
+
+
+def test_an_instant_fit_is_near_everywhere_around_the_surface():
+    fit = compress_instantly(target())
+    at = on_ball() + np.random.default_rng(2).normal(0, 0.01, (2000, 3))
+    value = fit.field(torch.from_numpy(at).float())[:, 0].numpy()
+    assert np.abs(value - ball(at)).mean() < 1e-4
+    assert len(pack_shape(fit)) < 60_000
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{"training": Training(steps=5)}, {"training": Training(preset="fast")},
-     {"training": Training(field="grid")}, {"output": Output(resume=True)},
-     {"extraction": Extraction(certified=True)}, {"start": Path("a")}, {"bytes": 0}],
+    ("tensors", "dims", "fault"),
+    [({}, (3, 1), "holds no bytes"), ({"code": torch.zeros(9)}, (3, 1), "holds no bytes"),
+     ({"code": torch.zeros(9, dtype=torch.uint8)}, (2, 1), "three dimensions"),
+     ({"code": torch.zeros(9, dtype=torch.uint8)}, (3, 1), "code ends")],
 )  # fmt: skip
-def test_options_of_training_and_bytes_exclude_each_other(options):
-    with pytest.raises(ValueError, match="bytes"):
-        MeshJob(ASSETS / "torus.obj", **{"bytes": 4000, **options})
+def test_a_code_that_is_none_raises(tensors, dims, fault):
+    with pytest.raises(ValueError, match=fault):
+        CodedConfig(4, 2, 1, 16, 5, 1e-3).restore(*dims, tensors)
 
 
-def test_a_fit_replaces_a_compressed_one_and_the_other_way(finished):
-    job = MeshJob(
-        ASSETS / "sphere.obj",
-        training=Training(steps=2, pool=5000, params=5000),
-        extraction=Extraction(resolution=16, samples=500, picture=0),
-        output=Output(finished, overwrite=True),
-    )
-    run(job)
-    assert not (finished / "model.nstq").exists()
-    compact = MeshJob(job.path, extraction=job.extraction, output=job.output, bytes=2000)
-    run(compact)
-    assert not (finished / "model.safetensors").exists()
+@pytest.mark.parametrize(
+    "changes", [{"root": 3}, {"depth": 6}, {"root": 16, "depth": 5}, {"whole": 3}, {"reach": 256},
+                {"step": 0.0}, {"step": float("nan")}],
+)  # fmt: skip
+def test_a_coded_grid_out_of_range_raises(changes):
+    with pytest.raises(ValueError, match=r"grid of|step of"):
+        CodedConfig(**{"root": 4, "depth": 2, "whole": 1, "reach": 16, "finest": 5, "step": 1e-3,
+                       **changes})  # fmt: skip
+    with pytest.raises(ValueError, match="decoded from its code"):
+        CodedConfig(4, 2, 1, 16, 5, 1e-3).build(3, 1)
+
+
+def test_a_compressed_shape_can_be_saved_as_any_fit(code, tmp_path):
+    fit = decompress_shape(code)
+    save(tmp_path / "model.safetensors", fit)
+    assert (tmp_path / "model.safetensors").stat().st_size < len(code) + 2000
+    again = load(tmp_path / "model.safetensors")
+    assert torch.equal(again.field.nodes, fit.field.nodes)
+    assert not again.field(somewhere(5)).requires_grad
+    assert again.bounds == fit.bounds
+    save(tmp_path / "model.nstq", again)
+    assert (tmp_path / "model.nstq").read_bytes() == code
+
+
+def test_what_is_no_compressed_shape_gets_no_file_of_one(code, tmp_path):
+    fit = decompress_shape(code)
+    plain = replace(fit, field=fit.field.plain)
+    for other in (plain, replace(fit, colour_field=plain.field)):
+        with pytest.raises(ValueError, match=r"\.nstq is for compressed shapes without colours"):
+            save(tmp_path / "model.nstq", other)
+    save(tmp_path / "plain.safetensors", plain)
+    assert torch.equal(load(tmp_path / "plain.safetensors").field.nodes, fit.field.nodes)
+    fit.field.nodes.requires_grad_()
+    with pytest.raises(ValueError, match="its code does not hold"):
+        save(tmp_path / "trained.safetensors", fit)

@@ -14,8 +14,10 @@ import pytest
 import torch
 from mutations import contents, file_of, mutate_bytes, mutate_header, mutate_tensors, replaced
 
+from nstr3d.fields.base import Field
 from nstr3d.fields.baselines.ngp import NgpConfig
 from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.closed.codedpyramid import CodedConfig
 from nstr3d.fields.closed.cosines import CosineConfig
 from nstr3d.fields.closed.pyramid import PyramidConfig
 from nstr3d.fields.level import LevelConfig
@@ -23,6 +25,7 @@ from nstr3d.fields.nstr import NstrConfig, TransportConfig
 from nstr3d.fields.waves import PhaseWaves
 from nstr3d.model.checkpoint import load, save
 from nstr3d.model.container import LARGEST_TEXT
+from nstr3d.model.pyramidsearch import Maker, Target
 from nstr3d.model.schema import RANGES, BoxSchema, FrameSchema, Header
 from nstr3d.model.tags import TAGS, decode_config, encode_config
 from nstr3d.training.fit import Fit
@@ -38,7 +41,17 @@ FIELDS = {
     "ngp": NgpConfig(table=40, levels=3, coarsest=2, finest=8, width=5),
     "cosines": CosineConfig((12, 16), (4, 4)),
     "pyramid": PyramidConfig(5),
+    "coded-pyramid": CodedConfig(4, 2, 1, 16, 5, 2.0**-9),
 }
+
+
+def coded_ball(config: CodedConfig) -> Field:
+    """A compressed ball."""
+    box = Box((-0.5,) * 3, (0.5,) * 3)
+    surface = 0.5 * np.vstack([np.eye(3), -np.eye(3)])
+    distance = lambda at: np.linalg.norm(at, axis=1) - 0.5  # noqa: E731
+    maker = Maker(Target(distance, surface, box, Frame.identity()))
+    return maker.fit(maker.coded(config.plan, config.step, 10_000)).field
 
 
 def made(name: str = "nstr") -> Fit:
@@ -47,7 +60,10 @@ def made(name: str = "nstr") -> Fit:
     dim = 2 if name == "cosines" else 3
     near = np.random.default_rng(0).uniform(-0.4, 0.4, (5, dim))
     generator = torch.Generator().manual_seed(0)
-    field = config.build(dim, 1, near=near, generator=generator)
+    if name == "coded-pyramid":
+        field = coded_ball(config)
+    else:
+        field = config.build(dim, 1, near=near, generator=generator)
     if name == "cosines":
         with torch.no_grad():
             field.amplitudes.normal_(generator=generator)

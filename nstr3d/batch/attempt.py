@@ -25,7 +25,7 @@ from nstr3d.batch.slot import Cancelled, Died, Slot
 from nstr3d.batch.store import Folder, Store, open_store, replace_files
 from nstr3d.io.scratch import scratch_folder
 from nstr3d.jobs.publishing import FILES
-from nstr3d.jobs.results import MESH, MODEL, PICTURE
+from nstr3d.jobs.results import COMPRESSED, MESH, MODEL, PICTURE
 from nstr3d.jobs.stages import package_version
 
 NOTHING = {"key": "", "beside": "", "report": {}, "peak_memory": None}  # of a worker that is gone
@@ -96,13 +96,14 @@ def publish(store: Store, task: Task, scratch: Path, report: Mapping[str, Any]) 
     """
     done = report["batch"]["status"] == "done"
     wanted = {
-        MODEL: done,
+        MODEL: done and not task.options.compressed,
+        COMPRESSED: done and task.options.compressed,
         MESH: done and task.options.mesh,
         PICTURE: done and task.options.extraction.picture > 0,
         LOG: True,
     }
     sources = {LOG: scratch / LOG} | {
-        name: scratch / "out" / name for name in (MODEL, MESH, PICTURE)
+        name: scratch / "out" / name for name in (MODEL, COMPRESSED, MESH, PICTURE)
     }
     kept = [name for name, keep in wanted.items() if keep and sources[name].exists()]
     files: dict[str, Path | bytes] = {name: sources[name] for name in kept}

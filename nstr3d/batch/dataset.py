@@ -18,20 +18,23 @@ from nstr3d.batch.catalogue import CATALOGUE, select
 from nstr3d.batch.ids import stays_inside
 from nstr3d.batch.store import Folder, open_store
 from nstr3d.fields.base import Field
+from nstr3d.fields.closed.codedpyramid import CodedPyramid
 from nstr3d.fields.level import Level
 from nstr3d.io.scratch import scratch_folder
+from nstr3d.jobs.results import COMPRESSED, MODEL
 from nstr3d.model.checkpoint import load
 from nstr3d.model.tags import encode_config
 from nstr3d.system import Message
 from nstr3d.training.fit import Fit
 from nstr3d.types import Frame
 
-MODEL = "model.safetensors"
+PYRAMID = "pyramid"  # the name of the field of a compressed shape in the catalogue
 PROJECTIONS = 4  # Newton steps that move a point to the surface
 
 
 class Dataset:
-    """The fitted models, by shape id, of a data set that ``nstr3d batch`` wrote to ``out``.
+    """The fitted models, by shape id, of a data set that ``nstr3d batch`` wrote to ``out``;
+    ``models`` are the names of their files.
 
     ``out`` is a folder or a URL. A model is loaded each time it is accessed. ``where``, an SQL
     condition on the catalogue's columns such as ``"chamfer < 0.001"``, selects shapes. Raises
@@ -47,7 +50,9 @@ class Dataset:
             )
         condition = f"status = 'done' AND ({where})" if where else "status = 'done'"
         with self._local_file(CATALOGUE) as path:
-            self.ids: tuple[str, ...] = tuple(row["id"] for row in select(path, ("id",), condition))
+            rows = select(path, ("id", "field"), condition)
+        self.ids: tuple[str, ...] = tuple(row["id"] for row in rows)
+        self.models = {row["id"]: COMPRESSED if row["field"] == PYRAMID else MODEL for row in rows}
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,7 +65,7 @@ class Dataset:
         if not stays_inside(name):
             place = f"{self.store.url}/{CATALOGUE}"
             raise ValueError(f"{place} has the id {name!r}, which is no folder of the data set.")
-        with self._local_file(f"{name}/{MODEL}") as path:
+        with self._local_file(f"{name}/{self.models[name]}") as path:
             return load(path)
 
     def __iter__(self) -> Iterator[tuple[str, Fit]]:
@@ -76,7 +81,8 @@ class Dataset:
         if not ids:
             raise ValueError("There are no models to stack; name at least one id.")
         fits = [self[name] for name in ids]
-        if len({_architecture(fit.field) for fit in fits}) != 1:
+        stacked = [_plain(fit.field) for fit in fits]
+        if len({_architecture(field) for field in stacked}) != 1:
             raise ValueError(
                 Message(
                     "Only fields of the same architecture can be stacked; Dataset.stacks groups "
@@ -86,7 +92,7 @@ class Dataset:
         return Stack(
             tuple(ids),
             tuple(fit.frame for fit in fits),
-            *_stack_fields([fit.field for fit in fits]),
+            *_stack_fields(stacked),
         )
 
     def stacks(self, size: int) -> Iterator[Stack]:
@@ -99,7 +105,7 @@ class Dataset:
     def _stacks(self, size: int) -> Iterator[Stack]:
         waiting: dict[str, list[str]] = {}
         for name, fit in self:
-            group = waiting.setdefault(_architecture(fit.field), [])
+            group = waiting.setdefault(_architecture(_plain(fit.field)), [])
             group.append(name)
             if len(group) == size:
                 yield self.stack(group)
@@ -221,6 +227,11 @@ def _value(field: Field, points: Tensor) -> Tensor:
     """
     with torch.enable_grad():
         return field(points.detach().requires_grad_()).detach()
+
+
+def _plain(field: Field) -> Field:
+    """``field``, or the grid of a compressed shape without its code."""
+    return field.plain if isinstance(field, CodedPyramid) else field
 
 
 def _architecture(field: Field) -> str:

@@ -12,14 +12,14 @@ from collections.abc import Container
 from nstr3d.batch.catalogue import CATALOGUE, REPORT
 from nstr3d.batch.options import LOG
 from nstr3d.batch.overview import OVERVIEW
-from nstr3d.jobs.results import MESH, MODEL, PICTURE
+from nstr3d.jobs.results import COMPRESSED, MESH, MODEL, PICTURE
 
 LONGEST = 200  # bytes of a part of an id; file systems allow 255
 LONGEST_ID = 1000  # bytes of an id; paths may have 4096, and the folder of the data set comes first
-FILES = {REPORT, MODEL, MESH, PICTURE, LOG}  # the files of a shape, in its folder
+FILES = {REPORT, MODEL, COMPRESSED, MESH, PICTURE, LOG}  # the files of a shape, in its folder
 # No part of an id may have these names. Ids may end in mesh.ply and render.png, the names of many
 # shapes, unless such an id lies in the folder of another shape.
-RESERVED = {CATALOGUE, OVERVIEW, REPORT, MODEL, LOG}
+RESERVED = {CATALOGUE, OVERVIEW, REPORT, MODEL, COMPRESSED, LOG}
 RESERVED |= {f"{CATALOGUE}-{suffix}" for suffix in ("journal", "wal", "shm")}
 
 

@@ -14,24 +14,35 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nstr3d.jobs.colouroptions import Colours
-from nstr3d.jobs.options import Extraction, Output, Parts, SurfaceJob, Training
+from nstr3d.jobs.compressoptions import Compression
+from nstr3d.jobs.options import Extraction, Output, Parts, PresetName, SurfaceJob, Training
 
 Job = TypeVar("Job", bound=SurfaceJob)
 LOG = "log.txt"  # the output of a shape's worker
 # Part of every key. Raise it when the same configs lead to different fits: all shapes are refitted.
 FORMAT = 5
+PRESET: PresetName = "fast"  # of data sets, unless another is chosen
 
 
 @dataclass(frozen=True)
 class ShapeOptions:
     """How each shape is fitted and which files are kept."""
 
-    training: Training = field(default_factory=lambda: Training(preset="fast"))
+    training: Training = field(default_factory=lambda: Training(preset=PRESET))
     extraction: Extraction = field(default_factory=lambda: Extraction(resolution=128, picture=128))
     parts: Parts = field(default_factory=Parts)
     colours: Colours = field(default_factory=Colours)
     mesh: bool = False
     """Keep each extracted surface as mesh.ply."""
+    compression: Compression = field(default_factory=Compression)
+
+    def __post_init__(self):
+        self.job(SurfaceJob, Path(), Path())  # refuses options of training for a compressed shape
+
+    @property
+    def compressed(self) -> bool:
+        """Whether each shape becomes a compressed model."""
+        return self.training.instant or self.compression.cause is not None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ShapeOptions:
@@ -42,6 +53,7 @@ class ShapeOptions:
             Parts(**values["parts"]),
             Colours(**values["colours"]),
             values["mesh"],
+            Compression(**values["compression"]),
         )
 
     def job(self, kind: type[Job], path: Path, out: Path) -> Job:
@@ -49,7 +61,10 @@ class ShapeOptions:
 
         ``parts`` and ``colours`` are not in it, as kinds of jobs have their own.
         """
-        return kind(path, self.training, self.extraction, Output(out))
+        how, size = self.training, self.compression
+        if size.cause and how.preset == PRESET:
+            how = replace(how, preset="standard")  # the default of a single job: nothing is trained
+        return kind(path, how, self.extraction, Output(out), compression=size)
 
     @cached_property
     def digest(self) -> str:
@@ -66,6 +81,8 @@ class ShapeOptions:
         defaults = [encode_config(each) for each in configs]
         options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
         options |= asdict(self.parts) | asdict(self.colours)
+        # Absent unless asked for, so that the keys of trained shapes stay.
+        options |= {name: value for name, value in asdict(self.compression).items() if value}
         options |= {"format": FORMAT, "defaults": defaults}
         del options["device"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from nstr3d.batch.attempt import Task
 from nstr3d.batch.beside import is_current
@@ -24,9 +25,10 @@ from nstr3d.batch.shapes import ShapeFile, find_shapes, in_shard
 from nstr3d.batch.slot import Cancelled
 from nstr3d.batch.store import Folder, Store, is_local, local_path, open_store
 from nstr3d.io.fileset import settle
-from nstr3d.jobs.results import MODEL
+from nstr3d.jobs.results import COMPRESSED, MODEL
 from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.model.header import is_whole
+from nstr3d.model.shapeheader import is_whole_shape
 from nstr3d.system import count_processors
 
 POLL = 0.5  # seconds between checks for a stop signal
@@ -148,8 +150,14 @@ def _lost(store: Store, shapes: Sequence[ShapeFile], known: dict[str, Known]) ->
     local folder cut short."""
     fitted = {each.id for each in shapes if each.id in known and known[each.id].status == "done"}
     if isinstance(store, Folder):
-        return {name for name in fitted if not is_whole(store.path / name / MODEL)}
-    return fitted - {name.removesuffix(f"/{MODEL}") for name, _ in store.stamps()}
+        return {name for name in fitted if not _has_model(store.path / name)}
+    places = (name.rpartition("/") for name, _ in store.stamps())
+    return fitted - {folder for folder, _, name in places if name in (MODEL, COMPRESSED)}
+
+
+def _has_model(folder: Path) -> bool:
+    """Whether a shape's local ``folder`` has a model that is not cut short."""
+    return is_whole(folder / MODEL) or is_whole_shape(folder / COMPRESSED)
 
 
 def _task(

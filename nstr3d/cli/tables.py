@@ -14,6 +14,7 @@ def table(outcome: Outcome) -> str:
     seconds, field = report["seconds"], report["field"]
     rows = [
         _size_row(field),
+        *_error_rows(field),
         *_accuracy_rows(report),
         ("mesh", _mesh(report)),
         *_proven_rows(report),
@@ -25,8 +26,14 @@ def table(outcome: Outcome) -> str:
 
 def _size_row(field: dict[str, Any]) -> tuple[str, str]:
     if field["parameters"] is None:
-        return "cells / bytes on disk", f"{field['config']['cells']} / {field['bytes']:,}"
+        return "cells / bytes on disk", f"{field['cells']} / {field['bytes']:,}"
     return "parameters / bytes on disk", f"{field['parameters']:,} / {field['bytes']:,}"
+
+
+def _error_rows(field: dict[str, Any]) -> list[tuple[str, str]]:
+    if "error" not in field:
+        return []
+    return [("surface error as asked for", f"{field['error']:.2e} of the unit box")]
 
 
 def _accuracy_rows(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -123,11 +123,16 @@ def run_points(
     user, and `Interrupted` after Ctrl-C.
     """
     need_numba(CLOUDS)
-    return walk(PointsStages(job, listener, import_seconds, sha256))
+    stages = PointsStages
+    if job.compressed:
+        from nstr3d.jobs.compact import CompactPoints as stages
+    return walk(stages(job, listener, import_seconds, sha256))
 
 
 class PointsStages(SurfaceStages[PointsJob]):
-    """The stages of a `PointsJob`."""
+    """The stages of a `PointsJob`. ``title`` names the result in the picture."""
+
+    title = "neural surface"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -172,7 +177,8 @@ class PointsStages(SurfaceStages[PointsJob]):
             self.picture = None
             if size:
                 self.picture = run.measure(
-                    "picture", lambda: _picture(self._drawn(), self.sdf, mesh, size, self.up)
+                    "picture",
+                    lambda: _picture(self._drawn(), self.sdf, mesh, size, self.up, self.title),
                 )
         with run.stage("score"):
             generator = np.random.default_rng([job.training.seed, 1])
@@ -227,13 +233,13 @@ class PointsStages(SurfaceStages[PointsJob]):
         return figures.figures | dataclasses.asdict(sides)
 
 
-def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int, up: Up) -> np.ndarray:
+def _picture(cloud: PointCloud, sdf: Sdf, mesh: Mesh, size: int, up: Up, title: str) -> np.ndarray:
     """A picture of the points (left) beside one of the field's surface (right), each ``size``
-    pixels square below its title."""
+    pixels square below its title; ``title`` is that of the surface."""
     camera = Camera.around(mesh.bounds, *best_view(mesh, up), width=size, height=size, up=up)
     surface = render(sdf, camera, RenderConfig(ground=Ground()))
     count = f"{len(cloud.points):,} points"
-    return side_by_side([titled(splat(cloud, camera), count), titled(surface, "neural surface")])
+    return side_by_side([titled(splat(cloud, camera), count), titled(surface, title)])
 
 
 def _about(

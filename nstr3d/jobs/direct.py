@@ -29,10 +29,12 @@ from nstr3d.io.paintfile import paint_of, read_paint
 from nstr3d.jobs.cloud import first_surface, points_warnings
 from nstr3d.jobs.colour import Shades, away_warnings, fit_colours, unknown_warnings
 from nstr3d.jobs.colouroptions import Colours, MeshColours
+from nstr3d.jobs.compressing import COLOURLESS, compress, surface_error, surface_target
+from nstr3d.jobs.compressoptions import Compression
 from nstr3d.jobs.fitting import Placed, draw_samples, new_field, objective_of
 from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
-from nstr3d.jobs.options import Parts, Training
+from nstr3d.jobs.options import Parts, SurfaceJob, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
 from nstr3d.jobs.signal import fit_values
 from nstr3d.jobs.signaloptions import SignalJob
@@ -50,15 +52,18 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
 
     ``source`` is a path, a `Mesh`, a pair of vertices ``(v, 3)`` and faces ``(f, 3)``, or a mesh of
     trimesh or Open3D. The options are those of `Training`, `Parts` and `MeshColours`, such as
-    ``preset="fast"``, ``steps``, ``seed``, ``open=True`` or ``colour="off"``. The result equals the
-    model that ``nstr3d fit`` writes, with the colours of the source if it has any.
+    ``preset="fast"``, ``steps``, ``seed``, ``open=True`` or ``colour="off"``, and those of
+    `Compression`: ``bytes=16000`` or ``error=2e-4``. The result equals the model that ``nstr3d
+    fit`` writes, with the colours of the source if it has any. A compressed shape, which
+    ``preset="instant"`` makes too, has no colours, and `save` can write it to a .nstq.
     ``progress`` shows a bar; by default it does in a terminal or a notebook. Ctrl-C ends training
     early with the best field so far.
 
     Raises TypeError for an unknown option or another source, ValueError for options out of range
     and for a mesh that bounds no solid, and the errors of `read_mesh` for a file.
     """
-    training, parts, colours = _split(options, Training, Parts, MeshColours)
+    training, parts, colours, how = _split(options, Training, Parts, MeshColours, Compression)
+    compressed = _compressed(training, colours, how)
     mesh, notes = read_mesh(source) if _is_path(source) else (as_mesh(source), [])
     paint = None
     if colours.colour != "off" and _is_path(source):
@@ -70,6 +75,9 @@ def fit_mesh(source: Any, *, progress: bool | None = None, **options: Any) -> Fi
     prepared = unite_overlap(prepared, MeshDistance(prepared.mesh))
     _warn([*notes, *prepared.warnings])
     suffix = Path(source).suffix if _is_path(source) else ""
+    if compressed:
+        _warn([] if paint is None else [COLOURLESS])
+        return _compress_solid(prepared.mesh, training, suffix, how)
     shades = None if paint is None else Shades.of_paint(paint, training.seed)
     thickness = prepared.thickness or 0.0
     return _fit_solid(prepared.mesh, training, progress, suffix, shades, colours, thickness)
@@ -89,11 +97,12 @@ def fit_points(
     ``source`` is a path, a `PointCloud`, points ``(n, 3)`` or points with normals ``(n, 6)``, a
     pair of these, or a cloud of trimesh or Open3D. ``normals`` is "given" or "estimate", which
     ignores normals of the source; ``smooth`` is the standard deviation of the noise in the points'
-    units, by default estimated. The other options are those of `Training` and `Colours`. The
-    result equals the model that ``nstr3d points`` writes. For ``progress`` and errors see
-    `fit_mesh`.
+    units, by default estimated. The other options are those of `Training`, `Colours` and
+    `Compression`. The result equals the model that ``nstr3d points`` writes. For ``progress``,
+    compressed shapes and errors see `fit_mesh`.
     """
-    training, colours = _split(options, Training, Colours)
+    training, colours, how = _split(options, Training, Colours, Compression)
+    compressed = _compressed(training, colours, how)
     if normals not in ("given", "estimate"):
         raise ValueError(f"normals is 'given' or 'estimate', not {normals!r}.")
     if _is_path(source):
@@ -104,9 +113,12 @@ def fit_points(
     first = first_surface(cloud, normals == "estimate", smooth, keep_outliers)
     check_mesh(first.mesh)
     _warn(points_warnings(first))
+    mesh = close_holes(repair(first.mesh)[0])[0]
+    if compressed:
+        _warn([COLOURLESS] if cloud.colours is not None and colours.colour != "off" else [])
+        return _compress_solid(mesh, training, "", how)
     shades = None if colours.colour == "off" else Shades.of_cloud(cloud, training.seed)
     _warn([] if shades is None else unknown_warnings(cloud))
-    mesh = close_holes(repair(first.mesh)[0])[0]
     return _fit_solid(mesh, training, progress, "", shades, colours)
 
 
@@ -169,6 +181,25 @@ def _fit_solid(
     coloured = fit_colours(shades, placed, distance, colours, training, device, thickness)
     _warn(away_warnings(coloured))
     return replace(result, colour_field=coloured.field)
+
+
+def _compressed(training: Training, colours: Colours, how: Compression) -> bool:
+    """Whether the shape is compressed. Raises ValueError for options of training then."""
+    return _made(
+        SurfaceJob,
+        {"path": Path(), "training": training, "colours": colours, "compression": how},
+    ).compressed
+
+
+def _compress_solid(mesh: Mesh, training: Training, suffix: str, how: Compression) -> Fit:
+    """The compressed closed ``mesh`` in world units, from a file that ends in ``suffix``."""
+    unit, frame = normalise(mesh)
+    distance = MeshDistance(unit)
+    target = surface_target(unit, distance, frame, guess_up(mesh, suffix), training.seed)
+    try:
+        return compress(how, target, lambda fit: surface_error(fit, unit, distance, training.seed))
+    except ValueError as error:
+        raise ValueError(sentence(error)) from error
 
 
 def _fit_signal(values: np.ndarray, name: str, options: dict[str, Any]) -> Fit:

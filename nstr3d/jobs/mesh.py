@@ -59,8 +59,8 @@ def run(
     `Interrupted` after Ctrl-C.
     """
     stages = MeshStages
-    if job.bytes is not None:
-        from nstr3d.jobs.compact import CompactStages as stages
+    if job.compressed:
+        from nstr3d.jobs.compact import CompactMesh as stages
     return walk(stages(job, listener, import_seconds, sha256))
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from nstr3d.jobs.colouroptions import Colours, MeshColours
+from nstr3d.jobs.compressoptions import Compression, check_untrained
 from nstr3d.jobs.messages import Message
 from nstr3d.jobs.ranges import (
     LARGEST_COUNT,
@@ -32,12 +33,13 @@ from nstr3d.system import check_memory
 if TYPE_CHECKING:
     from nstr3d.fields.vicinity import Near
     from nstr3d.training.fit import FitConfig
+    from nstr3d.training.presets import Preset
     from nstr3d.types import Box
 
 SAMPLES = 100_000
 SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
 Device = Literal["auto", "cpu", "cuda"]
-PresetName = Literal["fast", "standard", "fine"]
+PresetName = Literal["instant", "fast", "standard", "fine"]
 FieldName = Literal["nstr", "grid", "ngp", "siren", "fourier"]
 NORMALS = ("given", "estimate")
 
@@ -47,7 +49,8 @@ class Training:
     """Which field is trained, and how."""
 
     preset: PresetName = "standard"
-    """Cost of the fit: about 100k, 100k and 400k parameters, each with longer training."""
+    """Cost of the fit. instant: a grid in closed form, without training, in model.nstq. fast,
+    standard, fine: about 100k, 100k and 400k parameters, each with longer training."""
     params: int | None = None
     """Budget of learned parameters, to which the field is sized; the preset's by default."""
     cells: int | None = None
@@ -87,6 +90,22 @@ class Training:
         if self.cells is not None:
             self._check_cells(self.cells)
         check_seed(self.seed)
+        if self.instant and (named := self.trained):
+            text = f"<preset> instant trains nothing; leave out <{named[0]}>."
+            raise ValueError(Message(text))
+
+    @property
+    def instant(self) -> bool:
+        """Whether the shape gets a grid in closed form instead of a trained field."""
+        return self.preset == "instant"
+
+    @property
+    def trained(self) -> list[str]:
+        """The names of the options that have another value than the default and concern training,
+        apart from the preset."""
+        names = "params", "cells", "seconds", "steps", "pool", "field", "transport"
+        plain = {each.name: each.default for each in fields(self)}
+        return [name for name in names if getattr(self, name) != plain[name]]
 
     def _check_cells(self, cells: int) -> None:
         from nstr3d.training.presets import LARGEST, SMALLEST
@@ -98,21 +117,23 @@ class Training:
     @property
     def resolution(self) -> int:
         """Cells of the extraction grid that the budget of parameters can resolve."""
-        from nstr3d.training.presets import PRESETS
-
-        params = self.params or PRESETS[self.preset].params
+        params = self.params or self._preset.params
         return int(min(max(round(256 * math.sqrt(params / 1e5) / 16) * 16, 96), 512))
 
     @property
     def config(self) -> FitConfig:
         """The preset's training, changed by ``seed``, ``seconds``, ``steps`` and ``pool``."""
-        from nstr3d.training.presets import PRESETS
-
         changes = {"seed": self.seed, "seconds": self.seconds}
         changes |= {
             name: value for name, value in (("steps", self.steps), ("pool", self.pool)) if value
         }
-        return replace(PRESETS[self.preset].training, **changes)
+        return replace(self._preset.training, **changes)
+
+    @property
+    def _preset(self) -> Preset:
+        from nstr3d.training.presets import PRESETS, STANDARD
+
+        return PRESETS.get(self.preset, STANDARD)
 
     @property
     def gradient_weight(self) -> float:
@@ -129,12 +150,12 @@ class Training:
         """The config of a new field near a mesh or points in the unit box. Raises ValueError if
         ``params`` is too small a budget for the coarsest field."""
         from nstr3d.fields.nstr import NstrConfig, TransportConfig
-        from nstr3d.training.presets import FIELDS, PRESETS, levels_for
+        from nstr3d.training.presets import FIELDS, levels_for
 
         if self.cells:
             config = NstrConfig(levels=levels_for(self.cells))
         else:
-            config = FIELDS[self.field](self.params or PRESETS[self.preset].params, near)
+            config = FIELDS[self.field](self.params or self._preset.params, near)
         return replace(config, transport=TransportConfig()) if self.transport else config
 
 
@@ -227,6 +248,7 @@ class SurfaceJob:
     start: Path | None = None
     """Start from the model.safetensors of a similar shape, which needs fewer steps. The field has
     the size of that model."""
+    compression: Compression = field(default_factory=Compression)
 
     def __post_init__(self):
         how = self.training
@@ -242,6 +264,13 @@ class SurfaceJob:
         if self.extraction.certified and how.field not in ("nstr", "grid"):
             text = "<certified> needs <field> nstr or grid; nothing is proven of {}."
             raise ValueError(Message(text, how.field))
+        if self.compressed:
+            check_untrained(self)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether the result is a compressed model, which is not trained."""
+        return self.training.instant or self.compression.cause is not None
 
     @property
     def folder(self) -> Path:
@@ -271,24 +300,6 @@ class MeshJob(SurfaceJob):
     """A mesh file: OBJ, PLY, STL, OFF, GLB, GLTF, or another format that trimesh reads."""
     parts: Parts = field(default_factory=Parts)
     colours: MeshColours = field(default_factory=MeshColours)
-    bytes: int | None = None
-    """Write a compressed model.nstq of at most this many bytes, in closed form, instead of training
-    a field."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_positive(self, "bytes")
-        check_range(self, bytes=(1, LARGEST_COUNT))
-        how, plain = self.training, Training()
-        names = "preset", "params", "cells", "seconds", "steps", "pool", "field", "transport"
-        trained = [name for name in names if getattr(how, name) != getattr(plain, name)]
-        trained += ["start"] if self.start else []
-        trained += ["resume"] if self.output.resume else []
-        trained += ["certified"] if self.extraction.certified else []
-        named = [name for name in ("texture", "colour_params") if getattr(self.colours, name)]
-        if self.bytes is not None and (trained := trained + named):
-            text = f"<bytes> makes a file without training; leave out <{trained[0]}>."
-            raise ValueError(Message(text))
 
 
 @dataclass(frozen=True)

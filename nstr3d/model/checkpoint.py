@@ -55,17 +55,16 @@ def save(
     path: str | os.PathLike[str], fit: Fit, training: Mapping[str, Tensor] | None = None
 ) -> None:
     """Writes ``fit`` to one file, atomically. With ``training``, a `training_state`, the run can be
-    resumed from the file.
+    resumed from the file. A compressed shape may also be written to a .nstq, which holds the shape
+    and its place alone.
 
     Raises OSError if the file cannot be written, and ValueError for a fit that could not be loaded
     again: a weight that is not finite, or a number out of the range of `nstr3d.model.schema`.
     """
     expect(fit, Fit, "fit")
     if Path(path).suffix.lower() == ".nstq":
-        raise ValueError(
-            f"{path} was not written: .nstq is for compressed models, which nstr3d fit --bytes "
-            "writes; name a .safetensors."
-        )
+        _save_compressed(Path(path), fit)
+        return
     tensors = weights_of(fit)
     tensors |= {
         TRAINING + name: tensor.detach().cpu().contiguous()
@@ -78,6 +77,20 @@ def save(
     # The padding makes the file's length independent of the digits of the seconds.
     text = json.dumps(header, allow_nan=False) + " " * (24 - len(json.dumps(fit.seconds)))
     write_container(path, Contents({FORMAT_KEY: FORMAT, TEXT_KEY: text}, tensors))
+
+
+def _save_compressed(path: Path, fit: Fit) -> None:
+    from nstr3d.model.codec import save_compressed
+    from nstr3d.model.pyramidcodec import pack_shape
+
+    try:
+        data = pack_shape(fit)
+    except ValueError:
+        raise ValueError(
+            f"{path} was not written: .nstq is for compressed shapes without colours, which "
+            "fit_mesh makes of bytes or of the preset instant; name a .safetensors."
+        ) from None
+    save_compressed(path, data)
 
 
 def weights_of(fit: Fit) -> dict[str, Tensor]:

@@ -120,7 +120,7 @@ def _check_size(config: CosineConfig, channels: int) -> None:
 
 
 def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
-    """Writes the ``data`` of `compress` or of `compress_shape`, atomically."""
+    """Writes the ``data`` of `compress`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 

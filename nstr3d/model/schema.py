@@ -76,6 +76,14 @@ RANGES: dict[str, dict[str, tuple[float, float]]] = {
     },
     "cosines": {"shape": COUNT, "hops": SIZE, "rate": RATE},
     "pyramid": {"cells": (4, 512), "rate": RATE},
+    "coded-pyramid": {
+        "root": (4, 16),
+        "depth": (1, 5),
+        "whole": (0, 5),
+        "reach": (0, 255),
+        "finest": (0, 255),
+        "step": (1e-6, 1),
+    },
     "training": {
         "steps": COUNT,
         "batch": COUNT,

@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 
-from nstr3d.model.header import begins_with, check_regular
+from nstr3d.kernels.pyramidwalk import Plan
+from nstr3d.model.header import begins_with, check_regular, read_marked
 from nstr3d.types import Box, Frame, Up
 
 MAGIC = b"NSTS1"  # the first bytes of a compressed shape
 FORM = "<6Bf4df6H"  # what follows: plan and up; step; frame; Lipschitz bound; bounds
 LENGTH = len(MAGIC) + struct.calcsize(FORM)
-ROOTS, DEPTHS = range(4, 17), range(1, 6)  # cells per axis of the coarsest grid, and refinements
-MOST_CELLS = 256
-REACH = 32  # in a byte: parts of a cell
+CHECK = 4  # bytes of the checksum at the end of the file
 UPS: tuple[Up, ...] = get_args(Up)
 TICKS = 65535  # of the bounds, from -1 to 1
+SLACK = 1e-3  # ticks: bounds that were read are written as they were, despite rounding
 # Ranges of the quantisation step, of coordinates in the world, and of the Lipschitz bound.
 STEP, FAR, STEEP = (1e-6, 1.0), 1e100, (0.1, 1e3)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The grids of a pyramid: ``root`` cells per axis, refined ``depth`` times.
-
-    All nodes of the first ``whole`` refined grids are corrected, and of the others those of cells
-    whose predicted values come within ``reach`` cells of zero, in parts of 1/32; ``finest`` is the
-    reach in the finest grid.
-    """
-
-    root: int
-    depth: int
-    whole: int
-    reach: int
-    finest: int
-
-    @property
-    def cells(self) -> int:
-        """Cells per axis of the finest grid."""
-        return self.root << self.depth
 
 
 @dataclass(frozen=True)
@@ -62,8 +42,8 @@ class ShapeHeader:
         """The header as bytes; the bounds are rounded outward."""
         plan, lower, upper = self.plan, np.array(self.bounds.lower), np.array(self.bounds.upper)
         ticks = [
-            *np.floor((lower + 1) / 2 * TICKS).clip(0, TICKS).astype(int).tolist(),
-            *np.ceil((upper + 1) / 2 * TICKS).clip(0, TICKS).astype(int).tolist(),
+            *np.floor((lower + 1) / 2 * TICKS + SLACK).clip(0, TICKS).astype(int).tolist(),
+            *np.ceil((upper + 1) / 2 * TICKS - SLACK).clip(0, TICKS).astype(int).tolist(),
         ]
         numbers = plan.root, plan.depth, plan.whole, plan.reach, plan.finest, UPS.index(self.up)
         placed = self.step, *self.frame.centre, self.frame.scale
@@ -84,8 +64,8 @@ def unpack(data: bytes) -> ShapeHeader:
     root, depth, whole, reach, finest, up, *rest = struct.unpack_from(FORM, data, len(MAGIC))
     step, x, y, z, scale, lipschitz, *ticks = rest
     plan = Plan(root, depth, whole, reach, finest)
-    if root not in ROOTS or depth not in DEPTHS or plan.cells > MOST_CELLS or whole > depth:
-        raise ValueError(f"its grid of {root} cells, refined {depth} times, is none of nstr3d's")
+    if plan.fault:
+        raise ValueError(plan.fault)
     numbers = step, x, y, z, scale, lipschitz
     ranges = STEP, (-FAR, FAR), (-FAR, FAR), (-FAR, FAR), (1 / FAR, FAR), STEEP
     if not all(low <= number <= high for number, (low, high) in zip(numbers, ranges)):
@@ -95,6 +75,22 @@ def unpack(data: bytes) -> ShapeHeader:
         raise ValueError("its bounds or its upward axis are out of range")
     bounds = Box(tuple(ends[0].tolist()), tuple(ends[1].tolist()))
     return ShapeHeader(plan, step, Frame((x, y, z), scale), bounds, lipschitz, UPS[up])
+
+
+def is_intact(data: bytes) -> bool:
+    """Whether the checksum at the end of a compressed shape's ``data`` is right."""
+    if len(data) < LENGTH + CHECK:
+        return False
+    return zlib.crc32(data[:-CHECK]) == struct.unpack("<I", data[-CHECK:])[0]
+
+
+def is_whole_shape(path: Path) -> bool:
+    """Whether the compressed shape at ``path`` is there, and its checksum right."""
+    try:
+        data = read_marked(path, MAGIC)
+    except (OSError, ValueError):
+        return False
+    return data[: len(MAGIC)] == MAGIC and is_intact(data)
 
 
 def is_shape(path: Path) -> bool:

@@ -16,6 +16,7 @@ from nstr3d.fields.baselines.finer import FinerConfig
 from nstr3d.fields.baselines.fourier import FourierConfig
 from nstr3d.fields.baselines.ngp import NgpConfig
 from nstr3d.fields.baselines.siren import SirenConfig
+from nstr3d.fields.closed.codedpyramid import CodedConfig
 from nstr3d.fields.closed.cosines import CosineConfig
 from nstr3d.fields.closed.pyramid import PyramidConfig
 from nstr3d.fields.level import LevelConfig
@@ -45,6 +46,7 @@ TAGS: dict[str, type] = {
     "ngp": NgpConfig,
     "cosines": CosineConfig,
     "pyramid": PyramidConfig,
+    "coded-pyramid": CodedConfig,
     "training": FitConfig,
 }
 # The import paths in files of the format nstr3d-1. They must stay the same when modules move.

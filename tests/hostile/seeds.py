@@ -95,7 +95,11 @@ def _models(folder: Path) -> list[Path]:
     save(folder / "picture.safetensors", Fit(fit_cosines(picture, 200), frame, box, 1.0))
     save_compressed(folder / "picture.nstq", compress(picture, 300))
     names = ("shape", "combined", "run", "picture")
-    return [*(folder / f"{name}.safetensors" for name in names), folder / "picture.nstq"]
+    save(folder / "shape.nstq", fit_mesh(octahedron(), bytes=900))
+    save(folder / "coded.safetensors", fit_mesh(octahedron(), bytes=900))
+    names = (*names, "coded")
+    compressed = [folder / "picture.nstq", folder / "shape.nstq"]
+    return [*(folder / f"{name}.safetensors" for name in names), *compressed]
 
 
 def _checkpoint(path: Path) -> None:

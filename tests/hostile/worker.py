@@ -23,8 +23,7 @@ from nstr3d.io.cloud import CLOUD_SUFFIXES
 from nstr3d.io.folder import Folder
 from nstr3d.io.lockschema import read_lock
 from nstr3d.jobs.prepared import prepare_mesh
-from nstr3d.model.checkpoint import load_training
-from nstr3d.model.codec import load_compressed
+from nstr3d.model.checkpoint import load, load_training
 from nstr3d.model.tree import fits_of, load_sdf
 from nstr3d.system import forget_peak_memory, peak_memory
 from nstr3d.training.state import check_state
@@ -55,7 +54,7 @@ def read(path: Path, original: Path) -> None:
     elif suffix == ".safetensors":
         _read_model(path, original)
     elif suffix == ".nstq":
-        load_compressed(path)
+        _same(*(load(each).field.state_dict() for each in (path, original)))
     elif suffix in (".png", ".ppm"):
         assert np.isfinite(load_picture(path).values).all()
     elif suffix == ".wav":

@@ -67,12 +67,11 @@ class Pyramid(Field):
             )
         self.config, self.in_dim, self.out_dim = config, in_dim, out_dim
         self.nodes = nn.Parameter(nodes)
-        self._padded: tuple[Tensor, int, Tensor] | None = None  # of these nodes and their version
 
     def forward(self, points: Tensor) -> Tensor:
         trained = torch.is_grad_enabled() and self.nodes.requires_grad
         if trained or not fused_applies(points, self.nodes):
-            return interpolate(pad(self.nodes), points)[:, None]
+            return interpolate(self.nodes, points)[:, None]
         return self._measured(points, slopes=False)[0]
 
     def value_and_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
@@ -91,48 +90,41 @@ class Pyramid(Field):
         at = points.detach().contiguous().numpy()
         value = np.empty(len(at), np.float32)
         slope = np.empty((len(at) if slopes else 0, 3), np.float32)
-        arrays = at, self._grid().numpy(), value, slope
+        arrays = at, self.nodes.detach().contiguous().numpy(), value, slope
         split_work(lambda part, low, high: cubic.interpolate(low, high, *arrays), len(at))
         return torch.from_numpy(value)[:, None], torch.from_numpy(slope)
 
-    def _grid(self) -> Tensor:
-        """The padded grid, which is made anew when the nodes have changed."""
-        nodes, known = self.nodes, self._padded
-        version = 0 if nodes.is_inference() else nodes._version
-        if known is None or known[0] is not nodes or known[1] != version:
-            known = self._padded = nodes, version, pad(nodes.detach()).contiguous()
-        return known[2]
-
-
-def pad(nodes: Tensor) -> Tensor:
-    """The grid ``nodes (n, n, n)`` with a node more on each side, on the line through the two last
-    ones."""
-    for axis in range(3):
-        first, second = nodes.narrow(axis, 0, 1), nodes.narrow(axis, 1, 1)
-        count = nodes.shape[axis]
-        last, before = nodes.narrow(axis, count - 1, 1), nodes.narrow(axis, count - 2, 1)
-        nodes = torch.cat([2 * first - second, nodes, 2 * last - before], dim=axis)
-    return nodes
-
 
 def interpolate(grid: Tensor, points: Tensor) -> Tensor:
-    """Values ``(n,)`` at ``points (n, 3)`` of the unit box on the padded ``grid``, in plain
-    torch, which is differentiable."""
-    cells = grid.shape[0] - 3
+    """Values ``(n,)`` at ``points (n, 3)`` of the unit box on the ``grid (m, m, m)``, in plain
+    torch, which is differentiable.
+
+    A node more on each side of the grid counts as lying on the line through the two last ones.
+    """
+    cells = grid.shape[0] - 1
     scaled = (points + 1) * (cells / 2)
-    first = scaled.detach().floor().nan_to_num().clamp(0, cells - 1)
-    t = scaled - first
+    cell = scaled.detach().floor().nan_to_num().clamp(0, cells - 1)
+    t = scaled - cell
     square, cube = t * t, t * t * t
-    weights = 0.5 * torch.stack(
-        [2 * square - t - cube, 2 - 5 * square + 3 * cube, t + 4 * square - 3 * cube, cube - square]
+    a, b = (2 * square - t - cube) / 2, (2 - 5 * square + 3 * cube) / 2
+    c, d = (t + 4 * square - 3 * cube) / 2, (cube - square) / 2
+    # At the first and the last cell, the weight of the node outside goes to two nodes of the grid.
+    zero, low, high = torch.zeros_like(a), cell == 0, cell == cells - 1
+    weights = torch.stack(
+        [
+            torch.where(low, b + 2 * a, torch.where(high, zero, a)),
+            torch.where(low, c - a, torch.where(high, a, b)),
+            torch.where(low, d, torch.where(high, b - d, c)),
+            torch.where(low, zero, torch.where(high, c + 2 * d, d)),
+        ]
     )  # (4, n, 3)
-    x, y, z = first.long().unbind(dim=1)
+    x, y, z = (cell - 1).clamp(0, cells - 3).long().unbind(dim=1)
     total = torch.zeros_like(t[:, 0])
-    for a in range(4):
-        for b in range(4):
-            for c in range(4):
-                weight = weights[a, :, 0] * weights[b, :, 1] * weights[c, :, 2]
-                total = total + weight * grid[x + a, y + b, z + c]
+    for i in range(4):
+        for j in range(4):
+            for k in range(4):
+                weight = weights[i, :, 0] * weights[j, :, 1] * weights[k, :, 2]
+                total = total + weight * grid[x + i, y + j, z + k]
     return total
 
 

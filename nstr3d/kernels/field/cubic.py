@@ -11,9 +11,9 @@ from nstr3d.kernels.compiled import njit
 @njit(cache=True, nogil=True)
 def interpolate(low, high, points, grid, value, slope):
     """Writes rows ``low`` to ``high`` of ``value (n,)`` and of ``slope (n, 3)``, the value and the
-    gradient at ``points (n, 3)`` float32. ``grid (m, m, m)`` float32 spans [-1, 1]^3 but for a node
-    more on each side. An empty ``slope`` is not written."""
-    cells = len(grid) - 3
+    gradient at ``points (n, 3)`` float32. ``grid (m, m, m)`` float32 spans [-1, 1]^3; m is at least
+    4. An empty ``slope`` is not written."""
+    cells = len(grid) - 1
     weights, slopes = np.empty((3, 4), np.float32), np.empty((3, 4), np.float32)
     first = np.empty(3, np.int64)
     sloped = len(slope) > 0
@@ -23,7 +23,15 @@ def interpolate(low, high, points, grid, value, slope):
             x = (points[n, axis] + np.float32(1)) * half
             node = min(max(int(np.floor(x)), 0), cells - 1)
             _weigh(x - np.float32(node), weights[axis], slopes[axis])
-            first[axis] = node
+            first[axis] = node - 1
+            if node == 0:
+                _fold_low(weights[axis])
+                _fold_low(slopes[axis])
+                first[axis] = 0
+            elif node == cells - 1:
+                _fold_high(weights[axis])
+                _fold_high(slopes[axis])
+                first[axis] = cells - 3
         total, x, y, z = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
         for a in range(4):
             plane, along = np.float32(0), np.float32(0)
@@ -44,6 +52,23 @@ def interpolate(low, high, points, grid, value, slope):
         value[n] = total
         if sloped:
             slope[n, 0], slope[n, 1], slope[n, 2] = x * half, y * half, z * half
+
+
+@njit(cache=True, inline="always")
+def _fold_low(weights):
+    """Turns ``weights`` of nodes of which the first lies before the grid, on the line through the
+    next two, into those of the first four nodes of the grid."""
+    outside = weights[0]
+    weights[0], weights[1] = weights[1] + 2 * outside, weights[2] - outside
+    weights[2], weights[3] = weights[3], np.float32(0)
+
+
+@njit(cache=True, inline="always")
+def _fold_high(weights):
+    """As `_fold_low` for the last four nodes."""
+    outside = weights[3]
+    weights[3], weights[2] = weights[2] + 2 * outside, weights[1] - outside
+    weights[1], weights[0] = weights[0], np.float32(0)
 
 
 @njit(cache=True, inline="always")

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.fields.closed.codedpyramid import CodedPyramid
 from nstr3d.io.meshformats import CLAY
 from nstr3d.render.camera import MARGIN, Camera
 from nstr3d.render.colours import GAMMA, VIRIDIS
@@ -25,6 +26,7 @@ from nstr3d.surface.trace import MARGIN as SLACK
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Frame, Up
 from nstr3d.view.page.curves import LineCode, line_code
+from nstr3d.view.page.grid import grid_code
 from nstr3d.view.page.shader import WIDTH, FieldCode, field_code
 from nstr3d.view.page.template import fill
 from nstr3d.view.scene import Curves
@@ -34,6 +36,7 @@ CELLS = 64  # cells along the longest side of the coarse grid
 DEEPEST, HIGHEST = 0.8, 0.08
 STEPS = 96  # largest number of evaluations of a ray up to the surface
 CONTOURS = 50  # approximate number of a slice's contour lines along the diagonal
+SCRIPTS = "orbit.js", "tracer.js", "lines.js", "main.js"
 PROBES = 1 << 17  # points at which the coarse grid's error is measured
 
 
@@ -53,7 +56,10 @@ def page_html(
     ValueErrors of `field_code` and `line_code`, and ValueError for distances that are not finite
     and for a level outside the page's range.
     """
-    code = field_code(fit.field, fit.colour_field)
+    if isinstance(fit.field, CodedPyramid) and fit.colour_field is None:
+        code = grid_code(fit.field)
+    else:
+        code = field_code(fit.field, fit.colour_field)
     drawn = line_code(fit, curves) if curves else None
     unit = Box(
         *(
@@ -78,12 +84,18 @@ def page_html(
         _text("page.html"),
         title=title,
         css=_text("page.css"),
-        facts=f"{_parameters(fit):,} parameters, sphere traced as they are: no mesh.",
+        facts=_facts(fit, code),
         model=json.dumps(model, allow_nan=False),
         data=base64.b64encode(zlib.compress(_payload(code, coarse, drawn), 9)).decode("ascii"),
         shader=_shader(fit, code, coarse, unit, up),
-        scripts="\n".join(map(_text, ("orbit.js", "tracer.js", "lines.js", "main.js"))),
+        scripts="\n".join(map(_text, [*(["pyramid.js"] if code.stream else []), *SCRIPTS])),
     )
+
+
+def _facts(fit: Fit, code: FieldCode) -> str:
+    if code.stream:
+        return f"{len(code.stream):,} bytes, decoded here and sphere traced: no mesh."
+    return f"{_parameters(fit):,} parameters, sphere traced as they are: no mesh."
 
 
 def _parameters(fit: Fit) -> int:
@@ -101,7 +113,8 @@ def _model(
 ) -> dict[str, Any]:
     """What main.js knows of the model, but for the camera."""
     return {
-        "parameters": _parameters(fit),
+        "parameters": None if code.stream else _parameters(fit),
+        "pyramid": code.about,
         "centre": fit.frame.centre,
         "scale": fit.frame.scale,
         "lower": unit.lower,
@@ -188,7 +201,7 @@ def _payload(code: FieldCode, coarse: _Coarse, drawn: LineCode | None) -> bytes:
     entries = code.texels.astype("<i2").reshape(-1).view(np.uint8).reshape(-1, 2)
     bitmaps = [np.packbits(stored).tobytes() for stored in code.bitmaps]
     parts = [entries[:, 1].tobytes(), entries[:, 0].tobytes(), *bitmaps, coarse.codes.tobytes()]
-    return b"".join([*parts, drawn.data if drawn else b""])
+    return b"".join([*parts, code.stream, drawn.data if drawn else b""])
 
 
 def _upright(up: Up) -> np.ndarray:

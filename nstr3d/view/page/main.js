@@ -41,7 +41,20 @@ async function unpack() {
     return levels[codes[(cell[2] * shape[1] + cell[1]) * shape[0] + cell[0]]];
   };
   const halves = Uint16Array.from(levels, half);
-  return { table, rows, coarse: Uint16Array.from(codes, (code) => halves[code]), lines: model.lines && strokes(take, model.lines) };
+  const nodes = model.pyramid && (await decoded(take(model.pyramid.bytes)));
+  return { table, rows, nodes, coarse: Uint16Array.from(codes, (code) => halves[code]), lines: model.lines && strokes(take, model.lines) };
+}
+
+// The nodes of a compressed shape in half precision.
+async function decoded(bytes) {
+  const said = (share) => say(`Decoding the shape ... ${Math.round(100 * share)}%`);
+  const values = await decodePyramid(model.pyramid, bytes, said), bits = new Uint32Array(values.buffer);
+  const nodes = new Uint16Array(values.length);
+  for (let i = 0; i < nodes.length; i++) {
+    values[i] *= model.pyramid.scale;
+    nodes[i] = halved(bits[i]);
+  }
+  return nodes;
 }
 
 // The points and colours of lines; every number but a list's first is what it is more than the one before it.
@@ -65,7 +78,10 @@ function strokes(take, { count, lower, extent }) {
 
 // A number's half-precision bits; small ones become zero.
 function half(value) {
-  const bits = new Uint32Array(new Float32Array([value]).buffer)[0];
+  return halved(new Uint32Array(new Float32Array([value]).buffer)[0]);
+}
+
+function halved(bits) {
   const exponent = ((bits >> 23) & 255) - 112;
   if (exponent <= 0) return 0;
   return ((bits >> 16) & 0x8000) | ((exponent << 10) + (((bits & 0x7fffff) + 0x1000) >> 13));

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,9 @@ class FieldCode:
     of colours (``coloured``) ``vec3 colourOf(vec3 x)``, display RGB. ``texels (n, 4)``
     int16 hold the tables; the code contains the unit of each channel. ``bitmaps`` has a bool array
     for each sparse level that is true at stored nodes. The code looks nodes up in a list of table
-    rows, which the page makes from the bitmaps, with -1 for a node that is not stored.
+    rows, which the page makes from the bitmaps, with -1 for a node that is not stored. ``stream``
+    is the code of a compressed shape, which has no tables, and ``about`` what the page needs to
+    decode it.
     """
 
     glsl: str
@@ -39,6 +42,8 @@ class FieldCode:
     bitmaps: tuple[np.ndarray, ...]
     frequency: bool
     coloured: bool = False
+    stream: bytes = b""
+    about: dict[str, Any] | None = None
 
 
 def field_code(source: Field, colours: Field | None = None) -> FieldCode:

@@ -2,7 +2,7 @@
 
 const VERTEX = `#version 300 es
 void main() { gl_Position = vec4(vec2((gl_VertexID << 1) & 2, gl_VertexID & 2) * 2.0 - 1.0, 0, 1); }`;
-const SPARE = 3, DRAWN = 4; // texture units: one beside those that the tracer reads, and that of the picture of the first rays
+const SPARE = 3, DRAWN = 4, NODES = 5; // texture units: one beside those that the tracer reads, that of the picture of the first rays, and that of a compressed shape
 const BUDGET = 30; // milliseconds that a piece of work should take on the graphics card
 const PATIENCE = 5000; // milliseconds that the rays after the first may take
 const QUICK = 500; // milliseconds that a picture may take without a coarser one before it
@@ -45,10 +45,11 @@ class Tracer {
     this.at = locations(gl, program);
     for (const [unit, name] of ["table", "rows", "coarse"].entries()) gl.uniform1i(this.at[name], unit);
     gl.uniform1i(this.at.drawn, DRAWN);
+    if (this.model.pyramid) gl.uniform1i(this.at.nodes, NODES);
     this.vertices = gl.createVertexArray();
   }
 
-  upload({ table, rows, coarse, lines }) {
+  upload({ table, rows, coarse, nodes, lines }) {
     const { gl } = this, { width, grid } = this.model;
     const texture = (unit, target, filter) => {
       gl.activeTexture(gl.TEXTURE0 + unit);
@@ -68,6 +69,12 @@ class Tracer {
     texture(2, gl.TEXTURE_3D, gl.LINEAR);
     gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
     gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, ...grid.shape, 0, gl.RED, gl.HALF_FLOAT, coarse);
+    if (nodes) {
+      const edge = this.model.pyramid.nodes, most = gl.getParameter(gl.MAX_3D_TEXTURE_SIZE);
+      if (edge > most) throw new Error(`This shape has ${edge} nodes a side, and the graphics card holds ${most}.`);
+      texture(NODES, gl.TEXTURE_3D, gl.NEAREST);
+      gl.texImage3D(gl.TEXTURE_3D, 0, gl.R16F, edge, edge, edge, 0, gl.RED, gl.HALF_FLOAT, nodes);
+    }
     texture(DRAWN, gl.TEXTURE_2D, gl.NEAREST);
     gl.texStorage2D(gl.TEXTURE_2D, 1, gl.RGBA8, 1, 1); // until there is a picture
     gl.activeTexture(gl.TEXTURE0 + SPARE);
