@@ -1,6 +1,7 @@
 """Filling hidden pixels: the smooth fill against its definition, waves against closed forms."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +220,21 @@ def test_parts_cover_every_hidden_pixel(mask: str) -> None:
         covered[slice(*rows), slice(*columns)] = True
         assert part.depth <= depths(known).max()
     assert covered[~known].all()
+
+
+def test_the_benchmark_measures_every_mask_and_method(app, tmp_path, capsys) -> None:
+    picture = str(Path(__file__).parents[1] / "assets" / "texture.png")
+    options = ["--size", "40", "--out", str(tmp_path)]
+    repair = app("bench.repair")
+    assert repair.main([picture, *options]) == 0
+    text = (tmp_path / "repair.md").read_text(encoding="utf-8")
+    for word in ("| holes of 12 |", "| lines |", "| half |", *repair.METHODS, "| texture |"):
+        assert word in text
+    assert "holes of 24" not in text
+    assert (tmp_path / "repair.jpg").exists()
+    small = ["--size", "4000", "--out", str(tmp_path)]
+    assert repair.main([picture, *small]) == 1
+    assert "smaller than 4000" in capsys.readouterr().err
 
 
 def test_very_deep_holes_get_the_smooth_fill_alone() -> None:

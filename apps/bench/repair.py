@@ -28,7 +28,7 @@ from nstr3d.io.atomic import atomic_path
 from nstr3d.signals.ratios import psnr
 
 ROOT = Path(__file__).resolve().parents[2]
-HOLES = {6: 9, 12: 6, 24: 4, 60: 1}  # number of square holes by their side in pixels
+HOLES = {60: 1, 24: 4, 12: 6, 6: 9}  # number of square holes by their side in pixels
 MARGIN = 12  # pixels between a hole and the border or another hole, at least
 SCRATCHES, BREADTH = 8, 1.5  # number of lines, and half their width in pixels
 QUALITY = 92  # of the JPEG file
@@ -87,9 +87,12 @@ def textures(size: int, generator: np.random.Generator) -> dict[str, np.ndarray]
 
 
 def masks(size: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """The hidden pixels ``(size, size)`` of each mask."""
+    """The hidden pixels ``(size, size)`` of each mask, the widest hole first. Holes too wide for
+    the picture are left out."""
     hidden = {}
     for side, count in HOLES.items():
+        if side + 2 * MARGIN >= size:
+            continue
         corners, mask = [], np.zeros((size, size), bool)
         for corner in generator.integers(MARGIN, size - side - MARGIN, (1000, 2)):
             apart = all(np.abs(corner - other).max() >= side + MARGIN for other in corners)
@@ -180,32 +183,32 @@ def strip(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 def run(options: Options) -> None:
     """Measures every picture with every mask and writes the page and the picture."""
+    photographs = {path.stem: square(path, options.size) for path in options.pictures}
     generator = np.random.default_rng(options.seed)
     waves, hidden = textures(options.size, generator), masks(options.size, generator)
-    photographs = {path.stem: square(path, options.size) for path in options.pictures}
-    results = []
+    results, commit = [], find_commit(ROOT)
     for pictures in (waves, photographs):
         for name, values in pictures.items():
             for label, mask in hidden.items():
                 results.append(measure(name, values, label, mask, pictures is waves))
             print(f"{name} measured", file=sys.stderr, flush=True)
-    largest = hidden[f"holes of {max(HOLES)}"]
+    largest = next(iter(hidden.values()))
     seen = np.concatenate([strip(values, largest) for values in waves.values()])
     with atomic_path(options.out / "repair.jpg") as temporary:
         pixels = (np.clip(seen, 0, 1) * 255).round().astype(np.uint8)
         Image.fromarray(pixels).save(temporary, "JPEG", quality=QUALITY)
-    text = page(results, options)
+    text = page(results, options, commit)
     with atomic_path(options.out / "repair.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
 
 
-def page(results: Sequence[Result], options: Options) -> str:
+def page(results: Sequence[Result], options: Options, commit: str) -> str:
     """The tables in markdown."""
     parts = [
         "# Hidden pixels filled",
         "`python apps/bench/repair.py PICTURES`: PSNR in dB over the hidden pixels of squares of "
-        f"{options.size} x {options.size} pixels, seed {options.seed}, commit {find_commit(ROOT)}. "
+        f"{options.size} x {options.size} pixels, seed {options.seed}, commit {commit}. "
         "*ours* is the fill of `nstr3d fit --mask`, *without waves* its smooth part alone, "
         "*biharmonic* scikit-image's inpaint_biharmonic, *median* and *mean* those of the known "
         "pixels.",

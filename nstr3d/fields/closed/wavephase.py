@@ -18,10 +18,10 @@ from nstr3d.fields.closed.wavelaw import NodeGrid, carried_amplitudes, synthesis
 WAVES = 8  # at most, in a part of a picture
 DEGREE = 3  # of the phase, so frequencies are quadratic
 BEND = 1e-3  # weight of a phase's higher terms, relative to the squared errors of its frequencies
-REFINEMENTS = 2  # corrections of each new phase
+REFINEMENTS = 1  # corrections of each new phase
 # Least share of the power without this wave that a further wave explains, and the share of the
 # first power at which enough is explained.
-LEAST, ENOUGH = 0.05, 2e-3
+LEAST, ENOUGH = 0.1, 2e-3
 SILENT = 1e-7  # mean square of what is not smooth at which there is no wave, for pixels in [0, 1]
 LONGEST = 2.2  # longest wave that is read, in hops; the smooth part has the longer ones
 SEEN = 0.15  # least share of a window's mass at known pixels where a wave is read
