@@ -11,7 +11,6 @@ from PIL import Image
 from programs import needs_parts
 
 from nstr3d.cli import command as cli
-from nstr3d.fields.closed.completion import fill
 from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
 from nstr3d.io import load_image, load_picture, load_sound
 from nstr3d.jobs.signal import SignalJob, SignalStages, budget, run_signal, score_signal
@@ -163,16 +162,6 @@ def test_hidden_samples_are_filled_and_scored_alone(tmp_path: Path) -> None:
     report = run_signal(SignalJob(path, tmp_path / "out", mask=mask, params=4000)).report
     assert report["input"]["known"] == pytest.approx(1 - hidden.mean())
     assert report["accuracy"]["psnr_hidden"] > 30
-
-
-def test_filling_keeps_what_is_known() -> None:
-    values = picture(40, 50, 3).astype(np.float32)
-    known = np.random.default_rng(0).random((40, 50)) < 0.4
-    filled = fill(values, known, rounds=20)
-    np.testing.assert_array_equal(filled[known], values[known])
-    assert np.square(filled - values)[~known].mean() < 0.05 * values[~known].var()
-    with pytest.raises(ValueError, match="hides every sample"):
-        fill(values, np.zeros((40, 50), bool))
 
 
 def test_noise_is_removed(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ import torch
 
 from nstr3d.fields.base import Field
 from nstr3d.fields.closed.carried import CarryConfig, bridge
-from nstr3d.fields.closed.completion import fill
 from nstr3d.fields.closed.cosinefit import fit_cosines, local_frequency
 from nstr3d.fields.closed.cosines import Cosines
+from nstr3d.fields.closed.wavefill import fill
 from nstr3d.fields.nstr import TransportConfig
 from nstr3d.io import Picture, save_image, save_picture, save_sound
 from nstr3d.jobs.messages import Message
