@@ -54,7 +54,7 @@ def row(shape: str, preset: str, report: dict[str, Any]) -> str:
     cells = [
         shape,
         preset,
-        f"{field['parameters']:,}",
+        "none" if field["parameters"] is None else f"{field['parameters']:,}",
         f"{field['bytes']:,}",
         f"{accuracy['distance_error_near'] * 1e4:.2f}",
         f"{accuracy['normal_error_field']:.2f} deg",
