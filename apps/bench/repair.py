@@ -183,6 +183,7 @@ def strip(values: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 def run(options: Options) -> None:
     """Measures every picture with every mask and writes the page and the picture."""
+    options.out.mkdir(parents=True, exist_ok=True)
     photographs = {path.stem: square(path, options.size) for path in options.pictures}
     generator = np.random.default_rng(options.seed)
     waves, hidden = textures(options.size, generator), masks(options.size, generator)

@@ -18,7 +18,7 @@ from nstr3d.fields.conjugate import conjugate_gradients
 
 NARROW = 4.0  # largest distance in pixels from a hidden to a known pixel in a narrow hole
 SMALL = 20_000  # hidden pixels of a picture that one factorisation solves
-LARGEST_DIRECT = 200_000  # hidden pixels of a hole that a factorisation solves
+LARGEST_DIRECT = 100_000  # hidden pixels of a hole that a factorisation solves
 ITERATIONS = 1000  # at most, of conjugate gradients
 CONVERGED = 1e-12  # squared residual, relative to the right side's square, that ends iterations
 
@@ -27,8 +27,8 @@ def smooth_fill(values: np.ndarray, known: np.ndarray) -> np.ndarray:
     """``values (h, w, c)`` as float64 with the pixels where the bool array ``known (h, w)`` is
     false replaced by the smoothest continuation.
 
-    A hole of more than `LARGEST_DIRECT` pixels is solved to a tolerance only, beginning with the
-    fill of the picture at half the resolution. Raises ValueError if no pixel is known.
+    A wide hole of more than `LARGEST_DIRECT` pixels is solved approximately: `ITERATIONS` improve
+    the fill of the picture at half the resolution. Raises ValueError if no pixel is known.
     """
     from scipy.ndimage import binary_dilation, find_objects, label, maximum
 

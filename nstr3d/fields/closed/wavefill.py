@@ -20,8 +20,8 @@ import numpy as np
 from nstr3d.fields.closed.smoothfill import depths, smooth_fill
 from nstr3d.fields.closed.wavephase import carried_waves, read_waves
 
-HOPS = (6, 64)  # least and largest distance of nodes in pixels; between them, half a hole's depth
-DEEPEST = 128.0  # depth in pixels of a hole, above which no waves are carried into it
+HOPS = (6, 32)  # least and largest distance of nodes in pixels; between them, half a hole's depth
+DEEPEST = 64.0  # depth in pixels of a hole, above which no waves are carried into it
 REACH = 3.0  # known pixels around a part that are used, in depths of its hole
 LEAST_REACH = 24  # pixels, at least
 TILE = 64  # least side of a part in pixels
