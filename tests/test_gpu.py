@@ -118,14 +118,13 @@ def test_captured_steps_train_as_eager_ones(count: int) -> None:
 
 @pytest.mark.gpu
 @WITH_GPU
-def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
+def test_a_captured_training_goes_on_as_if_never_stopped() -> None:
     from nstr3d.fields.nstr import NstrConfig
-    from nstr3d.kernels.field import fused
+    from nstr3d.kernels.field.fused import triton_kernels
     from nstr3d.training.fit import FitConfig, fit_steps, training_state
     from nstr3d.training.losses import SdfObjective
     from nstr3d.types import Samples
 
-    monkeypatch.setattr(fused, "TRITON", True)
     points = torch.rand(8192, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pool, config = (
         Samples(points, points.norm(dim=1, keepdim=True) - 0.6),
@@ -135,14 +134,15 @@ def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
         NstrConfig().build(3, 1, generator=torch.Generator().manual_seed(1)).cuda()
         for _ in range(3)
     )
-    losses = [progress.loss for progress in fit_steps(whole, pool, SdfObjective(), config)]
-    assert losses[-1] < 0.1
-    for progress in fit_steps(half, pool, SdfObjective(), config):
-        if progress.step == 30:
-            state = training_state(progress)
-            break
-    resumed.load_state_dict(half.state_dict())
-    assert len(list(fit_steps(resumed, pool, SdfObjective(), config, state))) == 30
+    with triton_kernels():
+        losses = [progress.loss for progress in fit_steps(whole, pool, SdfObjective(), config)]
+        assert losses[-1] < 0.1
+        for progress in fit_steps(half, pool, SdfObjective(), config):
+            if progress.step == 30:
+                state = training_state(progress)
+                break
+        resumed.load_state_dict(half.state_dict())
+        assert len(list(fit_steps(resumed, pool, SdfObjective(), config, state))) == 30
     for one, other in zip(resumed.parameters(), whole.parameters()):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
 

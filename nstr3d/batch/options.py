@@ -55,7 +55,8 @@ class ShapeOptions:
     def digest(self) -> str:
         """A hash of everything that affects the results, 16 hexadecimal digits.
 
-        It covers the options and the default configs that they select, but not the device.
+        It covers the options and the default configs that they select, but not the device
+        and the path of computation.
         """
         import numpy as np
 
@@ -67,7 +68,7 @@ class ShapeOptions:
         options = {**asdict(self.training), **asdict(self.extraction), "mesh": self.mesh}
         options |= asdict(self.parts) | asdict(self.colours)
         options |= {"format": FORMAT, "defaults": defaults}
-        del options["device"]
+        del options["device"], options["compute_path"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
 
