@@ -65,6 +65,27 @@ def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outp
         )
 
 
+@pytest.mark.parametrize("levels", [MIXED, BOTH])
+@pytest.mark.parametrize("count", [1, 129])
+def test_counts_about_a_block_and_points_on_faces_equal_double_precision(levels, count) -> None:
+    # Corners, edges and faces of cells and of the box, with a block's last point among them.
+    parts, weights = model(levels, 7, 2)
+    exact, exact_weights = learned(parts, weights, torch.float64)
+    mine, my_weights = moved(*learned(parts, weights, torch.float32))
+    places = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+    points = torch.cartesian_prod(places, places, places).repeat(2, 1)[-count:].contiguous()
+    truth = evaluate(points.double(), exact, exact_weights)
+    truth.sum().backward()
+    values = fused_on_gpu(points.to(DEVICE), mine, my_weights)
+    values.sum().backward()
+    np.testing.assert_allclose(values.detach().cpu(), truth.detach(), atol=2e-4)
+    for actual, expected in zip(
+        leaves(mine, my_weights), leaves(exact, exact_weights), strict=True
+    ):
+        scale = max(1.0, float(expected.grad.abs().max()))
+        np.testing.assert_allclose(actual.grad.cpu(), expected.grad, atol=5e-5 * scale)
+
+
 # Triton's interpreter cannot multiply in bf16.
 BF16 = pytest.param("bf16", 3e-2, marks=[pytest.mark.gpu, WITH_GPU])
 
