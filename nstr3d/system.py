@@ -58,6 +58,16 @@ def one_line(text: object) -> str:
     return " ".join(str(text).split())
 
 
+def package_version(package: str) -> str | None:
+    """The installed version of ``package``; None if it is not installed."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def count_processors() -> int:
     """Number of processors that this process may use, as limited by a scheduler. macOS and Windows
     do not report the limit, so there it is the number of processors of the machine."""

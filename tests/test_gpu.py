@@ -65,6 +65,27 @@ def test_triton_values_and_gradients_equal_double_precision(levels, hidden, outp
         )
 
 
+@pytest.mark.parametrize("levels", [MIXED, BOTH])
+@pytest.mark.parametrize("count", [1, 129])
+def test_counts_about_a_block_and_points_on_faces_equal_double_precision(levels, count) -> None:
+    # Corners, edges and faces of cells and of the box, with a block's last point among them.
+    parts, weights = model(levels, 7, 2)
+    exact, exact_weights = learned(parts, weights, torch.float64)
+    mine, my_weights = moved(*learned(parts, weights, torch.float32))
+    places = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0])
+    points = torch.cartesian_prod(places, places, places).repeat(2, 1)[-count:].contiguous()
+    truth = evaluate(points.double(), exact, exact_weights)
+    truth.sum().backward()
+    values = fused_on_gpu(points.to(DEVICE), mine, my_weights)
+    values.sum().backward()
+    np.testing.assert_allclose(values.detach().cpu(), truth.detach(), atol=2e-4)
+    for actual, expected in zip(
+        leaves(mine, my_weights), leaves(exact, exact_weights), strict=True
+    ):
+        scale = max(1.0, float(expected.grad.abs().max()))
+        np.testing.assert_allclose(actual.grad.cpu(), expected.grad, atol=5e-5 * scale)
+
+
 # Triton's interpreter cannot multiply in bf16.
 BF16 = pytest.param("bf16", 3e-2, marks=[pytest.mark.gpu, WITH_GPU])
 
@@ -118,14 +139,13 @@ def test_captured_steps_train_as_eager_ones(count: int) -> None:
 
 @pytest.mark.gpu
 @WITH_GPU
-def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
+def test_a_captured_training_goes_on_as_if_never_stopped() -> None:
     from nstr3d.fields.nstr import NstrConfig
-    from nstr3d.kernels.field import fused
+    from nstr3d.kernels.field.fused import triton_kernels
     from nstr3d.training.fit import FitConfig, fit_steps, training_state
     from nstr3d.training.losses import SdfObjective
     from nstr3d.types import Samples
 
-    monkeypatch.setattr(fused, "TRITON", True)
     points = torch.rand(8192, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
     pool, config = (
         Samples(points, points.norm(dim=1, keepdim=True) - 0.6),
@@ -135,14 +155,15 @@ def test_a_captured_training_goes_on_as_if_never_stopped(monkeypatch) -> None:
         NstrConfig().build(3, 1, generator=torch.Generator().manual_seed(1)).cuda()
         for _ in range(3)
     )
-    losses = [progress.loss for progress in fit_steps(whole, pool, SdfObjective(), config)]
-    assert losses[-1] < 0.1
-    for progress in fit_steps(half, pool, SdfObjective(), config):
-        if progress.step == 30:
-            state = training_state(progress)
-            break
-    resumed.load_state_dict(half.state_dict())
-    assert len(list(fit_steps(resumed, pool, SdfObjective(), config, state))) == 30
+    with triton_kernels():
+        losses = [progress.loss for progress in fit_steps(whole, pool, SdfObjective(), config)]
+        assert losses[-1] < 0.1
+        for progress in fit_steps(half, pool, SdfObjective(), config):
+            if progress.step == 30:
+                state = training_state(progress)
+                break
+        resumed.load_state_dict(half.state_dict())
+        assert len(list(fit_steps(resumed, pool, SdfObjective(), config, state))) == 30
     for one, other in zip(resumed.parameters(), whole.parameters()):
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-2)
 

@@ -23,7 +23,7 @@ from nstr3d.jobs.mesh import MeshJob, MeshStages, run
 from nstr3d.jobs.meshwarnings import missing_warnings
 from nstr3d.jobs.options import Parts
 from nstr3d.jobs.results import CHECKPOINT, MESH, MODEL, PICTURE
-from nstr3d.jobs.stages import Interrupted, Listener, pick_device
+from nstr3d.jobs.stages import Interrupted, Listener
 from nstr3d.jobs.walk import REPORT
 from nstr3d.model.checkpoint import load
 from nstr3d.surface.coverage import Coverage
@@ -115,6 +115,9 @@ def test_writes_every_output_and_a_report_of_finite_numbers(tmp_path):
     assert sum(report["seconds"][stage] for stage in stages) <= report["seconds"]["total"]
     assert report["seconds"]["import"] == 1.5
     assert report["machine"]["peak_memory_bytes"] > 1e7
+    path = report["machine"]["path"]
+    assert (path["name"], path["device"], path["others"]) == ("cpu", "cpu", [])
+    assert "no GPU" in path["why"]
     assert load(job.folder / MODEL).field.parameter_count == report["field"]["parameters"]
 
 
@@ -597,10 +600,18 @@ def test_a_budget_too_small_says_what_it_takes(tmp_path):
     assert names(tmp_path) == {"input.ply"}
 
 
-def test_device_is_checked(monkeypatch):
+def test_device_and_path_are_checked(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
     with pytest.raises(ValueError, match="no CUDA device; use device cpu"):
-        pick_device("cuda")
+        run(job_for(tmp_path, device="cuda"))
     with pytest.raises(ValueError, match=r"^device is one of"):
-        pick_device("tpu")
+        run(job_for(tmp_path, device="tpu"))
+    with pytest.raises(ValueError, match=r"path triton needs a GPU"):
+        run(job_for(tmp_path, compute_path="triton"))
+    assert names(tmp_path) == {"input.ply"}
+
+
+def test_plain_torch_can_be_asked_for_and_is_in_the_report(tmp_path):
+    outcome = run(job_for(tmp_path, compute_path="torch"))
+    assert outcome.report["machine"]["path"]["name"] == "torch"
+    assert outcome.report["machine"]["path"]["why"] == "asked for"

@@ -191,6 +191,7 @@ HEAVY = ["torch", "numba", "scipy", "pydantic", "trimesh", "igl", "PIL", "skimag
                 ["view"],
                 ["bench"],
                 ["bench", "speed"],
+                ["bench", "device"],
             )
         ),
     ],

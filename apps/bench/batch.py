@@ -27,7 +27,7 @@ from nstr3d.batch.catalogue import CATALOGUE, COLUMNS, CREATE, UPSERT, row_of, s
 from nstr3d.cli.command import guarded
 from nstr3d.io import save_json
 from nstr3d.io.atomic import atomic_path
-from nstr3d.jobs.stages import machine, pick_device
+from nstr3d.jobs.stages import machine
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # so that this script can import apps
 
@@ -130,7 +130,7 @@ def measure(options: Options) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "batch.json"
     figures = json.loads(path.read_text()) if path.exists() else {}
-    about = machine(pick_device("cpu"))
+    about = machine()
     figures["machine"] = (
         f"{len(os.sched_getaffinity(0))} processors, {about['platform']}, torch "
         f"{about['versions']['torch']}"

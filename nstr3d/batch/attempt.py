@@ -26,7 +26,7 @@ from nstr3d.batch.store import Folder, Store, open_store, replace_files
 from nstr3d.io.scratch import scratch_folder
 from nstr3d.jobs.publishing import FILES
 from nstr3d.jobs.results import COMPRESSED, MESH, MODEL, PICTURE
-from nstr3d.jobs.stages import package_version
+from nstr3d.system import package_version
 
 NOTHING = {"key": "", "beside": "", "report": {}, "peak_memory": None}  # of a worker that is gone
 

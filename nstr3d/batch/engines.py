@@ -194,5 +194,7 @@ def _gpu_memories(device: str) -> list[float]:
         return []
     import torch
 
+    if torch.backends.mps.is_available():
+        return [torch.mps.recommended_max_memory()]
     cuda = torch.cuda
     return [cuda.get_device_properties(index).total_memory for index in range(cuda.device_count())]

@@ -70,7 +70,8 @@ class ShapeOptions:
     def digest(self) -> str:
         """A hash of everything that affects the results, 16 hexadecimal digits.
 
-        It covers the options and the default configs that they select, but not the device.
+        It covers the options and the default configs that they select, but not the device
+        and the path of computation.
         """
         import numpy as np
 
@@ -84,7 +85,7 @@ class ShapeOptions:
         # Absent unless asked for, so that the keys of trained shapes stay.
         options |= {name: value for name, value in asdict(self.compression).items() if value}
         options |= {"format": FORMAT, "defaults": defaults}
-        del options["device"]
+        del options["device"], options["compute_path"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nstr3d.batch.attempt import Task
@@ -81,6 +81,7 @@ def run_batch(
     once. If shapes remain, `Interrupted` is raised. A shape that fails gets a row that says why.
     Raises ValueError, OSError or ModuleNotFoundError if the run as a whole cannot continue.
     """
+    job = _on_chosen_path(job)
     unread: list[str] = []
     shapes = find_shapes(job.source, job.out, unread)
     shapes = [shape for shape in shapes if in_shard(shape.id, *job.shard)]
@@ -136,6 +137,23 @@ def run_batch(
             "to fit them."
         )
     return standing
+
+
+def _on_chosen_path(job: BatchJob) -> BatchJob:
+    """``job`` with the path of computation chosen for all workers of this machine, which would
+    disturb each other's measurements. The machines of a cluster choose for themselves."""
+    training = job.options.training
+    if job.address is not None or training.device == "cpu":
+        return job
+    from nstr3d.training.paths import gpu
+
+    if gpu() is None:
+        return job
+    from nstr3d.training.choice import choose
+
+    path = choose(training.device, training.compute_path).path
+    training = replace(training, device=path.device.type, compute_path=path.name)
+    return replace(job, options=replace(job.options, training=training))
 
 
 def _settle_all(store: Store, shapes: Sequence[ShapeFile]) -> None:

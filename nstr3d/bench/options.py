@@ -1,5 +1,5 @@
-"""The options of the races and of ``nstr3d bench speed``, apart from what acts on them, so that
-help needs no torch."""
+"""The options of the races, of ``nstr3d bench speed`` and of ``nstr3d bench device``, apart from
+what acts on them, so that help needs no torch."""
 
 from __future__ import annotations
 
@@ -177,4 +177,23 @@ def parse_speed(args: Sequence[str], prog: str) -> argparse.Namespace:
         action="store_true",
         help="measure the time to reach the errors of Instant-NGP and SIREN; takes minutes",
     )
+    return parser.parse_args(args)
+
+
+def parse_device(args: Sequence[str], prog: str) -> argparse.Namespace:
+    """The options in the words ``args`` of the program ``prog``. Raises SystemExit for unknown
+    words."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Show the paths of computation of this machine, the error and the speed of "
+        "each, and which path fits take.",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or mps")
+    parser.add_argument(
+        "--path", default="auto", help="auto, or triton, torch or cpu to ask for one path"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="measure again, instead of reading what was kept"
+    )
+    parser.add_argument("--out", type=Path, help="file for the same figures as JSON")
     return parser.parse_args(args)

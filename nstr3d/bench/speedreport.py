@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -24,7 +25,7 @@ from nstr3d.bench.speed import (
 )
 from nstr3d.bench.tracks import MeshTrack
 from nstr3d.io.atomic import atomic_path
-from nstr3d.kernels.field import fused
+from nstr3d.kernels.field.fused import triton_kernels
 from nstr3d.training.fit import FitConfig, draw_pool, fit
 from nstr3d.training.losses import SdfObjective
 from nstr3d.training.presets import FIELDS
@@ -225,8 +226,8 @@ def run(options: argparse.Namespace) -> None:
     """Measures, writes speed.json, roofline.md and speed.md, and prints the table."""
     if not options.mesh.exists():
         raise FileNotFoundError(f"{options.mesh} does not exist; name a mesh to measure on.")
-    fused.TRITON = options.device != "cpu"
-    figures = measure(options)
+    with triton_kernels() if options.device == "cuda" else nullcontext():
+        figures = measure(options)
     options.out.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ("speed.json", json.dumps(figures, indent=1) + "\n"),

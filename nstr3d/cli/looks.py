@@ -70,8 +70,11 @@ class Render:
     """Number of pictures of a turntable."""
     rate: float = 18.0
     """Pictures per second of a turntable."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Device to trace on."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device to trace on; auto: where the fastest path is that gives right results."""
+    compute_path: Literal["auto", "triton", "torch", "cpu"] = "auto"
+    """Kernels to trace with. triton: fused kernels of a GPU. torch: plain torch. cpu: compiled
+    kernels of the CPU."""
     overwrite: bool = False
     """Replace a file that is already there."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from nstr3d.cli.looks import Render
@@ -22,7 +23,6 @@ from nstr3d.io import load_mesh, save_image
 from nstr3d.io.meshformats import CLAY
 from nstr3d.io.paintfile import read_paint
 from nstr3d.jobs.publishing import writing_file
-from nstr3d.jobs.stages import pick_device
 from nstr3d.model.checkpoint import load
 from nstr3d.model.header import read_tree
 from nstr3d.model.tree import load_sdf, up_of
@@ -38,6 +38,7 @@ from nstr3d.render.traced import Backdrop, RenderConfig, measure, turntable
 from nstr3d.sdf import Sdf
 from nstr3d.surface.emptyspace import EmptySpace
 from nstr3d.system import Message, check_memory
+from nstr3d.training.choice import by_inference, choose
 from nstr3d.training.fit import Fit
 from nstr3d.types import Box, Mesh, Up
 
@@ -79,8 +80,15 @@ def model_in(path: Path) -> Path:
 
 
 def _render_field(options: Render, backdrop: Backdrop | None) -> None:
+    choice = choose(options.device, options.compute_path, by_inference)
+    for warning in choice.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    with choice.path.using():
+        _trace_field(options, backdrop, choice.path.device)
+
+
+def _trace_field(options: Render, backdrop: Backdrop | None, device: torch.device) -> None:
     suffix = options.out.suffix.lower()
-    device = pick_device(options.device)
     fit, sdf = load_shape(options.model, options.iso, device)
     ground = Ground() if options.shading in GROUNDED else None
     config = RenderConfig(_shading(options.shading, fit), backdrop, options.samples, ground=ground)

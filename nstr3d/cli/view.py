@@ -10,7 +10,6 @@ from nstr3d.cli.render import MODELS, load_shape, model_in, paint_in
 from nstr3d.geometry.mesh.pose import guess_up
 from nstr3d.io import load_lines, load_mesh
 from nstr3d.io.lines import holds_lines
-from nstr3d.jobs.stages import pick_device
 from nstr3d.render.framing import best_view
 from nstr3d.surface.extract import extract_mesh
 from nstr3d.system import with_flags
@@ -77,7 +76,7 @@ def load_scene(options: View) -> tuple[list[Shape], list[Curves]]:
         if holds_lines(path):
             curves.append(Curves(path.stem, *load_lines(path)))
         elif path.suffix.lower() in MODELS:
-            fit, sdf = load_shape(path, options.iso, pick_device("cpu"))
+            fit, sdf = load_shape(path, options.iso, "cpu")
             mesh = extract_mesh(sdf, options.resolution)
             shapes.append(Shape(path.parent.name if path.stem == "model" else path.stem, mesh, fit))
         else:

@@ -28,7 +28,8 @@ from nstr3d.signals.kinds import kind_of
 PORTS = (0, 65535)
 SHELLS = ("bash", "zsh")
 T = TypeVar("T")
-SHORT = {"out": tyro.conf.arg(aliases=("-o",))}
+# Options whose name or names on the command line are not those of the field.
+SHORT = {"out": tyro.conf.arg(aliases=("-o",)), "compute_path": tyro.conf.arg(name="path")}
 MAY_BE_EMPTY = "--where", "--title"
 # A job's options on the command line: without prefixes, in help too; those without a default are
 # positional.
@@ -135,7 +136,7 @@ def _registry() -> ConstructorRegistry:
 
 
 def _with_short(name: str, kind: Any) -> Any:
-    """The type of the option ``name``, with its short form if it has one."""
+    """The type of the option ``name``, with its names on the command line if it has others."""
     return Annotated[kind, SHORT[name]] if name in SHORT else kind
 
 

@@ -6,8 +6,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from nstr3d.geometry.mesh.repair import structure
 from nstr3d.geometry.mesh.surface import area, volume
 from nstr3d.io import save_image, save_mesh
@@ -111,7 +109,7 @@ class CombineStages(Stages):
                 "area": area(self.extracted),
             },
             "seconds": self.run.seconds,
-            "machine": machine(torch.device("cpu")),
+            "machine": machine(),
         }
 
     def _picture(self) -> Any:

@@ -36,10 +36,11 @@ from nstr3d.jobs.meshwarnings import check_mesh
 from nstr3d.jobs.messages import sentence
 from nstr3d.jobs.options import Parts, SurfaceJob, Training
 from nstr3d.jobs.prepared import prepare_mesh, unite_overlap
-from nstr3d.jobs.signal import fit_values
+from nstr3d.jobs.signal import chosen, fit_values
 from nstr3d.jobs.signaloptions import SignalJob
 from nstr3d.jobs.signalsource import load_source
-from nstr3d.jobs.stages import Listener, pick_device
+from nstr3d.jobs.stages import Listener
+from nstr3d.training.choice import choose
 from nstr3d.training.fit import Fit, FitConfig, Progress, fit
 from nstr3d.training.sampling import Raster
 from nstr3d.types import Mesh
@@ -169,16 +170,19 @@ def _fit_solid(
     colours of the ``shades`` if there are any. ``thickness`` is that of sheets."""
     unit, frame = normalise(mesh)
     placed, distance = Placed(mesh, unit, frame, Vicinity(unit)), MeshDistance(unit)
-    config, device = training.config, pick_device(training.device)
+    config, choice = training.config, choose(training.device, training.compute_path)
+    _warn(choice.warnings)
     template = training.architecture(placed.vicinity)
     pool = draw_samples(unit, distance, config)
-    field = new_field(training, template, placed.vicinity, device)
-    with _bar(config, progress) as step:
+    with choice.path.using(), _bar(config, progress) as step:
+        field = new_field(training, template, placed.vicinity, choice.path.device)
         result = fit(field, pool, objective_of(training), config, frame, mesh.bounds, step)
     result = replace(result, provenance={"up": guess_up(mesh, suffix)})
     if shades is None:
         return result
-    coloured = fit_colours(shades, placed, distance, colours, training, device, thickness)
+    with choice.path.using():
+        device = choice.path.device
+        coloured = fit_colours(shades, placed, distance, colours, training, device, thickness)
     _warn(away_warnings(coloured))
     return replace(result, colour_field=coloured.field)
 
@@ -208,7 +212,10 @@ def _fit_signal(values: np.ndarray, name: str, options: dict[str, Any]) -> Fit:
     if refused:
         raise TypeError(f"a fit has no option {sorted(refused)[0]!r}; the command line has it.")
     job = _made(SignalJob, {"path": Path(name), **options})
-    return fit_values(job, Raster(values), pick_device(job.device), Listener())[0]
+    choice = chosen(job)
+    _warn(choice.warnings)
+    with choice.path.using():
+        return fit_values(job, Raster(values), choice.path.device, Listener())[0]
 
 
 def _is_path(source: Any) -> bool:

@@ -26,10 +26,11 @@ from nstr3d.jobs.messages import Message
 from nstr3d.jobs.options import SurfaceJob, Training
 from nstr3d.jobs.publishing import writing_to
 from nstr3d.jobs.results import Unfinished, checkpoints, place_unfinished
-from nstr3d.jobs.stages import Interrupted, package_version, stop_on_signal
+from nstr3d.jobs.stages import Interrupted, stop_on_signal
 from nstr3d.jobs.walk import Run
 from nstr3d.model.checkpoint import load, load_training, save
 from nstr3d.model.tags import TAG, encode_config
+from nstr3d.system import package_version
 from nstr3d.training.fit import Fit, FitConfig, Progress, draw_pool, fit, training_state
 from nstr3d.training.losses import SdfObjective, TransportPenalty
 from nstr3d.training.sampling import SurfaceBand

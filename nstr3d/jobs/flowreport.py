@@ -54,7 +54,7 @@ class FlowStages(Stages):
             "field": type(self.model.field).__name__,
             **found,
             "seconds": self.run.seconds,
-            "machine": machine(torch.device("cpu")),
+            "machine": machine(),
             "seed": self.job.seed,
         }
 

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 100_000
 SHEET_CELLS = 2  # cells of the extraction grid in the thickness of a sheet, if none is chosen
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
+PathName = Literal["auto", "triton", "torch", "cpu"]
 PresetName = Literal["instant", "fast", "standard", "fine"]
 FieldName = Literal["nstr", "grid", "ngp", "siren", "fourier"]
 NORMALS = ("given", "estimate")
@@ -68,7 +69,10 @@ class Training:
     transport: float = 0.0
     """Weight of the transport loss; 0 leaves out the transport network."""
     device: Device = "auto"
-    """Device to train on."""
+    """Device to train on; auto: where the fastest path is that gives right results."""
+    compute_path: PathName = "auto"
+    """Kernels to train with. triton: fused kernels of a GPU. torch: plain torch. cpu: compiled
+    kernels of the CPU."""
     seed: int = 0
     """Seed of all random numbers."""
 

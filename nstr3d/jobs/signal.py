@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from nstr3d.jobs.publishing import check_output
 from nstr3d.jobs.results import COMPRESSED, MODEL
 from nstr3d.jobs.signaloptions import COMPARISON, PICTURE, SOUND, SignalJob, budget
 from nstr3d.jobs.signalsource import about_input, check_size, load_mask, load_source
-from nstr3d.jobs.stages import Interrupted, Listener, Outcome, machine, pick_device
+from nstr3d.jobs.stages import Interrupted, Listener, Outcome, machine
 from nstr3d.jobs.walk import Run, Stages, walk
 from nstr3d.kernels.available import need_numba
 from nstr3d.model.checkpoint import save
@@ -34,6 +35,7 @@ from nstr3d.signals.kinds import kind_of
 from nstr3d.signals.ratios import psnr, snr
 from nstr3d.signals.signal import TRAINED, Signal
 from nstr3d.system import check_memory
+from nstr3d.training.choice import Choice, choose
 from nstr3d.training.fit import Fit, fit
 from nstr3d.training.losses import TransportPenalty, ValueObjective
 from nstr3d.training.sampling import Raster
@@ -65,8 +67,13 @@ class SignalStages(Stages):
             subject = Message("<params> {:,}", job.params)
             check_memory(16 * job.params, subject, "choose fewer.")
         self.job, self.kind, self.names = job, kind_of(job.path), job.names
-        self.device, self.import_seconds = pick_device(job.device), import_seconds
+        self.import_seconds = import_seconds
         super().__init__(Run(listener), job.folder)
+        self.choice = chosen(job)
+        self.run.warn(self.choice.warnings)
+
+    def computing(self) -> AbstractContextManager[None]:
+        return self.choice.path.using()
 
     def check(self, publishing: bool = False) -> None:
         check_output(self.job.folder, self.job.names, self.job.overwrite)
@@ -91,7 +98,7 @@ class SignalStages(Stages):
     def fit(self) -> None:
         with self.run.stage("fit"):
             self.result, self.compressed = fit_values(
-                self.job, self.raster, self.device, self.run.listener
+                self.job, self.raster, self.choice.path.device, self.run.listener
             )
 
     def extract(self) -> None:
@@ -140,9 +147,15 @@ class SignalStages(Stages):
             "scale": self.job.scale,
             "accuracy": self.accuracy,
             "seconds": {**self.run.seconds, "import": self.import_seconds},
-            "machine": machine(self.device),
+            "machine": machine(self.choice),
             "seed": self.job.seed,
         }
+
+
+def chosen(job: SignalJob) -> Choice:
+    """The path of computation of ``job``; the CPU for a field in closed form, which is not
+    trained."""
+    return choose("cpu") if job.field == "cosines" else choose(job.device, job.compute_path)
 
 
 def fit_values(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from nstr3d.jobs.messages import Message
-from nstr3d.jobs.options import Device, default_folder
+from nstr3d.jobs.options import Device, PathName, default_folder
 from nstr3d.jobs.ranges import (
     LARGEST_COUNT,
     LARGEST_SECONDS,
@@ -62,7 +62,10 @@ class SignalJob:
     steps: int | None = None
     """Train for this many steps, 2000 by default; only for trained fields."""
     device: Device = "auto"
-    """Device to train on."""
+    """Device to train on; auto: where the fastest path is that gives right results."""
+    compute_path: PathName = "auto"
+    """Kernels to train with. triton: fused kernels of a GPU. torch: plain torch. cpu: compiled
+    kernels of the CPU."""
     seed: int = 0
     """Seed of all random numbers."""
     overwrite: bool = False

@@ -9,17 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nstr3d.jobs.messages import Interrupted, Message
+from nstr3d.jobs.messages import Interrupted
 from nstr3d.kernels.available import INSTALL, numba_fault
-from nstr3d.system import peak_memory, stop_signals
+from nstr3d.system import package_version, peak_memory, stop_signals
 
 if TYPE_CHECKING:
-    import torch
-
+    from nstr3d.training.choice import Choice
     from nstr3d.training.fit import Fit, Progress
 
 
@@ -44,23 +42,6 @@ class Listener:
     step: Callable[[Progress], None] = lambda progress: None
     warn: Callable[[str], None] = lambda message: None
     fitting: Callable[[Fit], None] = lambda fit: None
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu`` or ``cuda``; auto is CUDA where torch finds a CUDA
-    device. Raises ValueError for another name, and for cuda where torch finds none."""
-    import torch
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(Message("<device> is one of auto, cpu, cuda, not {}.", name))
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            Message(
-                "<device> cuda: this torch finds no CUDA device; use <device> cpu, or install a "
-                "CUDA build of torch."
-            )
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def slowness() -> list[str]:
@@ -104,28 +85,22 @@ def stop_on_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def machine(device: torch.device) -> dict[str, Any]:
+def machine(choice: Choice | None = None) -> dict[str, Any]:
     """The report's entry on the machine: device, threads, platform, versions and the process's
-    peak memory in bytes, which is None if the system does not report it."""
+    peak memory in bytes, which is None if the system does not report it. With a ``choice``, also
+    the path of computation; without, the device is the CPU."""
     import torch
 
     packages = ("nstr3d", "torch", "numpy", "libigl", "numba")
     return {
-        "device": str(device),
+        "device": "cpu" if choice is None else str(choice.path.device),
+        **({} if choice is None else {"path": choice.describe()}),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(terse=True),
         "python": platform.python_version(),
         "versions": {name: package_version(name) for name in packages},
         "peak_memory_bytes": peak_memory(),
     }
-
-
-def package_version(package: str) -> str | None:
-    """The installed version of ``package``; None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 class Clock:

@@ -3,6 +3,7 @@ publishing."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,13 +33,14 @@ from nstr3d.jobs.fitting import (
 from nstr3d.jobs.messages import Message, sentence
 from nstr3d.jobs.options import SurfaceJob
 from nstr3d.jobs.results import MESH, MODEL, OWNED, PICTURE, check_files, remove_unfinished
-from nstr3d.jobs.stages import Listener, machine, pick_device
+from nstr3d.jobs.stages import Listener, machine
 from nstr3d.jobs.walk import REPORT, Run, Stages
 from nstr3d.model.checkpoint import save
 from nstr3d.model.tags import encode_config
 from nstr3d.sdf import Sdf
 from nstr3d.surface.extract import Extraction, extract
 from nstr3d.surface.vertices import vertex_colours, vertex_normals
+from nstr3d.training.choice import choose
 from nstr3d.training.fit import Fit
 from nstr3d.types import Mesh, UnprovenError, Up
 
@@ -60,8 +62,10 @@ class SurfaceStages(Stages, Generic[Job]):
         sha256: str | None = None,
     ):
         job.check_memory()
-        self.device = pick_device(job.training.device)
+        self.choice = choose(job.training.device, job.training.compute_path)
+        self.device = self.choice.path.device
         super().__init__(Run(listener), job.folder)
+        self.run.warn(self.choice.warnings)
         self.job, self.import_seconds, self.sha256 = job, import_seconds, sha256
         pictures = (PICTURE,) if job.extraction.picture else ()
         self.names = (MODEL, MESH, *pictures, REPORT)
@@ -74,6 +78,9 @@ class SurfaceStages(Stages, Generic[Job]):
     @property
     def owned(self) -> tuple[str, ...]:
         return OWNED
+
+    def computing(self) -> AbstractContextManager[None]:
+        return self.choice.path.using()
 
     def check(self, publishing: bool = False) -> None:
         check_files(self.job, publishing)
@@ -201,7 +208,7 @@ class SurfaceStages(Stages, Generic[Job]):
         """The report's entries on the run: times in seconds, machine and seed."""
         return {
             "seconds": {**self.run.seconds, "import": self.import_seconds},
-            "machine": machine(self.device),
+            "machine": machine(self.choice),
             "seed": self.job.training.seed,
         }
 

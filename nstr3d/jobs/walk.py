@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +92,10 @@ class Stages(ABC):
         It is called before any work, and with ``publishing`` before the results are published.
         """
 
+    def computing(self) -> AbstractContextManager[None]:
+        """The context of all stages, which chooses the kernels."""
+        return nullcontext()
+
     def finish(self) -> None:  # noqa: B027 - most jobs keep nothing
         """Removes what was kept for a resumed run; called after the results were published."""
 
@@ -132,7 +136,8 @@ def walk(stages: Stages) -> Outcome:
     what training has saved by then, a checkpoint or a model, stays.
     """
     run, out = stages.run, stages.folder
-    with tidy(stages) as published, writing_alone(out, stages.owned, run.listener.warn) as lock:
+    alone = writing_alone(out, stages.owned, run.listener.warn)
+    with tidy(stages) as published, alone as lock, stages.computing():
         stages.check()
         stages.read()
         stages.prepare()

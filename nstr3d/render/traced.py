@@ -98,10 +98,18 @@ def render(
 ) -> np.ndarray:
     """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``.
 
-    It has 4 channels if there is no backdrop. ``chunk`` rays are traced at a time on ``device``.
+    It has 4 channels if there is no backdrop. ``chunk`` rays are traced at a time on ``device``; for
+    MPS, which has no float64, on the CPU.
     Raises ValueError if a pinhole camera stands on or inside the surface, or ``chunk`` is below 1.
     """
     return next(turntable(sdf, [camera], config, device, chunk))
+
+
+def tracing_device(device: torch.device | str) -> torch.device:
+    """``device``, or the CPU in place of a device without float64, in which rays are traced; the
+    field may stay on the device."""
+    device = torch.device(device)
+    return torch.device("cpu") if device.type == "mps" else device
 
 
 def turntable(
@@ -115,7 +123,7 @@ def turntable(
 
     The empty space of ``sdf`` and its shadow on the ground are measured once.
     """
-    empty, config = EmptySpace.of(sdf, device), config or RenderConfig()
+    empty, config = EmptySpace.of(sdf, tracing_device(device)), config or RenderConfig()
     shades: dict[tuple[float, ...], Shade] = {}  # by the axis that points up
     for camera in cameras:
         with unchanged():
@@ -137,6 +145,7 @@ def measure(
     Raises ValueError if a pinhole camera stands on or inside the surface, or ``chunk`` is below 1.
     """
     sdf = replace(sdf, cast=None)  # whose normals are for shading
+    device = tracing_device(device)
     view = _View(sdf, camera, RenderConfig(), EmptySpace.of(sdf, device), chunk)
     rays = camera.rays(device)
     depth = torch.full_like(rays.origins[:, 0], torch.inf)

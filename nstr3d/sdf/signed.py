@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -226,9 +227,10 @@ def world_bound(field: nn.Module, frame: Frame, points: Tensor) -> Tensor:
     """
     unit, inside = placed(frame, points)
     value = field(inside.to(next(field.parameters()))).to(unit)[:, 0]
-    # Inside the box the rest changes nothing. A GPU would have to wait for the question, and an
-    # exported graph cannot ask it.
-    asked = not (unit.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling())
+    # Inside the box the rest changes nothing. The host would have to wait for a GPU's answer to the
+    # question, and an exported graph cannot ask it.
+    on_cpu = unit.device.type == "cpu"
+    asked = on_cpu and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
     if asked and torch.equal(unit, inside):
         return value * frame.scale
     gap = (unit - inside).square().sum(dim=1)
@@ -306,12 +308,33 @@ def _differentiated(function: Callable[[Tensor], Tensor], points: Tensor) -> tup
 
 def placed(frame: Frame, points: Tensor) -> tuple[Tensor, Tensor]:
     """The points in unit-box coordinates, and the nearest point of the unit box to each."""
-    centre = torch.tensor(frame.centre, dtype=torch.float64)
-    nearest = centre.to(points.dtype)
-    moved = points - nearest.to(points.device)
-    if points.dtype != torch.float64:
-        # Far from the origin the centre itself is rounded. There the difference is exact, and what
-        # rounding took from the centre is subtracted from it.
-        moved = moved - (centre - nearest.double()).to(points)
+    if points.device.type == "cpu":
+        nearest, lost = _centre(frame.centre, points.dtype)
+    else:
+        nearest, lost = _centre_on(frame.centre, points.dtype, points.device)
+    moved = points - nearest
+    if lost is not None:
+        moved = moved - lost
     unit = moved / frame.scale
     return unit, unit.clamp(-1, 1)
+
+
+def _centre(centre: tuple[float, ...], dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+    """A frame's centre in ``dtype``, and what rounding took from it; None for float64.
+
+    Far from the origin the centre itself is rounded. There the difference of a point and the
+    centre is exact, and what rounding took from the centre is subtracted from it.
+    """
+    exact = torch.tensor(centre, dtype=torch.float64)
+    nearest = exact.to(dtype)
+    return nearest, None if dtype == torch.float64 else (exact - nearest.double()).to(dtype)
+
+
+@lru_cache(maxsize=64)
+def _centre_on(
+    centre: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """`_centre` on a GPU, kept, so that no query copies it there."""
+    with torch.inference_mode(False), torch.no_grad():
+        nearest, lost = _centre(centre, dtype)
+        return nearest.to(device), None if lost is None else lost.to(device)

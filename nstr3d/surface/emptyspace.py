@@ -68,11 +68,13 @@ class EmptySpace:
             arrays = array(points), self.compiled(), free.numpy()
             split_work(lambda part, low, high: marching().free(low, high, *arrays), len(free))
             return free
-        upper = torch.tensor(self.clearance.shape, device=points.device) - 1
         scaled = (points - self.origin) / self.cell
-        index = torch.minimum(scaled.floor().long().clamp_min(0), upper)
-        away = (scaled - index - 0.5).norm(dim=-1) * self.cell
-        return self.clearance[index[:, 0], index[:, 1], index[:, 2]].to(points.dtype) - away
+        x, y, z = (
+            cells.clamp(0, count - 1)
+            for cells, count in zip(scaled.floor().long().unbind(1), self.clearance.shape)
+        )
+        away = (scaled - torch.stack([x, y, z], dim=1) - 0.5).norm(dim=-1) * self.cell
+        return self.clearance[x, y, z].to(points.dtype) - away
 
     def leave(self, rays: Rays, near: Tensor, far: Tensor) -> Tensor:
         """Depths ``(n,)`` up to which the rays are known to be empty, from ``near`` on.

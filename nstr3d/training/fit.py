@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from nstr3d.fields.base import Field
-from nstr3d.kernels.field.fused import triton_wanted
 from nstr3d.kernels.step.adam import AdamW
 from nstr3d.sdf import CHUNK, Points, Sdf, from_field, placed
 from nstr3d.training.batches import shuffled_batches
-from nstr3d.training.graphs import CapturedSteps
-from nstr3d.training.losses import Objective, SdfObjective
+from nstr3d.training.losses import Objective
 from nstr3d.training.sampling import Sampler
 from nstr3d.training.state import optimizer_state, restore_optimizer
+from nstr3d.training.steps import training_steps
 from nstr3d.types import Box, Frame, Samples, Up, expect
 
 REPORT_EVERY = 50  # steps between readings of the loss: each reading waits for the device
@@ -167,9 +166,8 @@ def fit_steps(
     pool = pool.map(lambda tensor: tensor.to(device))
     recent, loss = [], math.nan
     first, began = step, spent
-    train = _training_steps(
-        objective, field, optimizer, pool.map(lambda tensor: tensor[: config.batch])
-    )
+    like = pool.map(lambda tensor: tensor[: config.batch])
+    train = training_steps(objective, field, optimizer, like)
     batches = shuffled_batches(pool, config.batch, config.seed, step)
     while (done := _done(step, spent, config)) < 1:
         started = time.perf_counter()
@@ -330,33 +328,6 @@ def _peak(config: FitConfig, total: float) -> float:
 
 def _cosine(done: float, final: float) -> float:
     return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
-
-
-def _training_steps(
-    objective: Objective, field: Field, optimizer: AdamW, like: Samples
-) -> Callable[[Samples, float], Tensor]:
-    """A function ``(batch, progress) -> loss`` that takes one step of ``optimizer`` and returns the
-    loss before the step, detached.
-
-    Without a transport loss the step is compiled if the field has compiled steps. Else, on a GPU,
-    it is captured as a graph for batches of the shapes of ``like``.
-    """
-    if isinstance(objective, SdfObjective) and objective.transport is None:
-        compiled = field.compiled_steps(objective.delta, objective.gradient_weight, optimizer)
-        if compiled is not None:
-            return lambda batch, progress: compiled(batch)
-        if like.points.is_cuda and triton_wanted() and not objective.pulls(like):
-            captured = CapturedSteps([field], objective, [like], optimizer)
-            return lambda batch, progress: captured.step([batch])[0].clone()
-
-    def step(batch: Samples, progress: float) -> Tensor:
-        optimizer.zero_grad()
-        loss = objective(field, batch, progress)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
 
 
 def _surface_bounds(pool: Samples, frame: Frame) -> Box:

@@ -102,11 +102,16 @@ def _gradient_error(field: Field, batch: Samples) -> Tensor:
     """
     wanted = batch.gradients
     assert wanted is not None
-    known = wanted.any(dim=1)
-    at = batch.points[known].detach().requires_grad_(True)
+    known, points = wanted.any(dim=1), batch.points
+    if points.device.type == "cpu":
+        points, wanted, known = points[known], wanted[known], None
+    at = points.detach().requires_grad_(True)
     with torch.enable_grad():
         (slope,) = torch.autograd.grad(field(at).sum(), at, create_graph=True)
-    return (slope - wanted[known]).square().sum() / max(len(batch), 1)
+    error = (slope - wanted).square().sum(dim=1)
+    # Elsewhere the host would have to wait for the number of the samples.
+    error = error if known is None else torch.where(known, error, 0.0)
+    return error.sum() / max(len(batch), 1)
 
 
 def _transport(

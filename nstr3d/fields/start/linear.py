@@ -76,7 +76,8 @@ def start_linear(
         hidden, out = decoder.hidden, decoder.out
         hidden.weight[:2] = 0
         hidden.bias[:2] = 0
-        hidden.weight[0, columns], hidden.weight[1, columns] = 1.0, -1.0
+        for column in columns:  # a list of places would be copied to a GPU
+            hidden.weight[0, column], hidden.weight[1, column] = 1.0, -1.0
         out.weight *= QUIET
         out.weight[:, 0], out.weight[:, 1] = 1 / GAIN, -1 / GAIN
         out.bias.zero_()

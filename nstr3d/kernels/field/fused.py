@@ -3,7 +3,7 @@ step and of a query.
 
 `evaluate` is the form in plain torch. The fused form (numba) gives the same values and the same
 gradients in tables, waves and decoder. It serves 3D points in float32 that need no gradient, on the
-CPU. On a GPU, `kernels.field.gpu` does the same where it is turned on.
+CPU. On a GPU, `kernels.field.gpu` does the same within `triton_kernels`.
 """
 
 from __future__ import annotations
@@ -42,11 +42,8 @@ from nstr3d.kernels.field.layout import (
     up,
 )
 
-# Whether GPUs use `kernels.field.gpu`. Off until the kernels are measured on a GPU;
-# `apps/benchmark.py speed` turns them on.
-TRITON = False
-
-
+# Whether GPUs use `kernels.field.gpu` and captured steps. Per thread, like `plain_torch`.
+_TRITON: ContextVar[bool] = ContextVar("_TRITON", default=False)
 # The weights asked for within `unchanged`, and the kernels' arrays of them; None outside.
 _PACKED: ContextVar[dict[tuple, tuple] | None] = ContextVar("_PACKED", default=None)
 
@@ -153,9 +150,21 @@ def applies(points: Tensor, parts: Sequence[Part]) -> bool:
     return all(fused_applies(points, part.table) for part in parts)
 
 
+@contextmanager
+def triton_kernels() -> Iterator[None]:
+    """A context in which the calling thread evaluates fields on a GPU by `kernels.field.gpu`, and
+    trains them by steps captured as a graph. Off elsewhere, because a GPU's kernels are used only
+    where they have been found right (`nstr3d.training.choice`)."""
+    before = _TRITON.set(True)
+    try:
+        yield
+    finally:
+        _TRITON.reset(before)
+
+
 def triton_wanted() -> bool:
-    """Whether fields on a GPU use `kernels.field.gpu` and steps captured as a graph."""
-    return TRITON and not plain_wanted()
+    """Whether `triton_kernels` is active, and `plain_torch` is not."""
+    return _TRITON.get() and not plain_wanted()
 
 
 def packed(

@@ -17,6 +17,7 @@ from nstr3d.kernels.field.interpolate import kernels_found
 from nstr3d.kernels.threads import split_work
 
 LEAST = 1 << 17  # elements per thread, at least: fewer do not repay the thread's overhead
+FUSED = ("cpu", "cuda")  # devices with a fused update in every version of torch
 LEAST_ROOT = 1e-15  # added to the root of the second moment
 
 
@@ -71,7 +72,9 @@ class AdamW:
     @cached_property
     def _torch_twin(self) -> Any:
         """Torch's optimiser with the same groups and the same state."""
-        twin = torch.optim.AdamW(self.param_groups, fused=True)
+        parameters = [each for group in self.param_groups for each in group["params"]]
+        fused = all(each.device.type in FUSED for each in parameters)
+        twin = torch.optim.AdamW(self.param_groups, fused=fused)
         twin.state = self.state
         return twin
 
