@@ -98,9 +98,9 @@ def render(
 ) -> np.ndarray:
     """The picture ``(height, width, 3)`` float32 in [0, 1] that ``camera`` takes of ``sdf``.
 
-    It has 4 channels if there is no backdrop. ``chunk`` rays are traced at a time on ``device``; for
-    MPS, which has no float64, on the CPU.
-    Raises ValueError if a pinhole camera stands on or inside the surface, or ``chunk`` is below 1.
+    It has 4 channels if there is no backdrop. ``chunk`` rays are traced at a time on ``device``;
+    for MPS, which has no float64, on the CPU. Raises ValueError if a pinhole camera stands on or
+    inside the surface, or ``chunk`` is below 1.
     """
     return next(turntable(sdf, [camera], config, device, chunk))
 
