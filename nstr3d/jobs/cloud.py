@@ -282,6 +282,11 @@ def points_warnings(first: FirstSurface) -> list[str]:
                 done.points,
             )
         )
+    if done.scans:
+        messages.append(
+            f"The points are {done.scans} scans that lay beside each other; they were moved onto "
+            f"each other, by {done.shift:.2g} in the mean."
+        )
     if done.measured and done.turned > FEW_TURNED * done.points:
         messages.append(f"{done.turned} normals pointed inward and were turned outward.")
     if done.deviation is not None and done.deviation > CHANCE:

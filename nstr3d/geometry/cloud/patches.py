@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,12 +22,13 @@ from nstr3d.geometry.cloud.noise import (
     SCALES,
     TERMS,
     OrientedCloud,
-    local_coordinates,
     noise_of,
-    quadratic_rows,
     tangent_frames,
 )
 from nstr3d.kernels.threads import split_work
+
+if TYPE_CHECKING:
+    from nstr3d.kernels.geometry.growing import Rules
 
 # Half widths of the confidence intervals of the height and the two slopes, in standard deviations.
 # First row: fits to heights alone. Second row: fits to heights and normals.
@@ -34,10 +36,6 @@ CONFIDENCE = np.array([[1.25, 2.0, 2.0], [1.5, 1.5, 1.5]])
 # Least radius of a neighbourhood, in standard deviations of the noise, that has intervals: within a
 # smaller one the points fill a slab and show no surface.
 NOISE_RADII = 2.5
-TOGETHER = 3  # scales whose neighbours are searched in one query
-JUDGED = 3  # leading coefficients that have intervals: the height and two slopes
-# The coefficients that multiply 1, u and v in the slope along u, and in that along v.
-SLOPE_TERMS = np.array([[1, 3, 4], [2, 4, 5]])
 # Edges of the cells in which one point becomes a patch, in standard deviations of the noise: in the
 # preliminary rounds and in the last fit.
 ROUGH, THINNING = 1.8, 1.0
@@ -205,107 +203,41 @@ def _spacing(points: np.ndarray, tree: Neighbours) -> float:
 
 
 def _fit_all(cloud: OrientedCloud, rows: np.ndarray) -> Patches:
-    """The patches at the points ``rows`` of the cloud."""
-    chunks = np.array_split(rows, len(rows) // CHUNK + 1)
-    fitted: list[tuple[np.ndarray, ...]] = [()] * len(chunks)
+    """The patches at the points ``rows (m,)`` of the cloud."""
+    from nstr3d.kernels.geometry.boxes import boxes_of
+    from nstr3d.kernels.geometry.growing import Data, grow
 
-    def fit(thread: int, low: int, high: int) -> None:
-        for index in range(low, high):
-            fitted[index] = _Fitting(cloud, chunks[index]).run()
-
-    split_work(fit, len(chunks), least=1)
-    coefficients, radius, scale, deviation = (np.concatenate(part) for part in zip(*fitted))
+    tree = boxes_of(cloud.settled)
+    arrays = cloud.points, cloud.settled, cloud.frames, cloud.frames[:, 2]
+    points, settled, frames, normals = (
+        each[tree.order].astype(np.float64, order="C") for each in arrays
+    )
+    data = Data(points, settled, frames, normals, tree)
+    place = np.empty(len(tree.order), np.int64)
+    place[tree.order] = np.arange(len(tree.order))
+    order = np.argsort(place[rows])  # successive rows are near each other
+    count = len(rows)
+    fits = np.zeros((count, TERMS)), np.zeros(count), np.zeros(count, np.int64), np.zeros(count)
+    arguments = place[rows[order]], _spacing(cloud.settled, cloud.tree), data, _rules(cloud), *fits
+    split_work(lambda part, low, high: grow(low, high, *arguments), count)
+    back = np.argsort(order)
+    coefficients, radius, scale, deviation = (each[back] for each in fits)
     centres = cloud.settled[rows] + coefficients[:, :1] * cloud.frames[rows, 2]
     coefficients[:, 0] = 0
     return Patches(centres, cloud.frames[rows], coefficients, radius, scale, deviation, cloud.sigma)
 
 
-class _Fitting:
-    """Least squares systems of some points, to which neighbours are added step by step.
+def _rules(cloud: OrientedCloud) -> Rules:
+    """The rules by which the neighbourhoods of the cloud's points grow."""
+    from nstr3d.kernels.geometry.growing import Rules
 
-    It also holds the intersections of the confidence intervals of heights and slopes.
-    """
-
-    def __init__(self, cloud: OrientedCloud, rows: np.ndarray):
-        self.cloud, self.rows = cloud, rows
-        count = len(rows)
-        self.matrix, self.right = np.zeros((count, TERMS, TERMS)), np.zeros((count, TERMS))
-        self.lower, self.upper = np.full((count, JUDGED), -np.inf), np.full((count, JUDGED), np.inf)
-        self.best, self.radius, self.deviation = (
-            np.zeros((count, TERMS)),
-            np.zeros(count),
-            np.zeros(count),
-        )
-        self.scale, self.unit = np.zeros(count, np.int64), np.ones(count)
-
-    def run(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Fits all rows.
-
-        Returns the coefficients ``(m, 6)``, and, each ``(m,)``, the radius and the number of
-        neighbours of the neighbourhood and the standard deviation of the height.
-        """
-        growing, start, first = np.arange(len(self.rows)), 0, 0
-        reach, near = np.zeros((0, 0)), np.zeros((0, 0), np.int64)
-        sizes = [k for k in SCALES if k <= len(self.cloud.points)] or [len(self.cloud.points)]
-        for step, size in enumerate(sizes):
-            if step % TOGETHER == 0:
-                most = sizes[min(step + TOGETHER, len(sizes)) - 1]
-                reach, near = self.cloud.tree(
-                    self.cloud.settled[self.rows[growing]], most, skip=start
-                )
-                first = start
-            if not start:
-                self.unit = np.maximum(reach[:, size - 1], 1e-12)  # keeps the systems well scaled
-            self._add(growing, near[:, start - first : size - first])
-            good = self._consistent(growing, reach[:, size - first - 1], size)
-            growing, reach, near, start = growing[good], reach[good], near[good], size
-            if not len(growing):
-                break
-        powers = self.unit[:, None] ** np.array([1, 0, 0, -1, -1, -1])
-        return self.best * powers, self.radius, self.scale, self.deviation * self.unit
-
-    def _add(self, which: np.ndarray, near: np.ndarray) -> None:
-        """Adds the neighbours ``near (m, k)`` of the rows ``which (m,)`` to their systems."""
-        cloud, unit = self.cloud, self.unit[which]
-        offset, normal = local_coordinates(cloud, self.rows[which], near)
-        u, v, z = np.moveaxis(offset / unit[:, None, None], -1, 0)
-        height = quadratic_rows(u, v)
-        weight = (normal[..., 2] > FACING).astype(float)
-        weighted = (height * weight[..., None]).transpose(0, 2, 1)
-        self.matrix[which] += weighted @ height
-        self.right[which] += (weighted @ z[..., None])[..., 0]
-        if cloud.tilt is None:
-            return
-        # The weight of a slope relative to that of a height.
-        trust = ((cloud.sigma / (cloud.tilt * unit)) ** 2)[:, None, None]
-        slopes = -normal[..., :2] / np.maximum(normal[..., 2:], FACING)
-        linear, weighted = height[..., :3], weighted[:, :3] * trust
-        matrix, right = weighted @ linear, weighted @ slopes
-        for axis, terms in enumerate(SLOPE_TERMS):
-            self.matrix[which[:, None, None], terms[:, None], terms] += matrix
-            self.right[which[:, None], terms] += right[..., axis]
-
-    def _consistent(self, which: np.ndarray, reach: np.ndarray, size: int) -> np.ndarray:
-        """Solves the systems ``which`` and keeps solutions that agree with smaller neighbourhoods.
-
-        Returns the mask of the rows that agree; their neighbourhoods may grow further.
-        """
-        matrix = self.matrix[which]
-        ridge = (1e-6 * np.trace(matrix, axis1=1, axis2=2) + 1e-12)[:, None, None] * np.eye(TERMS)
-        doubt = ((self.cloud.sigma / self.unit[which]) ** 2)[:, None, None] * np.diag(SHAPELY)
-        inverse = np.linalg.inv(matrix + ridge + doubt)
-        solution = np.einsum("mij,mj->mi", inverse, self.right[which])
-        variance = np.maximum(np.diagonal(inverse, axis1=1, axis2=2)[:, :JUDGED], 0)
-        deviation = (self.cloud.sigma / self.unit[which])[:, None] * np.sqrt(variance)
-        wide = reach > NOISE_RADII * self.cloud.sigma
-        half = np.where(
-            wide[:, None], CONFIDENCE[int(self.cloud.tilt is not None)] * deviation, np.inf
-        )
-        lower = np.maximum(self.lower[which], solution[:, :JUDGED] - half)
-        upper = np.minimum(self.upper[which], solution[:, :JUDGED] + half)
-        good = np.all(lower <= upper, axis=1)
-        kept = which[good]
-        self.lower[kept], self.upper[kept] = lower[good], upper[good]
-        self.best[kept], self.deviation[kept] = solution[good], deviation[good, 0]
-        self.radius[kept], self.scale[kept] = reach[good], size
-        return good
+    count = len(cloud.points)
+    return Rules(
+        np.array([size for size in SCALES if size <= count] or [count]),
+        CONFIDENCE[int(cloud.tilt is not None)],
+        NOISE_RADII * cloud.sigma,
+        cloud.sigma,
+        cloud.tilt or 0.0,
+        FACING,
+        np.array(SHAPELY),
+    )

@@ -13,6 +13,7 @@ import numpy as np
 
 from nstr3d.geometry.cloud.neighbours import Neighbours
 from nstr3d.geometry.cloud.orient import outward_normals, turn_outward
+from nstr3d.geometry.cloud.registration import Registered, register
 from nstr3d.geometry.graph import label_components
 from nstr3d.geometry.mesh.surface import UNIT_HALF_EXTENT
 from nstr3d.geometry.sizes import check_size
@@ -52,7 +53,8 @@ class Preparation:
     that were turned over. ``measured`` says whether the directions of the normals were measured;
     otherwise they were estimated. ``deviation`` is the median angle in degrees between a measured
     normal and the normal of the plane through the neighbours, None for estimated normals; 60 is the
-    value of chance.
+    value of chance. ``scans`` is the number of scans that were moved onto each other, by ``shift``
+    in the mean, in the units of the cloud; both are 0 if none was moved.
     """
 
     points: int
@@ -65,6 +67,8 @@ class Preparation:
     turned: int
     measured: bool
     deviation: float | None
+    scans: int
+    shift: float
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ def prepare(
     the search tree over the points in the unit box. Points that are not finite, rows of 0 0 0 if
     there are many, and a few points without a normal are removed. Outliers are removed unless
     ``keep_outliers`` is true. More than ``most`` points are averaged in cells, which also reduces
-    noise.
+    noise. Scans of a cloud that is not averaged are moved onto each other, see `register`.
 
     Raises ValueError if the points are not ``(n, 3)``, fewer than 100 finite and distinct ones, of
     a size beyond double precision, or all in one plane. Raises it also if the normals do not match
@@ -123,6 +127,11 @@ def prepare(
     else:
         deviation = _deviation(tree, normals)
         oriented, turned = turn_outward(tree, normals)
+    registered = Registered(points, oriented)
+    if len(points) == kept.sum():  # means in cells are no longer in the order of the file
+        registered = register(tree, oriented)
+    if registered.scans:
+        tree = Neighbours(registered.points)
     done = Preparation(
         len(cloud.points),
         *removed,
@@ -132,8 +141,10 @@ def prepare(
         turned,
         normals is not None,
         deviation,
+        registered.scans,
+        registered.shift * frame.scale,
     )
-    return PreparedCloud(points, oriented, tree), frame, done
+    return PreparedCloud(registered.points, registered.normals, tree), frame, done
 
 
 def _distinct(points: np.ndarray) -> np.ndarray:

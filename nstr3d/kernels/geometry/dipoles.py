@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 from nstr3d.kernels.compiled import njit
+from nstr3d.kernels.geometry.boxes import boxes_of
 from nstr3d.kernels.threads import split_work
 
-LEAF = 24  # boxes with at most this many points are not split
 OPENING = 0.4  # a box counts as one point if its radius / distance is less
 # Points and box centres (float32), squared distance from which a box counts as one point, and the
 # boxes' first points, ends and successors.
@@ -35,14 +35,13 @@ class Dipoles:
     """
 
     def __init__(self, points: np.ndarray):
-        self.order, self.begin, self.end, self.skip = _tree(np.asarray(points, np.float64))
-        ordered = np.asarray(points, np.float64)[self.order]
+        places = np.asarray(points, np.float64)
+        tree = boxes_of(places)
+        self.order, self.begin, self.end, self.skip = tree.order, tree.begin, tree.end, tree.skip
+        ordered = places[self.order]
         self.centre = self._sums(ordered) / (self.end - self.begin)[:, None]
-        corners = [np.minimum.reduceat, np.maximum.reduceat]
-        edges = np.stack([self.begin, self.end], axis=1).ravel()
-        padded = np.concatenate([ordered, ordered[-1:]])
-        low, high = (corner(padded, edges, axis=0)[::2] for corner in corners)
-        self.radius = np.linalg.norm(np.maximum(high - self.centre, self.centre - low), axis=1)
+        farthest = np.maximum(tree.high - self.centre, self.centre - tree.low)
+        self.radius = np.linalg.norm(farthest, axis=1)
         self.points = np.ascontiguousarray(ordered, np.float32)
         self.boxes = np.ascontiguousarray(self.centre, np.float32)
         self.reach = ((self.radius / OPENING) ** 2).astype(np.float32)
@@ -87,29 +86,6 @@ class Dipoles:
         """The sum over each box of the rows of ``ordered (n, c)``, in the tree's order."""
         total = np.concatenate([np.zeros((1, ordered.shape[1])), np.cumsum(ordered, axis=0)])
         return total[self.end] - total[self.begin]
-
-
-def _tree(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The order of the points, and for each box: its first point in this order, the end of its
-    points, and the next box that is not inside it. Parents come before their children."""
-    order, begin, end, skip = np.arange(len(points)), [], [], []
-
-    def split(low: int, high: int) -> None:
-        box = len(begin)
-        begin.append(low)
-        end.append(high)
-        skip.append(0)
-        if high - low > LEAF:
-            own = points[order[low:high]]
-            middle = (high - low) // 2
-            axis = int(np.argmax(np.ptp(own, axis=0)))
-            order[low:high] = order[low:high][np.argpartition(own[:, axis], middle)]
-            split(low, low + middle)
-            split(low + middle, high)
-        skip[box] = len(begin)
-
-    split(0, len(points))
-    return order, np.array(begin), np.array(end), np.array(skip)
 
 
 @njit(inline="always")  # each kernel below is compiled and cached with its own term
