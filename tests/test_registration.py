@@ -125,6 +125,13 @@ def test_a_first_surface_of_scans_is_that_of_the_scans_in_place() -> None:
     assert any("6 scans" in warning for warning in points_warnings(first))
 
 
+def test_scans_stay_if_the_user_says_so() -> None:
+    _, beside = scans(0.008)
+    clean, frame, done = prepare(beside, keep_scans=True)
+    assert done.scans == done.shift == 0
+    np.testing.assert_allclose(frame.to_world(clean.points), beside.points, atol=1e-12)
+
+
 def test_the_shift_is_in_the_units_of_the_cloud() -> None:
     _, beside = scans(0.01)
     large = PointCloud(100 * beside.points, beside.normals)

@@ -72,6 +72,7 @@ def first_surface(
     estimate_normals: bool = False,
     smooth: float | None = None,
     keep_outliers: bool = False,
+    keep_scans: bool = False,
     cells: tuple[int, int] = CELLS,
 ) -> FirstSurface:
     """A closed surface from ``cloud``, without training: see `prepare`, `fit_patches` and
@@ -79,12 +80,13 @@ def first_surface(
 
     ``estimate_normals`` ignores the cloud's normals. ``smooth`` is the standard deviation of the
     noise in the cloud's units; None estimates it. ``keep_outliers`` keeps points that lie far from
-    all others. ``cells`` holds the fewest and the most grid cells along the longest side. Raises
-    ValueError if `prepare` refuses the cloud or if the points enclose no volume, and
-    ModuleNotFoundError if numba is missing.
+    all others, ``keep_scans`` leaves scans that lie beside each other where they are. ``cells``
+    holds the fewest and the most grid cells along the longest side. Raises ValueError if `prepare`
+    refuses the cloud or if the points enclose no volume, and ModuleNotFoundError if numba is
+    missing.
     """
     need_numba(CLOUDS)
-    clean, frame, preparation = prepare(cloud, estimate_normals, keep_outliers)
+    clean, frame, preparation = prepare(cloud, estimate_normals, keep_outliers, keep_scans)
     noise = None if smooth is None else smooth / frame.scale
     distance = CloudDistance(fit_patches(clean.tree, clean.normals, preparation.measured, noise))
     spacing = float(np.median(distance.spacing))
@@ -284,8 +286,12 @@ def points_warnings(first: FirstSurface) -> list[str]:
         )
     if done.scans:
         messages.append(
-            f"The points are {done.scans} scans that lay beside each other; they were moved onto "
-            f"each other, by {done.shift:.2g} in the mean."
+            Message(
+                "The points are {} scans that lay beside each other; they were moved onto each "
+                "other, by {:.2g} in the mean. <keep_scans> leaves them where they are.",
+                done.scans,
+                done.shift,
+            )
         )
     if done.measured and done.turned > FEW_TURNED * done.points:
         messages.append(f"{done.turned} normals pointed inward and were turned outward.")

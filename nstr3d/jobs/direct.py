@@ -90,6 +90,7 @@ def fit_points(
     normals: str = "given",
     smooth: float | None = None,
     keep_outliers: bool = False,
+    keep_scans: bool = False,
     progress: bool | None = None,
     **options: Any,
 ) -> Fit:
@@ -98,7 +99,8 @@ def fit_points(
     ``source`` is a path, a `PointCloud`, points ``(n, 3)`` or points with normals ``(n, 6)``, a
     pair of these, or a cloud of trimesh or Open3D. ``normals`` is "given" or "estimate", which
     ignores normals of the source; ``smooth`` is the standard deviation of the noise in the points'
-    units, by default estimated. The other options are those of `Training`, `Colours` and
+    units, by default estimated. ``keep_scans`` leaves scans that lie beside each other where they
+    are. The other options are those of `Training`, `Colours` and
     `Compression`. The result equals the model that ``nstr3d points`` writes. For ``progress``,
     compressed shapes and errors see `fit_mesh`.
     """
@@ -111,7 +113,7 @@ def fit_points(
         _warn(reading.warnings)
     else:
         cloud = as_cloud(source)
-    first = first_surface(cloud, normals == "estimate", smooth, keep_outliers)
+    first = first_surface(cloud, normals == "estimate", smooth, keep_outliers, keep_scans)
     check_mesh(first.mesh)
     _warn(points_warnings(first))
     mesh = close_holes(repair(first.mesh)[0])[0]

@@ -326,6 +326,8 @@ class PointsJob(SurfaceJob):
     """A mesh to measure the result against."""
     keep_outliers: bool = False
     """Keep points that lie far from all others."""
+    keep_scans: bool = False
+    """Leave the scans of a cloud where they are, even if they lie beside each other."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -341,6 +343,7 @@ class PointsJob(SurfaceJob):
             "estimate_normals": self.normals != "given",
             "smooth": self.smooth,
             "keep_outliers": self.keep_outliers,
+            "keep_scans": self.keep_scans,
         }
 
 

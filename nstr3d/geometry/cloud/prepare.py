@@ -88,6 +88,7 @@ def prepare(
     cloud: PointCloud,
     estimate: bool = False,
     keep_outliers: bool = False,
+    keep_scans: bool = False,
     outward: Callable[[Neighbours], np.ndarray] = outward_normals,
     most: int = MOST_POINTS,
 ) -> tuple[PreparedCloud, Frame, Preparation]:
@@ -100,7 +101,8 @@ def prepare(
     the search tree over the points in the unit box. Points that are not finite, rows of 0 0 0 if
     there are many, and a few points without a normal are removed. Outliers are removed unless
     ``keep_outliers`` is true. More than ``most`` points are averaged in cells, which also reduces
-    noise. Scans of a cloud that is not averaged are moved onto each other, see `register`.
+    noise. Scans of a cloud that is not averaged are moved onto each other, see `register`, unless
+    ``keep_scans`` is true.
 
     Raises ValueError if the points are not ``(n, 3)``, fewer than 100 finite and distinct ones, of
     a size beyond double precision, or all in one plane. Raises it also if the normals do not match
@@ -128,7 +130,9 @@ def prepare(
         deviation = _deviation(tree, normals)
         oriented, turned = turn_outward(tree, normals)
     registered = Registered(points, oriented)
-    if len(points) == kept.sum():  # means in cells are no longer in the order of the file
+    if (
+        not keep_scans and len(points) == kept.sum()
+    ):  # means in cells are no longer in the order of the file
         registered = register(tree, oriented)
     if registered.scans:
         tree = Neighbours(registered.points)
