@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOLES = {60: 1, 24: 4, 12: 6, 6: 9}  # number of square holes by their side in pixels
 MARGIN = 12  # pixels between a hole and the border or another hole, at least
 SCRATCHES, BREADTH = 8, 1.5  # number of lines, and half their width in pixels
-QUALITY = 92  # of the JPEG file
+QUALITY = 80  # of the JPEG file
 ZOOM = 4  # magnification of the details pictured
 
 

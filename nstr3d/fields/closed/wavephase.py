@@ -148,7 +148,9 @@ class _Windows:
         rows, columns = (np.arange(hop // 2, n, hop) for n in known.shape)
         slide = np.lib.stride_tricks.sliding_window_view
         each, seen = (
-            slide(np.pad(image, size // 2), (size, size))[rows][:, columns].reshape(-1, size, size)
+            slide(np.pad(image, size // 2), (size, size))[rows[:, None], columns].reshape(
+                -1, size, size
+            )
             for image in (values.astype(np.float32), known.astype(np.float32))
         )
         mass = np.einsum("nij,ij->n", seen, window) / window.sum()
