@@ -95,12 +95,13 @@ def rewrite(section: str, text: str) -> None:
 def numbers() -> str:
     """The README's figures, from the results of the other programs."""
     lines = []
-    for preset in ("fast", "standard"):
+    for preset in ("instant", "fast", "standard"):
         report = json.loads((RESULTS / f"bunny-{preset}.json").read_text())
         accuracy, seconds = report["accuracy"], report["seconds"]["fit"]
+        how = "without training" if report["field"]["parameters"] is None else "of training"
         lines.append(
             f"- `{preset}`: a bunny of {report['input']['faces']:,} faces becomes a field of "
-            f"{report['field']['bytes'] / 1000:.0f} kB in {seconds:.1f} s of training on "
+            f"{report['field']['bytes'] / 1000:.0f} kB in {seconds:.1f} s {how} on "
             f"{report['machine']['threads']} CPU threads. Near the surface the distance is off by "
             f"{accuracy['distance_error_near'] / 2:.1e} of the side of the box, the normals by "
             f"{accuracy['normal_error_field']:.1f} degrees."
