@@ -80,7 +80,7 @@ def choose(
     paths = candidates(device, path)
     if [each.device.type for each in paths] == ["cpu"]:
         asked = device == "cpu" or path != AUTO
-        why = "torch finds no GPU for which this is automatic"
+        why = "torch finds no GPU" if gpu() is None else "MPS is taken only if it is named"
         return Choice(paths[0], "asked for" if asked else why)
     trials = tuple(measured(paths))
     right = [pair for pair in zip(paths, trials, strict=True) if pair[1].right]
