@@ -99,10 +99,10 @@ def fit_points(
     ``source`` is a path, a `PointCloud`, points ``(n, 3)`` or points with normals ``(n, 6)``, a
     pair of these, or a cloud of trimesh or Open3D. ``normals`` is "given" or "estimate", which
     ignores normals of the source; ``smooth`` is the standard deviation of the noise in the points'
-    units, by default estimated. ``keep_scans`` leaves scans that lie beside each other where they
-    are. The other options are those of `Training`, `Colours` and
-    `Compression`. The result equals the model that ``nstr3d points`` writes. For ``progress``,
-    compressed shapes and errors see `fit_mesh`.
+    units, by default estimated. ``keep_outliers`` keeps points that lie far from all others, and
+    ``keep_scans`` leaves scans that lie beside each other where they are. The other options are
+    those of `Training`, `Colours` and `Compression`. The result equals the model that ``nstr3d
+    points`` writes. For ``progress``, compressed shapes and errors see `fit_mesh`.
     """
     training, colours, how = _split(options, Training, Colours, Compression)
     compressed = _compressed(training, colours, how)

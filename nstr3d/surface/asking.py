@@ -51,6 +51,13 @@ def check_tolerance(tolerance: Any, name: str = "tolerance") -> None:
         )
 
 
+def check_count(value: Any, name: str, least: int) -> None:
+    """Raises TypeError or ValueError unless ``value`` is a whole number of at least ``least``."""
+    expect(value, (int, np.integer), name)
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}.")
+
+
 def check_vector(values: Any, name: str) -> np.ndarray:
     """Three finite numbers ``(3,)``. Raises TypeError or ValueError for others."""
     try:

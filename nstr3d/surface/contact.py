@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nstr3d.geometry.mesh.topology import directed_edges
 from nstr3d.geometry.shapes.motions import moved
 from nstr3d.sdf import Sdf
 from nstr3d.sdf.answers import Contacts
+from nstr3d.surface.asking import check_count
 from nstr3d.surface.closest import polished, project
 from nstr3d.surface.extract import EmptySurface
 from nstr3d.surface.roots import newton
@@ -48,7 +50,7 @@ class Body:
 
     def __post_init__(self) -> None:
         expect(self.sdf, Sdf, "sdf")
-        _check_count(self.resolution, "resolution", 2)
+        check_count(self.resolution, "resolution", 2)
 
     @cached_property
     def surface(self) -> Mesh:
@@ -57,13 +59,6 @@ class Body:
             return polished(self.sdf, self.resolution, self.accuracy)
         except EmptySurface:
             return Mesh(np.zeros((0, 3)), np.zeros((0, 3), np.int64))
-
-    @cached_property
-    def edges(self) -> np.ndarray:
-        """The pairs ``(e, 2)`` of vertices that are ends of an edge of the mesh."""
-        faces = self.surface.faces
-        pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-        return np.unique(np.sort(pairs, axis=1), axis=0)
 
     @property
     def accuracy(self) -> float:
@@ -81,7 +76,7 @@ class Body:
         """The contacts with ``other``; see `nstr3d.sdf.queries.Queries.contacts`."""
         expect(other, Body, "other")
         expect(margin, (int, float, np.number), "margin")
-        _check_count(most, "most", 1)
+        check_count(most, "most", 1)
         if not 0 <= margin < math.inf:
             raise ValueError(f"margin must be at least 0 and finite, not {margin}.")
         matrix = checked_pose(pose)
@@ -167,9 +162,9 @@ def _lowest(body: Body, into: Sdf, margin: float) -> np.ndarray:
     value = np.full(len(vertices), np.inf)
     value[rows] = into(vertices[rows])
     least = np.full(len(vertices), np.inf)
-    first, second = body.edges.T
-    np.minimum.at(least, first, value[second])
-    np.minimum.at(least, second, value[first])
+    start, end, _ = directed_edges(body.surface.faces)
+    np.minimum.at(least, start, value[end])
+    np.minimum.at(least, end, value[start])
     # Vertices of a plateau are all lowest, so that a flat contact is found as a whole.
     return np.flatnonzero((value <= least + body.accuracy) & (value <= reach * into.lipschitz))
 
@@ -240,10 +235,3 @@ def _spread(found: Contacts, spacing: float, most: int) -> Contacts:
         rows = rows[np.sort(chosen)]
     kept = order[rows]
     return Contacts(found.depth[kept], found.points[kept], found.normals[kept])
-
-
-def _check_count(value: Any, name: str, least: int) -> None:
-    """Raises TypeError or ValueError unless ``value`` is a whole number of at least ``least``."""
-    expect(value, (int, np.integer), name)
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, not {value}.")
